@@ -1,0 +1,14 @@
+"""The one error a person is meant to read: what is wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class InputError(ValueError):
+    """The recipe, the corpus or the stored data cannot give an answer. The command exits with 2 and prints this text."""
+
+
+def listed(items: Sequence[str], most: int = 8) -> str:
+    """The first of them, and how many more there are."""
+    return ", ".join(items[:most]) + (f" and {len(items) - most:,} more" if len(items) > most else "")

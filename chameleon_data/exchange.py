@@ -1,0 +1,244 @@
+"""The exchange: rows in the order of the corpus become rows in the order of the shards.
+
+Two steps, because it is the one all-to-all. `spill` reads a part of the corpus again, gives every row its shard, and writes *runs*:
+Arrow files of at most 128 MiB of text, one record batch a shard. `write_shard` takes a shard's batches out of all runs, puts the rows in
+their final order, and writes the shard in each format, then its *receipt*. A part whose runs are recorded, and a shard whose receipt is
+there, is not done again, whoever was killed. The runs live under the build's own folder on the store, so any worker reads
+any run, and go when the version is committed.
+
+Measured here first (144,000 rows, 355 MB, 16 shards, 2 cores): `groupby().map_groups()` of Ray Data 24.7 s, spilled runs 4.3 s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from chameleon_data import mds, parquet
+from chameleon_data.errors import InputError
+from chameleon_data.hashing import U64, hex_digests
+from chameleon_data.place import I64, CopyCounter, Stream, arrange, route
+from chameleon_data.readers import read_blocks
+from chameleon_data.recipe import Recipe
+from chameleon_data.storage import Store
+from chameleon_data.survey import Part, by_domain, hashes_of, usable
+
+RUN_BYTES = 128 * 2**20
+
+RUN = pa.schema(
+    [("domain", pa.int32()), ("epoch", pa.uint32()), ("hi", pa.uint64()), ("lo", pa.uint64()), ("copy", pa.int64()),
+     ("tokens", pa.int64()), ("text", pa.large_string())]
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Build:
+    """Where the files of one plan live, relative to `out`."""
+
+    plan_digest: str
+    shards: int
+
+    @property
+    def folder(self) -> str:
+        return f"builds/{self.plan_digest}"
+
+    @property
+    def runs(self) -> str:
+        return f"{self.folder}/runs"
+
+    def run(self, part: Part) -> str:
+        """The list of a part's runs; written last."""
+        return f"{self.runs}/{part.key}.json"
+
+    def receipt(self, shard: int) -> str:
+        return f"{self.folder}/receipts/{shard:05d}.json"
+
+
+def spill(store: Store, build: Build, number: int, part: Part, recipe: Recipe, streams: Sequence[Stream]) -> None:
+    """Read part `number` again and write its rows, each with its destination, as runs.
+
+    Memory: one run, twice. Raises InputError where a row is not the one that was surveyed.
+    """
+    index = {s.domain.name: i for i, s in enumerate(streams)}
+    counters = [CopyCounter(s, number) for s in streams]
+    recorded = _Recorded(store, part)
+    pending: list[tuple[I64, pa.Table]] = []
+    files: list[dict[str, Any]] = []
+    size = 0
+    for fragment in part.fragments:
+        for read in read_blocks(fragment, recipe.sources[part.source], recipe.input.max_document):
+            hi, lo = hashes_of(read, recipe.input.hash)
+            tokens = recorded.tokens(hi, lo, fragment.url)
+            block, (hi, lo, tokens) = usable(read, tokens, [hi, lo, tokens])
+            for name, rows in by_domain(block):
+                shard, table = _routed(streams[index[name]], index[name], counters[index[name]], block.text, hi, lo, tokens, rows)
+                if len(shard):
+                    pending.append((shard, table))
+                    size += table["text"].nbytes
+            if size >= RUN_BYTES:
+                files.append(_write_run(store, f"{build.runs}/{part.key}-{len(files)}.arrow", pending))
+                pending, size = [], 0
+    recorded.end(part)
+    if pending:
+        files.append(_write_run(store, f"{build.runs}/{part.key}-{len(files)}.arrow", pending))
+    store.write(build.run(part), json.dumps(files).encode())
+
+
+class _Recorded:
+    """The survey's rows of a part, walked in step with a second reading of it."""
+
+    def __init__(self, store: Store, part: Part) -> None:
+        file = pq.ParquetFile(store.open(part.path("documents.parquet")))
+        self._batches = file.iter_batches(columns=["hi", "lo", "tokens"])
+        self._ahead = [np.zeros(0, np.uint64), np.zeros(0, np.uint64), np.zeros(0, np.int64)]
+
+    def _fill(self, rows: int) -> None:
+        while len(self._ahead[0]) < rows:
+            batch = next(self._batches, None)
+            if batch is None:
+                return
+            self._ahead = [np.concatenate([a, c.to_numpy()]) for a, c in zip(self._ahead, batch.columns, strict=True)]
+
+    def tokens(self, hi: U64, lo: U64, url: str) -> I64:
+        """Tokens of the next rows, which must have these hashes. Counted once, by the survey: a tokenizer is 30 times slower than a parser."""
+        self._fill(len(hi))
+        (known_hi, known_lo, tokens), self._ahead = [a[: len(hi)] for a in self._ahead], [a[len(hi) :] for a in self._ahead]
+        if not (np.array_equal(known_hi, hi) and np.array_equal(known_lo, lo)):
+            raise InputError(
+                f"{url}: not the documents that the survey read; the file changed during the build. Build again once it rests"
+            )
+        return tokens
+
+    def end(self, part: Part) -> None:
+        self._fill(1)
+        if len(self._ahead[0]):
+            raise InputError(f"{part.fragments[-1].url}: fewer documents than the survey read; the file changed during the build")
+
+
+def _routed(
+    stream: Stream, index: int, counter: CopyCounter, text: pa.Array, hi: U64, lo: U64, tokens: I64, rows: Any
+) -> tuple[I64, pa.Table]:
+    hi, lo, tokens = hi[rows], lo[rows], tokens[rows]
+    copy = counter.number(hi, lo)
+    row, epoch, shard = route(stream, hi, lo, copy)
+    at = row if isinstance(rows, slice) else rows[row]
+    columns = [
+        np.full(len(row), index, np.int32),
+        epoch.astype(np.uint32),
+        hi[row],
+        lo[row],
+        copy[row],
+        tokens[row],
+        text.take(at),
+    ]
+    return shard, pa.table(columns, schema=RUN)
+
+
+def _write_run(store: Store, path: str, pending: list[tuple[I64, pa.Table]]) -> dict[str, Any]:
+    shard = np.concatenate([s for s, _ in pending])
+    table = pa.concat_tables([t for _, t in pending]).combine_chunks()
+    pending.clear()
+    order = np.argsort(shard, kind="stable")
+    present, starts = np.unique(shard[order], return_index=True)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, RUN) as writer:
+        for rows in np.split(order, starts[1:]):
+            writer.write_batch(table.take(rows).combine_chunks().to_batches()[0])
+    store.write(path, sink.getvalue())
+    return {"path": path, "shards": present.tolist()}
+
+
+class Runs:
+    """All runs of a build, opened once by a task that writes several shards."""
+
+    def __init__(self, store: Store, build: Build, parts: Sequence[Part]) -> None:
+        self._readers = []
+        for part in parts:
+            for run in json.loads(store.read(build.run(part))):
+                local = store.local(run["path"])
+                source = pa.memory_map(str(local)) if local else store.open(run["path"])
+                self._readers.append(({s: i for i, s in enumerate(run["shards"])}, pa.ipc.open_file(source)))
+
+    def rows(self, shard: int) -> pa.Table:
+        """Every row of one shard, in no order that matters."""
+        batches = [reader.get_batch(at[shard]) for at, reader in self._readers if shard in at]
+        return pa.Table.from_batches(batches, RUN)
+
+
+def write_shard(store: Store, build: Build, runs: Runs, shard: int, recipe: Recipe, streams: Sequence[Stream]) -> None:
+    """One shard in every format of the recipe, and its receipt. Memory: the shard, about four times.
+
+    The receipt is the promise that the shard's files are whole; it is written last and create-only.
+    """
+    rows = runs.rows(shard)
+    columns = {name: rows[name].to_numpy() for name in RUN.names if name != "text"}
+    domain, epoch = columns["domain"].astype(np.int64), columns["epoch"].astype(np.int64)
+    order = arrange(streams, shard, domain, epoch, columns["hi"], columns["lo"], columns["copy"], columns["tokens"])
+    table = final_table(rows["text"].take(order), {k: v[order] for k, v in columns.items()}, [s.domain.name for s in streams])
+    files = []
+    for format in recipe.shards.formats:
+        files.append(_write_format(store, build, shard, format, recipe.shards.compression, table))
+    receipt = {
+        "shard": shard,
+        "rows": table.num_rows,
+        "tokens": int(columns["tokens"].sum()),
+        "domain_rows": {s.domain.name: int(s.rows[shard]) for s in streams if s.rows[shard]},
+        "domain_tokens": {s.domain.name: int(s.tokens[shard]) for s in streams if s.rows[shard]},
+        "content": content_hash(table),
+        "files": files,
+    }
+    store.write_new(build.receipt(shard), json.dumps(receipt, sort_keys=True).encode())
+
+
+def final_table(text: pa.ChunkedArray, columns: Mapping[str, Any], names: Sequence[str]) -> pa.Table:
+    """Rows in their order as `parquet.SCHEMA` has them; `columns` as in RUN, `names` by domain index."""
+    domain = pc.take(pa.array(names, pa.string()), pa.array(columns["domain"]))
+    doc_id = hex_digests(columns["hi"], columns["lo"])
+    return pa.table(
+        [
+            text.combine_chunks(),
+            domain,
+            doc_id,
+            pa.array(columns["epoch"], pa.uint32()),
+            pa.array(columns["tokens"].astype(np.uint32)),
+        ],
+        schema=parquet.SCHEMA,
+    )
+
+
+def content_hash(table: pa.Table) -> str:
+    """sha256 over the ordered (domain, content hash, epoch, tokens) of a shard; says nothing of formats or libraries.
+
+    Each column by itself, since that is what Arrow holds: the domain names and hashes as text with a newline each, epoch and tokens as
+    little-endian uint32.
+    """
+    digest = hashlib.sha256()
+    for name in ("domain", "doc_id"):
+        digest.update("\n".join([*table[name].to_pylist(), ""]).encode())
+    for name in ("epoch", "tokens"):
+        digest.update(table[name].to_numpy().astype("<u4").tobytes())
+    return digest.hexdigest()
+
+
+def _write_format(store: Store, build: Build, shard: int, format: str, compression: Any, table: pa.Table) -> dict[str, Any]:
+    if format == "mds":
+        encoded = mds.shard(table, shard, build.shards, compression)
+        name, data, entry = f"mds/{encoded.name}", encoded.data, encoded.entry
+    else:
+        name, data, entry = f"parquet/{parquet.shard_name(shard, build.shards)}", parquet.encode(table, compression), None
+    store.write_new(f"{build.folder}/{name}", data)
+    return {"path": name, "format": format, "bytes": data.size, "sha256": hashlib.sha256(data).hexdigest(), "entry": entry}
+
+
+def receipts(store: Store, build: Build) -> Iterator[dict[str, Any]]:
+    """The receipts that are there, by shard number."""
+    for path in store.list(f"{build.folder}/receipts"):
+        yield json.loads(store.read(path))

@@ -1,0 +1,82 @@
+"""Stable hashes: the identity of a document, and every random choice that this project makes.
+
+A document is the 128-bit xxh3 of its raw UTF-8 text. Whatever looks random (order, samples, phases) is a hash of that
+and of named parts (seed, domain, epoch), so it is the same on any machine, in any layout, at any parallelism.
+Cost: 4 million documents of 100 bytes a second, or 14 GB/s of long ones, on one core.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import xxhash
+
+U64 = npt.NDArray[np.uint64]
+
+HASH_FUNCTION = "xxh3_128"
+MODULUS = 1 << 128
+
+
+def content_hashes(texts: pa.Array) -> tuple[U64, U64]:
+    """128-bit hashes of the values of a large_string or large_binary array without nulls, as two halves (high, low)."""
+    offsets = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1].tolist()
+    data = memoryview(texts.buffers()[2] or b"")
+    digest = xxhash.xxh3_128_digest
+    joined = b"".join([digest(data[a:b]) for a, b in pairwise(offsets)])
+    halves = np.frombuffer(joined, ">u8").reshape(-1, 2).astype(np.uint64)
+    return np.ascontiguousarray(halves[:, 0]), np.ascontiguousarray(halves[:, 1])
+
+
+def hex_digests(hi: U64, lo: U64) -> pa.Array:
+    """The hashes as 32 hexadecimal digits, which is how `doc_id` shows them."""
+    joined = np.stack([hi, lo], axis=1).astype(">u8").tobytes().hex()
+    return pa.array([joined[i : i + 32] for i in range(0, len(joined), 32)], pa.string())
+
+
+def multiset_hash(hi: U64, lo: U64) -> int:
+    """Sum of the hashes modulo 2^128: the same for any order, different for any other multiset of documents.
+
+    A guard against a corpus that changed between two passes, not against somebody who searches for collisions.
+    """
+    low = np.uint64(0xFFFFFFFF)
+    total = 0
+    for half, shift in ((lo, 0), (hi, 64)):
+        total += int((half & low).sum(dtype=np.uint64)) << shift
+        total += int((half >> np.uint64(32)).sum(dtype=np.uint64)) << (shift + 32)
+    return total % MODULUS
+
+
+def key64(*parts: int | str) -> int:
+    """A 64-bit number for a named choice, such as `key64(seed, domain, "epoch", 3)`. Parts cannot run into each other."""
+    return xxhash.xxh3_64_intdigest(json.dumps(parts, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def mix64(values: Sequence[npt.NDArray[Any]], salt: int) -> U64:
+    """One 64-bit hash per row of some integer columns and a salt (the splitmix64 finaliser, Steele et al. 2014)."""
+    state: U64 = np.full(len(values[0]), np.uint64(salt))
+    for column in values:
+        state = _finalise((state ^ column.astype(np.uint64)) + np.uint64(0x9E3779B97F4A7C15))
+    return state
+
+
+def _finalise(x: U64) -> U64:
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def canonical_json(value: Any) -> bytes:
+    """One text for one value: sorted keys, no blanks, UTF-8, no NaN. Raises TypeError on what JSON cannot say."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def fingerprint(value: Any) -> str:
+    """sha256 of the canonical JSON of a value, in hexadecimal."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()

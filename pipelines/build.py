@@ -1,0 +1,126 @@
+"""The job: survey, embed, weigh, plan, write, commit. Each step reads the record of the one before and leaves its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from chameleon_data import mds
+from chameleon_data.exchange import Build
+from chameleon_data.manifest import corpus_fingerprints, make_manifest, packages, writer
+from chameleon_data.place import Stream, cut_buckets, place
+from chameleon_data.plan import Plan, make_plan
+from chameleon_data.recipe import Recipe
+from chameleon_data.storage import Store
+from chameleon_data.survey import cut_documents
+from chameleon_data.tokens import load_counter
+from chameleon_data.versions import Version, commit, list_versions
+from pipelines.cluster import Progress
+from pipelines.survey import survey
+from pipelines.weigh import Weighed, weigh_corpus
+from pipelines.write import write
+
+
+@dataclass(frozen=True)
+class Planned:
+    weighed: Weighed
+    plan: Plan
+    streams: tuple[Stream, ...]
+    timings: dict[str, float]
+    """Pass -> seconds."""
+    shard_bytes: int
+
+    def describe(self) -> dict[str, Any]:
+        """What `plan --json` prints."""
+        about = self.weighed.describe()
+        for stream in self.streams:
+            domain = stream.domain
+            tokens = int(stream.tokens.sum())
+            about["domains"][domain.name] |= {"target_tokens": domain.quota, "tokens": tokens, "rows": int(stream.rows.sum()),
+                                              "epochs": tokens / domain.tokens}  # fmt: skip
+        return {
+            **about, "plan_digest": self.plan.digest, "shard_count": self.plan.shards, "shard_bytes": self.shard_bytes,
+            "tokens": sum(int(s.tokens.sum()) for s in self.streams), "rows": sum(int(s.rows.sum()) for s in self.streams),
+            "bytes": sum(s.domain.quota * s.domain.bytes // s.domain.tokens for s in self.streams), "timings": self.timings,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Built:
+    manifest: dict[str, Any]
+    version: Version
+    new: bool
+
+
+@contextmanager
+def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    timings[name] = round(time.monotonic() - start, 2)
+
+
+def weigh_recipe(recipe: Recipe, progress: Progress) -> Weighed:
+    """Survey and weights; nothing but caches is written."""
+    return _weigh(_open(recipe), recipe, progress, {})
+
+
+def plan_recipe(recipe: Recipe, progress: Progress) -> Planned:
+    """And the plan; still nothing but caches is written."""
+    return _plan(_open(recipe), recipe, progress)
+
+
+def build_recipe(recipe: Recipe, progress: Progress, created: str) -> Built:
+    """Everything, ending in a version. `created` is the time that the version carries."""
+    store = _open(recipe)
+    planned = _plan(store, recipe, progress)
+    plan, build, timings = planned.plan, Build(planned.plan.digest, planned.plan.shards), dict(planned.timings)
+    with _timed(timings, "write"):
+        receipts = write(store, recipe, plan, planned.weighed.survey.parts, planned.streams, progress)
+        if "mds" in recipe.shards.formats:
+            entries = [f["entry"] for r in receipts for f in r["files"] if f["format"] == "mds"]
+            store.write_new(f"{build.folder}/mds/index.json", mds.index(entries))
+    mixture, corpus = planned.weighed.mixture, planned.weighed.survey
+    provenance = {
+        "inputs": corpus_fingerprints(corpus),
+        "tokenizer": load_counter(recipe.tokens).fingerprint,
+        "packages": packages(),
+    }
+    manifest = make_manifest(recipe, corpus, mixture.description, plan, planned.streams, receipts, provenance)
+    manifest |= {"map": mixture.map, "timings": timings, "reused": planned.weighed.reused}
+    before = {v.number for v in list_versions(store)}
+    version = commit(store, manifest, created)
+    store.remove(list(store.list(build.runs)))
+    return Built(manifest, version, version.number not in before)
+
+
+def _open(recipe: Recipe) -> Store:
+    store = Store(recipe.out)
+    store.probe()
+    return store
+
+
+def _weigh(store: Store, recipe: Recipe, progress: Progress, timings: dict[str, float]) -> Weighed:
+    with _timed(timings, "survey"):
+        corpus = survey(store, recipe, progress)
+    with _timed(timings, "embed and weigh"):
+        return weigh_corpus(store, recipe, corpus, progress)
+
+
+def _plan(store: Store, recipe: Recipe, progress: Progress) -> Planned:
+    timings: dict[str, float] = {}
+    weighed = _weigh(store, recipe, progress, timings)
+    with _timed(timings, "plan"):
+        counts, mix = weighed.survey.counts, recipe.mix
+        plan = make_plan(
+            counts, weighed.mixture.decimals, budget=weighed.budget, max_epochs=mix.max_epochs, exhausted=mix.exhausted,
+            shard_bytes=recipe.shards.size, seed=recipe.seed, hash=recipe.input.hash,
+            writer=writer(recipe, load_counter(recipe.tokens).fingerprint),
+        )  # fmt: skip
+        histograms = {c.name: c.histogram for c in counts}
+        cut = {d.name: cut_buckets(plan, d, histograms[d.name]) for d in plan.domains}
+        documents = cut_documents(store, weighed.survey.parts, cut, {d.name: d.bits for d in plan.domains})
+        streams = place(plan, counts, documents)
+    return Planned(weighed, plan, streams, timings, recipe.shards.size)

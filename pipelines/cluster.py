@@ -1,0 +1,96 @@
+"""Ray, started quietly or joined, and the one way in which a pass runs on it.
+
+A pass is a list of task numbers, streamed through Ray Data one block a task. What a task reads and writes are files on the store; only its
+number goes in and only its outcome comes out, so Ray's object store stays empty, a lost worker's tasks run again, and nothing is pickled
+but functions.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+
+from chameleon_data.errors import InputError
+
+Progress = Callable[[str, int, int], None]
+"""Called with (pass, units done, units in all)."""
+
+
+@contextmanager
+def cluster(address: str | None = None, workers: int | None = None) -> Iterator[None]:
+    """A Ray cluster for the length of a build: the one at `address`, or one started here with `workers` CPUs.
+
+    A local one answers only to a random token, since Ray listens on all interfaces even without its dashboard.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address is None:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    import ray
+    import ray.data
+
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address is None:
+        ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
+    else:
+        try:
+            ray.init(address=address, **quiet)
+        except ConnectionError as error:
+            raise InputError(
+                f"--address {address}: no Ray cluster answers there; start one with 'ray start --head' or leave --address out"
+            ) from error
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def run(
+    name: str, tasks: Sequence[int], function: Callable[[int], None], progress: Progress, done: int = 0, **resources: Any
+) -> None:
+    """Call `function` with every task number on the cluster, in any order.
+
+    `done` tasks were found done before. Raises the first InputError that a task raises, and stops the others.
+    """
+    total = done + len(tasks)
+    progress(name, done, total)
+    for outcome in stream([pa.table({"task": [task]}) for task in tasks], _outcome_of(function), **resources):
+        if outcome["error"]:
+            raise InputError(outcome["error"])
+        done += 1
+        progress(name, done, total)
+
+
+def stream(tables: Sequence[pa.Table], function: Any, **resources: Any) -> Iterator[dict[str, Any]]:
+    """Rows of what `function` (or, for a class, an actor of it) makes of each table; a table is a task, rows come as tasks end."""
+    import ray.data
+
+    if tables:
+        data = ray.data.from_arrow(list(tables))
+        yield from data.map_batches(function, batch_size=None, batch_format="pyarrow", **resources).iter_rows()
+
+
+def _outcome_of(function: Callable[[int], None]) -> Callable[[pa.Table], pa.Table]:
+    def outcome(table: pa.Table) -> pa.Table:
+        error = ""
+        for task in table["task"].to_pylist():
+            try:
+                function(task)
+            except InputError as wrong:
+                error = str(wrong)
+        return pa.table({"error": [error]})
+
+    return outcome

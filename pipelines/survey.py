@@ -1,0 +1,25 @@
+"""Pass 1: count the corpus and draw the samples, one task a part; parts that are recorded already are not read again."""
+
+from __future__ import annotations
+
+from chameleon_data.recipe import Recipe
+from chameleon_data.sources import list_fragments
+from chameleon_data.storage import Store
+from chameleon_data.survey import Part, Survey, read_survey, split_parts, survey_part, surveyed
+from chameleon_data.tokens import load_counter
+from pipelines.cluster import Progress, run
+
+
+def find_parts(recipe: Recipe) -> tuple[Part, ...]:
+    """List every source's files, and group them into tasks."""
+    fragments = {name: list_fragments(name, source) for name, source in recipe.sources.items()}
+    return split_parts(recipe, fragments, load_counter(recipe.tokens).fingerprint)
+
+
+def survey(store: Store, recipe: Recipe, progress: Progress) -> Survey:
+    """The survey of the recipe's corpus. Raises InputError for what cannot be read or holds too many bad rows."""
+    parts, counter = find_parts(recipe), load_counter(recipe.tokens)
+    done = surveyed(store, parts)
+    todo = [number for number, part in enumerate(parts) if part.key not in done]
+    run("survey", todo, lambda number: survey_part(store, parts[number], recipe, counter), progress, done=len(parts) - len(todo))
+    return read_survey(store, parts, recipe)

@@ -1,0 +1,198 @@
+"""Survey and write passes against merely reading the same files, their memory as the corpus grows, and the fixed cost of a build.
+
+The corpus is the demo's text, repeated, each copy of a document with a first line of its own. `--gigabytes` sets its size for the
+throughput figures (1 by default); memory is also measured at a quarter of it and at four times.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.json
+import zstandard
+
+from tests.bench.figures import Figure, show
+from tests.corpus import documents
+
+GIGABYTE = 10**9
+FILES = 8
+CORES = 2
+
+
+def make_corpus(folder: Path, size: int) -> tuple[list[Path], int]:
+    """About `size` bytes of text as 8 .jsonl.zst files in 3 domains; returns the files and the bytes of JSONL in them."""
+    texts = documents()
+    copies = size // sum(len(t.encode()) for ts in texts.values() for t in ts) + 1
+    written, files = 0, []
+    for index in range(FILES):
+        name = list(texts)[index % len(texts)]
+        share = [i for i in range(FILES) if i % len(texts) == index % len(texts)]
+        path = folder / name / f"part-{index}.jsonl.zst"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with zstandard.open(path, "wb", cctx=zstandard.ZstdCompressor(level=1)) as file:
+            for copy in range(share.index(index), copies, len(share)):
+                lines = "".join(
+                    json.dumps({"text": f"copy {copy}\n{t}", "id": f"{copy}-{i}"}) + "\n" for i, t in enumerate(texts[name])
+                )
+                written += file.write(lines.encode())
+        files.append(path)
+    return files, written
+
+
+def merely_read(files: list[Path]) -> float:
+    """Seconds to decompress and parse the files on as many threads as there are cores; the faster of pyarrow and polars."""
+
+    def by_pyarrow(path: Path) -> None:
+        with pa.input_stream(str(path), compression="zstd") as stream:
+            for _ in pa.json.open_json(stream, read_options=pa.json.ReadOptions(use_threads=False, block_size=2**22)):
+                pass
+
+    def by_polars(path: Path) -> None:
+        with pa.input_stream(str(path), compression="zstd") as stream:
+            pl.read_ndjson(stream.read())
+
+    best = []
+    for one in (by_pyarrow, by_polars):
+        start = time.perf_counter()
+        with ThreadPoolExecutor(CORES) as pool:
+            list(pool.map(one, files))
+        best.append(time.perf_counter() - start)
+    return min(best)
+
+
+class Peak(threading.Thread):
+    """Largest anonymous memory of any of Ray's worker processes, in bytes, looked up ten times a second."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.bytes, self.ended = 0, threading.Event()
+
+    def run(self) -> None:
+        while not self.ended.wait(0.1):
+            for process in Path("/proc").glob("[0-9]*"):
+                try:
+                    if (process / "cmdline").read_bytes().startswith(b"ray::"):
+                        lines = (process / "status").read_text().splitlines()
+                        self.bytes = max(
+                            self.bytes, *(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+                        )
+                except OSError:
+                    continue
+
+
+@contextmanager
+def peak() -> Iterator[Peak]:
+    thread = Peak()
+    thread.start()
+    yield thread
+    thread.ended.set()
+    thread.join()
+
+
+def recipe_for(folder: Path, corpus: Path, budget: int) -> Path:
+    weights = folder / "weights.json"
+    names = sorted(p.name for p in corpus.iterdir())
+    weights.write_text(json.dumps(dict.fromkeys(names, 1 / len(names))))
+    path = folder / "recipe.yaml"
+    path.write_text(json.dumps({
+        "name": "bench", "out": str(folder / "out"), "sources": {n: str(corpus / n) for n in names},
+        "weights": {"from": str(weights)}, "mix": {"budget": budget, "max_epochs": 8},
+    }))  # fmt: skip
+    return path
+
+
+def passes(folder: Path, corpus: Path, size: int, repeats: int) -> tuple[dict[str, float], int]:
+    """Median seconds of survey and write, on a cluster that is up; and the peak memory of a worker."""
+    from chameleon_data.recipe import load_recipe
+    from pipelines.build import build_recipe
+
+    seconds: dict[str, list[float]] = {"survey": [], "write": []}
+    with peak() as memory:
+        for _ in range(repeats):
+            shutil.rmtree(folder / "out", ignore_errors=True)
+            built = build_recipe(load_recipe(recipe_for(folder, corpus, size)), lambda *_: None, "bench")
+            for name, taken in seconds.items():
+                taken.append(built.manifest["timings"][name])
+    return {name: statistics.median(taken) for name, taken in seconds.items()}, memory.bytes
+
+
+def fixed_cost(folder: Path, repeats: int) -> float:
+    """Median seconds of a build of 1,000 short documents in a process of its own, embeddings cached."""
+    corpus = folder / "small"
+    for name in ("a", "b", "c", "d"):
+        (corpus / name).mkdir(parents=True, exist_ok=True)
+        lines = (json.dumps({"text": f"{name} speaks of matter {i % 17} in sentence {i}"}) + "\n" for i in range(250))
+        (corpus / name / "part.jsonl").write_text("".join(lines))
+    recipe = folder / "small.yaml"
+    recipe.write_text(json.dumps({"name": "small", "out": str(folder / "small-out"), "sources": {n: str(corpus / n) for n in "abcd"},
+                                  "embed": {"samples": 16}}))  # fmt: skip
+    command = [str(Path(sys.executable).parent / "chameleon-data"), "build", str(recipe)]
+    taken = []
+    for number in range(repeats + 1):
+        for folder_ in ("builds", "_chameleon/versions", "_chameleon/cache/survey", "_chameleon/cache/weights"):
+            shutil.rmtree(folder / "small-out" / folder_, ignore_errors=True)
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        taken += [time.perf_counter() - start] if number else []  # the first one embeds
+    return statistics.median(taken)
+
+
+def run(gigabytes: float = 1.0, repeats: int = 5, folder: Path | None = None) -> list[Figure]:
+    """All figures of this file."""
+    from pipelines.cluster import cluster
+
+    figures = []
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        base = Path(name)
+        figures.append(
+            Figure(
+                "a build of 1,000 short documents",
+                fixed_cost(base, repeats),
+                "s",
+                15,
+                "Ray's start included",
+                lower_is_better=True,
+            )
+        )
+        with cluster(workers=CORES):
+            for share in (0.25, 1.0, 4.0):
+                size = int(gigabytes * share * GIGABYTE)
+                corpus = base / f"corpus-{share}"
+                files, raw = make_corpus(corpus, size)
+                if share == 1.0:
+                    reading = statistics.median(merely_read(files) for _ in range(repeats))
+                    seconds, memory = passes(base, corpus, size, repeats)
+                    for label, taken in seconds.items():
+                        figures.append(
+                            Figure(
+                                f"{label}, share of merely reading", reading / taken, "×", 0.5, f"{raw / reading / 1e6:,.0f} MB/s"
+                            )
+                        )
+                        figures.append(Figure(f"{label}, {size / 1e9:g} GB", raw / taken / 1e6, "MB/s"))
+                else:
+                    _, memory = passes(base, corpus, size, 1)
+                figures.append(Figure(f"peak memory of a worker, {size / 1e9:g} GB", memory / 2**20, "MiB"))
+                shutil.rmtree(corpus)
+                shutil.rmtree(base / "out")
+    return figures
+
+
+def main(run_all: Callable[[], list[Figure]]) -> None:
+    show(run_all())
+
+
+if __name__ == "__main__":
+    main(lambda: run(float(sys.argv[1]) if len(sys.argv) > 1 else 1.0))

@@ -1,0 +1,89 @@
+"""Embedding: documents of mixed length beside plain sentence-transformers, and beside the forward pass alone.
+
+Ours cuts each document's window and embeds it. The plain call gets the documents as they are, in corpus order; then the windows
+too, which leaves the batches as the only difference. The contestants take turns, so that what else the machine does meets all.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from chameleon_data.embed import BATCH_TOKENS, _load, _pad, _tokenise, batches, load_embedder
+from chameleon_data.recipe import Embed
+from chameleon_data.sample import _windows
+from tests.bench.figures import Figure, show
+from tests.corpus import documents
+
+DOCUMENTS, ROUNDS = 96, 5
+
+
+def run() -> list[Figure]:
+    pool = [text for texts in documents().values() for text in texts]
+    texts = random.Random(0).sample(pool, DOCUMENTS)
+    embedder = load_embedder(Embed())
+    model = _load(embedder)
+    column = pa.array(texts, pa.large_string())
+
+    def cut() -> list[list[str]]:
+        return [_windows(column, row, 0, 1, embedder.window) for row in range(len(texts))]
+
+    windows = [window for document in cut() for window in document]
+    with torch.inference_mode():
+        rows, _ = _tokenise(model, windows, None)
+        assert rows is not None
+        lengths = np.array([len(row["attention_mask"]) for row in rows])
+        ready = [_pad(model.tokenizer, [rows[i] for i in batch]) for batch in batches(lengths, BATCH_TOKENS[model.device.type])]
+
+    def forward() -> None:
+        with torch.inference_mode():
+            for features in ready:
+                model.forward({key: value.to(model.device) for key, value in features.items()})["sentence_embedding"].cpu()
+
+    contestants: list[Callable[[], Any]] = [
+        lambda: embedder.encode(cut()),
+        forward,
+        lambda: model.encode(texts, show_progress_bar=False),
+        lambda: model.encode(windows, show_progress_bar=False),
+    ]
+    ours, alone, plain, plain_windows = _in_turn(contestants)
+    about = f"{len(texts)} documents of {min(map(len, texts)):,} to {max(map(len, texts)):,} characters, {model.device.type}"
+    encode = "SentenceTransformer.encode"
+    return [
+        Figure("embedding", len(texts) / ours, "documents/s", peer=f"{lengths.sum() / ours:,.0f} tokens/s; {about}"),
+        Figure(
+            "embedding, mixed lengths", plain / ours, "×", 1.5, f"{encode} of the documents: {len(texts) / plain:.3g} a second"
+        ),
+        Figure(
+            "embedding, the same windows",
+            plain_windows / ours,
+            "×",
+            None,
+            f"{encode} of the windows: {len(texts) / plain_windows:.3g}",
+        ),
+        Figure("embedding", alone / ours, "of the forward pass", 0.95, f"the model alone: {len(texts) / alone:.3g}"),
+    ]
+
+
+def _in_turn(actions: list[Callable[[], Any]]) -> list[float]:
+    """Median seconds of each action; a first round is not counted."""
+    rounds = []
+    for _ in range(ROUNDS + 1):
+        taken = []
+        for action in actions:
+            start = time.perf_counter()
+            action()
+            taken.append(time.perf_counter() - start)
+        rounds.append(taken)
+    return [statistics.median(column) for column in zip(*rounds[1:], strict=True)]
+
+
+if __name__ == "__main__":
+    show(run())

@@ -1,0 +1,63 @@
+"""Leverage scores against the published inverse, and the automatic ridge against its definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from chameleon_data.affinity import Affinity, affinity, domain_statistics, moments
+from chameleon_data.leverage import auto_ridge, leverage_scores, perplexity
+
+
+def from_means(means: np.ndarray, centre: bool = True) -> Affinity:
+    return affinity(moments(domain_statistics({f"d{i:04d}": row[None] for i, row in enumerate(means)})), centre=centre)
+
+
+@settings(deadline=None)
+@given(k=st.integers(3, 40), p=st.integers(1, 40), seed=st.integers(0, 999), r=st.floats(1e-3, 1e3), centre=st.booleans())
+def test_scores_are_those_of_the_published_inverse(k: int, p: int, seed: int, r: float, centre: bool) -> None:
+    means = np.random.default_rng(seed).normal(size=(k, p))
+    centring = np.eye(k) - centre * np.ones((k, k)) / k
+    matrix = centring @ means @ means.T @ centring
+    expected = np.diag(matrix @ np.linalg.inv(matrix + r * np.eye(k)))
+    assert_allclose(leverage_scores(from_means(means, centre), r), expected, rtol=1e-9, atol=1e-11)
+
+
+@given(st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=50))
+def test_the_ridge_leaves_half_the_effective_rank(values: list[float]) -> None:
+    eigenvalues = np.array(values)
+    r = auto_ridge(eigenvalues)
+    shares = eigenvalues / eigenvalues.sum()
+    assert_allclose((eigenvalues / (eigenvalues + r)).sum(), np.exp(-(shares * np.log(shares)).sum()) / 2, rtol=1e-9)
+
+
+@pytest.mark.parametrize("m", [1, 2, 7, 384])
+def test_equal_eigenvalues_are_their_own_ridge(m: int) -> None:
+    assert_allclose(auto_ridge(np.full(m, 3.5)), 3.5, rtol=1e-9)
+
+
+@given(st.floats(-30, 30))
+def test_the_ridge_scales_with_the_affinity(power: float) -> None:
+    eigenvalues = np.array([5.0, 2.0, 0.3, 1e-9])
+    assert_allclose(auto_ridge(eigenvalues * 10**power), auto_ridge(eigenvalues) * 10**power, rtol=1e-9)
+
+
+def test_the_ridge_is_continuous_in_a_vanishing_eigenvalue() -> None:
+    with_it, without = auto_ridge(np.array([3.0, 2.0, 1.0, 1e-14])), auto_ridge(np.array([3.0, 2.0, 1.0]))
+    assert_allclose(with_it, without, rtol=1e-9)
+
+
+def test_more_domains_than_dimensions_make_no_matrix_of_domains() -> None:
+    means = np.random.default_rng(0).normal(size=(100_000, 8))
+    kernel = from_means(means)  # 80 GB as k × k
+    scores = leverage_scores(kernel, 1e5)
+    assert kernel.coordinates.shape == (100_000, 8)
+    assert_allclose(scores.sum(), (kernel.eigenvalues / (kernel.eigenvalues + 1e5)).sum(), rtol=1e-9)
+
+
+def test_perplexity_counts_equal_shares() -> None:
+    assert_allclose(perplexity(np.full(7, 1 / 7)), 7)
+    assert perplexity(np.array([1.0, 0.0])) == 1.0

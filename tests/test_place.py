@@ -1,0 +1,235 @@
+"""The plan and the placement against a three-line oracle that sorts everything, and against the bounds in exact rationals."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chameleon_data import place
+from chameleon_data.errors import InputError
+from chameleon_data.hashing import key64, mix64, multiset_hash
+from chameleon_data.plan import DomainCount, Plan, bucket_bits, epoch_caps, make_plan
+
+Corpus = dict[str, list[tuple[int, int, int]]]  # domain -> documents (hi, lo, tokens), copies included
+
+
+def counts_of(corpus: Corpus) -> list[DomainCount]:
+    counts = []
+    for name, documents in corpus.items():
+        hi, lo, tokens = columns(documents)
+        histogram = place.histogram_of(hi, tokens, bucket_bits(len(documents)))
+        counts.append(
+            DomainCount(
+                name, len(documents), int(tokens.sum()), int(tokens.sum()), int(tokens.max()), multiset_hash(hi, lo), 0, histogram
+            )
+        )
+    return counts
+
+
+def columns(documents):
+    array = np.array(documents, object).reshape(-1, 3)
+    return array[:, 0].astype(np.uint64), array[:, 1].astype(np.uint64), array[:, 2].astype(np.int64)
+
+
+def documents_table(parts: list[list[tuple[str, int, int, int]]]) -> pa.Table:
+    rows = []
+    for number, part in enumerate(parts):
+        for domain, hi, lo, tokens in sorted(set(part)):
+            rows.append((domain, hi, lo, tokens, number, part.count((domain, hi, lo, tokens))))
+    columns = list(zip(*rows, strict=True)) or [[]] * 6
+    return pa.table([pa.array(c, f.type) for c, f in zip(columns, place.DOCUMENTS, strict=True)], schema=place.DOCUMENTS)
+
+
+def oracle(plan: Plan, corpus: Corpus):
+    """Everything sorted at once: (quotient, domain index, anchor, epoch, hi, lo, tokens, shard)."""
+    out = []
+    for index, domain in enumerate(plan.domains):
+        buckets, offset = 1 << domain.bits, 0
+        for epoch in range(-(-domain.quota // domain.tokens)):
+            salt = key64(plan.seed, domain.name, "epoch", epoch)
+            rank = {int(b): r for r, b in enumerate(np.argsort(mix64([np.arange(buckets)], salt), kind="stable"))}
+            numbered, seen = [], {}
+            for hi, lo, tokens in corpus[domain.name]:
+                copy = seen[hi, lo] = seen.get((hi, lo), -1) + 1
+                key = int(mix64([np.array([hi], np.uint64), np.array([lo], np.uint64), np.array([copy])], salt)[0])
+                numbered.append((rank[hi >> (64 - domain.bits) if domain.bits else 0], key, lo, hi, tokens))
+            for _, _, lo, hi, tokens in sorted(numbered):
+                anchor = offset + (tokens * domain.phase >> 32)
+                if anchor < domain.quota:
+                    shard = anchor * plan.shards // domain.quota
+                    out.append((anchor / domain.quota, index, anchor, epoch, hi, lo, tokens, shard))
+                offset += tokens
+    return sorted(out)
+
+
+def distributed(plan: Plan, corpus: Corpus, parts: list[list[tuple[str, int, int, int]]]):
+    """The same through histograms, resolve, route and arrange, each part by itself."""
+    streams = place.place(plan, counts_of(corpus), documents_table(parts))
+    index = {s.domain.name: i for i, s in enumerate(streams)}
+    shards: dict[int, list[tuple[int, ...]]] = {s: [] for s in range(plan.shards)}
+    for number, part in enumerate(parts):
+        for name, i in index.items():
+            rows = [(hi, lo, t) for d, hi, lo, t in part if d == name]
+            if not rows:
+                continue
+            hi, lo, tokens = columns(rows)
+            copy = place.CopyCounter(streams[i], number).number(hi, lo)
+            for row, epoch, shard in zip(*place.route(streams[i], hi, lo, copy), strict=True):
+                shards[shard].append((i, epoch, *rows[row][:2], copy[row], rows[row][2]))
+    out = []
+    for shard, rows in shards.items():
+        domain, epoch, hi, lo, copy, tokens = (np.array(c, object) for c in zip(*rows, strict=True))
+        signed = [c.astype(np.int64) for c in (domain, epoch, copy, tokens)]
+        order = place.arrange(
+            streams, shard, signed[0], signed[1], hi.astype(np.uint64), lo.astype(np.uint64), signed[2], signed[3]
+        )
+        out += [(int(domain[r]), int(epoch[r]), int(hi[r]), int(lo[r]), int(tokens[r]), shard) for r in order]
+    return streams, out
+
+
+@st.composite
+def cases(draw):
+    texts = st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.one_of(st.integers(1, 9), st.integers(1, 3000)))
+    names = draw(st.lists(st.sampled_from(["a", "b", "ç", "z z", "no"]), min_size=1, max_size=4, unique=True))
+    corpus: Corpus = {}
+    for name in names:
+        distinct = draw(st.lists(texts, min_size=1, max_size=60, unique_by=lambda t: t[:2]))
+        copies = draw(st.lists(st.sampled_from(distinct), max_size=30))
+        corpus[name] = distinct + copies
+    shares = [draw(st.integers(1, 20)) for _ in names]
+    weights = {
+        n: str(Fraction(s * 10**5 // sum(shares), 10**5).limit_denominator(10**5).__float__())
+        for n, s in zip(names, shares, strict=True)
+    }
+    total = sum(t for d in corpus.values() for *_, t in d)
+    budget = draw(st.integers(1, max(2, 3 * total)))
+    rows = [(name, *document) for name, documents in corpus.items() for document in documents]
+    rows = draw(st.permutations(rows))
+    cuts = sorted(draw(st.lists(st.integers(0, len(rows)), max_size=4)))
+    parts = [rows[a:b] for a, b in zip([0, *cuts], [*cuts, len(rows)], strict=True)]
+    return corpus, weights, budget, draw(st.integers(1, 500)), draw(st.integers(0, 5)), parts
+
+
+def plan_of(corpus, weights, budget, shard_bytes, seed=0):
+    return make_plan(counts_of(corpus), weights, budget=budget, max_epochs=4, exhausted="repeat", shard_bytes=shard_bytes, seed=seed,
+                     hash="text", writer={})  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(cases())
+def test_placement_equals_sorting_everything_and_keeps_the_bounds(case):
+    corpus, weights, budget, shard_bytes, seed, parts = case
+    try:
+        plan = plan_of(corpus, weights, budget, shard_bytes, seed)
+        streams, rows = distributed(plan, corpus, parts)
+    except InputError as error:
+        assert "would get no" in str(error)
+        return
+    everything = oracle(plan, corpus)
+    assert rows == [(d, e, hi, lo, t, s) for _, d, _, e, hi, lo, t, s in everything]
+    # Bounds, in exact rationals.
+    quotas = [d.quota for d in plan.domains]
+    largest = [max(t for *_, t in corpus[d.name]) for d in plan.domains]
+    so_far = [0] * len(quotas)
+    by_shard = np.zeros((len(quotas), plan.shards), int)
+    for _, d, anchor, _, _, _, tokens, shard in everything:
+        so_far[d] += tokens
+        by_shard[d, shard] += tokens
+        x = Fraction(anchor, quotas[d])
+        for i, quota in enumerate(quotas):
+            assert abs(so_far[i] - x * quota) <= largest[i]
+    for i, quota in enumerate(quotas):
+        assert abs(so_far[i] - quota) <= largest[i]
+        for shard in range(plan.shards):
+            assert abs(Fraction(int(by_shard[i, shard])) - Fraction(quota, plan.shards)) <= largest[i]
+    assert by_shard.sum(axis=0).min() > 0, "an empty shard"
+    assert [s.first_epoch_rows for s in streams] == [sum(r[1] == i and r[3] == 0 for r in everything) for i in range(len(quotas))]
+
+
+def uniform(name_sizes: dict[str, tuple[int, int]]) -> Corpus:
+    generator = np.random.default_rng(0)
+    return {
+        name: [(int(h), int(low), size) for h, low in generator.integers(0, 2**64, (rows, 2), dtype=np.uint64)]
+        for name, (rows, size) in name_sizes.items()
+    }
+
+
+def test_whole_epochs_come_before_repeats():
+    corpus = uniform({"a": (40, 10), "b": (300, 10)})
+    _, rows = distributed(
+        plan_of(corpus, {"a": "0.4", "b": "0.6"}, 2500, 400), corpus, [[(n, *d) for n, ds in corpus.items() for d in ds]]
+    )
+    epochs = [e for d, e, *_ in rows if d == 0]
+    assert epochs == sorted(epochs)
+    assert [epochs.count(e) for e in range(3)] == [40, 40, 20]
+
+
+def test_a_larger_budget_extends_each_stream_and_other_domains_do_not_matter():
+    corpus = uniform({"a": (200, 7), "b": (300, 5)})
+    parts = [[(n, *d) for n, ds in corpus.items() for d in ds]]
+    small = distributed(plan_of(corpus, {"a": "0.5", "b": "0.5"}, 1000, 100), corpus, parts)[1]
+    large = distributed(plan_of(corpus, {"a": "0.5", "b": "0.5"}, 2000, 100), corpus, parts)[1]
+    alone = {"a": corpus["a"]}
+    single = distributed(plan_of(alone, {"a": "1"}, 1000, 100), alone, [[("a", *d) for d in corpus["a"]]])[1]
+    stream = [r[1:5] for r in large if r[0] == 0]
+    assert stream[: len([r for r in small if r[0] == 0])] == [r[1:5] for r in small if r[0] == 0]
+    assert [r[1:5] for r in single] == stream
+
+
+def test_two_thousand_equal_domains_do_not_all_start_at_once():
+    corpus = uniform({f"d{i:04}": (8, 100) for i in range(2000)})
+    rows = oracle(plan_of(corpus, dict.fromkeys(corpus, "0.0005"), 800_000, 10_000), corpus)
+    first = [r[1] for r in rows[:500]]
+    assert len(set(first)) == 500  # a domain's next document comes after everybody's first ...
+    longest = max(sum(1 for q in rows if abs(q[0] - r[0]) < 1e-12) for r in rows[:200])
+    assert longest < 50  # ... and at most 1 in 100 of them share a key; without the phase all 2,000 do
+
+
+def test_a_hundred_thousand_copies_of_one_text_spread():
+    corpus = uniform({"a": (50, 10)})
+    corpus["a"] += [corpus["a"][0]] * 20_000
+    plan = plan_of(corpus, {"a": "1"}, 150_000, 10_000)
+    rows = [("a", *d) for d in corpus["a"]]
+    parts = [rows[:7000], rows[7000:7001], rows[7001:]]
+    _, out = distributed(plan, corpus, parts)
+    assert out == [(d, e, hi, lo, t, s) for _, d, _, e, hi, lo, t, s in oracle(plan, corpus)]
+
+
+def test_quotas_at_the_edge_of_int64():
+    documents = [(i << 58, i, 10**11) for i in range(64)]
+    histogram = place.histogram_of(*[columns(documents)[i] for i in (0, 2)], bucket_bits(64))
+    count = DomainCount("a", 64, 64 * 10**11, 64 * 10**11, 10**11, 1, 0, histogram)
+    plan = make_plan(
+        [count], {"a": "1"}, budget=6 * 10**12, max_epochs=1, exhausted="fail", shard_bytes=10**11, seed=0, hash="text", writer={}
+    )
+    assert plan.shards == 59
+    bounds = plan.domains[0].bounds(10**6)
+    assert bounds[-1] == 6 * 10**12
+    assert (np.diff(bounds) == 6 * 10**6).all()
+
+
+@pytest.mark.parametrize(
+    ("exhausted", "budget", "message"), [("fail", 1001, "is more than 1 epoch"), ("redistribute", 4001, "is more than 4 epoch")]
+)
+def test_a_budget_that_the_corpus_cannot_give_is_refused(exhausted, budget, message):
+    with pytest.raises(InputError, match=message):
+        epoch_caps(counts_of(uniform({"a": (100, 10)})), budget, 4, exhausted)
+
+
+def test_a_domain_that_would_get_nothing_is_refused():
+    corpus = uniform({"a": (100, 10), "b": (100, 10)})
+    with pytest.raises(InputError, match="'b' would get none of 1,000 tokens"):
+        plan_of(corpus, {"a": "0.9999", "b": "0.0001"}, 1000, 100)
+
+
+def test_rows_that_the_plan_did_not_expect_are_refused():
+    corpus = uniform({"a": (100, 10)})
+    plan = plan_of(corpus, {"a": "1"}, 1000, 10_000)
+    rows = [("a", *d) for d in corpus["a"]]
+    with pytest.raises(InputError, match="the corpus changed during the build"):
+        distributed(plan, corpus, [rows, rows[:1]])

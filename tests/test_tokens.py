@@ -1,0 +1,170 @@
+import json
+import pickle
+import time
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+from chameleon_data import tokens
+from chameleon_data.errors import InputError
+from chameleon_data.hub import packaged
+from chameleon_data.recipe import Tokens
+from chameleon_data.tokens import Counter, load_counter
+
+TEXTS = ["the quick brown fox", "a", "  two  words\n", "漢字 and 😀", "the fox " * 300]
+
+
+def array(texts):
+    return pa.array(texts, pa.large_string())
+
+
+@pytest.fixture(scope="module")
+def bpe():
+    """A byte-level BPE with a start token and, as files in the wild have, truncation and padding."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    tokenizer.train_from_iterator(TEXTS * 3, trainers.BpeTrainer(vocab_size=300, special_tokens=["<s>"], show_progress=False))
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    return tokenizer
+
+
+@pytest.fixture
+def file(bpe, tmp_path):
+    bpe.enable_truncation(4)
+    bpe.enable_padding(length=16)
+    bpe.save(str(tmp_path / "tokenizer.json"))
+    bpe.no_truncation()
+    bpe.no_padding()
+    return tmp_path / "tokenizer.json"
+
+
+@given(st.lists(st.text(), max_size=20), st.integers(0, 20), st.integers(0, 20))
+def test_bytes_are_the_length_of_the_utf8(texts, start, length):
+    counter = load_counter(Tokens(unit="bytes"))
+    whole = array(texts)
+    assert counter.count(whole).tolist() == [len(t.encode()) for t in texts]
+    assert counter.count(whole.slice(start, length)).tolist() == [len(t.encode()) for t in texts[start : start + length]]
+    assert counter.fingerprint == "bytes"
+
+
+def test_tokens_are_the_tokenizers_own_without_truncation_padding_or_special_ones(bpe, file):
+    wanted = [len(bpe.encode(t, add_special_tokens=False).ids) for t in TEXTS]
+    assert max(wanted) > 300
+    for place in (file, file.parent):
+        counts = load_counter(Tokens(tokenizer=str(place))).count(array(TEXTS))
+        assert counts.dtype == np.int64
+        assert counts.tolist() == wanted
+
+
+def test_batches_change_nothing(bpe, file, monkeypatch):
+    counter = load_counter(Tokens(tokenizer=str(file)))
+    texts = TEXTS * 20
+    wanted = counter.count(array(texts)).tolist()
+    monkeypatch.setattr(tokens, "BATCH_BYTES", 100)
+    assert counter.count(array(texts)).tolist() == wanted
+    assert counter.count(array(texts).slice(3, 11)).tolist() == wanted[3:14]
+    assert counter.count(array([])).tolist() == []
+
+
+def test_travels_without_its_file(file):
+    counter = load_counter(Tokens(tokenizer=str(file)))
+    wanted = counter.count(array(TEXTS)).tolist()
+    sent = pickle.dumps(counter)
+    file.unlink()
+    tokens._tokenizer.cache_clear()
+    assert pickle.loads(sent) == counter
+    assert pickle.loads(sent).count(array(TEXTS)).tolist() == wanted
+    assert len(repr(counter)) < 200
+
+
+def test_the_fingerprint_is_of_what_counts(file):
+    counter = load_counter(Tokens(tokenizer=str(file)))
+    definition = json.loads(file.read_text())
+    file.write_text(json.dumps(definition | {"truncation": None, "padding": None}, indent=7, sort_keys=True))
+    assert load_counter(Tokens(tokenizer=str(file))).fingerprint == counter.fingerprint
+    file.write_text(json.dumps(definition | {"pre_tokenizer": {"type": "Whitespace"}}))
+    assert load_counter(Tokens(tokenizer=str(file))).fingerprint != counter.fingerprint
+
+
+def test_a_name_that_a_package_carries():
+    folder = packaged("all-MiniLM-L6-v2")
+    assert folder is not None
+    counter = load_counter(Tokens(tokenizer="all-MiniLM-L6-v2"))
+    assert counter.fingerprint == load_counter(Tokens(tokenizer=str(folder))).fingerprint
+    assert counter.count(array(["a tokenizer " * 500])).tolist() == [1500]
+
+
+def test_a_hub_id_is_found_in_the_cache_while_offline(file, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(InputError, match=r"tokens\.tokenizer: some/model is neither a path nor in the hub's cache.*download it"):
+        load_counter(Tokens(tokenizer="some/model"))
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "hub" / "models--some--model"
+    (repository / "snapshots" / commit).mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    (repository / "snapshots" / commit / "tokenizer.json").write_bytes(file.read_bytes())
+    assert load_counter(Tokens(tokenizer="some/model")) == load_counter(Tokens(tokenizer=str(file)))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [("{", "not a tokenizer.json"), ("[1]", "it has no 'model'"), ('{"model": {"type": "Nonsense"}}', "not a tokenizer.json")],
+)
+def test_refuses_what_is_no_tokenizer(tmp_path, content, reason):
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(InputError, match=reason):
+        load_counter(Tokens(tokenizer=str(tmp_path)))
+
+
+def test_refuses_paths_that_are_not_there(tmp_path):
+    with pytest.raises(InputError, match=r"holds no tokenizer\.json"):
+        load_counter(Tokens(tokenizer=str(tmp_path)))
+    with pytest.raises(InputError, match="there is no file or folder"):
+        load_counter(Tokens(tokenizer=str(tmp_path / "missing.json")))
+
+
+def test_texts_longer_than_a_batch_count_as_in_one_go(bpe, file, monkeypatch):
+    folder = packaged("all-MiniLM-L6-v2")
+    assert folder is not None
+    texts = ["the quick  brown fox\n\n  jumps " * 50, "x" + " y" * 400, "short", "de l'été 漢字 and 😀 " * 40]
+    for counter in (load_counter(Tokens(tokenizer=str(file))), load_counter(Tokens(tokenizer=str(folder)))):
+        whole = counter.count(array(texts)).tolist()
+        monkeypatch.setattr(tokens, "BATCH_BYTES", 127)
+        assert counter.count(array(texts)).tolist() == whole
+        monkeypatch.undo()
+
+
+@given(st.text(st.sampled_from("aé漢😀 "), max_size=60), st.integers(4, 20))
+def test_pieces_are_whole_characters(text, size):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokens, "BATCH_BYTES", size)
+        pieces = list(tokens._pieces(memoryview(text.encode())))
+    assert "".join(pieces) == text
+    assert all(0 < len(p.encode()) <= size for p in pieces)
+
+
+def test_what_a_tokenizer_cannot_read_is_an_error():
+    level = Tokenizer(models.WordLevel({"a": 0}, unk_token="[UNK]"))  # and no [UNK] in the vocabulary
+    level.normalizer = normalizers.Lowercase()
+    with pytest.raises(InputError, match=r"cannot read .*UNK"):
+        Counter("level", level.to_str()).count(array(["a", "b"]))
+
+
+def test_long_documents_take_linear_time(file):
+    """One line of 5 MB, against 1 MB: about 5 times as long, where a quadratic step would take 25."""
+    counter = load_counter(Tokens(tokenizer=str(file)))
+
+    def seconds(megabytes):
+        text = array(["the quick brown fox jumps " * (megabytes * 10**6 // 26)])
+        start = time.process_time()
+        assert counter.count(text)[0] > megabytes * 10**5
+        return time.process_time() - start
+
+    seconds(1)
+    assert seconds(5) < 12 * min(seconds(1) for _ in range(2))

@@ -1,0 +1,536 @@
+"""Weights against the published formula and vectors, their invariances and error bars; bounds against optimality itself."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from chameleon_data import DomainWeights, InputError, domain_weights
+from chameleon_data.affinity import domain_statistics, merge
+from chameleon_data.feasible import clip_to_one, feasible_weights, round_to_one
+from chameleon_data.recipe import Leverage, Weights
+from chameleon_data.weights import auto_temperature, load_weights, weigh
+
+VECTORS = json.loads((Path(__file__).parent / "data" / "krls_reference.json").read_text())["cases"]
+
+
+def clusters(k: int, n: int, p: int, seed: int = 0, spread: float = 0.5) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    radius = np.exp(0.5 * rng.normal(size=k))
+    return {f"d{i:04d}": radius[i] * rng.normal(size=(1, p)) + spread * rng.normal(size=(n, p)) for i in range(k)}
+
+
+def values(mapping: dict[str, float]) -> np.ndarray:
+    return np.array(list(mapping.values()))
+
+
+def published(
+    embeddings: dict[str, np.ndarray], objective: str, ridge: float, temperature: float
+) -> tuple[np.ndarray, np.ndarray]:
+    means = np.stack([np.mean(x, axis=0) for x in embeddings.values()])
+    k = len(means)
+    centring = np.eye(k) - 1 / k
+    matrix = centring @ means @ means.T @ centring
+    s = np.diag(matrix @ np.linalg.inv(matrix + ridge * k * np.eye(k)))
+    s = s / s.sum()
+    e = np.exp((1 / (s + 1e-12) if objective == "pretrain" else s) / temperature)
+    return s, e / e.sum()
+
+
+# --- the published preset
+
+
+@pytest.mark.parametrize("case", VECTORS, ids=lambda case: f"k={len(case['domains'])}")
+@pytest.mark.parametrize("objective", ["pretrain", "finetune"])
+def test_reference_vectors(case: dict, objective: str) -> None:
+    temperature = case["pt_temperature" if objective == "pretrain" else "ft_temperature"]
+    result = domain_weights(
+        case["embeddings"], objective=objective, preset="reference", ridge=case["lambda_reg"], temperature=temperature
+    )
+    assert list(result.weights) == case["domains"]
+    assert_allclose(values(result.weights), case[objective], rtol=1e-9)
+    assert_allclose(values(result.scores), case["scores"], rtol=1e-9)
+    assert_allclose(result.affinity, case["affinity"], atol=1e-9)
+    assert domain_weights(case["embeddings"], objective=objective, preset="reference").weights == result.weights
+
+
+@pytest.mark.parametrize("objective", ["pretrain", "finetune"])
+@pytest.mark.parametrize(("k", "p"), [(9, 30), (60, 8)])
+def test_the_reference_preset_is_the_published_formula(k: int, p: int, objective: str) -> None:
+    embeddings = clusters(k, 5, p)
+    scores, weights = published(embeddings, objective, 3.0, 40.0)
+    result = domain_weights(embeddings, objective=objective, preset="reference", ridge=3.0, temperature=40.0)
+    assert_allclose(values(result.scores), scores, rtol=1e-10)
+    assert_allclose(values(result.weights), weights, rtol=1e-9)
+
+
+def test_the_default_at_the_published_ridge_equals_the_reference_at_seven_domains() -> None:
+    embeddings = clusters(7, 5, 16)
+    for objective, temperature in (("pretrain", 5 / 7), ("finetune", 1.4)):
+        reference = domain_weights(embeddings, objective=objective, preset="reference")
+        default = domain_weights(embeddings, objective=objective, ridge=10.0, temperature=temperature, debias=0.0)
+        assert_allclose(values(default.weights), values(reference.weights), rtol=1e-9)
+
+
+REFUSED = {
+    "one domain": (clusters(1, 5, 4), {}, "NaN for a single domain"),
+    "two domains": (clusters(2, 5, 4), {}, "mirror images"),
+    "overflow": (clusters(4_000, 1, 8), {}, "overflows.*one of 4000"),
+    "at the centroid": ({"a": [[1.0]], "b": [[-1.0]], "c": [[1e-30]]}, {}, "overflows"),
+    "debiased": (clusters(3, 5, 4), {"debias": 0.5}, "not debiased"),
+    "not centred": (clusters(3, 5, 4), {"centre": False}, "centred"),
+    "not a number": ({"a": [[np.nan]], "b": [[1.0]]}, {}, "'a'"),
+    "zero": ({"a": [[0.0]], "b": [[0.0]], "c": [[0.0]]}, {}, "'a'"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_the_reference_preset_refuses_where_the_formula_breaks(case: str) -> None:
+    embeddings, options, reason = REFUSED[case]
+    with pytest.raises(InputError, match=reason):
+        domain_weights(embeddings, preset="reference", **options)
+
+
+# --- the default preset
+
+
+@pytest.mark.parametrize("objective", ["pretrain", "finetune"])
+@pytest.mark.parametrize(("k", "p", "n"), [(8, 20, 150), (40, 6, 4)], ids=["debiased", "plain"])
+def test_the_default_preset_is_its_formula(k: int, p: int, n: int, objective: str) -> None:
+    embeddings = clusters(k, n, p)
+    means = np.stack([x.mean(axis=0) for x in embeddings.values()])
+    matrix = means @ means.T
+    if k - 1 <= p:
+        matrix -= np.diag([x.var(axis=0, ddof=1).sum() / n for x in embeddings.values()])
+    centring = np.eye(k) - 1 / k
+    matrix = centring @ matrix @ centring
+    s = np.diag(matrix @ np.linalg.inv(matrix + 0.5 * k * np.eye(k)))
+    s = s / s.mean()
+    e = np.exp((1 / np.maximum(s, 1e-3) if objective == "pretrain" else s) / 20)
+    result = domain_weights(embeddings, objective=objective, ridge=0.5, temperature=20)
+    assert_allclose(values(result.scores), s, rtol=1e-8)
+    assert_allclose(values(result.weights), e / e.sum(), rtol=1e-8)
+    assert result.ridge == pytest.approx(0.5)
+    assert result.temperature == 20
+
+
+def test_pretraining_favours_what_is_shared_and_finetuning_what_is_distinct() -> None:
+    embeddings = clusters(8, 100, 16)
+    pretrain, finetune = (values(domain_weights(embeddings, objective=o).weights) for o in ("pretrain", "finetune"))
+    assert list(np.argsort(pretrain)) == list(np.argsort(-finetune))
+
+
+@settings(deadline=None)
+@given(k=st.integers(3, 60), seed=st.integers(0, 999), sigma=st.floats(0.1, 1.5), coldest=st.sampled_from([5 / 7, 1.4]))
+def test_auto_temperature_is_the_smallest_that_spreads_the_mixture(k: int, seed: int, sigma: float, coldest: float) -> None:
+    preference = 1 / np.maximum(np.exp(sigma * np.random.default_rng(seed).normal(size=k)), 1e-3)
+
+    def effective(temperature: float) -> float:
+        w = np.exp((preference - preference.max()) / temperature)
+        w /= w.sum()
+        return float(np.exp(-(w[w > 0] * np.log(w[w > 0])).sum()))
+
+    found = auto_temperature(preference, coldest)
+    assert effective(found) >= 0.985 * k * (1 - 1e-9)
+    assert found == coldest or effective(found * (1 - 1e-6)) < 0.985 * k
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    seed=st.integers(0, 999),
+    scale=st.floats(1e-6, 1e6),
+    shape=st.sampled_from([(5, 12), (30, 6)]),
+    objective=st.sampled_from(["pretrain", "finetune"]),
+)
+def test_scaling_and_rotating_the_embeddings_change_nothing(
+    seed: int, scale: float, shape: tuple[int, int], objective: str
+) -> None:
+    embeddings = clusters(shape[0], 6, shape[1], seed)
+    rotation = np.linalg.qr(np.random.default_rng(seed).normal(size=(shape[1], shape[1])))[0]
+    before = domain_weights(embeddings, objective=objective)
+    after = domain_weights({name: scale * x @ rotation for name, x in embeddings.items()}, objective=objective)
+    assert_allclose(values(after.weights), values(before.weights), rtol=1e-6)
+    assert_allclose(values(after.scores), values(before.scores), rtol=1e-6, atol=1e-8)
+    assert after.temperature == pytest.approx(before.temperature, rel=1e-6)
+
+
+@given(order=st.permutations(range(6)))
+def test_the_order_of_domains_changes_nothing_to_the_last_bit(order: list[int]) -> None:
+    embeddings = clusters(6, 10, 8)
+    names = list(embeddings)
+    assert domain_weights({names[i]: embeddings[names[i]] for i in order}).weights == domain_weights(embeddings).weights
+
+
+def test_moving_all_embeddings_by_a_vector_changes_nothing_under_centring() -> None:
+    embeddings = clusters(6, 40, 8)
+    moved = {name: x + 7.0 for name, x in embeddings.items()}
+    assert_allclose(values(domain_weights(moved).weights), values(domain_weights(embeddings).weights), rtol=1e-9)
+
+
+def test_a_duplicated_domain_gets_the_weight_of_its_twin_and_a_lower_score() -> None:
+    embeddings = clusters(5, 200, 16)
+    before = domain_weights(embeddings)
+    after = domain_weights({**embeddings, "twin": embeddings["d0002"]})
+    assert after.weights["twin"] == pytest.approx(after.weights["d0002"], rel=1e-9)
+    assert after.scores["twin"] < before.scores["d0002"]
+    nearly = domain_weights({**embeddings, "twin": embeddings["d0002"] + 1e-9})
+    assert_allclose(values(nearly.weights), values(after.weights), rtol=1e-6)
+
+
+def test_a_domain_at_the_centroid_gets_the_most_and_not_everything() -> None:
+    square = {"a": [[1.0, 0.0]], "b": [[-1.0, 0.0]], "c": [[0.0, 1.0]], "d": [[0.0, -1.0]]}
+    result = domain_weights({**square, "middle": [[1e-20, 0.0]]})
+    assert max(result.weights, key=result.weights.get) == "middle"
+    assert result.effective_domains == pytest.approx(0.985 * 5)
+    weights = domain_weights({**square, "middle": [[1e-20, 0.0]]}, temperature=500.0).weights  # its ŝ counts as 1e-3
+    assert weights["middle"] / weights["a"] == pytest.approx(np.exp((1000 - 0.8) / 500), rel=1e-9)
+
+
+def test_ten_thousand_domains_have_finite_weights() -> None:
+    result = domain_weights(clusters(10_000, 2, 16))
+    weights = values(result.weights)
+    assert np.isfinite(weights).all()
+    assert weights.min() > 0
+    assert weights.sum() == pytest.approx(1, abs=1e-9)
+    assert result.effective_domains >= 0.985 * 10_000 * (1 - 1e-9)
+    assert result.affinity is None
+    assert len(result.variance_of_mean) == 10_000
+    assert any("cannot be debiased" in warning for warning in result.warnings)
+
+
+def test_one_domain_takes_all_and_measures_nothing() -> None:
+    result = domain_weights({"only": np.ones((3, 2))})
+    assert result.weights == {"only": 1.0}
+    assert result.scores == result.intervals == result.rank_stability == {"only": None}
+    assert result.ridge is result.temperature is result.affinity is None
+
+
+def test_two_domains_need_centring_off() -> None:
+    embeddings = clusters(2, 100, 8)
+    with pytest.raises(InputError, match=r"'d0000' and 'd0001' mirror images.*centre: false"):
+        domain_weights(embeddings)
+    weights = values(domain_weights(embeddings, centre=False).weights)
+    assert weights.sum() == pytest.approx(1)
+    assert abs(weights[0] - 0.5) > 1e-3
+
+
+def test_a_rank_one_affinity_has_an_answer() -> None:
+    line = np.array([1.0, 2.0, 3.0])
+    result = domain_weights({f"d{i}": [c * line] for i, c in enumerate([-2.0, -1.0, 0.5, 4.0])})
+    assert np.isfinite(values(result.weights)).all()
+    assert result.effective_domains >= 0.985 * 4 * (1 - 1e-9)
+
+
+def test_numbers_of_samples_may_differ_by_a_hundredfold() -> None:
+    many = clusters(4, 990, 8, spread=0.1)
+    mixed = domain_weights({name: x if i % 2 else x[:10] for i, (name, x) in enumerate(many.items())})
+    assert_allclose(values(mixed.weights), values(domain_weights(many).weights), atol=0.02)
+
+
+def test_a_single_sample_has_no_interval_and_a_warning() -> None:
+    embeddings = {**clusters(4, 50, 8), "lone": np.ones((1, 8))}
+    result = domain_weights(embeddings)
+    assert result.intervals["lone"] is result.rank_stability["lone"] is result.variance_of_mean["lone"] is None
+    assert all(result.intervals[name] is not None for name in embeddings if name != "lone")
+    assert any(warning.startswith("lone: all samples in one jackknife group") for warning in result.warnings)
+
+
+def test_clipped_eigenvalues_are_reported() -> None:
+    result = domain_weights(clusters(10, 3, 40, spread=4.0), debias=1.0)
+    assert result.clipped_mass > 0.01
+    assert any("negative eigenvalues" in warning for warning in result.warnings)
+    assert domain_weights(clusters(10, 3, 40, spread=4.0), debias=0).clipped_mass == 0
+
+
+def test_a_ridge_far_above_the_affinity_is_warned_of() -> None:
+    quiet, loud = (domain_weights(clusters(5, 9, 8), ridge=ridge).warnings for ridge in ("auto", 1e4))
+    assert not quiet
+    assert "'ridge: auto' follows the data" in loud[0]
+
+
+def test_a_mixture_that_is_one_domain_is_warned_of() -> None:
+    result = domain_weights(clusters(5, 9, 8), temperature=0.01)
+    assert "takes 1.000 of the mixture" in result.warnings[-1]
+
+
+@pytest.mark.parametrize(
+    "options", [{"ridge": 0}, {"ridge": "high"}, {"temperature": -1}, {"debias": 2}, {"objective": "train"}, {"preset": "none"}]
+)
+def test_options_without_meaning_are_refused(options: dict) -> None:
+    with pytest.raises(InputError, match=next(iter(options))):
+        domain_weights(clusters(3, 4, 4), **options)
+
+
+def test_weights_come_from_statistics_alone() -> None:
+    embeddings = clusters(6, 30, 8)
+    parts = [domain_statistics({name: x}) for name, x in embeddings.items()]
+    again = weigh(merge(*reversed(parts)), Leverage(), Weights())
+    assert again.weights == domain_weights(embeddings).weights
+
+
+# --- error bars
+
+
+def test_the_interval_is_the_jackknife_of_whole_runs() -> None:
+    embeddings = clusters(5, 60, 8)
+    groups = {name: np.random.default_rng(i).integers(0, 20, 60) for i, name in enumerate(embeddings)}
+    result = domain_weights(embeddings, groups=groups, debias=0.5)
+    rest = [{name: x[groups[name] != g] for name, x in embeddings.items()} for g in range(20)]
+    replicates = np.stack([values(domain_weights(r, debias=0.5).weights) for r in rest])
+    best = values(result.weights)
+    error = np.sqrt(19 / 20 * np.square(np.log(replicates) - np.log(best)).sum(axis=0))
+    reach = np.exp(1.7291328115213678 * error)  # Student's t, 19 degrees of freedom, 95th percentile
+    assert_allclose(np.array(list(result.intervals.values())), np.stack([best / reach, best * reach], axis=1), rtol=1e-8)
+    ranks = np.argsort(np.argsort(-replicates, axis=1), axis=1) == np.argsort(np.argsort(-best))
+    assert_allclose(values(result.rank_stability), ranks.mean(axis=0))
+
+
+@pytest.mark.parametrize(("n", "objective"), [(20, "pretrain"), (40, "pretrain"), (100, "finetune")])
+def test_intervals_cover_nine_times_in_ten(n: int, objective: str) -> None:
+    rng = np.random.default_rng(n)
+    centres = {f"d{i}": np.exp(0.5 * rng.normal()) * rng.normal(size=32) for i in range(8)}
+    truth = domain_weights({name: c[None] for name, c in centres.items()}, objective=objective, debias=0).weights
+    hits = []
+    for _ in range(40):
+        drawn = {name: c + 0.9 * rng.normal(size=(n, 32)) for name, c in centres.items()}
+        found = domain_weights(drawn, objective=objective).intervals
+        hits += [found[name][0] <= truth[name] <= found[name][1] for name in truth]
+    assert 0.83 <= np.mean(hits) <= 0.98
+
+
+def test_an_interval_stays_between_zero_and_one_however_unsure() -> None:
+    result = domain_weights(clusters(4, 3, 8, spread=5.0), temperature=1e-3, debias=0)
+    for low, high in result.intervals.values():
+        assert 0 <= low <= high <= 1
+
+
+def test_more_samples_narrow_the_intervals() -> None:
+    width = [np.mean([b - a for a, b in domain_weights(clusters(6, n, 16)).intervals.values()]) for n in (40, 160, 640)]
+    assert width[0] > 1.5 * width[1] > 2 * width[2]
+
+
+# --- bounds
+
+
+def divergence(w: np.ndarray, t: np.ndarray) -> float:
+    some = w > 0
+    return float((w[some] * np.log(w[some] / t[some])).sum())
+
+
+@st.composite
+def bounded(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    k = draw(st.integers(1, 12))
+    share = st.floats(1e-6, 1.0)
+    target = np.array(draw(st.lists(share, min_size=k, max_size=k)))
+    inside = np.array(draw(st.lists(share, min_size=k, max_size=k)))
+    inside /= inside.sum()  # a mixture that keeps the bounds drawn around it
+    below, above = (np.array(draw(st.lists(st.floats(0, 1), min_size=k, max_size=k))) for _ in range(2))
+    return target / target.sum(), inside * below, np.minimum(inside + above * (1 - inside), 1.0)
+
+
+@settings(deadline=None)
+@given(problem=bounded(), seed=st.integers(0, 99))
+def test_clipping_is_the_nearest_mixture_within_the_bounds(problem: tuple[np.ndarray, np.ndarray, np.ndarray], seed: int) -> None:
+    target, low, high = problem
+    w, scale = clip_to_one(target, low, high)
+    assert w.sum() == pytest.approx(1, abs=1e-12)
+    assert (w >= low).all()
+    assert (w <= high).all()
+    assert_allclose(w, np.clip(scale * target, low, high), rtol=1e-12)
+    rng, best = np.random.default_rng(seed), divergence(w, target)
+    for a, b in rng.integers(0, len(w), (20, 2)):  # no weight can be moved between two domains to come nearer
+        step = rng.random() * min(w[a] - low[a], high[b] - w[b])
+        other = w.copy()
+        other[a] -= step
+        other[b] += step
+        assert divergence(other, target) >= best - 1e-12
+
+
+@settings(deadline=None)
+@given(problem=bounded())
+def test_decimals_sum_to_exactly_one_within_the_bounds(problem: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    target, low, high = problem
+    w, _ = clip_to_one(target, low, high)
+    steps, digits = round_to_one(w, low, high)
+    one = 10**digits
+    assert steps.sum() == one
+    slack = 2 if digits == 14 else 1e-6  # bounds that no decimal of 14 digits keeps
+    assert (steps >= low * one - slack).all()
+    assert (steps <= high * one + slack).all()
+    assert (np.abs(steps - w * one) <= len(w)).all()
+    assert digits >= 4 + np.ceil(np.log10(len(w)))
+    assert digits == 14 or (steps[w > 0] > 0).all()
+
+
+@pytest.mark.parametrize(("k", "digits"), [(1, 4), (2, 5), (10, 5), (11, 6), (100, 6), (1_000, 7)])
+def test_decimals_have_four_digits_more_than_the_number_of_domains(k: int, digits: int) -> None:
+    rng = np.random.default_rng(k)
+    target = rng.random(k) + 0.5
+    result = feasible_weights({f"d{i}": t for i, t in enumerate(target)})
+    assert {len(text) for text in result.decimals.values()} == {digits + 2}
+    assert sum(map(Fraction, result.decimals.values())) == 1
+    assert_allclose([float(x) for x in result.decimals.values()], values(result.weights), atol=10.0**-digits)
+
+
+def test_a_small_domain_gets_more_digits_and_is_not_lost() -> None:
+    result = feasible_weights({"large": 1.0, "small": 3.14159e-9})
+    assert Fraction(result.decimals["small"]) == Fraction("3.1e-9")
+    limited = feasible_weights({"large": 0.5, "small": 0.5}, epoch_cap={"small": 1.23e-8})
+    assert 0 < Fraction(limited.decimals["small"]) <= Fraction(1.23e-8)
+
+
+def test_largest_remainders_get_what_is_left() -> None:
+    assert feasible_weights({"a": 1, "b": 1, "c": 1}).decimals == {"a": "0.33334", "b": "0.33333", "c": "0.33333"}
+
+
+def test_without_bounds_the_target_stays() -> None:
+    result = feasible_weights({"b": 3.0, "a": 1.0})
+    assert result.weights == {"a": 0.25, "b": 0.75}
+    assert result.moved == ()
+
+
+def test_a_prior_multiplies_and_a_bound_reports_what_it_moved() -> None:
+    result = feasible_weights({"a": 0.2, "b": 0.2, "c": 0.6}, prior={"a": 2.0}, floor={"b": 0.3}, cap=0.4)
+    assert_allclose(values(result.weights), [0.3, 0.3, 0.4])
+    assert [(m.domain, m.bound) for m in result.moved] == [("b", "floor"), ("c", "cap")]
+    assert_allclose([(m.before, m.after) for m in result.moved], [(1 / 6, 0.3), (0.5, 0.4)])
+    scale = 0.3 / (1 / 3)
+    assert_allclose([m.shadow_price for m in result.moved], [np.log(0.3 / (scale / 6)), np.log(scale * 0.5 / 0.4)])
+
+
+def test_a_shadow_price_is_what_a_little_slack_saves() -> None:
+    target = {"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.4}
+    t = values(target)
+    tight = feasible_weights(target, floor={"a": 0.15}, cap={"d": 0.3})
+    for name, options in {
+        "a": {"floor": {"a": 0.15 - 1e-6}, "cap": {"d": 0.3}},
+        "d": {"floor": {"a": 0.15}, "cap": {"d": 0.3 + 1e-6}},
+    }.items():
+        saved = (divergence(values(tight.weights), t) - divergence(values(feasible_weights(target, **options).weights), t)) / 1e-6
+        assert saved == pytest.approx(next(m.shadow_price for m in tight.moved if m.domain == name), rel=1e-3)
+
+
+def test_epochs_limit_a_domain_and_the_others_take_the_rest() -> None:
+    result = feasible_weights({"a": 0.5, "b": 0.25, "c": 0.25}, cap=0.9, epoch_cap={"a": 0.1, "b": 40.0})
+    assert_allclose(values(result.weights), [0.1, 0.45, 0.45])
+    assert [(m.domain, m.bound) for m in result.moved] == [("a", "epochs")]
+
+
+def test_a_target_of_zero_stays_at_its_floor() -> None:
+    result = feasible_weights({"a": 0.0, "b": 0.5, "c": 0.5}, floor={"a": 0.2})
+    assert_allclose(values(result.weights), [0.2, 0.4, 0.4])
+    assert result.moved[0].shadow_price is None
+    assert feasible_weights({"a": 0.0, "b": 1.0}).decimals == {"a": "0.00000", "b": "1.00000"}
+
+
+def test_caps_that_leave_exactly_one_mixture_are_kept() -> None:
+    assert set(feasible_weights({f"d{i}": i + 1.0 for i in range(10)}, cap=0.1).decimals.values()) == {"0.10000"}
+    tokens = np.array([3, 7, 11, 10**9])
+    natural = dict(zip("abcd", (tokens / tokens.sum()).tolist(), strict=True))
+    decimals = feasible_weights({"a": 1, "b": 1, "c": 1, "d": 1}, epoch_cap=natural).decimals
+    assert sum(map(Fraction, decimals.values())) == 1
+    for name, count in zip("abcd", tokens.tolist(), strict=True):
+        assert abs(Fraction(decimals[name]) * int(tokens.sum()) - count) < Fraction(1, 1000)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 10**6), min_size=2, max_size=9))
+@example([1, 6, 15])
+def test_a_budget_of_all_there_is_takes_all_there_is(tokens: list[int]) -> None:
+    names, total = [f"d{i}" for i in range(len(tokens))], sum(tokens)
+    shares = {name: t / total for name, t in zip(names, tokens, strict=True)}  # as doubles, may sum to a little less than one
+    result = feasible_weights({**dict.fromkeys(names, 1.0), "none": 0.0}, epoch_cap=shares)
+    assert Fraction(result.decimals.pop("none")) == 0
+    assert sum(map(Fraction, result.decimals.values())) == 1
+    for text, count in zip(result.decimals.values(), tokens, strict=True):
+        assert abs(Fraction(text) * total - count) < Fraction(1, 1000)
+
+
+CONFLICTS = {
+    "floor above cap": ({"floor": {"b": 0.3}, "cap": {"b": 0.2}}, r"'b': its floor, 0\.3, is above its cap, 0\.2"),
+    "floor above epochs": ({"floor": 0.2, "epoch_cap": {"c": 0.1}}, r"'c': its floor.*its tokens allow, 0\.1.*max_epochs"),
+    "floors": ({"floor": {"a": 0.5, "b": 0.1, "c": 0.6}}, r"floors of 2 domains sum to 1\.1, above one: 'c' 0\.6, 'a' 0\.5;"),
+    "caps": ({"cap": 0.3}, r"caps of all 3 domains sum to 0\.9, below one.*weights\.cap"),
+    "epochs": ({"epoch_cap": {"a": 0.3, "b": 0.2, "c": 0.1}}, r"sum to 0\.6, below one.*'c' 0\.1 \(epochs\).*mix\.budget"),
+    "prior of zero": ({"prior": {"a": 0.0, "b": 0.0}, "cap": {"c": 0.5}}, r"'a' 0 \(target 0, so its floor\)"),
+    "no prior left": ({"prior": {"a": 0.0, "b": 0.0, "c": 0.0}}, "weights.prior"),
+    "unknown": ({"floor": {"A1": 0.1}}, "floor of 'A1': there is no such domain; there are a, b, c"),
+    "misspelt": ({"cap": {"aa": 0.1}}, "did you mean 'a'"),
+    "negative": ({"cap": {"a": -0.1}}, "cap of 'a' is -0.1"),
+    "nan": ({"prior": {"a": float("nan")}}, "prior of 'a' is nan"),
+}
+
+
+@pytest.mark.parametrize("case", CONFLICTS)
+def test_bounds_that_no_mixture_keeps_are_refused(case: str) -> None:
+    options, message = CONFLICTS[case]
+    with pytest.raises(InputError, match=message):
+        feasible_weights({"a": 0.2, "b": 0.3, "c": 0.5}, **options)
+
+
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=7))
+def test_the_floors_in_conflict_are_the_fewest(percent: list[int]) -> None:
+    assume(sum(percent) > 100)
+    floors = {f"d{i}": share / 100 for i, share in enumerate(percent)}
+    fewest = next(n for n in range(1, 8) if any(sum(c) > 100 for c in itertools.combinations(percent, n)))
+    with pytest.raises(InputError, match=f"the floors of {fewest} domains"):
+        feasible_weights(dict.fromkeys(floors, 1.0), floor=floors)
+
+
+# --- weights from a file
+
+
+def test_weights_are_read_from_json_and_yaml() -> None:
+    for text in ('{"b": 0.25, "a": 0.75}', "a: .75\nb: 0.25\n", "# ours\na: 7.5e-1\nb: 0.25"):
+        found = load_weights(text, ["a", "b"])
+        assert found.weights == {"a": 0.75, "b": 0.25}
+        assert found.warnings == ()
+        assert found.scores == found.intervals == {"a": None, "b": None}
+
+
+def test_weights_that_do_not_sum_to_one_are_normalised_and_said() -> None:
+    found = load_weights("a: 3\nb: 1e-5\n", ["a", "b"], "mix.yaml")
+    assert found.weights["b"] == pytest.approx(1e-5 / 3.00001)
+    assert found.warnings == ("mix.yaml: the weights sum to 3.00001 and were divided by it",)
+
+
+FILES = {
+    "missing": ("a: 1", "mix: no weight for b;"),
+    "extra": ("{a: 1, b: 1, c: 1}", "mix: unknown c;"),
+    "misspelt": ("{a: 1, bb: 1}", "'bb' may be meant for 'b'"),
+    "negative": ("{a: 1, b: -1}", "'b' is -1"),
+    "nan": ('{"a": 1, "b": NaN}', "'b' is nan"),
+    "infinite": ("{a: 1, b: .inf}", "'b' is inf"),
+    "boolean": ("{a: 1, b: true}", "'b' is nan"),
+    "text": ("{a: 1, b: much}", "'b' is 'much', not a number"),
+    "nested": ("{a: 1, b: {c: 1}}", "not a number"),
+    "zero": ("{a: 0, b: 0}", "every weight is zero"),
+    "twice": ("a: 1\na: 2\nb: 1", "stands twice"),
+    "twice in JSON": ('{"a": 1, "a": 2}', "'a' stands twice"),
+    "a list": ("[1, 2]", "mapping of domain to number"),
+    "empty": ("", "mapping of domain to number"),
+    "neither": ("a: [", "neither JSON nor YAML"),
+    "a date that is none": ("{a: 1, b: 2024-99-99}", "neither JSON nor YAML"),
+    "deep": ("[" * 100_000, "neither JSON nor YAML"),
+    "alias": ("a: &x 1\nb: *x", "anchors"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_file_that_does_not_fit_is_refused(case: str) -> None:
+    text, message = FILES[case]
+    with pytest.raises(InputError, match=message):
+        load_weights(text, ["a", "b"], "mix")
+
+
+def test_given_weights_enter_where_computed_ones_do() -> None:
+    given_weights: DomainWeights = load_weights("{a: 1, b: 3}", ["a", "b"])
+    assert feasible_weights(given_weights.weights, cap=0.6).decimals == {"a": "0.40000", "b": "0.60000"}
