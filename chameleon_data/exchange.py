@@ -14,8 +14,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -69,24 +70,26 @@ def spill(store: Store, build: Build, number: int, part: Part, recipe: Recipe, s
     """
     index = {s.domain.name: i for i, s in enumerate(streams)}
     counters = [CopyCounter(s, number) for s in streams]
-    recorded = _Recorded(store, part)
     pending: list[tuple[I64, pa.Table]] = []
     files: list[dict[str, Any]] = []
     size = 0
-    for fragment in part.fragments:
-        for read in read_blocks(fragment, recipe.sources[part.source], recipe.input.max_document):
-            hi, lo = hashes_of(read, recipe.input.hash)
-            tokens = recorded.tokens(hi, lo, fragment.url)
-            block, (hi, lo, tokens) = usable(read, tokens, [hi, lo, tokens])
-            for name, rows in by_domain(block):
-                shard, table = _routed(streams[index[name]], index[name], counters[index[name]], block.text, hi, lo, tokens, rows)
-                if len(shard):
-                    pending.append((shard, table))
-                    size += table["text"].nbytes
-            if size >= RUN_BYTES:
-                files.append(_write_run(store, f"{build.runs}/{part.key}-{len(files)}.arrow", pending))
-                pending, size = [], 0
-    recorded.end(part)
+    with store.open(part.path("documents.parquet")) as documents:
+        recorded = _Recorded(documents)
+        for fragment in part.fragments:
+            for read in read_blocks(fragment, recipe.sources[part.source], recipe.input.max_document):
+                hi, lo = hashes_of(read, recipe.input.hash)
+                tokens = recorded.tokens(hi, lo, fragment.url)
+                block, (hi, lo, tokens) = usable(read, tokens, [hi, lo, tokens])
+                for name, rows in by_domain(block):
+                    i = index[name]
+                    shard, table = _routed(streams[i], i, counters[i], block.text, hi, lo, tokens, rows)
+                    if len(shard):
+                        pending.append((shard, table))
+                        size += table["text"].nbytes
+                if size >= RUN_BYTES:
+                    files.append(_write_run(store, f"{build.runs}/{part.key}-{len(files)}.arrow", pending))
+                    pending, size = [], 0
+        recorded.end(part)
     if pending:
         files.append(_write_run(store, f"{build.runs}/{part.key}-{len(files)}.arrow", pending))
     store.write(build.run(part), json.dumps(files).encode())
@@ -95,10 +98,9 @@ def spill(store: Store, build: Build, number: int, part: Part, recipe: Recipe, s
 class _Recorded:
     """The survey's rows of a part, walked in step with a second reading of it."""
 
-    def __init__(self, store: Store, part: Part) -> None:
-        file = pq.ParquetFile(store.open(part.path("documents.parquet")))
-        self._batches = file.iter_batches(columns=["hi", "lo", "tokens"])
-        self._ahead = [np.zeros(0, np.uint64), np.zeros(0, np.uint64), np.zeros(0, np.int64)]
+    def __init__(self, documents: BinaryIO) -> None:
+        self._batches = pq.ParquetFile(documents).iter_batches(columns=["hi", "lo", "tokens"])
+        self._ahead: list[Any] = [np.zeros(0, np.uint64), np.zeros(0, np.uint64), np.zeros(0, np.int64)]
 
     def _fill(self, rows: int) -> None:
         while len(self._ahead[0]) < rows:
@@ -115,7 +117,7 @@ class _Recorded:
             raise InputError(
                 f"{url}: not the documents that the survey read; the file changed during the build. Build again once it rests"
             )
-        return tokens
+        return np.asarray(tokens, np.int64)
 
     def end(self, part: Part) -> None:
         self._fill(1)
@@ -159,13 +161,13 @@ def _write_run(store: Store, path: str, pending: list[tuple[I64, pa.Table]]) -> 
 class Runs:
     """All runs of a build, opened once by a task that writes several shards."""
 
-    def __init__(self, store: Store, build: Build, parts: Sequence[Part]) -> None:
+    def __init__(self, store: Store, build: Build, parts: Sequence[Part], files: ExitStack) -> None:
         self._readers = []
         for part in parts:
             for run in json.loads(store.read(build.run(part))):
                 local = store.local(run["path"])
-                source = pa.memory_map(str(local)) if local else store.open(run["path"])
-                self._readers.append(({s: i for i, s in enumerate(run["shards"])}, pa.ipc.open_file(source)))
+                file = files.enter_context(pa.memory_map(str(local)) if local else store.open(run["path"]))
+                self._readers.append(({s: i for i, s in enumerate(run["shards"])}, pa.ipc.open_file(file)))
 
     def rows(self, shard: int) -> pa.Table:
         """Every row of one shard, in no order that matters."""
@@ -173,12 +175,18 @@ class Runs:
         return pa.Table.from_batches(batches, RUN)
 
 
-def write_shard(store: Store, build: Build, runs: Runs, shard: int, recipe: Recipe, streams: Sequence[Stream]) -> None:
-    """One shard in every format of the recipe, and its receipt. Memory: the shard, about four times.
+def write_shards(
+    store: Store, build: Build, parts: Sequence[Part], shards: Sequence[int], recipe: Recipe, streams: Sequence[Stream]
+) -> None:
+    """These shards in every format of the recipe, each followed by its receipt. Memory: one shard, about four times."""
+    with ExitStack() as files:
+        runs = Runs(store, build, parts, files)
+        for shard in shards:
+            _write_shard(store, build, runs.rows(shard), shard, recipe, streams)
 
-    The receipt is the promise that the shard's files are whole; it is written last and create-only.
-    """
-    rows = runs.rows(shard)
+
+def _write_shard(store: Store, build: Build, rows: pa.Table, shard: int, recipe: Recipe, streams: Sequence[Stream]) -> None:
+    """The receipt is the promise that the shard's files are whole: it is written last and create-only."""
     columns = {name: rows[name].to_numpy() for name in RUN.names if name != "text"}
     domain, epoch = columns["domain"].astype(np.int64), columns["epoch"].astype(np.int64)
     order = arrange(streams, shard, domain, epoch, columns["hi"], columns["lo"], columns["copy"], columns["tokens"])

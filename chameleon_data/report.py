@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-import xml.etree.ElementTree as ElementTree  # noqa: S405 - reads matplotlib's SVG, nothing from outside
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, isfinite, log10
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 F64 = npt.NDArray[np.float64]
 
-DRAWN = 40
-"""Domains that a chart of bars shows, largest weight first; the tables hold the others."""
+DRAWN = 24
+"""Domains that a chart of bars shows and the map colours, largest weight first; the tables hold the others."""
 LISTED = 500
 """Rows of a table; the manifest holds the others."""
 POINTS = 6_000
@@ -50,8 +50,13 @@ SLICES = 120
 
 # Figures are drawn in these placeholders, which become CSS variables. Black would be left out of the SVG, as its default.
 INK, MUTED, RULE, TARGET, WRITTEN, NATURAL, ACTED, SURFACE = (f"#00ff{n:02x}" for n in range(8))
-VARIABLES = dict(zip((INK, MUTED, RULE, TARGET, WRITTEN, NATURAL, ACTED, SURFACE),
-                     ("ink", "muted", "rule", "target", "written", "natural", "acted", "surface"), strict=True))  # fmt: skip
+VARIABLES = dict(
+    zip(
+        (INK, MUTED, RULE, TARGET, WRITTEN, NATURAL, ACTED, SURFACE),
+        ("ink", "muted", "rule", "target", "written", "natural", "acted", "surface"),
+        strict=True,
+    )
+)
 HUES = 10
 SHAPES = {
     "o": '<circle cx="6" cy="6" r="4"/>', "s": '<rect x="2.4" y="2.4" width="7.2" height="7.2"/>',
@@ -115,35 +120,54 @@ def render(manifest: Mapping[str, Any], verification: Verification | None, creat
     totals = {c: int(domains[c].sum()) for c in ("tokens", "rows", "quota", "quarantined", "available_tokens", "read")}
     shards = _shards(manifest)
     measured = domains.filter(pl.col("score").is_not_null())
-    settings = {
-        "svg.fonttype": "none", "svg.hashsalt": "chameleon-data", "text.parse_math": False, "font.size": 11,
-        "text.color": INK, "xtick.color": MUTED, "ytick.color": MUTED, "axes.labelcolor": MUTED, "xtick.labelsize": 10,
-        "ytick.labelsize": 10, "axes.labelsize": 10,
+    settings: dict[Any, Any] = {
+        "svg.fonttype": "none", "svg.hashsalt": "chameleon-data", "text.parse_math": False, "font.size": 12,
+        "text.color": INK, "xtick.color": MUTED, "ytick.color": MUTED, "axes.labelcolor": MUTED, "xtick.labelsize": 11,
+        "ytick.labelsize": 11, "axes.labelsize": 11,
     }  # fmt: skip
     with mpl.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # of the font that measures; the browser has its own
         page = {
-            "manifest": manifest, "version": manifest.get("version"), "reused": manifest.get("reused"), "about": about, "created": created, "proof": verification, "k": k, "totals": totals, "domains": domains,
+            "manifest": manifest,
+            "version": manifest.get("version"),
+            "reused": manifest.get("reused"),
+            "about": about,
+            "created": created,
+            "proof": verification,
+            "k": k,
+            "totals": totals,
+            "domains": domains,
             "facts": _facts(manifest, about, k),
             "moved": _moved(about, domains),
-            "mixture": _mixture_figure(domains), "mixture_table": _mixture_table(domains, totals),
+            "mixture": _mixture_figure(domains),
+            "mixture_table": _mixture_table(domains, totals),
             "leverage": _leverage_figure(measured, about) if len(measured) else None,
             "leverage_table": _leverage_table(measured, k) if len(measured) else None,
             "affinity": _affinity_figure(about) if about.get("affinity") is not None else None,
             "pairs_table": _pairs_table(about) if about.get("affinity") is not None else None,
             "map": _map_figure(domains, manifest["map"]) if manifest.get("map") else None,
-            "epochs": _epochs_figure(domains, manifest), "epochs_table": _epochs_table(domains),
-            "shares": _shares_figure(domains, shards), "deviations": _deviations_figure(domains, shards),
-            "shards_seen": len(shards), "worst_table": _worst_table(verification) if verification else None,
-            "worst": [(w, _rounded(w.share)) for w in (verification.whole, verification.shard, verification.prefix)] if verification else [],
-            "quarantine_table": _quarantine_table(manifest["quarantine"], domains), "books_table": _books_table(domains),
+            "epochs": _epochs_figure(domains, manifest),
+            "epochs_table": _epochs_table(domains),
+            "shares": _shares_figure(domains, shards),
+            "deviations": _deviations_figure(domains, shards),
+            "shards_seen": len(shards),
+            "worst_table": _worst_table(verification) if verification else None,
+            "worst": [(w, _rounded(w.share)) for w in (verification.whole, verification.shard, verification.prefix)]
+            if verification
+            else [],
+            "quarantine_table": _quarantine_table(manifest["quarantine"], domains),
+            "books_table": _books_table(domains),
             "recipe": yaml.safe_dump(manifest["recipe"], sort_keys=False, allow_unicode=True, width=110),
             "packages": sorted(manifest["provenance"].get("packages", {}).items()),
-            "inputs": len(manifest["provenance"].get("inputs", [])), "inputs_table": _inputs_table(manifest["provenance"].get("inputs", [])),
-            "timings_table": _timings_table(manifest.get("timings", {})), "formats": _formats(manifest),
-        }  # fmt: skip
-        environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
-                                  trim_blocks=True, lstrip_blocks=True)  # fmt: skip
+            "inputs": len(manifest["provenance"].get("inputs", [])),
+            "inputs_table": _inputs_table(manifest["provenance"].get("inputs", [])),
+            "timings_table": _timings_table(manifest.get("timings", {})),
+            "formats": _formats(manifest),
+        }
+        environment = Environment(
+            loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+            lstrip_blocks=True,
+        )  # fmt: skip
         environment.filters |= {"whole": _whole, "compact": _compact, "size": _size}
         return environment.get_template("report.html.j2").render(page)
 
@@ -154,15 +178,18 @@ def render(manifest: Mapping[str, Any], verification: Verification | None, creat
 def _domains(manifest: Mapping[str, Any]) -> pl.DataFrame:
     """One row a domain, largest weight first."""
     about, domains = manifest["weights"], manifest["domains"]
-    integers = {"quota": "target_tokens", "tokens": "tokens", "rows": "rows", "available_tokens": "available_tokens",
-                "available_rows": "available_rows", "largest": "largest_document", "read": "rows_read", "once": "rows_written_once",
-                "not_selected": "rows_not_selected", "quarantined": "quarantined"}  # fmt: skip
+    integers = {
+        "quota": "target_tokens", "tokens": "tokens", "rows": "rows", "available_tokens": "available_tokens",
+        "available_rows": "available_rows", "largest": "largest_document", "read": "rows_read", "once": "rows_written_once",
+        "not_selected": "rows_not_selected", "quarantined": "quarantined",
+    }  # fmt: skip
     intervals = [d["weight_interval"] or (None, None) for d in domains.values()]
     target, stability = about.get("target") or {}, about.get("rank_stability") or {}
     reals = {
         "weight": [d["weight"] for d in domains.values()], "epochs": [d["epochs"] for d in domains.values()],
-        "score": [d["score"] for d in domains.values()], "low": [low for low, _ in intervals], "high": [high for _, high in intervals],
-        "asked": [target.get(n, d["weight"]) for n, d in domains.items()], "stability": [stability.get(n) for n in domains],
+        "score": [d["score"] for d in domains.values()], "low": [low for low, _ in intervals],
+        "high": [high for _, high in intervals], "asked": [target.get(n, d["weight"]) for n, d in domains.items()],
+        "stability": [stability.get(n) for n in domains],
     }  # fmt: skip
     frame = pl.DataFrame(
         {"name": list(domains), **{c: [d[key] for d in domains.values()] for c, key in integers.items()}, **reals},
@@ -251,26 +278,32 @@ DOMAIN = Column("Domain", "name", number=False)
 
 def _mixture_table(domains: pl.DataFrame, totals: Mapping[str, int]) -> Table:
     share = _percent(len(domains))
-    frame = domains.with_columns(
-        interval=pl.struct("low", "high").map_elements(
-            lambda i: "–" if i["low"] is None else f"{share(i['low'])[:-2]} – {share(i['high'])}", return_dtype=pl.String
-        )
+    between = pl.struct("low", "high").map_elements(
+        lambda i: "–" if i["low"] is None else f"{share(i['low'])[:-2]} – {share(i['high'])}", return_dtype=pl.String
     )
     columns = [
         DOMAIN, Column("Weight", "weight", share), Column("90 % interval", "interval"), Column("Natural", "natural", share),
-        Column("Quota, tokens", "quota", _whole), Column("Tokens written", "tokens", _whole), Column("Off, tokens", "deviation", _signed),
-        Column("Off, of the largest document", "off", _decimals(2)), Column("Documents", "rows", _whole),
-        Column("Epochs", "epochs", _decimals(2)),
+        Column("Quota, tokens", "quota", _whole), Column("Tokens written", "tokens", _whole),
+        Column("Off, tokens", "deviation", _signed), Column("Off, of largest document", "off", _decimals(2)),
+        Column("Documents", "rows", _whole), Column("Epochs", "epochs", _decimals(2)),
     ]  # fmt: skip
-    total = {"name": "All", "weight": share(domains["weight"].sum()), "natural": share(1.0), "quota": _whole(totals["quota"]),
-             "tokens": _whole(totals["tokens"]), "deviation": _signed(totals["tokens"] - totals["quota"]), "rows": _whole(totals["rows"])}  # fmt: skip
-    return _table("The mixture in numbers, a row a domain", frame, columns, total)
+    if not domains["low"].count():
+        columns = [c for c in columns if c.key != "interval"]
+    total = {
+        "name": "All", "weight": share(1.0), "natural": share(1.0), "quota": _whole(totals["quota"]),
+        "tokens": _whole(totals["tokens"]), "deviation": _signed(totals["tokens"] - totals["quota"]),
+        "rows": _whole(totals["rows"]),
+    }  # fmt: skip
+    return _table("The mixture in numbers, a row a domain", domains.with_columns(interval=between), columns, total)
 
 
 def _leverage_table(measured: pl.DataFrame, k: int) -> Table:
     share = _percent(k)
-    columns = [DOMAIN, Column("Score", "score", _decimals(3)), Column("Weight by leverage", "asked", share),
-               Column("Weight", "weight", share), Column("Keeps its rank", "stability", lambda v: "–" if v is None else _rounded(v))]  # fmt: skip
+    columns = [
+        DOMAIN, Column("Score", "score", _decimals(3)), Column("Weight by leverage", "asked", share),
+        Column("Weight", "weight", share),
+        Column("Keeps its rank", "stability", lambda v: "–" if v is None else _rounded(v)),
+    ]  # fmt: skip
     return _table("Leverage scores and the weights that follow from them", measured, columns)
 
 
@@ -280,45 +313,69 @@ def _pairs_table(about: Mapping[str, Any]) -> Table:
     matrix = matrix / (float(np.trace(matrix)) / len(names) or 1.0)
     one, other = np.triu_indices(len(names), 1)
     first = np.argsort(-matrix[one, other], kind="stable")[:10]
-    frame = pl.DataFrame({"name": [names[i] for i in one[first]], "other": [names[j] for j in other[first]], "affinity": matrix[one, other][first]})
+    frame = pl.DataFrame(
+        {"name": [names[i] for i in one[first]], "other": [names[j] for j in other[first]], "affinity": matrix[one, other][first]}
+    )
     columns = [DOMAIN, Column("and", "other", number=False), Column("Affinity", "affinity", _decimals(2))]
     return _table("The pairs of domains that are most alike", frame, columns)
 
 
 def _epochs_table(domains: pl.DataFrame) -> Table:
-    columns = [DOMAIN, Column("Documents there", "available_rows", _whole), Column("Tokens there", "available_tokens", _whole),
-               Column("Tokens written", "tokens", _whole), Column("Epochs", "epochs", _decimals(2))]  # fmt: skip
+    columns = [
+        DOMAIN, Column("Documents there", "available_rows", _whole), Column("Tokens there", "available_tokens", _whole),
+        Column("Tokens written", "tokens", _whole), Column("Epochs", "epochs", _decimals(2)),
+    ]  # fmt: skip
     return _table("How often each domain is read", domains, columns)
 
 
 def _worst_table(found: Verification) -> Table:
-    rows = [{"name": w.domain, "where": w.where, "off": w.tokens, "bound": w.bound, "share": w.share} for w in found.by_domain.values()]
-    frame = pl.DataFrame(rows, schema={"name": pl.String, "where": pl.String, "off": pl.Float64, "bound": pl.Int64, "share": pl.Float64})
-    columns = [DOMAIN, Column("Where", "where", number=False), Column("Tokens off", "off", lambda v: f"{v:,.0f}"),
-               Column("Bound", "bound", _whole), Column("Of the bound", "share", _rounded)]  # fmt: skip
+    rows = [
+        {"name": w.domain, "where": w.where, "off": w.tokens, "bound": w.bound, "share": w.share}
+        for w in found.by_domain.values()
+    ]
+    frame = pl.DataFrame(
+        rows, schema={"name": pl.String, "where": pl.String, "off": pl.Float64, "bound": pl.Int64, "share": pl.Float64}
+    )
+    columns = [
+        DOMAIN, Column("Where", "where", number=False), Column("Tokens off", "off", lambda v: f"{v:,.0f}"),
+        Column("Bound", "bound", _whole), Column("Of the bound", "share", _rounded),
+    ]  # fmt: skip
     return _table("The worst prefix of each domain", frame.sort("share", "name", descending=[True, False]), columns)
 
 
 def _quarantine_table(reasons: Mapping[str, Mapping[str, int]], domains: pl.DataFrame) -> Table | None:
-    rows = [{"name": name, "reason": reason, "rows": count} for name, found in reasons.items() for reason, count in found.items() if count]
+    rows = [
+        {"name": name, "reason": reason, "rows": count}
+        for name, found in reasons.items()
+        for reason, count in found.items()
+        if count
+    ]
     if not rows:
         return None
     found = pl.DataFrame(rows, schema={"name": pl.String, "reason": pl.String, "rows": pl.Int64})
     # A domain of which no row was usable is in no plan, and so not among `domains`.
     frame = found.join(domains.select("name", "read"), on="name", how="left").with_columns(share=pl.col("rows") / pl.col("read"))
-    columns = [DOMAIN, Column("Reason", "reason", number=False), Column("Rows", "rows", _whole),
-               Column("Of its rows", "share", lambda v: "–" if v is None else f"{100 * v:.3f} %")]  # fmt: skip
-    return _table("Rows set aside, by domain and reason", frame.sort("rows", "name", "reason", descending=[True, False, False]), columns)
+    columns = [
+        DOMAIN, Column("Reason", "reason", number=False), Column("Rows", "rows", _whole),
+        Column("Of its rows", "share", lambda v: "–" if v is None else f"{100 * v:.3f} %"),
+    ]  # fmt: skip
+    return _table(
+        "Rows set aside, by domain and reason", frame.sort("rows", "name", "reason", descending=[True, False, False]), columns
+    )
 
 
 def _books_table(domains: pl.DataFrame) -> Table:
-    columns = [DOMAIN, Column("Read", "read", _whole), Column("= written", "once", _whole), Column("+ not selected", "not_selected", _whole),
-               Column("+ quarantined", "quarantined", _whole),
-               Column("Balance", "missing", lambda v: "✓ balanced" if v == 0 else f"✗ {_signed(v)}")]  # fmt: skip
+    columns = [
+        DOMAIN, Column("Read", "read", _whole), Column("= written", "once", _whole),
+        Column("+ not selected", "not_selected", _whole), Column("+ quarantined", "quarantined", _whole),
+        Column("Balance", "missing", lambda v: "✓ balanced" if v == 0 else f"✗ {_signed(v)}"),
+    ]  # fmt: skip
     sums = {c: _whole(int(domains[c].sum())) for c in ("read", "once", "not_selected", "quarantined")}
     broken = int((domains["missing"] != 0).sum())
-    return _table("Every row that was read, by domain", domains, columns,
-                  {"name": "All", **sums, "missing": f"✗ {broken:,} broken" if broken else "✓ balanced"})  # fmt: skip
+    return _table(
+        "Every row that was read, by domain", domains, columns,
+        {"name": "All", **sums, "missing": f"✗ {broken:,} broken" if broken else "✓ balanced"},
+    )  # fmt: skip
 
 
 def _inputs_table(inputs: Sequence[Mapping[str, Any]]) -> Table | None:
@@ -326,19 +383,26 @@ def _inputs_table(inputs: Sequence[Mapping[str, Any]]) -> Table | None:
         return None
     schema = {"name": pl.String, "source": pl.String, "row_group": pl.Int64, "bytes": pl.Int64, "identity": pl.String}
     frame = pl.DataFrame([{**i, "name": i["url"], "identity": str(i["identity"])} for i in inputs], schema=schema)
-    columns = [Column("File", "name", number=False), Column("Source", "source", number=False),
-               Column("Row group", "row_group", lambda v: "–" if v is None else _whole(v)), Column("Bytes", "bytes", _whole),
-               Column("Identity", "identity", number=False)]  # fmt: skip
+    columns = [
+        Column("File", "name", number=False), Column("Source", "source", number=False),
+        Column("Row group", "row_group", lambda v: "–" if v is None else _whole(v)), Column("Bytes", "bytes", _whole),
+        Column("Identity", "identity", number=False),
+    ]  # fmt: skip
     return _table("The files that were read", frame, columns)
 
 
 def _timings_table(timings: Mapping[str, float]) -> Table | None:
     if not timings:
         return None
-    frame = pl.DataFrame({"name": list(timings), "seconds": list(timings.values())}, schema={"name": pl.String, "seconds": pl.Float64})
+    frame = pl.DataFrame(
+        {"name": list(timings), "seconds": list(timings.values())}, schema={"name": pl.String, "seconds": pl.Float64}
+    )
     frame = frame.with_columns(share=pl.col("seconds") / pl.max_horizontal(pl.col("seconds").sum(), 1e-9))
-    columns = [Column("Pass", "name", number=False), Column("Seconds", "seconds", lambda v: f"{v:,.1f}"),
-               Column("Of all", "share", _rounded)]  # fmt: skip
+    columns = [
+        Column("Pass", "name", number=False),
+        Column("Seconds", "seconds", lambda v: f"{v:,.1f}"),
+        Column("Of all", "share", _rounded),
+    ]
     return _table("Seconds that each pass took", frame, columns, {"name": "All", "seconds": f"{frame['seconds'].sum():,.1f}"})
 
 
@@ -347,13 +411,17 @@ def _timings_table(timings: Mapping[str, float]) -> Table | None:
 
 def _facts(manifest: Mapping[str, Any], about: Mapping[str, Any], k: int) -> list[tuple[str, str]]:
     """How the weights were reached, as (term, value)."""
-    facts = [("Weights", "computed from the data" if about["origin"] == "computed" else f"given, by {about['origin']}")]
+    computed = "computed from the data" if k > 1 else "all to the only domain"
+    facts = [("Weights", computed if about["origin"] == "computed" else f"given by {about['origin']}")]
     if about.get("temperature") is not None:
         wish = manifest["recipe"].get("weights", {}).get("temperature")
         chosen = " (auto)" if wish == "auto" else ""
         sense = {"pretrain": "pretrain: what others share gets more", "finetune": "finetune: what is distinct gets more"}
-        facts += [("Objective", sense.get(about["objective"], about["objective"])), ("Preset, kernel", f"{about['preset']}, {about['kernel']}"),
-                  ("Temperature", f"{about['temperature']:.4g}{chosen}")]  # fmt: skip
+        facts += [
+            ("Objective", sense.get(about["objective"], about["objective"])),
+            ("Preset, kernel", f"{about['preset']}, {about['kernel']}"),
+            ("Temperature", f"{about['temperature']:.4g}{chosen}"),
+        ]
     if about.get("ridge") is not None:
         chosen = " (auto)" if manifest["recipe"].get("leverage", {}).get("ridge") == "auto" else ""
         facts.append(("Ridge λ", f"{about['ridge']:.3g}{chosen}"))
@@ -370,18 +438,29 @@ def _moved(about: Mapping[str, Any], domains: pl.DataFrame) -> Table | None:
         return None
     share = _percent(len(domains))
     words = {"floor": "floor", "cap": "cap", "epochs": "limit of epochs"}
-    rows = [{"name": m["domain"], "bound": words.get(m["bound"], m["bound"]), **{c: m[c] for c in ("before", "after", "shadow_price")}} for m in moved]
-    frame = pl.DataFrame(rows, schema={"name": pl.String, "bound": pl.String, **dict.fromkeys(("before", "after", "shadow_price"), pl.Float64)})
-    columns = [DOMAIN, Column("Bound", "bound", number=False), Column("Before", "before", share), Column("After", "after", share),
-               Column("Shadow price, nats", "shadow_price", lambda v: "no limit" if v is None else f"{v:.3f}")]  # fmt: skip
+    rows = [
+        {
+            "name": m["domain"],
+            "bound": words.get(m["bound"], m["bound"]),
+            **{c: m[c] for c in ("before", "after", "shadow_price")},
+        }
+        for m in moved
+    ]
+    frame = pl.DataFrame(
+        rows, schema={"name": pl.String, "bound": pl.String, **dict.fromkeys(("before", "after", "shadow_price"), pl.Float64)}
+    )
+    columns = [
+        DOMAIN, Column("Bound", "bound", number=False), Column("Before", "before", share), Column("After", "after", share),
+        Column("Shadow price, nats", "shadow_price", lambda v: "no limit" if v is None else f"{v:.3f}"),
+    ]  # fmt: skip
     return _table("Bounds that moved a weight", frame, columns)
 
 
 # Figures
 
 
-def _svg(canvas: Canvas, label: str, kind: str = "") -> Markup:
-    """Inline SVG that a page can hold many of: no ids but those that are referred to, no fonts, colours from the page."""
+def _svg(canvas: Canvas, name: str, label: str) -> Markup:
+    """Inline SVG that a page can hold many of: ids begin with its name, no fonts, colours from the page."""
     stream = io.BytesIO()
     canvas.savefig(stream, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     root = ElementTree.fromstring(stream.getvalue())  # noqa: S314 - made two lines above
@@ -390,9 +469,11 @@ def _svg(canvas: Canvas, label: str, kind: str = "") -> Markup:
         node.tag, node.tail = node.tag.rpartition("}")[2], None
         if node.tag != "text":
             node.text = None
-        node.attrib = dict(_plain(node.tag, node.attrib))
+        node.attrib = dict(_plain(name, node.tag, node.attrib))
     for parent in root.iter():
-        for child in [c for c in parent if c.tag in ("metadata", "style") or (c.tag == "defs" and {x.tag for x in c} <= {"style"})]:
+        for child in [
+            c for c in parent if c.tag in ("metadata", "style") or (c.tag == "defs" and {x.tag for x in c} <= {"style"})
+        ]:
             parent.remove(child)
         styles = {child.get("style") for child in parent}
         if len(parent) > 8 and len(styles) == 1 and None not in styles:  # the points of one domain
@@ -400,25 +481,35 @@ def _svg(canvas: Canvas, label: str, kind: str = "") -> Markup:
             for child in parent:
                 del child.attrib["style"]
     root.attrib.clear()
-    root.attrib |= {"viewBox": f"0 0 {width:g} {height:g}", "width": f"{width:g}", "height": f"{height:g}", "class": kind or "bars", "role": "img",
-                    "aria-label": label}  # fmt: skip
+    root.attrib |= {
+        "viewBox": f"0 0 {width:g} {height:g}", "width": f"{width:g}", "height": f"{height:g}", "class": name, "role": "img",
+        "aria-label": label,
+    }  # fmt: skip
     return Markup(ElementTree.tostring(root, encoding="unicode"))  # noqa: S704 - ElementTree has escaped every text in it
 
 
-def _plain(tag: str, attributes: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _plain(name: str, tag: str, attributes: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Attributes without namespaces, fonts, needless ids and digits; colours as variables of the page."""
-    for name, value in attributes.items():
-        key = name.rpartition("}")[2]
+    for full, value in attributes.items():
+        key = full.rpartition("}")[2]
         if key == "style":
             value = re.sub(r"font-family:[^;]*;?|font-stretch:[^;]*;?", "", value)
             value = re.sub(r"#00f[ef][0-9a-f]{2}", lambda m: f"var(--{VARIABLES[m[0]]})", value).strip()
-        elif key not in ("id", "href", "clip-path"):
-            value = re.sub(r"-?\d+\.\d{2,}(?:e-?\d+)?", lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), " ".join(value.split()))
-        if value and (key != "id" or tag != "g" or value.startswith("map-")):
+        elif key == "id":
+            value = f"{name}-{value}" if tag != "g" or value.startswith("of-") else ""
+        elif key in ("href", "clip-path"):
+            value = value.replace("#", f"#{name}-") if "#" in value[:5] else value
+        else:
+            value = re.sub(
+                r"-?\d+\.\d{2,}(?:e-?\d+)?", lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), " ".join(value.split())
+            )
+        if value:
             yield key, value
 
 
-def _axes(width: float, height: float, *, left: float, right: float = 12, top: float = 6, bottom: float = 34) -> tuple[Canvas, Axes]:
+def _axes(
+    width: float, height: float, *, left: float, right: float = 12, top: float = 6, bottom: float = 34
+) -> tuple[Canvas, Axes]:
     """A drawing of (width, height) pixels and its axes, with these margins, without spines and ticks."""
     canvas = Canvas(figsize=(width / 72, height / 72), dpi=72)
     axes = canvas.add_axes((left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height))
@@ -430,13 +521,17 @@ def _axes(width: float, height: float, *, left: float, right: float = 12, top: f
 
 
 def _swatch(variable: str, shape: str = "s") -> Markup:
-    drawn = {"line": '<path d="M6 0V12" fill="none" stroke-width="1.6" stroke-dasharray="3 2"/>',
-             "interval": '<path d="M1 6H11M1 3V9M11 3V9" fill="none" stroke-width="1.4"/><circle cx="6" cy="6" r="2.4" stroke="none"/>',
-             "band": '<rect y="3" width="12" height="6" stroke="none" opacity=".25"/>'}  # fmt: skip
+    drawn = {
+        "line": '<path d="M6 0V12" fill="none" stroke-width="1.6" stroke-dasharray="3 2"/>',
+        "interval": '<path d="M1 6H11M1 3V9M11 3V9" fill="none" stroke-width="1.4"/><circle cx="6" cy="6" r="2.4" stroke="none"/>',
+        "band": '<rect y="3" width="12" height="6" stroke="none" opacity=".25"/>',
+    }
     inside = drawn.get(shape) or SHAPES[shape]
     paint = f"var(--{variable})"
     stroke = paint if shape in drawn else "none"
-    return Markup(f'<svg class="swatch" viewBox="0 0 12 12" width="12" height="12" aria-hidden="true" style="fill:{paint};stroke:{stroke}">{inside}</svg>')  # noqa: S704
+    return Markup(
+        f'<svg class="swatch" viewBox="0 0 12 12" width="12" height="12" aria-hidden="true" style="fill:{paint};stroke:{stroke}">{inside}</svg>'
+    )  # noqa: S704
 
 
 def _rest(domains: pl.DataFrame) -> str | None:
@@ -445,7 +540,7 @@ def _rest(domains: pl.DataFrame) -> str | None:
 
 def _longest(names: Iterable[str]) -> float:
     """Pixels for the names at the left of a figure."""
-    return 16 + 6.9 * max(len(_short(n)) for n in names)
+    return 16 + 7.3 * max(len(_short(n)) for n in names)
 
 
 def _mixture_figure(domains: pl.DataFrame) -> Figure:
@@ -463,18 +558,29 @@ def _mixture_figure(domains: pl.DataFrame) -> Figure:
         axes.text(0, at + 12, _short(name, 48), va="baseline", ha="left")
     axes.axvline(float(domains["uniform"][0]), color=INK, lw=1, ls=(0, (4, 3)))
     spread = shown.with_row_index("at").filter(pl.col("low").is_not_null())
-    legend = [Key("target", _swatch("target")), Key("written", _swatch("written")), Key("natural", _swatch("natural")), Key("uniform", _swatch("ink", "line"))]
+    legend = [
+        Key("target", _swatch("target")), Key("written", _swatch("written")), Key("natural", _swatch("natural")),
+        Key("uniform", _swatch("ink", "line")),
+    ]  # fmt: skip
     if len(spread):
         y, x = pitch * spread["at"].to_numpy() + 19 + bar / 2, spread["asked"].to_numpy()
         reach = np.abs(np.stack([x - spread["low"].to_numpy(), spread["high"].to_numpy() - x]))
         axes.errorbar(x, y, xerr=reach, fmt="o", ms=3.4, color=INK, mec=SURFACE, mew=0.8, lw=1.2, capsize=2.5)
         shifted = not np.allclose(shown["asked"], shown["weight"], atol=1e-3)
-        legend.insert(1, Key("by leverage alone, with its 90 % interval" if shifted else "its 90 % interval", _swatch("ink", "interval")))
+        legend.insert(
+            1, Key("by leverage alone, with its 90 % interval" if shifted else "its 90 % interval", _swatch("ink", "interval"))
+        )
     largest = max(float(shown[c].max() or 0) for c in ("weight", "realised", "natural", "asked", "uniform"))  # type: ignore[arg-type]
     axes.set_xlim(0, 1.04 * max(largest, float(spread["high"].max() or 0)))  # type: ignore[arg-type]
     _percent_axis(axes)
-    words = "; ".join(f"{_short(n, 40)} {w:.1%}, written {r:.1%}, natural {a:.1%}" for n, w, r, a in shown.select("name", "weight", "realised", "natural").rows()[:12])
-    return Figure(_svg(canvas, f"Bar chart of each domain's share of the tokens: {words}"), "Share of all tokens, by domain", tuple(legend), _rest(domains))
+    words = "; ".join(
+        f"{_short(n, 40)} {w:.1%}, written {r:.1%}, natural {a:.1%}"
+        for n, w, r, a in shown.select("name", "weight", "realised", "natural").rows()[:12]
+    )
+    return Figure(
+        _svg(canvas, "mixture", f"Bar chart of each domain's share of the tokens: {words}"),
+        "Share of all tokens, by domain", tuple(legend), _rest(domains),
+    )  # fmt: skip
 
 
 def _percent_axis(axes: Axes) -> None:
@@ -484,18 +590,23 @@ def _percent_axis(axes: Axes) -> None:
     axes.grid(axis="x", color=RULE, lw=1)
 
 
-def _single_bars(shown: pl.DataFrame, column: str, colours: Sequence[str], label: str, numbers: str, reach: float) -> tuple[Canvas, Axes]:
-    """One bar a domain, with its name at the left and its number at its end."""
+def _single_bars(
+    shown: pl.DataFrame, column: str, colours: Sequence[str], label: str, numbers: str, reach: float
+) -> tuple[Canvas, Axes]:
+    """One bar a domain, with its name at the left and its number at the right."""
     pitch, left = 26.0, _longest(shown["name"])
     height = pitch * len(shown)
-    canvas, axes = _axes(440, height + 54, left=left, right=46, top=8, bottom=46)
+    canvas, axes = _axes(440, height + 54, left=left, right=48, top=8, bottom=46)
     y, x = pitch * (np.arange(len(shown)) + 0.5), shown[column].to_numpy()
     axes.barh(y, x, height=14, color=list(colours))
     axes.set_ylim(height, 0)
     axes.set_xlim(0, reach)
     for at, value, name in zip(y, x, shown["name"], strict=True):
         axes.annotate(_short(name), (0, at), xytext=(-8, 0), textcoords="offset points", ha="right", va="center")
-        axes.annotate(numbers.format(value), (value, at), xytext=(5, 0), textcoords="offset points", ha="left", va="center", color=MUTED, fontsize=10)
+        axes.annotate(
+            numbers.format(value), (1, at), xycoords=("axes fraction", "data"), xytext=(46, 0), textcoords="offset points",
+            ha="right", va="center", fontsize=11,
+        )  # fmt: skip
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_visible(False)
     axes.grid(axis="x", color=RULE, lw=1)
@@ -506,12 +617,16 @@ def _single_bars(shown: pl.DataFrame, column: str, colours: Sequence[str], label
 def _leverage_figure(measured: pl.DataFrame, about: Mapping[str, Any]) -> Figure:
     shown = measured.head(DRAWN)
     mean = float(np.mean(measured["score"].to_numpy()))
-    canvas, axes = _single_bars(shown, "score", [TARGET] * len(shown), "leverage score", "{:.2f}" if mean > 0.05 else "{:.4f}",
-                                1.05 * max(float(shown["score"].to_numpy().max()), mean))  # fmt: skip
+    canvas, axes = _single_bars(
+        shown, "score", [TARGET] * len(shown), "leverage score", "{:.2f}" if mean > 0.05 else "{:.4f}",
+        1.05 * max(float(shown["score"].to_numpy().max()), mean),
+    )  # fmt: skip
     axes.axvline(mean, color=INK, lw=1, ls=(0, (4, 3)))
     words = "; ".join(f"{_short(n, 40)} {s:.2f}" for n, s in shown.select("name", "score").rows()[:20])
-    return Figure(_svg(canvas, f"Bar chart of leverage scores: {words}"), "Kernel ridge leverage score, by domain",
-                  (Key("score", _swatch("target")), Key("mean of all domains", _swatch("ink", "line"))), _rest(measured))  # fmt: skip
+    return Figure(
+        _svg(canvas, "leverage", f"Bar chart of leverage scores: {words}"), "Kernel ridge leverage score, by domain",
+        (Key("score", _swatch("target")), Key("mean of all domains", _swatch("ink", "line"))), _rest(measured),
+    )  # fmt: skip
 
 
 def _affinity_figure(about: Mapping[str, Any]) -> Figure:
@@ -540,10 +655,14 @@ def _affinity_figure(about: Mapping[str, Any]) -> Figure:
         axes.set_xticklabels([""] * k)
         axes.set_yticklabels([""] * k)
         for at, name in enumerate(names):
-            axes.annotate(_short(name), (0, at), xycoords=("axes fraction", "data"), xytext=(-7, 0), textcoords="offset points", ha="right",
-                          va="center", fontsize=size)  # fmt: skip
-            axes.annotate(_short(name), (at, 1), xycoords=("data", "axes fraction"), xytext=(0.35 * size, 7), textcoords="offset points", ha="left",
-                          va="baseline", rotation=90, rotation_mode="anchor", fontsize=size)  # fmt: skip
+            axes.annotate(
+                _short(name), (0, at), xycoords=("axes fraction", "data"), xytext=(-7, 0), textcoords="offset points",
+                ha="right", va="center", fontsize=size,
+            )  # fmt: skip
+            axes.annotate(
+                _short(name), (at, 1), xycoords=("data", "axes fraction"), xytext=(0.35 * size, 7),
+                textcoords="offset points", ha="left", va="baseline", rotation=90, rotation_mode="anchor", fontsize=size,
+            )  # fmt: skip
         for edge in np.arange(-0.5, k, 1.0) if k <= 30 else ():
             axes.axhline(edge, color=SURFACE, lw=1)
             axes.axvline(edge, color=SURFACE, lw=1)
@@ -554,9 +673,11 @@ def _affinity_figure(about: Mapping[str, Any]) -> Figure:
     axes.set_xlim(-0.5, k - 0.5)
     axes.set_ylim(k - 0.5, -0.5)
     legend = (Key("alike", _swatch("alike")), Key("opposed", _swatch("opposed")))
-    return Figure(_svg(canvas, f"Heat map of the affinity of {k} domains", "heat"),
-                  "Centred affinity over its mean diagonal; domains that are alike stand side by side", legend,
-                  None if named else f"Too many domains to name here ({k:,}); the picture shows their order of likeness.")  # fmt: skip
+    return Figure(
+        _svg(canvas, "affinity", f"Heat map of the affinity of {k} domains"),
+        "Centred affinity over its mean diagonal; domains that are alike stand side by side", legend,
+        None if named else f"Too many domains to name here ({k:,}); the picture shows their order of likeness.",
+    )  # fmt: skip
 
 
 def _alike_together(matrix: F64) -> list[int]:
@@ -571,30 +692,46 @@ def _alike_together(matrix: F64) -> list[int]:
 
 
 def _map_figure(domains: pl.DataFrame, points: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
-    side, few = 560.0, len(domains) <= 16
+    side, few = 560.0, 0 < len(points) <= 16
     canvas, axes = _axes(side, 0.8 * side, left=6, right=6, top=6, bottom=6)
     total = sum(map(len, points.values()))
-    step = ceil(total / POINTS) or 1
-    legend, centres = [], []
-    for index, name in enumerate(domains["name"]):
-        if not len(points.get(name, ())):
+    step = max(1, ceil(total / POINTS))
+    drawn = {n: np.asarray(points[n], np.float64)[::step] for n in domains["name"] if len(points.get(n, ()))}
+    rest = [xy for n, xy in drawn.items() if n in set(domains["name"][DRAWN:])]
+    if rest:
+        x, y = np.concatenate(rest).T
+        axes.plot(x, y, "o", ms=3, color=NATURAL, alpha=0.5, mew=0, gid="of-rest", clip_on=False)
+    legend: list[Key] = []
+    centres: list[tuple[str, float, float]] = []
+    for index, name in enumerate(domains["name"][:DRAWN]):
+        if name not in drawn:
             continue
-        xy = np.asarray(points[name], np.float64)[::step]
-        axes.plot(xy[:, 0], xy[:, 1], _shape(index), ms=4.2 if _shape(index) != "D" else 3.6, color=_hue(index), alpha=0.75, mew=0,
-                  gid=f"map-{index}", clip_on=False)  # fmt: skip
-        legend.append(Key(name, _swatch(f"hue{index % HUES}", _shape(index))))
-        centres.append((name, *np.median(xy, axis=0)))
+        shape = _shape(index)
+        axes.plot(
+            *drawn[name].T, shape, ms=3.6 if shape == "D" else 4.2, color=_hue(index), alpha=0.75, mew=0,
+            gid=f"of-{len(legend)}", clip_on=False,
+        )  # fmt: skip
+        legend.append(Key(name, _swatch(f"hue{index % HUES}", shape)))
+        x, y = np.median(drawn[name], axis=0)
+        centres.append((name, float(x), float(y)))
+    if rest:
+        legend.append(Key(f"{len(rest):,} smaller domains", _swatch("natural", "o")))
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.margins(0.03)
     axes.apply_aspect()
     if few:
-        for (x, y), (name, *_) in zip(_apart(axes.transData.transform([c[1:] for c in centres]), [_short(c[0]) for c in centres]), centres, strict=True):
+        for (x, y), (name, *_) in zip(
+            _apart(axes.transData.transform([c[1:] for c in centres]), [_short(c[0]) for c in centres]), centres, strict=True
+        ):
             axes.annotate(_short(name), (x, y), xycoords="figure pixels", ha="center", va="center", fontsize=11, weight="bold")
-    return Figure(_svg(canvas, f"Scatter plot of {total:,} sampled documents in two dimensions, by domain", "map"),
-                  "Each mark is a sampled document, on the two directions in which the sample varies most (PCA of its embeddings)", tuple(legend),
-                  f"Drawn: every {step}th of {total:,} documents." if step > 1 else None)  # fmt: skip
+    return Figure(
+        _svg(canvas, "map", f"Scatter plot of {total:,} sampled documents in two dimensions, by domain"),
+        "Each mark is a sampled document, on the two directions in which the sample varies most (PCA of its embeddings)",
+        tuple(legend),
+        f"Drawn: {sum(map(len, drawn.values())):,} of {total:,} documents, evenly from each domain." if step > 1 else None,
+    )
 
 
 def _apart(centres: F64, words: Sequence[str]) -> F64:
@@ -634,7 +771,10 @@ def _epochs_figure(domains: pl.DataFrame, manifest: Mapping[str, Any]) -> Figure
         axes.axvline(limit, color=INK, lw=1, ls=(0, (4, 3)))
         legend.append(Key(f"limit, {limit:g}", _swatch("ink", "line")))
     words = "; ".join(f"{_short(n, 40)} {e:.2f}" for n, e in shown.select("name", "epochs").rows()[:20])
-    return Figure(_svg(canvas, f"Bar chart of epochs: {words}"), "Times that each domain's tokens are written", tuple(legend), _rest(domains))
+    return Figure(
+        _svg(canvas, "epochs", f"Bar chart of epochs: {words}"), "Times that each domain's tokens are written",
+        tuple(legend), _rest(domains),
+    )  # fmt: skip
 
 
 def _by_shard(domains: pl.DataFrame, shards: Sequence[Mapping[str, Any]]) -> F64:
@@ -665,14 +805,19 @@ def _shares_figure(domains: pl.DataFrame, shards: Sequence[Mapping[str, Any]]) -
     legend = []
     for index in range(share.shape[1]):
         rest = tokens.shape[1] > most and index == most - 1
-        axes.fill_between(edges, tops[:, index], tops[:, index + 1], step="post", color=NATURAL if rest else _hue(index), lw=0.6, ec=SURFACE)
+        axes.fill_between(
+            edges, tops[:, index], tops[:, index + 1], step="post", color=NATURAL if rest else _hue(index), lw=0.6, ec=SURFACE
+        )
         label = f"{tokens.shape[1] - most + 1:,} others" if rest else names[index]
         legend.append(Key(label, _swatch("natural" if rest else f"hue{index}")))
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.0f} %"))
     _shard_axis(axes, len(shards))
-    return Figure(_svg(canvas, f"Stacked shares of the domains in each of {len(shards):,} shards"), "Share of each domain in every shard",
-                  tuple(legend))  # fmt: skip
+    return Figure(
+        _svg(canvas, "shares", f"Stacked shares of the domains in each of {len(shards):,} shards"),
+        "Share of each domain in every shard",
+        tuple(legend),
+    )
 
 
 def _deviations_figure(domains: pl.DataFrame, shards: Sequence[Mapping[str, Any]]) -> Figure:
@@ -699,9 +844,18 @@ def _deviations_figure(domains: pl.DataFrame, shards: Sequence[Mapping[str, Any]
     axes.grid(axis="y", color=RULE, lw=1)
     _shard_axis(axes, count)
     return Figure(
-        _svg(canvas, f"Deviations from an even split in each of {count:,} shards; the largest is {worst:+.2f} of a document"),
+        _svg(
+            canvas,
+            "deviations",
+            f"Deviations from an even split in each of {count:,} shards; the largest is {worst:+.2f} of a document",
+        ),
         "Tokens away from an even split, in units of the domain's largest document",
-        (Key("a domain in a shard" if off.size <= 2_000 else "all domains", _swatch("target", "o" if off.size <= 2_000 else "band")),
-         Key(f"furthest: {_short(name, 40)}, shard {int(shard):,}", _swatch("acted", "o")), Key("proved bound, one document", _swatch("ink", "line"))),
-    )  # fmt: skip
-
+        (
+            Key(
+                "a domain in a shard" if off.size <= 2_000 else "all domains",
+                _swatch("target", "o" if off.size <= 2_000 else "band"),
+            ),
+            Key(f"furthest: {_short(name, 40)}, shard {int(shard):,}", _swatch("acted", "o")),
+            Key("proved bound, one document", _swatch("ink", "line")),
+        ),
+    )

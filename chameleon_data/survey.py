@@ -21,6 +21,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from chameleon_data.cache import read_table, write_table
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import HASH_FUNCTION, MODULUS, U64, content_hashes, fingerprint, multiset_hash
 from chameleon_data.place import DOCUMENTS, I64, bucket_of, histogram_of
@@ -168,9 +169,7 @@ def survey_part(store: Store, part: Part, recipe: Recipe, counter: TokenCounter)
                                                         schema=QUARANTINE))  # fmt: skip
         for name, file in files.items():
             store.write(part.path(name), pa.memory_map(str(file)).read_buffer())
-    sink = pa.BufferOutputStream()
-    pq.write_table(sample, sink, compression="zstd")
-    store.write(part.path("sample.parquet"), sink.getvalue())
+    write_table(store, part.path("sample.parquet"), sample)
     summary = {"tallies": {n: asdict(t) for n, t in tallies.items()}, "reasons": {n: dict(c) for n, c in reasons.items()}}
     store.write(part.path("summary.json"), json.dumps(summary, sort_keys=True).encode())
 
@@ -233,7 +232,7 @@ def read_survey(store: Store, parts: tuple[Part, ...], recipe: Recipe) -> Survey
             raise InputError(
                 f"sources.{name}: no usable document in {', '.join(source.path)}; check the path and the key 'text: {source.text}'"
             )
-    sample = merge([pq.read_table(store.open(p.path("sample.parquet"))) for p in parts], recipe.embed.samples)
+    sample = merge([read_table(store, p.path("sample.parquet")) for p in parts], recipe.embed.samples)
     histograms = _histograms(store, parts, {name: bucket_bits(t.rows) for name, t in tallies.items() if t.rows})
     counts = tuple(
         DomainCount(name, t.rows, t.tokens, t.bytes, t.largest, t.multiset, t.quarantined, histograms[name])
@@ -261,13 +260,13 @@ def _check_quarantine(
 
 def read_quarantine(store: Store, parts: Sequence[Part]) -> pl.DataFrame:
     """All quarantined rows: file, row, domain, reason."""
-    tables = [pq.read_table(store.open(p.path("quarantine.parquet"))) for p in parts]
+    tables = [read_table(store, p.path("quarantine.parquet")) for p in parts]
     return pl.DataFrame(pa.concat_tables(tables))
 
 
 def read_documents(store: Store, part: Part, columns: Sequence[str]) -> pl.DataFrame:
     """The usable documents of one part in the order of reading: some of domain, hi, lo, tokens, bytes."""
-    frame = pl.DataFrame(pq.read_table(store.open(part.path("documents.parquet")), columns=list({*columns, "tokens"})))
+    frame = pl.DataFrame(read_table(store, part.path("documents.parquet"), list({*columns, "tokens"})))
     return frame.filter(pl.col("tokens") > 0).select(columns)
 
 

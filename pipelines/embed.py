@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from chameleon_data.cache import read_table, write_table
 from chameleon_data.embed import Embedder
 from chameleon_data.errors import InputError
 from chameleon_data.storage import Store
@@ -61,10 +61,8 @@ def embed(store: Store, embedder: Embedder, sample: pa.Table, progress: Progress
     cached = store.list(f"{CACHE}/{embedder.fingerprint}")
     missing = [name for name in domains if paths[name] not in cached]
     for name, table in _embedded(embedder, {name: domains[name] for name in missing}, progress).items():
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        store.write(paths[name], sink.getvalue())
-    tables = {name: pq.read_table(store.open(path)) for name, path in paths.items()}
+        write_table(store, paths[name], table)
+    tables = {name: read_table(store, path) for name, path in paths.items()}
     vectors = {name: np.stack(t["vector"].to_numpy(zero_copy_only=False)).astype(np.float32) for name, t in tables.items()}
     return Features(vectors, {name: t["lo"].to_numpy() for name, t in tables.items()}, len(missing))
 

@@ -136,6 +136,9 @@ def _mixture(
         "effective_domains": perplexity(np.array(list(feasible.weights.values()))),
         "affinity": None if result.affinity is None else np.round(result.affinity, 9).tolist(),
         "warnings": list(result.warnings),
-        **{key: getattr(result, key) for key in ("scores", "intervals", "rank_stability", "variance_of_mean", "ridge", "temperature", "clipped_mass")},
+        **{
+            key: getattr(result, key)
+            for key in ("scores", "intervals", "rank_stability", "variance_of_mean", "ridge", "temperature", "clipped_mass")
+        },
     }
     return Mixture(feasible.decimals, description, map_)

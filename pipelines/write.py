@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from chameleon_data.exchange import Build, Runs, receipts, spill, write_shard
+from chameleon_data.exchange import Build, receipts, spill, write_shards
 from chameleon_data.place import Stream
 from chameleon_data.plan import Plan
 from chameleon_data.recipe import Recipe
@@ -37,9 +37,7 @@ def write(
         )
 
         def write_some(task: int) -> None:
-            runs = Runs(store, build, parts)
-            for shard in missing[task : task + SHARDS_A_TASK]:
-                write_shard(store, build, runs, shard, recipe, ray.get(shared))
+            write_shards(store, build, parts, missing[task : task + SHARDS_A_TASK], recipe, ray.get(shared))
 
         tasks = range(0, len(missing), SHARDS_A_TASK)
         run("write", tasks, write_some, progress)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -313,7 +314,7 @@ def test_verify_catches_damaged_files(built, tmp_path, damage, message, kind):
 @pytest.mark.parametrize(
     ("forge", "message"),
     [
-        (lambda t: t.take([1, 0, *range(2, len(t))]), "stands before its place|not those of 'content_digest'"),
+        (lambda t: t.take([1, 0, *range(2, len(t))]), "not those of 'content_digest'"),
         (lambda t: t.slice(1), "other counts of rows"),
         (lambda t: t.set_column(0, "text", [["x" * n for n in t["tokens"].to_pylist()]]), "not the one that its doc_id names"),
     ],
@@ -330,9 +331,6 @@ def test_verify_catches_forged_shards_whose_hashes_fit(built, tmp_path, forge, m
             pq.write_table(forge(pq.read_table(path)), path)
             shard["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     problems = verify(Store(str(tmp_path / "out")), forged).problems
-    assert pytest.approx(len(problems), abs=20) != 0
-    import re
-
     assert any(re.search(message, p) for p in problems), problems
 
 

@@ -2,40 +2,44 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
 import pytest
 
+from chameleon_data.feasible import feasible_weights
 from chameleon_data.hashing import key64
 from chameleon_data.plan import PHASE_BITS
-from chameleon_data.report import render
+from chameleon_data.report import _alike_together, render
 from chameleon_data.verify import Balance, Verification
 from chameleon_data.weights import domain_weights
 
 NAMES = ("arxiv", "book", "c4", "cc", "github", "legal", "medical", "stackexchange", "technical", "wikipedia")
 HOSTILE = (
-    "<script>document.title='owned'</script>", "\"quoted\" & 'quoted' onload=alert(1)", "$x^2_{oops}$ \\frac", "متن فارسی و عربی", "網頁語料庫",
-    "</style></svg><img src=http://x.invalid/a.png>", "a-name-of-200-characters-" + "x" * 175, "{{ manifest }} {% raw %}", "🦎", "plain",
+    "<script>document.title='owned'</script>", "\"quoted\" & 'quoted' onload=alert(1)", "$x^2_{oops}$ \\frac",
+    "متن فارسی و عربی", "網頁語料庫", "</style></svg><img src=http://x.invalid/a.png>", "a-name-of-200-characters-" + "x" * 175,
+    "{{ manifest }} {% raw %}", "🦎", "plain",
 )  # fmt: skip
 SECTIONS = ("mixture", "leverage", "affinity", "map", "epochs", "balance", "quarantine", "books", "provenance", "timings")
 CREATED = "2026-01-01T00:00:00+00:00"
 
 
-def example(names: Sequence[str] = NAMES, *, budget: int = 12_000_000, shards: int = 24, samples: int = 256, given: bool = False) -> tuple[dict[str, Any], Verification]:
+def example(
+    names: Sequence[str] = NAMES, *, budget: int = 12_000_000, shards: int = 24, samples: int = 256, given: bool = False
+) -> tuple[dict[str, Any], Verification]:
     """A manifest and its verification, with the real weights of made-up embeddings and the real placement of made-up documents."""
     rng, k = np.random.default_rng(0), len(names)
-    about, weight, map_ = _weights(rng, names, samples) if k > 2 and not given else _given(names)
-    sizes = {n: np.clip(rng.lognormal(7.6, 1.0, int(s)), 40, 60_000).astype(np.int64) for n, s in zip(names, rng.integers(150, 3_000, k), strict=True)}
-    limit = {n: 4 * int(s.sum()) / budget for n, s in sizes.items()}
-    quota = {n: int(budget * min(weight[n], limit[n])) for n in names}
-    about["moved"] = [
-        {"domain": n, "bound": "epochs", "before": weight[n], "after": limit[n], "shadow_price": 0.21} for n in names if weight[n] > limit[n]
-    ]
+    about, map_ = _weights(rng, names, samples) if k > 2 and not given else _given(names)
+    counts = rng.integers(300, 3_000, k)
+    counts[k // 2] = 40 if k > 2 else 800  # one that the limit of epochs holds back
+    sizes = {n: np.clip(rng.lognormal(7.6, 1.0, int(s)), 40, 60_000).astype(np.int64) for n, s in zip(names, counts, strict=True)}
+    feasible = feasible_weights(about["target"], epoch_cap={n: 4 * int(s.sum()) / budget for n, s in sizes.items()})
+    about["moved"], weight = [asdict(m) for m in feasible.moved], {n: float(d) for n, d in feasible.decimals.items()}
+    quota = {n: int(budget * weight[n]) for n in names}
     written, balance = _place(names, sizes, quota, shards)
     domains, quarantine = {}, {}
     for index, n in enumerate(names):
@@ -44,46 +48,87 @@ def example(names: Sequence[str] = NAMES, *, budget: int = 12_000_000, shards: i
         if bad:
             quarantine[n] = {"the text is empty": 2, "broken JSON": 1}
         domains[n] = {
-            "weight": quota[n] / budget, "target_tokens": quota[n], "tokens": int(mine[:, 1].sum()), "rows": len(mine),
-            "epochs": mine[:, 1].sum() / sizes[n].sum(), "available_tokens": int(sizes[n].sum()), "available_rows": available,
-            "available_bytes": int(sizes[n].sum()), "largest_document": int(sizes[n].max()), "multiset": f"{index:032x}",
-            "rows_read": available + bad, "rows_written_once": once, "rows_not_selected": available - once, "quarantined": bad,
-            "score": about["scores"][n], "weight_interval": about["intervals"][n],
+            "weight": weight[n], "target_tokens": quota[n], "tokens": int(mine[:, 1].sum()), "rows": len(mine),
+            "epochs": mine[:, 1].sum() / sizes[n].sum(), "available_tokens": int(sizes[n].sum()),
+            "available_rows": available, "available_bytes": int(sizes[n].sum()), "largest_document": int(sizes[n].max()),
+            "multiset": f"{index:032x}", "rows_read": available + bad, "rows_written_once": once,
+            "rows_not_selected": available - once, "quarantined": bad, "score": about["scores"][n],
+            "weight_interval": about["intervals"][n],
         }  # fmt: skip
     files = []
     for form, scale in (("parquet", 0.38), ("mds", 0.41)):
         for s in range(shards):
             here = written[written[:, 2] == s]
             by = {n: here[here[:, 0] == i] for i, n in enumerate(names)}
-            files.append({
-                "path": f"builds/{'ab' * 32}/{form}/shard.{s:05}.{form}", "format": form, "split": "train", "shard": s, "rows": len(here),
-                "tokens": int(here[:, 1].sum()), "bytes": int(scale * here[:, 1].sum()), "sha256": f"{s:064x}",
-                "domain_tokens": {n: int(r[:, 1].sum()) for n, r in by.items()}, "domain_rows": {n: len(r) for n, r in by.items()},
-            })  # fmt: skip
+            files.append(
+                {
+                    "path": f"builds/{'ab' * 32}/{form}/shard.{s:05}.{form}",
+                    "format": form,
+                    "split": "train",
+                    "shard": s,
+                    "rows": len(here),
+                    "tokens": int(here[:, 1].sum()),
+                    "bytes": int(scale * here[:, 1].sum()),
+                    "sha256": f"{s:064x}",
+                    "domain_tokens": {n: int(r[:, 1].sum()) for n, r in by.items()},
+                    "domain_rows": {n: len(r) for n, r in by.items()},
+                }  # fmt: skip
+            )
     prefix = max(balance.prefix, key=lambda w: w.share)
-    proof = Verification((), len(files), len(written), sum(f["bytes"] for f in files), balance.whole, balance.shard, prefix, {w.domain: w for w in balance.prefix})
+    proof = Verification(
+        (), len(files), len(written), sum(f["bytes"] for f in files), balance.whole, balance.shard, prefix,
+        {w.domain: w for w in balance.prefix},
+    )  # fmt: skip
     recipe = {
         "name": "ten-domains", "out": "/data/out/ten-domains", "seed": 0,
-        "sources": {n: {"path": [f"/data/corpora/{n}/*.jsonl.zst"], "text": "text", "id": None} for n in names}, "input": {"hash": "text", "max_bad": 0.001},
-        "leverage": {"preset": "default", "kernel": "linear", "ridge": "auto"}, "weights": {"objective": "pretrain", "temperature": "auto"},
-        "mix": {"budget": budget, "max_epochs": 4.0, "exhausted": "redistribute"}, "shards": {"formats": ["parquet", "mds"], "size": 67108864},
+        "sources": {n: {"path": [f"/data/corpora/{n}/*.jsonl.zst"], "text": "text", "id": None} for n in names},
+        "input": {"hash": "text", "max_bad": 0.001}, "leverage": {"preset": "default", "kernel": "linear", "ridge": "auto"},
+        "weights": {"objective": "pretrain", "temperature": "auto"},
+        "mix": {"budget": budget, "max_epochs": 4.0, "exhausted": "redistribute"},
+        "shards": {"formats": ["parquet", "mds"], "size": 67108864},
     }  # fmt: skip
     manifest = {
-        "format": 1, "version": "v3", "name": "ten-domains", "recipe": recipe, "plan_digest": "ab" * 32, "digest": "cd" * 32,
-        "content_digest": "ef" * 32, "build": f"builds/{'ab' * 32}", "seed": 0, "shard_count": shards, "token_unit": "bytes", "hash": "text",
-        "domains": domains, "weights": about, "quarantine": quarantine, "shards": files, "map": map_,
+        "format": 1,
+        "version": "v3",
+        "name": "ten-domains",
+        "recipe": recipe,
+        "plan_digest": "ab" * 32,
+        "digest": "cd" * 32,
+        "content_digest": "ef" * 32,
+        "build": f"builds/{'ab' * 32}",
+        "seed": 0,
+        "shard_count": shards,
+        "token_unit": "bytes",
+        "hash": "text",
+        "domains": domains,
+        "weights": about,
+        "quarantine": quarantine,
+        "shards": files,
+        "map": map_,
         "timings": {"survey": 12.4, "embed and weigh": 31.0, "plan": 0.42, "write": 18.7},
         "reused": {"embed": f"embedded 1 of {k} domains"},
         "provenance": {
-            "inputs": [{"source": n, "url": f"/data/corpora/{n}/part-{i}.jsonl.zst", "row_group": None, "bytes": 9_000_000 + i, "identity": f"{i}-{n}"}
-                       for n in names for i in range(3)],
-            "tokenizer": "bytes", "packages": {"chameleon-data": "0.1.0", "polars": "2.1.0", "ray": "2.60.0"}, "writer": {}, "python": "3.11.9",
+            "inputs": [
+                {
+                    "source": n,
+                    "url": f"/data/corpora/{n}/part-{i}.jsonl.zst",
+                    "row_group": None,
+                    "bytes": 9_000_000 + i,
+                    "identity": f"{i}-{n}",
+                }  # fmt: skip
+                for n in names
+                for i in range(3)
+            ],
+            "tokenizer": "bytes",
+            "packages": {"chameleon-data": "0.1.0", "polars": "2.1.0", "ray": "2.60.0"},
+            "writer": {},
+            "python": "3.11.9",
         },
-    }  # fmt: skip
+    }
     return manifest, proof
 
 
-def _weights(rng: np.random.Generator, names: Sequence[str], samples: int) -> tuple[dict[str, Any], dict[str, float], dict[str, Any]]:
+def _weights(rng: np.random.Generator, names: Sequence[str], samples: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Domains around three centres, with radii of their own."""
     k, p = len(names), 48
     centres = rng.normal(size=(3, p))
@@ -99,25 +144,27 @@ def _weights(rng: np.random.Generator, names: Sequence[str], samples: int) -> tu
     assert found.affinity is not None
     ordered = sorted(names, key=str.encode)
     about = {
-        "origin": "computed", "objective": "pretrain", "preset": "default", "kernel": "linear", "ridge": found.ridge, "temperature": found.temperature,
-        "effective_domains": found.effective_domains, "clipped_mass": found.clipped_mass,
-        "warnings": [f"{names[1]!r} and {names[4]!r} are nearly the same"] if k > 4 else [],
-        "names": ordered, "affinity": found.affinity.tolist(), "intervals": found.intervals, "scores": found.scores,
-        "rank_stability": found.rank_stability, "target": found.weights, "variance_of_mean": found.variance_of_mean, "moved": [],
+        "origin": "computed", "objective": "pretrain", "preset": "default", "kernel": "linear", "ridge": found.ridge,
+        "temperature": found.temperature, "effective_domains": found.effective_domains, "clipped_mass": found.clipped_mass,
+        "warnings": [f"{names[1]!r} and {names[4]!r} are nearly the same"] if k > 4 else [], "names": ordered,
+        "affinity": found.affinity.tolist(), "intervals": found.intervals, "scores": found.scores,
+        "rank_stability": found.rank_stability, "target": found.weights, "variance_of_mean": found.variance_of_mean,
+        "moved": [],
     }  # fmt: skip
-    return about, found.weights, map_
+    return about, map_
 
 
-def _given(names: Sequence[str]) -> tuple[dict[str, Any], dict[str, float], dict[str, Any]]:
-    shares = {n: 2 * (i + 1) / (len(names) * (len(names) + 1)) for i, n in enumerate(names)}
+def _given(names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    shares = {n: 2 * (i + 1) / (len(names) * (len(names) + 1)) for i, n in enumerate(sorted(names))}
     nothing = dict.fromkeys(names)
     about = {
-        "origin": "computed" if len(names) == 1 else "/data/<b>weights</b>.json", "objective": "pretrain", "preset": "default", "kernel": "linear",
-        "ridge": None, "temperature": None, "effective_domains": float(len(names)), "clipped_mass": 0.0, "warnings": [], "names": list(names),
-        "affinity": None, "intervals": dict(nothing), "scores": dict(nothing), "rank_stability": dict(nothing), "target": shares,
-        "variance_of_mean": dict(nothing), "moved": [],
+        "origin": "computed" if len(names) == 1 else "/data/<b>weights</b>.json", "objective": "pretrain",
+        "preset": "default", "kernel": "linear", "ridge": None, "temperature": None, "effective_domains": float(len(names)),
+        "clipped_mass": 0.0, "warnings": [], "names": list(names), "affinity": None, "intervals": dict(nothing),
+        "scores": dict(nothing), "rank_stability": dict(nothing), "target": shares, "variance_of_mean": dict(nothing),
+        "moved": [],
     }  # fmt: skip
-    return about, shares, {}
+    return about, {}
 
 
 def _place(names: Sequence[str], sizes: dict[str, Any], quota: dict[str, int], shards: int) -> tuple[Any, Balance]:
@@ -137,3 +184,239 @@ def _place(names: Sequence[str], sizes: dict[str, Any], quota: dict[str, int], s
         here = written[written[:, 2] == s]
         balance.add(s, here[:, 0], here[:, 1])
     return written, balance
+
+
+class Page(HTMLParser):
+    """What a browser would see of a page: elements, references, headings and words."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len({name for name, _ in attrs}) == len(attrs), f"an attribute of <{tag}> stands twice"
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.words))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def ten() -> tuple[dict[str, Any], Verification]:
+    return example()
+
+
+@pytest.fixture(scope="module")
+def page(ten: tuple[dict[str, Any], Verification]) -> str:
+    return render(*ten, CREATED)
+
+
+def numbers(text: str, section: str) -> str:
+    """The words of one section."""
+    found = re.search(rf'<section id="{section}".*?</section>', text, re.S)
+    assert found
+    return Page(found[0]).text
+
+
+def test_every_section_is_there_with_a_heading_and_a_link(page):
+    seen = Page(page)
+    assert seen.open == []
+    assert [a["id"] for a in seen.all("section")] == list(SECTIONS)
+    assert [a["href"] for a in seen.all("a")] == [f"#{s}" for s in SECTIONS]
+    ids = [a["id"] for _, a in seen.tags if "id" in a]
+    assert len(ids) == len(set(ids)), "an id stands twice"
+    assert {a["aria-labelledby"] for a in seen.all("section")} <= set(ids)
+
+
+def test_figures_have_labels_and_tables_have_headers(page):
+    seen = Page(page)
+    pictures = [a for a in seen.all("svg") if a.get("aria-hidden") != "true"]
+    assert len(pictures) == len(seen.all("figure")) == 7
+    assert all(a["role"] == "img" and a["aria-label"] for a in pictures)
+    assert len(seen.all("caption")) == len(seen.all("table"))
+    assert {a.get("scope") for a in seen.all("th")} == {"row", "col"}
+
+
+@pytest.mark.parametrize("names", [NAMES, HOSTILE], ids=["plain", "hostile"])
+def test_nothing_runs_and_nothing_comes_from_elsewhere(names):
+    text = render(*example(names, samples=20), CREATED)
+    seen = Page(text)
+    assert {tag for tag, _ in seen.tags} <= {
+        "html", "head", "meta", "title", "style", "body", "header", "main", "footer", "nav", "section", "h1", "h2", "h3",
+        "p", "ul", "li", "dl", "dt", "dd", "div", "span", "strong", "code", "pre", "bdi", "a", "figure", "figcaption",
+        "details", "summary", "table", "caption", "thead", "tbody", "tfoot", "tr", "th", "td", "svg", "g", "defs", "path",
+        "use", "text", "rect", "circle", "image", "clippath",
+    }  # fmt: skip
+    for tag, attributes in seen.tags:
+        assert not [name for name in attributes if name.startswith("on")], f"a handler on <{tag}>"
+        for name in ("src", "href", "xlink:href", "action", "data", "srcset"):
+            reference = attributes.get(name) or "#"
+            assert reference.startswith("#") or (tag == "image" and reference.startswith("data:image/png;base64,")), (
+                f"<{tag} {name}={reference[:40]}>"
+            )
+        assert not re.search(r"url\((?!#)|@import|expression", attributes.get("style") or ""), f"style of <{tag}>"
+    styles = "".join(re.findall(r"<style>(.*?)</style>", text, re.S))
+    assert not re.search(r"url\(|@import|@font-face", styles)
+    assert "default-src 'none'" in text
+
+
+def test_hostile_names_are_words_on_the_page():
+    manifest, proof = example(HOSTILE, samples=20)
+    manifest["name"] = HOSTILE[0]
+    manifest["recipe"]["sources"][HOSTILE[0]]["path"] = ["</pre><script>1</script>"]
+    manifest["reused"] = {"embed": "<b>all</b>"}
+    text = render(manifest, replace(proof, problems=("<i>first</i>",)), "<u>now</u>")
+    seen = Page(text)
+    for word in (*HOSTILE, "</pre><script>1</script>", "<b>all</b>", "<i>first</i>", "<u>now</u>"):
+        assert word in seen.text
+    assert not seen.all("script")
+    assert not seen.all("img")
+
+
+def test_the_same_manifest_gives_the_same_bytes(ten, page):
+    assert render(*ten, CREATED) == page
+    assert len(page.encode()) < 1_500_000
+
+
+def test_the_headline_counts_what_was_written(ten, page):
+    manifest, proof = ten
+    head = page[page.index("<header>") : page.index("</header>")]
+    for shown in (
+        f'title="{sum(d["tokens"] for d in manifest["domains"].values()):,}"',
+        f'title="{proof.rows:,}"',
+        ">10</dd>",
+        ">24</dd>",
+        "v3",
+    ):
+        assert shown in head
+    assert "Verified." in head
+    assert CREATED in head
+
+
+def test_the_verdict_has_three_states(ten):
+    manifest, proof = ten
+    unknown = Page(render(manifest, None, None)).text
+    assert "Not verified" in unknown
+    assert "Verified." not in unknown
+    failed = render(manifest, replace(proof, problems=("shard 3: its bytes differ",)), CREATED)
+    assert "Verification failed: 1 problem." in Page(failed).text
+    assert "shard 3: its bytes differ" in Page(failed).text
+    assert "Verified." not in Page(failed).text
+    many = Page(render(manifest, replace(proof, problems=tuple(f"problem {i}" for i in range(30))), CREATED)).text
+    assert "30 problems" in many
+    assert "and 10 more" in many
+
+
+def test_the_mixture_table_says_quota_tokens_and_distance(ten, page):
+    manifest, _ = ten
+    words = numbers(page, "mixture")
+    for name, d in manifest["domains"].items():
+        off = d["tokens"] - d["target_tokens"]
+        shown = [
+            f"{100 * d['weight']:.2f} %", f"{d['target_tokens']:,}", f"{d['tokens']:,}", f"{off:+,}".replace("-", "−"),
+            f"{d['rows']:,}",
+        ]  # fmt: skip
+        low, high = d["weight_interval"]
+        assert name in words
+        assert all(s in words for s in [*shown, f"{100 * low:.2f} – {100 * high:.2f} %"])
+    assert "limit of epochs" in words, "the bound that acted is named"
+    assert f"{manifest['weights']['temperature']:.4g} (auto)" in words
+
+
+def test_the_worst_points_are_those_that_verify_found(ten, page):
+    _, proof = ten
+    words = numbers(page, "balance")
+    for worst in (proof.whole, proof.shard, proof.prefix):
+        assert f"{worst.domain}{worst.where}{worst.tokens:,.0f}{worst.bound:,}{100 * worst.share:.0f} %" in words
+    assert "only to chameleon-data verify" in numbers(render(ten[0], None, CREATED), "balance")
+
+
+def test_quarantine_and_books(ten, page):
+    manifest, _ = ten
+    words = numbers(page, "quarantine")
+    assert f"{sum(d['quarantined'] for d in manifest['domains'].values())} of" in words
+    assert "broken JSON" in words
+    assert numbers(page, "books").count("✓ balanced") == 11
+    d = manifest["domains"]["book"]
+    broken = {
+        **manifest,
+        "quarantine": {},
+        "domains": {**manifest["domains"], "book": {**d, "rows_not_selected": d["rows_not_selected"] - 1}},
+    }
+    text = render(broken, None, CREATED)
+    assert "✗ +1" in numbers(text, "books")
+    assert "✗ 1 broken" in numbers(text, "books")
+    assert "Nothing was quarantined" in numbers(text, "quarantine")
+
+
+def test_provenance_and_timings(ten, page):
+    manifest, _ = ten
+    words = numbers(page, "provenance")
+    assert all(manifest[key] in words for key in ("digest", "content_digest", "plan_digest", "build"))
+    assert "max_epochs: 4.0" in words
+    assert "30 input fragments" in words
+    assert "/data/corpora/book/part-2.jsonl.zst" in words
+    assert "embedded 1 of 10 domains" in numbers(page, "timings")
+    assert "62.5" in numbers(page, "timings")
+
+
+def test_given_weights_leave_no_empty_boxes():
+    text = render(*example(given=True), CREATED)
+    assert "no leverage was computed" in numbers(text, "leverage")
+    assert "No affinity was computed" in numbers(text, "affinity")
+    assert "there is no map" in numbers(text, "map")
+    assert "/data/<b>weights</b>.json" in numbers(text, "mixture")
+    assert "90 % interval" not in numbers(text, "mixture")
+    assert len(Page(text).all("figure")) == 4
+
+
+def test_a_single_domain():
+    text = render(*example(("only",), budget=3_000_000, shards=1), CREATED)
+    assert "nothing to compare it with" in numbers(text, "leverage")
+    assert "100.00 %" in numbers(text, "mixture")
+
+
+def test_what_old_manifests_lack_is_said(ten):
+    manifest = {key: value for key, value in ten[0].items() if key not in ("map", "timings", "reused", "version")}
+    text = render(manifest, None, None)
+    assert "there is no map" in numbers(text, "map")
+    assert "No timings were recorded" in numbers(text, "timings")
+
+
+def test_many_domains_are_cut_where_it_says_so():
+    names = [f"domain-{i:03}" for i in range(70)]
+    text = render(*example(names, budget=30_000_000, samples=100, shards=150), CREATED)
+    assert "The 24 largest of 70 domains" in numbers(text, "mixture")
+    assert all(name in numbers(text, "mixture") for name in names), "the table holds all"
+    assert "Too many domains to name here (70)" in numbers(text, "affinity")
+    assert "Drawn: 3,500 of 7,000 documents" in numbers(text, "map")
+    assert "46 smaller domains" in numbers(text, "map")
+
+
+def test_alike_domains_stand_side_by_side():
+    """Two blocks, interleaved: the heat map's order puts each block together."""
+    block = np.arange(8) % 2
+    affinity = np.where(block[:, None] == block[None], 0.5, -0.5) + 0.5 * np.eye(8)
+    order = _alike_together(affinity)
+    assert sorted(order) == list(range(8))
+    assert np.abs(np.diff(block[order])).sum() == 1
