@@ -8,8 +8,9 @@ intermediate results stay small. What is run together is a function of the windo
 Everything is float32, on a GPU too (torch leaves TF32 off for matrix products): a sample is small, bfloat16 would move a
 vector by 4e-3, and weights are worth reproducing elsewhere. The model is a folder of data: safetensors, no code, no pickles.
 
-Cost: MiniLM, windows of 256 tokens, 2 cores: 44 documents a second, 1.4 times a plain `SentenceTransformer.encode` over the
-same documents, .98 of the forward pass alone. Importing takes 6 s and loading .3 s, once a process.
+Cost: MiniLM, windows of up to 256 tokens, 2 cores of a busy machine: 36 documents a second, 1.2 times a plain
+`SentenceTransformer.encode` of the same documents (1.4 in a quiet run on longer ones); tokenising is 3 %, the rest the forward
+pass. Other back ends were not tried. bfloat16 on AMX took a third of the time in one run. Importing takes 6 s and loading .3 s.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ class Embedder:
     def encode(self, windows: Sequence[Sequence[str]]) -> F32:
         """(documents, dimensions): the mean over each document's windows; each document has at least one.
 
-        On CPUs the last bits depend on the number of threads. Raises InputError where the model cannot be loaded or its numbers
-        are not finite.
+        On CPUs the last bits may depend on the number of threads (1 and 2 gave the same). Raises InputError where
+        the model cannot be loaded or its numbers are not finite.
         """
         counts = np.array([len(w) for w in windows], np.int64)
         if not counts.all():

@@ -4,18 +4,18 @@ Each row is judged alone: the documents, the bad rows and their numbers do not d
 or blocks. Nothing ends early in silence: a compressed stream whose last frame did not end, a Parquet footer that is not
 there, an Arrow stream without its end mark is an error. Memory is a block, one document, and the reader's own buffers,
 whatever the file's size; the exceptions are the formats' own: an Arrow record batch that is compressed, and for Parquet
-a batch of rows, of 2 MiB by the row group's mean document.
+a batch of rows, of 2 MiB by the row group's mean row.
 
-Measured on one core, 283 MB of mixed text of 6 kB a document (pyarrow.json and pyarrow.parquet on the same files in
-brackets), MB/s of text: JSONL 590 (640), .zst 380 (400), .gz 200 (206), Parquet 880 (860).
-orjson reads such lines at 690 MB/s, msgspec's typed decoder at 665 line by line (it skips the other fields, but builds
-an object), and orjson's depth limit does not depend on the interpreter's stack. Reading 256 KiB at a time keeps lines in
-the processor's cache: 16 MiB at a time takes a quarter longer. gzip is zlib at 298 MB/s.
+Measured on one core, 283 MB of mixed text in documents of 6 kB, MB/s of text (in brackets pyarrow.json and pyarrow.parquet
+on the same files, which judge nothing): JSONL 450 (600), .zst 280 (365), .gz 160 (186), Parquet 700 (820), CSV 140.
+orjson reads such lines at 690 MB/s, msgspec's typed decoder, which skips the other fields, at 665; and orjson's limit of
+depth does not depend on the interpreter's stack. 128 KiB at a time keeps lines in the processor's cache; 16 MiB at a time
+takes a quarter longer. gzip is zlib, 298 MB/s; the isal package does 750, should gzip ever be what a build waits for.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
+import csv
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -26,7 +26,6 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from chameleon_data.errors import InputError
@@ -36,13 +35,15 @@ from chameleon_data.sources import Fragment, explained, open_fragment
 READ_BYTES = 2**17
 BLOCK_ROWS = 2**17  # bounds a block of very short texts, or of bad rows alone
 BATCH_ROWS = 2**10  # of Parquet, Arrow and CSV
-BATCH_BYTES = 2**21  # of Parquet; .4 to 7 MB a batch read equally fast, 28 MB a fifth slower
-CSV_ROW = 2**23  # bytes; pyarrow.csv reads 32 of these ahead, 256 MiB, whatever it is told
+BATCH_BYTES = 2**21  # of all columns of Parquet, uncompressed; .4 to 7 MB a batch read equally fast, 28 MB a fifth slower
+CSV_RECORD = 2**25  # bytes; the csv module needs some eight times this for a field
 
-BROKEN, NOT_OBJECT, NO_TEXT, NULL_TEXT, NOT_STRING, BLANK, NOT_UTF8, LONG, COLUMNS, NO_DOMAIN, BAD_DOMAIN, NO_ID = range(1, 13)
+BROKEN, NOT_OBJECT, NO_TEXT, NULL_TEXT, NOT_STRING, BLANK, NOT_UTF8, LONG, COLUMNS, BROKEN_CSV, NO_DOMAIN, BAD_DOMAIN, NO_ID = (
+    range(1, 14)
+)
 REASONS = (
     "", "broken JSON", "not an object", "no text", "null text", "text is not a string", "blank text", "invalid UTF-8",
-    "longer than max_document", "wrong number of columns", "no domain", "bad domain name", "no id",
+    "longer than max_document", "wrong number of columns", "broken CSV", "no domain", "bad domain name", "no id",
 )  # fmt: skip
 """Why a row is in quarantine. Where several hold, the first that is found: the row as such, its text, domain, id."""
 
@@ -97,9 +98,9 @@ def read_blocks(fragment: Fragment, source: Source, max_document: int, block_byt
         else:
             stream = _decompressed(file, fragment)
             if fragment.format == "jsonl":
-                rows = _jsonl(iter(lambda: stream.read(READ_BYTES), b""), source, 6 * max_document + 2**20, block_bytes)
+                rows = _jsonl(_chunks(stream), source, 6 * max_document + 2**20, block_bytes)
             elif fragment.format == "csv":
-                rows = _csv(stream, fragment, source)
+                rows = _csv(_chunks(stream), fragment, source)
             else:
                 rows = _txt(stream, max_document)
         yield from (_judged(some, source, fragment.source, max_document) for some in _gather(rows, block_bytes))
@@ -122,6 +123,11 @@ def _decompressed(file: BinaryIO, fragment: Fragment) -> pa.NativeFile:
         if start.startswith(magic):
             raise InputError(f"{fragment.url}: holds {what}, which its name does not say; rename it")
     return raw
+
+
+def _chunks(stream: pa.NativeFile) -> Iterator[bytes]:
+    while chunk := stream.read(READ_BYTES):
+        yield chunk
 
 
 def _lines(chunks: Iterable[bytes], longest: int) -> Iterator[tuple[int, list[bytes | None]]]:
@@ -292,9 +298,7 @@ def _parquet(file: BinaryIO, fragment: Fragment, source: Source) -> Iterator[_Ro
     at = fragment.row_group or 0
     group = opened.metadata.row_group(at)
     number = sum(opened.metadata.row_group(i).num_rows for i in range(at))
-    leaves = (group.column(i) for i in range(group.num_columns))
-    stored = sum(c.total_uncompressed_size for c in leaves if f"{c.path_in_schema}.".startswith(".".join(paths[0]) + "."))
-    rows = BATCH_BYTES * group.num_rows // max(stored, 1)
+    rows = BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)  # `group.column` aborts the process on a damaged footer
     for batch in opened.iter_batches(
         max(1, min(rows, BATCH_ROWS)),
         row_groups=[at],
@@ -327,53 +331,68 @@ def _arrow(file: BinaryIO, fragment: Fragment, source: Source) -> Iterator[_Rows
         raise InputError(f"{fragment.url}: truncated (an Arrow stream without its end mark); fetch it again")
 
 
-def _csv(stream: pa.NativeFile, fragment: Fragment, source: Source) -> Iterator[_Rows]:
-    """Records as pyarrow.csv sees them (RFC 4180, new lines inside quotes); blank lines are not records. Columns have no dots.
+def _csv(chunks: Iterable[bytes], fragment: Fragment, source: Source) -> Iterator[_Rows]:
+    """Records as the csv module reads them (RFC 4180, new lines inside quotes); blank lines are not. Dots in keys mean nothing.
 
-    A record of more than 8 MiB, which is what an unclosed quote makes of the rest of a file, is an InputError.
+    A quote that is never closed would swallow the rest of the file: an InputError at 32 MiB or at the end. pyarrow.csv is
+    2.5 times as fast, but loses records that have both another number of columns and invalid UTF-8, and reads 32 blocks ahead.
     """
-    bad: list[int] = []  # numbers of the records with too many or too few columns; pyarrow meets them before their batch
+    csv.field_size_limit(2**31 - 1)  # for the whole process, hence as large as it goes; `lines` holds the real limit
+    number, size = -1, 0
 
-    def skip(row: Any) -> str:
-        bad.append(row.number - 2)  # counted from 1, the header first
-        return "skip"
+    def lines() -> Iterator[str]:
+        nonlocal size
+        for _, some in _lines(chunks, CSV_RECORD):
+            for line in some:
+                size += CSV_RECORD if line is None else len(line)
+                if line is None or size > CSV_RECORD:
+                    limit = f"{CSV_RECORD / 2**20:g} MiB"
+                    raise InputError(f"{fragment.url}: record {number + 1} is longer than {limit}; is a quote not closed?")
+                yield line.decode(errors="surrogateescape") + "\n"
 
-    wanted = list(dict.fromkeys(key for key in (source.text, source.domain, source.id) if key))
-    number = 0
+    reader = csv.reader(lines(), strict=True)
     try:
-        opened = pyarrow.csv.open_csv(
-            stream,
-            read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=CSV_ROW),
-            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
-            convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(wanted, pa.binary()), include_columns=wanted),
-        )
-        paths = _columns(opened.schema, source, fragment)
-        for batch in opened:
-            end = number + batch.num_rows
-            while (reached := number + batch.num_rows + bisect_left(bad, end)) != end:
-                end = reached
-            before = bad[: bisect_left(bad, end)]
-            numbers = np.setdiff1d(np.arange(number, end), before, assume_unique=True)
-            yield from _table(batch, paths, source, numbers)
-            yield from _wrong_columns(before, source)
-            del bad[: len(before)]
-            number = end
-    except pa.ArrowKeyError as error:
-        raise InputError(f"{fragment.url}: {error}; name a column that is in its first line") from error
-    except pa.ArrowInvalid as error:
-        if "straddling" not in str(error):
-            raise
-        advice = "a quote may not be closed after"
-        raise InputError(f"{fragment.url}: a record is longer than 8 MiB; {advice} record {number}") from error
-    yield from _wrong_columns(bad, source)
+        header = next(reader, [])
+    except csv.Error as error:
+        raise InputError(f"{fragment.url}: its first line is no header ({error})") from error
+    schema = pa.schema([(name.encode(errors="replace").decode(), pa.string()) for name in header])
+    at = [schema.names.index(path[0]) for path in _columns(schema, source, fragment)]
+    cells: list[list[bytes]] = [[] for _ in at]
+    numbers: list[int] = []
+    faults: list[int] = []
 
+    def rows() -> _Rows:
+        columns = [_binary(column) for column in cells]
+        domain, ids = (columns[1] if source.domain else None, columns[-1] if source.id else None)
+        if any(faults):  # such a record has no cells to look at
+            domain, ids = (c and pc.if_else(pa.array(np.array(faults) == 0), c, None) for c in (domain, ids))
+        return _Rows(columns[0], np.array(numbers, np.int64), np.array(faults, np.uint8), domain, ids)
 
-def _wrong_columns(numbers: list[int], source: Source) -> Iterator[_Rows]:
-    n = len(numbers)
-    if n:
-        none = pa.nulls(n, pa.large_binary())
-        domain, ids = (none if key else None for key in (source.domain, source.id))
-        yield _Rows(_binary([b""] * n), np.array(numbers, np.int64), np.full(n, COLUMNS, np.uint8), domain, ids)
+    held = 0
+    number = 0
+    while True:
+        size = 0
+        try:
+            record = next(reader, None)
+            fault = COLUMNS if record is not None and len(record) != len(header) else 0
+        except csv.Error as error:
+            if "end of data" in str(error):
+                raise InputError(f"{fragment.url}: truncated, or a quote is not closed, in record {number}") from error
+            record, fault = [""], BROKEN_CSV
+        if record is None:
+            break
+        if record:
+            for column, i in zip(cells, at, strict=True):
+                column.append(b"" if fault else record[i].encode(errors="surrogateescape"))
+            numbers.append(number)
+            faults.append(fault)
+            number += 1
+            held += len(cells[0][-1])
+            if held >= BATCH_BYTES or len(numbers) >= BATCH_ROWS:
+                yield rows()
+                cells, numbers, faults, held = [[] for _ in at], [], [], 0
+    if numbers:
+        yield rows()
 
 
 def _txt(stream: pa.NativeFile, longest: int) -> Iterator[_Rows]:

@@ -1,7 +1,7 @@
 """Object stores behind a network, through their fsspec packages: conditional puts, our own retries and deadline, errors in words.
 
-The packages' coroutines are called one by one. Their retries are off or bounded by ours: s3fs goes on for a minute where nothing will
-change, and has no limit on the whole. Their words are not repeated: servers and libraries put key ids and signed URLs into them.
+The packages' coroutines are called one by one, their own retries off or within our deadline: s3fs goes on for a minute where
+nothing will change, and has no limit on the whole. What they say is not repeated, as it may hold key ids and signed URLs.
 Cost: one request to write an object, one per 32 MiB to read it, one per 1,000 names to list.
 """
 
@@ -19,6 +19,8 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 from fsspec.asyn import sync
 from fsspec.core import url_to_fs
+
+from chameleon_data.errors import InputError
 
 DEADLINE = 120.0
 """Seconds that one operation may take with all its retries, and one more for each MiB it carries."""
@@ -49,16 +51,16 @@ MISSING_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
 PASSING_STATUS = {408, 409, 425, 429, 500, 502, 503, 504}
 """Answers that may be another one in a moment. On S3, 409 is a conditional put that met another one."""
 PASSING_CODES = {
-    "SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "OperationAborted", "ConditionalRequestConflict", "Throttling",
-    "XAmzContentSHA256Mismatch", "BadDigest", "IncompleteBody",
+    "SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "OperationAborted", "ConditionalRequestConflict",
+    "Throttling", "XAmzContentSHA256Mismatch", "BadDigest", "IncompleteBody",
 }  # fmt: skip
 PASSING_ERRORS = {
-    "TimeoutError", "ConnectionError", "ClientError", "HTTPClientError", "ResponseParserError", "ChecksumError", "IncompleteReadError",
-    "ServiceRequestError", "ServiceResponseError", "TransportError", "gaierror",
+    "TimeoutError", "ConnectionError", "ClientError", "HTTPClientError", "ResponseParserError", "ChecksumError",
+    "IncompleteReadError", "ServiceRequestError", "ServiceResponseError", "TransportError", "gaierror",
 }  # fmt: skip
 NO_CREDENTIALS = {
-    "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound", "DefaultCredentialsError", "RefreshError",
-    "ClientAuthenticationError", "TokenRetrievalError", "SSOTokenLoadError",
+    "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound", "DefaultCredentialsError",
+    "RefreshError", "ClientAuthenticationError", "TokenRetrievalError", "SSOTokenLoadError",
 }  # fmt: skip
 
 
@@ -74,7 +76,8 @@ class RemoteFolder:
     """One folder. FileNotFoundError and FileExistsError mean what they say; whatever else goes wrong is a Fault."""
 
     def __init__(self, url: str, deadline: float) -> None:
-        self.extra, self.deadline = EXTRAS[url.partition("://")[0].lower()], deadline
+        self.url, self.deadline = url, deadline
+        self.extra = EXTRAS[url.partition("://")[0].lower()]
         package = PACKAGES[self.extra]
         try:
             self.fs, root = url_to_fs(url, use_listings_cache=False, **OPTIONS.get(self.extra, {}))
@@ -184,7 +187,7 @@ class RemoteFolder:
         if status in (401, 403) or isinstance(error, PermissionError):
             return f"access denied ({said}); the credentials ({credentials}) must allow to list, read, write and delete there"
         if waited is not None:
-            return f"no good answer in {waited:.0f} s ({said}); check the network and the endpoint ({endpoint}), then run the command again"
+            return f"no good answer in {waited:.0f} s ({said}); check the network and the endpoint ({endpoint}), then try again"
         return f"the store refused ({said}); check the URL, the region and the endpoint ({endpoint})"
 
 
@@ -215,9 +218,15 @@ class _Ranges(io.RawIOBase):
         wanted = min(len(view), self._size - self._at, RANGE)
         if wanted <= 0:
             return 0
-        data = self._folder.read_range(self._path, self._at, self._at + wanted)
+        where = f"{self._folder.url.rstrip('/')}/{self._path}"
+        try:
+            data = self._folder.read_range(self._path, self._at, self._at + wanted)
+        except Fault as fault:
+            raise InputError(f"{where}: {fault}") from None
+        except FileNotFoundError:
+            data = b""
         if len(data) != wanted:
-            raise Fault(f"{self._path} changed while it was read; run the command again")
+            raise InputError(f"{where}: removed or changed while it was read; run the command again")
         view[:wanted] = data
         self._at += wanted
         return wanted

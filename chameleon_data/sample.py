@@ -148,13 +148,11 @@ def _windows(texts: pa.LargeStringArray, row: int, place: int, count: int, windo
 
 
 def _cut(data: memoryview, start: int, length: int) -> str:
-    """`length` characters of UTF-8 from byte `start`, moved back to a character's start and on to a word's if one is near."""
-    while data[start] & 0xC0 == 0x80:
-        start -= 1
+    """`length` characters of UTF-8 from byte `start`, moved on to the start of a word if one is near, or of a character."""
     if start:
         blank = re.search(rb"\s+", data[start - 1 : start + NEAR])
         start += blank.end() - 1 if blank else 0
-    return str(data[start : start + 4 * length], "utf-8", "ignore")[:length]  # ignored: the last character, cut in two
+    return str(data[start : start + 4 * length], "utf-8", "ignore")[:length]  # ignored: a character cut in two, at either end
 
 
 def _trim(lists: pa.ChunkedArray, most: I64) -> pa.ListArray:

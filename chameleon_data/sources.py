@@ -5,7 +5,7 @@ A fragment is the unit of work and of caching. Its identity is the stored size w
 is refused. Nothing named is left out silently: a pattern without files, a suffix that no reader knows, a pipe or a dead
 link is an error. In a folder, only known suffixes count, and names that start with `.` or `_` do not (`_temporary`,
 `._x`, `_SUCCESS`: what writers leave behind).
-Cost: one listing per pattern and one footer per Parquet file, 16 at a time: 1,000 local files in 0.3 s.
+Cost: one listing per pattern and one footer per Parquet file, 16 at a time: 1,000 local files in 0.2 s.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Fragment:
     row_group: int | None
     """Of a Parquet file; None for a whole file."""
     size: int
-    """Stored bytes."""
+    """Stored bytes; of a row group, its part of the file by uncompressed size."""
     identity: str
     """Another one when the file changes; the same for every row group of one file."""
 
@@ -115,7 +115,7 @@ def explained(where: str) -> Iterator[None]:
         raise InputError(f"{where}: no such file; check the path") from error
     except PermissionError as error:
         raise InputError(f"{where}: may not be read; check its permissions or your credentials") from error
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError, pa.ArrowTypeError, EOFError) as error:
+    except (pa.ArrowException, UnicodeDecodeError, EOFError) as error:  # also: names of columns that are not UTF-8
         raise InputError(f"{where}: {_damage(_brief(error))}") from error
     except OSError as error:
         if type(error) is not OSError or error.errno is not None:
@@ -247,6 +247,6 @@ def _row_groups(fragment: Fragment) -> list[Fragment]:
         return [fragment]
     with explained(fragment.url), open_fragment(fragment, sequential=False) as file:
         footer = pq.ParquetFile(file, pre_buffer=False).metadata
-        groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
-    sizes = [sum(group.column(i).total_compressed_size for i in range(group.num_columns)) for group in groups]
-    return [replace(fragment, row_group=i, size=size) for i, size in enumerate(sizes)]
+        sizes = [footer.row_group(i).total_byte_size for i in range(footer.num_row_groups)]
+    total = max(1, sum(sizes))  # uncompressed; looking at a column's compressed size aborts the process on a damaged footer
+    return [replace(fragment, row_group=i, size=max(1, fragment.size * size // total)) for i, size in enumerate(sizes)]

@@ -156,7 +156,8 @@ class Store:
             raise InputError(f"{self._shown(path)}: {fault}") from None
         except OSError as error:
             kind = os.strerror(error.errno) if error.errno else type(error).__name__
-            raise InputError(f"{self._shown(path)}: {REMEDIES.get(error.errno or 0, f'cannot be used ({kind}); check it')}") from None
+            remedy = REMEDIES.get(error.errno or 0, f"cannot be used ({kind}); check it")
+            raise InputError(f"{self._shown(path)}: {remedy}") from None
 
 
 class Backend(Protocol):
@@ -190,7 +191,7 @@ class LocalFolder:
         return (self.root / path).read_bytes()
 
     def open(self, path: str) -> BinaryIO:
-        return (self.root / path).open("rb")
+        return cast(BinaryIO, pa.OSFile(str(self.root / path)))  # closes with its last reader, and Arrow reads it without the GIL
 
     def create(self, path: str, data: pa.Buffer) -> None:
         target = self.root / path
@@ -267,13 +268,16 @@ _MEMORY = threading.Lock()
 
 
 class MemoryFolder:
-    """fsspec's memory file system, so that other readers see it; under a lock, as its own create-only is first look, then write."""
+    """fsspec's memory file system, so that other readers see it; under a lock, as its own create-only looks, then writes."""
 
     def __init__(self, root: str) -> None:
         self.root, self.fs = root, MemoryFileSystem()
 
     def read(self, path: str) -> bytes:
-        return cast(bytes, self.fs.cat_file(f"{self.root}/{path}"))
+        file = self.fs.store.get(f"{self.root}/{path}")
+        if file is None:
+            raise FileNotFoundError(errno.ENOENT, "No such file")
+        return cast(bytes, file.getvalue())
 
     def open(self, path: str) -> BinaryIO:
         return io.BytesIO(self.read(path))  # its own file object is one for all readers, position included

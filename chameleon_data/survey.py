@@ -35,7 +35,7 @@ from chameleon_data.tokens import Counter as TokenCounter
 
 CACHE = "_chameleon/cache/survey"
 FORMAT = 1
-PART_BYTES = 64 * 2**20
+PART_BYTES = 32 * 2**20
 PART_FILES = 4096
 
 ROWS = pa.schema(
@@ -100,7 +100,7 @@ class Survey:
 
 
 def split_parts(recipe: Recipe, fragments: Mapping[str, Sequence[Fragment]], tokens: str) -> tuple[Part, ...]:
-    """Group each source's fragments into parts of about 64 MiB as stored; `tokens` is the token counter's fingerprint."""
+    """Group each source's fragments into parts of about 32 MiB as stored; `tokens` is the token counter's fingerprint."""
     parts = []
     for name, found in fragments.items():
         group: list[Fragment] = []

@@ -5,9 +5,9 @@
     _chameleon/versions/v00000012.json      the commit: number 12 is that manifest
     _chameleon/tags/<name>/00000003.json    where a tag points; the highest generation holds, the others are its history
 
-Nothing is ever replaced, so readers need no lock and a copy of the folder is as good as the folder. A commit takes the lowest free number;
-whoever loses the race for it reads what won, and goes on to the next number only if that is another build. As every writer
-looks at every number below its own, one build never becomes two versions.
+Nothing is ever replaced, so readers need no lock and a copy of the folder is as good as the folder. A commit takes the
+lowest free number; whoever loses the race for it reads what won, and goes on to the next number only if that is another
+build. As every writer looks at every number below its own, one build never becomes two versions.
 Cost: a commit is five requests and one for each version that is there already, 16 at a time.
 """
 
@@ -107,10 +107,10 @@ def resolve(store: Store, reference: str) -> Version:
         raise _unknown(store, reference, numbers)
     newest = history[-1]
     if newest.version not in numbers:
-        raise InputError(f"{store.url}: tag {reference!r} means v{newest.version}, which is not there; was the folder copied whole?")
+        raise InputError(f"{store.url}: tag {reference!r} is v{newest.version}, which is not there; was the folder copied whole?")
     version = _read_version(store, newest.version)
     if version.manifest != newest.manifest:
-        raise InputError(f"{store.url}: tag {reference!r} was given to another v{newest.version} than the one that is there; tag it again")
+        raise InputError(f"{store.url}: tag {reference!r} was given to another v{newest.version} than is there; tag it again")
     return version
 
 
@@ -119,10 +119,10 @@ def load_manifest(store: Store, version: Version) -> dict[str, Any]:
     path = f"{ROOT}/manifests/{version.manifest}.json"
     body = store.read(path)
     if hashlib.sha256(body).hexdigest() != version.manifest:
-        raise InputError(f"{store.url}/{path}: does not have the sha256 that is its name; it was damaged or edited, restore it from a copy")
+        raise InputError(f"{store.url}/{path}: damaged or edited, as its sha256 is not its name; restore it from a copy")
     manifest = _parse(store, path, body)
     if (manifest.get("plan_digest"), manifest.get("digest")) != (version.plan_digest, version.digest):
-        raise InputError(f"{store.url}/{path}: is of another build than v{version.number} says; restore {_path(version.number)} from a copy")
+        raise InputError(f"{store.url}/{path}: is of another build than v{version.number} says; restore both from a copy")
     return manifest
 
 
@@ -130,8 +130,8 @@ def tag_version(store: Store, version: Version, name: str) -> Tagging:
     """Point the tag `name` at a version. The last to do so wins, and what was before stays in the history."""
     if not re.fullmatch(TAG_NAME, name) or re.fullmatch(NUMBER, name, re.ASCII) or name.lower() == LATEST:
         raise InputError(
-            f"tag {name!r}: a tag is 1 to 100 of the characters A-Z a-z 0-9 . _ -, does not begin with . or -, and is neither a version's "
-            f"name nor {LATEST!r}"
+            f"tag {name!r}: a tag is 1 to 100 of the characters A-Z a-z 0-9 . _ -, begins with a letter, digit or _, and is "
+            f"neither like a version (v12, 12) nor {LATEST!r}"
         )
     history = tag_history(store, name)
     generation = history[-1].generation + 1 if history else 1
@@ -230,7 +230,7 @@ def _parse(store: Store, path: str, body: bytes) -> dict[str, Any]:
         raise _damaged(store, path)
     if found["format"] > FORMAT:
         raise InputError(
-            f"{store.url}/{path}: was written in format {found['format']}, and this chameleon-data reads up to {FORMAT}; install a newer one"
+            f"{store.url}/{path}: has format {found['format']}, this chameleon-data reads up to {FORMAT}; install a newer one"
         )
     return found
 

@@ -80,7 +80,7 @@ def _embedded(embedder: Embedder, domains: Mapping[str, pa.Table], progress: Pro
         pool = {"num_gpus": 1, "concurrency": (1, min(gpus, len(chunks)))}
     else:  # half a CPU each: a pool that takes every CPU leaves none to feed it, and the job waits for ever
         pool = {"num_cpus": 0.5, "concurrency": min(max(1, int(resources["CPU"])), len(chunks))}
-    for row in stream(chunks, _Actor, fn_constructor_args=(embedder,), **pool):
+    for row in stream(chunks, _actor(embedder), **pool):
         if row["error"]:
             raise InputError(row["error"])
         found.append(row)
@@ -98,19 +98,24 @@ def _embedded(embedder: Embedder, domains: Mapping[str, pa.Table], progress: Pro
     }  # fmt: skip
 
 
-class _Actor:
-    """One process with the model in it. (A class, because Ray Data loads a model once only for a class.)"""
+def _actor(embedder: Embedder) -> type:
+    """A class, because Ray Data loads a model once a process only for a class; the embedder travels in it."""
 
-    def __init__(self, embedder: Embedder) -> None:
-        self._embedder = embedder
+    class Actor:
+        def __init__(self) -> None:
+            import torch
 
-    def __call__(self, table: pa.Table) -> pa.Table:
-        try:
-            vectors, error = self._embedder.encode(table["windows"].to_pylist()), ""
-        except InputError as wrong:
-            vectors, error = np.zeros((table.num_rows, 1), np.float32), str(wrong)
-        return pa.table({
-            **{name: table[name] for name in ("domain", "hi", "lo")},
-            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
-            "error": [error] * table.num_rows,
-        })  # fmt: skip
+            torch.set_num_threads(1)
+
+        def __call__(self, table: pa.Table) -> pa.Table:
+            try:
+                vectors, error = embedder.encode(table["windows"].to_pylist()), ""
+            except InputError as wrong:
+                vectors, error = np.zeros((table.num_rows, 1), np.float32), str(wrong)
+            return pa.table({
+                **{name: table[name] for name in ("domain", "hi", "lo")},
+                "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
+                "error": [error] * table.num_rows,
+            })  # fmt: skip
+
+    return Actor

@@ -19,6 +19,19 @@ DEMO = Path(__file__).parent.parent / "jobs/recipes/demo/corpus"
 Documents = dict[str, list[str]]
 
 
+def demo_texts() -> Documents:
+    """All texts of the demo's corpus, by source."""
+    from chameleon_data.readers import read_blocks
+    from chameleon_data.recipe import load_recipe
+    from chameleon_data.sources import list_fragments
+
+    sources = load_recipe(DEMO.parent / "demo.yaml").sources
+    return {
+        name: [t for f in list_fragments(name, source) for b in read_blocks(f, source, 2**30) for t in b.text.to_pylist()]
+        for name, source in sources.items()
+    }
+
+
 def documents() -> Documents:
     """Three uneven domains: 60 statutes, 90 forum-like pages cut to 3 kB, 25 book chapters; some texts twice and thrice."""
     legal = [json.loads(line)["text"] for line in (DEMO / "legal/part-0000.jsonl").read_text().splitlines()]

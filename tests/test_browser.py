@@ -1,6 +1,6 @@
 """The report in headless Chromium: at two widths nothing overflows, every section is laid out, and the console stays empty.
 
-The report allows no script, so the probe goes into a copy whose content policy is taken out; one test shows that the policy holds.
+The report allows no script, so the probe goes into a copy without its content policy; one test shows that the policy holds.
 The page sits in a frame of the wanted width: a browser window is never narrower than some 500 pixels.
 """
 
@@ -37,13 +37,18 @@ FLAGS = (
     "--hide-scrollbars",
 )
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
-PROBE = """<script>addEventListener("load", () => { const root = document.documentElement; parent.document.title = JSON.stringify({
-  width: innerWidth, scroll: root.scrollWidth,
-  sections: [...document.querySelectorAll("section")].map(s => [s.id, s.offsetWidth, s.offsetHeight, s.querySelector("h2").innerText]),
-  figures: [...document.querySelectorAll("figure > svg")].map(s => [s.getBoundingClientRect().width, s.getBoundingClientRect().height]),
-  texts: [...document.querySelectorAll("figure > svg text")].map(t => [t.textContent, t.getBoundingClientRect().left]),
-  unpainted: [...document.querySelectorAll("svg [style*='--']")].filter(e => !/rgb|url|none/.test(getComputedStyle(e).fill)).length,
-}) })</script>"""
+PROBE = """<script>addEventListener("load", () => {
+  const root = document.documentElement, all = (query) => [...document.querySelectorAll(query)];
+  const box = (element) => element.getBoundingClientRect();
+  parent.document.title = JSON.stringify({
+    width: innerWidth, scroll: root.scrollWidth,
+    sections: all("section").map(s => [s.id, s.offsetWidth, s.offsetHeight, s.querySelector("h2").innerText]),
+    figures: all("figure > svg").map(s => [box(s).width, box(s).height]),
+    texts: all("figure > svg text").map(t => [t.textContent, box(t).left]),
+  });
+})</script>"""
+FRAME = """<!doctype html><meta charset="utf-8"><title>nothing</title><body style="margin:0">
+<iframe style="border:0;width:{}px;height:900px" srcdoc="{}"></iframe>"""
 
 
 def browse(page: Path, folder: Path, *more: str) -> tuple[str, list[str]]:
@@ -59,10 +64,6 @@ def browse(page: Path, folder: Path, *more: str) -> tuple[str, list[str]]:
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
-def framed(text: str, width: int) -> str:
-    return f'<!doctype html><meta charset="utf-8"><title>nothing</title><body style="margin:0"><iframe style="border:0;width:{width}px;height:900px" srcdoc="{html.escape(text)}"></iframe>'
-
-
 @pytest.fixture(scope="module", params=["ten", "hostile", "given"])
 def text(request: pytest.FixtureRequest) -> str:
     cases = {"ten": lambda: example(), "hostile": lambda: example(HOSTILE, samples=30), "given": lambda: example(given=True)}
@@ -72,7 +73,8 @@ def text(request: pytest.FixtureRequest) -> str:
 @pytest.mark.parametrize("width", [1280, 390])
 def test_nothing_overflows_and_every_section_is_laid_out(text, tmp_path, width):
     page = tmp_path / "page.html"
-    page.write_text(framed(POLICY.sub("", text).replace("</body>", f"{PROBE}</body>"), width), encoding="utf-8")
+    probed = POLICY.sub("", text).replace("</body>", f"{PROBE}</body>")
+    page.write_text(FRAME.format(width, html.escape(probed)), encoding="utf-8")
     document, console = browse(page, tmp_path, "--window-size=1400,1000", "--dump-dom")
     assert console == []
     title = re.search(r"<title>(.*?)</title>", document, re.S)
@@ -85,7 +87,6 @@ def test_nothing_overflows_and_every_section_is_laid_out(text, tmp_path, width):
     assert all(0 < w <= width and h > 50 and heading for _, w, h, heading in seen["sections"])
     assert all(w > 250 and h > 40 for w, h in seen["figures"])
     assert all(left >= -1 for _, left in seen["texts"]), "a label of a figure is cut at the left"
-    assert seen["unpainted"] == 0
 
 
 def test_as_it_is_the_page_loads_without_a_word_and_can_be_pictured(text, tmp_path):

@@ -348,10 +348,10 @@ def test_the_command_from_build_to_report(built):
     assert set(shown["domains"]["book"]) >= {"weight", "target_tokens", "tokens", "rows", "epochs", "available_tokens", "available_rows",
                                              "quarantined", "score", "weight_interval"}  # fmt: skip
     assert set(shown["shards"][0]) >= {"path", "format", "split", "rows", "tokens", "bytes", "sha256", "domain_tokens"}
-    assert run_command("verify", out)["ok"]
+    assert run_command("verify", f"{out}@1")["ok"]
     assert run_command("tag", f"{out}@1", "first")["tag"] == "first"
     assert run_command("show", f"{out}@first")["version"] == "v1"
-    page = Path(run_command("report", out)["report"])
+    page = Path(run_command("report", f"{out}@first")["report"])
     assert manifest["digest"] in page.read_text()
     assert "no version" in run_command("show", f"{out}@v9", expect=2)["error"]
 
@@ -360,4 +360,4 @@ def test_verify_exits_with_1(built, tmp_path):
     folder, _, manifest = built
     shutil.copytree(folder / "out", tmp_path / "out")
     flip(tmp_path / "out" / manifest["shards"][0]["path"])
-    assert not run_command("verify", str(tmp_path / "out"), expect=1)["ok"]
+    assert not run_command("verify", f"{tmp_path / 'out'}@v1", expect=1)["ok"]

@@ -191,7 +191,7 @@ def test_one_line(tmp_path: Path, line: bytes, what: str) -> None:
 
 def test_every_reason_has_a_line() -> None:
     covered = {what for _, what in LINES if not what.startswith(":")}
-    assert set(readers.REASONS) - covered == {"wrong number of columns", "no domain", "bad domain name", "no id"}
+    assert set(readers.REASONS) - covered == {"wrong number of columns", "broken CSV", "no domain", "bad domain name", "no id"}
 
 
 @quick
@@ -367,7 +367,7 @@ def test_a_zstd_window_that_would_take_gigabytes(tmp_path: Path) -> None:
         ("x.arrow", b"FEA1....FEA1", "Feather version 1"),
         ("x.arrow", b'{"text": "a"}\n', "truncated"),
         ("x.ipc", b"", "truncated"),
-        ("x.csv", b"", "Empty CSV"),
+        ("x.csv", b"", "no column 'text' for the text"),
     ],
 )
 def test_names_that_lie(tmp_path: Path, name: str, body: bytes, says: str) -> None:
@@ -519,6 +519,24 @@ def test_row_numbers_are_of_the_file(tmp_path: Path) -> None:
         assert bad == [(i, "own", "null text") for i, text in enumerate(texts) if text is None]
 
 
+@pytest.mark.parametrize("kind", [".parquet", ".feather", ".arrow", ".ipc", ".csv", ".jsonl", ".jsonl.gz", ".jsonl.zst"])
+def test_damage_is_quarantined_or_refused(tmp_path: Path, kind: str) -> None:
+    """Bytes flipped, lost and added: never another exception, never a crash. Seeded; 35,000 such files were tried once."""
+    path = write(tmp_path / f"x{kind}", TEXTS, list(range(len(TEXTS))), ["s"] * len(TEXTS))
+    whole, rng = path.read_bytes(), random.Random(kind)
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for _ in range(rng.choice([1, 2, 8])):
+            at = rng.randrange(len(damaged))
+            damaged[at : at + rng.randrange(4)] = rng.randbytes(rng.randrange(4))
+        path.write_bytes(damaged)
+        try:
+            rows, bad = read(path, id="id", domain="meta.set")
+        except InputError:
+            continue
+        assert len({row for row, *_ in [*rows, *bad]}) == len(rows) + len(bad)
+
+
 # CSV
 
 
@@ -559,18 +577,32 @@ def test_csv_against_the_csv_module(tmp_path: Path, data: st.DataObject) -> None
         else:
             rows.append((i, "own", row[1], None))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readers, "CSV_ROW", data.draw(st.sampled_from([100, 200, 2**20])))
+        patch.setattr(readers, "BATCH_ROWS", data.draw(st.sampled_from([1, 3, 2**10])))
         assert read(tmp_path / "x.csv", block_bytes=data.draw(st.sampled_from([1, 2**20]))) == (rows, bad)
 
 
 def test_csv_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "CSV_ROW", 1000)
+    monkeypatch.setattr(readers, "CSV_RECORD", 1000)
     (tmp_path / "x.csv").write_bytes(b"text\n" + b"a\n" * 1000 + b'"not closed\n' + b"b\n" * 2000)
-    with pytest.raises(InputError, match=r"a record is longer than .*; a quote may not be closed after record \d+"):
+    with pytest.raises(InputError, match=r"record 1001 is longer than .* is a quote not closed"):
         read(tmp_path / "x.csv")
-    (tmp_path / "x.csv").write_bytes(b"body,id\na,b\n")
-    with pytest.raises(InputError, match="'text'"):
-        read(tmp_path / "x.csv")
+    for body, says in (
+        (b"body,id\na,b\n", "no column 'text' for the text; there are body, id"),
+        (b"text,text\na,b\n", "stands twice"),
+        (b'text\na\n"b\nc\n', "truncated, or a quote is not closed, in record 1"),
+        (b'"text\na\n', "no header"),
+        (b"text\ra\rb\r", "no header"),
+        (b"\xff\xfet\0e\0x\0t\0\n\0a\0", "no column 'text'"),
+    ):
+        (tmp_path / "x.csv").write_bytes(body)
+        with pytest.raises(InputError, match=says):
+            read(tmp_path / "x.csv")
+
+
+def test_csv_records_that_are_broken(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(b'id,text\n1,"a"b\n\xff,\xff,\xff\n2,a\rb\n3,a"b\n4,"\xff"\n')
+    wrong = [(0, "own", "broken CSV"), (1, "own", "wrong number of columns"), (2, "own", "broken CSV")]
+    assert read(tmp_path / "x.csv") == ([(3, "own", 'a"b', None)], [*wrong, (4, "own", "invalid UTF-8")])
 
 
 # Bounds

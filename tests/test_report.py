@@ -1,4 +1,4 @@
-"""The report: everything is on the page, nothing on it runs or comes from elsewhere, and the same manifest gives the same bytes."""
+"""The report: all is on the page, nothing on it runs or comes from elsewhere, and the same manifest gives the same bytes."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ CREATED = "2026-01-01T00:00:00+00:00"
 def example(
     names: Sequence[str] = NAMES, *, budget: int = 12_000_000, shards: int = 24, samples: int = 256, given: bool = False
 ) -> tuple[dict[str, Any], Verification]:
-    """A manifest and its verification, with the real weights of made-up embeddings and the real placement of made-up documents."""
+    """A manifest and its verification, with the real weights of made-up embeddings and the real order of made-up rows."""
     rng, k = np.random.default_rng(0), len(names)
     about, map_ = _weights(rng, names, samples) if k > 2 and not given else _given(names)
     counts = rng.integers(300, 3_000, k)
     counts[k // 2] = 40 if k > 2 else 800  # one that the limit of epochs holds back
-    sizes = {n: np.clip(rng.lognormal(7.6, 1.0, int(s)), 40, 60_000).astype(np.int64) for n, s in zip(names, counts, strict=True)}
+    sizes = {n: rng.lognormal(7.6, 1.0, c).clip(40, 60_000).astype(np.int64) for n, c in zip(names, counts, strict=True)}
     feasible = feasible_weights(about["target"], epoch_cap={n: 4 * int(s.sum()) / budget for n, s in sizes.items()})
     about["moved"], weight = [asdict(m) for m in feasible.moved], {n: float(d) for n, d in feasible.decimals.items()}
     quota = {n: int(budget * weight[n]) for n in names}
@@ -72,7 +72,7 @@ def example(
                     "sha256": f"{s:064x}",
                     "domain_tokens": {n: int(r[:, 1].sum()) for n, r in by.items()},
                     "domain_rows": {n: len(r) for n, r in by.items()},
-                }  # fmt: skip
+                }
             )
     prefix = max(balance.prefix, key=lambda w: w.share)
     proof = Verification(
@@ -115,7 +115,7 @@ def example(
                     "row_group": None,
                     "bytes": 9_000_000 + i,
                     "identity": f"{i}-{n}",
-                }  # fmt: skip
+                }
                 for n in names
                 for i in range(3)
             ],
@@ -280,6 +280,15 @@ def test_nothing_runs_and_nothing_comes_from_elsewhere(names):
     assert "default-src 'none'" in text
 
 
+def test_every_colour_is_defined_for_light_and_for_dark(page):
+    light, dark = re.findall(r":root \{\n(.*?)\n\}", page.split("@media print")[0], re.S)
+    used = set(re.findall(r"var\((--[\w-]+)\)", page))
+    assert len(used) > 15
+    assert used <= set(re.findall(r"(--[\w-]+):", light))
+    assert set(re.findall(r"(--[\w-]+):", light)) == set(re.findall(r"(--[\w-]+):", dark))
+    assert not re.search(r"#00f[ef][0-9a-f]{2}", page), "a placeholder is left"
+
+
 def test_hostile_names_are_words_on_the_page():
     manifest, proof = example(HOSTILE, samples=20)
     manifest["name"] = HOSTILE[0]
@@ -303,7 +312,7 @@ def test_the_headline_counts_what_was_written(ten, page):
     head = page[page.index("<header>") : page.index("</header>")]
     for shown in (
         f'title="{sum(d["tokens"] for d in manifest["domains"].values()):,}"',
-        f'title="{proof.rows:,}"',
+        f'title="{proof.rows:,} rows, repeats included"',
         ">10</dd>",
         ">24</dd>",
         "v3",
@@ -346,8 +355,8 @@ def test_the_mixture_table_says_quota_tokens_and_distance(ten, page):
 def test_the_worst_points_are_those_that_verify_found(ten, page):
     _, proof = ten
     words = numbers(page, "balance")
-    for worst in (proof.whole, proof.shard, proof.prefix):
-        assert f"{worst.domain}{worst.where}{worst.tokens:,.0f}{worst.bound:,}{100 * worst.share:.0f} %" in words
+    for label, worst in (("the whole", proof.whole), ("all shards", proof.shard), ("all prefixes", proof.prefix)):
+        assert f"{label}{worst.domain}{worst.where}{worst.tokens:,.0f}{worst.bound:,}{100 * worst.share:.0f} %" in words
     assert "only to chameleon-data verify" in numbers(render(ten[0], None, CREATED), "balance")
 
 

@@ -57,7 +57,8 @@ def naive(rows, samples, seed=0):
     return chosen
 
 
-texts = st.text(st.sampled_from("ab é漢😀\n"), min_size=1, max_size=3 * LENGTH).filter(str.strip)
+units = st.text(st.sampled_from("ab é漢😀\n"), min_size=1, max_size=5).filter(str.strip)
+texts = st.builds(str.__mul__, units, st.integers(1, LENGTH))
 corpora = st.lists(st.tuples(st.sampled_from(["ä", "b", "a"]), texts), max_size=40)
 
 
@@ -96,6 +97,15 @@ def test_merge_is_associative_commutative_and_idempotent(parts, samples):
     whole = merge([a, b, c], samples)
     assert merge([merge([c, a], samples), b], samples).equals(whole)
     assert merge([whole, whole, b], samples).equals(whole)
+
+
+def test_parts_with_few_documents_keep_windows_that_the_whole_then_drops():
+    rows = [("d", f"document {i} " * 200) for i in range(50)]
+    whole = survey([[rows]], 60)
+    assert {len(w) for w in whole["windows"].to_pylist()} == {2}
+    assert survey([[[row]] for row in rows], 60).equals(whole)
+    assert survey([[[row] for row in rows]], 60).equals(whole)
+    assert survey([[[row] for row in rows[:20]], [rows[20:] + rows[:4]]], 5).equals(survey([[rows]], 5))
 
 
 def test_survives_parquet(tmp_path):
