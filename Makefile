@@ -27,7 +27,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## build, prove and report a mixture of the small corpus in jobs/recipes/demo
 	@$(BIN)/chameleon-data build $(DEMO)
 	@$(BIN)/chameleon-data verify out/demo
-	@echo "report: $$($(BIN)/chameleon-data report out/demo --trust)"
+	@echo "report: $$($(BIN)/chameleon-data report out/demo 2>/dev/null)"
 
 test: $(READY)  ## run the tests
 	@$(BIN)/python -m pytest

@@ -1,10 +1,10 @@
 """The exchange: rows in the order of the corpus become rows in the order of the shards.
 
-Two steps, because it is the one all-to-all. `spill` reads a part of the corpus again, gives every row its shard, and writes *runs*:
-Arrow files of at most 128 MiB of text, one record batch a shard. `write_shard` takes a shard's batches out of all runs, puts the rows in
-their final order, and writes the shard in each format, then its *receipt*. A part whose runs are recorded, and a shard whose receipt is
-there, is not done again, whoever was killed. The runs live under the build's own folder on the store, so any worker reads
-any run, and go when the version is committed.
+Two steps, because it is the one all-to-all. `spill` reads a part of the corpus again, gives every row its shard, and writes
+*runs*: Arrow files of at most 128 MiB of text, one record batch a shard. `write_shards` takes a shard's batches out of all runs,
+puts the rows in their final order, and writes the shard in each format, then its *receipt*. A part whose runs are recorded, and a
+shard whose receipt is there, is not done again, whoever was killed. The runs live under the build's own folder on the store, so
+any worker reads any run, and go when the version is committed.
 
 Measured here first (144,000 rows, 355 MB, 16 shards, 2 cores): `groupby().map_groups()` of Ray Data 24.7 s, spilled runs 4.3 s.
 """
@@ -110,7 +110,7 @@ class _Recorded:
             self._ahead = [np.concatenate([a, c.to_numpy()]) for a, c in zip(self._ahead, batch.columns, strict=True)]
 
     def tokens(self, hi: U64, lo: U64, url: str) -> I64:
-        """Tokens of the next rows, which must have these hashes. Counted once, by the survey: a tokenizer is 30 times slower than a parser."""
+        """Tokens of the next rows, which must have these hashes. The survey counted: a tokenizer is 30 times slower than a parser."""
         self._fill(len(hi))
         (known_hi, known_lo, tokens), self._ahead = [a[: len(hi)] for a in self._ahead], [a[len(hi) :] for a in self._ahead]
         if not (np.array_equal(known_hi, hi) and np.array_equal(known_lo, lo)):
@@ -225,8 +225,8 @@ def final_table(text: pa.ChunkedArray, columns: Mapping[str, Any], names: Sequen
 def content_hash(table: pa.Table) -> str:
     """sha256 over the ordered (domain, content hash, epoch, tokens) of a shard; says nothing of formats or libraries.
 
-    Each column by itself, since that is what Arrow holds: the domain names and hashes as text with a newline each, epoch and tokens as
-    little-endian uint32.
+    Each column by itself, since that is what Arrow holds: the domain names and hashes as text with a newline each, epoch and
+    tokens as little-endian uint32.
     """
     digest = hashlib.sha256()
     for name in ("domain", "doc_id"):

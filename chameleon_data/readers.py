@@ -352,7 +352,7 @@ def _csv(chunks: Iterable[bytes], fragment: Fragment, source: Source) -> Iterato
 
     reader = csv.reader(lines(), strict=True)
     try:
-        header = next(reader, [])
+        header = next(filter(None, reader), [])
     except csv.Error as error:
         raise InputError(f"{fragment.url}: its first line is no header ({error})") from error
     schema = pa.schema([(name.encode(errors="replace").decode(), pa.string()) for name in header])
@@ -363,10 +363,13 @@ def _csv(chunks: Iterable[bytes], fragment: Fragment, source: Source) -> Iterato
 
     def rows() -> _Rows:
         columns = [_binary(column) for column in cells]
-        domain, ids = (columns[1] if source.domain else None, columns[-1] if source.id else None)
-        if any(faults):  # such a record has no cells to look at
-            domain, ids = (c and pc.if_else(pa.array(np.array(faults) == 0), c, None) for c in (domain, ids))
-        return _Rows(columns[0], np.array(numbers, np.int64), np.array(faults, np.uint8), domain, ids)
+        return _Rows(
+            columns[0],
+            np.array(numbers, np.int64),
+            np.array(faults, np.uint8),
+            domain=columns[1] if source.domain else None,
+            ids=columns[-1] if source.id else None,
+        )
 
     held = 0
     number = 0

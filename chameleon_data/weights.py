@@ -65,7 +65,6 @@ LARGEST_MATRIX = 2_000
 """Domains up to which the k × k affinity is handed out."""
 
 
-
 @dataclass(frozen=True)
 class DomainWeights:
     """A mixture and where it came from. Mappings hold every domain, in byte order of name."""

@@ -600,7 +600,7 @@ def test_csv_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_csv_records_that_are_broken(tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_bytes(b'id,text\n1,"a"b\n\xff,\xff,\xff\n2,a\rb\n3,a"b\n4,"\xff"\n')
+    (tmp_path / "x.csv").write_bytes(b'\n\r\nid,text\n1,"a"b\n\xff,\xff,\xff\n2,a\rb\n3,a"b\n4,"\xff"\n')
     wrong = [(0, "own", "broken CSV"), (1, "own", "wrong number of columns"), (2, "own", "broken CSV")]
     assert read(tmp_path / "x.csv") == ([(3, "own", 'a"b', None)], [*wrong, (4, "own", "invalid UTF-8")])
 

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from chameleon_data.feasible import feasible_weights
+from chameleon_data.figures import alike_together
 from chameleon_data.hashing import key64
 from chameleon_data.plan import PHASE_BITS
-from chameleon_data.report import _alike_together, render
+from chameleon_data.report import render
 from chameleon_data.verify import Balance, Verification
 from chameleon_data.weights import domain_weights
 
@@ -426,6 +427,6 @@ def test_alike_domains_stand_side_by_side():
     """Two blocks, interleaved: the heat map's order puts each block together."""
     block = np.arange(8) % 2
     affinity = np.where(block[:, None] == block[None], 0.5, -0.5) + 0.5 * np.eye(8)
-    order = _alike_together(affinity)
+    order = alike_together(affinity)
     assert sorted(order) == list(range(8))
     assert np.abs(np.diff(block[order])).sum() == 1

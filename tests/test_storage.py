@@ -21,6 +21,7 @@ import pytest
 from botocore.exceptions import ClientError
 from chameleon_data import remote, storage
 from chameleon_data.storage import TEMPORARY, Store, Taken
+from fsspec.implementations.memory import MemoryFileSystem
 from s3fs import S3FileSystem
 
 from chameleon_data.errors import InputError
@@ -104,6 +105,18 @@ def test_of_eight_writers_one_wins(store: Store) -> None:
     assert sorted(results) == ["lost"] * 7 + ["won"]
     assert store.read("race") == body[results.index("won")]
     assert list(store.list()) == ["race"]
+
+
+def test_in_memory_nobody_comes_between_looking_and_writing(memory_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = MemoryFileSystem.isfile
+
+    def slow(self: MemoryFileSystem, path: str) -> bool:
+        found = look(self, path)
+        time.sleep(0.005)
+        return bool(found)
+
+    monkeypatch.setattr(MemoryFileSystem, "isfile", slow)
+    assert sorted(at_once(lambda _: memory_store.write_new("race", b"the same"))) == [False] * 7 + [True]
 
 
 def test_of_eight_writers_of_the_same_bytes_none_fails(store: Store) -> None:
@@ -281,9 +294,14 @@ def test_killed_at_any_system_call_the_file_is_there_whole_or_not_at_all(tmp_pat
     assert log.index("fsync", log.index("unlink") - 3) < log.index({"write": "replace", "write_new": "link"}[write])
 
 
-def test_the_bytes_are_safe_before_the_name_and_the_name_before_we_return(local_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bytes_are_safe_before_the_name_and_the_name_before_we_return(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = die_at(10**6, False, monkeypatch, os, CALLS)
-    for expected in (["fsync", "link", "unlink", "open", "fsync", "close"], ["fsync", "link", "open", "fsync", "close", "unlink"]):
+    for expected in (
+        ["fsync", "link", "unlink", "open", "fsync", "close"],
+        ["fsync", "link", "open", "fsync", "close", "unlink"],
+    ):
         local_store.write_new("x", b"1")
         assert log[-len(expected) :] == expected
 
@@ -296,7 +314,9 @@ def test_the_bytes_are_safe_before_the_name_and_the_name_before_we_return(local_
         (errno.EOPNOTSUPP, "link", "hard links"), (errno.EIO, "fsync", "cannot be used"),
     ],
 )  # fmt: skip
-def test_a_person_is_told_what_to_do(local_store: Store, monkeypatch: pytest.MonkeyPatch, number: int, call: str, text: str) -> None:
+def test_a_person_is_told_what_to_do(
+    local_store: Store, monkeypatch: pytest.MonkeyPatch, number: int, call: str, text: str
+) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -385,9 +405,9 @@ def before(patch: pytest.MonkeyPatch, method: str, *errors: BaseException | None
     "error",
     [
         answer(503, "SlowDown"), answer(500, "InternalError"), answer(409, "ConditionalRequestConflict"), answer(200, "InternalError"),
-        ConnectionResetError(), TimeoutError(),
+        answer(409, "409"), answer(503, "Other"), answer(400, "RequestTimeout"), ConnectionResetError(), TimeoutError(),
     ],
-    ids=str,
+    ids=repr,
 )  # fmt: skip
 def test_what_passes_is_tried_again(s3_store: Store, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     log = before(monkeypatch, "_call_s3", error, error)
@@ -494,7 +514,10 @@ def test_a_bucket_that_is_not_there() -> None:
     [
         (answer(403, "AccessDenied"), r"access denied \(AccessDenied\).*AWS_PROFILE"),
         (answer(403, "InvalidAccessKeyId"), r"access denied \(InvalidAccessKeyId\)"),
-        (answer(400, "AuthorizationHeaderMalformed"), r"the store refused \(AuthorizationHeaderMalformed\); check the URL, the region"),
+        (
+            answer(400, "AuthorizationHeaderMalformed"),
+            r"the store refused \(AuthorizationHeaderMalformed\); check the URL, the region",
+        ),
         (answer(501, "NotImplemented"), r"the store refused \(NotImplemented\)"),
     ],
 )
@@ -648,7 +671,9 @@ def test_google_and_azure(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     storage._backend.cache_clear()
 
 
-@pytest.mark.parametrize(("url", "package"), [("s3://b/x", "s3fs.*\\[s3\\]"), ("gs://b/x", "gcsfs.*\\[gcs\\]"), ("az://b/x", "adlfs.*\\[azure\\]")])
+@pytest.mark.parametrize(
+    ("url", "package"), [("s3://b/x", "s3fs.*\\[s3\\]"), ("gs://b/x", "gcsfs.*\\[gcs\\]"), ("az://b/x", "adlfs.*\\[azure\\]")]
+)
 def test_a_package_that_is_missing(url: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_: Any, **__: Any) -> Any:
         raise ImportError("Install it")
@@ -684,7 +709,8 @@ def test_other_urls_that_name_no_folder(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["s3://bucket", "s3://bucket/a@b/c:d", "abfs://container@account.dfs.core.windows.net/x", "memory://a/b?c", "/tmp/a@b:c?d#e"]
+    "url",
+    ["s3://bucket", "s3://bucket/a@b/c:d", "abfs://container@account.dfs.core.windows.net/x", "memory://a/b?c", "/tmp/a@b:c?d#e"],
 )
 def test_urls_that_only_look_odd(url: str) -> None:
     assert Store(url).url == url

@@ -38,7 +38,13 @@ THEN = "2026-01-01T00:00:00+00:00"
 
 def build(name: str, **extra: Any) -> dict[str, Any]:
     """The manifest of a build; `extra` is what may differ between two runs of it, such as timings."""
-    return {"format": versions.FORMAT, "plan_digest": fingerprint(name), "digest": fingerprint([name]), "weights": {"ä": 0.1}, **extra}
+    return {
+        "format": versions.FORMAT,
+        "plan_digest": fingerprint(name),
+        "digest": fingerprint([name]),
+        "weights": {"ä": 0.1},
+        **extra,
+    }
 
 
 def numbers(store: Store) -> list[int]:
@@ -348,7 +354,27 @@ def test_one_tagging_eight_times_at_once_is_one(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "latest", "LATEST", "v1", "V12", "12", "..", ".", ".hidden", "-rf", "a/b", "a\\b", "a b", "ä", "a\n", "a" * 101, "a@b", "٣"]
+    "name",
+    [
+        "",
+        "latest",
+        "LATEST",
+        "v1",
+        "V12",
+        "12",
+        "..",
+        ".",
+        ".hidden",
+        "-rf",
+        "a/b",
+        "a\\b",
+        "a b",
+        "ä",
+        "a\n",
+        "a" * 101,
+        "a@b",
+        "٣",
+    ],
 )
 def test_names_that_no_tag_may_have(memory_store: Store, name: str) -> None:
     version = commit(memory_store, build("a"), THEN)
@@ -415,7 +441,9 @@ def test_what_a_newer_program_wrote_is_refused(store: Store, file: str) -> None:
     path = f"_chameleon/{file.format(m=version.manifest)}"
     if "{m}" not in file:
         edit(store, path, lambda body: body.replace(b'"format":1', b'"format":2'))
-    with pytest.raises(InputError, match=f"{file.split('/')[0]}.* has format 2, this chameleon-data reads up to 1; install a newer"):
+    with pytest.raises(
+        InputError, match=f"{file.split('/')[0]}.* has format 2, this chameleon-data reads up to 1; install a newer"
+    ):
         load_manifest(store, resolve(store, "prod"))
     if file == "format.json":
         with pytest.raises(InputError, match="has format 2"):
@@ -427,7 +455,17 @@ def test_what_a_newer_program_wrote_is_refused(store: Store, file: str) -> None:
 
 def damage(body: bytes, kind: int) -> bytes:
     deep = b"[" * 100_000
-    return [body[:-1], b"", b"[]", b"null", b"\xff\xfe", deep, b'{"format":' + b"9" * 5000 + b"}", b'{"format":1}', b'{"format":"1"}'][kind]
+    return [
+        body[:-1],
+        b"",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        deep,
+        b'{"format":' + b"9" * 5000 + b"}",
+        b'{"format":1}',
+        b'{"format":"1"}',
+    ][kind]
 
 
 @pytest.mark.parametrize("file", ["format.json", "versions/v00000001.json", "tags/prod/00000001.json"])
@@ -478,7 +516,9 @@ def test_a_version_under_another_number_is_refused(memory_store: Store) -> None:
 @pytest.mark.parametrize("sha256", ["../../etc/passwd", "a" * 63, "A" * 64])
 def test_a_manifest_name_that_is_no_hash_is_refused(memory_store: Store, sha256: str) -> None:
     version = commit(memory_store, build("a"), THEN)
-    edit(memory_store, "_chameleon/versions/v00000001.json", lambda body: body.replace(version.manifest.encode(), sha256.encode()))
+    edit(
+        memory_store, "_chameleon/versions/v00000001.json", lambda body: body.replace(version.manifest.encode(), sha256.encode())
+    )
     with pytest.raises(InputError, match="damaged"):
         resolve(memory_store, "latest")
 

@@ -178,7 +178,11 @@ def run(gigabytes: float = 1.0, repeats: int = 5, folder: Path | None = None) ->
                     for label, taken in seconds.items():
                         figures.append(
                             Figure(
-                                f"{label}, share of merely reading", reading / taken, "×", 0.5, f"merely reading: {size / reading / 1e6:,.0f} MB/s"
+                                f"{label}, share of merely reading",
+                                reading / taken,
+                                "×",
+                                0.5,
+                                f"merely reading: {size / reading / 1e6:,.0f} MB/s",
                             )
                         )
                         figures.append(Figure(f"{label}, {size / 1e9:g} GB", size / taken / 1e6, "MB/s"))
