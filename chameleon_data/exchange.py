@@ -1,7 +1,7 @@
 """The exchange: rows in the order of the corpus become rows in the order of the shards.
 
 Two steps, because it is the one all-to-all. `spill` reads a part of the corpus again, gives every row its shard, and writes
-*runs*: Arrow files of at most 128 MiB of text, one record batch a shard. `write_shards` takes a shard's batches out of all runs,
+*runs*: Arrow files of about 128 MiB of text, in the order of the shards. `write_shards` takes a shard's batches out of all runs,
 puts the rows in their final order, and writes the shard in each format, then its *receipt*. A part whose runs are recorded, and a
 shard whose receipt is there, is not done again, whoever was killed. The runs live under the build's own folder on the store, so
 any worker reads any run, and go when the version is committed.
@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -66,7 +69,7 @@ class Build:
 def spill(store: Store, build: Build, number: int, part: Part, recipe: Recipe, streams: Sequence[Stream]) -> None:
     """Read part `number` again and write its rows, each with its destination, as runs.
 
-    Memory: one run, twice. Raises InputError where a row is not the one that was surveyed.
+    Memory: one run and a block. Raises InputError where a row is not the one that was surveyed.
     """
     index = {s.domain.name: i for i, s in enumerate(streams)}
     counters = [CopyCounter(s, number) for s in streams]
@@ -128,9 +131,12 @@ class _Recorded:
 def _routed(
     stream: Stream, index: int, counter: CopyCounter, text: pa.Array, hi: U64, lo: U64, tokens: I64, rows: Any
 ) -> tuple[I64, pa.Table]:
+    """The rows of one domain in a block that are written, sorted by shard: (rows) shards and a table RUN."""
     hi, lo, tokens = hi[rows], lo[rows], tokens[rows]
     copy = counter.number(hi, lo)
     row, epoch, shard = route(stream, hi, lo, copy)
+    order = np.argsort(shard, kind="stable")
+    row, epoch, shard = row[order], epoch[order], shard[order]
     at = row if isinstance(rows, slice) else rows[row]
     columns = [
         np.full(len(row), index, np.int32),
@@ -145,34 +151,38 @@ def _routed(
 
 
 def _write_run(store: Store, path: str, pending: list[tuple[I64, pa.Table]]) -> dict[str, Any]:
-    shard = np.concatenate([s for s, _ in pending])
-    table = pa.concat_tables([t for _, t in pending]).combine_chunks()
-    pending.clear()
-    order = np.argsort(shard, kind="stable")
-    present, starts = np.unique(shard[order], return_index=True)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, RUN) as writer:
-        for rows in np.split(order, starts[1:]):
-            writer.write_batch(table.take(rows).combine_chunks().to_batches()[0])
-    store.write(path, sink.getvalue())
-    return {"path": path, "shards": present.tolist()}
+    """One run: its batches in the order of the shards, a batch for each block and shard.
+
+    Through a file of its own: an Arrow buffer that grows costs seven times as much as writing the file (.24 s against .03 for 125 MB).
+    """
+    ends = [np.flatnonzero(np.append(np.diff(shard), 1)) + 1 for shard, _ in pending]
+    slices = sorted((int(pending[i][0][e - 1]), i, int(e)) for i, last in enumerate(ends) for e in last)
+    begins = {(i, int(e)): int(b) for i, last in enumerate(ends) for b, e in zip(np.append(0, last), last, strict=False)}
+    with tempfile.TemporaryDirectory(prefix="chameleon-") as folder:
+        file = str(Path(folder) / "run.arrow")
+        with pa.OSFile(file, "wb") as sink, pa.ipc.new_file(sink, RUN) as writer:
+            for _, i, end in slices:
+                writer.write_table(pending[i][1].slice(begins[i, end], end - begins[i, end]))
+        with pa.memory_map(file) as body:
+            store.write(path, body.read_buffer())
+    return {"path": path, "shards": [shard for shard, _, _ in slices]}
 
 
 class Runs:
     """All runs of a build, opened once by a task that writes several shards."""
 
     def __init__(self, store: Store, build: Build, parts: Sequence[Part], files: ExitStack) -> None:
-        self._readers = []
+        self._batches: dict[int, list[tuple[Any, int]]] = defaultdict(list)
         for part in parts:
             for run in json.loads(store.read(build.run(part))):
                 local = store.local(run["path"])
-                file = files.enter_context(pa.memory_map(str(local)) if local else store.open(run["path"]))
-                self._readers.append(({s: i for i, s in enumerate(run["shards"])}, pa.ipc.open_file(file)))
+                reader = pa.ipc.open_file(files.enter_context(pa.memory_map(str(local)) if local else store.open(run["path"])))
+                for number, shard in enumerate(run["shards"]):
+                    self._batches[shard].append((reader, number))
 
     def rows(self, shard: int) -> pa.Table:
         """Every row of one shard, in no order that matters."""
-        batches = [reader.get_batch(at[shard]) for at, reader in self._readers if shard in at]
-        return pa.Table.from_batches(batches, RUN)
+        return pa.Table.from_batches([reader.get_batch(number) for reader, number in self._batches[shard]], RUN)
 
 
 def write_shards(

@@ -124,12 +124,24 @@ class Leverage(Section):
     centre: bool = True
 
 
+class Group(Section):
+    """Bounds on the shares of some domains together."""
+
+    domains: Annotated[tuple[str, ...], Field(min_length=1)]
+    floor: Share = 0.0
+    cap: Share = 1.0
+
+
 class Weights(Section):
     objective: Literal["pretrain", "finetune"] = "pretrain"
     temperature: Literal["auto"] | Positive = "auto"
     floor: Share | dict[str, Share] = 0.0
     cap: Share | dict[str, Share] = 1.0
     prior: dict[str, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]] = {}
+    groups: dict[str, Group] = {}
+    """Name -> bounds on what its domains get together; a domain is in one group at most."""
+    compare: tuple[str, ...] = ()
+    """Files of weights to show beside the computed ones, in any format that `from` reads."""
     from_: str | None = Field(default=None, alias="from")
     """A JSON or YAML file of domain: weight, or OUT@VERSION; then nothing is embedded."""
 
@@ -249,12 +261,15 @@ def parse_recipe(text: str, folder: Path, name: str = "recipe") -> Recipe:
     try:
         recipe = Recipe.model_validate(value)
     except ValidationError as error:
-        lines = [_explain(fault, node, name) for fault in error.errors(include_url=False)]
-        raise InputError("\n".join(dict.fromkeys(lines))) from error
+        faults: dict[str, list[str]] = {}  # a key that may be of several types has a fault for each
+        for where, what in (_explain(fault, node, name) for fault in error.errors(include_url=False)):
+            faults.setdefault(where, []).append(what)
+        raise InputError("\n".join(f"{where}: {', or '.join(dict.fromkeys(whats))}" for where, whats in faults.items())) from error
     return _absolute(recipe, folder)
 
 
-def _explain(fault: Any, node: Any, name: str) -> str:
+def _explain(fault: Any, node: Any, name: str) -> tuple[str, str]:
+    """(file, line and key; what is wrong there)."""
     keys = [str(part) for part in fault["loc"]]
     line, path = 1, []
     for key in keys:  # as far as the document goes; pydantic appends names of union members after that
@@ -272,18 +287,18 @@ def _explain(fault: Any, node: Any, name: str) -> str:
         known = _keys_at(path[:-1])
         near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
-        return f"{where}: unknown key; {hint}"
+        return where, f"unknown key; {hint}"
     message = fault["msg"].removeprefix("Value error, ")
     given = fault.get("input")
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) and fault["type"] != "value_error" else ""
-    return f"{where}: {message}{shown}"
+    return where, f"{message}{shown}"
 
 
 def _keys_at(path: list[str]) -> list[str]:
     sections: dict[str, type[BaseModel]] = {
         "sources": Source, "input": Input, "tokens": Tokens, "embed": Embed, "leverage": Leverage, "weights": Weights, "mix": Mix, "shards": Shards,
     }  # fmt: skip
-    model = sections[path[0]] if path else Recipe
+    model = Group if path[:2] == ["weights", "groups"] and len(path) > 2 else sections[path[0]] if path else Recipe
     return [field.alias or key for key, field in model.model_fields.items()]
 
 
@@ -307,6 +322,9 @@ def _absolute(recipe: Recipe, folder: Path) -> Recipe:
         update["tokens"] = recipe.tokens.model_copy(update={"tokenizer": absolute(local, folder)})
     if (folder / recipe.embed.model).exists():
         update["embed"] = recipe.embed.model_copy(update={"model": absolute(recipe.embed.model, folder)})
-    if recipe.weights.from_:
-        update["weights"] = recipe.weights.model_copy(update={"from_": absolute(recipe.weights.from_, folder)})
+    weights = recipe.weights
+    files = {"compare": tuple(absolute(file, folder) for file in weights.compare)}
+    update["weights"] = weights.model_copy(
+        update={**files, "from_": absolute(weights.from_, folder)} if weights.from_ else files
+    )
     return recipe.model_copy(update=update)

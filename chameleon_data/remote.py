@@ -84,8 +84,6 @@ class RemoteFolder:
             self.errors = _library_errors(self.extra)
         except ImportError:
             raise Fault(f"the package {package} is missing; install it: pip install 'chameleon-data[{self.extra}]'") from None
-        if self.extra == "s3":
-            self.fs.retries = 1
         self.root = root.rstrip("/")
 
     def read(self, path: str) -> bytes:

@@ -15,16 +15,13 @@ and then NaN); 100,000 3 s and 1 min.
 
 from __future__ import annotations
 
-import difflib
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, fsum, isfinite, log, sqrt
-from typing import Any, Literal
+from math import exp, isfinite, log, sqrt
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 from pydantic import ValidationError
 from scipy.optimize import brentq
 from scipy.special import log_softmax, logsumexp, stdtrit
@@ -44,7 +41,7 @@ from chameleon_data.affinity import (
 )
 from chameleon_data.errors import InputError, listed
 from chameleon_data.leverage import FAR_ABOVE, auto_ridge, leverage_scores, perplexity
-from chameleon_data.recipe import Leverage, StrictLoader, Weights
+from chameleon_data.recipe import Leverage, Weights
 
 Objective = Literal["pretrain", "finetune"]
 
@@ -130,7 +127,7 @@ def weigh(statistics: DomainStatistics, leverage: Leverage, weights: Weights) ->
         raise InputError("the published formula gives NaN for a single domain; the default preset gives it all the weight")
     whole = moments(statistics)
     if k == 1:
-        return _unmeasured({names[0]: 1.0}, _optional(names, whole.variance_of_mean), ())
+        return unmeasured({names[0]: 1.0}, _optional(names, whole.variance_of_mean), ())
     if k == 2 and leverage.centre:
         raise InputError(
             f"two domains always come out equal: centring makes {names[0]!r} and {names[1]!r} mirror images, whatever they hold; "
@@ -276,7 +273,8 @@ def _warnings(statistics: DomainStatistics, whole: Moments, best: _Estimate, *, 
         yield f"{names[largest]!r} takes {share:.3f} of the mixture; a higher temperature, or 'auto', spreads it"
 
 
-def _unmeasured(weights: dict[str, float], variance: dict[str, float | None], warnings: tuple[str, ...]) -> DomainWeights:
+def unmeasured(weights: dict[str, float], variance: dict[str, float | None], warnings: tuple[str, ...]) -> DomainWeights:
+    """A mixture that no leverage stands behind."""
     nothing: dict[str, None] = dict.fromkeys(weights)
     return DomainWeights(
         weights=weights, scores={**nothing}, intervals={**nothing}, rank_stability={**nothing}, affinity=None, ridge=None,
@@ -287,52 +285,3 @@ def _unmeasured(weights: dict[str, float], variance: dict[str, float | None], wa
 
 def _optional(names: Sequence[str], values: F64) -> dict[str, float | None]:
     return {name: value if isfinite(value) else None for name, value in zip(names, values.tolist(), strict=True)}
-
-
-def load_weights(text: str, domains: Iterable[str], name: str = "weights") -> DomainWeights:
-    """The mixture in a JSON or YAML text of `domain: weight`, for exactly these domains; `name` is the file's, for messages.
-
-    Weights that do not sum to one (published lists often do not) are normalised, and a warning says so.
-    """
-    given = _parse_weights(text, name)
-    wanted = set(domains)
-    missing, extra = sorted(wanted - given.keys()), sorted(given.keys() - wanted)
-    if missing or extra:
-        near = [(m, difflib.get_close_matches(m, extra, n=1)) for m in missing]
-        hint = "".join(f"; {e[0]!r} may be meant for {m!r}" for m, e in near[:3] if e)
-        parts = [f"{what} {listed(found)}" for what, found in (("no weight for", missing), ("unknown", extra)) if found]
-        raise InputError(f"{name}: {'; '.join(parts)}{hint}; name exactly the recipe's domains")
-    for domain, weight in given.items():
-        if not isfinite(weight) or weight < 0:
-            raise InputError(f"{name}: the weight of {domain!r} is {weight}; it must be a number, zero or above")
-    total = fsum(given.values())
-    if total <= 0:
-        raise InputError(f"{name}: every weight is zero; give one domain a positive weight")
-    notes = (f"{name}: the weights sum to {total:.6g} and were divided by it",) if abs(total - 1) > 1e-6 else ()
-    weights = {domain: given[domain] / total for domain in sorted(given)}
-    return _unmeasured(weights, dict.fromkeys(weights), notes)
-
-
-def _parse_weights(text: str, name: str) -> dict[str, float]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        if len(set(keys)) < len(keys):
-            raise InputError(f"{name}: {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
-        return dict(pairs)
-
-    try:
-        value = json.loads(text, object_pairs_hook=unique)
-    except (json.JSONDecodeError, RecursionError):
-        try:
-            value = StrictLoader(text).get_single_data()
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise InputError(f"{name}: neither JSON nor YAML: {getattr(error, 'problem', None) or error}") from error
-    if not isinstance(value, dict) or not value:
-        raise InputError(f"{name}: weights are a mapping of domain to number, such as {{arxiv: 0.2, github: 0.8}}")
-    weights = {}
-    for domain, weight in value.items():
-        try:  # YAML 1.1 reads 1e-5 as text
-            weights[domain] = float("nan") if isinstance(weight, bool) else float(weight)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{name}: the weight of {domain!r} is {weight!r}, not a number") from error
-    return weights

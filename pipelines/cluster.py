@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,7 @@ from chameleon_data.errors import InputError
 
 Progress = Callable[[str, int, int], None]
 """Called with (pass, units done, units in all)."""
+RETRY_SECONDS = (1.0, 5.0)
 
 
 @contextmanager
@@ -86,11 +88,17 @@ def stream(tables: Sequence[pa.Table], function: Any, **resources: Any) -> Itera
 def _outcome_of(function: Callable[[int], None]) -> Callable[[pa.Table], pa.Table]:
     def outcome(table: pa.Table) -> pa.Table:
         error = ""
-        for task in table["task"].to_pylist():
-            try:
-                function(task)
-            except InputError as wrong:
-                error = str(wrong)
+        try:
+            for wait in (*RETRY_SECONDS, None):
+                try:
+                    function(table["task"][0].as_py())
+                    break
+                except OSError as passing:  # of the network, mostly; a lost machine is Ray's to mend
+                    if wait is None:
+                        raise InputError(f"reading or writing failed {len(RETRY_SECONDS) + 1} times: {passing}") from passing
+                    time.sleep(wait)
+        except InputError as wrong:
+            error = str(wrong)
         return pa.table({"error": [error]})
 
     return outcome

@@ -18,11 +18,12 @@ from chameleon_data.hashing import fingerprint
 from chameleon_data.leverage import perplexity
 from chameleon_data.plan import epoch_caps
 from chameleon_data.projection import flat_map
+from chameleon_data.published import load_weights
 from chameleon_data.recipe import Recipe
 from chameleon_data.storage import Store
 from chameleon_data.survey import Survey
 from chameleon_data.versions import load_manifest, resolve, split_target
-from chameleon_data.weights import DomainWeights, load_weights, weigh
+from chameleon_data.weights import DomainWeights, weigh
 from pipelines.cluster import Progress
 from pipelines.embed import by_domain, embed, sample_fingerprint
 

@@ -13,7 +13,7 @@ from chameleon_data.storage import Store
 from chameleon_data.survey import Part
 from pipelines.cluster import Progress, run
 
-SHARDS_A_TASK = 4
+SHARDS_A_TASK = 4  # at most: a task opens every run once
 
 
 def write(
@@ -36,9 +36,11 @@ def write(
             done=len(parts) - len(todo),
         )
 
-        def write_some(task: int) -> None:
-            write_shards(store, build, parts, missing[task : task + SHARDS_A_TASK], recipe, ray.get(shared))
+        some = max(1, min(SHARDS_A_TASK, len(missing) // 16))
 
-        tasks = range(0, len(missing), SHARDS_A_TASK)
+        def write_some(task: int) -> None:
+            write_shards(store, build, parts, missing[task : task + some], recipe, ray.get(shared))
+
+        tasks = range(0, len(missing), some)
         run("write", tasks, write_some, progress)
     return sorted(receipts(store, build), key=lambda r: int(r["shard"]))

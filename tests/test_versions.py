@@ -11,8 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from chameleon_data import manifest as manifests
 from chameleon_data import storage, versions
+from chameleon_data.errors import InputError
+from chameleon_data.hashing import fingerprint
 from chameleon_data.storage import Backend, Store
 from chameleon_data.versions import (
     Tagging,
@@ -26,11 +31,6 @@ from chameleon_data.versions import (
     tag_history,
     tag_version,
 )
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
-from chameleon_data.errors import InputError
-from chameleon_data.hashing import fingerprint
 from tests.test_storage import CALLS, Killed, at_once, die_at
 
 THEN = "2026-01-01T00:00:00+00:00"
@@ -299,12 +299,13 @@ def test_a_store_without_versions(store: Store, reference: str) -> None:
 @pytest.mark.parametrize(
     ("target", "parts"),
     [
-        ("out", ("out", "latest")), ("out@v12", ("out", "v12")), ("a@b/out", ("a@b/out", "latest")), ("a@b/out@prod", ("a@b/out", "prod")),
+        ("out", ("out", "latest")), ("out@v12", ("out", "v12")), ("a@b/out", ("a@b/out", "latest")),
+        ("a@b/out@prod", ("a@b/out", "prod")), ("abfs://c", ("abfs://c", "latest")), ("/a/b@latest", ("/a/b", "latest")),
         ("a@b@3", ("a@b", "3")), ("out/@v1", ("out/", "v1")), ("s3://bucket/a@b/c", ("s3://bucket/a@b/c", "latest")),
-        ("s3://bucket/a@b/c@v1", ("s3://bucket/a@b/c", "v1")), ("s3://bucket@v1", ("s3://bucket", "v1")), ("/a/b@latest", ("/a/b", "latest")),
+        ("s3://bucket/a@b/c@v1", ("s3://bucket/a@b/c", "v1")), ("s3://bucket@v1", ("s3://bucket", "v1")),
         ("memory://x@1", ("memory://x", "1")), ("abfs://c@h.dfs.core.windows.net", ("abfs://c@h.dfs.core.windows.net", "latest")),
         ("abfs://c@h.dfs.core.windows.net@v1", ("abfs://c@h.dfs.core.windows.net", "v1")),
-        ("abfs://c@h.dfs.core.windows.net/x@v1", ("abfs://c@h.dfs.core.windows.net/x", "v1")), ("abfs://c", ("abfs://c", "latest")),
+        ("abfs://c@h.dfs.core.windows.net/x@v1", ("abfs://c@h.dfs.core.windows.net/x", "v1")),
     ],
 )  # fmt: skip
 def test_targets(target: str, parts: tuple[str, str]) -> None:
