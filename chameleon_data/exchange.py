@@ -113,7 +113,8 @@ class _Recorded:
             self._ahead = [np.concatenate([a, c.to_numpy()]) for a, c in zip(self._ahead, batch.columns, strict=True)]
 
     def tokens(self, hi: U64, lo: U64, url: str) -> I64:
-        """Tokens of the next rows, which must have these hashes. The survey counted: a tokenizer is 30 times slower than a parser."""
+        """Tokens of the next rows, which must have these hashes. The survey counted: a tokenizer is 30 times slower than a
+        parser."""
         self._fill(len(hi))
         (known_hi, known_lo, tokens), self._ahead = [a[: len(hi)] for a in self._ahead], [a[len(hi) :] for a in self._ahead]
         if not (np.array_equal(known_hi, hi) and np.array_equal(known_lo, lo)):
@@ -153,7 +154,8 @@ def _routed(
 def _write_run(store: Store, path: str, pending: list[tuple[I64, pa.Table]]) -> dict[str, Any]:
     """One run: its batches in the order of the shards, a batch for each block and shard.
 
-    Through a file of its own: an Arrow buffer that grows costs seven times as much as writing the file (.24 s against .03 for 125 MB).
+    Through a file of its own: an Arrow buffer that grows costs seven times as much as writing the file (.24 s against .03 for
+    125 MB).
     """
     ends = [np.flatnonzero(np.append(np.diff(shard), 1)) + 1 for shard, _ in pending]
     slices = sorted((int(pending[i][0][e - 1]), i, int(e)) for i, last in enumerate(ends) for e in last)

@@ -14,7 +14,7 @@ Cost on one core, p = 384, 1,024 landmarks: 30 µs a sample in blocks of 20 MB; 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil, log
 from typing import Any, Literal
@@ -27,7 +27,7 @@ from scipy.linalg import blas, rq
 from chameleon_data.affinity import F64, GROUPS, I64, Affinity, DomainStatistics, domain_statistics, merge
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import U64, canonical_json, key64
-from chameleon_data.kernels import Floats, Kernel, diagonal, evaluate, squared_norms
+from chameleon_data.kernels import Floats, Kernel, diagonal, evaluate, squared_norms, unit
 from chameleon_data.leverage import leverage_scores
 
 Sampling = Literal["kmeans", "uniform", "ridge"]
@@ -41,6 +41,9 @@ BLOCK = 2_048
 """Samples whose features are in memory at a time."""
 FLOOR = 1e-10
 """Times the largest eigenvalue of κ(Z, Z): below it a direction is rounding, and is left out."""
+HELD_OUT = 1_024
+"""Samples on which the error is measured against the exact kernel, whose cost is their third power (1 s)."""
+HELD_OUT_DOMAINS = 64
 LARGEST_PAIRS = 2**26
 """Pairs of samples of a domain, over all domains, up to which `leverage_bounds` looks at each (a few seconds)."""
 DRIFT = 0.5
@@ -114,8 +117,7 @@ def _kmeans(pool: npt.NDArray[np.float32], kernel: Kernel, count: int, seed: int
         clusters.train(pool)
     finally:
         faiss.omp_set_num_threads(threads)
-    centres: npt.NDArray[np.float32] = clusters.centroids
-    return centres
+    return np.array(clusters.centroids, np.float32)
 
 
 def _uniform(pool: npt.NDArray[np.float32], kernel: Kernel, count: int, seed: int) -> npt.NDArray[np.float32]:
@@ -170,8 +172,7 @@ def _times(kappa: Floats, triangle: Floats) -> Floats:
 
 def nystrom_features(x: npt.ArrayLike, landmarks: Landmarks) -> Floats:
     """(n, m) ψ of (n, p) samples, all in memory; for many, see `nystrom_statistics`."""
-    points = _floating(np.asarray(x))
-    return _times(evaluate(landmarks.kernel, points, landmarks.points), whitening(landmarks).astype(points.dtype, order="F"))
+    return feature_map(landmarks.kernel, landmarks)(_floating(np.asarray(x)))
 
 
 def _floating(x: npt.NDArray[Any]) -> Floats:
@@ -192,12 +193,14 @@ class Fitted:
 def nystrom_statistics(features: Features, landmarks: Landmarks, groups: Mapping[str, npt.ArrayLike] | None = None) -> Fitted:
     """What `domain_statistics` gives for ψ of (n_i, p) samples and (n_i) jackknife groups, in blocks of 2,048 samples.
 
-    float32 embeddings are multiplied in float32 and summed in float64: 1e-6 in the weights. Refuses what `domain_statistics` does.
+    float32 embeddings are multiplied in float32 and summed in float64: 1e-6 in the weights.
     """
     triangle = whitening(landmarks)
     parts, residuals = [], {}
-    for name, values in features.items():
-        x, group = _checked(name, values, groups, landmarks)
+    for name, (x, group) in checked(features, groups).items():
+        if x.shape[1] != landmarks.points.shape[1]:
+            p, q = x.shape[1], landmarks.points.shape[1]
+            raise InputError(f"domain {name!r} has embeddings of {p} dimensions, the landmarks {q}; embed all with one model")
         total = np.zeros((GROUPS, len(triangle)))
         squares, whole = np.zeros(GROUPS), 0.0
         small = triangle.astype(x.dtype, order="F")
@@ -216,20 +219,76 @@ def nystrom_statistics(features: Features, landmarks: Landmarks, groups: Mapping
     return Fitted(merge(*parts), residuals)
 
 
-def _checked(
-    name: str, values: npt.ArrayLike, groups: Mapping[str, npt.ArrayLike] | None, landmarks: Landmarks
-) -> tuple[Floats, I64]:
-    given = np.asarray(values)
-    group = np.arange(len(given)) % GROUPS if groups is None else np.asarray(groups.get(name, ()))
-    real = given.dtype.kind in "fiu" and given.ndim == 2 and given.size > 0
-    sound = group.shape == (len(given),) and group.dtype.kind in "iu" and group.min() >= 0 and group.max() < GROUPS if real else False
-    if not sound or not 0 < float(np.vdot(given, given)) < np.inf:
-        domain_statistics({name: values}, groups)  # says what is wrong; large float32 may be right
-    x = _floating(given)
-    if x.shape[1] != landmarks.points.shape[1]:
-        p, q = x.shape[1], landmarks.points.shape[1]
-        raise InputError(f"domain {name!r} has embeddings of {p} dimensions and the landmarks of {q}; embed all with one model")
-    return x, group.astype(np.int64)
+def checked(features: Features, groups: Mapping[str, npt.ArrayLike] | None) -> dict[str, tuple[Floats, I64]]:
+    """(n_i, p) samples and (n_i) jackknife groups by domain, in byte order. Refuses what `domain_statistics` does."""
+    found: dict[str, tuple[Floats, I64]] = {}
+    for name, values in sorted(features.items()):
+        given = np.asarray(values)
+        group = np.arange(len(given) if given.ndim else 0) % GROUPS if groups is None else np.asarray(groups.get(name, ()))
+        sound = given.dtype.kind in "fiu" and given.ndim == 2 and given.size > 0 and group.dtype.kind in "iu"
+        sound = sound and group.shape == (len(given),) and group.min() >= 0 and group.max() < GROUPS
+        if not sound or not 0 < float(np.vdot(given, given)) < np.inf:
+            domain_statistics({name: values}, groups)  # says what is wrong; float16 may only have overflowed here
+        found[name] = _floating(given), group.astype(np.int64)
+        first, (x, _) = next(iter(found.items()))
+        if x.shape[1] != found[first][0].shape[1]:
+            p, q = found[first][0].shape[1], x.shape[1]
+            raise InputError(
+                f"domain {first!r} has embeddings of {p} dimensions and domain {name!r} of {q}; embed all with one model"
+            )
+    if not found:
+        domain_statistics({})
+    return found
+
+
+def feature_map(kernel: Kernel, landmarks: Landmarks | None) -> Callable[[Floats], Floats]:
+    """From a block of samples to its features: x, x / ‖x‖ or ψ(x). The result is a new array."""
+    if landmarks is None:
+        return unit if kernel.name == "cosine" else np.copy
+    triangle = whitening(landmarks)
+    by_type = {kind: triangle.astype(kind, order="F") for kind in ("float32", "float64")}
+    return lambda x: _times(evaluate(kernel, x, landmarks.points), by_type[x.dtype.name])
+
+
+@dataclass(frozen=True)
+class Fit:
+    landmarks: Landmarks
+    error: float | None
+    """Largest difference of a weight from the exact kernel's, measured on held-out samples. Not a bound. None: unknown."""
+
+
+def fit_landmarks(
+    features: Features,
+    kernel: Kernel,
+    mixture: Callable[[Features, Landmarks], F64],
+    *,
+    count: int | Literal["auto"] = 256,
+    sampling: Sampling = "kmeans",
+    tolerance: float = 0.005,
+    seed: int = 0,
+) -> Fit:
+    """Landmarks for these domains, and the error of the weights that `mixture` makes through them.
+
+    The error is measured where the exact kernel can be afforded: at most 1,024 samples of at most 64 domains, other samples
+    than those that chose the landmarks where there are enough, with every one of them a landmark. `auto` doubles from 64 (and
+    from the number of domains, so that debiasing can work) to 4,096 until that error is within the tolerance.
+    """
+    names = sorted(sorted(features), key=lambda name: key64(seed, "held out", name))[:HELD_OUT_DOMAINS]
+    problem = draw({name: features[name] for name in names}, HELD_OUT, seed, "landmarks", last=True)
+    everything = Landmarks(kernel, np.unique(np.concatenate(list(problem.values())), axis=0))
+    sizes = [64 * 2**i for i in range(7) if 64 * 2**i >= min(len(features), 4_096)] if count == "auto" else [count]
+    try:
+        exact = mixture(problem, everything)
+    except InputError:
+        if count == "auto":
+            raise
+        return Fit(choose_landmarks(features, kernel, sizes[0], sampling, seed), None)
+    for size in sizes:
+        landmarks = choose_landmarks(features, kernel, size, sampling, seed)
+        error = float(np.abs(mixture(problem, landmarks) - exact).max())
+        if error <= tolerance or len(landmarks.points) < size:
+            break
+    return Fit(landmarks, error)
 
 
 def drifted(residuals: Mapping[str, float], new: str) -> bool:

@@ -16,8 +16,21 @@ from chameleon_data.recipe import Recipe
 from chameleon_data.survey import Survey, Tally
 
 FORMAT = 1
-PACKAGES = ("chameleon-data", "faiss-cpu", "fsspec", "numpy", "orjson", "polars", "pyarrow", "ray", "sentence-transformers", "tokenizers",
-            "torch", "xxhash", "zstandard")  # fmt: skip
+PACKAGES = (
+    "chameleon-data",
+    "faiss-cpu",
+    "fsspec",
+    "numpy",
+    "orjson",
+    "polars",
+    "pyarrow",
+    "ray",
+    "sentence-transformers",
+    "tokenizers",
+    "torch",
+    "xxhash",
+    "zstandard",
+)
 
 
 def writer(recipe: Recipe, tokens: str) -> dict[str, object]:
@@ -33,7 +46,8 @@ def files_digest(files: Sequence[Mapping[str, Any]]) -> str:
 
 
 def content_digest(receipts: Sequence[Mapping[str, Any]]) -> str:
-    """sha256 over the shards' content hashes in order (`exchange.content_hash`): the documents and their order, nothing of the files."""
+    """sha256 over the shards' content hashes in order (`exchange.content_hash`): the documents and their order, nothing of the
+    files."""
     return hashlib.sha256("\n".join(r["content"] for r in sorted(receipts, key=lambda r: r["shard"])).encode()).hexdigest()
 
 
@@ -50,12 +64,22 @@ def make_manifest(
     build = Build(plan.digest, plan.shards)
     ordered = sorted(receipts, key=lambda r: r["shard"])
     shards = [
-        {"path": f"{build.folder}/{f['path']}", "format": f["format"], "split": "train", "shard": r["shard"], "rows": r["rows"], "tokens": r["tokens"],
-         "bytes": f["bytes"], "sha256": f["sha256"], "domain_tokens": r["domain_tokens"], "domain_rows": r["domain_rows"]}
+        {
+            "path": f"{build.folder}/{f['path']}",
+            "format": f["format"],
+            "split": "train",
+            "shard": r["shard"],
+            "rows": r["rows"],
+            "tokens": r["tokens"],
+            "bytes": f["bytes"],
+            "sha256": f["sha256"],
+            "domain_tokens": r["domain_tokens"],
+            "domain_rows": r["domain_rows"],
+        }
         for f_index in range(len(recipe.shards.formats))
         for r in ordered
         for f in [r["files"][f_index]]
-    ]  # fmt: skip
+    ]
     files = [f for r in ordered for f in r["files"]]
     return {
         "format": FORMAT,
@@ -67,7 +91,7 @@ def make_manifest(
         "build": build.folder,
         "seed": plan.seed,
         "shard_count": plan.shards,
-        "token_unit": recipe.tokens.tokenizer or "bytes",
+        "unit": recipe.tokens.tokenizer or "bytes",
         "hash": plan.hash,
         "domains": {s.domain.name: _domain(s, survey, weights) for s in streams},
         "weights": dict(weights),

@@ -1,13 +1,13 @@
 """Where each document goes: the order of a domain's stream, and the shard of every row.
 
-The stream of domain d in epoch e: its buckets (the top bits of the content hash) in the order of a key of (seed, domain,
-epoch, bucket), and in a bucket the documents in the order of a key of (hash, copy, seed, domain, epoch), `copy` numbering identical
+The stream of domain d in epoch e: its buckets (the top bits of the content hash) in the order of a key of (seed, domain, epoch,
+bucket), and in a bucket the documents in the order of a key of (hash, copy, seed, domain, epoch), `copy` numbering identical
 texts so that they spread. The histogram alone gives the token offset at which every bucket starts, so no row needs to know of
-another one, except in the buckets that a bound of two shards (or the quota) cuts. For those, `resolve` takes the
-hashes and tokens of their documents and returns *pieces*: from which key on a bucket's documents go to which shard.
+another one, except in the buckets that a bound of two shards (or the quota) cuts. For those, `resolve` takes the hashes and
+tokens of their documents and returns *pieces*: from which key on a bucket's documents go to which shard.
 
-`route` then gives every row one destination an epoch, in any order of reading, and `arrange` puts the rows of one
-shard in their final order. Cost: routing 17 million rows a second on one core, arranging 2 million.
+`route` then gives every row one destination an epoch, in any order of reading, and `arrange` puts the rows of one shard in
+their final order. Cost: routing 17 million rows a second on one core, arranging 2 million.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ def lay_out(plan: Plan, domain: DomainPlan, histogram: npt.NDArray[np.int64], do
     rows, tokens, once = rows + cut_rows, tokens + cut_tokens, once + cut_once
     if not rows.sum():
         raise InputError(
-            f"domain {domain.name!r} would get no document: its quota is {domain.quota:,} tokens and its first document alone passes "
-            f"that (its largest holds {domain.largest:,}); raise 'mix.budget' or set 'weights.floor'"
+            f"domain {domain.name!r} would get no document: its quota is {domain.quota:,} tokens and its first document "
+            f"alone passes that (its largest holds {domain.largest:,}); raise 'mix.budget' or set 'weights.floor'"
         )
     return Stream(domain, salts, start, shard, pieces, rows, tokens, once)
 
@@ -262,8 +262,8 @@ def arrange(streams: Sequence[Stream], shard: int, domain: I64, epoch: I64, hi: 
         rows = np.flatnonzero(domain == index)
         if len(rows) != stream.rows[shard] or tokens[rows].sum() != stream.tokens[shard]:
             raise InputError(
-                f"shard {shard}: domain {stream.domain.name!r} has {len(rows):,} documents with {tokens[rows].sum():,} tokens where the plan "
-                f"says {stream.rows[shard]:,} with {stream.tokens[shard]:,}; the corpus changed during the build, build again"
+                f"shard {shard}: domain {stream.domain.name!r} has {len(rows):,} documents with {tokens[rows].sum():,} tokens "
+                f"where the plan says {stream.rows[shard]:,} with {stream.tokens[shard]:,}; the corpus changed during the build, build again"
             )
         if len(rows):
             anchor[rows] = _stream_anchors(stream, shard, epoch[rows], hi[rows], lo[rows], copy[rows], tokens[rows])

@@ -160,8 +160,8 @@ def make_plan(
             quota = min(quota, floor(Fraction(max_epochs) * count.tokens))
         if exhausted == "fail" and quota > count.tokens:
             raise InputError(
-                f"domain {count.name!r}: its share is {quota:,} tokens but it holds {count.tokens:,}, and 'mix.exhausted' is 'fail'; "
-                "lower 'mix.budget', set 'weights.cap', or choose 'redistribute' or 'repeat'"
+                f"domain {count.name!r}: its share is {quota:,} tokens but it holds {count.tokens:,}, and 'mix.exhausted' is "
+                "'fail'; lower 'mix.budget', set 'weights.cap', or choose 'redistribute' or 'repeat'"
             )
         if quota == 0:
             raise InputError(

@@ -38,7 +38,7 @@ SLIMPAJAMA = ("arxiv", "book", "c4", "cc", "github", "stackexchange", "wikipedia
 """The order in which DoGE's loader applies `train_dw`; a weight of `mix`, all of them together, may follow."""
 PILE_PREFIX = "train_the_pile_"
 MULTILINGUAL_ALPHA = 0.7
-"""Exponent of natural shares that lifts small domains: multilingual BERT's for its languages (XLM-R, Conneau et al. 2020, took 0.3)."""
+"""Exponent of natural shares that lifts the small ones: multilingual BERT's for languages (XLM-R, Conneau et al. 2020: 0.3)."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,9 @@ def _doge(domains: object, weights: object, name: str) -> tuple[dict[str, Any], 
     if len(values) not in (len(SLIMPAJAMA), len(SLIMPAJAMA) + 1):
         raise InputError(f"{name}: 'train_dw' has {len(values)} weights for {', '.join(SLIMPAJAMA)} and, at most, mix")
     if len(values) > len(SLIMPAJAMA) and _number(values.pop(), "mix", name) != 0:
-        raise InputError(f"{name}: the weight of 'mix', the last of 'train_dw', is not zero; no domain of a recipe is all together")
+        raise InputError(
+            f"{name}: the weight of 'mix', the last of 'train_dw', is not zero; no domain of a recipe is all together"
+        )
     order = ", ".join(SLIMPAJAMA)
     return dict(zip(SLIMPAJAMA, values, strict=True)), f"{name}: 'train_dw' was read in the order of DoGE's data loader, {order}"
 
@@ -155,7 +157,8 @@ def _match(theirs: Sequence[str], ours: Sequence[str], name: str) -> dict[str, s
         rivals = [other for other in open_ if plain_name(other) == plain_name(o)]
         if candidates and len(candidates) + len(rivals) > 2:
             raise InputError(f"{name}: {listed(candidates)} may each be meant for {listed(rivals)}; use the recipe's own names")
-        found.update({o: t for t in candidates})
+        if candidates:
+            found[o] = candidates[0]
     missing, extra = [o for o in ours if o not in found], [t for t in rest if t not in found.values()]
     if not missing and not extra:
         return {o: found[o] for o in ours}

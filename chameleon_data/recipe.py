@@ -118,10 +118,31 @@ class Embed(Section):
 
 class Leverage(Section):
     preset: Literal["default", "reference"] = "default"
-    kernel: Literal["linear"] = "linear"
+    level: Literal["domain", "sample"] = "domain"
+    kernel: Literal["linear", "cosine", "rbf", "polynomial", "laplacian"] = "linear"
+    bandwidth: Literal["auto"] | Positive = "auto"
+    degree: Literal[2, 3] = 2
+    """Of the polynomial kernel."""
+    landmarks: Literal["auto"] | Annotated[int, Field(ge=1, le=16_384)] = 256
+    """Points that stand for all samples with rbf, polynomial and laplacian."""
+    sampling: Literal["kmeans", "uniform", "ridge"] = "kmeans"
+    tolerance: Positive = 0.005
+    """Error of a weight through landmarks that is accepted; `landmarks: auto` grows until it is reached."""
     ridge: Literal["auto"] | Positive = "auto"
     debias: Literal["auto"] | Share = "auto"
     centre: bool = True
+
+    @model_validator(mode="after")
+    def _acts(self) -> Self:
+        if self.preset == "reference" and (self.kernel, self.level) != ("linear", "domain"):
+            raise ValueError(
+                "the reference preset is the published formula, linear and of domains; use the default one for others"
+            )
+        if self.bandwidth != "auto" and self.kernel in ("linear", "cosine"):
+            raise ValueError(f"the {self.kernel} kernel has no bandwidth; leave it at 'auto'")
+        if self.level == "sample" and self.debias != "auto":
+            raise ValueError("'level: sample' has no diagonal to debias; leave 'debias' at 'auto'")
+        return self
 
 
 class Group(Section):
@@ -264,7 +285,9 @@ def parse_recipe(text: str, folder: Path, name: str = "recipe") -> Recipe:
         faults: dict[str, list[str]] = {}  # a key that may be of several types has a fault for each
         for where, what in (_explain(fault, node, name) for fault in error.errors(include_url=False)):
             faults.setdefault(where, []).append(what)
-        raise InputError("\n".join(f"{where}: {', or '.join(dict.fromkeys(whats))}" for where, whats in faults.items())) from error
+        raise InputError(
+            "\n".join(f"{where}: {', or '.join(dict.fromkeys(whats))}" for where, whats in faults.items())
+        ) from error
     return _absolute(recipe, folder)
 
 
@@ -296,8 +319,15 @@ def _explain(fault: Any, node: Any, name: str) -> tuple[str, str]:
 
 def _keys_at(path: list[str]) -> list[str]:
     sections: dict[str, type[BaseModel]] = {
-        "sources": Source, "input": Input, "tokens": Tokens, "embed": Embed, "leverage": Leverage, "weights": Weights, "mix": Mix, "shards": Shards,
-    }  # fmt: skip
+        "sources": Source,
+        "input": Input,
+        "tokens": Tokens,
+        "embed": Embed,
+        "leverage": Leverage,
+        "weights": Weights,
+        "mix": Mix,
+        "shards": Shards,
+    }
     model = Group if path[:2] == ["weights", "groups"] and len(path) > 2 else sections[path[0]] if path else Recipe
     return [field.alias or key for key, field in model.model_fields.items()]
 
@@ -322,9 +352,7 @@ def _absolute(recipe: Recipe, folder: Path) -> Recipe:
         update["tokens"] = recipe.tokens.model_copy(update={"tokenizer": absolute(local, folder)})
     if (folder / recipe.embed.model).exists():
         update["embed"] = recipe.embed.model_copy(update={"model": absolute(recipe.embed.model, folder)})
-    weights = recipe.weights
-    files = {"compare": tuple(absolute(file, folder) for file in weights.compare)}
-    update["weights"] = weights.model_copy(
-        update={**files, "from_": absolute(weights.from_, folder)} if weights.from_ else files
-    )
+    given, compared = recipe.weights.from_, recipe.weights.compare
+    files = {"from_": given and absolute(given, folder), "compare": tuple(absolute(file, folder) for file in compared)}
+    update["weights"] = recipe.weights.model_copy(update=files)
     return recipe.model_copy(update=update)

@@ -1,9 +1,10 @@
 """The survey: one pass over the corpus that counts everything the plan needs.
 
 The corpus is read in *parts* (a large file, or some small ones). Each part leaves four files in the cache, under a key of what
-it depends on (the fragments' identities, how they are read, the token unit, the sample): the documents (hash, tokens,
-bytes: 20 to 30 bytes a row, in the order of reading), the sample, the quarantined rows, and last its summary, which is what makes the
-part done. A part whose key is there is not read again. Sums of parts are the survey; nothing depends on how the corpus is split.
+it depends on (the fragments' identities, how they are read, the token unit, the sample): the documents (hash, tokens, bytes: 20
+to 30 bytes a row, in the order of reading), the sample, the quarantined rows, and last its summary, which is what makes the
+part done. A part whose key is there is not read again. Sums of parts are the survey; nothing depends on how the corpus is
+split.
 """
 
 from __future__ import annotations
@@ -115,8 +116,16 @@ def split_parts(recipe: Recipe, fragments: Mapping[str, Sequence[Fragment]], tok
 
 def _part(recipe: Recipe, name: str, group: Sequence[Fragment], tokens: str) -> Part:
     source = recipe.sources[name]
-    reader = {"text": source.text, "id": source.id, "domain": source.domain, "rename": source.rename, "name": name,
-              "max_document": recipe.input.max_document, "hash": [HASH_FUNCTION, recipe.input.hash], "tokens": tokens}  # fmt: skip
+    reader = {
+        "text": source.text,
+        "id": source.id,
+        "domain": source.domain,
+        "rename": source.rename,
+        "name": name,
+        "max_document": recipe.input.max_document,
+        "hash": [HASH_FUNCTION, recipe.input.hash],
+        "tokens": tokens,
+    }
     sample = {"samples": recipe.embed.samples, "window": recipe.embed.window, "seed": recipe.seed}
     identities = [[f.url, f.row_group, f.identity] for f in group]
     return Part(fingerprint({"format": FORMAT, "reader": reader, "sample": sample, "fragments": identities}), name, tuple(group))
@@ -165,8 +174,12 @@ def survey_part(store: Store, part: Part, recipe: Recipe, counter: TokenCounter)
                         sample = merge([sample, new], embed.samples)
                     if block.bad:
                         rows = [(fragment.url, b.row, b.domain, b.reason) for b in block.bad]
-                        quarantine.write_table(pa.table([pa.array(c, f.type) for c, f in zip(zip(*rows, strict=True), QUARANTINE, strict=True)],
-                                                        schema=QUARANTINE))  # fmt: skip
+                        quarantine.write_table(
+                            pa.table(
+                                [pa.array(c, f.type) for c, f in zip(zip(*rows, strict=True), QUARANTINE, strict=True)],
+                                schema=QUARANTINE,
+                            )
+                        )
         for name, file in files.items():
             store.write(part.path(name), pa.memory_map(str(file)).read_buffer())
     write_table(store, part.path("sample.parquet"), sample)
@@ -175,7 +188,8 @@ def survey_part(store: Store, part: Part, recipe: Recipe, counter: TokenCounter)
 
 
 def usable(block: Block, tokens: I64, columns: Sequence[Any]) -> tuple[Block, Sequence[Any]]:
-    """The block, and columns beside it, without the texts in which the tokenizer sees nothing; those join the quarantined rows."""
+    """The block, and columns beside it, without the texts in which the tokenizer sees nothing; those join the quarantined
+    rows."""
     if (tokens > 0).all():
         return block, columns
     kept = np.flatnonzero(tokens > 0)
@@ -230,7 +244,8 @@ def read_survey(store: Store, parts: tuple[Part, ...], recipe: Recipe) -> Survey
     for name, source in recipe.sources.items():
         if name not in used:
             raise InputError(
-                f"sources.{name}: no usable document in {', '.join(source.path)}; check the path and the key 'text: {source.text}'"
+                f"sources.{name}: no usable document in {', '.join(source.path)}; check the path and "
+                f"the key 'text: {source.text}'"
             )
     sample = merge([read_table(store, p.path("sample.parquet")) for p in parts], recipe.embed.samples)
     histograms = _histograms(store, parts, {name: bucket_bits(t.rows) for name, t in tallies.items() if t.rows})
@@ -251,8 +266,8 @@ def _check_quarantine(
             why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons[name].items()))
             first = next(read_quarantine(store, parts).filter(pl.col("domain") == name).sort("file", "row").iter_rows(named=True))
             lines.append(
-                f"domain {name!r}: {tally.quarantined:,} of {tally.read:,} rows have no usable text ({why}), first row {first['row']:,} of "
-                f"{first['file']}: {first['reason']}"
+                f"domain {name!r}: {tally.quarantined:,} of {tally.read:,} rows have no usable text ({why}), first row "
+                f"{first['row']:,} of {first['file']}: {first['reason']}"
             )
     if lines:
         raise InputError("\n".join(lines) + f"\nmend the files or raise 'input.max_bad' (now {max_bad:g})")
@@ -279,7 +294,8 @@ def _histograms(store: Store, parts: Sequence[Part], bits: Mapping[str, int]) ->
 
 
 def cut_documents(store: Store, parts: Sequence[Part], cut: Mapping[str, I64], bits: Mapping[str, int]) -> pa.Table:
-    """What `place.place` needs: every distinct document of the cut buckets, by part, with its number of copies (schema DOCUMENTS)."""
+    """What `place.place` needs: every distinct document of the cut buckets, by part, with its number of copies (schema
+    DOCUMENTS)."""
     found = []
     for number, part in enumerate(parts):
         frame = read_documents(store, part, ["domain", "hi", "lo", "tokens"])

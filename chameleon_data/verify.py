@@ -1,9 +1,9 @@
 """Proof from the stored bytes alone that a version is what its manifest says.
 
-Read once, shard by shard in order: every file has its sha256; both formats hold the same rows; every text has the hash
-that its `doc_id` claims; each domain's tokens keep the bounds of `plan.py` in the whole, in every shard and after every row; the rows
-stand in the plan's order; every whole epoch holds exactly the documents that the survey counted; the books of rows balance;
-and nothing else lies in the folder. Memory: two shards. Cost: about 300 MB of text a second.
+Read once, shard by shard in order: every file has its sha256; both formats hold the same rows; every text has the hash that its
+`doc_id` claims; each domain's tokens keep the bounds of `plan.py` in the whole, in every shard and after every row; the rows
+stand in the plan's order; every whole epoch holds exactly the documents that the survey counted; the books of rows balance; and
+nothing else lies in the folder. Memory: two shards. Cost: about 300 MB of text a second.
 """
 
 from __future__ import annotations
@@ -163,8 +163,16 @@ def verify(
     if files_digest([{**f, "path": f["path"].removeprefix(f"{folder}/")} for f in manifest["shards"]]) != manifest["digest"]:
         problems.append("the files listed are not those of 'digest'")
     problems += _strangers(store, manifest)
-    return Verification(tuple(dict.fromkeys(problems)), len(manifest["shards"]), rows_read, seen_bytes, balance.whole, balance.shard,
-                        max(balance.prefix, key=lambda w: w.share), {w.domain: w for w in balance.prefix})  # fmt: skip
+    return Verification(
+        tuple(dict.fromkeys(problems)),
+        len(manifest["shards"]),
+        rows_read,
+        seen_bytes,
+        balance.whole,
+        balance.shard,
+        max(balance.prefix, key=lambda w: w.share),
+        {w.domain: w for w in balance.prefix},
+    )
 
 
 def _read(store: Store, file: Mapping[str, Any], entries: Mapping[str, Any], problems: list[str]) -> tuple[pa.Table | None, int]:
@@ -216,9 +224,8 @@ def _check_rows(
         claimed, actual = pa.compute.utf8_slice_codeunits(claimed, 16), pa.compute.utf8_slice_codeunits(actual, 16)
     if not claimed.equals(actual):
         problems.append(f"{path}: a text is not the one that its doc_id names")
-    if manifest["token_unit"] == "bytes" and not pa.compute.binary_length(table["text"].cast(pa.large_binary())).cast(
-        pa.uint32()
-    ).equals(table["tokens"]):
+    lengths = pa.compute.binary_length(table["text"].cast(pa.large_binary()))
+    if manifest["unit"] == "bytes" and not lengths.cast(pa.uint32()).equals(table["tokens"]):
         problems.append(f"{path}: a row's 'tokens' is not the length of its text in bytes")
     counted = (
         pl.DataFrame(table.select(["domain", "tokens"])).group_by("domain").agg(pl.len(), pl.col("tokens").cast(pl.Int64).sum())
@@ -245,8 +252,8 @@ def _check_books(domains: Mapping[str, Any], manifest: Mapping[str, Any]) -> lis
     for name, d in domains.items():
         if d["rows_read"] != d["rows_written_once"] + d["rows_not_selected"] + d["quarantined"]:
             problems.append(
-                f"domain {name!r}: {d['rows_read']:,} rows read are not {d['rows_written_once']:,} written + {d['rows_not_selected']:,} not "
-                f"selected + {d['quarantined']:,} quarantined"
+                f"domain {name!r}: {d['rows_read']:,} rows read are not {d['rows_written_once']:,} written + "
+                f"{d['rows_not_selected']:,} not selected + {d['quarantined']:,} quarantined"
             )
         if sum(manifest["quarantine"].get(name, {}).values()) != d["quarantined"]:
             problems.append(f"domain {name!r}: the reasons for quarantine do not add up")

@@ -67,7 +67,8 @@ def commit(store: Store, manifest: Mapping[str, Any], created: str) -> Version:
     for version in present:
         if (version.plan_digest, version.digest) == build:
             return version
-    _write_format(store, sha256)
+    if not present:
+        _write_format(store, sha256)
     store.write_new(f"{ROOT}/manifests/{sha256}.json", body)
     number = present[-1].number + 1 if present else 1
     while True:

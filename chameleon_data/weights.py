@@ -16,7 +16,7 @@ and then NaN); 100,000 3 s and 1 min.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, isfinite, log, sqrt
 from typing import Literal
 
@@ -40,8 +40,20 @@ from chameleon_data.affinity import (
     moments,
 )
 from chameleon_data.errors import InputError, listed
+from chameleon_data.kernels import EXACT, Kernel, auto_bandwidth, unit
+from chameleon_data.landmarks import (
+    Features,
+    Landmarks,
+    Sampling,
+    balanced_pool,
+    checked,
+    feature_map,
+    fit_landmarks,
+    nystrom_statistics,
+)
 from chameleon_data.leverage import FAR_ABOVE, auto_ridge, leverage_scores, perplexity
 from chameleon_data.recipe import Leverage, Weights
+from chameleon_data.sample_leverage import SampleLeverage, sample_leverage
 
 Objective = Literal["pretrain", "finetune"]
 
@@ -58,6 +70,8 @@ LARGEST_EXPONENT = log(np.finfo(np.float64).max)
 CONFIDENCE = 0.9
 LARGEST_CLIPPED = 0.01
 CONCENTRATED = 0.9
+BANDWIDTH_POOL = 1_024
+"""Samples whose pairs set an automatic bandwidth."""
 LARGEST_MATRIX = 2_000
 """Domains up to which the k × k affinity is handed out."""
 
@@ -87,6 +101,22 @@ class DomainWeights:
     variance_of_mean: dict[str, float | None]
     """Variance over n: how far, squared, a domain's mean embedding lies from its true one. None for a single sample."""
     warnings: tuple[str, ...]
+    nystrom: Nystrom | None = None
+    """Where the kernel went through landmarks."""
+
+
+@dataclass(frozen=True)
+class Nystrom:
+    """The landmarks that stood for a kernel, and what that cost."""
+
+    digest: str
+    """Of the landmarks and the kernel's settings."""
+    kernel: Kernel
+    landmarks: int
+    error: float | None
+    """Largest error of a weight against the exact kernel, measured on held-out samples: not a bound. None: not measurable."""
+    residuals: dict[str, float]
+    """Share of a domain's samples, in squared norm, that the landmarks do not see."""
 
 
 def domain_weights(
@@ -95,23 +125,109 @@ def domain_weights(
     groups: Mapping[str, npt.ArrayLike] | None = None,
     objective: Objective = "pretrain",
     preset: Literal["default", "reference"] = "default",
+    level: Literal["domain", "sample"] = "domain",
+    kernel: Literal["linear", "cosine", "rbf", "polynomial", "laplacian"] = "linear",
+    bandwidth: float | Literal["auto"] = "auto",
+    degree: Literal[2, 3] = 2,
+    landmarks: int | Literal["auto"] = 256,
+    sampling: Sampling = "kmeans",
+    tolerance: float = 0.005,
     ridge: float | Literal["auto"] = "auto",
     temperature: float | Literal["auto"] = "auto",
     debias: float | Literal["auto"] = "auto",
     centre: bool = True,
+    seed: int = 0,
 ) -> DomainWeights:
     """Weights of domains from (n_i, p) arrays of embedded samples, one a domain.
 
-    `groups`: (n_i) integers 0 to 19, the jackknife group of each sample (see `domain_statistics`). The other arguments are
-    those of a recipe's `leverage` and `weights`. Raises InputError, a ValueError, where there is no answer.
+    `groups`: (n_i) integers 0 to 19, the jackknife group of each sample (see `domain_statistics`). `seed` decides which samples
+    choose landmarks. The other arguments are those of a recipe's `leverage` and `weights`: `kernels.py` says what the kernels
+    are, `sample_leverage.py` what `level` asks. Raises InputError, a ValueError, where there is no answer.
     """
     try:
-        leverage = Leverage(preset=preset, ridge=ridge, debias=debias, centre=centre)
+        leverage = Leverage(
+            preset=preset, level=level, kernel=kernel, bandwidth=bandwidth, degree=degree, landmarks=landmarks, sampling=sampling,
+            tolerance=tolerance, ridge=ridge, debias=debias, centre=centre,
+        )  # fmt: skip
         weights = Weights(objective=objective, temperature=temperature)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
-        raise InputError(f"{fault['loc'][0]}: {fault['msg']} (given: {fault['input']!r})") from error
-    return weigh(domain_statistics(embeddings, groups), leverage, weights)
+        where = f"{fault['loc'][0]}: {fault['msg']} (given: {fault['input']!r})" if fault["loc"] else fault["msg"]
+        raise InputError(where) from error
+    return weigh_features(embeddings, groups, leverage, weights, seed)
+
+
+def weigh_features(
+    features: Features, groups: Mapping[str, npt.ArrayLike] | None, leverage: Leverage, weights: Weights, seed: int
+) -> DomainWeights:
+    """`domain_weights` from the recipe's sections."""
+    by_samples = leverage.level == "sample"
+    if len(features) <= 1 or (leverage.kernel == "linear" and not by_samples):
+        return weigh(domain_statistics(features, groups), leverage, weights)
+    samples = {name: x for name, (x, _) in checked(features, groups).items()}
+    if leverage.kernel in EXACT:
+        kernel = Kernel(leverage.kernel)
+        if by_samples:
+            return _weigh_samples(sample_leverage(samples, groups, feature_map(kernel, None), ridge=leverage.ridge,
+                                                  centre=leverage.centre), weights)  # fmt: skip
+        return weigh(domain_statistics({name: unit(x) for name, x in samples.items()}, groups), leverage, weights)
+    bandwidth = leverage.bandwidth
+    if bandwidth == "auto":
+        bandwidth = auto_bandwidth(leverage.kernel, balanced_pool(samples, BANDWIDTH_POOL, seed, "bandwidth"))
+    kernel = Kernel(leverage.kernel, bandwidth, leverage.degree)
+
+    def scored(some: Features, points: Landmarks) -> SampleLeverage:
+        given = groups if some is samples else None
+        return sample_leverage(some, given, feature_map(kernel, points), ridge=leverage.ridge, centre=leverage.centre)
+
+    counts = np.array([len(x) for x in samples.values()])
+
+    def mixture(some: Features, points: Landmarks) -> F64:
+        if by_samples:
+            return np.exp(log_softmax(_preferences(scored(some, points).scores, weights)[1]))
+        of_some = moments(nystrom_statistics(some, points).statistics)
+        as_all = replace(of_some, count=np.full(len(of_some.count), counts.min()))  # debiased as all samples are
+        fraction = debias_fraction(leverage.debias, as_all) if can_debias(len(counts), len(points.points)) else 0.0
+        return np.exp(_estimate(of_some, leverage, weights, fraction).log_weights)
+
+    fit = fit_landmarks(
+        samples, kernel, mixture,
+        count=leverage.landmarks, sampling=leverage.sampling, tolerance=leverage.tolerance, seed=seed,
+    )  # fmt: skip
+    fitted = nystrom_statistics(samples, fit.landmarks, groups)
+    result = _weigh_samples(scored(samples, fit.landmarks), weights) if by_samples else weigh(fitted.statistics, leverage, weights)
+    used = Nystrom(fit.landmarks.digest, kernel, len(fit.landmarks.points), fit.error, fitted.residuals)
+    return replace(result, nystrom=used, warnings=(*result.warnings, *_doubts(used, leverage)))
+
+
+def _doubts(used: Nystrom, leverage: Leverage) -> Iterator[str]:
+    if used.error is None:
+        yield "the error of the weights through landmarks could not be measured: held-out samples alone give no weights"
+    elif used.error > leverage.tolerance:
+        advice = "'landmarks: auto' or more of them" if leverage.landmarks != "auto" else "a wider bandwidth, or a larger tolerance"
+        yield (
+            f"with {used.landmarks} landmarks a weight is off by {used.error:.2g}, as measured on held-out samples, which is "
+            f"above the tolerance of {leverage.tolerance:g}; try {advice}"
+        )
+
+
+def _weigh_samples(scored: SampleLeverage, weights: Weights) -> DomainWeights:
+    """The mixture from the shares of the effective dimension. Error bars take S, of all domains, as known."""
+    names = scored.names
+    scores, exponents, temperature = _preferences(scored.scores, weights)
+    best: F64 = log_softmax(exponents)
+    lone = np.count_nonzero(scored.count, axis=1) == 1
+    replicates = [log_softmax(_preferences(s, weights)[1]) for s in scored.jackknife()] if not lone.all() else []
+    low, high, stability = _error_bars(best, replicates)
+    shares = np.exp(best)
+    return DomainWeights(
+        weights=dict(zip(names, shares.tolist(), strict=True)),
+        scores=dict(zip(names, scores.tolist(), strict=True)),
+        intervals={n: None if no else (a, b) for n, no, a, b in zip(names, lone, low.tolist(), high.tolist(), strict=True)},
+        rank_stability=_optional(names, np.where(lone, np.nan, stability)),
+        affinity=None, ridge=scored.r, temperature=temperature, effective_domains=perplexity(shares), clipped_mass=0.0,
+        variance_of_mean=_optional(names, scored.variance_of_mean), warnings=(),
+    )  # fmt: skip
 
 
 def weigh(statistics: DomainStatistics, leverage: Leverage, weights: Weights) -> DomainWeights:
@@ -193,12 +309,18 @@ def _estimate(statistics: Moments, leverage: Leverage, weights: Weights, debias:
         temperature = REFERENCE_TEMPERATURE[weights.objective] if given == "auto" else given
     else:
         r = auto_ridge(kernel.eigenvalues) if leverage.ridge == "auto" else k * leverage.ridge
-        scores = leverage_scores(kernel, r)
-        scores = scores / scores.mean()
-        clipped = np.maximum(scores, LEAST_SCORE)
-        preference = 1.0 / clipped if weights.objective == "pretrain" else clipped
-        temperature = auto_temperature(preference, COLDEST[weights.objective]) if given == "auto" else given
+        return _Estimate(kernel, r, *_preferences(leverage_scores(kernel, r), weights))
     return _Estimate(kernel, r, scores, preference / temperature, temperature)
+
+
+def _preferences(scores: F64, weights: Weights) -> tuple[F64, F64, float]:
+    """ŝ, what the softmax is taken of, and T: the default preset's."""
+    scores = scores / scores.mean()
+    clipped = np.maximum(scores, LEAST_SCORE)
+    preference = 1.0 / clipped if weights.objective == "pretrain" else clipped
+    given = weights.temperature
+    temperature = auto_temperature(preference, COLDEST[weights.objective]) if given == "auto" else given
+    return scores, preference / temperature, temperature
 
 
 def auto_temperature(preference: F64, coldest: float) -> float:

@@ -173,7 +173,7 @@ def show(target: Target, json: AsJson = False) -> None:
     out.print(_mixture_table(manifest))
     rows = [("version", f"v{number}, {created}"), ("digest", manifest["digest"]), ("content", manifest["content_digest"]),
             ("plan", manifest["plan_digest"]), ("folder", manifest["build"]), ("shards", f"{manifest['shard_count']:,}"),
-            ("seed", str(manifest["seed"])), ("tokens are", manifest["token_unit"])]  # fmt: skip
+            ("seed", str(manifest["seed"])), ("tokens are", manifest["unit"])]  # fmt: skip
     _print_pairs(rows)
 
 
@@ -186,8 +186,17 @@ def verify(target: Target, json: AsJson = False) -> None:
     with narrated() as progress:
         found = prove(store, manifest, lambda done, total: progress("verify", done, total))
     if json:
-        _print_json({"version": f"v{number}", "ok": found.ok, "problems": list(found.problems), "files": found.files, "rows": found.rows,
-                     "bytes": found.bytes, **{k: _worst(getattr(found, k)) for k in ("whole", "shard", "prefix")}})  # fmt: skip
+        _print_json(
+            {
+                "version": f"v{number}",
+                "ok": found.ok,
+                "problems": list(found.problems),
+                "files": found.files,
+                "rows": found.rows,
+                "bytes": found.bytes,
+                **{k: _worst(getattr(found, k)) for k in ("whole", "shard", "prefix")},
+            }
+        )
     else:
         _print_verification(number, found)
     raise typer.Exit(0 if found.ok else 1)
@@ -292,9 +301,16 @@ def _mixture_table(manifest: dict[str, Any]) -> Table:
     )
     for name, d in domains.items():
         table.add_row(
-            name, f"{d['weight']:.4f}", _interval(d["weight_interval"]), f"{d['available_tokens'] / available:.4f}", f"{d['tokens']:,}",
-            f"{d['tokens'] / written:.4f}", f"{d['rows']:,}", f"{d['epochs']:.2f}", f"{d['quarantined']:,}",
-        )  # fmt: skip
+            name,
+            f"{d['weight']:.4f}",
+            _interval(d["weight_interval"]),
+            f"{d['available_tokens'] / available:.4f}",
+            f"{d['tokens']:,}",
+            f"{d['tokens'] / written:.4f}",
+            f"{d['rows']:,}",
+            f"{d['epochs']:.2f}",
+            f"{d['quarantined']:,}",
+        )
     return table
 
 

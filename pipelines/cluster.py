@@ -1,8 +1,8 @@
 """Ray, started quietly or joined, and the one way in which a pass runs on it.
 
-A pass is a list of task numbers, streamed through Ray Data one block a task. What a task reads and writes are files on the store; only its
-number goes in and only its outcome comes out, so Ray's object store stays empty, a lost worker's tasks run again, and nothing is pickled
-but functions.
+A pass is a list of task numbers, streamed through Ray Data one block a task. What a task reads and writes are files on the
+store; only its number goes in and only its outcome comes out, so Ray's object store stays empty, a lost worker's tasks run
+again, and nothing is pickled but functions.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def run(
 
 
 def stream(tables: Sequence[pa.Table], function: Any, **resources: Any) -> Iterator[dict[str, Any]]:
-    """Rows of what `function` (or, for a class, an actor of it) makes of each table; a table is a task, rows come as tasks end."""
+    """Rows of what `function` (or, for a class, an actor of it) makes of each table; a table is a task, rows come as tasks
+    end."""
     import ray.data
 
     if tables:

@@ -1,8 +1,8 @@
 """Pass 2: one feature vector a sampled document, on a pool of actors, with a GPU each where the cluster has them.
 
-What is embedded together is a function of one domain's sample alone, so a vector does not depend on the number of workers or on the
-other domains; on CPUs each actor computes with one thread, since the order of sums changes with their number. Vectors are cached by
-(embedder, sample of the domain): adding a domain embeds that domain.
+What is embedded together is a function of one domain's sample alone, so a vector does not depend on the number of workers or on
+the other domains; on CPUs each actor computes with one thread, since the order of sums changes with their number. Vectors are
+cached by (embedder, sample of the domain): adding a domain embeds that domain.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _embedded(embedder: Embedder, domains: Mapping[str, pa.Table], progress: Pro
     import ray
 
     chunks = [rows.slice(at, CHUNK).combine_chunks() for rows in domains.values() for at in range(0, rows.num_rows, CHUNK)]
-    done, total, found = 0, sum(c.num_rows for c in chunks), []
+    total, found = sum(c.num_rows for c in chunks), []
     if not chunks:
         return {}
     progress("embed", 0, total)
@@ -84,8 +84,7 @@ def _embedded(embedder: Embedder, domains: Mapping[str, pa.Table], progress: Pro
         if row["error"]:
             raise InputError(row["error"])
         found.append(row)
-        done += 1
-        progress("embed", done, total)
+        progress("embed", len(found), total)
     found.sort(key=lambda r: (r["domain"].encode(), r["hi"], r["lo"]))
     columns = {name: [r for r in found if r["domain"] == name] for name in domains}
     return {

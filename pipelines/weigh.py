@@ -15,6 +15,7 @@ from chameleon_data.embed import load_embedder
 from chameleon_data.errors import InputError
 from chameleon_data.feasible import feasible_weights
 from chameleon_data.hashing import fingerprint
+from chameleon_data.kernels import EXACT
 from chameleon_data.leverage import perplexity
 from chameleon_data.plan import epoch_caps
 from chameleon_data.projection import flat_map
@@ -23,7 +24,7 @@ from chameleon_data.recipe import Recipe
 from chameleon_data.storage import Store
 from chameleon_data.survey import Survey
 from chameleon_data.versions import load_manifest, resolve, split_target
-from chameleon_data.weights import DomainWeights, weigh
+from chameleon_data.weights import DomainWeights, weigh, weigh_features
 from pipelines.cluster import Progress
 from pipelines.embed import by_domain, embed, sample_fingerprint
 
@@ -82,6 +83,7 @@ def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, progress: Progres
     key = fingerprint({
         "samples": samples, "embedder": embedder.fingerprint if len(samples) > 1 else None, "caps": caps,
         "leverage": recipe.leverage.model_dump(mode="json"), "weights": recipe.weights.model_dump(mode="json"),
+        "seed": None if recipe.leverage.kernel in EXACT else recipe.seed,
     })  # fmt: skip
     path = f"{CACHE}/{key}.json"
     if store.exists(path):
@@ -98,7 +100,7 @@ def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, progress: Progres
     else:
         features = embed(store, embedder, survey.sample, progress)
         groups = {name: (lo % np.uint64(GROUPS)).astype(np.int64) for name, lo in features.hashes.items()}
-        result = weigh(domain_statistics(features.vectors, groups), recipe.leverage, recipe.weights)
+        result = weigh_features(features.vectors, groups, recipe.leverage, recipe.weights, recipe.seed)
         mixture = _mixture(recipe, result, caps, flat_map(features.vectors), "computed")
         reused = {"embed": f"embedded {features.embedded} of {len(samples)} domains"}
     store.write(path, json.dumps({"decimals": mixture.decimals, "description": mixture.description, "map": mixture.map}).encode())
@@ -131,6 +133,8 @@ def _mixture(
         "objective": wanted.objective,
         "preset": recipe.leverage.preset,
         "kernel": recipe.leverage.kernel,
+        "level": recipe.leverage.level,
+        "nystrom": None if result.nystrom is None else asdict(result.nystrom),
         "names": wanted_names,
         "target": result.weights,
         "moved": [asdict(m) for m in feasible.moved],

@@ -21,10 +21,10 @@ import polars as pl
 import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
-from chameleon_data.storage import Store
 
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import load_recipe
+from chameleon_data.storage import Store
 from chameleon_data.verify import verify
 from tests import streaming_reader
 from tests.corpus import documents, lay_out, write_file, write_recipe
@@ -185,7 +185,7 @@ def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(built, tmp_path, afte
     assert not list(tmp_path.glob("out/_chameleon/versions/*")), "killed too late to show anything"
     kept = {p: p.stat().st_mtime_ns for p in tmp_path.glob("out/builds/*/parquet/*.parquet")}
     assert run_command("build", str(recipe))["digest"] == manifest["digest"]
-    done = {p for p in tmp_path.glob("out/builds/*/parquet/*.parquet")}
+    done = list(tmp_path.glob("out/builds/*/parquet/*.parquet"))
     assert all(p.stat().st_mtime_ns == t for p, t in kept.items()), "a finished shard was written again"
     assert len(done) == manifest["shard_count"]
     assert run_command("verify", str(tmp_path / "out"))["ok"]
@@ -345,8 +345,18 @@ def test_the_command_from_build_to_report(built):
     shown = run_command("show", f"{out}@v1")
     for key in ("version", "digest", "content_digest", "plan_digest", "recipe", "domains", "shards", "provenance"):
         assert key in shown
-    assert set(shown["domains"]["book"]) >= {"weight", "target_tokens", "tokens", "rows", "epochs", "available_tokens", "available_rows",
-                                             "quarantined", "score", "weight_interval"}  # fmt: skip
+    assert set(shown["domains"]["book"]) >= {
+        "weight",
+        "target_tokens",
+        "tokens",
+        "rows",
+        "epochs",
+        "available_tokens",
+        "available_rows",
+        "quarantined",
+        "score",
+        "weight_interval",
+    }
     assert set(shown["shards"][0]) >= {"path", "format", "split", "rows", "tokens", "bytes", "sha256", "domain_tokens"}
     assert run_command("verify", f"{out}@1")["ok"]
     assert run_command("tag", f"{out}@1", "first")["tag"] == "first"

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from chameleon_data import place
@@ -116,8 +116,17 @@ def cases(draw):
 
 
 def plan_of(corpus, weights, budget, shard_bytes, seed=0):
-    return make_plan(counts_of(corpus), weights, budget=budget, max_epochs=4, exhausted="repeat", shard_bytes=shard_bytes, seed=seed,
-                     hash="text", writer={})  # fmt: skip
+    return make_plan(
+        counts_of(corpus),
+        weights,
+        budget=budget,
+        max_epochs=4,
+        exhausted="repeat",
+        shard_bytes=shard_bytes,
+        seed=seed,
+        hash="text",
+        writer={},
+    )
 
 
 @settings(max_examples=150, deadline=None)
@@ -128,8 +137,11 @@ def test_placement_equals_sorting_everything_and_keeps_the_bounds(case):
         plan = plan_of(corpus, weights, budget, shard_bytes, seed)
         streams, rows = distributed(plan, corpus, parts)
     except InputError as error:
-        assert "would get no" in str(error)
+        if "would get no" not in str(error):
+            raise
+        event("refused: a domain would get nothing")
         return
+    event("cut buckets" if any(len(s.pieces.slot) for s in streams) else "whole buckets only")
     everything = oracle(plan, corpus)
     assert rows == [(d, e, hi, lo, t, s) for _, d, _, e, hi, lo, t, s in everything]
     # Bounds, in exact rationals.

@@ -20,7 +20,12 @@ def test_the_least_recipe_has_the_documented_defaults_and_absolute_paths():
     recipe = parse(LEAST)
     assert recipe.out == "/base/out"
     assert recipe.sources["a"].path == ("/base/corpus/*.jsonl",)
-    assert (recipe.embed.model, recipe.embed.samples, recipe.mix.budget, recipe.mix.max_epochs) == ("all-MiniLM-L6-v2", 256, "auto", 4)
+    assert (recipe.embed.model, recipe.embed.samples, recipe.mix.budget, recipe.mix.max_epochs) == (
+        "all-MiniLM-L6-v2",
+        256,
+        "auto",
+        4,
+    )
     assert recipe.shards.size == 64 * 2**20
 
 
@@ -77,7 +82,9 @@ def test_several_faults_are_named_at_once():
     assert len(str(refused.value).splitlines()) == 3
 
 
-@pytest.mark.parametrize(("given", "meant"), [("40_000_000", 40_000_000), ("40M", 40_000_000), ("'1.5B'", 1_500_000_000), ("1e9", 10**9)])
+@pytest.mark.parametrize(
+    ("given", "meant"), [("40_000_000", 40_000_000), ("40M", 40_000_000), ("'1.5B'", 1_500_000_000), ("1e9", 10**9)]
+)
 def test_quantities_as_people_write_them(given, meant):
     assert parse(LEAST + f"mix: {{budget: {given}}}").mix.budget == meant
 

@@ -99,7 +99,7 @@ def example(
         "build": f"builds/{'ab' * 32}",
         "seed": 0,
         "shard_count": shards,
-        "token_unit": "bytes",
+        "unit": "bytes",
         "hash": "text",
         "domains": domains,
         "weights": about,

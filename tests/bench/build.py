@@ -1,11 +1,13 @@
-"""Survey and write passes against merely reading the same files, their memory as the corpus grows, and the fixed cost of a build.
+"""Survey and write passes against merely reading the same files, their memory as the corpus grows, and the fixed cost of a
+build.
 
-The corpus is the demo's text, repeated, each copy of a document with a first line of its own: 1 GB of it for the throughput; for memory also
-a quarter and four times that.
+The corpus is the demo's text, repeated, each copy of a document with a first line of its own: 1 GB of it for the throughput;
+for memory also a quarter and four times that.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import statistics
@@ -24,6 +26,7 @@ import pyarrow as pa
 import pyarrow.json
 import zstandard
 
+from chameleon_data import mds, parquet
 from tests.bench.figures import Figure, show
 from tests.corpus import demo_texts
 
@@ -71,6 +74,21 @@ def merely_read(files: list[Path]) -> float:
             list(pool.map(one, files))
         best.append(time.perf_counter() - start)
     return min(best)
+
+
+def merely_encode(build: Path, scratch: Path) -> float:
+    """Seconds to encode, compress, hash and store the shards of a build in both formats, on as many threads as there are cores."""
+    tables = [parquet.decode(path.read_bytes()) for path in sorted((build / "parquet").glob("*.parquet"))]
+
+    def one(number: int) -> None:
+        for data in (parquet.encode(tables[number], "zstd"), mds.shard(tables[number], number, len(tables), "zstd").data):
+            hashlib.sha256(data).hexdigest()
+            (scratch / f"{number}").write_bytes(data)
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(CORES) as pool:
+        list(pool.map(one, range(len(tables))))
+    return time.perf_counter() - start
 
 
 class Peak(threading.Thread):
@@ -137,8 +155,16 @@ def fixed_cost(folder: Path, repeats: int) -> float:
         lines = (json.dumps({"text": f"{name} speaks of matter {i % 17} in sentence {i}"}) + "\n" for i in range(250))
         (corpus / name / "part.jsonl").write_text("".join(lines))
     recipe = folder / "small.yaml"
-    recipe.write_text(json.dumps({"name": "small", "out": str(folder / "small-out"), "sources": {n: str(corpus / n) for n in "abcd"},
-                                  "embed": {"samples": 16}}))  # fmt: skip
+    recipe.write_text(
+        json.dumps(
+            {
+                "name": "small",
+                "out": str(folder / "small-out"),
+                "sources": {n: str(corpus / n) for n in "abcd"},
+                "embed": {"samples": 16},
+            }
+        )
+    )
     command = [str(Path(sys.executable).parent / "chameleon-data"), "build", str(recipe)]
     taken = []
     for number in range(repeats + 1):
@@ -176,16 +202,15 @@ def run(gigabytes: float = 1.0, repeats: int = 5, folder: Path | None = None) ->
                     reading = statistics.median(merely_read(files) for _ in range(repeats))
                     seconds, memory = passes(base, corpus, size, repeats)
                     for label, taken in seconds.items():
-                        figures.append(
-                            Figure(
-                                f"{label}, share of merely reading",
-                                reading / taken,
-                                "×",
-                                0.5,
-                                f"merely reading: {size / reading / 1e6:,.0f} MB/s",
-                            )
-                        )
+                        peer = f"merely reading the files: {size / reading / 1e6:,.0f} MB/s"
+                        figures.append(Figure(f"{label}, share of merely reading", reading / taken, "×", 0.5, peer))
                         figures.append(Figure(f"{label}, {size / 1e9:g} GB", size / taken / 1e6, "MB/s"))
+                    (build_folder,) = (base / "out/builds").iterdir()
+                    encoding = statistics.median(merely_encode(build_folder, base) for _ in range(repeats))
+                    peer = f"reading, then encoding both formats: {size / (reading + encoding) / 1e6:,.0f} MB/s"
+                    figures.append(
+                        Figure("write, share of reading and encoding", (reading + encoding) / seconds["write"], "×", 0.7, peer)
+                    )
                 else:
                     _, memory = passes(base, corpus, size, 1)
                 figures.append(Figure(f"peak memory of a worker, {size / 1e9:g} GB", memory / 2**20, "MiB"))
