@@ -11,6 +11,7 @@ import difflib
 import os
 import re
 import unicodedata
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -165,6 +166,13 @@ class Weights(Section):
     """Files of weights to show beside the computed ones, in any format that `from` reads."""
     from_: str | None = Field(default=None, alias="from")
     """A JSON or YAML file of domain: weight, or OUT@VERSION; then nothing is embedded."""
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Self:
+        named = [domain for group in self.groups.values() for domain in group.domains]
+        if twice := [domain for domain, times in Counter(named).items() if times > 1]:
+            raise ValueError(f"{twice[0]!r} stands twice in 'groups'; name it in one group, once")
+        return self
 
 
 class Mix(Section):

@@ -9,14 +9,14 @@ it has. r is `ridge`, and `auto` what it is for domains: half the effective rank
 Which question to ask. `level: domain` asks how far a domain's *mean* is from what the other means span; its spread is noise.
 `level: sample` asks which domain fills directions that others leave empty; where its mean lies matters only as part of that.
 
-    A: 1,000 texts about one rare subject      mean (9, 0, 0)   spread (.1, .1, .1)
+    A: 1,000 texts about one rare subject      mean (4, 0, 0)   spread (.1, .1, .1)
     B: 1,000 texts about everything            mean (0, 0, 0)   spread (2, 2, 2)
     C: 1,000 texts about nothing in particular mean (0, 1, 0)   spread (.5, .5, .5)
 
-Of domains A has the highest leverage: it is the outlier. Of samples B has (.63 of the effective dimension; A has .29): it alone
-fills most directions, while A, large as it is, is one point. Use `domain` to balance subjects, languages or sources, each of
-one kind, as the paper does. Use `sample` where domains are broad mixtures (crawls, books), where means almost agree, or to
-choose how many documents of each to keep for a diverse subset; it also works for two domains.
+Of domains A has the highest leverage (.61 of the sum, B .17, C .22): it is the outlier. Of samples B has (.65, A .23, C .12): it
+alone fills most directions, while A, far off as it is, is one point. Use `domain` to balance subjects, languages or sources,
+each of one kind, as the paper does. Use `sample` where domains are broad mixtures (crawls, books), where means almost agree, or
+to choose how many documents of each to keep for a diverse subset; it also works for two domains.
 
 n × d numbers are never held, nor n × n: two passes in blocks. Cost on one core, d = 384: 20 µs a sample, 30 MB.
 """

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -96,6 +97,8 @@ class Survey:
     """In byte order of name."""
     sample: pa.Table
     """Schema SAMPLE_SCHEMA, sorted by (domain, hash)."""
+    seconds: float
+    """Of one core, to read and count everything; what the plan's expectation rests on."""
     reasons: dict[str, dict[str, int]]
     """Domain -> reason -> quarantined rows."""
 
@@ -141,7 +144,7 @@ def hashes_of(block: Block, hash: str) -> tuple[U64, U64]:
 
 def survey_part(store: Store, part: Part, recipe: Recipe, counter: TokenCounter) -> None:
     """Read one part and record it in the cache. Memory: a block of text and the part's share of the sample."""
-    source, embed = recipe.sources[part.source], recipe.embed
+    started, source, embed = time.monotonic(), recipe.sources[part.source], recipe.embed
     tallies: defaultdict[str, Tally] = defaultdict(Tally)
     reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)
     sample = SAMPLE_SCHEMA.empty_table()
@@ -183,7 +186,11 @@ def survey_part(store: Store, part: Part, recipe: Recipe, counter: TokenCounter)
         for name, file in files.items():
             store.write(part.path(name), pa.memory_map(str(file)).read_buffer())
     write_table(store, part.path("sample.parquet"), sample)
-    summary = {"tallies": {n: asdict(t) for n, t in tallies.items()}, "reasons": {n: dict(c) for n, c in reasons.items()}}
+    summary = {
+        "seconds": time.monotonic() - started,
+        "tallies": {n: asdict(t) for n, t in tallies.items()},
+        "reasons": {n: dict(c) for n, c in reasons.items()},
+    }
     store.write(part.path("summary.json"), json.dumps(summary, sort_keys=True).encode())
 
 
@@ -233,8 +240,10 @@ def read_survey(store: Store, parts: tuple[Part, ...], recipe: Recipe) -> Survey
     tallies: defaultdict[str, Tally] = defaultdict(Tally)
     reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)
     used: set[str] = set()
+    seconds = 0.0
     for part in parts:
         summary = json.loads(store.read(part.path("summary.json")))
+        seconds += summary["seconds"]
         for name, tally in summary["tallies"].items():
             tallies[name] += Tally(**tally)
             used |= {part.source} if tally["rows"] else set()
@@ -254,7 +263,7 @@ def read_survey(store: Store, parts: tuple[Part, ...], recipe: Recipe) -> Survey
         for name, t in sorted(tallies.items(), key=lambda item: item[0].encode())
         if t.rows
     )
-    return Survey(parts, dict(tallies), counts, sample, {name: dict(c) for name, c in reasons.items()})
+    return Survey(parts, dict(tallies), counts, sample, seconds, {name: dict(c) for name, c in reasons.items()})
 
 
 def _check_quarantine(

@@ -18,13 +18,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp, isfinite, log, sqrt
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 from scipy.optimize import brentq
-from scipy.special import log_softmax, logsumexp, stdtrit
+from scipy.special import log_softmax, logsumexp, softmax, stdtrit
 
 from chameleon_data.affinity import (
     F64,
@@ -41,19 +41,12 @@ from chameleon_data.affinity import (
 )
 from chameleon_data.errors import InputError, listed
 from chameleon_data.kernels import EXACT, Kernel, auto_bandwidth, unit
-from chameleon_data.landmarks import (
-    Features,
-    Landmarks,
-    Sampling,
-    balanced_pool,
-    checked,
-    feature_map,
-    fit_landmarks,
-    nystrom_statistics,
-)
 from chameleon_data.leverage import FAR_ABOVE, auto_ridge, leverage_scores, perplexity
 from chameleon_data.recipe import Leverage, Weights
-from chameleon_data.sample_leverage import SampleLeverage, sample_leverage
+
+if TYPE_CHECKING:
+    from chameleon_data.landmarks import Features, Landmarks, Sampling
+    from chameleon_data.sample_leverage import SampleLeverage
 
 Objective = Literal["pretrain", "finetune"]
 
@@ -91,7 +84,7 @@ class DomainWeights:
     affinity: F64 | None
     """(k, k) debiased, centred, projected; None above 2,000 domains."""
     ridge: float | None
-    """λ = r / k."""
+    """λ = r / k; of samples, r."""
     temperature: float | None
     """T on ŝ (reference preset: on s)."""
     effective_domains: float
@@ -109,14 +102,18 @@ class DomainWeights:
 class Nystrom:
     """The landmarks that stood for a kernel, and what that cost."""
 
-    digest: str
-    """Of the landmarks and the kernel's settings."""
-    kernel: Kernel
-    landmarks: int
+    landmarks: Landmarks
+    """Points and kernel; `domain_weights(..., landmarks=these)` uses them for other domains."""
     error: float | None
     """Largest error of a weight against the exact kernel, measured on held-out samples: not a bound. None: not measurable."""
     residuals: dict[str, float]
     """Share of a domain's samples, in squared norm, that the landmarks do not see."""
+
+    def describe(self) -> dict[str, Any]:
+        """What a manifest says of it."""
+        points, kernel = len(self.landmarks.points), vars(self.landmarks.kernel)
+        about = {"digest": self.landmarks.digest, "landmarks": points, "error": self.error, "residuals": self.residuals}
+        return {"kernel": {**kernel}, **about}
 
 
 def domain_weights(
@@ -129,7 +126,7 @@ def domain_weights(
     kernel: Literal["linear", "cosine", "rbf", "polynomial", "laplacian"] = "linear",
     bandwidth: float | Literal["auto"] = "auto",
     degree: Literal[2, 3] = 2,
-    landmarks: int | Literal["auto"] = 256,
+    landmarks: int | Literal["auto"] | Landmarks = 256,
     sampling: Sampling = "kmeans",
     tolerance: float = 0.005,
     ridge: float | Literal["auto"] = "auto",
@@ -141,12 +138,19 @@ def domain_weights(
     """Weights of domains from (n_i, p) arrays of embedded samples, one a domain.
 
     `groups`: (n_i) integers 0 to 19, the jackknife group of each sample (see `domain_statistics`). `seed` decides which samples
-    choose landmarks. The other arguments are those of a recipe's `leverage` and `weights`: `kernels.py` says what the kernels
-    are, `sample_leverage.py` what `level` asks. Raises InputError, a ValueError, where there is no answer.
+    choose landmarks; those of an earlier result bring their bandwidth and degree, and a warning where they no longer fit. The
+    other arguments are those of a recipe's `leverage` and `weights`: `kernels.py` says what the kernels are, `sample_leverage.py`
+    what `level` asks. Raises InputError, a ValueError, where there is no answer.
     """
+    recorded: Landmarks | None = None
+    if isinstance(landmarks, int | float | str):
+        count = landmarks
+    else:
+        recorded, count = landmarks, len(landmarks.points)
     try:
         leverage = Leverage(
-            preset=preset, level=level, kernel=kernel, bandwidth=bandwidth, degree=degree, landmarks=landmarks, sampling=sampling,
+            preset=preset, level=level, kernel=kernel, bandwidth=bandwidth, degree=degree, sampling=sampling,
+            landmarks=count,
             tolerance=tolerance, ridge=ridge, debias=debias, centre=centre,
         )  # fmt: skip
         weights = Weights(objective=objective, temperature=temperature)
@@ -154,16 +158,26 @@ def domain_weights(
         fault = error.errors(include_url=False)[0]
         where = f"{fault['loc'][0]}: {fault['msg']} (given: {fault['input']!r})" if fault["loc"] else fault["msg"]
         raise InputError(where) from error
-    return weigh_features(embeddings, groups, leverage, weights, seed)
+    return weigh_features(embeddings, groups, leverage, weights, seed, recorded)
 
 
 def weigh_features(
-    features: Features, groups: Mapping[str, npt.ArrayLike] | None, leverage: Leverage, weights: Weights, seed: int
+    features: Features,
+    groups: Mapping[str, npt.ArrayLike] | None,
+    leverage: Leverage,
+    weights: Weights,
+    seed: int,
+    recorded: Landmarks | None = None,
 ) -> DomainWeights:
-    """`domain_weights` from the recipe's sections."""
+    """`domain_weights` from the recipe's sections; `recorded` landmarks are used instead of new ones."""
+    if recorded is not None and recorded.kernel.name != leverage.kernel:
+        raise InputError(f"the landmarks are of kernel {recorded.kernel.name!r}, not {leverage.kernel!r}; choose new ones")
     by_samples = leverage.level == "sample"
     if len(features) <= 1 or (leverage.kernel == "linear" and not by_samples):
         return weigh(domain_statistics(features, groups), leverage, weights)
+    from chameleon_data.landmarks import balanced_pool, checked, drifted, feature_map, fit_landmarks, nystrom_statistics
+    from chameleon_data.sample_leverage import sample_leverage
+
     samples = {name: x for name, (x, _) in checked(features, groups).items()}
     if leverage.kernel in EXACT:
         kernel = Kernel(leverage.kernel)
@@ -172,9 +186,9 @@ def weigh_features(
                                                   centre=leverage.centre), weights)  # fmt: skip
         return weigh(domain_statistics({name: unit(x) for name, x in samples.items()}, groups), leverage, weights)
     bandwidth = leverage.bandwidth
-    if bandwidth == "auto":
+    if bandwidth == "auto" and recorded is None:
         bandwidth = auto_bandwidth(leverage.kernel, balanced_pool(samples, BANDWIDTH_POOL, seed, "bandwidth"))
-    kernel = Kernel(leverage.kernel, bandwidth, leverage.degree)
+    kernel = Kernel(leverage.kernel, float(bandwidth), leverage.degree) if recorded is None else recorded.kernel
 
     def scored(some: Features, points: Landmarks) -> SampleLeverage:
         given = groups if some is samples else None
@@ -184,31 +198,39 @@ def weigh_features(
 
     def mixture(some: Features, points: Landmarks) -> F64:
         if by_samples:
-            return np.exp(log_softmax(_preferences(scored(some, points).scores, weights)[1]))
+            return np.asarray(softmax(_preferences(scored(some, points).scores, weights)[1]))
         of_some = moments(nystrom_statistics(some, points).statistics)
         as_all = replace(of_some, count=np.full(len(of_some.count), counts.min()))  # debiased as all samples are
         fraction = debias_fraction(leverage.debias, as_all) if can_debias(len(counts), len(points.points)) else 0.0
-        return np.exp(_estimate(of_some, leverage, weights, fraction).log_weights)
+        shares: F64 = np.exp(_estimate(of_some, leverage, weights, fraction).log_weights)
+        return shares
 
     fit = fit_landmarks(
         samples, kernel, mixture,
         count=leverage.landmarks, sampling=leverage.sampling, tolerance=leverage.tolerance, seed=seed,
+        recorded=recorded,
     )  # fmt: skip
     fitted = nystrom_statistics(samples, fit.landmarks, groups)
-    result = _weigh_samples(scored(samples, fit.landmarks), weights) if by_samples else weigh(fitted.statistics, leverage, weights)
-    used = Nystrom(fit.landmarks.digest, kernel, len(fit.landmarks.points), fit.error, fitted.residuals)
-    return replace(result, nystrom=used, warnings=(*result.warnings, *_doubts(used, leverage)))
+    if by_samples:
+        result = _weigh_samples(scored(samples, fit.landmarks), weights)
+    else:
+        result = weigh(fitted.statistics, leverage, weights)
+    used = Nystrom(fit.landmarks, fit.error, fitted.residuals)
+    strangers = [name for name in fitted.residuals if recorded is not None and drifted(fitted.residuals, name)]
+    return replace(result, nystrom=used, warnings=(*result.warnings, *_doubts(used, leverage, strangers)))
 
 
-def _doubts(used: Nystrom, leverage: Leverage) -> Iterator[str]:
+def _doubts(used: Nystrom, leverage: Leverage, strangers: list[str]) -> Iterator[str]:
     if used.error is None:
         yield "the error of the weights through landmarks could not be measured: held-out samples alone give no weights"
     elif used.error > leverage.tolerance:
-        advice = "'landmarks: auto' or more of them" if leverage.landmarks != "auto" else "a wider bandwidth, or a larger tolerance"
+        advice = "a wider bandwidth or a larger tolerance" if leverage.landmarks == "auto" else "more of them, or 'auto'"
         yield (
-            f"with {used.landmarks} landmarks a weight is off by {used.error:.2g}, as measured on held-out samples, which is "
+            f"with {len(used.landmarks.points)} landmarks a weight is off by {used.error:.2g}, as measured on held-out samples: "
             f"above the tolerance of {leverage.tolerance:g}; try {advice}"
         )
+    if strangers:
+        yield f"{listed(strangers)}: the recorded landmarks see less than half as much of it as of the others; choose new ones"
 
 
 def _weigh_samples(scored: SampleLeverage, weights: Weights) -> DomainWeights:

@@ -322,11 +322,14 @@ def _print_plan(planned: Planned) -> None:
                       f"{d['rows']:,}", f"{d['epochs']:.2f}")  # fmt: skip
     out.print(table)
     _print_notes(described["weights"]["warnings"], planned.weighed.reused)
-    _print_pairs([("shards", f"{described['shard_count']:,} of about {described['shard_bytes']:,} bytes of text"),
-                  ("tokens", f"{described['tokens']:,} of {described['budget']:,} asked for"),
-                  ("expected", f"{described['expected_seconds']:.0f} s on this machine's cores, from the survey's own pace")
-                  if described["expected_seconds"] else ("expected", "unknown: the survey was reused"),
-                  ("plan", described["plan_digest"])])  # fmt: skip
+    rows = [
+        ("shards", f"{described['shard_count']:,} of about {described['shard_bytes']:,} bytes of text"),
+        ("tokens", f"{described['tokens']:,} of {described['budget']:,} asked for"),
+        ("bytes", f"about {described['bytes']:,} of text, before compression"),
+        ("expected", f"{described['expected_seconds']:,.0f} s to write them on {planned.cpus:g} CPUs"),
+        ("plan", described["plan_digest"]),
+    ]
+    _print_pairs(rows)
 
 
 def _worst(worst: Any) -> dict[str, Any]:
@@ -356,6 +359,10 @@ def main() -> None:
         err.print("[red]error[/red] ", end="")
         err.print(str(error), markup=False, soft_wrap=True)
         sys.exit(2)
+    except SystemExit as end:
+        if end.code == 130:
+            err.print("interrupted; the same command goes on from here")
+        raise
 
 
 if __name__ == "__main__":

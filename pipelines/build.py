@@ -23,6 +23,9 @@ from pipelines.survey import survey
 from pipelines.weigh import Weighed, weigh_corpus
 from pipelines.write import write
 
+ENCODED = 60e6
+"""Bytes of text a second that one core of two sorts, encodes in both formats, compresses and hashes (88 when it is alone)."""
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -32,6 +35,18 @@ class Planned:
     timings: dict[str, float]
     """Pass -> seconds."""
     shard_bytes: int
+    cpus: float
+    """Of the cluster."""
+
+    @property
+    def expected_seconds(self) -> float:
+        """Of the write pass: the corpus read as the survey read it, and the shards encoded at `ENCODED` a core."""
+        return (self.weighed.survey.seconds + self.bytes / ENCODED) / self.cpus
+
+    @property
+    def bytes(self) -> int:
+        """Of text in the shards, about."""
+        return sum(s.domain.quota * s.domain.bytes // s.domain.tokens for s in self.streams)
 
     def describe(self) -> dict[str, Any]:
         """What `plan --json` prints."""
@@ -44,7 +59,7 @@ class Planned:
         return {
             **about, "plan_digest": self.plan.digest, "shard_count": self.plan.shards, "shard_bytes": self.shard_bytes,
             "tokens": sum(int(s.tokens.sum()) for s in self.streams), "rows": sum(int(s.rows.sum()) for s in self.streams),
-            "bytes": sum(s.domain.quota * s.domain.bytes // s.domain.tokens for s in self.streams), "timings": self.timings,
+            "bytes": self.bytes, "expected_seconds": round(self.expected_seconds, 1), "timings": self.timings,
         }  # fmt: skip
 
 
@@ -110,6 +125,8 @@ def _weigh(store: Store, recipe: Recipe, progress: Progress, timings: dict[str, 
 
 
 def _plan(store: Store, recipe: Recipe, progress: Progress) -> Planned:
+    import ray
+
     timings: dict[str, float] = {}
     weighed = _weigh(store, recipe, progress, timings)
     with _timed(timings, "plan"):
@@ -123,4 +140,4 @@ def _plan(store: Store, recipe: Recipe, progress: Progress) -> Planned:
         cut = {d.name: cut_buckets(plan, d, histograms[d.name]) for d in plan.domains}
         documents = cut_documents(store, weighed.survey.parts, cut, {d.name: d.bits for d in plan.domains})
         streams = place(plan, counts, documents)
-    return Planned(weighed, plan, streams, timings, recipe.shards.size)
+    return Planned(weighed, plan, streams, timings, recipe.shards.size, ray.cluster_resources().get("CPU", 1.0))

@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -36,6 +38,11 @@ def cluster(address: str | None = None, workers: int | None = None) -> Iterator[
     if address is None:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    with _native_quiet():
+        yield from _cluster(address, workers)
+
+
+def _cluster(address: str | None, workers: int | None) -> Iterator[None]:
     import ray
     import ray.data
 
@@ -58,6 +65,20 @@ def cluster(address: str | None = None, workers: int | None = None) -> Iterator[
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _native_quiet() -> Iterator[None]:
+    """Ray's C++ core writes on file descriptor 2 whatever its Python side is told, and into its logs. Ours goes where it went."""
+    sys.stderr.flush()
+    python, saved = sys.stderr, os.dup(2)
+    with Path(os.devnull).open("w") as nowhere, os.fdopen(saved, "w", buffering=1) as sys.stderr:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            sys.stderr = python
 
 
 def run(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from chameleon_data.affinity import GROUPS, domain_statistics
+from chameleon_data.cache import write_table
 from chameleon_data.embed import load_embedder
 from chameleon_data.errors import InputError
 from chameleon_data.feasible import feasible_weights
@@ -29,6 +30,7 @@ from pipelines.cluster import Progress
 from pipelines.embed import by_domain, embed, sample_fingerprint
 
 CACHE = "_chameleon/cache/weights"
+LANDMARKS = "_chameleon/cache/landmarks"
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, progress: Progres
         groups = {name: (lo % np.uint64(GROUPS)).astype(np.int64) for name, lo in features.hashes.items()}
         result = weigh_features(features.vectors, groups, recipe.leverage, recipe.weights, recipe.seed)
         mixture = _mixture(recipe, result, caps, flat_map(features.vectors), "computed")
+        if result.nystrom:
+            write_table(store, f"{LANDMARKS}/{result.nystrom.landmarks.digest}.parquet", result.nystrom.landmarks.table())
         reused = {"embed": f"embedded {features.embedded} of {len(samples)} domains"}
     store.write(path, json.dumps({"decimals": mixture.decimals, "description": mixture.description, "map": mixture.map}).encode())
     return Weighed(survey, mixture, budget, reused)
@@ -134,7 +138,7 @@ def _mixture(
         "preset": recipe.leverage.preset,
         "kernel": recipe.leverage.kernel,
         "level": recipe.leverage.level,
-        "nystrom": None if result.nystrom is None else asdict(result.nystrom),
+        "nystrom": None if result.nystrom is None else result.nystrom.describe(),
         "names": wanted_names,
         "target": result.weights,
         "moved": [asdict(m) for m in feasible.moved],

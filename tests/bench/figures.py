@@ -42,7 +42,7 @@ def show(figures: Iterable[Figure]) -> None:
         mark = {None: "", True: "[green]met[/]", False: "[red]missed[/]"}[figure.met]
         value = f"{figure.value:,.0f}" if figure.value >= 1000 else f"{figure.value:.3g}"
         table.add_row(figure.name, f"{value} {figure.unit}", aim, mark, figure.peer)
-    Console().print(table)
+    Console(width=130).print(table)
 
 
 def median_seconds(action: Callable[[], Any], repeats: int = 5) -> float:
