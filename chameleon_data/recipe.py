@@ -154,9 +154,16 @@ class Group(Section):
     cap: Share = 1.0
 
 
+class Spread(Section):
+    """A temperature by what it does."""
+
+    effective_domains: Annotated[float, Field(gt=1.0, allow_inf_nan=False)]
+    """Perplexity of the mixture before bounds: the number of equal domains as spread out as it."""
+
+
 class Weights(Section):
     objective: Literal["pretrain", "finetune"] = "pretrain"
-    temperature: Literal["auto"] | Positive = "auto"
+    temperature: Literal["auto"] | Positive | Spread = "auto"
     floor: Share | dict[str, Share] = 0.0
     cap: Share | dict[str, Share] = 1.0
     prior: dict[str, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]] = {}

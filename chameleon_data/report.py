@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, isfinite, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ import numpy as np
 import polars as pl
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from scipy.special import rel_entr
 
 from chameleon_data.figures import (
     INK,
@@ -33,6 +34,7 @@ from chameleon_data.figures import (
     mixture_figure,
     shares_figure,
     shifted,
+    short,
 )
 
 if TYPE_CHECKING:
@@ -89,13 +91,17 @@ def render(manifest: Mapping[str, Any], verification: Verification | None, creat
             "totals": totals,
             "domains": domains,
             "facts": _facts(manifest, about, k),
-            "moved": _moved(about, domains),
+            "moved": _moved(manifest, about, domains),
             "mixture": mixture_figure(domains),
             "mixture_table": _mixture_table(domains, totals),
+            "beside_table": _beside_table(about, domains),
             "leverage": leverage_figure(measured, about) if len(measured) else None,
             "leverage_table": _leverage_table(measured, k) if len(measured) else None,
+            "neighbours_table": _neighbours_table(about, domains),
+            "settings_table": _settings_table(about),
             "affinity": affinity_figure(about) if about.get("affinity") is not None else None,
-            "pairs_table": _pairs_table(about) if about.get("affinity") is not None else None,
+            "pairs_table": _pairs_table(about),
+            "misfiled_table": _misfiled_table(about),
             "map": map_figure(domains, manifest["map"]) if manifest.get("map") else None,
             "epochs": epochs_figure(domains, manifest),
             "epochs_table": _epochs_table(domains),
@@ -254,17 +260,92 @@ def _leverage_table(measured: pl.DataFrame, k: int) -> Table:
     return _table("Leverage scores and the weights that follow from them", measured, columns)
 
 
-def _pairs_table(about: Mapping[str, Any]) -> Table:
-    """The ten pairs of domains that are most alike."""
-    names, matrix = about["names"], np.asarray(about["affinity"], np.float64)
-    matrix = matrix / (float(np.trace(matrix)) / len(names) or 1.0)
-    one, other = np.triu_indices(len(names), 1)
-    first = np.argsort(-matrix[one, other], kind="stable")[:10]
-    frame = pl.DataFrame(
-        {"name": [names[i] for i in one[first]], "other": [names[j] for j in other[first]], "affinity": matrix[one, other][first]}
-    )
-    columns = [DOMAIN, Column("and", "other", number=False), Column("Affinity", "affinity", _decimals(2))]
-    return _table("The pairs of domains that are most alike", frame, columns)
+def _beside_table(about: Mapping[str, Any], domains: pl.DataFrame) -> Table | None:
+    """Other mixtures beside this one; the last row says how far the weights are from each."""
+    own = {"natural": "Natural", "target": "Before priors and bounds", "uniform": "Uniform"}
+    given = {n: m for n, m in (about.get("mixtures") or {}).items() if n != "target" or shifted(domains)}
+    if not given or len(domains) == 1:
+        return None
+    files = sorted(n for n in given if n not in own and not n.startswith("natural^"))
+    ends = [Path(n).name for n in files]
+    labels = {n: own.get(n, n.capitalize()) for n in sorted(given.keys() - set(files))}
+    labels |= {n: short(n if ends.count(end) > 1 else end, 40) for n, end in zip(files, ends, strict=True)}
+    share, names, weight = _percent(len(domains)), domains["name"], domains["weight"].to_numpy()
+    columns, total = [DOMAIN, Column("Weight", "weight", share)], {"name": "Divergence, nats"}
+    for index, (key, label) in enumerate(labels.items()):
+        shares = np.array([given[key].get(n, 0.0) for n in names])
+        domains = domains.with_columns(pl.Series(f"beside-{index}", shares))
+        columns.append(Column(label, f"beside-{index}", share))
+        apart = float(rel_entr(weight, shares).sum())
+        total[f"beside-{index}"] = f"{max(apart, 0.0):.4f}" if isfinite(apart) else "∞"
+    return _table("The weights beside other mixtures", domains, columns, total)
+
+
+def _neighbours_table(about: Mapping[str, Any], domains: pl.DataFrame) -> Table | None:
+    """The three domains that lower each one's leverage most."""
+    found = about.get("neighbours") or {}
+    rows = [{"name": n, **{f"by{i}": by for i, by in enumerate(found[n][:3])}} for n in domains["name"] if found.get(n)]
+    if not rows:
+        return None
+
+    def words(by: Mapping[str, Any] | None) -> str:
+        """Isolated, so that a name that runs from right to left leaves the numbers where they are."""
+        if by is None:
+            return "–"
+        return f"\u2068{short(by['domain'], 40)}\u2069 {100 * by['lowers']:.1f} %, cosine {_decimals(2)(by['cosine'])}"
+
+    columns = [
+        Column(label, f"by{i}", words, number=False)
+        for i, label in enumerate(("Lowered most by", "then by", "then by"))
+        if f"by{i}" in rows[0]
+    ]
+    return _table("The domains that lower each one's leverage", pl.DataFrame(rows), [DOMAIN, *columns])
+
+
+def _settings_table(about: Mapping[str, Any]) -> Table | None:
+    """Ridge down, temperature across: the share of the mixture that moves, and the perplexity."""
+    found = about.get("sensitivity") or []
+    if not found:
+        return None
+    used = (about["ridge"], about["temperature"])
+    rows: dict[float, dict[str, str]] = {}
+    refused = {s["refused"]: None for s in found if s["weights"] is None}
+    for s in found:
+        here = np.allclose((s["ridge"], s["temperature"]), used, rtol=1e-6, atol=0)
+        moved = "in use" if here else "" if s["moved"] is None else f"{100 * s['moved']:.1f} %"
+        cell = "refused" if s["weights"] is None else f"{moved}, {s['effective_domains']:.2f}"
+        rows.setdefault(s["ridge"], {"name": f"λ = {s['ridge']:.3g}"})[f"{s['temperature']:.17g}"] = cell
+    temperatures = dict.fromkeys(s["temperature"] for s in found)
+    columns = [Column(f"T = {t:.3g}", f"{t:.17g}", lambda v: v or "–") for t in temperatures]
+    table = _table(
+        "The mixture at other ridges and temperatures", pl.DataFrame(list(rows.values())),
+        [Column("Ridge, temperature", "name", number=False), *columns],
+    )  # fmt: skip
+    return replace(table, note=f"Refused: {'; '.join(refused)}.") if refused else table
+
+
+def _pairs_table(about: Mapping[str, Any]) -> Table | None:
+    """The ten pairs of domains that are least apart."""
+    if not about.get("pairs"):
+        return None
+    schema = {"first": pl.String, "second": pl.String, "separation": pl.Float64, "cosine": pl.Float64}
+    columns = [
+        Column("Domain", "first", number=False), Column("and", "second", number=False),
+        Column("Separation", "separation", _decimals(3)), Column("Cosine", "cosine", _decimals(2)),
+    ]  # fmt: skip
+    return _table("The pairs of domains that are least apart", pl.DataFrame(about["pairs"][:10], schema=schema), columns)
+
+
+def _misfiled_table(about: Mapping[str, Any]) -> Table | None:
+    if not about.get("misfiled"):
+        return None
+    schema = {**dict.fromkeys(("domain", "nearest", "text", "document"), pl.String), "margin": pl.Float64}
+    columns = [
+        Column("Domain", "domain", number=False), Column("Nearer to", "nearest", number=False),
+        Column("Margin", "margin", _decimals(3)), Column("From its text", "text", lambda v: short(v, 120), number=False),
+        Column("Document", "document", number=False),
+    ]  # fmt: skip
+    return _table("Documents nearer to another domain", pl.DataFrame(about["misfiled"][:20], schema=schema), columns)
 
 
 def _epochs_table(domains: pl.DataFrame) -> Table:
@@ -369,26 +450,53 @@ def _facts(manifest: Mapping[str, Any], about: Mapping[str, Any], k: int) -> lis
             ("Preset, kernel", f"{about['preset']}, {about['kernel']}"),
             ("Temperature", f"{about['temperature']:.4g}{chosen}"),
         ]
+        if about.get("level"):
+            facts.insert(1, ("Leverage of", f"{about['level']}s"))
     if about.get("ridge") is not None:
         chosen = " (auto)" if manifest["recipe"].get("leverage", {}).get("ridge") == "auto" else ""
         facts.append(("Ridge λ", f"{about['ridge']:.3g}{chosen}"))
     facts.append(("As spread out as", f"{about['effective_domains']:.2f} equal domains, of {k:,}"))
     if about.get("affinity") is not None or about.get("clipped_mass"):
         facts.append(("Clipped by debiasing", f"{100 * about['clipped_mass']:.2f} % of the trace"))
+    if about.get("nystrom"):
+        facts += _landmarks(about["nystrom"])
     return facts
 
 
-def _moved(about: Mapping[str, Any], domains: pl.DataFrame) -> Table | None:
+def _landmarks(nystrom: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What stood for a kernel that was not computed in full, as (term, value)."""
+    kernel, error = nystrom["kernel"], nystrom["error"]
+    shape = [f"bandwidth {kernel['bandwidth']:.3g}"] if kernel["name"] in ("rbf", "laplacian") else []
+    shape += [f"degree {kernel['degree']}"] if kernel["name"] == "polynomial" else []
+    measured = "could not be measured" if error is None else f"{error:.2g}, as measured on held-out samples; not a proved bound"
+    unseen = max(nystrom["residuals"].items(), key=lambda r: r[1], default=None)
+    return [
+        ("Kernel", ", ".join([kernel["name"], *shape])),
+        ("Landmarks", f"{nystrom['landmarks']:,}, digest {nystrom['digest'][:12]}"),
+        ("Largest error of a weight", measured),
+        *([("Unseen by landmarks", f"at most {100 * unseen[1]:.1f} %, of \u2068{short(unseen[0], 40)}\u2069")] if unseen else []),
+    ]
+
+
+def _moved(manifest: Mapping[str, Any], about: Mapping[str, Any], domains: pl.DataFrame) -> Table | None:
     """The bounds that acted on the weights."""
     moved = about.get("moved") or []
     if not moved:
         return None
     share = _percent(len(domains))
-    words = {"floor": "floor", "cap": "cap", "epochs": "limit of epochs"}
+    groups = manifest["recipe"].get("weights", {}).get("groups") or {}
+
+    def words(domain: str, bound: str) -> str:
+        if not bound.startswith("group "):
+            return {"epochs": "limit of epochs"}.get(bound, bound)
+        members = [f"\u2068{short(n)}\u2069" for n in groups.get(domain, {}).get("domains", [])]
+        more = f" and {len(members) - 4} more" if len(members) > 4 else ""
+        return f"{bound.removeprefix('group ')} of the group" + (f": {', '.join(members[:4])}{more}" if members else "")
+
     rows = [
         {
             "name": m["domain"],
-            "bound": words.get(m["bound"], m["bound"]),
+            "bound": words(m["domain"], m["bound"]),
             **{c: m[c] for c in ("before", "after", "shadow_price")},
         }
         for m in moved
@@ -397,7 +505,8 @@ def _moved(about: Mapping[str, Any], domains: pl.DataFrame) -> Table | None:
         rows, schema={"name": pl.String, "bound": pl.String, **dict.fromkeys(("before", "after", "shadow_price"), pl.Float64)}
     )
     columns = [
-        DOMAIN, Column("Bound", "bound", number=False), Column("Before", "before", share), Column("After", "after", share),
+        Column("Domain or group" if any(m["bound"].startswith("group ") for m in moved) else "Domain", "name", number=False),
+        Column("Bound", "bound", number=False), Column("Before", "before", share), Column("After", "after", share),
         Column("Shadow price, nats", "shadow_price", lambda v: "no limit" if v is None else f"{v:.3f}"),
     ]  # fmt: skip
     return _table("Bounds that moved a weight", frame, columns)

@@ -42,7 +42,7 @@ from chameleon_data.affinity import (
 from chameleon_data.errors import InputError, listed
 from chameleon_data.kernels import EXACT, Kernel, auto_bandwidth, unit
 from chameleon_data.leverage import FAR_ABOVE, auto_ridge, leverage_scores, perplexity
-from chameleon_data.recipe import Leverage, Weights
+from chameleon_data.recipe import Leverage, Spread, Weights
 
 if TYPE_CHECKING:
     from chameleon_data.landmarks import Features, Landmarks, Sampling
@@ -130,7 +130,7 @@ def domain_weights(
     sampling: Sampling = "kmeans",
     tolerance: float = 0.005,
     ridge: float | Literal["auto"] = "auto",
-    temperature: float | Literal["auto"] = "auto",
+    temperature: float | Literal["auto"] | Mapping[str, float] = "auto",
     debias: float | Literal["auto"] = "auto",
     centre: bool = True,
     seed: int = 0,
@@ -153,11 +153,12 @@ def domain_weights(
             landmarks=count,
             tolerance=tolerance, ridge=ridge, debias=debias, centre=centre,
         )  # fmt: skip
-        weights = Weights(objective=objective, temperature=temperature)
+        weights = Weights.model_validate({"objective": objective, "temperature": temperature})
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        where = f"{fault['loc'][0]}: {fault['msg']} (given: {fault['input']!r})" if fault["loc"] else fault["msg"]
-        raise InputError(where) from error
+        faults = error.errors(include_url=False)  # a value that may be of several types has one for each
+        what = ", or ".join(dict.fromkeys(fault["msg"].removeprefix("Value error, ") for fault in faults))
+        loc = faults[0]["loc"]
+        raise InputError(f"{loc[0]}: {what} (given: {faults[0]['input']!r})" if loc else what) from error
     return weigh_features(embeddings, groups, leverage, weights, seed, recorded)
 
 
@@ -328,6 +329,8 @@ def _estimate(statistics: Moments, leverage: Leverage, weights: Weights, debias:
         scores = leverage_scores(kernel, r)
         scores = scores / scores.sum()
         preference = 1.0 / (scores + REFERENCE_EPSILON) if weights.objective == "pretrain" else scores
+        if isinstance(given, Spread):
+            raise InputError("the reference preset takes its temperature as a number; 'effective_domains' is for the default one")
         temperature = REFERENCE_TEMPERATURE[weights.objective] if given == "auto" else given
     else:
         r = auto_ridge(kernel.eigenvalues) if leverage.ridge == "auto" else k * leverage.ridge
@@ -341,24 +344,37 @@ def _preferences(scores: F64, weights: Weights) -> tuple[F64, F64, float]:
     clipped = np.maximum(scores, LEAST_SCORE)
     preference = 1.0 / clipped if weights.objective == "pretrain" else clipped
     given = weights.temperature
-    temperature = auto_temperature(preference, COLDEST[weights.objective]) if given == "auto" else given
+    if given == "auto":
+        temperature = temperature_for(preference, SPREAD * len(preference), COLDEST[weights.objective])
+    elif isinstance(given, Spread):
+        temperature = temperature_for(preference, given.effective_domains)
+    else:
+        temperature = given
     return scores, preference / temperature, temperature
 
 
-def auto_temperature(preference: F64, coldest: float) -> float:
-    """The smallest T, `coldest` or above, at which softmax(preference / T) has a perplexity of at least .985 k.
+def temperature_for(preference: F64, effective: float, coldest: float = 0.0) -> float:
+    """The smallest T, `coldest` or above, at which softmax(preference / T) has a perplexity of at least `effective`.
 
-    Perplexity rises with T. The divergence from uniform is at most range² / (8 T²), by Hoeffding's lemma: an upper bound for T.
+    Perplexity rises with T, from the number of domains that share the largest preference to k. The divergence from uniform is at
+    most range² / (8 T²), by Hoeffding's lemma: an upper bound for T. Raises InputError where no T gives it.
     """
+    k, width = len(preference), float(np.ptp(preference))
+    if effective >= k:
+        raise InputError(
+            f"temperature: {effective:g} effective domains of {k}: there are no more than {k}, at an infinite temperature"
+        )
 
     def missing(log_temperature: float) -> float:
         log_weights = log_softmax(preference / exp(log_temperature))
-        return float(np.exp(log_weights) @ log_weights) + log(SPREAD * len(preference))
+        return float(np.exp(log_weights) @ log_weights) + log(effective)
 
-    low = log(coldest)
+    if width == 0:  # equal at every temperature
+        return coldest or 1.0
+    low = log(coldest or width / LARGEST_EXPONENT)
     if missing(low) <= 0:
-        return coldest
-    high = log(float(np.ptp(preference)) / sqrt(-8 * log(SPREAD))) + 1e-9
+        return exp(low)
+    high = log(width / sqrt(8 * log(k / effective))) + 1e-9
     return exp(brentq(missing, low, high, xtol=1e-14, rtol=1e-14))
 
 

@@ -93,7 +93,8 @@ def weights(recipe: RecipeFile, json: AsJson = False, address: Address = None, w
         _print_json(weighed.describe())
     else:
         out.print(_weights_table(weighed))
-        _print_notes(weighed.mixture.description["warnings"], weighed.reused)
+        _print_explanations(weighed.mixture.description)
+        _print_notes(weighed.mixture.description, weighed.reused)
 
 
 @app.command()
@@ -125,7 +126,7 @@ def build(recipe: RecipeFile, json: AsJson = False, address: Address = None, wor
         _print_json({"version": f"v{number}", **manifest})
         return
     out.print(_mixture_table(manifest))
-    _print_notes(manifest["weights"]["warnings"], manifest["reused"])
+    _print_notes(manifest["weights"], manifest["reused"])
     folder = f"{wanted.out}/{manifest['build']}"
     rows = [
         ("version", f"v{number}" + ("" if built.new else "  (was there already: the same plan and bytes)")),
@@ -267,11 +268,27 @@ def _print_pairs(rows: list[tuple[str, str]]) -> None:
         out.print(value, soft_wrap=True, markup=False)
 
 
-def _print_notes(warnings: list[str], reused: dict[str, str]) -> None:
+def _print_notes(about: dict[str, Any], reused: dict[str, str]) -> None:
     for sentence in reused.values():
         out.print(f"[dim]{sentence}[/dim]")
-    for warning in warnings:
-        out.print(f"[yellow]note[/yellow] {warning}")
+    for moved in about["moved"]:
+        out.print("[yellow]bound[/yellow] ", end="")
+        out.print(f"{moved['domain']}: {moved['before']:.4f} to {moved['after']:.4f} by its {moved['bound']}", markup=False)
+    for warning in [*about["warnings"], *about.get("near_duplicates", [])]:
+        out.print("[yellow]note[/yellow] ", end="")
+        out.print(warning, markup=False, soft_wrap=True)
+
+
+def _print_explanations(about: dict[str, Any]) -> None:
+    """Other mixtures beside this one, and the neighbours that lower each domain's leverage most."""
+    beside = about["mixtures"]
+    table = _table("domain", *(f">{Path(name).name}" for name in beside), "leverage lowered most by")
+    for domain in about["names"]:
+        near = (about.get("neighbours") or {}).get(domain, [])[:2]
+        told = ", ".join(f"{n['domain']} ({n['lowers']:.0%})" for n in near)
+        table.add_row(domain, *(f"{mixture[domain]:.4f}" for mixture in beside.values()), told)
+    out.print()
+    out.print(table)
 
 
 def _interval(interval: list[float] | None) -> str:
@@ -321,7 +338,7 @@ def _print_plan(planned: Planned) -> None:
         table.add_row(name, f"{d['weight']:.4f}", _interval(d["weight_interval"]), f"{d['target_tokens']:,}", f"{d['tokens']:,}",
                       f"{d['rows']:,}", f"{d['epochs']:.2f}")  # fmt: skip
     out.print(table)
-    _print_notes(described["weights"]["warnings"], planned.weighed.reused)
+    _print_notes(described["weights"], planned.weighed.reused)
     rows = [
         ("shards", f"{described['shard_count']:,} of about {described['shard_bytes']:,} bytes of text"),
         ("tokens", f"{described['tokens']:,} of {described['budget']:,} asked for"),

@@ -4,33 +4,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
-from chameleon_data.affinity import GROUPS, domain_statistics
+from chameleon_data.affinity import GROUPS, I64, domain_statistics, moments
 from chameleon_data.cache import write_table
-from chameleon_data.embed import load_embedder
+from chameleon_data.embed import F32, load_embedder
 from chameleon_data.errors import InputError
+from chameleon_data.explain import misfiled, near_duplicates, nearest_pairs, neighbours, sensitivity
 from chameleon_data.feasible import feasible_weights
 from chameleon_data.hashing import fingerprint
 from chameleon_data.kernels import EXACT
 from chameleon_data.leverage import perplexity
 from chameleon_data.plan import epoch_caps
 from chameleon_data.projection import flat_map
-from chameleon_data.published import load_weights
+from chameleon_data.published import Published, mixtures, published_weights
 from chameleon_data.recipe import Recipe
 from chameleon_data.storage import Store
 from chameleon_data.survey import Survey
 from chameleon_data.versions import load_manifest, resolve, split_target
-from chameleon_data.weights import DomainWeights, weigh, weigh_features
+from chameleon_data.weights import DomainWeights, unmeasured, weigh, weigh_features
 from pipelines.cluster import Progress
 from pipelines.embed import by_domain, embed, sample_fingerprint
 
 CACHE = "_chameleon/cache/weights"
 LANDMARKS = "_chameleon/cache/landmarks"
+MISFILED = 20
+MISFILED_DOMAINS = 200
+"""Beyond these many, the search for misfiled documents would take longer than all else here."""
 
 
 @dataclass(frozen=True)
@@ -72,66 +77,98 @@ def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, progress: Progres
     """The mixture of this corpus, from the record where there is one."""
     budget = sum(c.tokens for c in survey.counts) if recipe.mix.budget == "auto" else recipe.mix.budget
     caps = epoch_caps(survey.counts, budget, recipe.mix.max_epochs, recipe.mix.exhausted)
+    tokens = {c.name: c.tokens for c in survey.counts}
     if recipe.weights.from_:
-        given = _given(recipe.weights.from_, [c.name for c in survey.counts])
-        return Weighed(
-            survey,
-            _mixture(recipe, given, caps, {}, recipe.weights.from_),
-            budget,
-            {"weigh": f"weights read from {recipe.weights.from_}"},
-        )
+        given = _given("weights.from", recipe.weights.from_, list(tokens))
+        origin = f"{recipe.weights.from_} ({given.format})"
+        mixture = _mixture(recipe, unmeasured(given.weights, dict.fromkeys(given.weights), given.notes), caps, origin)
+        return _compared(Weighed(survey, mixture, budget, {"weigh": f"weights read from {origin}"}), recipe, tokens)
     embedder = load_embedder(recipe.embed)
     samples = {name: sample_fingerprint(rows) for name, rows in by_domain(survey.sample).items()}
     key = fingerprint({
         "samples": samples, "embedder": embedder.fingerprint if len(samples) > 1 else None, "caps": caps,
-        "leverage": recipe.leverage.model_dump(mode="json"), "weights": recipe.weights.model_dump(mode="json"),
+        "leverage": recipe.leverage.model_dump(mode="json"), "weights": recipe.weights.model_dump(mode="json", exclude={"compare"}),
         "seed": None if recipe.leverage.kernel in EXACT else recipe.seed,
     })  # fmt: skip
     path = f"{CACHE}/{key}.json"
     if store.exists(path):
-        return Weighed(
-            survey,
-            Mixture(**json.loads(store.read(path))),
-            budget,
-            {"weigh": "weights read from the record of an earlier run, nothing embedded"},
-        )
+        mixture = Mixture(**json.loads(store.read(path)))
+        reused = {"weigh": "weights read from the record of an earlier run, nothing embedded"}
+        return _compared(Weighed(survey, mixture, budget, reused), recipe, tokens)
     if len(samples) == 1:
         (name,) = samples
-        alone = domain_statistics({name: np.ones((1, 1))})
-        mixture, reused = _mixture(recipe, weigh(alone, recipe.leverage, recipe.weights), caps, {}, "computed"), {}
+        mixture = _mixture(
+            recipe, weigh(domain_statistics({name: np.ones((1, 1))}), recipe.leverage, recipe.weights), caps, "computed"
+        )
+        reused = {}
     else:
         features = embed(store, embedder, survey.sample, progress)
         groups = {name: (lo % np.uint64(GROUPS)).astype(np.int64) for name, lo in features.hashes.items()}
         result = weigh_features(features.vectors, groups, recipe.leverage, recipe.weights, recipe.seed)
-        mixture = _mixture(recipe, result, caps, flat_map(features.vectors), "computed")
+        mixture = _mixture(recipe, result, caps, "computed")
+        mixture = replace(
+            mixture,
+            description={**mixture.description, **_explained(recipe, result, features.vectors, groups, survey.sample)},
+            map=flat_map(features.vectors),
+        )
         if result.nystrom:
             write_table(store, f"{LANDMARKS}/{result.nystrom.landmarks.digest}.parquet", result.nystrom.landmarks.table())
         reused = {"embed": f"embedded {features.embedded} of {len(samples)} domains"}
-    store.write(path, json.dumps({"decimals": mixture.decimals, "description": mixture.description, "map": mixture.map}).encode())
-    return Weighed(survey, mixture, budget, reused)
+    store.write(path, json.dumps(asdict(mixture)).encode())
+    return _compared(Weighed(survey, mixture, budget, reused), recipe, tokens)
 
 
-def _given(origin: str, names: list[str]) -> DomainWeights:
-    """Weights from a file, or from a version of a dataset (OUT@V)."""
+def _compared(weighed: Weighed, recipe: Recipe, tokens: Mapping[str, int]) -> Weighed:
+    """With the mixtures that the computed one is to be held against."""
+    files = {path: _given("weights.compare", path, list(tokens)).weights for path in recipe.weights.compare}
+    mixture = weighed.mixture
+    beside = mixtures(tokens, mixture.description["target"], files)
+    return replace(weighed, mixture=replace(mixture, description={**mixture.description, "mixtures": beside}))
+
+
+def _explained(
+    recipe: Recipe, result: DomainWeights, vectors: Mapping[str, F32], groups: Mapping[str, I64], sample: pa.Table
+) -> dict[str, Any]:
+    """Why the weights are what they are: neighbours, domains that look alike, documents that look misfiled, other settings."""
+    statistics = domain_statistics(vectors, groups)
+    pairs = nearest_pairs(statistics.names, moments(statistics))
+    about: dict[str, Any] = {"pairs": [asdict(p) for p in pairs], "near_duplicates": list(near_duplicates(pairs))}
+    if result.affinity is not None and result.ridge is not None:
+        found = neighbours(list(result.weights), result.affinity, result.ridge * len(result.weights))
+        about["neighbours"] = {name: [asdict(n) for n in some] for name, some in found.items()}
+    if recipe.leverage.kernel == "linear" and (recipe.leverage.level, recipe.leverage.preset) == ("domain", "default"):
+        about["sensitivity"] = [asdict(s) for s in sensitivity(statistics, recipe.leverage, recipe.weights)]
+    if len(vectors) <= MISFILED_DOMAINS:
+        rows = by_domain(sample)
+        listed = []
+        for found_ in misfiled(vectors, most=MISFILED):
+            row = rows[found_.domain].slice(found_.row, 1).to_pylist()[0]
+            text = " ".join(row["windows"][0][:200].split())[:120]
+            listed.append({**asdict(found_), "document": f"{row['hi']:016x}{row['lo']:016x}", "text": text})
+        about["misfiled"] = listed
+    return about
+
+
+def _given(key: str, origin: str, names: list[str]) -> Published:
+    """Weights from a file, or from a version of a dataset (OUT@V); `key` is the recipe's, for messages."""
     if Path(origin).suffix in (".json", ".yaml", ".yml"):
         try:
             text = Path(origin).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"weights.from: {origin} cannot be read: {error}") from error
+            raise InputError(f"{key}: {origin} cannot be read: {error}") from error
     else:
         url, reference = split_target(origin)
         store = Store(url)
         domains = load_manifest(store, resolve(store, reference))["domains"]
         text = json.dumps({name: d["weight"] for name, d in domains.items()})
-    return load_weights(text, names, origin)
+    return published_weights(text, names, origin)
 
 
-def _mixture(
-    recipe: Recipe, result: DomainWeights, caps: Mapping[str, float], map_: dict[str, list[list[float]]], origin: str
-) -> Mixture:
+def _mixture(recipe: Recipe, result: DomainWeights, caps: Mapping[str, float], origin: str) -> Mixture:
     wanted = recipe.weights
-    feasible = feasible_weights(result.weights, prior=wanted.prior, floor=wanted.floor, cap=wanted.cap, epoch_cap=caps)
-    wanted_names = sorted(result.weights)
+    feasible = feasible_weights(
+        result.weights, prior=wanted.prior, floor=wanted.floor, cap=wanted.cap, epoch_cap=caps, groups=wanted.groups
+    )
     description = {
         "origin": origin,
         "objective": wanted.objective,
@@ -139,7 +176,7 @@ def _mixture(
         "kernel": recipe.leverage.kernel,
         "level": recipe.leverage.level,
         "nystrom": None if result.nystrom is None else result.nystrom.describe(),
-        "names": wanted_names,
+        "names": sorted(result.weights),
         "target": result.weights,
         "moved": [asdict(m) for m in feasible.moved],
         "effective_domains": perplexity(np.array(list(feasible.weights.values()))),
@@ -150,4 +187,4 @@ def _mixture(
             for key in ("scores", "intervals", "rank_stability", "variance_of_mean", "ridge", "temperature", "clipped_mass")
         },
     }
-    return Mixture(feasible.decimals, description, map_)
+    return Mixture(feasible.decimals, description, {})

@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose
 from chameleon_data import InputError, domain_weights
 from chameleon_data.affinity import domain_statistics, merge
 from chameleon_data.recipe import Leverage, Weights
-from chameleon_data.weights import auto_temperature, weigh
+from chameleon_data.weights import SPREAD, temperature_for, weigh
 
 VECTORS = json.loads((Path(__file__).parent / "data" / "krls_reference.json").read_text())["cases"]
 
@@ -135,7 +135,7 @@ def test_auto_temperature_is_the_smallest_that_spreads_the_mixture(k: int, seed:
         w /= w.sum()
         return float(np.exp(-(w[w > 0] * np.log(w[w > 0])).sum()))
 
-    found = auto_temperature(preference, coldest)
+    found = temperature_for(preference, SPREAD * len(preference), coldest)
     assert effective(found) >= 0.985 * k * (1 - 1e-9)
     assert found == coldest or effective(found * (1 - 1e-6)) < 0.985 * k
 
@@ -312,3 +312,26 @@ def test_an_interval_stays_between_zero_and_one_however_unsure() -> None:
 def test_more_samples_narrow_the_intervals() -> None:
     width = [np.mean([b - a for a, b in domain_weights(clusters(6, n, 16)).intervals.values()]) for n in (40, 160, 640)]
     assert width[0] > 1.5 * width[1] > 2 * width[2]
+
+
+@pytest.mark.parametrize("objective", ["pretrain", "finetune"])
+@pytest.mark.parametrize("effective", [1.2, 3.0, 6.5, 9.99])
+def test_a_temperature_may_be_given_as_effective_domains(objective: str, effective: float) -> None:
+    generator = np.random.default_rng(3)
+    embeddings = {f"d{i}": generator.normal(size=(30, 16)) + 2 * generator.normal(size=16) for i in range(10)}
+    found = domain_weights(embeddings, objective=objective, temperature={"effective_domains": effective})
+    w = np.array(list(found.weights.values()))
+    assert np.exp(-(w * np.log(w)).sum()) == pytest.approx(effective, rel=1e-9)
+    again = domain_weights(embeddings, objective=objective, temperature=found.temperature)
+    assert again.weights == pytest.approx(found.weights, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("effective", "message"), [(10, "there are no more than 10"), (1.0, "greater than 1"), (float("nan"), "finite number")]
+)
+def test_effective_domains_that_no_temperature_gives_are_refused(effective: float, message: str) -> None:
+    embeddings = {f"d{i}": np.random.default_rng(i).normal(size=(30, 16)) for i in range(10)}
+    with pytest.raises(InputError, match=message):
+        domain_weights(embeddings, temperature={"effective_domains": effective})
+    with pytest.raises(InputError, match="as a number"):
+        domain_weights(embeddings, preset="reference", temperature={"effective_domains": 3.0})

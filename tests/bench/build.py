@@ -77,7 +77,7 @@ def merely_read(files: list[Path]) -> float:
 
 
 def merely_encode(build: Path, scratch: Path) -> float:
-    """Seconds to encode, compress, hash and store the shards of a build in both formats, on as many threads as there are cores."""
+    """Seconds to encode, compress, hash and store the shards of a build in both formats, a thread a core."""
     tables = [parquet.decode(path.read_bytes()) for path in sorted((build / "parquet").glob("*.parquet"))]
 
     def one(number: int) -> None:

@@ -141,7 +141,7 @@ def _exact_weights(samples: dict[str, np.ndarray], kernel: Kernel) -> dict[str, 
     """By the affinity itself: features of k domains whose inner products are the block means of the kernel."""
     from chameleon_data.kernels import evaluate
     from chameleon_data.leverage import auto_ridge
-    from chameleon_data.weights import COLDEST, auto_temperature
+    from chameleon_data.weights import COLDEST, SPREAD, temperature_for
 
     blocks = list(samples.values())
     k, matrix = len(blocks), np.zeros((len(blocks), len(blocks)))
@@ -155,7 +155,7 @@ def _exact_weights(samples: dict[str, np.ndarray], kernel: Kernel) -> dict[str, 
     values, vectors = values[values > 1e-12], vectors[:, values > 1e-12]
     scores = np.square(vectors) @ (values / (values + auto_ridge(values)))
     preference = 1 / np.maximum(scores / scores.mean(), 1e-3)
-    e = np.exp(preference / auto_temperature(preference, COLDEST["pretrain"]))
+    e = np.exp(preference / temperature_for(preference, SPREAD * len(preference), COLDEST["pretrain"]))
     return dict(zip(samples, (e / e.sum()).tolist(), strict=True))
 
 
