@@ -14,9 +14,8 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -33,9 +32,10 @@ from chameleon_data.place import I64, CopyCounter, Stream, arrange, route
 from chameleon_data.readers import read_blocks
 from chameleon_data.recipe import Recipe
 from chameleon_data.storage import Store
-from chameleon_data.survey import Part, by_domain, hashes_of, usable
+from chameleon_data.survey import Part, by_domain, byte_lengths, hashes_of, usable
 
 RUN_BYTES = 128 * 2**20
+SLICE_BYTES = 16 * 2**20
 
 RUN = pa.schema(
     [("domain", pa.int32()), ("epoch", pa.uint32()), ("hi", pa.uint64()), ("lo", pa.uint64()), ("copy", pa.int64()),
@@ -49,6 +49,8 @@ class Build:
 
     plan_digest: str
     shards: int
+    corpus: str
+    """Fingerprint of the ordered parts: a run numbers copies of a text across them, so another split has other runs."""
 
     @property
     def folder(self) -> str:
@@ -56,7 +58,7 @@ class Build:
 
     @property
     def runs(self) -> str:
-        return f"{self.folder}/runs"
+        return f"{self.folder}/runs/{self.corpus}"
 
     def run(self, part: Part) -> str:
         """The list of a part's runs; written last."""
@@ -76,7 +78,7 @@ def spill(store: Store, build: Build, number: int, part: Part, recipe: Recipe, s
     pending: list[tuple[I64, pa.Table]] = []
     files: list[dict[str, Any]] = []
     size = 0
-    with store.open(part.path("documents.parquet")) as documents:
+    with store.open(part.path("documents.parquet")) as documents, _surveyed_again(store, part):
         recorded = _Recorded(documents)
         for fragment in part.fragments:
             for read in read_blocks(fragment, recipe.sources[part.source], recipe.input.max_document):
@@ -85,17 +87,26 @@ def spill(store: Store, build: Build, number: int, part: Part, recipe: Recipe, s
                 block, (hi, lo, tokens) = usable(read, tokens, [hi, lo, tokens])
                 for name, rows in by_domain(block):
                     i = index[name]
-                    shard, table = _routed(streams[i], i, counters[i], block.text, hi, lo, tokens, rows)
-                    if len(shard):
+                    for shard, table in _routed(streams[i], i, counters[i], block.text, hi, lo, tokens, rows):
                         pending.append((shard, table))
                         size += table["text"].nbytes
-                if size >= RUN_BYTES:
-                    files.append(_write_run(store, f"{build.runs}/{part.key}-{len(files)}.arrow", pending))
-                    pending, size = [], 0
+                        if size >= RUN_BYTES:
+                            files.append(_write_run(store, f"{build.runs}/{part.key}-{len(files)}.arrow", pending))
+                            pending, size = [], 0
         recorded.end(part)
     if pending:
         files.append(_write_run(store, f"{build.runs}/{part.key}-{len(files)}.arrow", pending))
     store.write(build.run(part), json.dumps(files).encode())
+
+
+@contextmanager
+def _surveyed_again(store: Store, part: Part) -> Iterator[None]:
+    """A part that is not what its record says loses the record, so that the next build surveys it anew."""
+    try:
+        yield
+    except InputError:
+        store.remove([part.path("summary.json")])
+        raise
 
 
 class _Recorded:
@@ -131,24 +142,29 @@ class _Recorded:
 
 def _routed(
     stream: Stream, index: int, counter: CopyCounter, text: pa.Array, hi: U64, lo: U64, tokens: I64, rows: Any
-) -> tuple[I64, pa.Table]:
-    """The rows of one domain in a block that are written, sorted by shard: (rows) shards and a table RUN."""
+) -> Iterator[tuple[I64, pa.Table]]:
+    """The rows of one domain in a block that are written, as (shards, table RUN) of about `SLICE_BYTES`, each sorted by shard.
+
+    In slices, because with many epochs a block is written many times over.
+    """
     hi, lo, tokens = hi[rows], lo[rows], tokens[rows]
     copy = counter.number(hi, lo)
     row, epoch, shard = route(stream, hi, lo, copy)
-    order = np.argsort(shard, kind="stable")
-    row, epoch, shard = row[order], epoch[order], shard[order]
     at = row if isinstance(rows, slice) else rows[row]
-    columns = [
-        np.full(len(row), index, np.int32),
-        epoch.astype(np.uint32),
-        hi[row],
-        lo[row],
-        copy[row],
-        tokens[row],
-        text.take(at),
-    ]
-    return shard, pa.table(columns, schema=RUN)
+    slices = np.cumsum(byte_lengths(text)[at]) // SLICE_BYTES
+    for some in np.split(np.arange(len(row)), np.flatnonzero(np.diff(slices)) + 1) if len(row) else ():
+        some = some[np.argsort(shard[some], kind="stable")]
+        r = row[some]
+        columns = [
+            np.full(len(r), index, np.int32),
+            epoch[some].astype(np.uint32),
+            hi[r],
+            lo[r],
+            copy[r],
+            tokens[r],
+            text.take(at[some]),
+        ]
+        yield shard[some], pa.table(columns, schema=RUN)
 
 
 def _write_run(store: Store, path: str, pending: list[tuple[I64, pa.Table]]) -> dict[str, Any]:
@@ -167,34 +183,30 @@ def _write_run(store: Store, path: str, pending: list[tuple[I64, pa.Table]]) -> 
                 writer.write_table(pending[i][1].slice(begins[i, end], end - begins[i, end]))
         with pa.memory_map(file) as body:
             store.write(path, body.read_buffer())
-    return {"path": path, "shards": [shard for shard, _, _ in slices]}
+    shards, starts = np.unique([shard for shard, _, _ in slices], return_index=True)
+    return {"path": path, "shards": shards.tolist(), "batches": [*starts.tolist(), len(slices)]}
 
 
-class Runs:
-    """All runs of a build, opened once by a task that writes several shards."""
-
-    def __init__(self, store: Store, build: Build, parts: Sequence[Part], files: ExitStack) -> None:
-        self._batches: dict[int, list[tuple[Any, int]]] = defaultdict(list)
-        for part in parts:
-            for run in json.loads(store.read(build.run(part))):
-                local = store.local(run["path"])
-                reader = pa.ipc.open_file(files.enter_context(pa.memory_map(str(local)) if local else store.open(run["path"])))
-                for number, shard in enumerate(run["shards"]):
-                    self._batches[shard].append((reader, number))
-
-    def rows(self, shard: int) -> pa.Table:
-        """Every row of one shard, in no order that matters."""
-        return pa.Table.from_batches([reader.get_batch(number) for reader, number in self._batches[shard]], RUN)
+def read_runs(store: Store, build: Build, parts: Sequence[Part], shards: Sequence[int]) -> dict[int, pa.Table]:
+    """Every row of these shards, in no order that matters. Each run is opened once, and closed before the next."""
+    found: dict[int, list[pa.RecordBatch]] = {shard: [] for shard in shards}
+    for part in parts:
+        for run in json.loads(store.read(build.run(part))):
+            at = {shard: i for i, shard in enumerate(run["shards"]) if shard in found}
+            if at:
+                with store.open(run["path"]) as file, pa.ipc.open_file(file) as reader:
+                    for shard, i in at.items():
+                        found[shard] += [reader.get_batch(n) for n in range(run["batches"][i], run["batches"][i + 1])]
+    return {shard: pa.Table.from_batches(batches, RUN) for shard, batches in found.items()}
 
 
 def write_shards(
     store: Store, build: Build, parts: Sequence[Part], shards: Sequence[int], recipe: Recipe, streams: Sequence[Stream]
 ) -> None:
-    """These shards in every format of the recipe, each followed by its receipt. Memory: one shard, about four times."""
-    with ExitStack() as files:
-        runs = Runs(store, build, parts, files)
-        for shard in shards:
-            _write_shard(store, build, runs.rows(shard), shard, recipe, streams)
+    """These shards in every format of the recipe, each followed by its receipt. Memory: all of them, and one four times over."""
+    tables = read_runs(store, build, parts, shards)
+    for shard in shards:
+        _write_shard(store, build, tables.pop(shard), shard, recipe, streams)
 
 
 def _write_shard(store: Store, build: Build, rows: pa.Table, shard: int, recipe: Recipe, streams: Sequence[Stream]) -> None:
@@ -258,7 +270,13 @@ def _write_format(store: Store, build: Build, shard: int, format: str, compressi
     return {"path": name, "format": format, "bytes": data.size, "sha256": hashlib.sha256(data).hexdigest(), "entry": entry}
 
 
-def receipts(store: Store, build: Build) -> Iterator[dict[str, Any]]:
-    """The receipts that are there, by shard number."""
-    for path in store.list(f"{build.folder}/receipts"):
-        yield json.loads(store.read(path))
+def finished(store: Store, build: Build) -> dict[int, dict[str, Any]]:
+    """Shard -> receipt, of the shards whose files are there with the sizes that the receipt gives."""
+    here = store.list(build.folder)
+    found = {}
+    for path in here:
+        if path.startswith(f"{build.folder}/receipts/"):
+            receipt = json.loads(store.read(path))
+            if all(here.get(f"{build.folder}/{f['path']}") == f["bytes"] for f in receipt["files"]):
+                found[int(receipt["shard"])] = receipt
+    return found

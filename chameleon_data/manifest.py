@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from chameleon_data import mds, parquet
-from chameleon_data.exchange import Build
+from chameleon_data.errors import InputError
 from chameleon_data.place import Stream
 from chameleon_data.plan import Plan
 from chameleon_data.recipe import Recipe
@@ -55,17 +55,19 @@ def make_manifest(
     recipe: Recipe,
     survey: Survey,
     weights: Mapping[str, Any],
+    budget: int,
     plan: Plan,
     streams: Sequence[Stream],
     receipts: Sequence[Mapping[str, Any]],
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Everything that a reader of the version may ask, as plain JSON; paths are relative to `out`."""
-    build = Build(plan.digest, plan.shards)
+    folder = f"builds/{plan.digest}"
     ordered = sorted(receipts, key=lambda r: r["shard"])
+    _check_books(survey, streams, ordered)
     shards = [
         {
-            "path": f"{build.folder}/{f['path']}",
+            "path": f"{folder}/{f['path']}",
             "format": f["format"],
             "split": "train",
             "shard": r["shard"],
@@ -88,8 +90,9 @@ def make_manifest(
         "plan_digest": plan.digest,
         "digest": files_digest(files),
         "content_digest": content_digest(ordered),
-        "build": build.folder,
+        "build": folder,
         "seed": plan.seed,
+        "budget": budget,
         "shard_count": plan.shards,
         "unit": recipe.tokens.tokenizer or "bytes",
         "hash": plan.hash,
@@ -99,6 +102,23 @@ def make_manifest(
         "shards": shards,
         "provenance": {**provenance, "writer": plan.writer, "python": platform.python_version()},
     }
+
+
+def _check_books(survey: Survey, streams: Sequence[Stream], receipts: Sequence[Mapping[str, Any]]) -> None:
+    """What was read, planned and written must be the same rows."""
+    for stream in streams:
+        name, tally = stream.domain.name, survey.tallies[stream.domain.name]
+        written = sum(r["domain_rows"].get(name, 0) for r in receipts)
+        tokens = sum(r["domain_tokens"].get(name, 0) for r in receipts)
+        if tally.read != tally.rows + tally.quarantined or (written, tokens) != (
+            int(stream.rows.sum()),
+            int(stream.tokens.sum()),
+        ):
+            raise InputError(
+                f"domain {name!r}: {tally.read:,} rows read, {tally.rows:,} usable, {tally.quarantined:,} quarantined; "
+                f"{written:,} rows with {tokens:,} tokens written, {int(stream.rows.sum()):,} with "
+                f"{int(stream.tokens.sum()):,} planned: the books do not balance, which is a defect; nothing was published"
+            )
 
 
 def _domain(stream: Stream, survey: Survey, weights: Mapping[str, Any]) -> dict[str, Any]:

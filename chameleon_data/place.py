@@ -263,7 +263,8 @@ def arrange(streams: Sequence[Stream], shard: int, domain: I64, epoch: I64, hi: 
         if len(rows) != stream.rows[shard] or tokens[rows].sum() != stream.tokens[shard]:
             raise InputError(
                 f"shard {shard}: domain {stream.domain.name!r} has {len(rows):,} documents with {tokens[rows].sum():,} tokens "
-                f"where the plan says {stream.rows[shard]:,} with {stream.tokens[shard]:,}; the corpus changed during the build, build again"
+                f"where the plan says {stream.rows[shard]:,} with {stream.tokens[shard]:,}; the corpus "
+                "changed during the build, build again"
             )
         if len(rows):
             anchor[rows] = _stream_anchors(stream, shard, epoch[rows], hi[rows], lo[rows], copy[rows], tokens[rows])

@@ -177,10 +177,12 @@ def make_plan(
 
 
 def shard_count(domains: Sequence[DomainPlan], shard_bytes: int) -> int:
-    """ceil(selected bytes / size), but at most what leaves no shard empty.
-
-    A shard holds more than Q / S - m tokens of a domain, so S < Q / m for one domain is enough.
-    """
+    """ceil(selected bytes / size), at most the documents. With very long documents some of so many shards may come out empty."""
     selected = sum(Fraction(d.quota * d.bytes, d.tokens) for d in domains)
-    filled = max((d.quota - 1) // d.largest for d in domains)
-    return max(1, min(ceil(selected / shard_bytes), filled))
+    documents = sum(ceil(Fraction(d.quota * d.rows, d.tokens)) for d in domains)
+    return max(1, min(ceil(selected / shard_bytes), documents))
+
+
+def certain_shards(domains: Sequence[DomainPlan]) -> int:
+    """A number of shards of which none is empty: one holds more than Q / S - m tokens of a domain, so S < Q / m will do."""
+    return max(1, *((d.quota - 1) // d.largest for d in domains))

@@ -262,7 +262,8 @@ def _leverage_table(measured: pl.DataFrame, k: int) -> Table:
 
 def _beside_table(about: Mapping[str, Any], domains: pl.DataFrame) -> Table | None:
     """Other mixtures beside this one; the last row says how far the weights are from each."""
-    own = {"natural": "Natural", "target": "Before priors and bounds", "uniform": "Uniform"}
+    target = "By leverage alone" if about["origin"] == "computed" else "As given"
+    own = {"natural": "Natural", "target": target, "uniform": "Uniform"}
     given = {n: m for n, m in (about.get("mixtures") or {}).items() if n != "target" or shifted(domains)}
     if not given or len(domains) == 1:
         return None
@@ -284,21 +285,16 @@ def _beside_table(about: Mapping[str, Any], domains: pl.DataFrame) -> Table | No
 def _neighbours_table(about: Mapping[str, Any], domains: pl.DataFrame) -> Table | None:
     """The three domains that lower each one's leverage most."""
     found = about.get("neighbours") or {}
-    rows = [{"name": n, **{f"by{i}": by for i, by in enumerate(found[n][:3])}} for n in domains["name"] if found.get(n)]
+
+    def words(by: Mapping[str, Any]) -> str:
+        """Isolated, so that a name that runs from right to left leaves the numbers where they are."""
+        return f"\u2068{short(by['domain'], 30)}\u2069 {100 * by['lowers']:.1f}\u00a0%, cosine\u00a0{_decimals(2)(by['cosine'])}"
+
+    rows = [{"name": n, **{f"by{i}": words(by) for i, by in enumerate(found[n][:3])}} for n in domains["name"] if found.get(n)]
     if not rows:
         return None
-
-    def words(by: Mapping[str, Any] | None) -> str:
-        """Isolated, so that a name that runs from right to left leaves the numbers where they are."""
-        if by is None:
-            return "–"
-        return f"\u2068{short(by['domain'], 40)}\u2069 {100 * by['lowers']:.1f} %, cosine {_decimals(2)(by['cosine'])}"
-
-    columns = [
-        Column(label, f"by{i}", words, number=False)
-        for i, label in enumerate(("Lowered most by", "then by", "then by"))
-        if f"by{i}" in rows[0]
-    ]
+    labels = ("Lowered most by", "then by", "then by")
+    columns = [Column(label, f"by{i}", number=False) for i, label in enumerate(labels) if f"by{i}" in rows[0]]
     return _table("The domains that lower each one's leverage", pl.DataFrame(rows), [DOMAIN, *columns])
 
 
@@ -466,12 +462,11 @@ def _facts(manifest: Mapping[str, Any], about: Mapping[str, Any], k: int) -> lis
 def _landmarks(nystrom: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What stood for a kernel that was not computed in full, as (term, value)."""
     kernel, error = nystrom["kernel"], nystrom["error"]
-    shape = [f"bandwidth {kernel['bandwidth']:.3g}"] if kernel["name"] in ("rbf", "laplacian") else []
-    shape += [f"degree {kernel['degree']}"] if kernel["name"] == "polynomial" else []
+    degree = f", degree {kernel['degree']}" if kernel["name"] == "polynomial" else ""
     measured = "could not be measured" if error is None else f"{error:.2g}, as measured on held-out samples; not a proved bound"
     unseen = max(nystrom["residuals"].items(), key=lambda r: r[1], default=None)
     return [
-        ("Kernel", ", ".join([kernel["name"], *shape])),
+        ("Kernel", f"{kernel['name']}, bandwidth {kernel['bandwidth']:.3g}{degree}"),
         ("Landmarks", f"{nystrom['landmarks']:,}, digest {nystrom['digest'][:12]}"),
         ("Largest error of a weight", measured),
         *([("Unseen by landmarks", f"at most {100 * unseen[1]:.1f} %, of \u2068{short(unseen[0], 40)}\u2069")] if unseen else []),

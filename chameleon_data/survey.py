@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from chameleon_data.cache import read_table, write_table
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import HASH_FUNCTION, MODULUS, U64, content_hashes, fingerprint, multiset_hash
-from chameleon_data.place import DOCUMENTS, I64, bucket_of, histogram_of
+from chameleon_data.place import DOCUMENTS, I64
 from chameleon_data.plan import DomainCount, bucket_bits
 from chameleon_data.readers import BadRow, Block, read_blocks
 from chameleon_data.recipe import Recipe
@@ -210,9 +210,10 @@ def usable(block: Block, tokens: I64, columns: Sequence[Any]) -> tuple[Block, Se
 
 def by_domain(block: Block) -> Iterator[tuple[str, Any]]:
     """(name, index of the rows) for each domain that the block has rows of."""
+    if not len(block.text):
+        return
     if len(block.names) == 1:
-        if len(block.text):
-            yield block.names[0], slice(None)
+        yield block.names[0], slice(None)
         return
     order = np.argsort(block.domain, kind="stable")
     codes, starts = np.unique(block.domain[order], return_index=True)
@@ -239,6 +240,7 @@ def read_survey(store: Store, parts: tuple[Part, ...], recipe: Recipe) -> Survey
     """Add up the parts. Raises InputError for a source or domain without documents, or with too many quarantined rows."""
     tallies: defaultdict[str, Tally] = defaultdict(Tally)
     reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    read: Counter[str] = Counter()  # rows by source
     used: set[str] = set()
     seconds = 0.0
     for part in parts:
@@ -246,16 +248,22 @@ def read_survey(store: Store, parts: tuple[Part, ...], recipe: Recipe) -> Survey
         seconds += summary["seconds"]
         for name, tally in summary["tallies"].items():
             tallies[name] += Tally(**tally)
+            read[part.source] += tally["read"]
             used |= {part.source} if tally["rows"] else set()
         for name, counts in summary["reasons"].items():
             reasons[name].update(counts)
-    _check_quarantine(store, parts, tallies, reasons, recipe.input.max_bad)
+    # Rows whose domain cannot be told stand under the name of their source, and are judged by all that it read.
+    homeless = {n for n, source in recipe.sources.items() if source.domain is not None and n in tallies and not tallies[n].rows}
+    rows_of = {name: read[name] if name in homeless else tally.read for name, tally in tallies.items()}
+    _check_quarantine(store, parts, tallies, rows_of, reasons, recipe.input.max_bad)
     for name, source in recipe.sources.items():
         if name not in used:
             raise InputError(
                 f"sources.{name}: no usable document in {', '.join(source.path)}; check the path and "
                 f"the key 'text: {source.text}'"
             )
+    if empty := [name for name, tally in tallies.items() if not tally.rows and name not in homeless]:
+        raise InputError(f"domain {empty[0]!r} has rows but no usable document; mend them, or take the domain out of the corpus")
     sample = merge([read_table(store, p.path("sample.parquet")) for p in parts], recipe.embed.samples)
     histograms = _histograms(store, parts, {name: bucket_bits(t.rows) for name, t in tallies.items() if t.rows})
     counts = tuple(
@@ -267,19 +275,25 @@ def read_survey(store: Store, parts: tuple[Part, ...], recipe: Recipe) -> Survey
 
 
 def _check_quarantine(
-    store: Store, parts: Sequence[Part], tallies: Mapping[str, Tally], reasons: Mapping[str, Counter[str]], max_bad: float
+    store: Store,
+    parts: Sequence[Part],
+    tallies: Mapping[str, Tally],
+    rows_of: Mapping[str, int],
+    reasons: Mapping[str, Counter[str]],
+    max_bad: float,
 ) -> None:
-    lines = []
-    for name, tally in sorted(tallies.items()):
-        if tally.quarantined > max_bad * tally.read:
-            why = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons[name].items()))
-            first = next(read_quarantine(store, parts).filter(pl.col("domain") == name).sort("file", "row").iter_rows(named=True))
-            lines.append(
-                f"domain {name!r}: {tally.quarantined:,} of {tally.read:,} rows have no usable text ({why}), first row "
-                f"{first['row']:,} of {first['file']}: {first['reason']}"
-            )
-    if lines:
-        raise InputError("\n".join(lines) + f"\nmend the files or raise 'input.max_bad' (now {max_bad:g})")
+    failing = sorted(name for name, tally in tallies.items() if tally.quarantined > max_bad * rows_of[name])
+    if not failing:
+        return
+    bad = read_quarantine(store, parts).filter(pl.col("domain").is_in(failing)).sort("file", "row")
+    first = {row["domain"]: row for row in bad.group_by("domain", maintain_order=True).first().iter_rows(named=True)}
+    lines = [
+        f"domain {name!r}: {tallies[name].quarantined:,} of {rows_of[name]:,} rows have no usable text "
+        f"({', '.join(f'{count:,} {reason}' for reason, count in sorted(reasons[name].items()))}), first row "
+        f"{first[name]['row']:,} of {first[name]['file']}: {first[name]['reason']}"
+        for name in failing
+    ]
+    raise InputError("\n".join(lines) + f"\nmend the files or raise 'input.max_bad' (now {max_bad:g})")
 
 
 def read_quarantine(store: Store, parts: Sequence[Part]) -> pl.DataFrame:
@@ -288,32 +302,54 @@ def read_quarantine(store: Store, parts: Sequence[Part]) -> pl.DataFrame:
     return pl.DataFrame(pa.concat_tables(tables))
 
 
-def read_documents(store: Store, part: Part, columns: Sequence[str]) -> pl.DataFrame:
-    """The usable documents of one part in the order of reading: some of domain, hi, lo, tokens, bytes."""
-    frame = pl.DataFrame(read_table(store, part.path("documents.parquet"), list({*columns, "tokens"})))
-    return frame.filter(pl.col("tokens") > 0).select(columns)
+def read_documents(store: Store, part: Part) -> Iterator[pl.DataFrame]:
+    """The usable documents of one part in the order of reading, a million at a time: domain, hi, lo, tokens."""
+    with store.open(part.path("documents.parquet")) as file:
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=2**20, columns=["domain", "hi", "lo", "tokens"]):
+            yield pl.DataFrame(pa.Table.from_batches([batch])).filter(pl.col("tokens") > 0)
+
+
+class _Buckets:
+    """All domains' buckets in one row of slots, so that a batch with any number of domains is one array operation."""
+
+    def __init__(self, bits: Mapping[str, int]) -> None:
+        self.names = list(bits)
+        self._bits = np.array(list(bits.values()), np.uint64)
+        sizes = 1 << self._bits.astype(np.int64)
+        self.ends = np.cumsum(sizes)
+        self._starts = self.ends - sizes
+        self._code = pl.DataFrame({"domain": self.names, "code": np.arange(len(self.names))})
+
+    def slots(self, documents: pl.DataFrame) -> tuple[I64, I64]:
+        """(rows) index into `names`, and slot, of each document."""
+        strings = documents.select(pl.col("domain").cast(pl.String))
+        code = strings.join(self._code, on="domain", how="left", maintain_order="left")["code"].to_numpy()
+        bits = self._bits[code]
+        shifted = documents["hi"].to_numpy() >> np.minimum(np.uint64(64) - bits, np.uint64(63))
+        return code, self._starts[code] + np.where(bits > 0, shifted, np.uint64(0)).astype(np.int64)
 
 
 def _histograms(store: Store, parts: Sequence[Part], bits: Mapping[str, int]) -> dict[str, I64]:
-    histograms = {name: np.zeros((1 << b, 2), np.int64) for name, b in bits.items()}
+    buckets = _Buckets(bits)
+    flat = np.zeros((int(buckets.ends[-1]) if bits else 0, 2), np.int64)
     for part in parts:
-        for (name,), rows in read_documents(store, part, ["domain", "hi", "tokens"]).partition_by("domain", as_dict=True).items():
-            histograms[str(name)] += histogram_of(rows["hi"].to_numpy(), rows["tokens"].to_numpy(), bits[str(name)])
-    return histograms
+        for documents in read_documents(store, part):
+            _, slot = buckets.slots(documents)
+            np.add.at(flat[:, 0], slot, 1)
+            np.add.at(flat[:, 1], slot, documents["tokens"].to_numpy())
+    return dict(zip(buckets.names, np.split(flat, buckets.ends[:-1]), strict=True))
 
 
 def cut_documents(store: Store, parts: Sequence[Part], cut: Mapping[str, I64], bits: Mapping[str, int]) -> pa.Table:
-    """What `place.place` needs: every distinct document of the cut buckets, by part, with its number of copies (schema
-    DOCUMENTS)."""
+    """What `place.place` needs: each distinct document of the cut buckets, by part, with its copies (schema DOCUMENTS)."""
+    buckets = _Buckets(bits)
+    wanted = [np.isin(np.arange(1 << bits[name]), cut[name]) for name in buckets.names]
+    flat = np.concatenate(wanted)
     found = []
     for number, part in enumerate(parts):
-        frame = read_documents(store, part, ["domain", "hi", "lo", "tokens"])
-        for (name,), rows in frame.partition_by("domain", as_dict=True).items():
-            wanted = np.zeros(1 << bits[str(name)], bool)
-            wanted[cut[str(name)]] = True
-            kept = rows.filter(wanted[bucket_of(rows["hi"].to_numpy(), bits[str(name)])])
-            found.append(
-                kept.group_by("hi", "lo", "tokens").agg(copies=pl.len().cast(pl.Int64))
-                .with_columns(domain=pl.lit(str(name)), part=pl.lit(number, pl.Int64)).select(DOCUMENTS.names)
-            )  # fmt: skip
-    return pl.concat(found).to_arrow().cast(DOCUMENTS)
+        kept = [documents.filter(flat[buckets.slots(documents)[1]]) for documents in read_documents(store, part)]
+        if kept:
+            rows = pl.concat(kept).with_columns(pl.col("domain").cast(pl.String))
+            counted = rows.group_by("domain", "hi", "lo", "tokens").agg(copies=pl.len().cast(pl.Int64))
+            found.append(counted.with_columns(part=pl.lit(number, pl.Int64)).select(DOCUMENTS.names).to_arrow().cast(DOCUMENTS))
+    return pa.concat_tables(found or [DOCUMENTS.empty_table()])

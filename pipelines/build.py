@@ -5,23 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from chameleon_data import mds
-from chameleon_data.exchange import Build
 from chameleon_data.manifest import corpus_fingerprints, make_manifest, packages, writer
 from chameleon_data.place import Stream, cut_buckets, place
-from chameleon_data.plan import Plan, make_plan
+from chameleon_data.plan import Plan, certain_shards, make_plan
 from chameleon_data.recipe import Recipe
 from chameleon_data.storage import Store
 from chameleon_data.survey import cut_documents
 from chameleon_data.tokens import load_counter
-from chameleon_data.versions import Version, commit, list_versions
+from chameleon_data.versions import Version, commit, list_versions, load_manifest
 from pipelines.cluster import Progress
 from pipelines.survey import survey
 from pipelines.weigh import Weighed, weigh_corpus
-from pipelines.write import write
+from pipelines.write import build_of, write
 
 ENCODED = 60e6
 """Bytes of text a second that one core of two sorts, encodes in both formats, compresses and hashes (88 when it is alone)."""
@@ -91,7 +90,7 @@ def build_recipe(recipe: Recipe, progress: Progress, created: str) -> Built:
     """Everything, ending in a version. `created` is the time that the version carries."""
     store = _open(recipe)
     planned = _plan(store, recipe, progress)
-    plan, build, timings = planned.plan, Build(planned.plan.digest, planned.plan.shards), dict(planned.timings)
+    plan, build, timings = planned.plan, build_of(planned.plan, planned.weighed.survey.parts), dict(planned.timings)
     with _timed(timings, "write"):
         receipts = write(store, recipe, plan, planned.weighed.survey.parts, planned.streams, progress)
         if "mds" in recipe.shards.formats:
@@ -103,12 +102,14 @@ def build_recipe(recipe: Recipe, progress: Progress, created: str) -> Built:
         "tokenizer": load_counter(recipe.tokens).fingerprint,
         "packages": packages(),
     }
-    manifest = make_manifest(recipe, corpus, mixture.description, plan, planned.streams, receipts, provenance)
+    manifest = make_manifest(
+        recipe, corpus, mixture.description, planned.weighed.budget, plan, planned.streams, receipts, provenance
+    )
     manifest |= {"map": mixture.map, "timings": timings, "reused": planned.weighed.reused}
     before = {v.number for v in list_versions(store)}
     version = commit(store, manifest, created)
-    store.remove(list(store.list(build.runs)))
-    return Built(manifest, version, version.number not in before)
+    store.remove(list(store.list(f"{build.folder}/runs")))
+    return Built(load_manifest(store, version), version, version.number not in before)
 
 
 def _open(recipe: Recipe) -> Store:
@@ -136,8 +137,16 @@ def _plan(store: Store, recipe: Recipe, progress: Progress) -> Planned:
             shard_bytes=recipe.shards.size, seed=recipe.seed, hash=recipe.input.hash,
             writer=writer(recipe, load_counter(recipe.tokens).fingerprint),
         )  # fmt: skip
-        histograms = {c.name: c.histogram for c in counts}
-        cut = {d.name: cut_buckets(plan, d, histograms[d.name]) for d in plan.domains}
-        documents = cut_documents(store, weighed.survey.parts, cut, {d.name: d.bits for d in plan.domains})
-        streams = place(plan, counts, documents)
+        streams = _place(store, weighed, plan)
+        while not sum(s.rows for s in streams).all():  # documents so long that a shard would be empty: fewer shards
+            plan = replace(plan, shards=max(certain_shards(plan.domains), plan.shards * 3 // 4))
+            streams = _place(store, weighed, plan)
     return Planned(weighed, plan, streams, timings, recipe.shards.size, ray.cluster_resources().get("CPU", 1.0))
+
+
+def _place(store: Store, weighed: Weighed, plan: Plan) -> tuple[Stream, ...]:
+    counts = weighed.survey.counts
+    histograms = {c.name: c.histogram for c in counts}
+    cut = {d.name: cut_buckets(plan, d, histograms[d.name]) for d in plan.domains}
+    documents = cut_documents(store, weighed.survey.parts, cut, {d.name: d.bits for d in plan.domains})
+    return place(plan, counts, documents)

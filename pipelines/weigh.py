@@ -87,7 +87,8 @@ def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, progress: Progres
     samples = {name: sample_fingerprint(rows) for name, rows in by_domain(survey.sample).items()}
     key = fingerprint({
         "samples": samples, "embedder": embedder.fingerprint if len(samples) > 1 else None, "caps": caps,
-        "leverage": recipe.leverage.model_dump(mode="json"), "weights": recipe.weights.model_dump(mode="json", exclude={"compare"}),
+        "leverage": recipe.leverage.model_dump(mode="json"),
+        "weights": recipe.weights.model_dump(mode="json", exclude={"compare"}),
         "seed": None if recipe.leverage.kernel in EXACT else recipe.seed,
     })  # fmt: skip
     path = f"{CACHE}/{key}.json"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from chameleon_data.exchange import Build, receipts, spill, write_shards
+from chameleon_data.errors import InputError
+from chameleon_data.exchange import Build, finished, spill, write_shards
+from chameleon_data.hashing import fingerprint
 from chameleon_data.place import Stream
 from chameleon_data.plan import Plan
 from chameleon_data.recipe import Recipe
@@ -19,14 +21,13 @@ SHARDS_A_TASK = 4  # at most: a task opens every run once
 def write(
     store: Store, recipe: Recipe, plan: Plan, parts: Sequence[Part], streams: Sequence[Stream], progress: Progress
 ) -> list[dict[str, Any]]:
-    """Write the shards that have no receipt yet; returns all receipts in order."""
+    """Write the shards that are not finished yet; returns all receipts in order."""
     import ray
 
-    build = Build(plan.digest, plan.shards)
-    here = set(store.list(build.folder))
-    missing = [s for s in range(plan.shards) if build.receipt(s) not in here]
+    build = build_of(plan, parts)
+    missing = _missing(store, build)
     if missing:
-        shared = ray.put(tuple(streams))
+        shared, here = ray.put(tuple(streams)), store.list(build.runs)
         todo = [number for number, part in enumerate(parts) if build.run(part) not in here]
         run(
             "read",
@@ -35,12 +36,24 @@ def write(
             progress,
             done=len(parts) - len(todo),
         )
-
         some = max(1, min(SHARDS_A_TASK, len(missing) // 16))
 
         def write_some(task: int) -> None:
             write_shards(store, build, parts, missing[task : task + some], recipe, ray.get(shared))
 
-        tasks = range(0, len(missing), some)
-        run("write", tasks, write_some, progress)
-    return sorted(receipts(store, build), key=lambda r: int(r["shard"]))
+        try:
+            run("write", range(0, len(missing), some), write_some, progress)
+        except InputError:
+            if _missing(store, build):  # else another build of the same plan wrote them meanwhile, and took the runs away
+                raise
+    return [receipt for _, receipt in sorted(finished(store, build).items())]
+
+
+def build_of(plan: Plan, parts: Sequence[Part]) -> Build:
+    """Where this plan of this corpus is built."""
+    return Build(plan.digest, plan.shards, fingerprint([p.key for p in parts])[:16])
+
+
+def _missing(store: Store, build: Build) -> list[int]:
+    done = finished(store, build)
+    return [shard for shard in range(build.shards) if shard not in done]

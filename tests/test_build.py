@@ -112,7 +112,7 @@ def test_a_second_build_is_the_same_version_and_a_copy_verifies(built, build, tm
     assert (again.version.number, again.new, again.manifest["digest"]) == (1, False, manifest["digest"])
     shutil.copytree(folder / "out", tmp_path / "copy")
     assert verify(Store(str(tmp_path / "copy")), manifest).ok
-    assert not list((folder / "out" / manifest["build"] / "runs").glob("*")), "runs are removed once the version is there"
+    assert not list((folder / "out" / manifest["build"] / "runs").rglob("*.*")), "runs are removed once the version is there"
 
 
 # Guarantee 1: how the corpus lies, and how many work on it, does not matter
@@ -137,7 +137,7 @@ def test_the_same_bytes_with_one_worker_and_with_four(built):
         assert run_command("build", str(recipe), "--workers", workers)["digest"] == manifest["digest"]
 
 
-def test_another_seed_or_budget_is_another_plan_with_nothing_surveyed_again(built, build):
+def test_another_budget_is_another_plan_with_nothing_surveyed_again(built, build):
     folder, recipe, manifest = built
     text = json.loads(recipe.read_text())
     other = folder / "other.yaml"
@@ -176,7 +176,7 @@ def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(built, tmp_path, afte
     process = subprocess.Popen(
         [*COMMAND, "build", str(recipe)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
     )
-    pattern = {"a run": "out/builds/*/runs/*.json", "a shard": "out/builds/*/receipts/*.json"}[after]
+    pattern = {"a run": "out/builds/*/runs/*/*.json", "a shard": "out/builds/*/receipts/*.json"}[after]
     give_up = time.monotonic() + 120
     while not list(tmp_path.glob(pattern)) and process.poll() is None and time.monotonic() < give_up:
         time.sleep(0.002)
@@ -189,6 +189,17 @@ def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(built, tmp_path, afte
     assert all(p.stat().st_mtime_ns == t for p, t in kept.items()), "a finished shard was written again"
     assert len(done) == manifest["shard_count"]
     assert run_command("verify", str(tmp_path / "out"))["ok"]
+
+
+def test_two_builds_of_one_plan_at_once_make_one_version(built, tmp_path):
+    _, _, manifest = built
+    recipe = write_recipe(tmp_path / "recipe.yaml", lay_out(tmp_path / "corpus", documents(), ["jsonl"], 2))
+    both = [
+        subprocess.Popen([*COMMAND, "build", str(recipe), "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        for _ in "ab"
+    ]
+    found = [json.loads(process.communicate(timeout=240)[0]) for process in both]
+    assert [(f.get("error"), f.get("version"), f.get("digest")) for f in found] == [(None, "v1", manifest["digest"])] * 2
 
 
 # Readers

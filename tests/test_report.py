@@ -11,10 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from chameleon_data.affinity import domain_statistics, moments
+from chameleon_data.explain import misfiled, nearest_pairs, neighbours, sensitivity
 from chameleon_data.feasible import feasible_weights
 from chameleon_data.figures import alike_together
 from chameleon_data.hashing import key64
 from chameleon_data.plan import PHASE_BITS
+from chameleon_data.published import mixtures
+from chameleon_data.recipe import Leverage, Weights
 from chameleon_data.report import render
 from chameleon_data.verify import Balance, Verification
 from chameleon_data.weights import domain_weights
@@ -40,6 +44,8 @@ def example(
     sizes = {n: rng.lognormal(7.6, 1.0, c).clip(40, 60_000).astype(np.int64) for n, c in zip(names, counts, strict=True)}
     feasible = feasible_weights(about["target"], epoch_cap={n: 4 * int(s.sum()) / budget for n, s in sizes.items()})
     about["moved"], weight = [asdict(m) for m in feasible.moved], {n: float(d) for n, d in feasible.decimals.items()}
+    tokens = {n: int(s.sum()) for n, s in sizes.items()}
+    about["mixtures"] = mixtures(tokens, about["target"], {f"/data/{names[0]}.json": dict.fromkeys(names, 1 / k)})
     quota = {n: int(budget * weight[n]) for n in names}
     written, balance = _place(names, sizes, quota, shards)
     domains, quarantine = {}, {}
@@ -144,13 +150,28 @@ def _weights(rng: np.random.Generator, names: Sequence[str], samples: int) -> tu
     map_ = {n: np.round(flat[i * samples : (i + 1) * samples], 4).tolist() for i, n in enumerate(names)}
     assert found.affinity is not None
     ordered = sorted(names, key=str.encode)
+    assert found.ridge is not None
+    statistics = domain_statistics(vectors)
+    lowered = neighbours(list(found.weights), found.affinity, found.ridge * len(names))
+    pairs = nearest_pairs(statistics.names, moments(statistics))
     about = {
         "origin": "computed", "objective": "pretrain", "preset": "default", "kernel": "linear", "ridge": found.ridge,
         "temperature": found.temperature, "effective_domains": found.effective_domains, "clipped_mass": found.clipped_mass,
         "warnings": [f"{names[1]!r} and {names[4]!r} are nearly the same"] if k > 4 else [], "names": ordered,
         "affinity": found.affinity.tolist(), "intervals": found.intervals, "scores": found.scores,
         "rank_stability": found.rank_stability, "target": found.weights, "variance_of_mean": found.variance_of_mean,
-        "moved": [],
+        "moved": [], "level": "domain", "pairs": [asdict(p) for p in pairs],
+        "near_duplicates": [f"{pairs[0].first!r} and {pairs[0].second!r} look like one domain"],
+        "neighbours": {n: [asdict(x) for x in some] for n, some in lowered.items()},
+        "sensitivity": [asdict(s) for s in sensitivity(statistics, Leverage(), Weights())] if len(names) < 40 else [],
+        "misfiled": [
+            {**asdict(m), "document": f"{i:032x}", "text": f"{HOSTILE[i % 10]} {i} " + "w" * 300}
+            for i, m in enumerate(misfiled(vectors, most=25))
+        ],
+        "nystrom": {
+            "kernel": {"name": "rbf", "bandwidth": 0.71828, "degree": 2}, "landmarks": 1_256, "error": 0.00314,
+            "residuals": {n: i / 100 for i, n in enumerate(ordered)}, "digest": "fe" * 32,
+        },
     }  # fmt: skip
     return about, map_
 
@@ -163,7 +184,7 @@ def _given(names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
         "preset": "default", "kernel": "linear", "ridge": None, "temperature": None, "effective_domains": float(len(names)),
         "clipped_mass": 0.0, "warnings": [], "names": list(names), "affinity": None, "intervals": dict(nothing),
         "scores": dict(nothing), "rank_stability": dict(nothing), "target": shares, "variance_of_mean": dict(nothing),
-        "moved": [],
+        "moved": [], "level": "domain", "nystrom": None,
     }  # fmt: skip
     return about, {}
 
@@ -351,6 +372,159 @@ def test_the_mixture_table_says_quota_tokens_and_distance(ten, page):
         assert all(s in words for s in [*shown, f"{100 * low:.2f} – {100 * high:.2f} %"])
     assert "limit of epochs" in words, "the bound that acted is named"
     assert f"{manifest['weights']['temperature']:.4g} (auto)" in words
+
+
+def rows_of(page: str, caption: str) -> list[list[str]]:
+    """Cells of a table, by row, head and foot with it."""
+    found = re.search(rf"<caption>{caption}</caption>(.*?)</table>", page, re.S)
+    assert found, f"no table {caption!r}"
+    return [
+        [Page(cell).text for cell in re.findall(r"<t[hd][^>]*>.*?</t[hd]>", row)]
+        for row in re.findall(r"<tr>(.*?)</tr>", found[1])
+    ]
+
+
+def test_other_mixtures_stand_beside_the_weights(ten, page):
+    manifest, _ = ten
+    head, *body, last = rows_of(page, "The weights beside other mixtures")
+    assert head == ["Domain", "Weight", "Natural", "Natural^0.7", "By leverage alone", "Uniform", "arxiv.json"]
+    given = manifest["weights"]["mixtures"]
+    keys = ("natural", "natural^0.7", "target", "uniform", "/data/arxiv.json")
+    weight = {n: d["weight"] for n, d in manifest["domains"].items()}
+    assert {row[0]: row[1:] for row in body} == {
+        n: [f"{100 * share:.2f} %" for share in (w, *(given[key][n] for key in keys))] for n, w in weight.items()
+    }
+    divergences = [sum(w * np.log(w / given[key][n]) for n, w in weight.items()) for key in keys]
+    assert last == ["Divergence, nats", "", *(f"{d:.4f}" for d in divergences)]
+
+
+def test_a_mixture_without_a_domain_is_infinitely_far_and_files_of_one_name_keep_their_paths(ten):
+    manifest, _ = ten
+    none_of_it = {n: 1 / 9 for n in NAMES if n != "book"}
+    beside = {"/a/mix.json": none_of_it, "/b/mix.json": dict.fromkeys(NAMES, 0.1), "s3://x/<b>out@v2": dict.fromkeys(NAMES, 0.1)}
+    text = render({**manifest, "weights": {**manifest["weights"], "mixtures": beside}}, None, None)
+    head, *_, last = rows_of(text, "The weights beside other mixtures")
+    assert head[2:] == ["/a/mix.json", "/b/mix.json", "<b>out@v2"]
+    assert last[2] == "∞"
+
+
+def test_neighbours_are_the_three_that_lower_most(ten, page):
+    head, *body = rows_of(page, "The domains that lower each one&#39;s leverage")
+    assert head == ["Domain", "Lowered most by", "then by", "then by"]
+    for name, *cells in body:
+        for cell, by in zip(cells, ten[0]["weights"]["neighbours"][name], strict=False):
+            cosine = f"{by['cosine']:.2f}".replace("-", "−")
+            assert cell == f"\u2068{by['domain']}\u2069 {100 * by['lowers']:.1f} %, cosine {cosine}"  # Page makes spaces plain
+    assert "opposite across the centre" in numbers(page, "leverage")
+
+
+def test_whole_numbers_for_shares_are_numbers_too(ten):
+    """JSON may say 0 for 0.0."""
+    about = ten[0]["weights"]
+    text = render(
+        {
+            **ten[0],
+            "weights": {
+                **about,
+                "neighbours": {
+                    n: [{"domain": "cc", "lowers": 0, "cosine": 0}, *some[1:]] for n, some in about["neighbours"].items()
+                },
+                "pairs": [{**about["pairs"][0], "separation": 0, "cosine": 1}, *about["pairs"][1:]],
+                "misfiled": [{**about["misfiled"][0], "margin": 1}, *about["misfiled"][1:]],
+            },
+        },
+        None,
+        None,
+    )
+    assert rows_of(text, "The pairs of domains that are least apart")[1][2:] == ["0.000", "1.00"]
+    assert "\u2068cc\u2069 0.0 %, cosine 0.00" in numbers(text, "leverage")
+
+
+def test_the_nearest_ten_pairs_and_the_warnings_of_near_duplicates(ten, page):
+    about = ten[0]["weights"]
+    _, *body = rows_of(page, "The pairs of domains that are least apart")
+    assert [row[:3] for row in body] == [
+        [p["first"], p["second"], f"{p['separation']:.3f}".replace("-", "−")] for p in about["pairs"][:10]
+    ]
+    assert about["near_duplicates"][0] in numbers(page, "affinity")
+
+
+def test_misfiled_documents_are_twenty_and_their_text_is_short(ten, page):
+    _, *body = rows_of(page, "Documents nearer to another domain")
+    found = ten[0]["weights"]["misfiled"]
+    assert len(found) == 25
+    assert [[row[0], row[1], row[4]] for row in body] == [[m["domain"], m["nearest"], m["document"]] for m in found[:20]]
+    assert all(len(row[3]) <= 120 for row in body)
+    assert "<script>document.title='owned'</script> 0 w" in body[0][3]
+
+
+def test_other_settings_are_a_grid_that_marks_the_one_in_use(ten, page):
+    manifest, _ = ten
+    about = manifest["weights"]
+    head, *body = rows_of(page, "The mixture at other ridges and temperatures")
+    assert (len(head), len(body)) == (6, 5)
+    cells = [cell for row in body for cell in row[1:]]
+    used = (about["ridge"], about["temperature"])
+    assert [cell for cell in cells if "in use" in cell] == [cells[12]]
+    for cell, s in zip(cells, about["sensitivity"], strict=True):
+        if (s["ridge"], s["temperature"]) != used:
+            assert cell == f"{100 * s['moved']:.1f} %, {s['effective_domains']:.2f}"
+    first = {**about["sensitivity"][0], "weights": None, "effective_domains": None, "moved": None, "refused": "too <b>cold</b>"}
+    changed = {**about, "sensitivity": [first, *about["sensitivity"][1:]]}
+    text = render({**manifest, "weights": changed}, None, None)
+    assert rows_of(text, "The mixture at other ridges and temperatures")[1][1] == "refused"
+    assert "Refused: too <b>cold</b>." in numbers(text, "leverage")
+
+
+def test_landmarks_and_their_measured_error(ten, page):
+    manifest, _ = ten
+    words = numbers(page, "mixture")
+    for shown in ("rbf, bandwidth 0.718", "1,256, digest fefefefefefe", "0.0031, as measured on held-out samples; not a proved"):
+        assert shown in words
+    assert "at most 9.0 %, of \u2068wikipedia\u2069" in words
+    assert "Leverage ofdomains" in words
+    about = manifest["weights"]
+    unknown = {**about, "level": "sample", "affinity": None, "nystrom": {**about["nystrom"], "error": None, "residuals": {}}}
+    text = render({**manifest, "weights": unknown}, None, None)
+    assert "could not be measured" in numbers(text, "mixture")
+    assert "Leverage ofsamples" in numbers(text, "mixture")
+    assert "needs no affinity of domains" in numbers(text, "affinity")
+    assert "Least apart" in numbers(text, "affinity")
+
+
+def test_the_bounds_of_groups_name_their_domains(ten):
+    manifest, _ = ten
+    weights = {**manifest["recipe"]["weights"], "groups": {"code": {"domains": ["github", "technical"], "cap": 0.15}}}
+    acted = {"domain": "code", "bound": "group cap", "before": 0.2, "after": 0.15, "shadow_price": 0.5}
+    text = render(
+        {
+            **manifest,
+            "recipe": {**manifest["recipe"], "weights": weights},
+            "weights": {**manifest["weights"], "moved": [acted, {**acted, "domain": "gone", "bound": "group floor"}]},
+        },
+        None,
+        None,
+    )
+    head, first, second = rows_of(text, "Bounds that moved a weight")
+    assert head[0] == "Domain or group"
+    assert first == ["code", "cap of the group: \u2068github\u2069, \u2068technical\u2069", "20.00 %", "15.00 %", "0.500"]
+    assert second[1] == "floor of the group"
+
+
+def test_what_explains_the_weights_may_be_absent(ten):
+    """Older manifests, weights from a file, one domain: neither a box nor a heading without its content."""
+    manifest, _ = ten
+    new = ("mixtures", "neighbours", "pairs", "near_duplicates", "misfiled", "sensitivity", "nystrom", "level")
+    older = {**manifest, "weights": {key: value for key, value in manifest["weights"].items() if key not in new}}
+    headings = (
+        "Beside other mixtures", "Who lowers whose leverage", "Least apart", "Documents nearer", "Other settings", "Landmarks",
+        "Leverage of",
+    )  # fmt: skip
+    cases = {"older": older, "given": example(given=True)[0], "one": example(("only",), budget=3_000_000, shards=1)[0]}
+    for case, one in cases.items():
+        words = Page(render(one, None, None)).text
+        shown = [heading for heading in headings if heading in words]
+        assert shown == (["Beside other mixtures"] if case == "given" else []), case
 
 
 def test_the_worst_points_are_those_that_verify_found(ten, page):
