@@ -155,14 +155,18 @@ def decompress(data: pa.Buffer | bytes, name: str = "shard") -> bytes:
 
 
 def read(stored: pa.Buffer | bytes, entry: dict[str, Any], name: str = "shard") -> pa.Table:
-    """The rows of a stored shard, every claim of its entry in index.json checked against the bytes. InputError if one fails."""
+    """The rows of a stored shard whose entry in index.json is, key for key, the one that `shard` gives these bytes.
+
+    InputError otherwise: a trainer decodes the columns by what the entry says of them, not by the shard's own head.
+    """
     zipped = entry.get("zip_data")
     body = decompress(stored, name) if zipped else stored
     table = decode(body, name)
     facts = _facts(_basename(entry.get("raw_data")), stored_name(entry), table.num_rows, body, stored)
-    wrong = [key for key, fact in facts.items() if entry.get(key) != fact]
+    expected = {**_configuration("zstd" if zipped else "none"), **facts}
+    wrong = [key for key in (*expected, *entry) if key not in entry or key not in expected or entry[key] != expected[key]]
     if wrong:
-        raise InputError(f"{name}: index.json says {wrong[0]} = {entry.get(wrong[0])}, the bytes say {facts[wrong[0]]}")
+        raise InputError(f"{name}: index.json says {wrong[0]} = {entry.get(wrong[0])}, the bytes say {expected.get(wrong[0])}")
     return table
 
 

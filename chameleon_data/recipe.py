@@ -12,6 +12,8 @@ import os
 import re
 import unicodedata
 from collections import Counter
+from decimal import Decimal
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,23 +21,38 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from chameleon_data.errors import InputError
+from chameleon_data.remote import EXTRAS
+from chameleon_data.storage import refuse_secrets
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
          "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
 COUNTS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 LARGEST_BUDGET = 2**52  # above it a float64 no longer holds every token offset
+LARGEST_DOCUMENT = 2**31 - 1  # bytes that one string of Arrow's 32-bit offsets, and one cell of Parquet, can hold
 
 
 def _quantity(value: Any, units: dict[str, int], example: str) -> Any:
     if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"\s*(\d[\d_]*(?:\.\d+)?(?:[eE]\+?\d+)?)\s*([A-Za-z]*)\s*", value)
+        return _no_bool(value)
+    match = re.fullmatch(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE]\+?[0-9]+)?)\s*([A-Za-z]*)\s*", value)
     if not match or match[2].upper() not in units:
-        raise ValueError(f"{value!r} is not a quantity; write a whole number or, say, {example}")
-    number = float(match[1].replace("_", "")) * units[match[2].upper()]
+        raise ValueError(f"{value[:60]!r} is not a quantity; write a whole number or, say, {example}")
+    digits, unit = match[1].replace("_", ""), units[match[2].upper()]
+    if float(digits) * unit > 1e30:  # Decimal would write out all the digits of 1e999999999
+        raise ValueError(f"{value[:60]!r} is too large; write a whole number or, say, {example}")
+    number = Decimal(digits) * unit
     if number != int(number):
-        raise ValueError(f"{value!r} is not a whole number")
+        raise ValueError(f"{value[:60]!r} is not a whole number")
     return int(number)
+
+
+def _no_bool(value: Any) -> Any:
+    """YAML reads yes, no, on and off as true and false, and Python takes those for 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError(f"{'yes, on or true' if value else 'no, off or false'} is not a number")
+    if isinstance(value, int) and abs(value) > 10**30:
+        raise ValueError("the number is too large")
+    return value
 
 
 def _size(value: Any) -> Any:
@@ -48,8 +65,10 @@ def _count(value: Any) -> Any:
 
 Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 Budget = Annotated[Literal["auto"] | Annotated[int, Field(gt=0, le=LARGEST_BUDGET)], BeforeValidator(_count)]
-Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Share = Annotated[float, BeforeValidator(_no_bool), Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+Positive = Annotated[float, BeforeValidator(_no_bool), Field(gt=0.0, allow_inf_nan=False)]
+Factor = Annotated[float, BeforeValidator(_no_bool), Field(ge=0.0, allow_inf_nan=False)]
+Whole = Annotated[int, BeforeValidator(_no_bool)]
 
 
 class Section(BaseModel):
@@ -93,6 +112,13 @@ class Input(Section):
     """Longest text, in bytes of UTF-8; longer rows are quarantined."""
     dedup: Literal["none"] = "none"
 
+    @field_validator("max_document")
+    @classmethod
+    def _fits(cls, value: int) -> int:
+        if value > LARGEST_DOCUMENT:
+            raise ValueError(f"at most 2 GiB less one byte ({LARGEST_DOCUMENT}) fit into one document")
+        return value
+
 
 class Tokens(Section):
     unit: Literal["bytes"] | None = None
@@ -111,9 +137,9 @@ class Embed(Section):
     """A sentence-transformers hub id or folder."""
     revision: str | None = None
     """Commit of the model on the hub."""
-    samples: Annotated[int, Field(ge=1, le=1_000_000)] = 256
+    samples: Annotated[Whole, Field(ge=1, le=1_000_000)] = 256
     """Documents drawn per domain, in proportion to their tokens."""
-    window: Annotated[int, Field(ge=8, le=1_000_000)] = 256
+    window: Annotated[Whole, Field(ge=8, le=1_000_000)] = 256
     """Tokens of the model that one sample shows it."""
 
 
@@ -124,7 +150,7 @@ class Leverage(Section):
     bandwidth: Literal["auto"] | Positive = "auto"
     degree: Literal[2, 3] = 2
     """Of the polynomial kernel."""
-    landmarks: Literal["auto"] | Annotated[int, Field(ge=1, le=16_384)] = 256
+    landmarks: Literal["auto"] | Annotated[Whole, Field(ge=1, le=16_384)] = 256
     """Points that stand for all samples with rbf, polynomial and laplacian."""
     sampling: Literal["kmeans", "uniform", "ridge"] = "kmeans"
     tolerance: Positive = 0.005
@@ -157,7 +183,7 @@ class Group(Section):
 class Spread(Section):
     """A temperature by what it does."""
 
-    effective_domains: Annotated[float, Field(gt=1.0, allow_inf_nan=False)]
+    effective_domains: Annotated[Positive, Field(gt=1.0)]
     """Perplexity of the mixture before bounds: the number of equal domains as spread out as it."""
 
 
@@ -166,7 +192,7 @@ class Weights(Section):
     temperature: Literal["auto"] | Positive | Spread = "auto"
     floor: Share | dict[str, Share] = 0.0
     cap: Share | dict[str, Share] = 1.0
-    prior: dict[str, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]] = {}
+    prior: dict[str, Factor] = {}
     groups: dict[str, Group] = {}
     """Name -> bounds on what its domains get together; a domain is in one group at most."""
     compare: tuple[str, ...] = ()
@@ -195,6 +221,11 @@ class Shards(Section):
     """Uncompressed bytes of text in one shard, about."""
     compression: Literal["zstd", "none"] = "zstd"
 
+    @field_validator("formats", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         if not self.formats or len(set(self.formats)) != len(self.formats):
@@ -206,7 +237,7 @@ class Recipe(Section):
     name: Annotated[str, Field(min_length=1, max_length=200)]
     out: str
     """Any fsspec URL; everything that is written goes under it."""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
     sources: Annotated[dict[str, Source], Field(min_length=1)]
     input: Input = Input()
     tokens: Tokens = Tokens(unit="bytes")
@@ -246,7 +277,7 @@ def check_domain_name(name: str) -> None:
 
 
 class StrictLoader(yaml.SafeLoader):
-    """Plain data only."""
+    """Plain data only, and numbers in decimals as in YAML 1.2: 010 is ten, and 1:30 is text where YAML 1.1 reads 8 and 90."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()  # type: ignore[no-untyped-call]
@@ -267,6 +298,23 @@ class StrictLoader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep=True)
+
+    def construct_decimal(self, node: yaml.ScalarNode) -> int:
+        return int(node.value.replace("_", ""))
+
+
+_INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+StrictLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag not in (_INT, _FLOAT)]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+StrictLoader.add_implicit_resolver(_INT, re.compile(r"[-+]?[0-9][0-9_]*\Z"), list("-+0123456789"))
+StrictLoader.add_implicit_resolver(
+    _FLOAT,
+    re.compile(r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?\Z|[-+]?\.inf\Z|\.nan\Z"),
+    list("-+.0123456789"),
+)
+StrictLoader.add_constructor(_INT, StrictLoader.construct_decimal)
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -303,7 +351,12 @@ def parse_recipe(text: str, folder: Path, name: str = "recipe") -> Recipe:
         raise InputError(
             "\n".join(f"{where}: {', or '.join(dict.fromkeys(whats))}" for where, whats in faults.items())
         ) from error
-    return _absolute(recipe, folder)
+    try:
+        recipe = _absolute(recipe, folder)
+        _apart(recipe)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+    return recipe
 
 
 def _explain(fault: Any, node: Any, name: str) -> tuple[str, str]:
@@ -326,7 +379,7 @@ def _explain(fault: Any, node: Any, name: str) -> tuple[str, str]:
         near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
         return where, f"unknown key; {hint}"
-    message = fault["msg"].removeprefix("Value error, ")
+    message = "write a list: [a, b]" if fault["type"] == "tuple_type" else fault["msg"].removeprefix("Value error, ")
     given = fault.get("input")
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) and fault["type"] != "value_error" else ""
     return where, f"{message}{shown}"
@@ -350,17 +403,26 @@ def _keys_at(path: list[str]) -> list[str]:
 def absolute(path: str, folder: Path) -> str:
     """A path of a recipe as a URL or an absolute path. URL chaining is refused: it would reach past `out`."""
     if "::" in path:
-        raise InputError(f"{path}: chained URLs ('::') are not allowed; name one file system")
+        raise InputError("chained URLs ('::') are not allowed; name one file system")
     if "://" in path:
         return path
     return os.path.normpath(folder / Path(path).expanduser())
 
 
 def _absolute(recipe: Recipe, folder: Path) -> Recipe:
-    sources = {
-        name: source.model_copy(update={"path": tuple(absolute(p, folder) for p in source.path)})
-        for name, source in recipe.sources.items()
-    }
+    sources = {}
+    for name, source in recipe.sources.items():
+        try:
+            paths = tuple(absolute(path, folder) for path in source.path)
+            for path in paths:
+                refuse_secrets(path)
+        except InputError as error:
+            raise InputError(f"sources.{name}: {error}") from None
+        sources[name] = source.model_copy(update={"path": paths})
+    try:
+        refuse_secrets(recipe.out)
+    except InputError as error:
+        raise InputError(f"out: {error}") from None
     update: dict[str, Any] = {"sources": sources, "out": absolute(recipe.out, folder)}
     local = recipe.tokens.tokenizer
     if local and (folder / local).exists():
@@ -371,3 +433,36 @@ def _absolute(recipe: Recipe, folder: Path) -> Recipe:
     files = {"from_": given and absolute(given, folder), "compare": tuple(absolute(file, folder) for file in compared)}
     update["weights"] = recipe.weights.model_copy(update=files)
     return recipe.model_copy(update=update)
+
+
+def _apart(recipe: Recipe) -> None:
+    """Raise InputError for a source that would read what is written to `out`: shards, caches and reports."""
+    out = _parts(recipe.out)
+    for name, source in recipe.sources.items():
+        for path in source.path:
+            if _reaches(_parts(path), out):
+                raise InputError(
+                    f"sources.{name}: {path} contains out ({recipe.out}), or lies in it, so that what is written would be read "
+                    "as corpus; put out elsewhere"
+                )
+
+
+def _reaches(path: tuple[str, ...], out: tuple[str, ...]) -> bool:
+    """Whether a folder, file or pattern names something in the folder `out`. Both by their parts; `corpus` holds no `corpus-out`."""
+    if path == out[: len(path)]:
+        return True
+    for pattern, part in zip(path, out, strict=False):
+        if "**" in pattern:
+            return True
+        if pattern != part and not fnmatchcase(part, pattern):
+            return False
+    return len(path) > len(out)  # a pattern that ends above takes files alone, so it does not enter `out`
+
+
+def _parts(url: str) -> tuple[str, ...]:
+    """File system and names on the way, links resolved; the same for every way of writing one folder."""
+    scheme, separator, rest = url.partition("://")
+    scheme = scheme.lower() if separator else "file"
+    if scheme in ("file", "local"):
+        scheme, rest = "file", os.path.realpath(rest or url)
+    return EXTRAS.get(scheme, scheme), *(part for part in rest.split("/") if part)

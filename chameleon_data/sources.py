@@ -1,7 +1,8 @@
 """What there is to read: the files of a source, each as one fragment, or as one a Parquet row group.
 
 A fragment is the unit of work and of caching. Its identity is the stored size with the store's own mark of a change
-(ETag, else checksum, else time), so a file that was replaced is another fragment, and reading it under the old identity
+(ETag, else checksum, else time; of a local file the times of its content and of its inode, as `touch` and `cp -p` set the
+first alone), so a file that was replaced is another fragment, and reading it under the old identity
 is refused. Nothing named is left out silently: a pattern without files, a suffix that no reader knows, a pipe or a dead
 link is an error. In a folder, only known suffixes count, and names that start with `.` or `_` do not (`_temporary`,
 `._x`, `_SUCCESS`: what writers leave behind).
@@ -28,6 +29,7 @@ from fsspec.utils import glob_translate
 
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Source
+from chameleon_data.storage import refuse_secrets
 
 FORMATS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".txt": "txt",
@@ -66,7 +68,8 @@ def list_fragments(name: str, source: Source) -> tuple[Fragment, ...]:
     """
     files: dict[str, tuple[str, Info]] = {}  # by what the file really is, so that a link and its target are one
     for pattern in source.path:
-        where = f"sources.{name}: {_shown(pattern)}"
+        refuse_secrets(pattern)
+        where = f"sources.{name}: {pattern}"
         with explained(where):
             fs, path = _file_system(pattern)
             fs.invalidate_cache()
@@ -76,7 +79,7 @@ def list_fragments(name: str, source: Source) -> tuple[Fragment, ...]:
                 files[real] = min(files.get(real, (url, info)), (url, info), key=lambda named: named[0])
 
     whole = [
-        Fragment(name, url, *kind, row_group=None, size=int(info.get("size") or 0), identity=_identity(info))
+        Fragment(name, url, *kind, row_group=None, size=int(info.get("size") or 0), identity=_identity(url, info))
         for url, info in sorted(files.values(), key=lambda named: named[0])
         if (kind := _kind(url))  # always: _matches saw to it
     ]
@@ -100,7 +103,7 @@ def open_fragment(fragment: Fragment, sequential: bool = True) -> BinaryIO:
         info = fs.info(path)
         if info["type"] != "file":
             raise InputError(f"{fragment.url}: not a regular file")
-        if _identity(info) != fragment.identity:
+        if _identity(fragment.url, info) != fragment.identity:
             raise InputError(f"{fragment.url}: changed since it was listed; run the command again")
         cache = {"cache_type": "readahead"} if sequential else {"cache_type": "blockcache", "cache_options": {"maxblocks": 4}}
         return cast(BinaryIO, fs.open(path, "rb", block_size=8 * 2**20, **cache))
@@ -137,19 +140,12 @@ def _brief(error: BaseException) -> str:
 
 def _file_system(url: str) -> tuple[Any, str]:
     if "::" in url:
-        raise InputError(f"{_shown(url)}: chained URLs ('::') are not allowed; name one file system")
-    if re.match(r"[^/]*://[^/@]*:[^/]*@", url):
-        raise InputError(f"{_shown(url)}: credentials do not belong in a URL; use the environment or a named profile")
+        raise InputError("chained URLs ('::') are not allowed; name one file system")
     try:
         fs, path = url_to_fs(url)
     except (ValueError, ImportError) as error:
-        raise InputError(f"{_shown(url)}: this kind of URL cannot be opened ({_brief(error)})") from error
+        raise InputError(f"{url}: this kind of URL cannot be opened ({_brief(error)})") from error
     return fs, str(path)
-
-
-def _shown(url: str) -> str:
-    """The URL without what stands before an `@`, which may be a secret."""
-    return re.sub(r"(://)[^/]*:[^/]*@", r"\1...@", url)
 
 
 def _is_local(fs: Any) -> bool:
@@ -234,7 +230,10 @@ def _kind(path: str) -> tuple[str, str] | None:
     return kind, compression
 
 
-def _identity(info: Info) -> str:
+def _identity(url: str, info: Info) -> str:
+    if "://" not in url:
+        found = Path(url).stat()  # in nanoseconds, and of what a link points to
+        return f"size={found.st_size} mtime={found.st_mtime_ns} ctime={found.st_ctime_ns}"
     key = next((key for key in MARKS if info.get(key)), "")
     mark = info.get(key, "")
     if isinstance(mark, datetime):  # some stores list a number and look up a date

@@ -348,14 +348,29 @@ def _checked_url(url: str) -> str:
         raise InputError(f"the folder {url!r} has no name; write a path, or, say, s3://bucket/folder")
     if scheme in ("file", "local") and not rest.startswith("/"):
         raise InputError(f"{scheme}://…: names a machine, not a folder; write {scheme}:///folder")
-    if scheme in EXTRAS:
-        bucket, extra = rest.split("/")[0], EXTRAS[scheme]
-        instead = f"write {scheme}://bucket/folder and set {CREDENTIALS[extra]}"
-        if (":" in bucket and not bucket.startswith("arn:")) or ("@" in bucket and extra != "azure"):
-            raise InputError(f"{scheme}://…: credentials do not belong in a URL, which manifests and logs repeat; {instead}")
-        if "?" in rest or "#" in rest:
-            raise InputError(f"{scheme}://…: a query does not belong in the URL, as it may hold a key or a signature; {instead}")
+    refuse_secrets(url)
     return url if scheme else str(Path(url).absolute())
+
+
+def refuse_secrets(url: str) -> None:
+    """Raise InputError, without repeating it, for a URL whose parts may be a key or a signature: user, query, fragment.
+
+    Manifests, caches and logs repeat URLs. `?` as one character of a pattern cannot be told from a query, so it is none.
+    """
+    scheme = _scheme(url)
+    if scheme in ("", "file", "local", "memory"):
+        return
+    rest, extra = url.partition("://")[2], EXTRAS.get(scheme, "")
+    host = rest.split("/")[0]
+    instead = f"write {scheme}://bucket/folder and set {CREDENTIALS[extra]}" if extra else "use a store with its own credentials"
+    named = bool(extra) and ":" in host and not host.startswith("arn:")  # elsewhere it is a port
+    if named or ("@" in host and extra != "azure"):
+        raise InputError(f"{scheme}://…: credentials do not belong in a URL, which manifests and logs repeat; {instead}")
+    if "?" in rest or "#" in rest:
+        raise InputError(
+            f"{scheme}://…: a query does not belong in the URL, as it may hold a key or a signature; {instead}; "
+            "in a pattern write * or [a-z0-9] instead of ?"
+        )
 
 
 def _checked(path: str) -> str:

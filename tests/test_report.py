@@ -161,7 +161,7 @@ def _weights(rng: np.random.Generator, names: Sequence[str], samples: int) -> tu
         "affinity": found.affinity.tolist(), "intervals": found.intervals, "scores": found.scores,
         "rank_stability": found.rank_stability, "target": found.weights, "variance_of_mean": found.variance_of_mean,
         "moved": [], "level": "domain", "pairs": [asdict(p) for p in pairs],
-        "near_duplicates": [f"{pairs[0].first!r} and {pairs[0].second!r} look like one domain"],
+        "near_duplicates": [f"{names[0]!r} and {names[-1]!r} look like one domain"],
         "neighbours": {n: [asdict(x) for x in some] for n, some in lowered.items()},
         "sensitivity": [asdict(s) for s in sensitivity(statistics, Leverage(), Weights())] if len(names) < 40 else [],
         "misfiled": [
