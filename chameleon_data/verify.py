@@ -11,7 +11,8 @@ Not proved, since the bytes do not say it: that the counts of the survey are tho
 a domain of less than one epoch cannot be told; and, in the one bucket of each domain that the quota cuts (16 documents, about),
 which documents stand in it and in what order, beyond their tokens.
 
-Memory: two shards, and for each domain 8 bytes a bucket (8 MB at most) and the hashes of one. Cost: about 300 MB of text a second.
+Memory: two shards, and for each domain 8 bytes a bucket (8 MB at most) and the hashes of one bucket. Cost: about 300 MB of text a
+second.
 """
 
 from __future__ import annotations
@@ -170,11 +171,11 @@ def verify(
             continue
         if wrong := balance.add(number, code, tokens):
             problems.append(f"{path}: {wrong} stands before its place in the plan's order")
-        epoch, size = table["epoch"].to_numpy().astype(np.int64), byte_lengths(table["text"].combine_chunks())
+        epoch, lengths = table["epoch"].to_numpy().astype(np.int64), byte_lengths(table["text"].combine_chunks())
         for index, stream in enumerate(streams):
             rows = np.flatnonzero(code == index)
             if len(rows):
-                stream.add(path, hi[rows], lo[rows], epoch[rows], tokens[rows], size[rows])
+                stream.add(path, hi[rows], lo[rows], epoch[rows], tokens[rows], lengths[rows])
         progress(done + 1, len(by_shard))
     for stream in streams:
         problems += stream.end()
@@ -306,8 +307,8 @@ def _check_plan(manifest: Mapping[str, Any]) -> list[str]:
         if quota != d["target_tokens"]:
             problems.append(f"domain {name!r}: its weight {d['weight']} is {quota:,} tokens, 'target_tokens' is another number")
         plans.append(
-            DomainPlan(name, str(d["weight"]), d["target_tokens"], d["available_rows"], d["available_tokens"], d["available_bytes"],
-                       d["largest_document"], int(d["multiset"], 16), bucket_bits(d["available_rows"]),
+            DomainPlan(name, str(d["weight"]), d["target_tokens"], d["available_rows"], d["available_tokens"],
+                       d["available_bytes"], d["largest_document"], int(d["multiset"], 16), bucket_bits(d["available_rows"]),
                        key64(manifest["seed"], name, "phase") >> (64 - PHASE_BITS))
         )  # fmt: skip
     said = (manifest["seed"], manifest["hash"], manifest["unit"])
@@ -355,7 +356,7 @@ class _Stream:
         """Epoch and key of the last bucket that was judged."""
         self._first_epoch = np.zeros(1 << self._bits, np.uint64)
         """(buckets,) sums of a hash of the documents of epoch 0."""
-        self._waiting = [np.zeros(0, np.uint64)] * 2 + [np.zeros(0, np.int64)] * 2
+        self._waiting: list[npt.NDArray[Any]] = [np.zeros(0, np.uint64)] * 2 + [np.zeros(0, np.int64)] * 2
         self._epochs: dict[int, _Epoch] = {}
         self._largest = 0
         self._problems: list[str] = []
@@ -375,10 +376,12 @@ class _Stream:
         end = int(others[-1]) + 1 if len(others) else 0
         self._waiting = [column[end:] for column in rows]
         if end:
-            self._judge(path, *(column[:end] for column in rows))
+            self._judge(path, [column[:end] for column in rows])
 
-    def _judge(self, path: str, hi: U64, lo: U64, epoch: I64, tokens: I64, cut: bool = False) -> None:
-        """Whole buckets; or `cut`, one of which rows are missing, so that copies of a text cannot be numbered."""
+    def _judge(self, path: str, rows: Sequence[npt.NDArray[Any]], cut: bool = False) -> None:
+        """Hashes (high, low), epoch and tokens of whole buckets; or `cut`, of one that lacks rows, so that nobody can tell which
+        copies of a text are there."""
+        hi, lo, epoch, tokens = rows
         bucket, copy = bucket_of(hi, self._bits), _copies(epoch, hi, lo)
         bucket_key, key = np.empty(len(hi), np.uint64), np.empty(len(hi), np.uint64)
         for e in np.unique(epoch).tolist():
@@ -411,7 +414,7 @@ class _Stream:
         final = self._epochs.get(last, _Epoch())
         whole = final.rows >= d["available_rows"]
         if len(self._waiting[0]):
-            self._judge("the last shard", *self._waiting, cut=not whole)
+            self._judge("the last shard", self._waiting, cut=not whole)
         problems = self._problems
         if last > 0 and not whole:
             held = mix64([np.flatnonzero(self._first_epoch)], self._salt(last)) <= np.uint64(self._last[1])
@@ -425,7 +428,9 @@ class _Stream:
             if [e.rows, e.tokens, e.bytes, e.multiset] != counted:
                 problems.append(f"domain {name!r}: epoch {epoch} is not each of its {d['available_rows']:,} documents once")
         if self._largest > d["largest_document"] or ((last > 0 or whole) and self._largest < d["largest_document"]):
-            problems.append(f"domain {name!r}: its largest document has {self._largest:,} tokens, 'largest_document' is another number")
+            problems.append(
+                f"domain {name!r}: its largest document has {self._largest:,} tokens, 'largest_document' is another number"
+            )
         rows, tokens = sum(e.rows for e in self._epochs.values()), sum(e.tokens for e in self._epochs.values())
         once = self._epochs.get(0, _Epoch()).rows
         said = [d["rows"], d["tokens"], d["epochs"], d["rows_written_once"]]

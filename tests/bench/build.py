@@ -27,6 +27,9 @@ import pyarrow.json
 import zstandard
 
 from chameleon_data import mds, parquet
+from chameleon_data.storage import Store
+from chameleon_data.verify import verify
+from chameleon_data.versions import load_manifest, resolve
 from tests.bench.figures import Figure, show
 from tests.corpus import demo_texts
 
@@ -74,6 +77,17 @@ def merely_read(files: list[Path]) -> float:
             list(pool.map(one, files))
         best.append(time.perf_counter() - start)
     return min(best)
+
+
+def verifying(out: Path) -> float:
+    """Seconds to prove the version."""
+    store = Store(str(out))
+    manifest = load_manifest(store, resolve(store, "latest"))
+    start = time.perf_counter()
+    found = verify(store, manifest)
+    if not found.ok:
+        raise SystemExit("\n".join(found.problems))
+    return time.perf_counter() - start
 
 
 def merely_encode(build: Path, scratch: Path) -> float:
@@ -205,6 +219,7 @@ def run(gigabytes: float = 1.0, repeats: int = 5, folder: Path | None = None) ->
                         peer = f"merely reading the files: {size / reading / 1e6:,.0f} MB/s"
                         figures.append(Figure(f"{label}, share of merely reading", reading / taken, "×", 0.5, peer))
                         figures.append(Figure(f"{label}, {size / 1e9:g} GB", size / taken / 1e6, "MB/s"))
+                    figures.append(Figure("verify", size / verifying(base / "out") / 1e6, "MB/s", None, "of text, one process"))
                     (build_folder,) = (base / "out/builds").iterdir()
                     encoding = statistics.median(merely_encode(build_folder, base) for _ in range(repeats))
                     peer = f"reading, then encoding both formats: {size / (reading + encoding) / 1e6:,.0f} MB/s"

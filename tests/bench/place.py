@@ -1,0 +1,45 @@
+"""Placement of a million documents on one core: to their shards, and in a shard to their order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from chameleon_data import place
+from chameleon_data.plan import DomainCount, bucket_bits, make_plan
+from tests.bench.figures import Figure, median_seconds, show
+
+ROWS = 1_000_000
+
+
+def run() -> list[Figure]:
+    """Rows a second of `route` and of `arrange`."""
+    generator = np.random.default_rng(0)
+    hi, lo = generator.integers(0, 2**64, (2, ROWS), dtype=np.uint64)
+    tokens = generator.integers(100, 9000, ROWS)
+    total = int(tokens.sum())
+    histogram = place.histogram_of(hi, tokens, bucket_bits(ROWS))
+    count = DomainCount("a", ROWS, total, total, int(tokens.max()), 1, 0, histogram)
+    plan = make_plan(
+        [count], {"a": "1"}, budget=total, max_epochs=1, exhausted="fail", shard_bytes=64 * 2**20, seed=0, hash="text", writer={}
+    )
+    kept = np.isin(place.bucket_of(hi, count.bits), place.cut_buckets(plan, plan.domains[0], histogram))
+    some, ones = int(kept.sum()), np.ones(int(kept.sum()), np.int64)
+    documents = pa.table(
+        {"domain": ["a"] * some, "hi": hi[kept], "lo": lo[kept], "tokens": tokens[kept], "part": 0 * ones, "copies": ones},
+        schema=place.DOCUMENTS,
+    )
+    (stream,) = place.place(plan, [count], documents)
+    copy = np.zeros(ROWS, np.int64)
+    routing = median_seconds(lambda: place.route(stream, hi, lo, copy))
+    row, _, shard = place.route(stream, hi, lo, copy)
+    mine = row[shard == 3]
+    zero = np.zeros(len(mine), np.int64)
+    arranging = median_seconds(lambda: place.arrange([stream], 3, zero, zero, hi[mine], lo[mine], zero, tokens[mine]))
+    both = 1 / (routing / ROWS + arranging / len(mine))
+    peer = f"routing {ROWS / routing / 1e6:.0f}, arranging {len(mine) / arranging / 1e6:.1f}; one core"
+    return [Figure("placement", both / 1e6, "M rows/s", 5, peer)]
+
+
+if __name__ == "__main__":
+    show(run())
