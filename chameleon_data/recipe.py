@@ -21,8 +21,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from chameleon_data.errors import InputError
-from chameleon_data.remote import EXTRAS
-from chameleon_data.storage import refuse_secrets
+from chameleon_data.urls import EXTRAS, refuse_secrets
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
          "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
@@ -448,7 +447,7 @@ def _apart(recipe: Recipe) -> None:
 
 
 def _reaches(path: tuple[str, ...], out: tuple[str, ...]) -> bool:
-    """Whether a folder, file or pattern names something in the folder `out`. Both by their parts; `corpus` holds no `corpus-out`."""
+    """Whether a folder, file or pattern names something in `out`; both in parts, as corpus holds no corpus-out."""
     if path == out[: len(path)]:
         return True
     for pattern, part in zip(path, out, strict=False):

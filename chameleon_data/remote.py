@@ -21,6 +21,7 @@ from fsspec.asyn import sync
 from fsspec.core import url_to_fs
 
 from chameleon_data.errors import InputError
+from chameleon_data.urls import CREDENTIALS, EXTRAS
 
 DEADLINE = 120.0
 """Seconds that one operation may take with all its retries, and one more for each MiB it carries."""
@@ -33,19 +34,12 @@ RANGE = 32 * 2**20
 BUFFER = 2**20
 """Bytes that an open file reads ahead."""
 
-EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
-"""Scheme of the URL -> extra of this package that brings what reads it."""
 PACKAGES = {"s3": "s3fs", "gcs": "gcsfs", "azure": "adlfs"}
 OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"total_max_attempts": 1}}},
 }
 PUT_OPTIONS = {"s3": {"chunksize": LARGEST}}  # one PUT: the multipart upload of a killed writer stays behind, and costs
 ENDPOINTS = {"s3": "AWS_ENDPOINT_URL, AWS_REGION", "gcs": "STORAGE_EMULATOR_HOST", "azure": "AZURE_STORAGE_ACCOUNT_NAME"}
-CREDENTIALS = {
-    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
-    "gcs": "GOOGLE_APPLICATION_CREDENTIALS",
-    "azure": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or a service principal",
-}
 
 MISSING_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
 PASSING_STATUS = {408, 409, 425, 429, 500, 502, 503, 504}

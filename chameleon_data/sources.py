@@ -29,7 +29,7 @@ from fsspec.utils import glob_translate
 
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Source
-from chameleon_data.storage import refuse_secrets
+from chameleon_data.urls import refuse_secrets
 
 FORMATS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".txt": "txt",

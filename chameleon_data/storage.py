@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import re
 import secrets
 import threading
 from collections.abc import Iterable, Iterator
@@ -32,7 +31,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from chameleon_data import remote
 from chameleon_data.errors import InputError
-from chameleon_data.remote import CREDENTIALS, EXTRAS, LARGEST, Fault
+from chameleon_data.remote import LARGEST, Fault
+from chameleon_data.urls import EXTRAS, refuse_secrets, scheme_of
 
 PROBE_DEADLINE = 30.0
 """Seconds for each step of the probe, so that a mistyped endpoint does not take minutes to be told."""
@@ -178,7 +178,7 @@ def _backend(url: str, process: int, deadline: float) -> Backend:
     folder = _local_folder(url)
     if folder:
         return LocalFolder(folder)
-    if _scheme(url) == "memory":
+    if scheme_of(url) == "memory":
         return MemoryFolder(str(MemoryFileSystem._strip_protocol(url)))
     return remote.RemoteFolder(url, deadline)
 
@@ -326,19 +326,14 @@ REMEDIES = {
 }
 
 
-def _scheme(url: str) -> str:
-    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", url)
-    return match[1].lower() if match else ""
-
-
 def _local_folder(url: str) -> Path | None:
-    scheme = _scheme(url)
+    scheme = scheme_of(url)
     return Path(url.partition("://")[2] if scheme else url) if scheme in ("", "file", "local") else None
 
 
 def _checked_url(url: str) -> str:
     """The URL as it is, but a local path absolute: workers have folders of their own. What may be a secret is not repeated."""
-    scheme = _scheme(url)
+    scheme = scheme_of(url)
     rest = url.partition("://")[2] if scheme else url
     if "::" in url or "\0" in url:
         raise InputError("the URL of the folder: chained URLs ('::') are not allowed; name one file system")
@@ -350,27 +345,6 @@ def _checked_url(url: str) -> str:
         raise InputError(f"{scheme}://…: names a machine, not a folder; write {scheme}:///folder")
     refuse_secrets(url)
     return url if scheme else str(Path(url).absolute())
-
-
-def refuse_secrets(url: str) -> None:
-    """Raise InputError, without repeating it, for a URL whose parts may be a key or a signature: user, query, fragment.
-
-    Manifests, caches and logs repeat URLs. `?` as one character of a pattern cannot be told from a query, so it is none.
-    """
-    scheme = _scheme(url)
-    if scheme in ("", "file", "local", "memory"):
-        return
-    rest, extra = url.partition("://")[2], EXTRAS.get(scheme, "")
-    host = rest.split("/")[0]
-    instead = f"write {scheme}://bucket/folder and set {CREDENTIALS[extra]}" if extra else "use a store with its own credentials"
-    named = bool(extra) and ":" in host and not host.startswith("arn:")  # elsewhere it is a port
-    if named or ("@" in host and extra != "azure"):
-        raise InputError(f"{scheme}://…: credentials do not belong in a URL, which manifests and logs repeat; {instead}")
-    if "?" in rest or "#" in rest:
-        raise InputError(
-            f"{scheme}://…: a query does not belong in the URL, as it may hold a key or a signature; {instead}; "
-            "in a pattern write * or [a-z0-9] instead of ?"
-        )
 
 
 def _checked(path: str) -> str:

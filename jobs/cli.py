@@ -1,7 +1,8 @@
 """The command `chameleon-data`: arguments in, one clear answer out.
 
-Exit 0: done; 1: a check failed; 2: bad recipe or bad input, in one message; 130: interrupted. Answers go to stdout
-(one JSON document with --json), progress and messages to stderr.
+Exit 0: done; 1: a check failed; 2: bad recipe, bad input or bad usage, in one message; 70: a defect of ours, with a
+traceback; 130: interrupted. Answers go to stdout, progress and messages to stderr. With --json stdout is one JSON document,
+{"error": ...} where there is no answer.
 """
 
 from __future__ import annotations
@@ -9,21 +10,24 @@ from __future__ import annotations
 import json
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
+from typer.exceptions import TyperException
 
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import load_recipe
 from chameleon_data.storage import Store
-from chameleon_data.versions import list_versions, load_manifest, resolve, split_target, tag_version
+from chameleon_data.versions import ROOT, list_versions, load_manifest, resolve, split_target, tag_version
 
 if TYPE_CHECKING:
     from chameleon_data.verify import Verification
@@ -35,7 +39,8 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
 WIDE = None if sys.stdout.isatty() else 140  # a log file has no width
-out, err = Console(highlight=False, width=WIDE), Console(stderr=True, highlight=False)
+out = Console(highlight=False, markup=False, emoji=False, width=WIDE)  # names and paths may look like markup: [/b], :x:
+err = Console(highlight=False, markup=False, emoji=False, stderr=True)
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
 Target = Annotated[str, typer.Argument(metavar="OUT[@V]", help="A recipe's `out`; @v12, @12, @TAG or @latest names the version.")]
@@ -150,6 +155,8 @@ def versions(target: Annotated[str, typer.Argument(metavar="OUT")], json: AsJson
         tokens = sum(d["tokens"] for d in manifest["domains"].values())
         rows.append({"version": f"v{version.number}", "created": version.created, "name": manifest["name"], "tokens": tokens,
                      "domains": len(manifest["domains"]), "digest": version.digest})  # fmt: skip
+    if not rows and not store.exists(f"{ROOT}/format.json"):
+        raise InputError(f"{store.url}: no dataset is there; correct the folder, or make one with `chameleon-data build`")
     if json:
         _print_json(rows)
         return
@@ -234,8 +241,12 @@ def report(
             found = prove(store, manifest, lambda done, total: progress("verify", done, total))
     local = store.local(f"reports/v{number}.html")
     path = to or local or Path(f"v{number}.html")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render({"version": f"v{number}", **manifest}, found, created), encoding="utf-8")
+    page = render({"version": f"v{number}", **manifest}, found, created)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: the report cannot be written ({error.strerror}); choose another place with --to") from error
     if json:
         _print_json({"version": f"v{number}", "report": str(path), "ok": None if found is None else found.ok})
     else:
@@ -251,7 +262,12 @@ def _open(target: str) -> tuple[Store, dict[str, Any], int, str | None]:
 
 
 def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # a terminal of few characters, or a path that is not UTF-8
+        text = json.dumps(value, indent=2)
+    sys.stdout.write(text + "\n")
 
 
 def _table(*columns: str) -> Table:
@@ -264,19 +280,17 @@ def _table(*columns: str) -> Table:
 def _print_pairs(rows: list[tuple[str, str]]) -> None:
     out.print()
     for key, value in rows:
-        out.print(f"[dim]{key:>14}[/dim]  ", end="")
-        out.print(value, soft_wrap=True, markup=False)
+        out.print(Text(f"{key:>14}", style="dim"), value, sep="  ", soft_wrap=True)
 
 
 def _print_notes(about: dict[str, Any], reused: dict[str, str]) -> None:
     for sentence in reused.values():
-        out.print(f"[dim]{sentence}[/dim]")
+        out.print(Text(sentence, style="dim"), soft_wrap=True)
     for moved in about["moved"]:
-        out.print("[yellow]bound[/yellow] ", end="")
-        out.print(f"{moved['domain']}: {moved['before']:.4f} to {moved['after']:.4f} by its {moved['bound']}", markup=False)
+        told = f"{moved['domain']}: {moved['before']:.4f} to {moved['after']:.4f} by its {moved['bound']}"
+        out.print(Text("bound", style="yellow"), told, soft_wrap=True)
     for warning in [*about["warnings"], *about.get("near_duplicates", [])]:
-        out.print("[yellow]note[/yellow] ", end="")
-        out.print(warning, markup=False, soft_wrap=True)
+        out.print(Text("note", style="yellow"), warning, soft_wrap=True)
 
 
 def _print_explanations(about: dict[str, Any]) -> None:
@@ -358,28 +372,48 @@ def _print_verification(number: int, found: Verification) -> None:
     for name, worst in (("in the whole", found.whole), ("in a shard", found.shard), ("in a prefix", found.prefix)):
         out.print(
             f"  worst {name:<13} {worst.tokens:>10,.1f} tokens off its share, {worst.share:.3f} of a largest document "
-            f"({worst.domain}, {worst.where})", markup=False, soft_wrap=True,
+            f"({worst.domain}, {worst.where})", soft_wrap=True,
         )  # fmt: skip
     for problem in found.problems:
-        out.print("[red]✗[/red] ", end="")
-        out.print(problem, markup=False, soft_wrap=True)
-    out.print("[green]✓[/green] every check holds" if found.ok else f"[red]{len(found.problems)} check(s) failed[/red]")
+        out.print(Text("✗", style="red"), problem, soft_wrap=True)
+    if found.ok:
+        out.print(Text("✓", style="green"), "every check holds")
+    else:
+        out.print(Text(f"{len(found.problems)} check(s) failed", style="red"))
 
 
 def main() -> None:
-    """Entry point."""
+    """Entry point. Ends in SystemExit, whose code the module's docstring explains."""
     try:
-        app()
+        code = app(standalone_mode=False) or 0
     except InputError as error:
-        if "--json" in sys.argv:
-            _print_json({"error": str(error)})
-        err.print("[red]error[/red] ", end="")
-        err.print(str(error), markup=False, soft_wrap=True)
-        sys.exit(2)
-    except SystemExit as end:
-        if end.code == 130:
-            err.print("interrupted; the same command goes on from here")
-        raise
+        _fail(2, str(error))
+    except TyperException as error:  # usage
+        context = getattr(error, "ctx", None)
+        if context is not None:
+            err.print(context.get_usage(), soft_wrap=True)
+        _fail(2, error.format_message())
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except Exception as error:  # noqa: BLE001 - the last resort, so that --json always has its document
+        traceback.print_exc()
+        kind = type(error).__name__
+        _fail(70, f"a defect of chameleon-data, please report it with the traceback: {kind}: {error}")
+    if code == 130:
+        _answer_error("interrupted")
+        err.print("interrupted; the same command goes on from here")
+    sys.exit(code)
+
+
+def _fail(code: int, reason: str) -> NoReturn:
+    _answer_error(reason)
+    err.print(Text("error", style="red"), reason, soft_wrap=True)
+    sys.exit(code)
+
+
+def _answer_error(reason: str) -> None:
+    if "--json" in sys.argv[1:]:
+        _print_json({"error": reason})
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +26,9 @@ from chameleon_data.errors import InputError
 Progress = Callable[[str, int, int], None]
 """Called with (pass, units done, units in all)."""
 RETRY_SECONDS = (1.0, 5.0)
+CONNECT_SECONDS = 10.0
+"""Until a host that does not answer is given up; Ray itself would wait for minutes."""
+ADVICE = "start a cluster with 'ray start --head', correct the address, or leave --address out"
 
 
 @contextmanager
@@ -35,7 +40,9 @@ def cluster(address: str | None = None, workers: int | None = None) -> Iterator[
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if address is None:
+    if address is not None:
+        _reached(address)
+    else:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     with _native_quiet():
@@ -54,10 +61,9 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[None]:
     else:
         try:
             ray.init(address=address, **quiet)
-        except ConnectionError as error:
-            raise InputError(
-                f"--address {address}: no Ray cluster answers there; start one with 'ray start --head' or leave --address out"
-            ) from error
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            raise InputError(f"--address {address}: no Ray cluster can be joined there ({why}); {ADVICE}") from error
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -65,6 +71,19 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _reached(address: str) -> None:
+    """Raise InputError unless something listens at HOST:PORT or ray://HOST:PORT; `auto` is Ray's to find."""
+    if address == "auto":
+        return
+    match = re.fullmatch(r"(?:ray://)?\[?([^\s/\[\]@]+?)\]?:([0-9]{1,5})", address)
+    if not match:
+        raise InputError(f"--address {address}: is not HOST:PORT, ray://HOST:PORT or auto; {ADVICE}")
+    try:
+        socket.create_connection((match[1], int(match[2])), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError, UnicodeError) as error:  # a name too long, or a port above 65535, besides the network
+        raise InputError(f"--address {address}: nothing answers there ({error}); {ADVICE}") from error
 
 
 @contextmanager

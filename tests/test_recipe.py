@@ -49,6 +49,26 @@ def test_the_least_recipe_has_the_documented_defaults_and_absolute_paths():
         ("input: {hash: id}", "'input.hash: id' needs the key 'id' in source 'a'"),
         ("input: {dedup: exact}", "Input should be 'none'"),
         ("sources2: {}", "did you mean 'sources'?"),
+        ("seed: yes", "r.yaml:4: seed: yes, on or true is not a number"),
+        ("seed: 1:30", "seed: Input should be a valid integer"),
+        ("seed: 0x10", "seed: Input should be a valid integer"),
+        ("input: {max_bad: yes}", "input.max_bad: yes, on or true is not a number"),
+        ("input: {max_document: on}", "is not a number"),
+        ("input: {max_document: 2GiB}", "at most 2 GiB"),
+        ("weights: {floor: yes}", "weights.floor: yes, on or true is not a number"),
+        ("weights: {floor: {a: no}}", "no, off or false is not a number"),
+        ("weights: {prior: {a: on}}", "is not a number"),
+        ("weights: {temperature: {effective_domains: yes}}", "is not a number"),
+        ("mix: {max_epochs: yes}", "mix.max_epochs: yes, on or true is not a number"),
+        ("mix: {budget: yes}", "mix.budget: "),
+        ("mix: {budget: 1:30}", "'1:30' is not a quantity"),
+        ("mix: {budget: 1e999}", "'1e999' is too large"),
+        ("mix: {budget: 1.0e+999}", "finite number"),
+        ("mix: {max_epochs: 1e999}", "finite number"),
+        ("shards: {size: 1e400GB}", "'1e400GB' is too large"),
+        ("embed: {samples: yes}", "is not a number"),
+        ("leverage: {landmarks: yes}", "is not a number"),
+        ("weights: {compare: a.json}", "weights.compare: write a list: [a, b]"),
     ],
 )
 def test_a_wrong_recipe_is_refused_with_line_key_and_advice(extra, message):
@@ -74,6 +94,83 @@ def test_wrong_sources_are_refused(sources, message):
     with pytest.raises(InputError) as refused:
         parse(f"name: x\nout: out\nsources: {sources}\n")
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("extra", ["seed: 1" + "0" * 400, "mix: {max_epochs: 1" + "0" * 400 + "}", "seed: 1" + "0" * 5000])
+def test_numbers_of_many_digits_are_refused_and_do_not_overflow(extra):
+    with pytest.raises(InputError, match=r"too large|digits"):
+        parse(LEAST + extra)
+
+
+def test_numbers_are_decimal_and_one_format_is_a_list():
+    recipe = parse(LEAST + "seed: 010\nmix: {budget: 0_100, max_epochs: 1.5}\nshards: {formats: mds, size: 4.35KB}\n")
+    assert (recipe.seed, recipe.mix.budget, recipe.mix.max_epochs) == (10, 100, 1.5)
+    assert (recipe.shards.formats, recipe.shards.size) == (("mds",), 4350)
+
+
+@pytest.mark.parametrize(
+    ("path", "out", "apart"),
+    [
+        ("corpus", "corpus/out", False),
+        ("corpus", "corpus", False),
+        ("corpus/", "./corpus/../corpus/out", False),
+        ("out/old/*.parquet", "out", False),
+        ("out/builds/b/parquet/x.parquet", "out", False),
+        ("corpus/**/*.parquet", "corpus/out", False),
+        ("*/builds/*/parquet/*.parquet", "out", False),
+        ("o?t/*/*.json", "out", False),
+        ("link", "corpus/out", False),
+        ("file:///base/corpus", "corpus/out", False),
+        ("s3://b/corpus", "s3a://b//corpus/out", False),
+        ("S3://b/**/*.jsonl", "s3://b/out", False),
+        ("corpus", "corpus-out", True),
+        ("corpus-out", "corpus", True),
+        ("*.jsonl", "out", True),  # files beside the folder
+        ("corpus-*/*.jsonl", "corpus/out", True),
+        ("corpus/*.jsonl", "out", True),
+        ("s3://b/corpus", "s3://c/corpus/out", True),
+        ("s3://base/corpus", "corpus/out", True),
+    ],
+)
+def test_out_is_neither_in_a_source_nor_around_it(tmp_path, path, out, apart):
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "link").symlink_to("corpus")
+    text = f"name: x\nout: {out}\nsources: {{x: ['{path.replace('/base', str(tmp_path))}']}}\n"
+    if apart:
+        parse_recipe(text, tmp_path, "r.yaml")
+    else:
+        with pytest.raises(InputError, match=r"^r\.yaml: sources\.x: .* contains out .*; put out elsewhere"):
+            parse_recipe(text, tmp_path, "r.yaml")
+
+
+@pytest.mark.parametrize("key", ["out", "sources"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://key:hunter2@b/x.jsonl",
+        "s3://hunter2@b/x.jsonl",
+        "https://hunter2@host/x.jsonl",
+        "https://me:hunter2@host:80/x.jsonl",
+        "https://host/x.jsonl?token=hunter2",
+        "HTTPS://host/x.jsonl#hunter2",
+        "s3://b/x.jsonl?X-Amz-Signature=hunter2",
+        "abfs://c@account.dfs.core.windows.net/x.jsonl?sig=hunter2",
+        "gs://b/x?hunter2",
+        "simplecache::https://me:hunter2@host/x.jsonl",
+    ],
+)
+def test_a_url_that_may_hold_a_secret_is_refused_and_not_repeated(key, url):
+    text = f"name: x\nout: {url if key == 'out' else 'out'}\nsources: {{a: '{url if key == 'sources' else 'a.jsonl'}'}}\n"
+    with pytest.raises(InputError, match=r"^r\.yaml: (sources\.a|out)?.*(credentials|query|chained)") as refused:
+        parse(text)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["abfs://c@account.dfs.core.windows.net/x.jsonl", "http://host:8080/x.jsonl", "/a/part-?#1.jsonl", "s3://b/p-*.jsonl"]
+)
+def test_urls_without_secrets_stay_as_they_are(url):
+    assert parse(f"name: x\nout: out\nsources: {{a: '{url}'}}\n").sources["a"].path == (url,)
 
 
 def test_several_faults_are_named_at_once():

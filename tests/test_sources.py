@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import time
 from pathlib import Path
 
 import fsspec
@@ -102,7 +103,15 @@ def test_what_cannot_be_found_is_an_error(tmp_path: Path, path: str, says: str) 
 
 
 @pytest.mark.parametrize(
-    "url", ["simplecache::s3://b/x.jsonl", "zip://a.jsonl::file.zip", "nosuch://x/y.jsonl", "s3://key:hunter2@b/x.jsonl"]
+    "url",
+    [
+        "simplecache::s3://key:hunter2@b/x.jsonl",
+        "zip://a.jsonl::file.zip",
+        "nosuch://x/y.jsonl",
+        "s3://key:hunter2@b/x.jsonl",
+        "https://hunter2@127.0.0.1/x.jsonl",
+        "https://127.0.0.1/x.jsonl?sig=hunter2",
+    ],
 )
 def test_urls_that_are_not_opened(url: str) -> None:
     with pytest.raises(InputError) as caught:
@@ -169,6 +178,22 @@ def test_identity_is_stable_and_changes_with_the_file(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(InputError, match="no such file"):
         list(read_blocks(second[0], Source(path=(str(path),)), 100))
+
+
+def test_identity_changes_with_a_file_that_kept_its_size_and_time(tmp_path: Path) -> None:
+    path, link = tmp_path / "a.jsonl", tmp_path / "link" / "a.jsonl"
+    path.write_bytes(LINE)
+    link.parent.mkdir()
+    link.symlink_to(path)
+    first, linked, before = fragments(path), fragments(link), path.stat()
+    time.sleep(0.02)  # the kernel's clock of inodes ticks every 4 to 10 ms
+    path.write_bytes(LINE.replace(b"a", b"b"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert fragments(path)[0].identity != first[0].identity
+    assert fragments(link)[0].identity != linked[0].identity
+    with pytest.raises(InputError, match="changed since it was listed"):
+        list(read_blocks(first[0], Source(path=(str(path),)), 100))
 
 
 def test_a_remote_file_system() -> None:

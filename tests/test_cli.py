@@ -1,0 +1,259 @@
+"""What the command says when something is wrong, and that what it prints is what is there. No Ray but where it is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chameleon_data.errors import InputError
+from chameleon_data.storage import Store
+from chameleon_data.versions import commit
+from jobs import cli
+
+ROOT = Path(__file__).parent.parent
+HOSTILE = ("[/b]", "code[python]", "[red]x[/red]", ":smile:", "[link=file:///x]y")
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run the command in this process; returns its exit code, stdout and stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["chameleon-data", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        seen = capsys.readouterr()
+        return int(end.value.code or 0), seen.out, seen.err
+
+    return run
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> str:
+    """A store with one version, whose domains have names that look like markup."""
+    domain = {
+        "weight": 0.2,
+        "weight_interval": None,
+        "available_tokens": 10,
+        "tokens": 10,
+        "rows": 2,
+        "epochs": 1.0,
+        "quarantined": 0,
+    }
+    manifest: dict[str, Any] = {
+        "format": 1,
+        "name": "[/name]",
+        "build": "builds/x",
+        "plan_digest": "a" * 64,
+        "digest": "b" * 64,
+        "content_digest": "c" * 64,
+        "shard_count": 1,
+        "seed": 0,
+        "unit": "bytes",
+        "domains": dict.fromkeys(HOSTILE, domain),
+    }
+    commit(Store(str(tmp_path / "out")), manifest, "2026-01-01")
+    return str(tmp_path / "out")
+
+
+def test_names_that_look_like_markup_are_printed_as_they_are(command, dataset):
+    code, out, _ = command("show", dataset)
+    assert code == 0
+    for name in HOSTILE:
+        assert name in out
+    code, out, _ = command("versions", dataset)
+    assert (code, "[/name]" in out) == (0, True)
+
+
+def test_messages_that_look_like_markup_are_printed_as_they_are(command, tmp_path):
+    code, _, err = command("weights", str(tmp_path / "[/b][bold]:smile:.yaml"))
+    assert code == 2
+    assert "[/b][bold]:smile:.yaml: the recipe cannot be read" in err
+
+
+def test_notes_and_sentences_are_printed_as_they_are(capsys):
+    moved = {"domain": "[/b]", "before": 0.1, "after": 0.2, "bound": "floor"}
+    cli._print_notes({"moved": [moved], "warnings": ["[/x] :smile:"]}, {"survey": "reused [/c]"})
+    cli._print_pairs([("next", "verify /a/[/d]")])
+    out = capsys.readouterr().out
+    assert all(text in out for text in ("[/b]: 0.1000 to 0.2000", "[/x] :smile:", "reused [/c]", "verify /a/[/d]"))
+
+
+@pytest.mark.parametrize("verb", ["versions", "show", "verify", "report"])
+def test_a_folder_without_a_dataset_is_refused(command, tmp_path, verb):
+    code, out, err = command(verb, str(tmp_path / "typo"), "--json")
+    assert code == 2
+    assert "correct the folder" in json.loads(out)["error"]
+    assert "correct the folder" in err
+    assert not (tmp_path / "typo").exists()
+
+
+def test_a_dataset_without_a_version_is_listed_as_empty(command, dataset):
+    Path(dataset, "_chameleon/versions/v00000001.json").unlink()
+    assert command("versions", dataset)[:2] == (0, f"{dataset} holds no version yet\n")
+
+
+def test_a_report_that_cannot_be_written_is_refused(command, dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr("chameleon_data.report.render", lambda *_: "page")
+    (tmp_path / "file").touch()
+    for to in (tmp_path / "file" / "page.html", tmp_path):
+        code, out, _ = command("report", dataset, "--trust", "--to", str(to), "--json")
+        assert code == 2
+        assert "--to" in json.loads(out)["error"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["build"],
+        ["build", "r.yaml", "--nonsense"],
+        ["build", "r.yaml", "--workers", "0"],
+        ["build", "r.yaml", "more"],
+        ["show"],
+        ["report", "x", "--to"],
+        ["tag", "x"],
+        ["nosuch"],
+    ],
+)
+def test_usage_errors_are_one_document_with_json_and_none_without(command, arguments):
+    code, out, err = command(*arguments[:1], "--json", *arguments[1:])
+    assert code == 2
+    assert list(json.loads(out)) == ["error"]
+    assert "error " in err
+    code, out, err = command(*arguments)
+    assert (code, out, "Error: " in err) == (2, "", True)
+
+
+def test_help_and_success_have_exit_0(command, dataset):
+    assert command("--help")[0] == 0
+    assert command("build", "--help")[0] == 0
+    code, out, _ = command("versions", dataset, "--json")
+    assert (code, json.loads(out)[0]["version"]) == (0, "v1")
+
+
+def test_an_interrupt_has_130_and_a_document(command, dataset, monkeypatch):
+    def interrupt(_: Store) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "list_versions", interrupt)
+    code, out, err = command("versions", dataset, "--json")
+    assert (code, json.loads(out)) == (130, {"error": "interrupted"})
+    assert "goes on from here" in err
+    assert command("versions", dataset)[:2] == (130, "")
+
+
+def test_a_defect_of_ours_has_70_a_document_and_a_traceback(command, dataset, monkeypatch):
+    def fail(_: Store) -> None:
+        raise ZeroDivisionError("[/b] oh")
+
+    monkeypatch.setattr(cli, "list_versions", fail)
+    code, out, err = command("versions", dataset, "--json")
+    assert code == 70
+    assert "ZeroDivisionError: [/b] oh" in json.loads(out)["error"]
+    assert "Traceback" in err
+    assert command("versions", dataset)[:2] == (70, "")
+
+
+def test_a_path_that_is_not_utf8_still_gets_its_document(tmp_path):
+    typo = os.fsencode(tmp_path) + b"/caf\xe9"
+    done = subprocess.run([Path(sys.executable).parent / "chameleon-data", "versions", typo, "--json"], capture_output=True)
+    assert done.returncode == 2
+    assert "no dataset" in json.loads(done.stdout)["error"]
+
+
+# A cluster that is not there
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}", "nonsense", "127.0.0.1:99999", "http://127.0.0.1:1/x"]
+)
+def test_an_address_without_a_cluster_is_refused_at_once(address):
+    from pipelines.cluster import cluster
+
+    address, start = address.format(port=free_port()), time.monotonic()
+    with pytest.raises(InputError, match=re.escape(f"--address {address}: ") + ".*leave --address out"), cluster(address):
+        pass
+    assert time.monotonic() - start < 5
+
+
+def test_a_host_that_does_not_answer_is_given_up(monkeypatch):
+    from pipelines import cluster
+
+    def silent(where: tuple[str, int], timeout: float) -> None:
+        assert (where, timeout) == (("127.0.0.1", 6379), cluster.CONNECT_SECONDS)
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(socket, "create_connection", silent)
+    with pytest.raises(InputError, match=r"timed out.*leave --address out"), cluster.cluster("127.0.0.1:6379"):
+        pass
+
+
+@pytest.mark.parametrize("fault", [ConnectionError("none found"), ValueError("bad"), RuntimeError("version 2.0 against 2.60")])
+def test_what_ray_says_about_an_address_is_one_message(monkeypatch, fault):
+    import ray
+
+    from pipelines.cluster import cluster
+
+    def refuse(**_: Any) -> None:
+        raise fault
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(InputError, match=rf"--address auto: .*{fault}.*leave --address out"), cluster("auto"):
+        pass
+
+
+# Submitting
+
+
+@pytest.fixture
+def submitted(tmp_path):
+    """What jobs/cluster/submit asks Ray for, by a `ray` that says it back."""
+    fake = tmp_path / "bin/ray"
+    fake.parent.mkdir()
+    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    fake.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{fake.parent}:{os.environ['PATH']}"}
+
+    def run(*arguments: str) -> list[str]:
+        done = subprocess.run(
+            [ROOT / "jobs/cluster/submit", *arguments], env=environment, capture_output=True, text=True, check=True
+        )
+        return done.stdout.splitlines()
+
+    return run
+
+
+def test_submit_runs_what_its_readme_says(submitted, tmp_path):
+    (tmp_path / "recipe.yaml").touch()
+    sent = submitted("build", str(tmp_path / "recipe.yaml"), "--workers", "2")
+    assert sent[:5] == ["job", "submit", "--working-dir", str(tmp_path), "--"]
+    assert sent[5:] == ["chameleon-data", "build", "recipe.yaml", "--address", "auto", "--json", "--workers", "2"]
+    readme = (ROOT / "jobs/cluster/README.md").read_text(encoding="utf-8")
+    assert "chameleon-data VERB recipe.yaml --address auto --json" in readme
+
+
+def test_the_readmes_own_example_has_an_absolute_out():
+    from chameleon_data.recipe import parse_recipe
+
+    folder = ROOT / "jobs/recipes/demo"
+    readme = (ROOT / "jobs/cluster/README.md").read_text(encoding="utf-8")
+    pattern, instead = re.search(
+        r'sed "s\|(.*)\|(.*)\|" jobs/recipes/demo/demo\.yaml > jobs/recipes/demo/submitted', readme
+    ).groups()
+    text, times = re.subn(pattern, instead.replace("$PWD", "/somewhere"), (folder / "demo.yaml").read_text(), flags=re.MULTILINE)
+    assert times == 1
+    assert parse_recipe(text, folder).out == "/somewhere/out/submitted"
