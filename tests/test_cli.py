@@ -130,7 +130,7 @@ def test_usage_errors_are_one_document_with_json_and_none_without(command, argum
     assert list(json.loads(out)) == ["error"]
     assert "error " in err
     code, out, err = command(*arguments)
-    assert (code, out, "Error: " in err) == (2, "", True)
+    assert (code, out, "error " in err) == (2, "", True)
 
 
 def test_help_and_success_have_exit_0(command, dataset):
@@ -173,18 +173,21 @@ def test_a_path_that_is_not_utf8_still_gets_its_document(tmp_path):
 # A cluster that is not there
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+@pytest.fixture
+def closed_port():
+    """A port that is taken, so that nobody else gets it, and where nothing listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield int(taken.getsockname()[1])
 
 
 @pytest.mark.parametrize(
     "address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}", "nonsense", "127.0.0.1:99999", "http://127.0.0.1:1/x"]
 )
-def test_an_address_without_a_cluster_is_refused_at_once(address):
+def test_an_address_without_a_cluster_is_refused_at_once(address, closed_port):
     from pipelines.cluster import cluster
 
-    address, start = address.format(port=free_port()), time.monotonic()
+    address, start = address.format(port=closed_port), time.monotonic()
     with pytest.raises(InputError, match=re.escape(f"--address {address}: ") + ".*leave --address out"), cluster(address):
         pass
     assert time.monotonic() - start < 5
