@@ -48,6 +48,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")
 Address = Annotated[str | None, typer.Option(metavar="ADDRESS", help="A running Ray cluster; without it a local one is started.")]
 Workers = Annotated[int | None, typer.Option(min=1, metavar="N", help="CPUs of the local cluster; all of them by default.")]
 
+TIMED = ("survey", "embed and weigh", "plan", "write")
 PASSES = {
     "survey": "survey the corpus",
     "embed": "embed the samples",
@@ -138,7 +139,7 @@ def build(recipe: RecipeFile, json: AsJson = False, address: Address = None, wor
         ("digest", manifest["digest"]),
         ("content", manifest["content_digest"]),
         *((f"{f} shards", f"{folder}/{f}") for f in wanted.shards.formats),
-        ("seconds", ", ".join(f"{name} {seconds:.1f}" for name, seconds in manifest["timings"].items())),
+        ("seconds", ", ".join(f"{name} {manifest['timings'][name]:.1f}" for name in TIMED)),
         ("next", f"chameleon-data verify {wanted.out}@v{number}"),
     ]
     _print_pairs(rows)
