@@ -11,7 +11,7 @@ Not proved, since the bytes do not say it: that the counts of the survey are tho
 a domain of less than one epoch cannot be told; and, in the one bucket of each domain that the quota cuts (16 documents, about),
 which documents stand in it and in what order, beyond their tokens.
 
-Memory: two shards, and for each domain 8 bytes a bucket (8 MB at most) and the hashes of one bucket. Cost: about 300 MB of text a
+Memory: two shards, and for each domain 8 bytes a bucket (8 MB at most) and the hashes of one bucket. Cost: about 160 MB of text a
 second.
 """
 

@@ -15,8 +15,6 @@ from chameleon_data.storage import Store
 from chameleon_data.survey import Part
 from pipelines.cluster import Progress, run
 
-SHARDS_A_TASK = 4  # at most: a task opens every run once
-
 
 def write(
     store: Store, recipe: Recipe, plan: Plan, parts: Sequence[Part], streams: Sequence[Stream], progress: Progress
@@ -36,13 +34,12 @@ def write(
             progress,
             done=len(parts) - len(todo),
         )
-        some = max(1, min(SHARDS_A_TASK, len(missing) // 16))
 
-        def write_some(task: int) -> None:
-            write_shards(store, build, parts, missing[task : task + some], recipe, ray.get(shared))
+        def write_one(shard: int) -> None:
+            write_shards(store, build, parts, [shard], recipe, ray.get(shared))
 
         try:
-            run("write", range(0, len(missing), some), write_some, progress)
+            run("write", missing, write_one, progress, done=plan.shards - len(missing))
         except InputError:
             if _missing(store, build):  # else another build of the same plan wrote them meanwhile, and took the runs away
                 raise
