@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -261,6 +262,14 @@ def read_survey(store: Store, parts: tuple[Part, ...], recipe: Recipe) -> Survey
             raise InputError(
                 f"sources.{name}: no usable document in {', '.join(source.path)}; check the path and "
                 f"the key 'text: {source.text}'"
+            )
+    seen: dict[str, str] = {}
+    for name in tallies:
+        folded = unicodedata.normalize("NFC", name)
+        if (other := seen.setdefault(folded, name)) != name:
+            raise InputError(
+                f"two domains are both called {folded!r} once Unicode is normalised, {other!a} and {name!a}; "
+                "make them one with 'rename' in their source"
             )
     if empty := [name for name, tally in tallies.items() if not tally.rows and name not in homeless]:
         raise InputError(f"domain {empty[0]!r} has rows but no usable document; mend them, or take the domain out of the corpus")

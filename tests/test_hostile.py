@@ -1,0 +1,89 @@
+"""Every bad input of `tests/hostile.py` keeps its promise: quarantined with a reason, or one message and nothing published."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from chameleon_data.errors import InputError
+from chameleon_data.recipe import Recipe, parse_recipe
+from chameleon_data.sources import list_fragments
+from chameleon_data.storage import Store
+from chameleon_data.survey import Survey, read_survey, split_parts, survey_part
+from chameleon_data.tokens import load_counter
+from tests.hostile import GOOD, LONGEST, RECIPES, Case, cases, line, lines
+
+CASES = cases()
+
+
+def recipe_of(case: Case, folder: Path) -> Recipe:
+    return Recipe.model_validate({
+        "name": "hostile", "out": str(folder.parent / "out"),
+        "sources": {"own": {"path": str(folder), **case.source}},
+        "input": {"max_bad": 0.9, "max_document": LONGEST, "hash": case.hash},
+    })  # fmt: skip
+
+
+def surveyed(recipe: Recipe) -> Survey:
+    """The survey as the job makes it, without Ray."""
+    store, counter = Store(recipe.out), load_counter(recipe.tokens)
+    found = {name: list_fragments(name, source) for name, source in recipe.sources.items()}
+    parts = split_parts(recipe, found, counter.fingerprint)
+    for part in parts:
+        survey_part(store, part, recipe, counter)
+    return read_survey(store, parts, recipe)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("case", CASES, ids=[c.name for c in CASES])
+def test_promise(case: Case, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    case.write(folder)
+    recipe = recipe_of(case, folder)
+    if case.refused is not None:
+        with pytest.raises(InputError, match=case.refused) as refusal:
+            surveyed(recipe)
+        assert len(str(refusal.value)) < 2000
+        assert not list(Store(recipe.out).list("builds"))
+        assert not list(Store(recipe.out).list("_chameleon/versions"))
+        return
+    found = surveyed(recipe)
+    reasons: Counter[str] = Counter()
+    for counts in found.reasons.values():
+        reasons.update(counts)
+    assert (sum(c.rows for c in found.counts), dict(reasons)) == (case.kept, dict(case.reasons))
+    assert sum(t.read for t in found.tallies.values()) == case.kept + sum(case.reasons.values())
+
+
+def test_the_table_holds_both_kinds_and_no_name_twice() -> None:
+    assert len({c.name for c in CASES}) == len(CASES)
+    assert all((c.kept is None) != (c.refused is None) for c in CASES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes(name: str, tmp_path: Path) -> None:
+    text, says = RECIPES[name]
+    with pytest.raises(InputError, match=re.escape(says)):
+        parse_recipe(text, tmp_path)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_file_replaced_between_survey_and_write(tmp_path: Path) -> None:
+    """The survey's identity is of the file that was read, so another one under its name is refused when it is opened."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.jsonl").write_bytes(lines())
+    case = Case("replaced", lambda _: None, kept=3)
+    recipe = recipe_of(case, folder)
+    found = {"own": list_fragments("own", recipe.sources["own"])}
+    counter = load_counter(recipe.tokens)
+    (part,) = split_parts(recipe, found, counter.fingerprint)
+    time.sleep(0.01)
+    (folder / "a.jsonl").write_bytes(line("another") * len(GOOD))
+    with pytest.raises(InputError, match="changed"):
+        survey_part(Store(recipe.out), part, recipe, counter)
