@@ -32,9 +32,10 @@ demo: $(READY)  ## build, prove and report a mixture of the small corpus in jobs
 test: $(READY)  ## run the tests
 	@$(BIN)/python -m pytest
 
-lint: $(READY)  ## ruff, and mypy --strict on chameleon_data
+lint: $(READY)  ## ruff, mypy --strict on chameleon_data, and pip-audit where the index can be asked
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/python -m tests.audit
 
 bench: $(READY)  ## print the table of figures (about 15 minutes)
 	@$(BIN)/python -m tests.bench

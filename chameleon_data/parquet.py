@@ -105,7 +105,7 @@ def decode(data: pa.Buffer | bytes, name: str = "shard") -> pa.Table:
             if found.names != SCHEMA.names or found.types != _STORED:  # before any row is read: a schema can be hostile
                 raise InputError(f"{name}: this is not a shard of ours, its columns are {found.names}; build it again")
             return file.read(use_threads=False).cast(SCHEMA)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{name}: damaged Parquet file ({error}); restore it from a copy or build it again") from error
 
 

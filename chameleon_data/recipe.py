@@ -37,6 +37,8 @@ def _quantity(value: Any, units: dict[str, int], example: str) -> Any:
     if not match or match[2].upper() not in units:
         raise ValueError(f"{value[:60]!r} is not a quantity; write a whole number or, say, {example}")
     digits, unit = match[1].replace("_", ""), units[match[2].upper()]
+    if float(digits) == 0:  # 0e999999999, at which Decimal fails
+        return 0
     if float(digits) * unit > 1e30:  # Decimal would write out all the digits of 1e999999999
         raise ValueError(f"{value[:60]!r} is too large; write a whole number or, say, {example}")
     number = Decimal(digits) * unit

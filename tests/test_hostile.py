@@ -6,6 +6,7 @@ import re
 import time
 from collections import Counter
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -15,7 +16,8 @@ from chameleon_data.sources import list_fragments
 from chameleon_data.storage import Store
 from chameleon_data.survey import Survey, read_survey, split_parts, survey_part
 from chameleon_data.tokens import load_counter
-from tests.hostile import GOOD, LONGEST, RECIPES, Case, cases, line, lines
+from tests import fuzz
+from tests.hostile import GOOD, LEAST, LONGEST, RECIPES, SEED, Case, cases, line, lines
 
 CASES = cases()
 
@@ -87,3 +89,22 @@ def test_a_file_replaced_between_survey_and_write(tmp_path: Path) -> None:
     (folder / "a.jsonl").write_bytes(line("another") * len(GOOD))
     with pytest.raises(InputError, match="changed"):
         survey_part(Store(recipe.out), part, recipe, counter)
+
+
+@pytest.mark.parametrize("target", fuzz.TARGETS)
+def test_fuzzed_readers(target: str) -> None:
+    """The fuzzer's own targets on its seeds and on some hundred seeded mutations of them; hours of it are in the soak."""
+    random = Random(SEED)
+    for seed in fuzz.seeds(target):
+        fuzz.TARGETS[target](seed)
+        for _ in range(60):
+            body = bytearray(seed)
+            for _ in range(random.randint(1, 4)):
+                at, how = random.randrange(len(body) + 1), random.randrange(4)
+                body[at : at + (0, 1, random.randint(1, 40), 1)[how]] = random.randbytes((1, 0, 0, 1)[how])
+            fuzz.TARGETS[target](bytes(body))
+
+
+def test_a_quantity_of_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"mix\.budget: .*greater than 0"):  # found by the fuzzer
+        parse_recipe(LEAST + "mix: {budget: 0e9999999999}\n", tmp_path)

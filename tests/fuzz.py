@@ -1,0 +1,180 @@
+"""Coverage-guided fuzzing of what reads bytes that others wrote: whatever they are, an answer or an InputError, and soon.
+
+    python -m tests.fuzz TARGET SECONDS
+
+A target takes bytes and raises for a broken promise; atheris (libFuzzer) grows inputs that reach new lines of our code from the
+seeds, and an exception, a crash, 10 s on one input or 2 GiB of memory end the run with the input in hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.ipc
+import zstandard
+
+from chameleon_data import mds, parquet, versions
+from chameleon_data.errors import InputError
+from chameleon_data.readers import read_blocks
+from chameleon_data.recipe import Recipe, Source, parse_recipe
+from chameleon_data.sources import list_fragments
+from chameleon_data.storage import Store
+from tests import hostile
+
+FOLDER = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
+ROWS = pa.table(
+    {"text": ["one", "two \U0001f40d", "x" * 300], "domain": ["a", "b", "a"], "doc_id": ["0" * 32, "f" * 32, "1" * 32],
+     "epoch": pa.array([0, 0, 1], pa.uint32()), "tokens": pa.array([3, 8, 300], pa.uint32())}
+).cast(parquet.SCHEMA)  # fmt: skip
+
+
+def _read(name: str, data: bytes, **source: Any) -> tuple[int, int]:
+    """(documents, quarantined rows) of one file with these bytes."""
+    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+        (Path(folder) / name).write_bytes(data)
+        how = Source(path=(folder,), **source)
+        blocks = [b for f in list_fragments("own", how) for b in read_blocks(f, how, 2**16)]
+        for block in blocks:
+            block.text.validate(full=True)
+        return sum(len(b.text) for b in blocks), sum(len(b.bad) for b in blocks)
+
+
+def jsonl(data: bytes) -> None:
+    """Every line that is not blank is a document or a quarantined row."""
+    if data[:2] == b"\x1f\x8b" or data[:4] in (b"\x28\xb5\x2f\xfd", b"PAR1", b"ARRO"):
+        return
+    found = _read("a.jsonl", data, id="id", domain="meta.domain")
+    body = data.removeprefix(b"\xef\xbb\xbf")
+    lines = sum(1 for line in body.split(b"\n") if line and not line.isspace())
+    assert sum(found) == lines, (found, lines)
+
+
+def csv(data: bytes) -> None:
+    with contextlib.suppress(InputError):
+        _read("a.csv", data)
+
+
+def compressed(data: bytes) -> None:
+    with contextlib.suppress(InputError):
+        _read("a.jsonl.zst", data)
+
+
+def arrow(data: bytes) -> None:
+    with contextlib.suppress(InputError):
+        _read("a.arrow", data)
+
+
+def parquet_file(data: bytes) -> None:
+    with contextlib.suppress(InputError):
+        _read("a.parquet", data)
+
+
+def mds_shard(data: bytes) -> None:
+    """A shard that is taken encodes to the same bytes again, up to what its head says of hashes and compression."""
+    with contextlib.suppress(InputError):
+        rows = mds.decode(data)
+        assert mds.decode(mds.encode(rows, "none")).equals(rows)
+
+
+def mds_index(data: bytes) -> None:
+    with contextlib.suppress(InputError):
+        for entry in mds.read_index(data):
+            assert "/" not in mds.stored_name(entry)
+            with contextlib.suppress(InputError):
+                mds.read(b"", entry)
+
+
+def parquet_shard(data: bytes) -> None:
+    with contextlib.suppress(InputError):
+        parquet.decode(data).validate(full=True)
+
+
+def manifest(data: bytes) -> None:
+    """A version file, and a manifest under the hash that the version file gives."""
+    store = Store("memory://fuzz")
+    store.remove(store.list())
+    store.write("_chameleon/versions/v00000001.json", data or b"\n")
+    name = re.search(rb'"manifest": ?"([0-9a-f]{64})"', data)
+    if name:
+        store.write(f"_chameleon/manifests/{name[1].decode()}.json", data)
+    with contextlib.suppress(InputError):
+        (version,) = versions.list_versions(store)
+        versions.load_manifest(store, version)
+
+
+def recipe(data: bytes) -> None:
+    """A recipe is refused, or reads back from what it says of itself."""
+    with contextlib.suppress(InputError, UnicodeDecodeError):
+        found = parse_recipe(data.decode(), Path("/nowhere"))
+        assert Recipe.model_validate(found.model_dump(mode="json", by_alias=True)) == found
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    f.__name__: f for f in (jsonl, csv, compressed, arrow, parquet_file, mds_shard, mds_index, parquet_shard, manifest, recipe)
+}
+
+
+def seeds(target: str) -> list[bytes]:
+    """Inputs to start from."""
+    good = hostile.lines(*hostile.GOOD) + hostile.line("with", id="7", meta={"domain": "web"})
+    shard = mds.shard(ROWS, 0, 1, "none")
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, hostile.GOOD_TABLE.schema) as writer:
+        writer.write_table(hostile.GOOD_TABLE)
+    version = {"format": 1, "number": 1, "manifest": "0" * 64, "plan_digest": "p", "digest": "d", "created": None}
+    own = Path(__file__).parent.parent / "jobs/recipes/own.yaml"
+    by_target: dict[str, Sequence[bytes]] = {
+        "jsonl": [good, b'\xef\xbb\xbf{"text": null}\n', b'{"text": "\\ud800"}', b'{"text": 1e400, "id": 3}\n\xff'],
+        "csv": [b'text,id\n"a\nb",1\n"c""d",2\n', b"text\r\nx\r\n"],
+        "compressed": [zstandard.compress(good), zstandard.compress(good[:9]) + zstandard.compress(good[9:])],
+        "arrow": [sink.getvalue().to_pybytes()],
+        "parquet_file": [hostile.parquet(hostile.GOOD_TABLE, write_page_checksum=True)],
+        "mds_shard": [bytes(shard.data), mds.encode(ROWS.slice(0, 0), "none").to_pybytes()],
+        "mds_index": [mds.index([shard.entry])],
+        "parquet_shard": [parquet.encode(ROWS, "zstd").to_pybytes(), parquet.encode(ROWS, "none").to_pybytes()],
+        "manifest": [json.dumps(version).encode()],
+        "recipe": [own.read_bytes(), hostile.LEAST.encode(), *(text.encode() for text, _ in hostile.RECIPES.values())],
+    }
+    return list(by_target[target])
+
+
+def run(target: str, seconds: int) -> int:
+    """Fuzz one target in a process of its own; the number of inputs tried. RuntimeError with the log of a broken promise."""
+    with tempfile.TemporaryDirectory() as folder:
+        for i, seed in enumerate(seeds(target)):
+            (Path(folder) / f"seed-{i}").write_bytes(seed)
+        limits = ["-timeout=10", "-rss_limit_mb=2048", "-max_len=65536", f"-max_total_time={seconds}"]
+        command = [sys.executable, "-m", "tests.fuzz", target, *limits, f"-artifact_prefix={folder}/", folder]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=Path(__file__).parent.parent)
+    tried = re.findall(r"Done (\d+) runs", done.stderr)
+    if done.returncode or not tried:
+        raise RuntimeError(f"{target}: {done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+    return int(tried[-1])
+
+
+def _fuzz(target: str, arguments: Sequence[str]) -> None:
+    import atheris
+
+    ours = (parse_recipe, read_blocks, mds.decode, mds.read_index, versions.list_versions)
+    for module in {function.__module__ for function in ours}:
+        for name, value in vars(sys.modules[module]).items():
+            if callable(value) and getattr(value, "__module__", None) == module and hasattr(value, "__code__"):
+                setattr(sys.modules[module], name, atheris.instrument_func(value))
+    atheris.Setup([sys.argv[0], *arguments], TARGETS[target])
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 3:
+        sys.stdout.write(f"{run(sys.argv[1], int(sys.argv[2])):,} inputs\n")
+    else:
+        _fuzz(sys.argv[1], sys.argv[2:])
