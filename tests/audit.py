@@ -13,7 +13,7 @@ from pathlib import Path
 
 def main() -> int:
     constraints = Path(__file__).parent.parent / "constraints.txt"
-    command = [sys.executable, "-m", "pip_audit", "--requirement", str(constraints), "--no-deps", "--disable-pip", "--timeout", "10",
+    command = [sys.executable, "-m", "pip_audit", "-r", str(constraints), "--no-deps", "--disable-pip", "--timeout", "10",
                "--progress-spinner", "off", "--format", "json"]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)
     try:
