@@ -405,9 +405,11 @@ def absolute(path: str, folder: Path) -> str:
     """A path of a recipe as a URL or an absolute path. URL chaining is refused: it would reach past `out`."""
     if "::" in path:
         raise InputError("chained URLs ('::') are not allowed; name one file system")
+    if "\0" in path:
+        raise InputError(f"{path[:60]!r} holds a NUL character, which no path does")
     if "://" in path:
         return path
-    return os.path.normpath(folder / Path(path).expanduser())
+    return os.path.normpath(folder / os.path.expanduser(path))  # noqa: PTH111  (pathlib's raises for a home that is not there)
 
 
 def _absolute(recipe: Recipe, folder: Path) -> Recipe:

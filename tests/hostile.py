@@ -219,6 +219,7 @@ RECIPES = {
     "a number out of range": (LEAST + "mix: {budget: 1e999}\n", "mix.budget"),
     "an unknown key": (LEAST + "embed: {sample: 8}\n", "did you mean 'samples'"),
     "chained URLs": ("name: t\nout: o\nsources: {a: 'zip://x::s3://b/y.zip'}\n", "chained URLs"),
+    "a NUL in a path": ('name: t\nout: "a\\0b"\nsources: {a: x.jsonl}\n', "NUL character"),
     "a key that is no text": ("name: t\nout: o\nsources: {no: x.jsonl}\n", "not text"),
     "nothing": ("", "a recipe is a mapping"),
     "bytes that are no text": ("\x00\x01", "recipe"),

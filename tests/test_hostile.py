@@ -108,3 +108,9 @@ def test_fuzzed_readers(target: str) -> None:
 def test_a_quantity_of_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"mix\.budget: .*greater than 0"):  # found by the fuzzer
         parse_recipe(LEAST + "mix: {budget: 0e9999999999}\n", tmp_path)
+
+
+def test_the_home_of_nobody(tmp_path: Path) -> None:
+    """Found by the fuzzer: a `~name` without such a user is a folder of that name."""
+    found = parse_recipe("name: t\nout: o\nsources: {a: ~nobody-of-this-name/x.jsonl}\n", tmp_path)
+    assert found.sources["a"].path == (f"{tmp_path}/~nobody-of-this-name/x.jsonl",)
