@@ -17,6 +17,7 @@ from scipy.optimize import brentq
 from scipy.special import entr
 
 from chameleon_data.affinity import F64, Affinity
+from chameleon_data.errors import InputError
 
 FAR_ABOVE = 10.0
 """Times the largest eigenvalue; with r beyond, (K + r I)⁻¹ is I / r within a tenth."""
@@ -27,14 +28,21 @@ def perplexity(shares: F64) -> float:
     return exp(float(entr(shares).sum()))
 
 
-def auto_ridge(eigenvalues: F64) -> float:
-    """The r at which Σ λ_j / (λ_j + r) is half the effective rank.
+def ridge_for(eigenvalues: F64, dimension: float | None = None) -> float:
+    """The r at which the effective dimension Σ λ_j / (λ_j + r) is `dimension`; by default half the effective rank.
 
-    Always attainable, and continuous where "half the rank" jumps (with a near-duplicate domain it moved a weight from .24 to
-    .21). The sum falls with r; it is at least 2/3 of the rank at half the smallest eigenvalue, and at most trace / r.
+    Half the effective rank is always attainable, and continuous where "half the rank" jumps (with a near-duplicate domain it
+    moved a weight from .24 to .21). The sum falls with r, from the rank; it is at most trace / r. Raises InputError for a
+    dimension that no r gives.
     """
-    target = perplexity(eigenvalues / eigenvalues.sum()) / 2
-    low, high = log(eigenvalues.min() / 2), log(eigenvalues.sum() / target) + 1e-9
+    rank = len(eigenvalues)
+    target = perplexity(eigenvalues / eigenvalues.sum()) / 2 if dimension is None else dimension
+    if target >= rank:
+        raise InputError(
+            f"leverage.ridge: an effective dimension of {target:g} is not below {rank}, what it is without a ridge; lower it"
+        )
+    # Every term is at least λ_min / (λ_min + r): at this r, and below, the sum is at least the target.
+    low, high = log(eigenvalues.min() * (rank / target - 1)) - 1e-9, log(eigenvalues.sum() / target) + 1e-9
     return exp(brentq(lambda x: float((eigenvalues / (eigenvalues + exp(x))).sum()) - target, low, high, xtol=1e-14, rtol=1e-14))
 
 

@@ -144,6 +144,13 @@ class Embed(Section):
     """Tokens of the model that one sample shows it."""
 
 
+class Dimension(Section):
+    """A ridge by what it does."""
+
+    effective_dimension: Positive
+    """Sum of the leverage scores, Σ λ/(λ + r): how many directions the domains (or samples) may take up."""
+
+
 class Leverage(Section):
     preset: Literal["default", "reference"] = "default"
     level: Literal["domain", "sample"] = "domain"
@@ -156,7 +163,7 @@ class Leverage(Section):
     sampling: Literal["kmeans", "uniform", "ridge"] = "kmeans"
     tolerance: Positive = 0.005
     """Error of a weight through landmarks that is accepted; `landmarks: auto` grows until it is reached."""
-    ridge: Literal["auto"] | Positive = "auto"
+    ridge: Literal["auto"] | Positive | Dimension = "auto"
     debias: Literal["auto"] | Share = "auto"
     centre: bool = True
 

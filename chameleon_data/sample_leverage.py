@@ -35,7 +35,8 @@ from chameleon_data.affinity import F64, GROUPS, I64, SAME
 from chameleon_data.errors import InputError
 from chameleon_data.kernels import Floats, squared_norms
 from chameleon_data.landmarks import BLOCK, Features, checked
-from chameleon_data.leverage import auto_ridge
+from chameleon_data.leverage import ridge_for
+from chameleon_data.recipe import Dimension
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def sample_leverage(
     groups: Mapping[str, npt.ArrayLike] | None,
     mapped: Callable[[Floats], Floats],
     *,
-    ridge: float | Literal["auto"] = "auto",
+    ridge: float | Literal["auto"] | Dimension = "auto",
     centre: bool = True,
 ) -> SampleLeverage:
     """Of (n_i, p) samples (a memory-mapped array too), by domain, whose features `mapped` gives block by block."""
@@ -93,7 +94,7 @@ def sample_leverage(
     if float(np.trace(second)) <= SAME * whole:
         raise InputError(f"all samples of the {k} domains are the same; nothing tells them apart, so give the weights yourself")
     kept = values[values > whole * np.finfo(np.float64).eps * len(values)]
-    r = auto_ridge(kept) if ridge == "auto" else ridge
+    r = ridge if isinstance(ridge, int | float) else ridge_for(kept, None if ridge == "auto" else ridge.effective_dimension)
     lower = cholesky(second + r * np.eye(len(second)), lower=True)
     root = np.asfortranarray(solve_triangular(lower, np.eye(len(second)), lower=True))
     count, scores = np.zeros((k, GROUPS), np.int64), np.zeros((k, GROUPS))

@@ -41,8 +41,8 @@ from chameleon_data.affinity import (
 )
 from chameleon_data.errors import InputError, listed
 from chameleon_data.kernels import EXACT, Kernel, auto_bandwidth, unit
-from chameleon_data.leverage import FAR_ABOVE, auto_ridge, leverage_scores, perplexity
-from chameleon_data.recipe import Leverage, Spread, Weights
+from chameleon_data.leverage import FAR_ABOVE, leverage_scores, perplexity, ridge_for
+from chameleon_data.recipe import Dimension, Leverage, Spread, Weights
 
 if TYPE_CHECKING:
     from chameleon_data.landmarks import Features, Landmarks, Sampling
@@ -96,6 +96,8 @@ class DomainWeights:
     warnings: tuple[str, ...]
     nystrom: Nystrom | None = None
     """Where the kernel went through landmarks."""
+    statistics: DomainStatistics | None = None
+    """What the scores were computed from; None where samples were scored, or nothing was."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def domain_weights(
     landmarks: int | Literal["auto"] | Landmarks = 256,
     sampling: Sampling = "kmeans",
     tolerance: float = 0.005,
-    ridge: float | Literal["auto"] = "auto",
+    ridge: float | Literal["auto"] | Mapping[str, float] = "auto",
     temperature: float | Literal["auto"] | Mapping[str, float] = "auto",
     debias: float | Literal["auto"] = "auto",
     centre: bool = True,
@@ -148,11 +150,10 @@ def domain_weights(
     else:
         recorded, count = landmarks, len(landmarks.points)
     try:
-        leverage = Leverage(
-            preset=preset, level=level, kernel=kernel, bandwidth=bandwidth, degree=degree, sampling=sampling,
-            landmarks=count,
-            tolerance=tolerance, ridge=ridge, debias=debias, centre=centre,
-        )  # fmt: skip
+        leverage = Leverage.model_validate({
+            "preset": preset, "level": level, "kernel": kernel, "bandwidth": bandwidth, "degree": degree, "sampling": sampling,
+            "landmarks": count, "tolerance": tolerance, "ridge": ridge, "debias": debias, "centre": centre,
+        })  # fmt: skip
         weights = Weights.model_validate({"objective": objective, "temperature": temperature})
     except ValidationError as error:
         faults = error.errors(include_url=False)  # a value that may be of several types has one for each
@@ -296,6 +297,7 @@ def weigh(statistics: DomainStatistics, leverage: Leverage, weights: Weights) ->
         clipped_mass=best.affinity.clipped_mass,
         variance_of_mean=_optional(names, whole.variance_of_mean),
         warnings=tuple(_warnings(statistics, whole, best, debias_wanted=not reference and leverage.debias == "auto")),
+        statistics=statistics,
     )
 
 
@@ -325,6 +327,8 @@ def _estimate(statistics: Moments, leverage: Leverage, weights: Weights, debias:
     kernel = affinity(statistics, debias=debias, centre=leverage.centre)
     k, given = len(kernel.coordinates), weights.temperature
     if leverage.preset == "reference":
+        if isinstance(leverage.ridge, Dimension):
+            raise InputError("the reference preset takes its ridge as a number; 'effective_dimension' is for the default one")
         r = k * (REFERENCE_RIDGE if leverage.ridge == "auto" else leverage.ridge)
         scores = leverage_scores(kernel, r)
         scores = scores / scores.sum()
@@ -333,7 +337,10 @@ def _estimate(statistics: Moments, leverage: Leverage, weights: Weights, debias:
             raise InputError("the reference preset takes its temperature as a number; 'effective_domains' is for the default one")
         temperature = REFERENCE_TEMPERATURE[weights.objective] if given == "auto" else given
     else:
-        r = auto_ridge(kernel.eigenvalues) if leverage.ridge == "auto" else k * leverage.ridge
+        if isinstance(leverage.ridge, Dimension):
+            r = ridge_for(kernel.eigenvalues, leverage.ridge.effective_dimension)
+        else:
+            r = ridge_for(kernel.eigenvalues) if leverage.ridge == "auto" else k * leverage.ridge
         return _Estimate(kernel, r, *_preferences(leverage_scores(kernel, r), weights))
     return _Estimate(kernel, r, scores, preference / temperature, temperature)
 

@@ -137,8 +137,8 @@ def _explained(
     if result.affinity is not None and result.ridge is not None:
         found = neighbours(list(result.weights), result.affinity, result.ridge * len(result.weights))
         about["neighbours"] = {name: [asdict(n) for n in some] for name, some in found.items()}
-    if recipe.leverage.kernel == "linear" and (recipe.leverage.level, recipe.leverage.preset) == ("domain", "default"):
-        about["sensitivity"] = [asdict(s) for s in sensitivity(statistics, recipe.leverage, recipe.weights)]
+    if result.statistics is not None and recipe.leverage.preset == "default":
+        about["sensitivity"] = [asdict(s) for s in sensitivity(result.statistics, recipe.leverage, recipe.weights)]
     if len(vectors) <= MISFILED_DOMAINS:
         rows = by_domain(sample)
         listed = []

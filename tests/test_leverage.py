@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from chameleon_data.affinity import Affinity, affinity, domain_statistics, moments
-from chameleon_data.leverage import auto_ridge, leverage_scores, perplexity
+from chameleon_data.errors import InputError
+from chameleon_data.leverage import leverage_scores, perplexity, ridge_for
 
 
 def from_means(means: np.ndarray, centre: bool = True) -> Affinity:
@@ -29,24 +30,37 @@ def test_scores_are_those_of_the_published_inverse(k: int, p: int, seed: int, r:
 @given(st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=50))
 def test_the_ridge_leaves_half_the_effective_rank(values: list[float]) -> None:
     eigenvalues = np.array(values)
-    r = auto_ridge(eigenvalues)
+    r = ridge_for(eigenvalues)
     shares = eigenvalues / eigenvalues.sum()
     assert_allclose((eigenvalues / (eigenvalues + r)).sum(), np.exp(-(shares * np.log(shares)).sum()) / 2, rtol=1e-9)
 
 
+@given(st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=50), st.floats(0.001, 0.999))
+def test_a_dimension_that_is_asked_for_is_reached(values: list[float], share: float) -> None:
+    eigenvalues = np.array(values)
+    r = ridge_for(eigenvalues, share * len(values))
+    assert_allclose((eigenvalues / (eigenvalues + r)).sum(), share * len(values), rtol=1e-9)
+
+
+@pytest.mark.parametrize("dimension", [3.0, 3.5])
+def test_a_dimension_that_no_ridge_leaves_is_refused(dimension: float) -> None:
+    with pytest.raises(InputError, match="not below 3,"):
+        ridge_for(np.array([3.0, 2.0, 1.0]), dimension)
+
+
 @pytest.mark.parametrize("m", [1, 2, 7, 384])
 def test_equal_eigenvalues_are_their_own_ridge(m: int) -> None:
-    assert_allclose(auto_ridge(np.full(m, 3.5)), 3.5, rtol=1e-9)
+    assert_allclose(ridge_for(np.full(m, 3.5)), 3.5, rtol=1e-9)
 
 
 @given(st.floats(-30, 30))
 def test_the_ridge_scales_with_the_affinity(power: float) -> None:
     eigenvalues = np.array([5.0, 2.0, 0.3, 1e-9])
-    assert_allclose(auto_ridge(eigenvalues * 10**power), auto_ridge(eigenvalues) * 10**power, rtol=1e-9)
+    assert_allclose(ridge_for(eigenvalues * 10**power), ridge_for(eigenvalues) * 10**power, rtol=1e-9)
 
 
 def test_the_ridge_is_continuous_in_a_vanishing_eigenvalue() -> None:
-    with_it, without = auto_ridge(np.array([3.0, 2.0, 1.0, 1e-14])), auto_ridge(np.array([3.0, 2.0, 1.0]))
+    with_it, without = ridge_for(np.array([3.0, 2.0, 1.0, 1e-14])), ridge_for(np.array([3.0, 2.0, 1.0]))
     assert_allclose(with_it, without, rtol=1e-9)
 
 

@@ -335,3 +335,32 @@ def test_effective_domains_that_no_temperature_gives_are_refused(effective: floa
         domain_weights(embeddings, temperature={"effective_domains": effective})
     with pytest.raises(InputError, match="as a number"):
         domain_weights(embeddings, preset="reference", temperature={"effective_domains": 3.0})
+
+
+@pytest.mark.parametrize("level", ["domain", "sample"])
+def test_a_ridge_by_the_dimension_it_leaves(level: str) -> None:
+    generator = np.random.default_rng(5)
+    samples = {f"d{i}": generator.normal(size=(40, 12)) + 2 * generator.normal(size=12) for i in range(6)}
+    found = domain_weights(samples, level=level, ridge={"effective_dimension": 2.5}, debias=0 if level == "domain" else "auto")
+    assert found.ridge is not None
+    explicit = domain_weights(samples, level=level, ridge=found.ridge, debias=0 if level == "domain" else "auto")
+    assert_allclose(list(found.weights.values()), list(explicit.weights.values()), rtol=1e-9)
+    means = np.stack([x.mean(axis=0) for x in samples.values()])
+    centred = means - means.mean(axis=0)
+    if level == "domain":
+        values = np.linalg.eigvalsh(centred @ centred.T)
+    else:
+        second = sum(x.T @ x / len(x) for x in samples.values()) / 6
+        values = np.linalg.eigvalsh(second - np.outer(means.mean(axis=0), means.mean(axis=0)))
+    r = found.ridge * (6 if level == "domain" else 1)
+    assert_allclose((values / (values + r)).sum(), 2.5, rtol=1e-9)
+
+
+def test_a_dimension_is_refused_where_it_means_nothing() -> None:
+    samples = {name: np.random.default_rng(i).normal(size=(30, 8)) for i, name in enumerate("abcd")}
+    with pytest.raises(InputError, match="as a number"):
+        domain_weights(samples, preset="reference", ridge={"effective_dimension": 2})
+    with pytest.raises(InputError, match="not below"):
+        domain_weights(samples, ridge={"effective_dimension": 4})
+    with pytest.raises(InputError, match="greater than 0"):
+        domain_weights(samples, ridge={"effective_dimension": 0})

@@ -140,7 +140,7 @@ def _weight_error(n: int, landmarks: int) -> list[Figure]:
 def _exact_weights(samples: dict[str, np.ndarray], kernel: Kernel) -> dict[str, float]:
     """By the affinity itself: features of k domains whose inner products are the block means of the kernel."""
     from chameleon_data.kernels import evaluate
-    from chameleon_data.leverage import auto_ridge
+    from chameleon_data.leverage import ridge_for
     from chameleon_data.weights import COLDEST, SPREAD, temperature_for
 
     blocks = list(samples.values())
@@ -153,7 +153,7 @@ def _exact_weights(samples: dict[str, np.ndarray], kernel: Kernel) -> dict[str, 
     centring = np.eye(k) - 1 / k
     values, vectors = np.linalg.eigh(centring @ matrix @ centring)
     values, vectors = values[values > 1e-12], vectors[:, values > 1e-12]
-    scores = np.square(vectors) @ (values / (values + auto_ridge(values)))
+    scores = np.square(vectors) @ (values / (values + ridge_for(values)))
     preference = 1 / np.maximum(scores / scores.mean(), 1e-3)
     e = np.exp(preference / temperature_for(preference, SPREAD * len(preference), COLDEST["pretrain"]))
     return dict(zip(samples, (e / e.sum()).tolist(), strict=True))
