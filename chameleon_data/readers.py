@@ -69,6 +69,8 @@ class Block:
     """Per text, an index into `names`."""
     ids: pa.LargeStringArray | None
     """Per text, when the source names an id; integers in decimal."""
+    vectors: pa.LargeListArray | None
+    """Per text, when a column of them is asked for: float32; null where there is none, or one that is not finite."""
     bad: tuple[BadRow, ...]
 
 
@@ -81,20 +83,26 @@ class _Rows:
     fault: npt.NDArray[np.uint8]  # index into REASONS; 0 is none so far
     domain: pa.LargeBinaryArray | None  # null: none, or not a string
     ids: pa.LargeBinaryArray | None  # null: none, or neither a string nor an integer
+    vectors: pa.LargeListArray | None = None
     valid: bool = False  # the text is known to be UTF-8
 
 
-def read_blocks(fragment: Fragment, source: Source, max_document: int, block_bytes: int = 16 * 2**20) -> Iterator[Block]:
+def read_blocks(
+    fragment: Fragment, source: Source, max_document: int, block_bytes: int = 16 * 2**20, vectors: str | None = None
+) -> Iterator[Block]:
     """Blocks of about `block_bytes` bytes of text, in the order of the file; `max_document` is in bytes of UTF-8.
 
-    Raises InputError for a file that is truncated, damaged, gone or changed, or that lacks a column the source names.
+    `vectors` names a column of lists of numbers that is read along. Raises InputError for a file that is truncated, damaged,
+    gone or changed, or that lacks a column the source names.
     """
+    if vectors is not None and fragment.format not in ("parquet", "arrow"):
+        raise InputError(f"{fragment.url}: holds no column of vectors, as 'embed.column' wants; only Parquet and Arrow files do")
     sequential = fragment.format not in ("parquet", "arrow")
     with explained(fragment.url), open_fragment(fragment, sequential) as file:
         if fragment.format == "parquet":
-            rows = _parquet(file, fragment, source)
+            rows = _parquet(file, fragment, source, vectors)
         elif fragment.format == "arrow":
-            rows = _arrow(file, fragment, source)
+            rows = _arrow(file, fragment, source, vectors)
         else:
             stream = _decompressed(file, fragment)
             if fragment.format == "jsonl":
@@ -286,7 +294,7 @@ def _binary(values: list[bytes]) -> pa.LargeBinaryArray:
 # Columns
 
 
-def _parquet(file: BinaryIO, fragment: Fragment, source: Source) -> Iterator[_Rows]:
+def _parquet(file: BinaryIO, fragment: Fragment, source: Source, vectors: str | None) -> Iterator[_Rows]:
     opened = pq.ParquetFile(
         file,
         pre_buffer=False,  # with it the whole row group is held: 115 MB at 8,000 documents, where this takes 15
@@ -294,7 +302,7 @@ def _parquet(file: BinaryIO, fragment: Fragment, source: Source) -> Iterator[_Ro
         page_checksum_verification=True,
         arrow_extensions_enabled=False,
     )
-    paths = _columns(opened.schema_arrow, source, fragment)
+    paths = _columns(opened.schema_arrow, source, fragment, vectors)
     at = fragment.row_group or 0
     group = opened.metadata.row_group(at)
     number = sum(opened.metadata.row_group(i).num_rows for i in range(at))
@@ -305,11 +313,11 @@ def _parquet(file: BinaryIO, fragment: Fragment, source: Source) -> Iterator[_Ro
         columns=list(dict.fromkeys(".".join(path) for path in paths)),
         use_threads=False,
     ):
-        yield from _table(batch, paths, source, number)
+        yield from _table(batch, paths, source, number, vectors is not None)
         number += batch.num_rows
 
 
-def _arrow(file: BinaryIO, fragment: Fragment, source: Source) -> Iterator[_Rows]:
+def _arrow(file: BinaryIO, fragment: Fragment, source: Source, vectors: str | None) -> Iterator[_Rows]:
     local = "://" not in fragment.url
     raw = pa.memory_map(fragment.url) if local else pa.PythonFile(file, "r")  # mapped, an uncompressed batch takes no memory
     magic = raw.read(6)
@@ -319,13 +327,13 @@ def _arrow(file: BinaryIO, fragment: Fragment, source: Source) -> Iterator[_Rows
     open_any = pa.ipc.open_stream if stream else pa.ipc.open_file
     raw.seek(0)
     schema = open_any(raw).schema
-    paths = _columns(schema, source, fragment)
+    paths = _columns(schema, source, fragment, vectors)
     raw.seek(0)
     needed = sorted({schema.get_field_index(path[0]) for path in paths})
     opened = open_any(raw, options=pa.ipc.IpcReadOptions(included_fields=needed, use_threads=False))
     number, end = 0, raw.tell()
     for batch in opened if stream else map(opened.get_batch, range(opened.num_record_batches)):
-        yield from _table(batch, paths, source, number)
+        yield from _table(batch, paths, source, number, vectors is not None)
         number, end = number + batch.num_rows, raw.tell()
     if stream and raw.tell() == end:  # Arrow takes the end of the file for the end of the stream, wherever it was cut
         raise InputError(f"{fragment.url}: truncated (an Arrow stream without its end mark); fetch it again")
@@ -412,11 +420,11 @@ def _up_to(stream: pa.NativeFile, longest: int) -> Iterator[bytes]:
         yield chunk
 
 
-def _columns(schema: pa.Schema, source: Source, fragment: Fragment) -> list[tuple[str, ...]]:
+def _columns(schema: pa.Schema, source: Source, fragment: Fragment, vectors: str | None = None) -> list[tuple[str, ...]]:
     """Where text, domain and id are, those that the source names, each as the names from the top. Extension types are refused
     before a value of theirs is read: some run code."""
     paths = []
-    for what, key in (("text", source.text), ("domain", source.domain), ("id", source.id)):
+    for what, key in (("text", source.text), ("domain", source.domain), ("id", source.id), ("vector", vectors)):
         if key is None:
             continue
         literal = key in schema.names or fragment.format == "csv"
@@ -432,6 +440,8 @@ def _columns(schema: pa.Schema, source: Source, fragment: Fragment) -> list[tupl
             kind = field.type
             if isinstance(kind, pa.BaseExtensionType) or b"ARROW:extension:name" in (field.metadata or {}):
                 raise InputError(f"{fragment.url}: the column {key!r} has an extension type; store it as a string")
+        if what == "vector" and not _is_vector(kind):
+            raise InputError(f"{fragment.url}: the column {key!r} is of {kind}; 'embed.column' wants lists of float32 or float64")
         paths.append(path)
     foreign = [field.name for field in schema if isinstance(field.type, pa.ExtensionType)]
     if foreign:
@@ -440,13 +450,14 @@ def _columns(schema: pa.Schema, source: Source, fragment: Fragment) -> list[tupl
 
 
 def _table(
-    batch: pa.RecordBatch, paths: list[tuple[str, ...]], source: Source, numbers: int | npt.NDArray[np.int64]
+    batch: pa.RecordBatch, paths: list[tuple[str, ...]], source: Source, numbers: int | npt.NDArray[np.int64], vectors: bool
 ) -> Iterator[_Rows]:
     """A record batch in slices, with columns in the order of `_columns`."""
     columns = [_leaf(batch, path) for path in paths]
     rows = np.arange(numbers, numbers + batch.num_rows, dtype=np.int64) if isinstance(numbers, int) else numbers
     for start in range(0, batch.num_rows, BATCH_ROWS):
         part = [column.slice(start, BATCH_ROWS) for column in columns]
+        vector = _finite(part.pop()) if vectors else None
         text = _bytes_of(part[0])
         fault = np.zeros(len(text), np.uint8)
         if text.null_count:
@@ -455,7 +466,22 @@ def _table(
             text = text.fill_null(b"")
         domain = _bytes_of(part[1]) if source.domain else None
         ids = _bytes_of(part[-1], integers=True) if source.id else None
-        yield _Rows(text, rows[start : start + BATCH_ROWS], fault, domain, ids)
+        yield _Rows(text, rows[start : start + BATCH_ROWS], fault, domain, ids, vector)
+
+
+def _is_vector(kind: pa.DataType) -> bool:
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(is_kind(kind) for is_kind in lists) and pa.types.is_floating(kind.value_type)
+
+
+def _finite(column: pa.Array) -> pa.LargeListArray:
+    """Lists of float32; null in place of an empty one and of one that holds a null or what is not finite."""
+    lists = column.cast(pa.large_list(pa.float32()))
+    offsets = lists.offsets.to_numpy()
+    values = lists.values.to_numpy(zero_copy_only=False)  # a null among them becomes NaN
+    wrong = np.append(0, np.cumsum(~np.isfinite(values)))
+    usable = (wrong[offsets[1:]] == wrong[offsets[:-1]]) & (offsets[1:] > offsets[:-1]) & lists.is_valid().to_numpy(False)
+    return pc.if_else(pa.array(usable), lists, pa.scalar(None, lists.type))
 
 
 def _leaf(batch: pa.RecordBatch, path: tuple[str, ...]) -> pa.Array:
@@ -520,6 +546,7 @@ def _joined(parts: list[_Rows]) -> _Rows:
         np.concatenate([part.fault for part in parts]),
         None if first.domain is None else pa.concat_arrays([part.domain for part in parts]),
         None if first.ids is None else pa.concat_arrays([part.ids for part in parts]),
+        None if first.vectors is None else pa.concat_arrays([part.vectors for part in parts]),
         all(part.valid for part in parts),
     )
 
@@ -551,10 +578,11 @@ def _judged(some: _Rows, source: Source, name: str, max_document: int) -> Block:
         missing[np.diff(_offsets(ids)) == 0] = 1
         fault[(fault == 0) & (missing != 0)] = NO_ID
 
-    text, rows, good, wrong = some.text, some.rows, domain, np.flatnonzero(fault)
+    text, rows, good, vectors, wrong = some.text, some.rows, domain, some.vectors, np.flatnonzero(fault)
     if len(wrong):
         keep = np.flatnonzero(fault == 0)
         text, rows, good, ids = text.take(keep), rows[keep], domain[keep], None if ids is None else ids.take(keep)
+        vectors = None if vectors is None else vectors.take(keep)
     bad = (BadRow(int(some.rows[i]), names[domain[i]] if domain[i] >= 0 else name, REASONS[fault[i]]) for i in wrong)
     return Block(
         text.view(pa.large_string()),
@@ -562,6 +590,7 @@ def _judged(some: _Rows, source: Source, name: str, max_document: int) -> Block:
         names,
         good,
         None if ids is None else ids.view(pa.large_string()),
+        vectors,
         tuple(sorted(bad, key=lambda row: row.row)),
     )
 

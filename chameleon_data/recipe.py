@@ -134,14 +134,46 @@ class Tokens(Section):
 
 
 class Embed(Section):
-    model: str = "all-MiniLM-L6-v2"
+    model: str | None = "all-MiniLM-L6-v2"
     """A sentence-transformers hub id or folder."""
+    causal_lm: str | None = None
+    """In its place, a causal or masked language model's hub id or folder: the mean over real tokens of one of its layers."""
+    layer: Literal["middle"] | Annotated[Whole, Field(ge=1, le=10_000)] = "middle"
+    """Of `causal_lm`: the block, from 1, whose output is taken."""
+    column: str | None = None
+    """In its place, a column of the sources' Parquet or Arrow files that holds a vector for each document."""
     revision: str | None = None
     """Commit of the model on the hub."""
-    samples: Annotated[Whole, Field(ge=1, le=1_000_000)] = 256
-    """Documents drawn per domain, in proportion to their tokens."""
+    samples: Literal["auto"] | Annotated[Whole, Field(ge=1, le=1_000_000)] = 256
+    """Documents drawn per domain, in proportion to their tokens; `auto` doubles them until the intervals are narrow."""
+    tolerance: Annotated[Positive, Field(le=1.0)] = 0.02
+    """Of `samples: auto`: the width of a weight's 90 % interval, from end to end, that is narrow enough."""
+    max_samples: Annotated[Whole, Field(ge=1, le=1_000_000)] = 2048
+    """Of `samples: auto`: where it stops in any case."""
     window: Annotated[Whole, Field(ge=8, le=1_000_000)] = 256
     """Tokens of the model that one sample shows it."""
+
+    @property
+    def drawn(self) -> int:
+        """Documents per domain that the survey draws."""
+        return self.max_samples if self.samples == "auto" else self.samples
+
+    @model_validator(mode="before")
+    @classmethod
+    def _instead(cls, value: Any) -> Any:
+        if isinstance(value, dict) and (value.get("causal_lm") or value.get("column")):
+            return {"model": None, **value}
+        return value
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(x is not None for x in (self.model, self.causal_lm, self.column)) != 1:
+            raise ValueError("give one of 'model', 'causal_lm' and 'column'")
+        if self.layer != "middle" and self.causal_lm is None:
+            raise ValueError("'layer' is of 'causal_lm'; leave it out")
+        if self.column is not None and (self.window, self.revision) != (256, None):
+            raise ValueError("'column' holds finished vectors; leave 'window' and 'revision' out")
+        return self
 
 
 class Dimension(Section):
@@ -151,6 +183,13 @@ class Dimension(Section):
     """Sum of the leverage scores, Σ λ/(λ + r): how many directions the domains (or samples) may take up."""
 
 
+class Recorded(Section):
+    """Landmarks of an earlier version."""
+
+    from_: str = Field(alias="from")
+    """OUT@VERSION."""
+
+
 class Leverage(Section):
     preset: Literal["default", "reference"] = "default"
     level: Literal["domain", "sample"] = "domain"
@@ -158,7 +197,7 @@ class Leverage(Section):
     bandwidth: Literal["auto"] | Positive = "auto"
     degree: Literal[2, 3] = 2
     """Of the polynomial kernel."""
-    landmarks: Literal["auto"] | Annotated[Whole, Field(ge=1, le=16_384)] = 256
+    landmarks: Literal["auto"] | Annotated[Whole, Field(ge=1, le=16_384)] | Recorded = 256
     """Points that stand for all samples with rbf, polynomial and laplacian."""
     sampling: Literal["kmeans", "uniform", "ridge"] = "kmeans"
     tolerance: Positive = 0.005
@@ -175,6 +214,8 @@ class Leverage(Section):
             )
         if self.bandwidth != "auto" and self.kernel in ("linear", "cosine"):
             raise ValueError(f"the {self.kernel} kernel has no bandwidth; leave it at 'auto'")
+        if isinstance(self.landmarks, Recorded) and (self.bandwidth != "auto" or self.kernel in ("linear", "cosine")):
+            raise ValueError("recorded landmarks, of rbf, polynomial or laplacian, bring their bandwidth; leave it at 'auto'")
         if self.level == "sample" and self.debias != "auto":
             raise ValueError("'level: sample' has no diagonal to debias; leave 'debias' at 'auto'")
         return self
@@ -437,8 +478,12 @@ def _absolute(recipe: Recipe, folder: Path) -> Recipe:
     local = recipe.tokens.tokenizer
     if local and (folder / local).exists():
         update["tokens"] = recipe.tokens.model_copy(update={"tokenizer": absolute(local, folder)})
-    if (folder / recipe.embed.model).exists():
-        update["embed"] = recipe.embed.model_copy(update={"model": absolute(recipe.embed.model, folder)})
+    for key in ("model", "causal_lm"):
+        if (named := getattr(recipe.embed, key)) and (folder / named).exists():
+            update["embed"] = recipe.embed.model_copy(update={key: absolute(named, folder)})
+    if isinstance(recipe.leverage.landmarks, Recorded):
+        recorded = Recorded.model_validate({"from": absolute(recipe.leverage.landmarks.from_, folder)})
+        update["leverage"] = recipe.leverage.model_copy(update={"landmarks": recorded})
     given, compared = recipe.weights.from_, recipe.weights.compare
     files = {"from_": given and absolute(given, folder), "compare": tuple(absolute(file, folder) for file in compared)}
     update["weights"] = recipe.weights.model_copy(update=files)

@@ -37,7 +37,9 @@ SAMPLE_SCHEMA = pa.schema([
     ("tokens", pa.int64()),
     ("priority", pa.float64()),
     ("windows", pa.list_(pa.large_string())),
+    ("vector", pa.list_(pa.float32())),
 ])  # fmt: skip
+"""`vector` is null unless the corpus brings embeddings of its own; equal documents are to have equal ones."""
 
 CHARACTERS_A_TOKEN = 6
 """Of window per token of the model, so that the model's own truncation decides where it ends: over ten corpora (English, German,
@@ -60,11 +62,12 @@ def candidates(
     window: int,
     seed: int,
     known: pa.Table | None = None,
+    vectors: pa.LargeListArray | None = None,
 ) -> pa.Table:
     """What one block of documents offers to the sample: at most `samples` distinct documents a domain, schema SAMPLE_SCHEMA.
 
     `hi`, `lo`, `tokens` (each at least 1) and `domain` (code into `names`) have a row a text. `known` is the merged sample of the
-    blocks before: what it already beats is dropped unread.
+    blocks before: what it already beats is dropped unread. With `vectors`, a document without one is not offered.
     """
     priority = priorities(hi, lo, tokens, seed)
     limit, count = np.full(len(names), np.inf), np.zeros(len(names), np.int64)
@@ -75,7 +78,8 @@ def candidates(
             if (i := code.get(row["domain"])) is not None:
                 count[i] = row["priority_count"]
                 limit[i] = row["priority_max"] if count[i] >= samples else np.inf
-    near = np.flatnonzero(priority <= limit[domain])
+    offered = priority <= limit[domain]
+    near = np.flatnonzero(offered if vectors is None else offered & vectors.is_valid().to_numpy(zero_copy_only=False))
     rows = near[_smallest(domain[near], hi[near], lo[near], priority[near], samples)]
     # A domain has at least as many documents as were known or are here, so it will not need more windows of each than this.
     count = np.maximum(count, np.bincount(domain[rows], minlength=len(names)))
@@ -83,6 +87,8 @@ def candidates(
     places = mix64([hi[rows], lo[rows]], key64(seed, "window")).tolist()
     cut = [_windows(text, *of, window) for of in zip(rows.tolist(), places, windows, strict=True)]
     columns = [pa.array(names, pa.string()).take(pa.array(domain[rows])), hi[rows], lo[rows], tokens[rows], priority[rows], cut]
+    kind = SAMPLE_SCHEMA.field("vector").type
+    columns.append(pa.nulls(len(rows), kind) if vectors is None else vectors.take(rows).cast(kind))
     return pa.table([pa.array(c, f.type) for c, f in zip(columns, SAMPLE_SCHEMA, strict=True)], schema=SAMPLE_SCHEMA)
 
 

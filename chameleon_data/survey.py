@@ -37,7 +37,7 @@ from chameleon_data.storage import Store
 from chameleon_data.tokens import Counter as TokenCounter
 
 CACHE = "_chameleon/cache/survey"
-FORMAT = 1
+FORMAT = 2
 PART_BYTES = 32 * 2**20
 PART_FILES = 4096
 
@@ -81,11 +81,14 @@ class Tally:
     largest: int = 0
     multiset: int = 0
     quarantined: int = 0
+    unembedded: int = 0
+    """Rows without a usable vector in `embed.column`; they are written, and are not in the sample."""
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
             self.read + other.read, self.rows + other.rows, self.tokens + other.tokens, self.bytes + other.bytes,
             max(self.largest, other.largest), (self.multiset + other.multiset) % MODULUS, self.quarantined + other.quarantined,
+            self.unembedded + other.unembedded,
         )  # fmt: skip
 
 
@@ -130,7 +133,8 @@ def _part(recipe: Recipe, name: str, group: Sequence[Fragment], tokens: str) -> 
         "hash": [HASH_FUNCTION, recipe.input.hash],
         "tokens": tokens,
     }
-    sample = {"samples": recipe.embed.samples, "window": recipe.embed.window, "seed": recipe.seed}
+    embed = recipe.embed
+    sample = {"samples": embed.drawn, "window": embed.window, "seed": recipe.seed, "column": embed.column}
     identities = [[f.url, f.row_group, f.identity] for f in group]
     return Part(fingerprint({"format": FORMAT, "reader": reader, "sample": sample, "fragments": identities}), name, tuple(group))
 
@@ -156,7 +160,7 @@ def survey_part(store: Store, part: Part, recipe: Recipe, counter: TokenCounter)
             pq.ParquetWriter(files["quarantine.parquet"], QUARANTINE, compression="zstd") as quarantine,
         ):
             for fragment in part.fragments:
-                for read in read_blocks(fragment, source, recipe.input.max_document):
+                for read in read_blocks(fragment, source, recipe.input.max_document, vectors=embed.column):
                     tokens, size = counter.count(read.text), byte_lengths(read.text)
                     hi, lo = hashes_of(read, recipe.input.hash)
                     if len(read.text):
@@ -167,15 +171,19 @@ def survey_part(store: Store, part: Part, recipe: Recipe, counter: TokenCounter)
                     block, (hi, lo, tokens, size) = usable(read, tokens, [hi, lo, tokens, size])
                     for name, mine in by_domain(block):
                         tallies[name] += _tally(hi[mine], lo[mine], tokens[mine], size[mine])
+                        if block.vectors is not None:
+                            missing = block.vectors.is_null().to_numpy(zero_copy_only=False)[mine]
+                            tallies[name] += Tally(unembedded=int(missing.sum()))
                     for bad in block.bad:
                         tallies[bad.domain] += Tally(read=1, quarantined=1)
                         reasons[bad.domain][bad.reason] += 1
                     if len(block.text):
                         new = candidates(
                             block.text, hi, lo, tokens, block.domain, block.names,
-                            samples=embed.samples, window=embed.window, seed=recipe.seed, known=sample,
+                            samples=embed.drawn, window=embed.window, seed=recipe.seed, known=sample,
+                            vectors=block.vectors,
                         )  # fmt: skip
-                        sample = merge([sample, new], embed.samples)
+                        sample = merge([sample, new], embed.drawn)
                     if block.bad:
                         rows = [(fragment.url, b.row, b.domain, b.reason) for b in block.bad]
                         quarantine.write_table(
@@ -203,9 +211,11 @@ def usable(block: Block, tokens: I64, columns: Sequence[Any]) -> tuple[Block, Se
     kept = np.flatnonzero(tokens > 0)
     bad = tuple(BadRow(int(block.rows[i]), block.names[block.domain[i]], "no tokens") for i in np.flatnonzero(tokens == 0))
     ids = None if block.ids is None else block.ids.take(kept)
+    vectors = None if block.vectors is None else block.vectors.take(kept)
     block = replace(
-        block, text=block.text.take(kept), rows=block.rows[kept], domain=block.domain[kept], ids=ids, bad=block.bad + bad
-    )
+        block, text=block.text.take(kept), rows=block.rows[kept], domain=block.domain[kept], ids=ids, vectors=vectors,
+        bad=block.bad + bad,
+    )  # fmt: skip
     return block, [column[kept] for column in columns]
 
 
@@ -273,7 +283,7 @@ def read_survey(store: Store, parts: tuple[Part, ...], recipe: Recipe) -> Survey
             )
     if empty := [name for name, tally in tallies.items() if not tally.rows and name not in homeless]:
         raise InputError(f"domain {empty[0]!r} has rows but no usable document; mend them, or take the domain out of the corpus")
-    sample = merge([read_table(store, p.path("sample.parquet")) for p in parts], recipe.embed.samples)
+    sample = merge([read_table(store, p.path("sample.parquet")) for p in parts], recipe.embed.drawn)
     histograms = _histograms(store, parts, {name: bucket_bits(t.rows) for name, t in tallies.items() if t.rows})
     counts = tuple(
         DomainCount(name, t.rows, t.tokens, t.bytes, t.largest, t.multiset, t.quarantined, histograms[name])

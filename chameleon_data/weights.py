@@ -42,7 +42,7 @@ from chameleon_data.affinity import (
 from chameleon_data.errors import InputError, listed
 from chameleon_data.kernels import EXACT, Kernel, auto_bandwidth, unit
 from chameleon_data.leverage import FAR_ABOVE, leverage_scores, perplexity, ridge_for
-from chameleon_data.recipe import Dimension, Leverage, Spread, Weights
+from chameleon_data.recipe import Dimension, Leverage, Recorded, Spread, Weights
 
 if TYPE_CHECKING:
     from chameleon_data.landmarks import Features, Landmarks, Sampling
@@ -144,11 +144,7 @@ def domain_weights(
     other arguments are those of a recipe's `leverage` and `weights`: `kernels.py` says what the kernels are, `sample_leverage.py`
     what `level` asks. Raises InputError, a ValueError, where there is no answer.
     """
-    recorded: Landmarks | None = None
-    if isinstance(landmarks, int | float | str):
-        count = landmarks
-    else:
-        recorded, count = landmarks, len(landmarks.points)
+    recorded, count = (None, landmarks) if isinstance(landmarks, int | float | str) else (landmarks, len(landmarks.points))
     try:
         leverage = Leverage.model_validate({
             "preset": preset, "level": level, "kernel": kernel, "bandwidth": bandwidth, "degree": degree, "sampling": sampling,
@@ -181,6 +177,9 @@ def weigh_features(
     from chameleon_data.sample_leverage import sample_leverage
 
     samples = {name: x for name, (x, _) in checked(features, groups).items()}
+    p = next(iter(samples.values())).shape[1]
+    if recorded is not None and recorded.points.shape[1] != p:
+        raise InputError(f"the landmarks have {recorded.points.shape[1]} dimensions, the embeddings {p}; choose new ones")
     if leverage.kernel in EXACT:
         kernel = Kernel(leverage.kernel)
         if by_samples:
@@ -209,7 +208,8 @@ def weigh_features(
 
     fit = fit_landmarks(
         samples, kernel, mixture,
-        count=leverage.landmarks, sampling=leverage.sampling, tolerance=leverage.tolerance, seed=seed,
+        count="auto" if isinstance(leverage.landmarks, Recorded) else leverage.landmarks,
+        sampling=leverage.sampling, tolerance=leverage.tolerance, seed=seed,
         recorded=recorded,
     )  # fmt: skip
     fitted = nystrom_statistics(samples, fit.landmarks, groups)

@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,12 @@ Progress = Callable[[str, int, int], None]
 RETRY_SECONDS = (1.0, 5.0)
 CONNECT_SECONDS = 10.0
 """Until a host that does not answer is given up; Ray itself would wait for minutes."""
+EXTENSION_TYPES = (
+    "ray.data.arrow_tensor", "ray.data.arrow_tensor_v2", "ray.data.arrow_variable_shaped_tensor", "ray.data.arrow_pickled_object",
+    "pandas.period", "pandas.interval",
+)  # fmt: skip
+"""That `import ray.data` registers with Arrow: what a Parquet file says of such a column is then handed to their Python code,
+whatever the reader is told, and one environment variable lets Ray unpickle it. Here no column is of these types."""
 ADVICE = "start a cluster with 'ray start --head', correct the address, or leave --address out"
 
 
@@ -64,6 +70,7 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[None]:
         except (ConnectionError, ValueError, RuntimeError) as error:
             why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise InputError(f"--address {address}: no Ray cluster can be joined there ({why}); {ADVICE}") from error
+    _forget_extension_types()
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -71,6 +78,13 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _forget_extension_types() -> None:
+    """So that readers see a hostile column as what it is stored as, beside the name of its type, and refuse it."""
+    for name in EXTENSION_TYPES:
+        with suppress(pa.ArrowKeyError):
+            pa.unregister_extension_type(name)
 
 
 def _reached(address: str) -> None:
@@ -129,6 +143,7 @@ def stream(tables: Sequence[pa.Table], function: Any, **resources: Any) -> Itera
 def _outcome_of(function: Callable[[int], None]) -> Callable[[pa.Table], pa.Table]:
     def outcome(table: pa.Table) -> pa.Table:
         error = ""
+        _forget_extension_types()
         try:
             for wait in (*RETRY_SECONDS, None):
                 try:

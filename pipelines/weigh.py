@@ -6,14 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from chameleon_data.affinity import GROUPS, I64, domain_statistics, moments
-from chameleon_data.cache import write_table
-from chameleon_data.embed import F32, load_embedder
+from chameleon_data.cache import read_table, write_table
+from chameleon_data.embed import F32, Column, Embedder, load_embedder
 from chameleon_data.errors import InputError
 from chameleon_data.explain import misfiled, near_duplicates, nearest_pairs, neighbours, sensitivity
 from chameleon_data.feasible import feasible_weights
@@ -23,16 +23,23 @@ from chameleon_data.leverage import perplexity
 from chameleon_data.plan import epoch_caps
 from chameleon_data.projection import flat_map
 from chameleon_data.published import Published, mixtures, published_weights
-from chameleon_data.recipe import Recipe
+from chameleon_data.recipe import Recipe, Recorded
+from chameleon_data.sample import merge
 from chameleon_data.storage import Store
 from chameleon_data.survey import Survey
 from chameleon_data.versions import load_manifest, resolve, split_target
 from chameleon_data.weights import DomainWeights, unmeasured, weigh, weigh_features
 from pipelines.cluster import Progress
-from pipelines.embed import by_domain, embed, sample_fingerprint
+from pipelines.embed import Features, by_domain, embed, sample_fingerprint
+
+if TYPE_CHECKING:
+    from chameleon_data.landmarks import Landmarks
 
 CACHE = "_chameleon/cache/weights"
-LANDMARKS = "_chameleon/cache/landmarks"
+LANDMARKS = "_chameleon/landmarks"
+"""As long as a version names one of them, another build may ask for it: no cache."""
+FIRST_ROUND = 64
+"""Documents of the first round of `samples: auto`; the half correction of fewer leaves a bias that no interval sees."""
 MISFILED = 20
 MISFILED_DOMAINS = 200
 """Beyond these many, the search for misfiled documents would take longer than all else here."""
@@ -85,9 +92,16 @@ def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, progress: Progres
         return _compared(Weighed(survey, mixture, budget, {"weigh": f"weights read from {origin}"}), recipe, tokens)
     embedder = load_embedder(recipe.embed)
     samples = {name: sample_fingerprint(rows) for name, rows in by_domain(survey.sample).items()}
+    if absent := sorted(tokens.keys() - samples.keys()):
+        raise InputError(
+            f"embed.column: no document of domain {absent[0]!r} has a usable vector in {recipe.embed.column!r}; embed it, or "
+            "give the weights yourself"
+        )
+    recorded = _recorded(recipe.leverage.landmarks, embedder.fingerprint)
     key = fingerprint({
         "samples": samples, "embedder": embedder.fingerprint if len(samples) > 1 else None, "caps": caps,
-        "leverage": recipe.leverage.model_dump(mode="json"),
+        "leverage": recipe.leverage.model_dump(mode="json") | ({"landmarks": recorded.digest} if recorded else {}),
+        "rounds": [recipe.embed.tolerance, recipe.embed.max_samples] if recipe.embed.samples == "auto" else None,
         "weights": recipe.weights.model_dump(mode="json", exclude={"compare"}),
         "seed": None if recipe.leverage.kernel in EXACT else recipe.seed,
     })  # fmt: skip
@@ -103,20 +117,106 @@ def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, progress: Progres
         )
         reused = {}
     else:
-        features = embed(store, embedder, survey.sample, progress)
-        groups = {name: (lo % np.uint64(GROUPS)).astype(np.int64) for name, lo in features.hashes.items()}
-        result = weigh_features(features.vectors, groups, recipe.leverage, recipe.weights, recipe.seed)
+        measured = _rounds(store, recipe, embedder, survey.sample, recorded, progress)
+        result, features = measured.result, measured.features
         mixture = _mixture(recipe, result, caps, "computed")
-        mixture = replace(
-            mixture,
-            description={**mixture.description, **_explained(recipe, result, features.vectors, groups, survey.sample)},
-            map=flat_map(features.vectors),
-        )
+        about = mixture.description
+        about |= _explained(recipe, result, features.vectors, measured.groups, measured.sample)
+        about |= {"embedder": embedder.describe(), "rounds": list(measured.rounds)}
+        about["warnings"] += [*measured.doubts, *_unembedded(recipe, survey)]
+        mixture = replace(mixture, map=flat_map(features.vectors))
         if result.nystrom:
+            about["nystrom"]["recorded"] = recorded is not None
             write_table(store, f"{LANDMARKS}/{result.nystrom.landmarks.digest}.parquet", result.nystrom.landmarks.table())
-        reused = {"embed": f"embedded {features.embedded} of {len(samples)} domains"}
+        reused = {"embed": _said(features, len(samples))}
+        if measured.rounds:
+            reused["samples"] = measured.rounds[-1]["said"]
     store.write(path, json.dumps(asdict(mixture)).encode())
     return _compared(Weighed(survey, mixture, budget, reused), recipe, tokens)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What was computed from the embedded samples, after the last round of `samples: auto` or the only one."""
+
+    result: DomainWeights
+    features: Features
+    """Of the last round; `embedded` and `documents` of all."""
+    groups: dict[str, I64]
+    sample: pa.Table
+    rounds: tuple[dict[str, Any], ...]
+    """Of `samples: auto`, what each saw."""
+    doubts: tuple[str, ...]
+
+
+def _rounds(
+    store: Store, recipe: Recipe, embedder: Embedder | Column, sample: pa.Table, recorded: Landmarks | None, progress: Progress
+) -> _Measured:
+    """Embed and weigh; with `samples: auto` twice as many documents each time, until every interval is narrow enough.
+
+    A round's documents are those of a fixed number of samples, and hold those of the round before: nothing is embedded twice.
+    """
+    wanted, size = recipe.embed, FIRST_ROUND
+    rounds: list[dict[str, Any]] = []
+    embedded: frozenset[str] | None = None
+    documents = 0
+    while True:
+        size = min(size, wanted.max_samples) if wanted.samples == "auto" else wanted.samples
+        some = sample if size == wanted.drawn else merge([sample], size)
+        features = embed(store, embedder, some, progress)
+        if features.embedded is not None:
+            embedded = features.embedded | (embedded or frozenset())
+        documents += features.documents
+        features = replace(features, embedded=embedded, documents=documents)
+        groups = {name: (lo % np.uint64(GROUPS)).astype(np.int64) for name, lo in features.hashes.items()}
+        result = weigh_features(features.vectors, groups, recipe.leverage, recipe.weights, recipe.seed, recorded)
+        if wanted.samples != "auto":
+            return _Measured(result, features, groups, some, (), ())
+        width = {name: 1.0 if ends is None else ends[1] - ends[0] for name, ends in result.intervals.items()}
+        widest = max(width, key=lambda name: (width[name], name))
+        told = f"{size:,} samples a domain: the widest interval is {width[widest]:.4f} ({widest})"
+        narrow = width[widest] <= wanted.tolerance
+        rounds.append({"samples": size, "widest": width[widest], "domain": widest, "narrow": narrow,
+                       "said": f"{told}, {'within' if narrow else 'above'} the tolerance of {wanted.tolerance:g}"})  # fmt: skip
+        if narrow:
+            return _Measured(result, features, groups, some, tuple(rounds), ())
+        if size == wanted.max_samples or some.num_rows == sample.num_rows:
+            why = "'embed.max_samples' is reached" if size == wanted.max_samples else "no domain has more documents"
+            doubt = f"{rounds[-1]['said']}, and {why}; raise 'embed.tolerance', or weigh from more documents"
+            return _Measured(result, features, groups, some, tuple(rounds), (doubt,))
+        size *= 2
+
+
+def _recorded(asked: int | str | Recorded, embedder: str) -> Landmarks | None:
+    """The landmarks of an earlier version, where the recipe names one; they are points among the vectors of one embedder."""
+    if not isinstance(asked, Recorded):
+        return None
+    from chameleon_data.landmarks import load_landmarks
+
+    url, reference = split_target(asked.from_)
+    store = Store(url)
+    about = load_manifest(store, resolve(store, reference))["weights"]
+    used = about.get("nystrom")
+    if used and about["embedder"]["fingerprint"] != embedder:
+        raise InputError(f"leverage.landmarks: {asked.from_} was embedded by another model or window; use that one, or a number")
+    if not used:
+        raise InputError(f"leverage.landmarks: {asked.from_} was weighed without landmarks; name another version, or a number")
+    return load_landmarks(read_table(store, f"{LANDMARKS}/{used['digest']}.parquet"))
+
+
+def _said(features: Features, domains: int) -> str:
+    if features.embedded is None:
+        return "embedded nothing: the vectors came with the corpus"
+    return f"embedded {len(features.embedded)} of {domains} domains, {features.documents:,} documents"
+
+
+def _unembedded(recipe: Recipe, survey: Survey) -> list[str]:
+    few = [(name, t.unembedded, t.rows) for name, t in sorted(survey.tallies.items()) if t.unembedded]
+    return [
+        f"{name}: {missing:,} of {rows:,} documents have no usable vector in {recipe.embed.column!r}; they are written, but the "
+        "weight does not see them"
+        for name, missing, rows in few
+    ]
 
 
 def _compared(weighed: Weighed, recipe: Recipe, tokens: Mapping[str, int]) -> Weighed:

@@ -18,6 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
@@ -264,6 +265,12 @@ def test_a_corpus_that_changes_during_the_build_is_refused(ray_cluster, tmp_path
     assert not list(tmp_path.glob("out/_chameleon/versions/*"))
 
 
+def pickled() -> pa.Table:
+    """A column of a type that Ray registers with Arrow."""
+    metadata = {"ARROW:extension:name": "ray.data.arrow_pickled_object", "ARROW:extension:metadata": "c"}
+    return pa.table([pa.array([b"a"])], schema=pa.schema([pa.field("text", pa.binary(), metadata=metadata)]))
+
+
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
@@ -279,8 +286,9 @@ def test_a_corpus_that_changes_during_the_build_is_refused(ray_cluster, tmp_path
             lambda f: (f / "recipe.yaml").write_text((f / "recipe.yaml").read_text().replace('"budget"', '"budgt"')),
             "did you mean 'budget'",
         ),
+        (lambda f: pq.write_table(pickled(), f / "corpus/book/part-1.parquet"), "extension type"),
     ],
-    ids=["no file", "no document", "truncated", "unknown key"],
+    ids=["no file", "no document", "truncated", "unknown key", "a type that runs code"],
 )
 def test_the_command_refuses_with_one_message_and_exit_2(tmp_path, break_it, message):
     recipe = write_recipe(tmp_path / "recipe.yaml", lay_out(tmp_path / "corpus", documents(), ["jsonl"], 1))

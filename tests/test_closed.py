@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,8 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from pipelines.cluster import EXTENSION_TYPES
 from tests.corpus import documents, lay_out, write_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -58,6 +63,46 @@ def test_no_door_is_open(file: Path) -> None:
 )  # fmt: skip
 def test_an_open_door_is_found(source: str) -> None:
     assert list(faults(source))
+
+
+def test_extension_types_that_ray_registers_do_not_come_to_life(tmp_path: Path) -> None:
+    """In a process where ray.data is imported, as in every task: the column is refused, and no code of the type runs."""
+    for name in EXTENSION_TYPES:
+        for kind, value in ((pa.string(), "a"), (pa.binary(), b"a"), (pa.list_(pa.float32()), [1.0])):
+            metadata = {"ARROW:extension:name": name, "ARROW:extension:metadata": b"cos\nsystem\n(S'touch owned'\ntR."}
+            table = pa.table([pa.array([value], kind)], schema=pa.schema([pa.field("text", kind, metadata=metadata)]))
+            pq.write_table(table, tmp_path / f"{name}-{kind}.parquet")
+    code = f"""
+import ray.data
+from ray.data._internal.object_extensions import arrow
+from ray.data._internal.tensor_extensions import arrow
+import pandas.core.arrays.arrow.extension_types
+from pathlib import Path
+from chameleon_data.errors import InputError
+from chameleon_data.readers import read_blocks
+from chameleon_data.recipe import Source
+from chameleon_data.sources import list_fragments
+from pipelines.cluster import _forget_extension_types
+_forget_extension_types()
+for path in Path({str(tmp_path)!r}).glob("*.parquet"):
+    source = Source(path=(str(path),))
+    try:
+        for fragment in list_fragments("own", source):
+            list(read_blocks(fragment, source, 100))
+    except InputError as error:
+        print(error)
+"""
+    environment = {**os.environ, "RAY_DATA_AUTOLOAD_CLOUDPICKLE_TENSOR_METADATA": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.stdout.count("has an extension type") == 3 * len(EXTENSION_TYPES), done.stdout + done.stderr
+    assert not (tmp_path / "owned").exists()
+
+
+def test_ray_registers_no_other_extension_types() -> None:
+    folder = Path(importlib.util.find_spec("ray").submodule_search_locations[0]) / "data"
+    found = {name for file in folder.rglob("*.py") for name in re.findall(r'"(ray\.data\.arrow_\w+)"', file.read_text())}
+    assert found <= set(EXTENSION_TYPES)
+    assert len(found) == 4
 
 
 @pytest.mark.timeout(240)

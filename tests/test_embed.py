@@ -241,3 +241,119 @@ load_embedder(Embed())
 assert not {"torch", "transformers", "sentence_transformers"} & sys.modules.keys()
 """
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True)
+
+
+# Language models
+
+
+@pytest.fixture(scope="module", params=["llama", "gpt2", "bert"])
+def language_model(request, tmp_path_factory):
+    """Folder of a random checkpoint of four blocks with a word tokenizer; llama's and gpt2's have no padding token."""
+    import torch
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp(request.param)
+    small = {"vocab_size": len(WORDS) + 2, "hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2}
+    if request.param == "llama":
+        model = transformers.LlamaForCausalLM(
+            transformers.LlamaConfig(**small, intermediate_size=32, num_key_value_heads=1, max_position_embeddings=64)
+        )
+    elif request.param == "gpt2":
+        sizes = {"vocab_size": len(WORDS) + 2, "n_embd": 16, "n_layer": 4, "n_head": 2, "n_positions": 64}
+        model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes))
+    else:
+        model = transformers.BertForMaskedLM(
+            transformers.BertConfig(**small, intermediate_size=32, max_position_embeddings=64)
+        )
+    model.save_pretrained(folder)
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(["[UNK]", "</s>", *WORDS])}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    pad = {"pad_token": "</s>"} if request.param == "bert" else {}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", **pad).save_pretrained(folder)
+    return folder
+
+
+def naive(folder, texts, layer):
+    """One text at a time, all hidden states: what the fast path must equal."""
+    import torch
+    from transformers import AutoModel
+
+    model = AutoModel.from_pretrained(folder).eval()
+    found = []
+    for text in texts:
+        ids = [2 + WORDS.index(word) for word in text.split()[:32]]
+        with torch.no_grad():
+            states = model(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states
+        found.append(states[layer][0].mean(dim=0).numpy())
+    return np.stack(found)
+
+
+@pytest.mark.parametrize(("layer", "index"), [("middle", 2), (1, 1), (3, 3)])
+def test_a_layer_of_a_language_model(language_model, layer, index):
+    embedder = load_embedder(Embed(causal_lm=str(language_model), layer=layer, window=32))
+    wanted = naive(language_model, TEXTS, index)
+    np.testing.assert_allclose(embedder.encode([[t] for t in TEXTS]), wanted, atol=2e-6)
+    np.testing.assert_allclose(embedder.encode([[TEXTS[0]]]), wanted[:1], atol=2e-6)  # alone as in company
+    assert np.abs(wanted - naive(language_model, TEXTS, 4)).max() > 1e-3
+    assert embedder.encode([]).shape == (0, 16)
+
+
+def test_blocks_above_the_layer_are_not_computed(language_model, monkeypatch):
+    model = embed._load.__wrapped__(load_embedder(Embed(causal_lm=str(language_model), window=32)))
+    import torch
+
+    stack = next(m for m in model.transformer.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == 4)
+    for block in stack[2:]:
+        monkeypatch.setattr(block, "forward", lambda *_, **__: pytest.fail("a block above the layer ran"))
+    assert encode_texts(model, TEXTS).shape == (len(TEXTS), 16)
+
+
+def test_a_language_models_layer_is_part_of_its_fingerprint(language_model):
+    two, three = (load_embedder(Embed(causal_lm=str(language_model), layer=n, window=32)) for n in (2, 3))
+    assert two.fingerprint != three.fingerprint
+    assert two.describe()["layer"] == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [({"layer": 5}, r"embed\.layer: .* has 4 layers, not 5"), ({"window": 65}, r"embed\.window: .* reads 64 tokens at once")],
+)
+def test_what_a_language_model_lacks_is_refused(language_model, asked, says):
+    with pytest.raises(InputError, match=says):
+        load_embedder(Embed(causal_lm=str(language_model), **{"window": 32, **asked})).encode([["the river"]])
+
+
+def test_a_text_without_tokens_is_refused(language_model):
+    embedder = load_embedder(Embed(causal_lm=str(language_model), window=32))
+    with pytest.raises(InputError, match="sees no token"):
+        embedder.encode([["the"], [" "]])
+
+
+def test_pickled_language_models_are_refused(language_model, tmp_path):
+    folder = copy(language_model, tmp_path)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(InputError, match=r"embed\.causal_lm: .* is pickled"):
+        load_embedder(Embed(causal_lm=str(folder)))
+
+
+def test_encoder_decoders_are_refused(tmp_path, language_model):
+    import transformers
+
+    config = transformers.T5Config(vocab_size=20, d_model=16, d_ff=32, num_layers=2, num_heads=2, d_kv=8)
+    transformers.T5ForConditionalGeneration(config).save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(language_model / name, tmp_path)
+    with pytest.raises(InputError, match="not one stack of blocks"):
+        load_embedder(Embed(causal_lm=str(tmp_path), window=32)).encode([["the"]])
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [({"model": "a", "causal_lm": "b"}, "give one of"), ({"column": "v", "causal_lm": "b"}, "give one of"),
+     ({"layer": 3}, "is of"), ({"column": "v", "window": 99}, "finished vectors"), ({"model": None}, "give one of")],
+)  # fmt: skip
+def test_one_embedder_at_a_time(asked, says):
+    with pytest.raises(ValueError, match=says):
+        Embed(**asked)

@@ -659,3 +659,48 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     base = peak(tmp_path / "small.jsonl")
     for name in ("large.jsonl", "line.jsonl.zst", "group.parquet"):
         assert peak(tmp_path / name) - base < 110, name
+
+
+# Vectors
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.feather", "a.ipc"])
+@pytest.mark.parametrize(
+    "kind", [pa.list_(pa.float32()), pa.list_(pa.float64(), 3), pa.large_list(pa.float64()), pa.list_(pa.float16())], ids=str
+)
+def test_a_column_of_vectors_is_read_along(tmp_path: Path, name: str, kind: pa.DataType) -> None:
+    vectors = [[float(i), 0.5, -i] for i in range(9)]
+    wrong: list[Any] = [None, [1.0, float("nan"), 0.0], [1.0, float("inf"), 0.0], [1.0, None, 0.0]]
+    vectors[4:8] = wrong
+    texts = [f"text {i}" for i in range(8)] + [None]
+    table = pa.table({"text": texts, "meta": pa.StructArray.from_arrays([pa.array(vectors, kind)], ["vector"])})
+    path = tmp_path / name
+    if name.endswith(".parquet"):
+        pq.write_table(table, path, row_group_size=4)
+    else:
+        pyarrow.feather.write_feather(table, str(path), chunksize=3)
+    source = Source(path=(str(path),))
+    found = [b for f in list_fragments("own", source) for b in read_blocks(f, source, LIMIT, vectors="meta.vector")]
+    assert [v for b in found for v in b.vectors.to_pylist()] == [*vectors[:4], None, None, None, None]
+    assert [t for b in found for t in b.text.to_pylist()] == texts[:8]
+    assert {b.vectors.type for b in found} == {pa.large_list(pa.float32())}
+    assert all(b.vectors is None for f in list_fragments("own", source) for b in read_blocks(f, source, LIMIT))
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [(pa.array([[1, 2]]), "wants lists of float"), (pa.array(["x"]), "wants lists of float"), (None, "no column 'vector'")],
+    ids=["integers", "strings", "missing"],
+)
+def test_what_is_no_column_of_vectors_is_refused(tmp_path: Path, column: pa.Array | None, says: str) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["a"], **({} if column is None else {"vector": column})}), path)
+    source = Source(path=(str(path),))
+    (fragment,) = list_fragments("own", source)
+    with pytest.raises(InputError, match=says):
+        list(read_blocks(fragment, source, LIMIT, vectors="vector"))
+    (tmp_path / "b.jsonl").write_text('{"text": "a", "vector": [1.0]}\n')
+    source = Source(path=(str(tmp_path / "b.jsonl"),))
+    (fragment,) = list_fragments("own", source)
+    with pytest.raises(InputError, match=r"only Parquet and Arrow"):
+        list(read_blocks(fragment, source, LIMIT, vectors="vector"))
