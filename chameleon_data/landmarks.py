@@ -3,11 +3,12 @@
     ψ(x) = κ(x, Z) R,   R Rᵀ = κ(Z, Z)⁺,   so that ⟨ψ(x), ψ(y)⟩ = ⟨P φ(x), P φ(y)⟩ with P the projection on the span of φ(Z)
 
 Means, debiasing, centring and jackknife of ψ are then those of any features (`affinity.py`). Only two sums of ψ are needed:
-that of the vectors, taken over κ(x, Z) and multiplied by R once a domain and group, and that of the squared norms, for which
-R is made triangular (R = V Λ^-½ U for any rotation U): half the products of the symmetric root.
+that of the vectors, taken over κ(x, Z) and multiplied by R once a domain and group, and that of the squared norms, for which some
+samples do. All products are numpy's: a triangular R takes half of them, but scipy brings a BLAS of its own, whose threads still
+spin while numpy's begin (2.2 s in place of 1.7 for 200,000 samples on two cores).
 
 k-means centres are the landmarks to use: largest weight error against the exact kernel on 10 synthetic domains of 200 samples,
-p = 384, 256 landmarks, by k-means .0002, ridge leverage .008, uniform .006; laplacian .002, .014, .009 (tests/bench/kernels.py).
+p = 384, 256 landmarks, median of three seeds, by k-means .0002, BLESS .003, uniform .007; laplacian .002, .010, .009 (tests/bench/kernels.py).
 The others are here so that the choice can be measured.
 Cost on one core, p = 384, 1,024 landmarks: 10 to 40 µs a sample and 75 MB in all; choosing them by k-means 1 s.
 """
@@ -18,27 +19,25 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import ceil, log
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import xxhash
-from scipy.linalg import blas, rq
 
 from chameleon_data.affinity import F64, GROUPS, I64, Affinity, DomainStatistics, domain_statistics, merge
 from chameleon_data.errors import InputError
-from chameleon_data.hashing import U64, canonical_json, key64
-from chameleon_data.kernels import Floats, Kernel, diagonal, evaluate, squared_norms, unit
+from chameleon_data.hashing import U64, canonical_json, key64, mix64
+from chameleon_data.kernels import Floats, Kernel, diagonal, evaluate, evaluator, squared_norms, unit
 from chameleon_data.leverage import leverage_scores
 
-Sampling = Literal["kmeans", "uniform", "ridge"]
+Sampling = Literal["kmeans", "uniform", "bless"]
 Features = Mapping[str, npt.ArrayLike]
 
-POOL_PER_LANDMARK = 16
-"""Samples that choose a landmark. Worst of three seeds, rbf, 128 landmarks, with 4: .009, with 8 .0007, with 16 .0016."""
-ITERATIONS = 10
+POOL_PER_LANDMARK = 8
+"""Samples that choose a landmark. Worst of three seeds, rbf, 128 landmarks, with 4: .009, with 8 .0007, with 16 .0016.
+Most of a choice is the time of k-means, which is in proportion."""
+ITERATIONS = 5
 """Of k-means, always all of them: a rule for stopping early would depend on rounding. From 3 on, the error was the same."""
 BLOCK = 2_048
 """Samples whose features are in memory at a time."""
@@ -46,6 +45,11 @@ NORMS = 4_096
 """Samples of a domain whose squared norms are looked at."""
 FLOOR = 1e-10
 """Times the largest eigenvalue of κ(Z, Z): below it a direction is rounding, and is left out."""
+OVERSAMPLE = 8.0
+FEWEST = 16
+"""Of BLESS: samples that a level keeps, about; where none is kept, all scores of the next are alike."""
+LEVELS = 40
+"""Of BLESS: the ridge ends at 1e-12 of the largest κ(x, x) in any case."""
 HELD_OUT = 1_024
 """Samples on which the error is measured against the exact kernel, whose cost is their third power (1 s)."""
 HELD_OUT_DOMAINS = 64
@@ -106,20 +110,25 @@ def balanced_pool(features: Features, size: int, seed: int, purpose: str) -> npt
 
 
 def _keys(rows: Floats, salt: int) -> U64:
-    """(n) a hash of each vector."""
-    return np.fromiter((xxhash.xxh3_64_intdigest(row, salt) for row in rows), np.uint64, len(rows))
+    """(n) a hash of each vector: its words times fixed odd numbers, summed and mixed. Equal vectors have equal ones."""
+    bits = np.ascontiguousarray(rows).view(np.uint32 if rows.dtype == np.float32 else np.uint64)
+    odd = mix64([np.arange(bits.shape[1])], key64("words")) | np.uint64(1)
+    found = np.empty(len(bits), np.uint64)
+    for at in range(0, len(bits), BLOCK):
+        found[at : at + BLOCK] = np.einsum("ij,j->i", bits[at : at + BLOCK].astype(np.uint64), odd)
+    return mix64([found], salt)
 
 
 def choose_landmarks(features: Features, kernel: Kernel, count: int, sampling: Sampling = "kmeans", seed: int = 0) -> Landmarks:
     """`count` landmarks for (n_i, p) samples of domains, from a pool of as many of each domain; all of the pool if it has fewer.
 
-    kmeans: the centres of faiss k-means, on a GPU where there is one. uniform: samples. ridge: samples in proportion to their
+    kmeans: the centres of faiss k-means, on a GPU where there is one. uniform: samples. bless: samples in proportion to their
     approximate ridge leverage.
     """
     pool = balanced_pool(features, count * POOL_PER_LANDMARK, seed, "landmarks")
     if len(pool) <= count:
         return Landmarks(kernel, np.unique(pool, axis=0))
-    points = {"kmeans": _kmeans, "uniform": _uniform, "ridge": _ridge}[sampling](pool, kernel, count, seed)
+    points = {"kmeans": _kmeans, "uniform": _uniform, "bless": _bless}[sampling](pool, kernel, count, seed)
     return Landmarks(kernel, np.unique(points, axis=0))
 
 
@@ -143,54 +152,62 @@ def _uniform(pool: npt.NDArray[np.float32], kernel: Kernel, count: int, seed: in
     return pool[:count]  # in the order of their keys, which are hashes
 
 
-def _ridge(pool: npt.NDArray[np.float32], kernel: Kernel, count: int, seed: int) -> npt.NDArray[np.float32]:
-    """Recursive ridge leverage sampling (Musco and Musco 2017, algorithm 3, with a fixed number as in their code).
+def _bless(pool: npt.NDArray[np.float32], kernel: Kernel, count: int, seed: int) -> npt.NDArray[np.float32]:
+    """`count` samples in proportion to their scores, without replacement (Efraimidis and Spirakis 2006)."""
+    rows, scores, _ = bless_scores(pool, kernel, count, seed)
+    return pool[rows[np.argsort(-np.log(_uniform_keys(pool[rows], seed, "draw", 0)) / scores, kind="stable")[:count]]]
 
-    Preferred to BLESS (Rudi et al. 2018), which reaches the same guarantee: it needs no schedule of ridges, and on a pool of 16
-    samples a landmark its four halvings cost less than the k-means. Each level scores twice as many samples by the landmarks
-    of the level before:  ℓ(x) ≤ (κ(x, x) - κ(x, S) (κ(S, S) + r W⁻²)⁻¹ κ(S, x)) / r.
+
+def bless_scores(pool: npt.NDArray[np.float32], kernel: Kernel, count: int, seed: int) -> tuple[I64, F64, float]:
+    """Rows of a uniform part of the pool, their approximate ridge leverage, and the ridge λ at which `count` samples suffice.
+
+    Bottom-up leverage sampling (BLESS, Rudi, Calandriello, Carratino and Rosasco 2018, algorithm 2): λ halves from κ²; at each,
+    a uniform part of about 8 κ²/λ samples is scored by those that the λ before kept, J, each with probability A:
+
+        ℓ(x) = (κ(x, x) - κ(x, J) (κ(J, J) + λ n A)⁻¹ κ(J, x)) / (λ n)
+
+    and kept with probability min(1, 8 ℓ), 16 or more of them. It ends where twice the effective dimension, Σ ℓ, reaches `count`.
     """
-    boost = log(count) + 1.0
-    rank = ceil(count / (4 * boost))
-    levels = max(1, ceil(np.log2(len(pool) / count)))
-    chosen, weight = np.arange(min(count, len(pool))), np.ones(min(count, len(pool)))
-    for level in range(levels - 1, -1, -1):
-        now = pool[: ceil(len(pool) / 2**level)].astype(np.float64)
-        cross = evaluate(kernel, now, pool[chosen].astype(np.float64))
-        inner = cross[chosen]
-        eigenvalues = np.linalg.eigvalsh(inner * weight[:, None] * weight)
-        r = max(float(eigenvalues[:-rank].sum()) / rank, FLOOR * float(eigenvalues[-1]))
-        solved = np.linalg.solve(inner + np.diag(r / weight**2), cross.T)
-        score = np.maximum(diagonal(kernel, now) - np.einsum("ij,ji->i", cross, solved), FLOOR) / r
-        uniform = (_keys(pool[: len(now)], key64(seed, "ridge", level)) + 0.5) / 2.0**64
-        if level == 0:  # without replacement, in proportion to the scores (Efraimidis and Spirakis 2006)
-            return pool[np.argsort(-np.log(uniform) / np.minimum(score, 1.0), kind="stable")[:count]]
-        keep = np.minimum(boost * score, 1.0)
-        order = np.argsort(uniform / keep, kind="stable")  # below one: chosen; the next ones where these are too few
-        chosen = np.sort(order[: max(int((uniform < keep).sum()), rank)])
-        weight = 1.0 / np.sqrt(keep[chosen])
-    raise AssertionError("the last level returns")
+    n, diag = len(pool), diagonal(kernel, pool.astype(np.float64))
+    ridge, top = float(diag.max()), float(diag.max())
+    chosen, weight = np.zeros(0, np.int64), np.zeros(0)
+    for level in range(LEVELS):
+        ridge /= 2
+        share = min(OVERSAMPLE * top / (ridge * n), 1.0)
+        keys = _uniform_keys(pool, seed, "part", level)
+        rows = np.sort(np.argsort(keys, kind="stable")[: max(count, int((keys < share).sum()))])
+        some, seen = pool[rows].astype(np.float64), diag[rows]
+        if len(chosen):
+            held = pool[chosen].astype(np.float64)
+            cross = evaluate(kernel, some, held)
+            solved = np.linalg.solve(evaluate(kernel, held, held) + np.diag(ridge * n * weight), cross.T)
+            seen = np.maximum(seen - np.einsum("ij,ji->i", cross, solved), FLOOR * top)
+        scores: F64 = np.minimum(seen / (ridge * n), 1.0)
+        if len(chosen) and (2 * scores.mean() * n >= count or level == LEVELS - 1):
+            break
+        probable = np.minimum(max(OVERSAMPLE, FEWEST / scores.sum()) * scores, 1.0)
+        keep = _uniform_keys(some.astype(np.float32), seed, "kept", level) < probable
+        chosen, weight = rows[keep], probable[keep] * len(rows) / n
+    return rows, scores, ridge
+
+
+def _uniform_keys(rows: Floats, seed: int, purpose: str, level: int) -> F64:
+    """(n) numbers in (0, 1) by a hash of each vector."""
+    found: F64 = (_keys(rows, key64(seed, "bless", purpose, level)).astype(np.float64) + 0.5) / 2.0**64
+    return found
 
 
 def whitening(landmarks: Landmarks) -> F64:
-    """(m, m) R, upper triangular, with R Rᵀ = κ(Z, Z)⁺."""
+    """(m, rank) R with R Rᵀ = κ(Z, Z)⁺."""
     points = landmarks.points.astype(np.float64)
     values, vectors = np.linalg.eigh(evaluate(landmarks.kernel, points, points))
     kept = values > FLOOR * values[-1]
-    root = np.where(kept, vectors / np.sqrt(np.where(kept, values, 1.0)), 0.0)
-    triangle: F64 = rq(root, mode="r")
-    return triangle
-
-
-def _times(kappa: Floats, triangle: Floats) -> Floats:
-    """κ R, with half the products of a full one; κ is overwritten."""
-    multiply = blas.strmm if kappa.dtype == np.float32 else blas.dtrmm
-    product: Floats = multiply(1.0, triangle, kappa.T, trans_a=1, overwrite_b=1)
-    return product.T
+    root: F64 = vectors[:, kept] / np.sqrt(values[kept])
+    return root
 
 
 def nystrom_features(x: npt.ArrayLike, landmarks: Landmarks) -> Floats:
-    """(n, m) ψ of (n, p) samples, all in memory; for many, see `nystrom_statistics`."""
+    """(n, rank of κ(Z, Z)) ψ of (n, p) samples, all in memory; for many, see `nystrom_statistics`."""
     return feature_map(landmarks.kernel, landmarks)(_floating(np.asarray(x)))
 
 
@@ -216,34 +233,33 @@ def nystrom_statistics(features: Features, landmarks: Landmarks, groups: Mapping
     m² products a sample, are those of at most 4,096 samples of a domain, by a hash of each, and scaled to all: what they correct
     is then a variance over 4,096 or more, and right to 1e-6 of κ(x, x).
     """
-    triangle = whitening(landmarks)
+    root = whitening(landmarks)
     parts, residuals = [], {}
     for name, (x, group) in checked(features, groups).items():
         if x.shape[1] != landmarks.points.shape[1]:
             p, q = x.shape[1], landmarks.points.shape[1]
             raise InputError(f"domain {name!r} has embeddings of {p} dimensions, the landmarks {q}; embed all with one model")
-        total = np.zeros((GROUPS, len(triangle)))
-        squares: F64 = np.zeros(GROUPS)
-        whole = 0.0
-        normed = np.ones(len(x), np.bool_)
+        total, squares, whole = np.zeros((GROUPS, len(root))), np.zeros(GROUPS), 0.0
+        normed = np.arange(len(x))
         if len(x) > NORMS:
-            normed[np.argsort(_keys(np.ascontiguousarray(x), 0), kind="stable")[NORMS:]] = False
-        small = triangle.astype(x.dtype, order="F")
-        for at in range(0, len(x), BLOCK):
-            block, member = x[at : at + BLOCK], group[at : at + BLOCK]
-            kappa = evaluate(landmarks.kernel, block, landmarks.points)
-            total += (member == np.arange(GROUPS)[:, None]).astype(np.float64) @ kappa.astype(np.float64)
-            if not (rows := normed[at : at + BLOCK]).all():
-                block, member, kappa = block[rows], member[rows], kappa[rows]
-            squares += np.bincount(member, squared_norms(_times(kappa, small)), GROUPS)
-            whole += float(diagonal(landmarks.kernel, block).sum())
+            normed = np.sort(np.argsort(_keys(x, 0), kind="stable")[:NORMS])
+        small, kappas = root.astype(x.dtype), evaluator(landmarks.kernel, landmarks.points.astype(x.dtype))
+        for rows in (normed, np.setdiff1d(np.arange(len(x)), normed)):
+            for at in range(0, len(rows), BLOCK):
+                some = rows[at : at + BLOCK]
+                block, member = x[some], group[some]
+                kappa = kappas(block)
+                total += (member == np.arange(GROUPS)[:, None]).astype(x.dtype) @ kappa  # in x's type within a block alone
+                if rows is normed:
+                    squares += np.bincount(member, squared_norms(kappa @ small), GROUPS)
+                    whole += float(diagonal(landmarks.kernel, block).sum())
         count = np.bincount(group, minlength=GROUPS)
         seen = float(squares.sum())
         if len(x) > NORMS:
             squares = count.astype(np.float64) * (seen / NORMS)
         held = np.flatnonzero(count)
         parts.append(DomainStatistics(
-            (name,), np.zeros(len(held), np.int64), held, count[held], total[held] @ triangle, squares[held]
+            (name,), np.zeros(len(held), np.int64), held, count[held], total[held] @ root, squares[held]
         ))  # fmt: skip
         residuals[name] = max(0.0, 1.0 - seen / whole)
     return Fitted(merge(*parts), residuals)
@@ -275,9 +291,10 @@ def feature_map(kernel: Kernel, landmarks: Landmarks | None) -> Callable[[Floats
     """From a block of samples to its features: x, x / ‖x‖ or ψ(x). The result is a new array."""
     if landmarks is None:
         return unit if kernel.name == "cosine" else np.copy
-    triangle = whitening(landmarks)
-    by_type = {kind: triangle.astype(kind, order="F") for kind in ("float32", "float64")}
-    return lambda x: _times(evaluate(kernel, x, landmarks.points), by_type[x.dtype.name])
+    root = whitening(landmarks)
+    by_type = {kind: root.astype(kind) for kind in ("float32", "float64")}
+    kappa = {kind: evaluator(kernel, landmarks.points.astype(kind)) for kind in by_type}
+    return lambda x: kappa[x.dtype.name](x) @ by_type[x.dtype.name]
 
 
 @dataclass(frozen=True)

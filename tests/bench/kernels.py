@@ -127,7 +127,7 @@ def _weight_error(n: int, landmarks: int) -> list[Figure]:
     for name in ("rbf", "laplacian"):
         bandwidth = auto_bandwidth(name, balanced_pool(samples, 1_024, 0, "bandwidth"))
         exact = _exact_weights(samples, Kernel(name, bandwidth))
-        for sampling in ("kmeans", "ridge", "uniform"):
+        for sampling in ("kmeans", "bless", "uniform"):
             result = domain_weights(samples, kernel=name, bandwidth=bandwidth, landmarks=landmarks, sampling=sampling)
             error = max(abs(result.weights[name] - exact[name]) for name in exact)
             said = f"exact kernel, n = {n:,}; said of itself: {result.nystrom.error:.2g}"
