@@ -7,18 +7,19 @@ that of the vectors, taken over κ(x, Z) and multiplied by R once a domain and g
 samples do. All products are numpy's: a triangular R takes half of them, but scipy brings a BLAS of its own, whose threads still
 spin while numpy's begin (2.2 s in place of 1.7 for 200,000 samples on two cores).
 
-k-means centres are the landmarks to use: largest weight error against the exact kernel on 10 synthetic domains of 200 samples,
-p = 384, 256 landmarks, median of three seeds, by k-means .0002, BLESS .003, uniform .007; laplacian .002, .010, .009 (tests/bench/kernels.py).
+k-means centres are the landmarks to use: largest weight error against the exact kernel on 10 synthetic domains of 1,000 samples,
+p = 384, 256 landmarks, median of three seeds: k-means .0002, BLESS .003, uniform .007; laplacian .002, .010, .009.
 The others are here so that the choice can be measured.
-Cost on one core, p = 384, 1,024 landmarks: 10 to 40 µs a sample and 75 MB in all; choosing them by k-means 1 s.
+Cost on one core, p = 384, 1,024 landmarks: 7 µs a sample and 75 MB in all; choosing them by k-means .3 s, by BLESS .5 s.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -41,6 +42,8 @@ ITERATIONS = 5
 """Of k-means, always all of them: a rule for stopping early would depend on rounding. From 3 on, the error was the same."""
 BLOCK = 2_048
 """Samples whose features are in memory at a time."""
+CHUNK = 65_536
+"""Samples of a domain that are one task where there are workers: .5 s and, at p = 384, 100 MB."""
 NORMS = 4_096
 """Samples of a domain whose squared norms are looked at."""
 FLOOR = 1e-10
@@ -226,43 +229,88 @@ class Fitted:
     """Domain -> mean of κ(x, x) - ‖ψ(x)‖² over its samples, as a share of the mean of κ(x, x): what the landmarks do not see."""
 
 
-def nystrom_statistics(features: Features, landmarks: Landmarks, groups: Mapping[str, npt.ArrayLike] | None = None) -> Fitted:
-    """What `domain_statistics` gives for ψ of (n_i, p) samples and (n_i) jackknife groups, in blocks of 2,048 samples.
+@dataclass(frozen=True)
+class Chunk:
+    """Samples of one domain that are looked at together, wherever that is."""
 
-    float32 embeddings are multiplied in float32 and summed in float64: 1e-6 in the weights. The squared norms, which alone take
-    m² products a sample, are those of at most 4,096 samples of a domain, by a hash of each, and scaled to all: what they correct
-    is then a variance over 4,096 or more, and right to 1e-6 of κ(x, x).
+    x: Floats
+    group: I64
+    normed: npt.NDArray[np.bool_]
+    """Whether a sample's squared norm is taken."""
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What a chunk adds to its domain."""
+
+    total: F64
+    """(20, m) sum of κ(x, Z), by group."""
+    squares: F64
+    """(20) sum of ‖ψ(x)‖² of the normed samples, by group."""
+    whole: float
+    """Sum of their κ(x, x)."""
+
+
+Mapped = Callable[[Callable[[Chunk], Sums], Sequence[Chunk]], Iterable[Sums]]
+"""As the built-in `map`: results in the order of the chunks, wherever they were computed."""
+
+
+def nystrom_statistics(
+    features: Features, landmarks: Landmarks, groups: Mapping[str, npt.ArrayLike] | None = None, mapped: Mapped = map
+) -> Fitted:
+    """What `domain_statistics` gives for ψ of (n_i, p) samples and (n_i) jackknife groups: one pass over chunks, whose sums add.
+
+    `mapped` runs the chunks, here by default. float32 embeddings are multiplied in float32 and summed in float64: 1e-6 in the
+    weights. The squared norms, which alone take m² products a sample, are those of at most 4,096 samples of a domain, by a hash
+    of each, and scaled to all: what they correct is then a variance over 4,096 or more, and right to 1e-6 of κ(x, x).
     """
-    root = whitening(landmarks)
-    parts, residuals = [], {}
-    for name, (x, group) in checked(features, groups).items():
+    root, found = whitening(landmarks), checked(features, groups)
+    chunks, owner = [], []
+    for name, (x, group) in found.items():
         if x.shape[1] != landmarks.points.shape[1]:
             p, q = x.shape[1], landmarks.points.shape[1]
             raise InputError(f"domain {name!r} has embeddings of {p} dimensions, the landmarks {q}; embed all with one model")
-        total, squares, whole = np.zeros((GROUPS, len(root))), np.zeros(GROUPS), 0.0
-        normed = np.arange(len(x))
+        normed = np.ones(len(x), np.bool_)
         if len(x) > NORMS:
-            normed = np.sort(np.argsort(_keys(x, 0), kind="stable")[:NORMS])
-        small, kappas = root.astype(x.dtype), evaluator(landmarks.kernel, landmarks.points.astype(x.dtype))
-        for rows in (normed, np.setdiff1d(np.arange(len(x)), normed)):
-            for at in range(0, len(rows), BLOCK):
-                some = rows[at : at + BLOCK]
-                block, member = x[some], group[some]
-                kappa = kappas(block)
-                total += (member == np.arange(GROUPS)[:, None]).astype(x.dtype) @ kappa  # in x's type within a block alone
-                if rows is normed:
-                    squares += np.bincount(member, squared_norms(kappa @ small), GROUPS)
-                    whole += float(diagonal(landmarks.kernel, block).sum())
+            normed[np.argsort(_keys(x, 0), kind="stable")[NORMS:]] = False
+        for at in range(0, len(x), CHUNK):
+            chunks.append(Chunk(x[at : at + CHUNK], group[at : at + CHUNK], normed[at : at + CHUNK]))
+            owner.append(name)
+    sums: dict[str, Sums] = {}
+    for name, one in zip(owner, mapped(partial(chunk_sums, landmarks, root), chunks), strict=True):
+        so_far = sums.get(name)
+        both = one if so_far is None else Sums(so_far.total + one.total, so_far.squares + one.squares, so_far.whole + one.whole)
+        sums[name] = both
+    parts, residuals = [], {}
+    for name, (x, group) in found.items():
+        squares, seen = sums[name].squares, float(sums[name].squares.sum())
         count = np.bincount(group, minlength=GROUPS)
-        seen = float(squares.sum())
         if len(x) > NORMS:
             squares = count.astype(np.float64) * (seen / NORMS)
         held = np.flatnonzero(count)
         parts.append(DomainStatistics(
-            (name,), np.zeros(len(held), np.int64), held, count[held], total[held] @ root, squares[held]
+            (name,), np.zeros(len(held), np.int64), held, count[held], sums[name].total[held] @ root, squares[held]
         ))  # fmt: skip
-        residuals[name] = max(0.0, 1.0 - seen / whole)
+        residuals[name] = max(0.0, 1.0 - seen / sums[name].whole)
     return Fitted(merge(*parts), residuals)
+
+
+def chunk_sums(landmarks: Landmarks, root: F64, chunk: Chunk) -> Sums:
+    """In blocks of 2,048 samples, those with norms first."""
+    total, squares, whole = np.zeros((GROUPS, len(root))), np.zeros(GROUPS), 0.0
+    kind = chunk.x.dtype
+    small, kappas = root.astype(kind), evaluator(landmarks.kernel, landmarks.points.astype(kind))
+    for normed in (True, False):
+        rows = np.flatnonzero(chunk.normed == normed)
+        for at in range(0, len(rows), BLOCK):
+            some = rows[at : at + BLOCK]
+            block, member = chunk.x[some], chunk.group[some]
+            kappa = kappas(block)
+            total += (member == np.arange(GROUPS)[:, None]).astype(kind) @ kappa  # in that type within a block alone
+            if normed:
+                squares += np.bincount(member, squared_norms(kappa @ small), GROUPS)
+                whole += float(diagonal(landmarks.kernel, block).sum())
+    return Sums(total, squares, whole)
 
 
 def checked(features: Features, groups: Mapping[str, npt.ArrayLike] | None) -> dict[str, tuple[Floats, I64]]:

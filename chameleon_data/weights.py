@@ -45,7 +45,7 @@ from chameleon_data.leverage import FAR_ABOVE, leverage_scores, perplexity, ridg
 from chameleon_data.recipe import Dimension, Leverage, Recorded, Spread, Weights
 
 if TYPE_CHECKING:
-    from chameleon_data.landmarks import Features, Landmarks, Sampling
+    from chameleon_data.landmarks import Features, Landmarks, Mapped, Sampling
     from chameleon_data.sample_leverage import SampleLeverage
 
 Objective = Literal["pretrain", "finetune"]
@@ -166,8 +166,10 @@ def weigh_features(
     weights: Weights,
     seed: int,
     recorded: Landmarks | None = None,
+    mapped: Mapped = map,
 ) -> DomainWeights:
-    """`domain_weights` from the recipe's sections; `recorded` landmarks are used instead of new ones."""
+    """`domain_weights` from the recipe's sections; `recorded` landmarks are used instead of new ones. `mapped` runs the pass
+    over the samples that they take."""
     if recorded is not None and recorded.kernel.name != leverage.kernel:
         raise InputError(f"the landmarks are of kernel {recorded.kernel.name!r}, not {leverage.kernel!r}; choose new ones")
     by_samples = leverage.level == "sample"
@@ -212,7 +214,7 @@ def weigh_features(
         sampling=leverage.sampling, tolerance=leverage.tolerance, seed=seed,
         recorded=recorded,
     )  # fmt: skip
-    fitted = nystrom_statistics(samples, fit.landmarks, groups)
+    fitted = nystrom_statistics(samples, fit.landmarks, groups, mapped)
     if by_samples:
         result = _weigh_samples(scored(samples, fit.landmarks), weights)
     else:

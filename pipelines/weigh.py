@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,13 +33,15 @@ from pipelines.cluster import Progress
 from pipelines.embed import Features, by_domain, embed, sample_fingerprint
 
 if TYPE_CHECKING:
-    from chameleon_data.landmarks import Landmarks
+    from chameleon_data.landmarks import Chunk, Landmarks, Sums
 
 CACHE = "_chameleon/cache/weights"
 LANDMARKS = "_chameleon/landmarks"
 """As long as a version names one of them, another build may ask for it: no cache."""
 FIRST_ROUND = 64
 """Documents of the first round of `samples: auto`; the half correction of fewer leaves a bias that no interval sees."""
+ON_DRIVER = 65_536
+"""Samples whose kernel the driver evaluates itself, in half a second."""
 MISFILED = 20
 MISFILED_DOMAINS = 200
 """Beyond these many, the search for misfiled documents would take longer than all else here."""
@@ -169,7 +171,7 @@ def _rounds(
         documents += features.documents
         features = replace(features, embedded=embedded, documents=documents)
         groups = {name: (lo % np.uint64(GROUPS)).astype(np.int64) for name, lo in features.hashes.items()}
-        result = weigh_features(features.vectors, groups, recipe.leverage, recipe.weights, recipe.seed, recorded)
+        result = weigh_features(features.vectors, groups, recipe.leverage, recipe.weights, recipe.seed, recorded, on_cluster)
         if wanted.samples != "auto":
             return _Measured(result, features, groups, some, (), ())
         width = {name: 1.0 if ends is None else ends[1] - ends[0] for name, ends in result.intervals.items()}
@@ -185,6 +187,30 @@ def _rounds(
             doubt = f"{rounds[-1]['said']}, and {why}; raise 'embed.tolerance', or weigh from more documents"
             return _Measured(result, features, groups, some, tuple(rounds), (doubt,))
         size *= 2
+
+
+def on_cluster(function: Callable[[Chunk], Sums], chunks: Sequence[Chunk]) -> Iterator[Sums]:
+    """The pass over the samples of a kernel: a task a chunk on the cluster, or here where all are one task's work.
+
+    One thread a chunk, since the order of sums changes with their number.
+    """
+    import ray
+    from threadpoolctl import threadpool_limits
+
+    def one(chunk: Chunk) -> Sums:
+        with threadpool_limits(1):
+            return function(chunk)
+
+    if sum(len(chunk.x) for chunk in chunks) <= ON_DRIVER:
+        yield from map(one, chunks)
+        return
+    remote, waiting = ray.remote(one), []
+    most = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
+    for chunk in chunks:  # so many at a time: a chunk lies in the object store until its task ends
+        waiting.append(remote.remote(chunk))
+        if len(waiting) == most:
+            yield ray.get(waiting.pop(0))
+    yield from map(ray.get, waiting)
 
 
 def _recorded(asked: int | str | Recorded, embedder: str) -> Landmarks | None:

