@@ -145,10 +145,11 @@ def _kmeans(pool: npt.NDArray[np.float32], kernel: Kernel, count: int, seed: int
             pool.shape[1], count, niter=ITERATIONS, seed=key64(seed, "kmeans") % 2**31, min_points_per_centroid=1,
             max_points_per_centroid=len(pool), gpu=faiss.get_num_gpus() > 0,
         )  # fmt: skip
-        clusters.train(pool)
+        unit = np.float32(2.0 ** np.floor(np.log2(np.abs(pool).max())))  # squares beyond float32 end the process in faiss
+        clusters.train(pool / unit)
     finally:
         faiss.omp_set_num_threads(threads)
-    return np.array(clusters.centroids, np.float32)
+    return np.array(clusters.centroids, np.float32) * unit
 
 
 def _uniform(pool: npt.NDArray[np.float32], kernel: Kernel, count: int, seed: int) -> npt.NDArray[np.float32]:

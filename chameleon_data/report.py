@@ -448,6 +448,11 @@ def _facts(manifest: Mapping[str, Any], about: Mapping[str, Any], k: int) -> lis
         ]
         if about.get("level"):
             facts.insert(1, ("Leverage of", f"{about['level']}s"))
+    if embedder := about.get("embedder"):
+        layer = f", layer {embedder['layer']}" if embedder.get("layer") else ""
+        facts.append(("Embedded by", f"{embedder.get('model') or 'the column ' + embedder['column']}{layer}"))
+    if rounds := about.get("rounds"):
+        facts.append(("Samples a domain (auto)", " → ".join(f"{r['samples']:,}: ±{r['widest'] / 2:.3f}" for r in rounds)))
     if about.get("ridge") is not None:
         chosen = " (auto)" if manifest["recipe"].get("leverage", {}).get("ridge") == "auto" else ""
         facts.append(("Ridge λ", f"{about['ridge']:.3g}{chosen}"))
