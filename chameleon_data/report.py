@@ -469,10 +469,11 @@ def _landmarks(nystrom: Mapping[str, Any]) -> list[tuple[str, str]]:
     kernel, error = nystrom["kernel"], nystrom["error"]
     degree = f", degree {kernel['degree']}" if kernel["name"] == "polynomial" else ""
     measured = "could not be measured" if error is None else f"{error:.2g}, as measured on held-out samples; not a proved bound"
+    of_before = ", of an earlier version" if nystrom.get("recorded") else ""
     unseen = max(nystrom["residuals"].items(), key=lambda r: r[1], default=None)
     return [
         ("Kernel", f"{kernel['name']}, bandwidth {kernel['bandwidth']:.3g}{degree}"),
-        ("Landmarks", f"{nystrom['landmarks']:,}, digest {nystrom['digest'][:12]}"),
+        ("Landmarks", f"{nystrom['landmarks']:,}{of_before}, digest {nystrom['digest'][:12]}"),
         ("Largest error of a weight", measured),
         *([("Unseen by landmarks", f"at most {100 * unseen[1]:.1f} %, of \u2068{short(unseen[0], 40)}\u2069")] if unseen else []),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -170,8 +171,11 @@ def _weights(rng: np.random.Generator, names: Sequence[str], samples: int) -> tu
         ],
         "nystrom": {
             "kernel": {"name": "rbf", "bandwidth": 0.71828, "degree": 2}, "landmarks": 1_256, "error": 0.00314,
-            "residuals": {n: i / 100 for i, n in enumerate(ordered)}, "digest": "fe" * 32,
+            "residuals": {n: i / 100 for i, n in enumerate(ordered)}, "digest": "fe" * 32, "recorded": True,
         },
+        "embedder": {"model": HOSTILE[0], "layer": "middle", "revision": None, "window": 256, "fingerprint": "ab" * 32},
+        "rounds": [{"samples": 64, "widest": 0.08, "domain": names[0], "narrow": False, "said": "64"},
+                   {"samples": 1_024, "widest": 0.018, "domain": names[0], "narrow": True, "said": "1,024"}],
     }  # fmt: skip
     return about, map_
 
@@ -476,10 +480,17 @@ def test_other_settings_are_a_grid_that_marks_the_one_in_use(ten, page):
     assert "Refused: too <b>cold</b>." in numbers(text, "leverage")
 
 
+def test_what_embedded_and_how_many_samples_it_took(page):
+    shown = html.unescape(page)
+    assert f"{HOSTILE[0]}, layer middle" in shown
+    assert "64: ±0.040 → 1,024: ±0.009" in shown
+
+
 def test_landmarks_and_their_measured_error(ten, page):
     manifest, _ = ten
     words = numbers(page, "mixture")
-    for shown in ("rbf, bandwidth 0.718", "1,256, digest fefefefefefe", "0.0031, as measured on held-out samples; not a proved"):
+    landmarks = "1,256, of an earlier version, digest fefefefefefe"
+    for shown in ("rbf, bandwidth 0.718", landmarks, "0.0031, as measured on held-out samples; not a proved"):
         assert shown in words
     assert "at most 9.0 %, of \u2068wikipedia\u2069" in words
     assert "Leverage ofdomains" in words
