@@ -1,10 +1,10 @@
 """The exchange: rows in the order of the corpus become rows in the order of the shards.
 
-Two steps, because it is the one all-to-all. `spill` reads a part of the corpus again, gives every row its shard, and writes
-*runs*: Arrow files of about 128 MiB of text, in the order of the shards. `write_shards` takes a shard's batches out of all runs,
-puts the rows in their final order, and writes the shard in each format, then its *receipt*. A part whose runs are recorded, and a
-shard whose receipt is there, is not done again, whoever was killed. The runs live under the build's own folder on the store, so
-any worker reads any run, and go when the version is committed.
+Two steps, because it is the one all-to-all. `spill` reads a part of the corpus again, gives every row its shards, and writes
+*runs*: Arrow files of about 128 MiB of text (or token ids), in the order of the shards. `write_shards` takes a shard's batches
+out of all runs, puts the rows in their final order, and writes the shard in each format, then its *receipt*. A part whose runs
+are recorded, and a shard whose receipt is there, is not done again, whoever was killed. The runs live under the build's own
+folder on the store, so any worker reads any run, and go when the version is committed.
 
 Measured here first (144,000 rows, 355 MB, 16 shards, 2 cores): `groupby().map_groups()` of Ray Data 24.7 s, spilled runs 4.3 s.
 """
@@ -25,36 +25,65 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from chameleon_data import mds, parquet
+from chameleon_data.cache import write_table
+from chameleon_data.census import CopyFilter, Rules, is_validation
 from chameleon_data.errors import InputError
+from chameleon_data.formats import FORMATS
 from chameleon_data.hashing import U64, hex_digests
-from chameleon_data.place import I64, CopyCounter, Stream, arrange, route
+from chameleon_data.place import I64, CopyCounter, Layout, Stream, anchors, arrange, locate, route
+from chameleon_data.plan import Packing
 from chameleon_data.readers import read_blocks
 from chameleon_data.recipe import Recipe
+from chameleon_data.sequences import pack
+from chameleon_data.shards import SCHEMA, sequence_schema
 from chameleon_data.storage import Store
 from chameleon_data.survey import Part, by_domain, byte_lengths, hashes_of, usable
+from chameleon_data.tokens import Counter
 
 RUN_BYTES = 128 * 2**20
 SLICE_BYTES = 16 * 2**20
 
 RUN = pa.schema(
     [("domain", pa.int32()), ("epoch", pa.uint32()), ("hi", pa.uint64()), ("lo", pa.uint64()), ("copy", pa.int64()),
-     ("tokens", pa.int64()), ("text", pa.large_string())]
+     ("tokens", pa.int64()), ("part", pa.int32()), ("fragment", pa.int32()), ("row", pa.int64()), ("body", pa.large_binary())]
 )  # fmt: skip
+"""A document on its way. `domain` is its index in the layout of its split; `body` is its text, or its token ids."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every task of an exchange knows."""
+
+    recipe: Recipe
+    layouts: tuple[Layout, ...]
+    """One a split; shards are numbered through all of them."""
+    rules: Rules
+    copies: pa.Table
+    """Schema `census.COPIES`."""
+    counter: Counter
+
+    def locate(self, shard: int) -> tuple[Layout, int]:
+        """The split that shard `shard` of all belongs to, and its number there."""
+        for layout in self.layouts:
+            if shard < layout.plan.shards:
+                return layout, shard
+            shard -= layout.plan.shards
+        raise IndexError(shard)
 
 
 @dataclass(frozen=True)
 class Build:
-    """Where the files of one plan live, relative to `out`."""
+    """Where the files of one build live, relative to `out`."""
 
-    plan_digest: str
+    digest: str
     shards: int
+    """Of all splits."""
     corpus: str
-    """Fingerprint of the ordered parts: a run numbers copies of a text across them, so another split has other runs."""
+    """Fingerprint of the ordered parts: a run numbers copies of a text across them, so another division has other runs."""
 
     @property
     def folder(self) -> str:
-        return f"builds/{self.plan_digest}"
+        return f"builds/{self.digest}"
 
     @property
     def runs(self) -> str:
@@ -68,35 +97,102 @@ class Build:
         return f"{self.folder}/receipts/{shard:05d}.json"
 
 
-def spill(store: Store, build: Build, number: int, part: Part, recipe: Recipe, streams: Sequence[Stream]) -> None:
+def spill(store: Store, build: Build, job: Job, number: int, part: Part) -> None:
     """Read part `number` again and write its rows, each with its destination, as runs.
 
     Memory: one run and a block. Raises InputError where a row is not the one that was surveyed.
     """
-    index = {s.domain.name: i for i, s in enumerate(streams)}
-    counters = [CopyCounter(s, number) for s in streams]
-    pending: list[tuple[I64, pa.Table]] = []
-    files: list[dict[str, Any]] = []
-    size = 0
+    recipe = job.recipe
+    spiller = _Spiller(store, f"{build.runs}/{part.key}", job, number)
     with store.open(part.path("documents.parquet")) as documents, _surveyed_again(store, part):
         recorded = _Recorded(documents)
-        for fragment in part.fragments:
+        for index, fragment in enumerate(part.fragments):
             for read in read_blocks(fragment, recipe.sources[part.source], recipe.input.max_document):
                 hi, lo = hashes_of(read, recipe.input.hash)
                 tokens = recorded.tokens(hi, lo, fragment.url)
                 block, (hi, lo, tokens) = usable(read, tokens, [hi, lo, tokens])
                 for name, rows in by_domain(block):
-                    i = index[name]
-                    for shard, table in _routed(streams[i], i, counters[i], block.text, hi, lo, tokens, rows):
-                        pending.append((shard, table))
-                        size += table["text"].nbytes
-                        if size >= RUN_BYTES:
-                            files.append(_write_run(store, f"{build.runs}/{part.key}-{len(files)}.arrow", pending))
-                            pending, size = [], 0
+                    spiller.add(name, block.text, hi, lo, tokens, block.rows, np.arange(len(hi))[rows], index)
         recorded.end(part)
-    if pending:
-        files.append(_write_run(store, f"{build.runs}/{part.key}-{len(files)}.arrow", pending))
-    store.write(build.run(part), json.dumps(files).encode())
+    store.write(build.run(part), json.dumps(spiller.end()).encode())
+
+
+class _Spiller:
+    """Collects the rows of one part, each with its destination, and writes a run whenever there are enough."""
+
+    def __init__(self, store: Store, prefix: str, job: Job, part: int) -> None:
+        self._store, self._prefix, self._job, self._part = store, prefix, job, part
+        self._streams: list[dict[str, tuple[int, Stream, CopyCounter]]] = []
+        """For each split: domain -> its index, its stream, and the numbers of its copies."""
+        self._first_shard = [0]
+        for layout in job.layouts:
+            self._streams.append({s.domain.name: (i, s, CopyCounter(s, part)) for i, s in enumerate(layout.streams)})
+            self._first_shard.append(self._first_shard[-1] + layout.plan.shards)
+        self._dropping = CopyFilter(job.copies, part)
+        self._pending: list[tuple[I64, pa.Table]] = []
+        self._bytes = 0
+        self._files: list[dict[str, Any]] = []
+
+    def add(
+        self, name: str, text: pa.Array, hi: U64, lo: U64, tokens: I64, number: I64, rows: I64, fragment: int
+    ) -> None:  # fmt: skip
+        """Some rows of a block, all of the domain `name`, in their order; the columns are those of the block."""
+        rows = rows[self._dropping.mask(lambda _: name, hi[rows], lo[rows])]
+        sides = [rows]
+        if self._job.rules.threshold:
+            held = is_validation(lo[rows], self._job.rules.threshold)
+            sides = [rows[~held], rows[held]]
+        for split, mine in enumerate(sides):
+            if len(mine):
+                self._route(split, name, text, hi[mine], lo[mine], tokens[mine], number[mine], mine, fragment)
+
+    def _route(
+        self, split: int, name: str, text: pa.Array, hi: U64, lo: U64, tokens: I64, number: I64, at: I64, fragment: int
+    ) -> None:  # fmt: skip
+        """In slices, because with many epochs a block is written many times over."""
+        index, stream, counter = self._streams[split][name]
+        if stream.packing:
+            tokens = tokens + 1  # end-of-text
+        copy = counter.number(hi, lo)
+        row, epoch, shard = route(stream, hi, lo, copy)
+        shard = shard + self._first_shard[split]
+        if stream.packing:
+            needed, row_of = np.unique(row, return_inverse=True)
+            body = self._ids(text.take(pa.array(at[needed])), tokens[needed])
+        else:
+            body, row_of = text, at[row]
+        slices = np.cumsum(byte_lengths(body)[row_of]) // SLICE_BYTES
+        for some in np.split(np.arange(len(row)), np.flatnonzero(np.diff(slices)) + 1) if len(row) else ():
+            some = some[np.argsort(shard[some], kind="stable")]
+            r, n = row[some], len(some)
+            columns = [
+                np.full(n, index, np.int32), epoch[some].astype(np.uint32), hi[r], lo[r], copy[r], tokens[r],
+                np.full(n, self._part, np.int32), np.full(n, fragment, np.int32), number[r],
+                body.take(pa.array(row_of[some])).cast(pa.large_binary()),
+            ]  # fmt: skip
+            self._put(shard[some], pa.table(columns, schema=RUN))
+
+    def _ids(self, text: pa.Array, tokens: I64) -> pa.Array:
+        ids = self._job.counter.ids(text)
+        if not np.array_equal(byte_lengths(ids), tokens * self._job.counter.dtype.itemsize):
+            raise InputError("tokens.tokenizer: it made other numbers of tokens than when it counted; use a deterministic one")
+        return ids
+
+    def _put(self, shard: I64, table: pa.Table) -> None:
+        self._pending.append((shard, table))
+        self._bytes += table["body"].nbytes
+        if self._bytes >= RUN_BYTES:
+            self._write()
+
+    def _write(self) -> None:
+        self._files.append(_write_run(self._store, f"{self._prefix}-{len(self._files)}.arrow", self._pending))
+        self._pending, self._bytes = [], 0
+
+    def end(self) -> list[dict[str, Any]]:
+        """What the part's list of runs says."""
+        if self._pending:
+            self._write()
+        return self._files
 
 
 @contextmanager
@@ -140,33 +236,6 @@ class _Recorded:
             raise InputError(f"{part.fragments[-1].url}: fewer documents than the survey read; the file changed during the build")
 
 
-def _routed(
-    stream: Stream, index: int, counter: CopyCounter, text: pa.Array, hi: U64, lo: U64, tokens: I64, rows: Any
-) -> Iterator[tuple[I64, pa.Table]]:
-    """The rows of one domain in a block that are written, as (shards, table RUN) of about `SLICE_BYTES`, each sorted by shard.
-
-    In slices, because with many epochs a block is written many times over.
-    """
-    hi, lo, tokens = hi[rows], lo[rows], tokens[rows]
-    copy = counter.number(hi, lo)
-    row, epoch, shard = route(stream, hi, lo, copy)
-    at = row if isinstance(rows, slice) else rows[row]
-    slices = np.cumsum(byte_lengths(text)[at]) // SLICE_BYTES
-    for some in np.split(np.arange(len(row)), np.flatnonzero(np.diff(slices)) + 1) if len(row) else ():
-        some = some[np.argsort(shard[some], kind="stable")]
-        r = row[some]
-        columns = [
-            np.full(len(r), index, np.int32),
-            epoch[some].astype(np.uint32),
-            hi[r],
-            lo[r],
-            copy[r],
-            tokens[r],
-            text.take(at[some]),
-        ]
-        yield shard[some], pa.table(columns, schema=RUN)
-
-
 def _write_run(store: Store, path: str, pending: list[tuple[I64, pa.Table]]) -> dict[str, Any]:
     """One run: its batches in the order of the shards, a batch for each block and shard.
 
@@ -200,74 +269,165 @@ def read_runs(store: Store, build: Build, parts: Sequence[Part], shards: Sequenc
     return {shard: pa.Table.from_batches(batches, RUN) for shard, batches in found.items()}
 
 
-def write_shards(
-    store: Store, build: Build, parts: Sequence[Part], shards: Sequence[int], recipe: Recipe, streams: Sequence[Stream]
-) -> None:
+def write_shards(store: Store, build: Build, job: Job, parts: Sequence[Part], shards: Sequence[int]) -> None:
     """These shards in every format of the recipe, each followed by its receipt. Memory: all of them, and one four times over."""
     tables = read_runs(store, build, parts, shards)
     for shard in shards:
-        _write_shard(store, build, tables.pop(shard), shard, recipe, streams)
+        _write_shard(store, build, job, parts, tables.pop(shard), shard)
 
 
-def _write_shard(store: Store, build: Build, rows: pa.Table, shard: int, recipe: Recipe, streams: Sequence[Stream]) -> None:
+def _write_shard(store: Store, build: Build, job: Job, parts: Sequence[Part], rows: pa.Table, shard: int) -> None:
     """The receipt is the promise that the shard's files are whole: it is written last and create-only."""
-    columns = {name: rows[name].to_numpy() for name in RUN.names if name != "text"}
-    domain, epoch = columns["domain"].astype(np.int64), columns["epoch"].astype(np.int64)
-    order = arrange(streams, shard, domain, epoch, columns["hi"], columns["lo"], columns["copy"], columns["tokens"])
-    table = final_table(rows["text"].take(order), {k: v[order] for k, v in columns.items()}, [s.domain.name for s in streams])
-    files = []
-    for format in recipe.shards.formats:
-        files.append(_write_format(store, build, shard, format, recipe.shards.compression, table))
+    layout, number = job.locate(shard)
+    packing = layout.plan.packing
+    made = _sequences(layout, packing, number, rows, job.counter) if packing else _documents(layout, number, rows)
+    if job.recipe.shards.lineage:
+        _write_lineage(store, f"{build.folder}/lineage/{layout.plan.split}-{number:05d}.parquet", parts, rows, made.documents)
     receipt = {
         "shard": shard,
-        "rows": table.num_rows,
-        "tokens": int(columns["tokens"].sum()),
-        "domain_rows": {s.domain.name: int(s.rows[shard]) for s in streams if s.rows[shard]},
-        "domain_tokens": {s.domain.name: int(s.tokens[shard]) for s in streams if s.rows[shard]},
-        "content": content_hash(table),
-        "files": files,
+        "split": layout.plan.split,
+        "number": number,
+        "rows": made.table.num_rows,
+        "tokens": int(layout.tokens[number]),
+        "domain_rows": _by_domain(layout, made.domain, np.ones(made.table.num_rows, np.int64)),
+        "domain_tokens": _by_domain(layout, made.domain, made.table["tokens"].to_numpy().astype(np.int64)),
+        "copies": made.copies,
+        "content": content_hash(made.table),
+        "files": [
+            file
+            for format in job.recipe.shards.formats
+            for file in _write_format(store, build, format, made.table, number, layout, job)
+        ],
     }
     store.write_new(build.receipt(shard), json.dumps(receipt, sort_keys=True).encode())
 
 
-def final_table(text: pa.ChunkedArray, columns: Mapping[str, Any], names: Sequence[str]) -> pa.Table:
-    """Rows in their order as `parquet.SCHEMA` has them; `columns` as in RUN, `names` by domain index."""
-    domain = pc.take(pa.array(names, pa.string()), pa.array(columns["domain"]))
+@dataclass(frozen=True)
+class _Made:
+    """The rows of one shard."""
+
+    table: pa.Table
+    domain: I64
+    """(rows,) index in the layout."""
+    documents: I64
+    """(rows,) which of the documents that came each row is, or begins with."""
+    copies: dict[str, list[int]]
+    """Domain -> rows of the first epoch that repeat another one, and the most copies of one document."""
+
+
+def _located(layout: Layout, number: int, columns: Mapping[str, Any]) -> tuple[I64, dict[str, list[int]]]:
+    """(documents,) offset of each in its stream; and the copies among them."""
+    offset, copies = np.empty(len(columns["domain"]), np.int64), {}
+    for index, stream in enumerate(layout.streams):
+        mine = np.flatnonzero(columns["domain"] == index)
+        epoch = columns["epoch"][mine].astype(np.int64)
+        offset[mine], copy = locate(stream, number, epoch, *(columns[c][mine] for c in ("hi", "lo", "copy", "tokens")))
+        again = copy[epoch == 0]
+        if again.any():
+            copies[stream.domain.name] = [int((again > 0).sum()), int(again.max()) + 1]
+    return offset, copies
+
+
+def _documents(layout: Layout, number: int, rows: pa.Table) -> _Made:
+    """A row a document."""
+    columns = {name: rows[name].to_numpy() for name in RUN.names if name != "body"}
+    domain, tokens = columns["domain"].astype(np.int64), columns["tokens"]
+    offset, copies = _located(layout, number, columns)
+    phase = np.array([s.domain.phase for s in layout.streams], np.int64)
+    order = arrange(domain, anchors(phase[domain], offset, tokens), [s.domain.quota for s in layout.streams])
+    text = rows["body"].take(pa.array(order)).combine_chunks().cast(pa.large_string())
+    columns = {name: column[order] for name, column in columns.items()}
+    return _Made(_table(SCHEMA, text, layout, domain[order], columns, tokens[order]), domain[order], order, copies)
+
+
+def _sequences(layout: Layout, packing: Packing, number: int, rows: pa.Table, counter: Counter) -> _Made:
+    """A row a sequence, of one domain each."""
+    columns = {name: rows[name].to_numpy() for name in RUN.names if name != "body"}
+    offset, copies = _located(layout, number, columns)
+    ids, tokens, anchor, document, domain = [], [], [], [], []
+    for index, stream in enumerate(layout.streams):
+        mine = np.flatnonzero(columns["domain"] == index)
+        mine = mine[np.argsort(offset[mine], kind="stable")]
+        body = rows["body"].take(pa.array(mine)).combine_chunks()
+        flat = np.frombuffer(body.buffers()[2] or b"", counter.dtype, int(columns["tokens"][mine].sum()))
+        packed = pack(stream, number, packing, offset[mine], columns["tokens"][mine], flat, counter.required_end)
+        ids.append(packed.ids)
+        tokens.append(packed.tokens)
+        anchor.append(packed.anchor)
+        document.append(mine[packed.document])
+        domain.append(np.full(len(packed.tokens), index))
+    of, counted, first = np.concatenate(domain), np.concatenate(tokens), np.concatenate(document)
+    order = arrange(of, np.concatenate(anchor), [s.domain.quota for s in layout.streams])
+    schema = sequence_schema(packing.length, pa.from_numpy_dtype(counter.dtype))
+    body = pa.array(np.concatenate(ids)[order].reshape(-1))
+    columns = {name: column[first[order]] for name, column in columns.items()}
+    table = _table(schema, pa.FixedSizeListArray.from_arrays(body, packing.length), layout, of[order], columns, counted[order])
+    return _Made(table, of[order], first[order], copies)
+
+
+def _table(
+    schema: pa.Schema, body: pa.Array, layout: Layout, domain: I64, columns: Mapping[str, Any], tokens: I64
+) -> pa.Table:  # fmt: skip
+    """Rows in their order as the formats take them; `columns` as in RUN."""
+    names = pa.array([s.domain.name for s in layout.streams], pa.string())
     doc_id = hex_digests(columns["hi"], columns["lo"])
-    return pa.table(
-        [
-            text.combine_chunks(),
-            domain,
-            doc_id,
-            pa.array(columns["epoch"], pa.uint32()),
-            pa.array(columns["tokens"].astype(np.uint32)),
-        ],
-        schema=parquet.SCHEMA,
-    )
+    epoch, counted = pa.array(columns["epoch"], pa.uint32()), pa.array(tokens.astype(np.uint32))
+    return pa.table([body, pc.take(names, pa.array(domain)), doc_id, epoch, counted], schema=schema)
+
+
+def _by_domain(layout: Layout, domain: I64, values: I64) -> dict[str, int]:
+    sums = np.zeros(len(layout.streams), np.int64)
+    np.add.at(sums, domain, values)
+    return {s.domain.name: int(n) for s, n in zip(layout.streams, sums, strict=True) if n}
+
+
+def _write_lineage(store: Store, path: str, parts: Sequence[Part], rows: pa.Table, documents: I64) -> None:
+    """Where each row of a shard came from. Equal texts lie in several places, and this depends on how the corpus lies: so it is
+    no part of the build that its digest names, and may be written again."""
+    found = rows.select(["part", "fragment", "row"]).take(pa.array(documents)).to_pydict()
+    urls = [parts[part].fragments[fragment].url for part, fragment in zip(found["part"], found["fragment"], strict=True)]
+    write_table(store, path, pa.table({"source": pa.array(urls, pa.string()), "row": pa.array(found["row"], pa.int64())}))
 
 
 def content_hash(table: pa.Table) -> str:
     """sha256 over the ordered (domain, content hash, epoch, tokens) of a shard; says nothing of formats or libraries.
 
     Each column by itself, since that is what Arrow holds: the domain names and hashes as text with a newline each, epoch and
-    tokens as little-endian uint32.
+    tokens as little-endian uint32, and where rows are sequences their ids, as little-endian uint32 too.
     """
     digest = hashlib.sha256()
     for name in ("domain", "doc_id"):
         digest.update("\n".join([*table[name].to_pylist(), ""]).encode())
     for name in ("epoch", "tokens"):
         digest.update(table[name].to_numpy().astype("<u4").tobytes())
+    if "input_ids" in table.column_names and pa.types.is_fixed_size_list(table.schema.field("input_ids").type):
+        digest.update(pc.list_flatten(table["input_ids"]).to_numpy().astype("<u4").tobytes())
     return digest.hexdigest()
 
 
-def _write_format(store: Store, build: Build, shard: int, format: str, compression: Any, table: pa.Table) -> dict[str, Any]:
-    if format == "mds":
-        encoded = mds.shard(table, shard, build.shards, compression)
-        name, data, entry = f"mds/{encoded.name}", encoded.data, encoded.entry
-    else:
-        name, data, entry = f"parquet/{parquet.shard_name(shard, build.shards)}", parquet.encode(table, compression), None
-    store.write_new(f"{build.folder}/{name}", data)
-    return {"path": name, "format": format, "bytes": data.size, "sha256": hashlib.sha256(data).hexdigest(), "entry": entry}
+def _write_format(
+    store: Store, build: Build, format: str, table: pa.Table, number: int, layout: Layout, job: Job
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The files of one shard in one format, and what the receipt says of them; the format's entry stands with the first."""
+    if format == "megatron" and "text" in table.column_names:
+        table = tokenised(table, job.counter)
+    plan = layout.plan
+    encoded = FORMATS[format].encode(table, number, plan.shards, plan.split, job.recipe.shards.compression)
+    for name, data in encoded.files.items():
+        store.write_new(f"{build.folder}/{format}/{name}", data)
+    return [
+        {"path": f"{format}/{name}", "format": format, "bytes": data.size, "sha256": hashlib.sha256(data).hexdigest(),
+         "entry": encoded.entry if first else None}
+        for first, (name, data) in zip((True, *[False] * len(encoded.files)), encoded.files.items(), strict=False)
+    ]  # fmt: skip
+
+
+def tokenised(table: pa.Table, counter: Counter) -> pa.Table:
+    """Rows of text as rows of token ids, each ending in end-of-text; `tokens` stays without it."""
+    ids = counter.ids(table["text"].combine_chunks())
+    flat = np.frombuffer(ids.buffers()[2] or b"", counter.dtype)
+    offsets = np.append(0, np.cumsum(byte_lengths(ids))) // counter.dtype.itemsize
+    return table.set_column(0, "input_ids", pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(flat)))
 
 
 def finished(store: Store, build: Build) -> dict[int, dict[str, Any]]:
@@ -279,4 +439,17 @@ def finished(store: Store, build: Build) -> dict[int, dict[str, Any]]:
             receipt = json.loads(store.read(path))
             if all(here.get(f"{build.folder}/{f['path']}") == f["bytes"] for f in receipt["files"]):
                 found[int(receipt["shard"])] = receipt
+    return found
+
+
+def indexes(job: Job, receipts: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
+    """Path in the build's folder -> bytes of the files that list the shards, in every format that has such."""
+    found: dict[str, bytes] = {}
+    for format in job.recipe.shards.formats:
+        for layout in job.layouts:
+            entries = [
+                f["entry"] for r in receipts if r["split"] == layout.plan.split for f in r["files"]
+                if f["format"] == format and f["entry"] is not None
+            ]  # fmt: skip
+            found |= {f"{format}/{name}": data for name, data in FORMATS[format].index(layout.plan.split, entries).items()}
     return found

@@ -8,12 +8,14 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from chameleon_data import mds, parquet
+from chameleon_data.census import Census
 from chameleon_data.errors import InputError
-from chameleon_data.place import Stream
-from chameleon_data.plan import Plan
+from chameleon_data.formats import FORMATS
+from chameleon_data.layout import build_digest
+from chameleon_data.place import Layout, Stream
 from chameleon_data.recipe import Recipe
 from chameleon_data.survey import Survey, Tally
+from chameleon_data.tokens import Counter
 
 FORMAT = 1
 PACKAGES = (
@@ -33,10 +35,13 @@ PACKAGES = (
 )
 
 
-def writer(recipe: Recipe, tokens: str) -> dict[str, object]:
+def writer(recipe: Recipe, counter: Counter) -> dict[str, object]:
     """What decides the bytes of the shards beside the documents and their places; part of the plan digest."""
-    formats: dict[str, object] = {"parquet": parquet.WRITER, "mds": mds.WRITER}
-    return {"formats": {f: formats[f] for f in recipe.shards.formats}, "compression": recipe.shards.compression, "tokens": tokens}
+    formats = {f: FORMATS[f].WRITER for f in recipe.shards.formats}
+    found: dict[str, object] = {"formats": formats, "compression": recipe.shards.compression, "tokens": counter.fingerprint}
+    if recipe.shards.sequence_length != "none" or "megatron" in recipe.shards.formats:
+        found["ids"] = {"end_of_text": counter.end_of_text, "dtype": counter.dtype.name}
+    return found
 
 
 def files_digest(files: Sequence[Mapping[str, Any]]) -> str:
@@ -54,23 +59,24 @@ def content_digest(receipts: Sequence[Mapping[str, Any]]) -> str:
 def make_manifest(
     recipe: Recipe,
     survey: Survey,
+    census: Census,
     weights: Mapping[str, Any],
     budget: int,
-    plan: Plan,
-    streams: Sequence[Stream],
+    layouts: Sequence[Layout],
     receipts: Sequence[Mapping[str, Any]],
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Everything that a reader of the version may ask, as plain JSON; paths are relative to `out`."""
-    folder = f"builds/{plan.digest}"
+    digest = build_digest([layout.plan for layout in layouts])
+    folder = f"builds/{digest}"
     ordered = sorted(receipts, key=lambda r: r["shard"])
-    _check_books(survey, streams, ordered)
+    _check_books(survey, census, layouts, ordered)
     shards = [
         {
             "path": f"{folder}/{f['path']}",
             "format": f["format"],
-            "split": "train",
-            "shard": r["shard"],
+            "split": r["split"],
+            "shard": r["number"],
             "rows": r["rows"],
             "tokens": r["tokens"],
             "bytes": f["bytes"],
@@ -78,70 +84,97 @@ def make_manifest(
             "domain_tokens": r["domain_tokens"],
             "domain_rows": r["domain_rows"],
         }
-        for f_index in range(len(recipe.shards.formats))
+        for format in recipe.shards.formats
         for r in ordered
-        for f in [r["files"][f_index]]
+        for f in r["files"]
+        if f["format"] == format
     ]
     files = [f for r in ordered for f in r["files"]]
+    train, *rest = layouts
+    by_split = {layout.plan.split: [r for r in ordered if r["split"] == layout.plan.split] for layout in layouts}
     return {
         "format": FORMAT,
         "name": recipe.name,
         "recipe": recipe.model_dump(mode="json", by_alias=True),
-        "plan_digest": plan.digest,
+        "plan_digest": digest,
         "digest": files_digest(files),
         "content_digest": content_digest(ordered),
         "build": folder,
-        "seed": plan.seed,
+        "seed": train.plan.seed,
         "budget": budget,
-        "shard_count": plan.shards,
+        "shard_count": train.plan.shards,
+        "shard_counts": {layout.plan.split: layout.plan.shards for layout in layouts},
         "unit": recipe.tokens.tokenizer or "bytes",
-        "hash": plan.hash,
-        "domains": {s.domain.name: _domain(s, survey, weights) for s in streams},
+        "hash": train.plan.hash,
+        "domains": {
+            s.domain.name: _domain(s, by_split["train"])
+            | _corpus(s, survey, census)
+            | {"score": weights["scores"].get(s.domain.name), "weight_interval": weights["intervals"].get(s.domain.name)}
+            for s in train.streams
+        },
+        "validation": {s.domain.name: _domain(s, by_split["validation"]) for layout in rest for s in layout.streams},
         "weights": dict(weights),
         "quarantine": survey.reasons,
         "shards": shards,
-        "provenance": {**provenance, "writer": plan.writer, "python": platform.python_version()},
+        "provenance": {**provenance, "writer": train.plan.writer, "python": platform.python_version()},
     }
 
 
-def _check_books(survey: Survey, streams: Sequence[Stream], receipts: Sequence[Mapping[str, Any]]) -> None:
+def _check_books(survey: Survey, census: Census, layouts: Sequence[Layout], receipts: Sequence[Mapping[str, Any]]) -> None:
     """What was read, planned and written must be the same rows."""
-    for stream in streams:
-        name, tally = stream.domain.name, survey.tallies[stream.domain.name]
-        written = sum(r["domain_rows"].get(name, 0) for r in receipts)
-        tokens = sum(r["domain_tokens"].get(name, 0) for r in receipts)
-        if tally.read != tally.rows + tally.quarantined or (written, tokens) != (
-            int(stream.rows.sum()),
-            int(stream.tokens.sum()),
-        ):
+    for layout in layouts:
+        mine = [r for r in receipts if r["split"] == layout.plan.split]
+        for stream in layout.streams:
+            name = stream.domain.name
+            rows, tokens = (sum(r[key].get(name, 0) for r in mine) for key in ("domain_rows", "domain_tokens"))
+            planned = int(stream.tokens.sum())
+            if tokens != planned or (stream.packing is None and rows != int(stream.delivered.sum())):
+                raise InputError(
+                    f"domain {name!r}, split {layout.plan.split}: {rows:,} rows with {tokens:,} tokens written, {planned:,} "
+                    "tokens planned: the books do not balance, which is a defect; nothing was published"
+                )
+    for count in census.counts:
+        tally, held = survey.tallies[count.name], census.held_out(count.name)
+        if tally.read != count.rows + held + census.dropped[count.name] + tally.quarantined:
             raise InputError(
-                f"domain {name!r}: {tally.read:,} rows read, {tally.rows:,} usable, {tally.quarantined:,} quarantined; "
-                f"{written:,} rows with {tokens:,} tokens written, {int(stream.rows.sum()):,} with "
-                f"{int(stream.tokens.sum()):,} planned: the books do not balance, which is a defect; nothing was published"
+                f"domain {count.name!r}: {tally.read:,} rows read are not {count.rows:,} usable + {held:,} held out + "
+                f"{census.dropped[count.name]:,} copies + {tally.quarantined:,} quarantined, which is a defect; nothing was "
+                "published"
             )
 
 
-def _domain(stream: Stream, survey: Survey, weights: Mapping[str, Any]) -> dict[str, Any]:
+def _domain(stream: Stream, receipts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What one split holds of a domain."""
     domain, name = stream.domain, stream.domain.name
-    tally: Tally = survey.tallies[name]
     tokens = int(stream.tokens.sum())
+    copies = [r["copies"][name] for r in receipts if name in r["copies"]]
     return {
         "weight": float(domain.weight),
         "target_tokens": domain.quota,
         "tokens": tokens,
-        "rows": int(stream.rows.sum()),
+        "rows": sum(r["domain_rows"].get(name, 0) for r in receipts),
         "epochs": tokens / domain.tokens,
         "available_tokens": domain.tokens,
         "available_rows": domain.rows,
         "available_bytes": domain.bytes,
         "largest_document": domain.largest,
         "multiset": f"{domain.multiset:032x}",
-        "rows_read": tally.read,
         "rows_written_once": stream.first_epoch_rows,
         "rows_not_selected": domain.rows - stream.first_epoch_rows,
+        "copies_written": sum(again for again, _ in copies),
+        "most_copies": max((most for _, most in copies), default=1),
+    }
+
+
+def _corpus(stream: Stream, survey: Survey, census: Census) -> dict[str, Any]:
+    """What the corpus holds of a domain beside what its train split may take."""
+    name = stream.domain.name
+    tally: Tally = survey.tallies[name]
+    return {
+        "rows_read": tally.read,
+        "held_out": census.held_out(name),
+        "copies_dropped": census.dropped[name],
         "quarantined": tally.quarantined,
-        "score": weights["scores"].get(name),
-        "weight_interval": weights["intervals"].get(name),
     }
 
 

@@ -17,6 +17,18 @@ Cutting the end of the stream by another rule than the shards (by the documents'
 in the whole, but then the last shard can miss by 1.5 m: quota 96, documents of 10, phase .9, two shards gives 40 and 60.
 
 The order of the output does not depend on S; the phase keeps domains of equal size from starting all at once.
+
+*Packed* into sequences of L tokens, every document followed by end-of-text, the same sentence holds with L in the place of m:
+
+    cross   the stream of tokens is cut every L: sequence i is its tokens i L to (i + 1) L, as if it were a document of L tokens;
+            the quota is rounded down to whole sequences, so a tail of less than L tokens is not written, and nothing is padded
+    whole   a document longer than L is cut into pieces of L and a rest; pieces have anchors as documents have; a sequence takes
+            the next pieces of its domain in its shard as long as they fit, and what is left of it is padding
+
+Why a build never takes over a shard of another one: with another budget or other weights every quota changes, so every bound s
+Q / S of every domain moves, and with it the rows of every shard; to keep the shards that are there and fill up around them
+would give up the bound on prefixes. What is taken over is the survey, the embeddings, and the streams themselves: a larger
+quota's stream begins with the smaller one's.
 """
 
 from __future__ import annotations
@@ -39,8 +51,18 @@ PHASE_BITS = 32
 
 
 @dataclass(frozen=True)
+class Packing:
+    """How documents become sequences of token ids."""
+
+    length: int
+    """Tokens of a sequence."""
+    whole: bool
+    """Whole documents and padding; else documents run on into the next sequence."""
+
+
+@dataclass(frozen=True)
 class DomainCount:
-    """What the survey counted of one domain."""
+    """What a split may hold of one domain."""
 
     name: str
     rows: int
@@ -51,7 +73,6 @@ class DomainCount:
     """Tokens of the largest document."""
     multiset: int
     """Sum of the content hashes modulo 2^128."""
-    quarantined: int
     histogram: npt.NDArray[np.int64]
     """(2^bits, 2): rows and tokens in each bucket of the hashes' top bits."""
 
@@ -87,9 +108,16 @@ class DomainPlan:
     def epochs(self) -> float:
         return self.quota / self.tokens
 
-    def bounds(self, shards: int) -> npt.NDArray[np.int64]:
-        """(shards + 1,) anchors at which the shards start: ceil(s Q / S), in Python integers, since s Q passes 2^63."""
-        return np.array([-(-s * self.quota // shards) for s in range(shards + 1)], np.int64)
+    def bounds(self, shards: int, packing: Packing | None = None) -> npt.NDArray[np.int64]:
+        """(shards + 1,) where the shards start: anchors ceil(s Q / S), in Python integers, since s Q passes 2^63.
+
+        Packed across documents: tokens of the stream, L for each sequence whose anchor is below s Q / S.
+        """
+        q, n = self.quota, shards
+        if packing is None or packing.whole:
+            return np.array([-(-s * q // n) for s in range(n + 1)], np.int64)
+        length, first = packing.length, (packing.length * self.phase) >> PHASE_BITS
+        return np.array([length * max(0, -(-(s * q - first * n) // (n * length))) for s in range(n)] + [q], np.int64)
 
 
 @dataclass(frozen=True)
@@ -101,6 +129,8 @@ class Plan:
     hash: str
     writer: dict[str, object]
     """What else decides the bytes: formats, codec, level, row groups, library versions, token unit."""
+    packing: Packing | None = None
+    split: str = "train"
 
     @property
     def digest(self) -> str:
@@ -112,12 +142,13 @@ class Plan:
         }  # fmt: skip
         return fingerprint(
             {"plan_format": PLAN_FORMAT, "hash": [HASH_FUNCTION, self.hash], "seed": self.seed, "domains": domains,
-             "shards": self.shards, "writer": self.writer}
+             "shards": self.shards, "writer": self.writer, "split": self.split,
+             "packing": [self.packing.length, self.packing.whole] if self.packing else None}
         )  # fmt: skip
 
-    @property
-    def quota(self) -> int:
-        return sum(d.quota for d in self.domains)
+    def bound(self, domain: DomainPlan) -> int:
+        """Tokens that a domain is off its share at most, in the whole, in a shard, after a row."""
+        return self.packing.length if self.packing else domain.largest
 
 
 def epoch_caps(counts: Sequence[DomainCount], budget: int, max_epochs: float, exhausted: str) -> dict[str, float]:
@@ -147,42 +178,95 @@ def make_plan(
     seed: int,
     hash: str,
     writer: Mapping[str, object],
+    packing: Packing | None = None,
 ) -> Plan:
-    """Quotas, phases and the number of shards.
+    """Quotas, phases and the number of shards of the train split.
 
     `weights` are decimals that sum to one, as recorded. Raises InputError where a domain's quota is nothing, or more than
     `exhausted: fail` allows; `place.lay_out` refuses a quota that no document fits.
     """
-    domains = []
-    for count in sorted(counts, key=lambda c: c.name.encode()):
-        quota = floor(Fraction(weights[count.name]) * budget)
-        if exhausted == "redistribute":  # the weights hold to this already, but for their rounding
-            quota = min(quota, floor(Fraction(max_epochs) * count.tokens))
+    quotas = {}
+    for count in counts:
+        quota = quota_of(count.tokens, weights[count.name], budget, max_epochs, exhausted)
         if exhausted == "fail" and quota > count.tokens:
             raise InputError(
                 f"domain {count.name!r}: its share is {quota:,} tokens but it holds {count.tokens:,}, and 'mix.exhausted' is "
                 "'fail'; lower 'mix.budget', set 'weights.cap', or choose 'redistribute' or 'repeat'"
             )
-        if quota == 0:
+        quotas[count.name] = quota
+        if whole_sequences(quota, packing) == 0:
+            least = f", less than one sequence of {packing.length:,}" if packing and quota else ""
             raise InputError(
-                f"domain {count.name!r} would get none of {budget:,} tokens (weight {weights[count.name]}); "
-                "raise 'mix.budget', set 'weights.floor', or take the domain out"
+                f"domain {count.name!r} would get {'none' if quota == 0 else f'{quota:,}'} of {budget:,} tokens{least} "
+                f"(weight {weights[count.name]}); raise 'mix.budget', set 'weights.floor', or take the domain out"
             )
-        phase = key64(seed, count.name, "phase") >> (64 - PHASE_BITS)
-        domains.append(
-            DomainPlan(count.name, weights[count.name], quota, count.rows, count.tokens, count.bytes, count.largest,
-                       count.multiset, count.bits, phase)
-        )  # fmt: skip
-    return Plan(tuple(domains), shard_count(domains, shard_bytes), seed, hash, dict(writer))
+    return _plan(counts, weights, quotas, shard_bytes, seed, hash, writer, packing, "train")
 
 
-def shard_count(domains: Sequence[DomainPlan], shard_bytes: int) -> int:
-    """ceil(selected bytes / size), at most the documents. With very long documents some of so many shards may come out empty."""
+def validation_plan(
+    counts: Sequence[DomainCount], *, shard_bytes: int, seed: int, hash: str, writer: Mapping[str, object],
+    packing: Packing | None = None,
+) -> Plan:  # fmt: skip
+    """Every document that is held out, once. Raises InputError for a domain that does not fill one sequence."""
+    total = sum(c.tokens for c in counts)
+    for count in counts:
+        if whole_sequences(count.tokens, packing) == 0:
+            raise InputError(
+                f"domain {count.name!r}: its validation split of {count.tokens:,} tokens is less than one sequence; raise "
+                "'mix.validation' or lower 'shards.sequence_length'"
+            )
+    weights = {c.name: f"{c.tokens / total:.6f}" for c in counts}
+    quotas = {c.name: c.tokens for c in counts}
+    return _plan(counts, weights, quotas, shard_bytes, seed, hash, writer, packing, "validation")
+
+
+def quota_of(tokens: int, weight: str, budget: int, max_epochs: float, exhausted: str) -> int:
+    """Tokens of a domain that holds `tokens`: its share of the budget, rounded down."""
+    quota = floor(Fraction(weight) * budget)
+    if exhausted == "redistribute":  # the weights hold to this already, but for their rounding
+        quota = min(quota, floor(Fraction(max_epochs) * tokens))
+    return quota
+
+
+def whole_sequences(quota: int, packing: Packing | None) -> int:
+    """The quota that is written: of sequences cut from the stream, only whole ones."""
+    return quota if packing is None or packing.whole else quota - quota % packing.length
+
+
+def _plan(
+    counts: Sequence[DomainCount], weights: Mapping[str, str], quotas: Mapping[str, int], shard_bytes: int, seed: int, hash: str,
+    writer: Mapping[str, object], packing: Packing | None, split: str,
+) -> Plan:  # fmt: skip
+    domains = tuple(
+        DomainPlan(
+            c.name, weights[c.name], whole_sequences(quotas[c.name], packing), c.rows, c.tokens, c.bytes, c.largest, c.multiset,
+            c.bits, phase_of(seed, c.name),
+        )
+        for c in sorted(counts, key=lambda c: c.name.encode())
+    )  # fmt: skip
+    return Plan(domains, shard_count(domains, shard_bytes, packing), seed, hash, dict(writer), packing, split)
+
+
+def phase_of(seed: int, name: str) -> int:
+    """Numerator over 2^32."""
+    return key64(seed, name, "phase") >> (64 - PHASE_BITS)
+
+
+def shard_count(domains: Sequence[DomainPlan], shard_bytes: int, packing: Packing | None = None) -> int:
+    """ceil(selected bytes / size), at most the rows. With very long documents some of so many shards may come out empty."""
     selected = sum(Fraction(d.quota * d.bytes, d.tokens) for d in domains)
-    documents = sum(ceil(Fraction(d.quota * d.rows, d.tokens)) for d in domains)
-    return max(1, min(ceil(selected / shard_bytes), documents))
+    if packing:
+        rows = sum(-(-d.quota // packing.length) for d in domains)
+    else:
+        rows = sum(ceil(Fraction(d.quota * d.rows, d.tokens)) for d in domains)
+    return max(1, min(ceil(selected / shard_bytes), rows))
 
 
-def certain_shards(domains: Sequence[DomainPlan]) -> int:
+def certain_shards(plan: Plan) -> int:
     """A number of shards of which none is empty: one holds more than Q / S - m tokens of a domain, so S < Q / m will do."""
-    return max(1, *((d.quota - 1) // d.largest for d in domains))
+    return max(1, *((d.quota - 1) // plan.bound(d) for d in plan.domains))
+
+
+def shard_spread(plan: Plan) -> int:
+    """Bytes by which a shard may be off the mean one at most: the sum of one largest document (or sequence) a domain."""
+    return sum(ceil(Fraction(plan.bound(d) * d.bytes, d.tokens)) for d in plan.domains)

@@ -111,7 +111,8 @@ class Input(Section):
     """Largest share of quarantined rows a domain may have."""
     max_document: Size = 256 * 2**20
     """Longest text, in bytes of UTF-8; longer rows are quarantined."""
-    dedup: Literal["none"] = "none"
+    dedup: Literal["none", "exact", "exact_across"] = "none"
+    """Exact copies: kept; dropped within each domain; dropped over all domains, the one first in `sources` keeping its copy."""
 
     @field_validator("max_document")
     @classmethod
@@ -125,11 +126,15 @@ class Tokens(Section):
     unit: Literal["bytes"] | None = None
     tokenizer: str | None = None
     """A tokenizer.json, a folder that holds one, or a hub id."""
+    end_of_text: str | None = None
+    """The tokenizer's token between documents in token formats; by default the one it is known to have."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if self.unit and self.tokenizer:
             raise ValueError("give either 'unit: bytes' or 'tokenizer', not both")
+        if self.end_of_text is not None and not self.tokenizer:
+            raise ValueError("'end_of_text' is a token of a tokenizer; name the 'tokenizer'")
         return self
 
 
@@ -262,13 +267,21 @@ class Mix(Section):
     """Tokens to write; `auto` is what the corpus holds."""
     max_epochs: Positive = 4.0
     exhausted: Literal["redistribute", "repeat", "fail"] = "redistribute"
+    validation: Annotated[Share, Field(lt=1.0)] = 0.0
+    """Share of the documents that is held out as a split of its own."""
 
 
 class Shards(Section):
-    formats: tuple[Literal["parquet", "mds"], ...] = ("parquet", "mds")
+    formats: tuple[Literal["parquet", "mds", "arrow", "jsonl", "webdataset", "litdata", "megatron"], ...] = ("parquet", "mds")
     size: Size = 64 * 2**20
-    """Uncompressed bytes of text in one shard, about."""
+    """Uncompressed bytes of text (or token ids) in one shard, about."""
     compression: Literal["zstd", "none"] = "zstd"
+    sequence_length: Literal["none"] | Annotated[Whole, Field(ge=2, le=2**24)] = "none"
+    """Tokens of a row, where rows are sequences of token ids; none: a row is a document's text."""
+    packing: Literal["cross", "whole"] = "cross"
+    """Of sequences: cut from the stream of documents wherever they end, or whole documents and padding."""
+    lineage: bool = False
+    """Whether to write beside the shards where each row came from."""
 
     @field_validator("formats", mode="before")
     @classmethod
@@ -279,6 +292,8 @@ class Shards(Section):
     def _distinct(self) -> Self:
         if not self.formats or len(set(self.formats)) != len(self.formats):
             raise ValueError("name each format once, at least one")
+        if self.packing != "cross" and self.sequence_length == "none":
+            raise ValueError("'packing' is of sequences; give their 'sequence_length', or leave it out")
         return self
 
 
@@ -312,6 +327,11 @@ class Recipe(Section):
             folded = unicodedata.normalize("NFC", name)
             if seen.setdefault(folded, name) != name:
                 raise ValueError(f"two domains are both called {folded!r} once Unicode is normalised; rename one")
+        if self.tokens.tokenizer is None:
+            if self.shards.sequence_length != "none":
+                raise ValueError("'shards.sequence_length' counts tokens; name the 'tokens.tokenizer' that makes them")
+            if "megatron" in self.shards.formats:
+                raise ValueError("the megatron format holds token ids; name the 'tokens.tokenizer' that makes them")
         if self.input.hash == "id":
             without = [name for name, source in self.sources.items() if source.id is None]
             if without:

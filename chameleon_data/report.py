@@ -105,6 +105,7 @@ def render(manifest: Mapping[str, Any], verification: Verification | None, creat
             "map": map_figure(domains, manifest["map"]) if manifest.get("map") else None,
             "epochs": epochs_figure(domains, manifest),
             "epochs_table": _epochs_table(domains),
+            "validation_table": _validation_table(manifest),
             "shares": shares_figure(domains, shards),
             "deviations": deviations_figure(domains, shards),
             "shards_seen": len(shards),
@@ -138,8 +139,10 @@ def _domains(manifest: Mapping[str, Any]) -> pl.DataFrame:
     integers = {
         "quota": "target_tokens", "tokens": "tokens", "rows": "rows", "available_tokens": "available_tokens",
         "available_rows": "available_rows", "largest": "largest_document", "read": "rows_read", "once": "rows_written_once",
-        "not_selected": "rows_not_selected", "quarantined": "quarantined",
+        "not_selected": "rows_not_selected", "quarantined": "quarantined", "held_out": "held_out",
+        "copies_dropped": "copies_dropped", "copies_written": "copies_written", "most_copies": "most_copies",
     }  # fmt: skip
+    length = manifest["recipe"]["shards"].get("sequence_length", "none")
     intervals = [d["weight_interval"] or (None, None) for d in domains.values()]
     target, stability = about.get("target") or {}, about.get("rank_stability") or {}
     reals = {
@@ -157,15 +160,16 @@ def _domains(manifest: Mapping[str, Any]) -> pl.DataFrame:
         realised=pl.col("tokens") / pl.col("tokens").sum(),
         uniform=1 / pl.len(),
         deviation=pl.col("tokens") - pl.col("quota"),
-        off=(pl.col("tokens") - pl.col("quota")).abs() / pl.col("largest"),
-        missing=pl.col("read") - pl.col("once") - pl.col("not_selected") - pl.col("quarantined"),
+        off=(pl.col("tokens") - pl.col("quota")).abs() / (pl.col("largest") if length == "none" else pl.lit(length)),
+        missing=pl.col("read") - pl.sum_horizontal("once", "not_selected", "held_out", "copies_dropped", "quarantined"),
     ).sort("weight", "name", descending=[True, False])
 
 
 def _shards(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The shards in order, of one format: the others hold the same rows."""
+    """The training shards in order, of one format and file: the others hold the same rows."""
     first = manifest["shards"][0]["format"]
-    return sorted((s for s in manifest["shards"] if s["format"] == first), key=lambda s: int(s["shard"]))
+    found = {int(s["shard"]): s for s in manifest["shards"] if s["format"] == first and s["split"] == "train"}
+    return [found[number] for number in sorted(found)]
 
 
 def _formats(manifest: Mapping[str, Any]) -> list[tuple[str, int, int]]:
@@ -349,7 +353,27 @@ def _epochs_table(domains: pl.DataFrame) -> Table:
         DOMAIN, Column("Documents there", "available_rows", _whole), Column("Tokens there", "available_tokens", _whole),
         Column("Tokens written", "tokens", _whole), Column("Epochs", "epochs", _decimals(2)),
     ]  # fmt: skip
+    if domains["copies_written"].sum():
+        columns += [Column("Copies an epoch", "copies_written", _whole), Column("Most of one text", "most_copies", _whole)]
     return _table("How often each domain is read", domains, columns)
+
+
+def _validation_table(manifest: Mapping[str, Any]) -> Table | None:
+    """What is held out of each domain."""
+    held = manifest.get("validation")
+    if not held:
+        return None
+    rows = [
+        {"name": n, "rows": d["available_rows"], "tokens": d["tokens"],
+         "share": d["available_tokens"] / (d["available_tokens"] + manifest["domains"][n]["available_tokens"])}
+        for n, d in held.items()
+    ]  # fmt: skip
+    frame = pl.DataFrame(rows, schema={"name": pl.String, "rows": pl.Int64, "tokens": pl.Int64, "share": pl.Float64})
+    columns = [
+        DOMAIN, Column("Documents", "rows", _whole), Column("Tokens", "tokens", _whole),
+        Column("Of the domain", "share", lambda v: f"{100 * v:.2f} %"),
+    ]  # fmt: skip
+    return _table("Documents held out for validation", frame.sort("name"), columns)
 
 
 def _worst_table(found: Verification) -> Table:
@@ -391,10 +415,11 @@ def _quarantine_table(reasons: Mapping[str, Mapping[str, int]], domains: pl.Data
 def _books_table(domains: pl.DataFrame) -> Table:
     columns = [
         DOMAIN, Column("Read", "read", _whole), Column("= written", "once", _whole),
-        Column("+ not selected", "not_selected", _whole), Column("+ quarantined", "quarantined", _whole),
+        Column("+ not selected", "not_selected", _whole), Column("+ held out", "held_out", _whole),
+        Column("+ copies dropped", "copies_dropped", _whole), Column("+ quarantined", "quarantined", _whole),
         Column("Balance", "missing", lambda v: "✓ balanced" if v == 0 else f"✗ {_signed(v)}"),
     ]  # fmt: skip
-    sums = {c: _whole(int(domains[c].sum())) for c in ("read", "once", "not_selected", "quarantined")}
+    sums = {c.key: _whole(int(domains[c.key].sum())) for c in columns[1:-1]}
     broken = int((domains["missing"] != 0).sum())
     return _table(
         "Every row that was read, by domain", domains, columns,

@@ -27,8 +27,7 @@ import pyarrow.parquet as pq
 from chameleon_data.cache import read_table, write_table
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import HASH_FUNCTION, MODULUS, U64, content_hashes, fingerprint, multiset_hash
-from chameleon_data.place import DOCUMENTS, I64
-from chameleon_data.plan import DomainCount, bucket_bits
+from chameleon_data.place import I64
 from chameleon_data.readers import BadRow, Block, read_blocks
 from chameleon_data.recipe import Recipe
 from chameleon_data.sample import SAMPLE_SCHEMA, candidates, merge
@@ -97,8 +96,6 @@ class Survey:
     parts: tuple[Part, ...]
     tallies: dict[str, Tally]
     """By domain, those without a usable row included."""
-    counts: tuple[DomainCount, ...]
-    """In byte order of name."""
     sample: pa.Table
     """Schema SAMPLE_SCHEMA, sorted by (domain, hash)."""
     seconds: float
@@ -284,13 +281,7 @@ def read_survey(store: Store, parts: tuple[Part, ...], recipe: Recipe) -> Survey
     if empty := [name for name, tally in tallies.items() if not tally.rows and name not in homeless]:
         raise InputError(f"domain {empty[0]!r} has rows but no usable document; mend them, or take the domain out of the corpus")
     sample = merge([read_table(store, p.path("sample.parquet")) for p in parts], recipe.embed.drawn)
-    histograms = _histograms(store, parts, {name: bucket_bits(t.rows) for name, t in tallies.items() if t.rows})
-    counts = tuple(
-        DomainCount(name, t.rows, t.tokens, t.bytes, t.largest, t.multiset, t.quarantined, histograms[name])
-        for name, t in sorted(tallies.items(), key=lambda item: item[0].encode())
-        if t.rows
-    )
-    return Survey(parts, dict(tallies), counts, sample, seconds, {name: dict(c) for name, c in reasons.items()})
+    return Survey(parts, dict(tallies), sample, seconds, {name: dict(c) for name, c in reasons.items()})
 
 
 def _check_quarantine(
@@ -322,53 +313,7 @@ def read_quarantine(store: Store, parts: Sequence[Part]) -> pl.DataFrame:
 
 
 def read_documents(store: Store, part: Part) -> Iterator[pl.DataFrame]:
-    """The usable documents of one part in the order of reading, a million at a time: domain, hi, lo, tokens."""
+    """The usable documents of one part in the order of reading, a million at a time; columns as in ROWS."""
     with store.open(part.path("documents.parquet")) as file:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=2**20, columns=["domain", "hi", "lo", "tokens"]):
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=2**20, columns=ROWS.names):
             yield pl.DataFrame(pa.Table.from_batches([batch])).filter(pl.col("tokens") > 0)
-
-
-class _Buckets:
-    """All domains' buckets in one row of slots, so that a batch with any number of domains is one array operation."""
-
-    def __init__(self, bits: Mapping[str, int]) -> None:
-        self.names = list(bits)
-        self._bits = np.array(list(bits.values()), np.uint64)
-        sizes = 1 << self._bits.astype(np.int64)
-        self.ends = np.cumsum(sizes)
-        self._starts = self.ends - sizes
-        self._code = pl.DataFrame({"domain": self.names, "code": np.arange(len(self.names))})
-
-    def slots(self, documents: pl.DataFrame) -> tuple[I64, I64]:
-        """(rows) index into `names`, and slot, of each document."""
-        strings = documents.select(pl.col("domain").cast(pl.String))
-        code = strings.join(self._code, on="domain", how="left", maintain_order="left")["code"].to_numpy()
-        bits = self._bits[code]
-        shifted = documents["hi"].to_numpy() >> np.minimum(np.uint64(64) - bits, np.uint64(63))
-        return code, self._starts[code] + np.where(bits > 0, shifted, np.uint64(0)).astype(np.int64)
-
-
-def _histograms(store: Store, parts: Sequence[Part], bits: Mapping[str, int]) -> dict[str, I64]:
-    buckets = _Buckets(bits)
-    flat = np.zeros((int(buckets.ends[-1]) if bits else 0, 2), np.int64)
-    for part in parts:
-        for documents in read_documents(store, part):
-            _, slot = buckets.slots(documents)
-            np.add.at(flat[:, 0], slot, 1)
-            np.add.at(flat[:, 1], slot, documents["tokens"].to_numpy())
-    return dict(zip(buckets.names, np.split(flat, buckets.ends[:-1]), strict=True))
-
-
-def cut_documents(store: Store, parts: Sequence[Part], cut: Mapping[str, I64], bits: Mapping[str, int]) -> pa.Table:
-    """What `place.place` needs: each distinct document of the cut buckets, by part, with its copies (schema DOCUMENTS)."""
-    buckets = _Buckets(bits)
-    wanted = [np.isin(np.arange(1 << bits[name]), cut[name]) for name in buckets.names]
-    flat = np.concatenate(wanted)
-    found = []
-    for number, part in enumerate(parts):
-        kept = [documents.filter(flat[buckets.slots(documents)[1]]) for documents in read_documents(store, part)]
-        if kept:
-            rows = pl.concat(kept).with_columns(pl.col("domain").cast(pl.String))
-            counted = rows.group_by("domain", "hi", "lo", "tokens").agg(copies=pl.len().cast(pl.Int64))
-            found.append(counted.with_columns(part=pl.lit(number, pl.Int64)).select(DOCUMENTS.names).to_arrow().cast(DOCUMENTS))
-    return pa.concat_tables(found or [DOCUMENTS.empty_table()])

@@ -1,8 +1,9 @@
-"""How many tokens a text has: its bytes of UTF-8, or what a `tokenizers` tokenizer makes of it.
+"""How many tokens a text has: its bytes of UTF-8, or what a `tokenizers` tokenizer makes of it; and which ones.
 
 Truncation and padding, which a tokenizer.json may carry (MiniLM's are 128 and 128, so that every text would count 128), are
-switched off, and no special tokens are added. A counter holds the tokenizer itself, so a worker needs neither the file nor the
-network, and its fingerprint says what was counted with.
+switched off, and no special tokens are added, nor made of a text that spells one: end-of-text stands where a document ends and
+nowhere else. A counter holds the tokenizer itself, so a worker needs neither the file nor the network, and its fingerprint says
+what was counted with.
 
 Cost on one core: bytes are one subtraction a text; MiniLM's WordPiece 3.3 MB of text a second, a byte-level BPE 3.1.
 """
@@ -14,7 +15,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,12 +34,50 @@ BATCH_BYTES = 1 << 19
 cut too, so that memory does not grow with it; without a space, between characters, and a cut may cost a token."""
 
 
+ENDS_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|im_end|>", "<eos>", "</s>", "[SEP]")
+"""The first of these that a tokenizer has, where the recipe names none: GPT-2, Llama 3, Qwen, Gemma, Llama 2 and T5, BERT."""
+
+
 @dataclass(frozen=True)
 class Counter:
     fingerprint: str
     """'bytes', or of the tokenizer's definition without truncation and padding, and of where long texts are cut."""
     definition: str = field(default="", repr=False, compare=False)
     """That definition, JSON as in tokenizer.json; none where bytes are counted."""
+    end_of_text: int | None = None
+    """Id of the token that ends a document, where the tokenizer has one."""
+    vocabulary: int = 0
+    """One more than the largest id."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The smallest that holds every id; little-endian."""
+        return np.dtype("<u2" if self.vocabulary <= 1 << 16 else "<u4")
+
+    @property
+    def required_end(self) -> int:
+        if self.end_of_text is None:
+            raise InputError("tokens.end_of_text: the tokenizer has none of the usual tokens; name the one that ends a text")
+        return self.end_of_text
+
+    def ids(self, texts: pa.LargeStringArray) -> pa.LargeBinaryArray:
+        """Token ids of each text and end-of-text behind them, as the bytes of `dtype`. Their number is `count` and one.
+
+        Raises InputError where the tokenizer fails or has no end-of-text.
+        """
+        end, dtype = [self.required_end], self.dtype
+        sizes = np.diff(np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1])
+        found = [b""] * len(texts)
+        batches, long = _batches(sizes)
+        for rows in batches:
+            for row, ids in zip(rows.tolist(), self._encoded(texts.take(pa.array(rows)).to_pylist()), strict=True):
+                found[row] = np.array(ids + end, dtype).tobytes()
+        for row in long.tolist():
+            pieces = (self._encoded([piece])[0] for piece in _pieces(memoryview(texts[row].as_buffer())))
+            found[row] = b"".join(np.array(ids, dtype).tobytes() for ids in (*pieces, end))
+        if (np.frombuffer(b"".join(found), dtype) == end[0]).sum() != len(found):
+            raise InputError("tokens.end_of_text: the tokenizer also makes it of what a text says; name another one")
+        return pa.array(found, pa.large_binary())
 
     def count(self, texts: pa.LargeStringArray) -> I64:
         """Tokens of each text; no nulls. Linear in the length of a text. Raises InputError where the tokenizer fails."""
@@ -48,8 +87,7 @@ class Counter:
         counts = np.diff(offsets)
         if not self.definition:
             return counts
-        whole, long = np.flatnonzero(counts <= BATCH_BYTES), np.flatnonzero(counts > BATCH_BYTES)
-        batches = np.split(whole, np.flatnonzero(np.diff(np.cumsum(counts[whole]) // BATCH_BYTES)) + 1)
+        batches, long = _batches(counts)
         for rows in batches:
             counts[rows] = self._lengths(texts.take(pa.array(rows)).to_pylist())
         for row in long.tolist():
@@ -57,10 +95,20 @@ class Counter:
         return counts
 
     def _lengths(self, texts: list[str]) -> list[int]:
+        return [len(ids) for ids in self._encoded(texts)]
+
+    def _encoded(self, texts: list[str]) -> list[list[int]]:
         try:
-            return [len(e) for e in _tokenizer(self).encode_batch_fast(texts, add_special_tokens=False)]
+            return [e.ids for e in _tokenizer(self).encode_batch_fast(texts, add_special_tokens=False)]
         except Exception as error:  # the library raises nothing narrower
             raise InputError(f"tokens.tokenizer: it cannot read a text ({error}); use one that reads any text") from error
+
+
+def _batches(sizes: I64) -> tuple[list[I64], I64]:
+    """Rows to tokenise together, and those that are too long for that; `sizes` is (rows,) in bytes."""
+    short = np.flatnonzero(sizes <= BATCH_BYTES)
+    batches = np.split(short, np.flatnonzero(np.diff(np.cumsum(sizes[short]) // BATCH_BYTES)) + 1)
+    return batches, np.flatnonzero(sizes > BATCH_BYTES)
 
 
 def _pieces(text: memoryview) -> Iterator[str]:
@@ -93,12 +141,18 @@ def load_counter(tokens: recipe.Tokens) -> Counter:
     if not isinstance(definition, dict) or "model" not in definition:
         raise InputError(f"tokens.tokenizer: {file} is not a tokenizer.json: it has no 'model'")
     definition |= {"truncation": None, "padding": None}
-    counter = Counter(fingerprint({"definition": definition, "cut": BATCH_BYTES}), json.dumps(definition, ensure_ascii=False))
+    identity = {"definition": definition, "cut": BATCH_BYTES, "special": "as text"}
+    counter = Counter(fingerprint(identity), json.dumps(definition, ensure_ascii=False))
     try:
-        _tokenizer(counter)
+        tokenizer = _tokenizer(counter)
     except Exception as error:  # the library raises nothing narrower
         raise InputError(f"tokens.tokenizer: {file} is not a tokenizer.json: {error}") from error
-    return counter
+    wanted = ENDS_OF_TEXT if tokens.end_of_text is None else (tokens.end_of_text,)
+    ends = [found for name in wanted if (found := tokenizer.token_to_id(name)) is not None]
+    if tokens.end_of_text is not None and not ends:
+        raise InputError(f"tokens.end_of_text: {tokens.end_of_text!r} is no token of {file}; name one that is in its vocabulary")
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+    return replace(counter, end_of_text=ends[0] if ends else None, vocabulary=largest + 1)
 
 
 @functools.lru_cache(maxsize=2)
@@ -107,4 +161,6 @@ def _tokenizer(counter: Counter) -> Any:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from tokenizers import Tokenizer
 
-    return Tokenizer.from_str(counter.definition)
+    tokenizer = Tokenizer.from_str(counter.definition)
+    tokenizer.encode_special_tokens = True  # as text
+    return tokenizer

@@ -1,18 +1,18 @@
 """Proof from the stored bytes alone that a version is what its manifest says.
 
-Read once, shard by shard in order. Proved of the bytes: every file has its size and sha256 and the name that the recipe gives it;
-the formats hold the same rows; every text has the hash that its `doc_id` claims; each domain's tokens keep the bounds of
+Read once, split by split and shard by shard in order. Proved of the bytes: every file has its size and sha256 and the name that
+the recipe gives it; the formats hold the same rows, and their indexes say what the shards do; every text has the hash that its
+`doc_id` claims, and lies on the side of the validation split where its hash belongs; each domain's tokens keep the bounds of
 `plan.py` in the whole, in every shard and after every row; the domains interleave as planned, and each domain's rows follow the
-order of hashes of `place.py`; every whole epoch is the documents that the survey counted, and a last epoch that is not whole is,
-bucket by bucket, what the first one held. Proved of the manifest: quotas follow from weights and budget, totals from the rows,
-the plan digest from the plan, the books of rows balance, and nothing else lies in the folders that trainers read.
+order of hashes of `place.py`; every whole epoch is the documents that the survey counted, and a last epoch that is not whole
+is, bucket by bucket, what the first one held. Proved of the manifest: quotas follow from weights and budget, totals from the
+rows, the plan digest from the plan, the books of rows balance, and nothing else lies in the folders that trainers read.
 
 Not proved, since the bytes do not say it: that the counts of the survey are those of the corpus, so that an invented document in
-a domain of less than one epoch cannot be told; and, in the one bucket of each domain that the quota cuts (16 documents, about),
-which documents stand in it and in what order, beyond their tokens.
+a domain of less than one epoch cannot be told; in the one bucket of each domain that the quota cuts (16 documents, about), which
+documents stand in it and in what order, beyond their tokens; and, of packed sequences, which documents their ids are of.
 
-Memory: two shards, and for each domain 8 bytes a bucket (8 MB at most) and the hashes of one bucket. Cost: about 160 MB of text a
-second.
+Memory: two shards in each format. Cost: about 160 MB of text a second.
 """
 
 from __future__ import annotations
@@ -20,40 +20,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from math import floor
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from chameleon_data import mds, parquet
+from chameleon_data.census import is_validation
 from chameleon_data.errors import InputError
 from chameleon_data.exchange import content_hash
-from chameleon_data.hashing import MODULUS, U64, content_hashes, hex_digests, key64, mix64, multiset_hash
+from chameleon_data.formats import FORMATS
+from chameleon_data.hashing import U64, content_hashes, hex_digests
+from chameleon_data.judge import Balance, TextStream, TokenStream, Worst
+from chameleon_data.layout import build_digest
 from chameleon_data.manifest import files_digest
-from chameleon_data.place import I64, bucket_of
-from chameleon_data.plan import PHASE_BITS, DomainPlan, Plan, bucket_bits
+from chameleon_data.place import I64
+from chameleon_data.plan import DomainPlan, Packing, Plan, bucket_bits, phase_of, quota_of, whole_sequences
+from chameleon_data.shards import IDS, TRAIN, VALIDATION, token_ids
 from chameleon_data.storage import Store
 from chameleon_data.survey import byte_lengths
-
-
-@dataclass(frozen=True)
-class Worst:
-    """The place where a bound is closest to broken."""
-
-    domain: str
-    where: str
-    tokens: float
-    """Distance from the target there."""
-    bound: int
-    """Tokens of the domain's largest document."""
-
-    @property
-    def share(self) -> float:
-        return self.tokens / self.bound
 
 
 @dataclass(frozen=True)
@@ -66,212 +51,259 @@ class Verification:
     whole: Worst
     shard: Worst
     prefix: Worst
+    """The worst points of all splits."""
     by_domain: dict[str, Worst]
-    """The worst prefix of each domain."""
+    """The worst prefix of each domain in the train split."""
 
     @property
     def ok(self) -> bool:
         return not self.problems
 
 
-class Balance:
-    """Follows rows in output order and remembers the worst points. Everything is recomputed from (domain, tokens) and the seed.
+@dataclass(frozen=True)
+class _Proof:
+    """What the pass over one split found."""
 
-    State: per domain the tokens so far. `add` takes one shard at a time.
-    """
-
-    def __init__(self, names: Sequence[str], quotas: Sequence[int], largest: Sequence[int], shards: int, seed: int) -> None:
-        self.names, self.shards = list(names), shards
-        self.quotas, self.largest = [max(1, q) for q in quotas], [max(1, m) for m in largest]  # a forged 0 is for `_check_plan`
-        self._phase = [key64(seed, name, "phase") >> (64 - PHASE_BITS) for name in names]
-        self.so_far = [0] * len(names)
-        self._last = (-1.0, -1)
-        self.prefix = [Worst(name, "the start", 0.0, m) for name, m in zip(names, self.largest, strict=True)]
-        self.shard = Worst(names[0], "shard 0", 0.0, self.largest[0])
-
-    def add(self, number: int, domain: npt.NDArray[np.int64], tokens: npt.NDArray[np.int64]) -> str | None:
-        """Take the rows of shard `number`; returns what is wrong with their order, if anything is."""
-        quotient, ends = np.empty(len(domain)), {}
-        for index, name in enumerate(self.names):
-            rows = np.flatnonzero(domain == index)
-            end = self.so_far[index] + np.cumsum(tokens[rows])
-            anchor = end - tokens[rows] + ((tokens[rows] * self._phase[index]) >> PHASE_BITS)
-            quotient[rows] = anchor / self.quotas[index]
-            ends[index] = (rows, end)
-            shard_off = abs(float(tokens[rows].sum()) - self.quotas[index] / self.shards)
-            if shard_off / self.largest[index] > self.shard.share:
-                self.shard = Worst(name, f"shard {number}", shard_off, self.largest[index])
-        for index, (rows, end) in ends.items():
-            held = np.full(len(domain), self.so_far[index], np.int64)
-            held[rows] = end
-            held = np.maximum.accumulate(held)
-            off = np.abs(held - quotient * self.quotas[index])
-            at = int(off.argmax())
-            if off[at] > self.prefix[index].tokens:
-                self.prefix[index] = Worst(
-                    self.names[index], f"row {at:,} of shard {number}", float(off[at]), self.largest[index]
-                )
-            if len(end):
-                self.so_far[index] = int(end[-1])
-        steps_back = (quotient[1:] < quotient[:-1]) | ((quotient[1:] == quotient[:-1]) & (domain[1:] < domain[:-1]))
-        first, last = (float(quotient[0]), int(domain[0])), (float(quotient[-1]), int(domain[-1]))
-        wrong = "its first row" if first < self._last else f"row {int(steps_back.argmax()) + 1:,}" if steps_back.any() else None
-        self._last = last
-        return wrong
-
-    @property
-    def whole(self) -> Worst:
-        worst = [
-            Worst(n, "the whole", float(abs(s - q)), m)
-            for n, s, q, m in zip(self.names, self.so_far, self.quotas, self.largest, strict=True)
-        ]
-        return max(worst, key=lambda w: w.share)
+    problems: list[str]
+    balance: Balance
+    contents: list[str]
+    rows: int
+    bytes: int
 
 
 def verify(
     store: Store, manifest: Mapping[str, Any], progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Verification:
     """Prove a version. Problems are collected, not raised, so that one run names them all."""
-    domains: dict[str, Any] = manifest["domains"]
-    names = sorted(domains, key=str.encode)
-    balance = Balance(names, [domains[n]["target_tokens"] for n in names], [domains[n]["largest_document"] for n in names],
-                      manifest["shard_count"], manifest["seed"])  # fmt: skip
-    streams = [_Stream(n, domains[n], manifest["seed"]) for n in names]
-    problems: list[str] = []
-    contents, seen_bytes, rows_read = [], 0, 0
-    by_shard: dict[int, list[dict[str, Any]]] = {}
-    for file in manifest["shards"]:
-        by_shard.setdefault(file["shard"], []).append(file)
-    entries = _mds_index(store, manifest, problems)
-    for done, (number, files) in enumerate(sorted(by_shard.items())):
-        tables = []
-        for file in files:
-            table, size = _read(store, file, entries, problems)
-            seen_bytes += size
-            if table is not None:
-                tables.append((file, table))
-        if not tables:
-            continue
-        (first_file, table), *others = tables
-        problems += [f"{f['path']}: holds other rows than {first_file['path']}" for f, other in others if not other.equals(table)]
-        path = first_file["path"]
-        contents.append(content_hash(table))
-        rows_read += table.num_rows
-        problems += [f"{f['path']}: holds other counts of rows or tokens than the manifest says" for f in files
-                     if not _counts_hold(table, f)]  # fmt: skip
-        if not table.num_rows:
-            problems.append(f"{path}: holds no row")
-            continue
-        hi, lo, wrong_rows = _check_rows(path, table, manifest)
-        problems += wrong_rows
-        code = pa.compute.index_in(table["domain"], pa.array(names, pa.string())).fill_null(-1).to_numpy().astype(np.int64)
-        tokens = table["tokens"].to_numpy().astype(np.int64)
-        if (code < 0).any():
-            problems.append(f"{path}: holds a domain that the manifest does not name")
-            continue
-        if wrong := balance.add(number, code, tokens):
-            problems.append(f"{path}: {wrong} stands before its place in the plan's order")
-        epoch, lengths = table["epoch"].to_numpy().astype(np.int64), byte_lengths(table["text"].combine_chunks())
-        for index, stream in enumerate(streams):
-            rows = np.flatnonzero(code == index)
-            if len(rows):
-                stream.add(path, hi[rows], lo[rows], epoch[rows], tokens[rows], lengths[rows])
-        progress(done + 1, len(by_shard))
-    for stream in streams:
-        problems += stream.end()
-    problems += _check_bounds(balance) + _check_books(manifest) + _check_plan(manifest) + _check_files(manifest)
+    counts = manifest["shard_counts"]
+    done, total, proofs = 0, sum(counts.values()), []
+    for split in counts:
+        before = done
+
+        def step(n: int, before: int = before) -> None:
+            progress(before + n, total)
+
+        proofs.append(_prove(store, manifest, split, step))
+        done += counts[split]
+    problems = [p for proof in proofs for p in proof.problems]
+    problems += _check_books(manifest) + _check_plan(manifest) + _check_files(manifest)
+    contents = [c for proof in proofs for c in proof.contents]
     if hashlib.sha256("\n".join(contents).encode()).hexdigest() != manifest["content_digest"]:
         problems.append("the documents and their order are not those of 'content_digest'")
     folder = manifest["build"]
     if files_digest([{**f, "path": f["path"].removeprefix(f"{folder}/")} for f in manifest["shards"]]) != manifest["digest"]:
         problems.append("the files listed are not those of 'digest'")
     problems += _strangers(store, manifest)
+    balances = [proof.balance for proof in proofs]
+
+    def worst(of: Callable[[Balance], Sequence[Worst]]) -> Worst:
+        return max((w for balance in balances for w in of(balance)), key=lambda w: w.share)
+
     return Verification(
         tuple(dict.fromkeys(problems)),
         len(manifest["shards"]),
-        rows_read,
-        seen_bytes,
-        balance.whole,
-        balance.shard,
-        max(balance.prefix, key=lambda w: w.share),
-        {w.domain: w for w in balance.prefix},
+        sum(proof.rows for proof in proofs),
+        sum(proof.bytes for proof in proofs),
+        worst(lambda b: [b.whole]),
+        worst(lambda b: [b.shard]),
+        worst(lambda b: b.prefix),
+        {w.domain: w for w in balances[0].prefix},
     )
 
 
-def _read(store: Store, file: Mapping[str, Any], entries: Mapping[str, Any], problems: list[str]) -> tuple[pa.Table | None, int]:
-    path = file["path"]
-    if not store.exists(path):
-        problems.append(f"{path}: missing")
-        return None, 0
-    data = store.read(path)
-    if len(data) != file["bytes"]:
-        problems.append(f"{path}: {len(data):,} bytes where the manifest says {file['bytes']:,}")
-    if hashlib.sha256(data).hexdigest() != file["sha256"]:
-        problems.append(f"{path}: its bytes are not the ones that were written (sha256 differs)")
-        return None, len(data)
-    try:
-        if file["format"] == "parquet":
-            return parquet.decode(data, path), len(data)
-        entry = entries.get(path.rsplit("/", 1)[1])
-        if entry is None:
-            problems.append(f"{path}: index.json does not list it")
-            return None, len(data)
-        return mds.read(data, entry, path), len(data)
-    except InputError as error:
-        problems.append(str(error))
-        return None, len(data)
+def packing_of(manifest: Mapping[str, Any]) -> Packing | None:
+    """How the recipe of a version packs its rows."""
+    shards = manifest["recipe"]["shards"]
+    return None if shards["sequence_length"] == "none" else Packing(shards["sequence_length"], shards["packing"] == "whole")
 
 
-def _mds_index(store: Store, manifest: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
-    folder = f"{manifest['build']}/mds"
-    files = [f["path"] for f in manifest["shards"] if f["format"] == "mds"]
-    if not files:
-        return {}
-    try:
-        shards = mds.read_index(store.read(f"{folder}/index.json"))
-    except InputError as error:
-        problems.append(str(error))
-        return {}
-    entries = {mds.stored_name(entry): entry for entry in shards}
-    if list(entries) != [path.rsplit("/", 1)[1] for path in files]:
-        problems.append(f"{folder}/index.json: does not list the version's shards in order")
-    return entries
+def domains_of(manifest: Mapping[str, Any], split: str) -> dict[str, Any]:
+    found: dict[str, Any] = manifest["domains"] if split == TRAIN else manifest["validation"]
+    return dict(sorted(found.items(), key=lambda item: item[0].encode()))
 
 
-def _check_rows(path: str, table: pa.Table, manifest: Mapping[str, Any]) -> tuple[U64, U64, list[str]]:
-    """(rows) hashes of the texts, high and low, and what is wrong with `doc_id` and `tokens`."""
-    problems = []
-    hi, lo = content_hashes(table["text"].combine_chunks())
-    claimed = table["doc_id"].combine_chunks()
-    if manifest["hash"] == "id":  # the top half is of the id, which the shards do not hold
-        if pa.compute.all(pa.compute.match_substring_regex(claimed, "^[0-9a-f]{32}$")).as_py():
-            hi = np.frombuffer(bytes.fromhex("".join(claimed.to_pylist())), ">u8")[::2].astype(np.uint64)
+def _prove(store: Store, manifest: Mapping[str, Any], split: str, progress: Callable[[int], None]) -> _Proof:
+    """Read the shards of one split, each in every format, and judge its rows."""
+    domains, packing, seed = domains_of(manifest, split), packing_of(manifest), manifest["seed"]
+    names = list(domains)
+    bounds = [packing.length if packing else d["largest_document"] for d in domains.values()]
+    balance = Balance(names, [d["target_tokens"] for d in domains.values()], bounds, manifest["shard_counts"][split], seed)
+    distinct = manifest["recipe"]["input"]["dedup"] != "none"
+    end_of_text = int(manifest["provenance"]["writer"].get("ids", {}).get("end_of_text", -1))
+    texts = [] if packing else [TextStream(n, d, seed, distinct) for n, d in domains.items()]
+    ids = [TokenStream(n, d, packing, end_of_text) for n, d in domains.items()] if packing else []
+    problems: list[str] = []
+    contents, seen_bytes, rows_read = [], 0, 0
+    by_shard: dict[int, dict[str, list[dict[str, Any]]]] = {}
+    for file in manifest["shards"]:
+        if file["split"] == split:
+            by_shard.setdefault(file["shard"], {}).setdefault(file["format"], []).append(file)
+    entries: dict[str, list[dict[str, Any]]] = {format: [] for format in manifest["recipe"]["shards"]["formats"]}
+    for done, (number, formats) in enumerate(sorted(by_shard.items())):
+        tables: dict[str, pa.Table] = {}
+        for format, files in formats.items():
+            table, entry, size = _read(store, manifest["build"], format, files, problems)
+            seen_bytes += size
+            if table is not None:
+                tables[files[0]["path"]] = _fixed(table, packing, manifest) if packing else table
+                entries.setdefault(format, []).append(entry)
+                problems += _counts(files, table)
+        progress(done + 1)
+        if not tables:
+            continue
+        path, table = max(tables.items(), key=lambda item: "text" in item[1].column_names)
+        problems += [
+            f"{other}: holds other rows than {path}" for other, rows in tables.items() if not _same(rows, table, end_of_text)
+        ]
+        contents.append(content_hash(table))
+        rows_read += table.num_rows
+        if not table.num_rows:
+            problems.append(f"{path}: holds no row")
+            continue
+        code = pa.compute.index_in(table["domain"], pa.array(names, pa.string())).fill_null(-1).to_numpy().astype(np.int64)
+        if (code < 0).any():
+            problems.append(f"{path}: holds a domain that the manifest does not name")
+            continue
+        tokens, epoch = (table[name].to_numpy().astype(np.int64) for name in ("tokens", "epoch"))
+        hi, lo, wrong_rows = _check_rows(path, table, manifest, split)
+        problems += wrong_rows
+        first = tokens.copy()
+        for index in range(len(names)):
+            rows = np.flatnonzero(code == index)
+            if not len(rows):
+                continue
+            if ids:
+                mine = token_ids(table)[rows]
+                first[rows] = ids[index].first_pieces(mine, tokens[rows])
+                ids[index].add(path, mine, tokens[rows], epoch[rows])
+            else:
+                sizes = byte_lengths(table["text"].combine_chunks())[rows] if "text" in table.column_names else None
+                texts[index].add(path, hi[rows], lo[rows], epoch[rows], tokens[rows], sizes)
+        if wrong := balance.add(number, code, tokens, first):
+            problems.append(f"{path}: {wrong} stands before its place in the plan's order")
+    for text_stream in texts:
+        problems += text_stream.end()
+    for token_stream in ids:
+        problems += token_stream.end()
+    problems += _check_bounds(balance) + _check_indexes(store, manifest, split, entries)
+    return _Proof(problems, balance, contents, rows_read, seen_bytes)
+
+
+def _read(
+    store: Store, build: str, format: str, files: Sequence[Mapping[str, Any]], problems: list[str]
+) -> tuple[pa.Table | None, dict[str, Any], int]:  # fmt: skip
+    """The rows of one shard in one format, what the index must say of it, and its bytes."""
+    found, path = {}, files[0]["path"]
+    for file in files:
+        if not store.exists(file["path"]):
+            problems.append(f"{file['path']}: missing")
+            continue
+        data = store.read(file["path"])
+        if len(data) != file["bytes"]:
+            problems.append(f"{file['path']}: {len(data):,} bytes where the manifest says {file['bytes']:,}")
+        if hashlib.sha256(data).hexdigest() != file["sha256"]:
+            problems.append(f"{file['path']}: its bytes are not the ones that were written (sha256 differs)")
         else:
-            problems.append(f"{path}: a doc_id is not 32 hexadecimal digits")
-    if not claimed.equals(hex_digests(hi, lo)):
-        problems.append(f"{path}: a text is not the one that its doc_id names")
-    lengths = pa.compute.binary_length(table["text"].cast(pa.large_binary()))
-    if manifest["unit"] == "bytes" and not lengths.cast(pa.uint32()).equals(table["tokens"]):
-        problems.append(f"{path}: a row's 'tokens' is not the length of its text in bytes")
+            found[file["path"].removeprefix(f"{build}/{format}/")] = data
+    size = sum(map(len, found.values()))
+    if len(found) < len(files):
+        return None, {}, size
+    try:
+        return *FORMATS[format].decode(found, path), size
+    except InputError as error:
+        problems.append(str(error))
+        return None, {}, size
+
+
+def _fixed(table: pa.Table, packing: Packing, manifest: Mapping[str, Any]) -> pa.Table:
+    """Rows of ids as sequences of one length, where the format has lists of any length; as they are where they have not."""
+    kind = pa.list_(pa.type_for_alias(manifest["provenance"]["writer"]["ids"]["dtype"]), packing.length)
+    ids, ends = _flat_ids(table)
+    if table.schema.field(IDS).type == kind or (np.diff(np.append(0, ends)) != packing.length).any():
+        return table
+    column = pa.FixedSizeListArray.from_arrays(pa.array(ids).cast(kind.value_type), packing.length)
+    return table.set_column(table.column_names.index(IDS), pa.field(IDS, kind), column)
+
+
+def _same(rows: pa.Table, others: pa.Table, end_of_text: int) -> bool:
+    """Whether two formats hold the same documents in the same order, be it as text or as ids that end in end-of-text."""
+    beside = ["domain", "doc_id", "epoch", "tokens"]
+    if not rows.select(beside).equals(others.select(beside)):
+        return False
+    if "text" in rows.column_names and "text" in others.column_names:
+        return bool(rows["text"].equals(others["text"]))
+    (ids, ends), *more = [_flat_ids(table) for table in (rows, others) if "text" not in table.column_names]
+    if more:
+        return np.array_equal(ends, more[0][1]) and np.array_equal(ids, more[0][0])
+    counted = np.diff(np.append(0, ends)) == rows["tokens"].to_numpy().astype(np.int64) + 1
+    return bool(counted.all() and (ids[ends - 1] == end_of_text).all())
+
+
+def _flat_ids(table: pa.Table) -> tuple[I64, I64]:
+    """Ids of all rows, and where each row of them ends."""
+    lengths = pa.compute.list_value_length(table["input_ids"]).to_numpy().astype(np.int64)
+    return pa.compute.list_flatten(table["input_ids"]).to_numpy().astype(np.int64), np.cumsum(lengths)
+
+
+def _check_indexes(
+    store: Store, manifest: Mapping[str, Any], split: str, entries: Mapping[str, list[dict[str, Any]]]
+) -> list[str]:  # fmt: skip
+    """A trainer decodes by what the index says of the shards: it must be, byte for byte, what the shards say."""
+    problems = []
+    for format, found in entries.items():
+        for name, data in FORMATS[format].index(split, found).items():
+            path = f"{manifest['build']}/{format}/{name}"
+            if not store.exists(path):
+                problems.append(f"{path}: missing")
+            elif store.read(path) != data:
+                problems.append(f"{path}: does not say what the bytes of the shards say, in their order")
+    return problems
+
+
+def _check_rows(path: str, table: pa.Table, manifest: Mapping[str, Any], split: str) -> tuple[U64, U64, list[str]]:
+    """(rows) hashes of the documents, high and low, and what is wrong with `doc_id` and `tokens`."""
+    problems = []
+    claimed = table["doc_id"].combine_chunks()
+    if not pa.compute.all(pa.compute.match_substring_regex(claimed, "^[0-9a-f]{32}$")).as_py():
+        problems.append(f"{path}: a doc_id is not 32 hexadecimal digits")
+        hi, lo = np.zeros((2, len(claimed)), np.uint64)
+    else:
+        said = np.frombuffer(bytes.fromhex("".join(claimed.to_pylist())), ">u8").reshape(-1, 2).astype(np.uint64)
+        hi, lo = said[:, 0].copy(), said[:, 1].copy()
+    if "text" in table.column_names:
+        text_hi, text_lo = content_hashes(table["text"].combine_chunks())
+        by_id = manifest["hash"] == "id"  # the top half is of the id then, which the shards do not hold
+        if not claimed.equals(hex_digests(hi if by_id else text_hi, text_lo)):
+            problems.append(f"{path}: a text is not the one that its doc_id names")
+        lengths = pa.compute.binary_length(table["text"].cast(pa.large_binary()))
+        if manifest["unit"] == "bytes" and not lengths.cast(pa.uint32()).equals(table["tokens"]):
+            problems.append(f"{path}: a row's 'tokens' is not the length of its text in bytes")
+    threshold = round(manifest["recipe"]["mix"]["validation"] * 2**64)
+    if (is_validation(lo, threshold) != (split == VALIDATION)).any():
+        problems.append(f"{path}: holds a document whose hash belongs into the other split")
     return hi, lo, problems
 
 
-def _counts_hold(table: pa.Table, file: Mapping[str, Any]) -> bool:
-    """Whether the rows and tokens of a shard, by domain and in all, are those that the manifest lists for a file."""
+def _counts(files: Sequence[Mapping[str, Any]], table: pa.Table) -> list[str]:
+    """Whether the rows and tokens of a shard, by domain and in all, are those that the manifest lists for its files."""
     counted = (
         pl.DataFrame(table.select(["domain", "tokens"])).group_by("domain").agg(pl.len(), pl.col("tokens").cast(pl.Int64).sum())
     )
     rows = {row["domain"]: row["len"] for row in counted.iter_rows(named=True)}
     tokens = {row["domain"]: row["tokens"] for row in counted.iter_rows(named=True)}
     found = (rows, tokens, table.num_rows, sum(tokens.values()))
-    return found == (file["domain_rows"], file["domain_tokens"], file["rows"], file["tokens"])
+    return [
+        f"{f['path']}: holds other counts of rows or tokens than the manifest says"
+        for f in files
+        if found != (f["domain_rows"], f["domain_tokens"], f["rows"], f["tokens"])
+    ]
 
 
 def _check_bounds(balance: Balance) -> list[str]:
     worst = [*balance.prefix, balance.shard, balance.whole]
     slack = [1 + max(balance.quotas) * 2.0**-52] * len(worst)  # of float64, where this reports what integers decided
     return [
-        f"domain {w.domain!r}: {w.tokens:,.0f} tokens off its share at {w.where}, more than its largest document ({w.bound:,})"
+        f"domain {w.domain!r}: {w.tokens:,.0f} tokens off its share at {w.where}, more than its bound ({w.bound:,})"
         for w, s in zip(worst, slack, strict=True)
         if w.tokens > w.bound + s
     ]
@@ -280,15 +312,20 @@ def _check_bounds(balance: Balance) -> list[str]:
 def _check_books(manifest: Mapping[str, Any]) -> list[str]:
     problems = []
     for name, d in manifest["domains"].items():
-        if d["rows_read"] != d["rows_written_once"] + d["rows_not_selected"] + d["quarantined"]:
-            problems.append(
-                f"domain {name!r}: {d['rows_read']:,} rows read are not {d['rows_written_once']:,} written + "
-                f"{d['rows_not_selected']:,} not selected + {d['quarantined']:,} quarantined"
-            )
-        if d["available_rows"] != d["rows_written_once"] + d["rows_not_selected"]:
-            problems.append(f"domain {name!r}: rows written and not selected are not its {d['available_rows']:,} documents")
+        parts = ("rows_written_once", "rows_not_selected", "held_out", "copies_dropped", "quarantined")
+        if d["rows_read"] != sum(d[key] for key in parts):
+            said = " + ".join(f"{d[key]:,} {key.replace('_', ' ').removeprefix('rows ')}" for key in parts)
+            problems.append(f"domain {name!r}: {d['rows_read']:,} rows read are not {said}")
         if sum(manifest["quarantine"].get(name, {}).values()) != d["quarantined"]:
             problems.append(f"domain {name!r}: the reasons for quarantine do not add up")
+        if d["held_out"] != manifest["validation"].get(name, {}).get("available_rows", 0):
+            problems.append(f"domain {name!r}: {d['held_out']:,} rows held out are not those of the validation split")
+        if d["copies_dropped"] and manifest["recipe"]["input"]["dedup"] == "none":
+            problems.append(f"domain {name!r}: copies were dropped, which the recipe does not ask for")
+    for split in manifest["shard_counts"]:
+        for name, d in domains_of(manifest, split).items():
+            if d["available_rows"] != d["rows_written_once"] + d["rows_not_selected"]:
+                problems.append(f"domain {name!r}: rows written and not selected are not its {d['available_rows']:,} documents")
     strange = set(manifest["quarantine"]) - set(manifest["domains"]) - set(manifest["recipe"]["sources"])
     return problems + [f"'quarantine' names {name!r}, which is no domain and no source" for name in sorted(strange)]
 
@@ -296,165 +333,58 @@ def _check_books(manifest: Mapping[str, Any]) -> list[str]:
 def _check_plan(manifest: Mapping[str, Any]) -> list[str]:
     """Budget, quotas and plan digest, computed again from what the manifest says they came from."""
     domains, recipe, budget = manifest["domains"], manifest["recipe"], manifest["budget"]
-    problems, mix = [], recipe["mix"]
+    problems, mix, packing = [], recipe["mix"], packing_of(manifest)
     if budget != (sum(d["available_tokens"] for d in domains.values()) if mix["budget"] == "auto" else mix["budget"]):
         problems.append(f"the budget of {budget:,} tokens is not the recipe's")
     plans = []
-    for name, d in sorted(domains.items(), key=lambda item: item[0].encode()):
-        quota = floor(Fraction(str(d["weight"])) * budget)
-        if mix["exhausted"] == "redistribute":
-            quota = min(quota, floor(Fraction(mix["max_epochs"]) * d["available_tokens"]))
-        if quota != d["target_tokens"]:
-            problems.append(f"domain {name!r}: its weight {d['weight']} is {quota:,} tokens, 'target_tokens' is another number")
-        plans.append(
-            DomainPlan(name, str(d["weight"]), d["target_tokens"], d["available_rows"], d["available_tokens"],
-                       d["available_bytes"], d["largest_document"], int(d["multiset"], 16), bucket_bits(d["available_rows"]),
-                       key64(manifest["seed"], name, "phase") >> (64 - PHASE_BITS))
-        )  # fmt: skip
+    for split, count in manifest["shard_counts"].items():
+        of_split = domains_of(manifest, split)
+        total = sum(d["available_tokens"] for d in of_split.values())
+        planned = []
+        for name, d in of_split.items():
+            available, weight = d["available_tokens"], str(d["weight"])
+            quota = quota_of(available, weight, budget, mix["max_epochs"], mix["exhausted"]) if split == TRAIN else available
+            if whole_sequences(quota, packing) != d["target_tokens"]:
+                problems.append(f"domain {name!r}: its weight {weight} is {quota:,} tokens, 'target_tokens' is another number")
+            planned.append(
+                DomainPlan(
+                    name, weight if split == TRAIN else f"{available / total:.6f}", d["target_tokens"], d["available_rows"],
+                    available, d["available_bytes"], d["largest_document"], int(d["multiset"], 16),
+                    bucket_bits(d["available_rows"]), phase_of(manifest["seed"], name),
+                )
+            )  # fmt: skip
+        writer = manifest["provenance"]["writer"]
+        plans.append(Plan(tuple(planned), count, manifest["seed"], manifest["hash"], writer, packing, split))
     said = (manifest["seed"], manifest["hash"], manifest["unit"])
     if said != (recipe["seed"], recipe["input"]["hash"], recipe["tokens"]["tokenizer"] or "bytes"):
         problems.append("'seed', 'hash' or 'unit' is not the recipe's")
-    plan = Plan(tuple(plans), manifest["shard_count"], manifest["seed"], manifest["hash"], manifest["provenance"]["writer"])
-    if plan.digest != manifest["plan_digest"] or manifest["build"] != f"builds/{plan.digest}":
+    digest = build_digest(plans)
+    if digest != manifest["plan_digest"] or manifest["build"] != f"builds/{digest}":
         problems.append("the seed, the writer and the counts of the domains are not those of 'plan_digest'")
     return problems
 
 
 def _check_files(manifest: Mapping[str, Any]) -> list[str]:
     """Whether the manifest lists each shard once in each format of the recipe, in order, under its name."""
-    build, count, shards = manifest["build"], manifest["shard_count"], manifest["recipe"]["shards"]
-    expected = []
-    for format in shards["formats"]:
-        for n in range(count):
-            name = parquet.shard_name(n, count) if format == "parquet" else mds.shard_name(n, count, shards["compression"])
-            expected.append((f"{build}/{format}/{name}", format, n))
-    if [(f["path"], f["format"], f["shard"]) for f in manifest["shards"]] != expected:
-        return [f"the manifest does not list the {count:,} shards of the plan in the recipe's formats, each once and in order"]
+    build, shards = manifest["build"], manifest["recipe"]["shards"]
+    expected = [
+        (f"{build}/{format}/{name}", format, split, n)
+        for format in shards["formats"]
+        for split, count in manifest["shard_counts"].items()
+        for n in range(count)
+        for name in FORMATS[format].names(n, count, split, shards["compression"])
+    ]
+    if [(f["path"], f["format"], f["split"], f["shard"]) for f in manifest["shards"]] != expected:
+        return ["the manifest does not list the shards of the plan in the recipe's formats, each once and in order"]
     return []
-
-
-@dataclass
-class _Epoch:
-    rows: int = 0
-    tokens: int = 0
-    bytes: int = 0
-    multiset: int = 0
-    buckets: int = 0
-
-
-class _Stream:
-    """One domain's rows in output order, against the order that hashes decide and the documents that the survey counted.
-
-    All copies of a text share a bucket, and a bucket is one stretch of the stream. So rows are judged by whole buckets, and those
-    of the last one wait for the next shard. Which of several identical rows is which copy does not matter to their order.
-    """
-
-    def __init__(self, name: str, domain: Mapping[str, Any], seed: int) -> None:
-        self._name, self._domain, self._seed = name, domain, seed
-        self._bits = bucket_bits(domain["available_rows"])
-        self._last = (-1, -1)
-        """Epoch and key of the last bucket that was judged."""
-        self._first_epoch = np.zeros(1 << self._bits, np.uint64)
-        """(buckets,) sums of a hash of the documents of epoch 0."""
-        self._waiting: list[npt.NDArray[Any]] = [np.zeros(0, np.uint64)] * 2 + [np.zeros(0, np.int64)] * 2
-        self._epochs: dict[int, _Epoch] = {}
-        self._largest = 0
-        self._problems: list[str] = []
-
-    def add(self, path: str, hi: U64, lo: U64, epoch: I64, tokens: I64, size: I64) -> None:
-        """The domain's rows in the next shard; at least one."""
-        for e in np.unique(epoch).tolist():
-            at, found = epoch == e, self._epochs.setdefault(e, _Epoch())
-            found.rows += int(at.sum())
-            found.tokens += int(tokens[at].sum())
-            found.bytes += int(size[at].sum())
-            found.multiset = (found.multiset + multiset_hash(hi[at], lo[at])) % MODULUS
-        self._largest = max(self._largest, int(tokens.max()))
-        rows = [np.concatenate(both) for both in zip(self._waiting, (hi, lo, epoch, tokens), strict=True)]
-        bucket = bucket_of(rows[0], self._bits)
-        others = np.flatnonzero((bucket != bucket[-1]) | (rows[2] != rows[2][-1]))
-        end = int(others[-1]) + 1 if len(others) else 0
-        self._waiting = [column[end:] for column in rows]
-        if end:
-            self._judge(path, [column[:end] for column in rows])
-
-    def _judge(self, path: str, rows: Sequence[npt.NDArray[Any]], cut: bool = False) -> None:
-        """Hashes (high, low), epoch and tokens of whole buckets; or `cut`, of one that lacks rows, so that nobody can tell which
-        copies of a text are there."""
-        hi, lo, epoch, tokens = rows
-        bucket, copy = bucket_of(hi, self._bits), _copies(epoch, hi, lo)
-        bucket_key, key = np.empty(len(hi), np.uint64), np.empty(len(hi), np.uint64)
-        for e in np.unique(epoch).tolist():
-            at, salt = epoch == e, self._salt(e)
-            bucket_key[at], key[at] = mix64([bucket[at]], salt), mix64([hi[at], lo[at], copy[at]], salt)
-        order = np.lexsort((lo, key, bucket_key, epoch))
-        moved = (epoch[order] != epoch) | (hi[order] != hi) | (lo[order] != lo)
-        first, last = ((int(epoch[i]), int(bucket_key[i])) for i in (0, -1))
-        if first <= self._last or (moved.any() and not cut):
-            self._problems.append(f"{path}: the documents of domain {self._name!r} are not in the order of their hashes")
-        self._last = last
-        begins = np.flatnonzero(np.append(True, (np.diff(bucket) != 0) | (np.diff(epoch) != 0)))
-        sums, slot, of = np.add.reduceat(mix64([hi, lo, tokens], 0), begins), bucket[begins], epoch[begins]
-        np.add.at(self._first_epoch, slot[of == 0], sums[of == 0])
-        for e, buckets in zip(*np.unique(of, return_counts=True), strict=True):
-            self._epochs[int(e)].buckets += int(buckets)
-        other = np.flatnonzero((of > 0) & (self._first_epoch[slot] != sums))
-        if len(other) and not cut:
-            self._problems.append(
-                f"{path}: epoch {of[other[0]]} of domain {self._name!r} holds other documents than its first epoch"
-            )
-
-    def _salt(self, epoch: int) -> int:
-        return key64(self._seed, self._name, "epoch", epoch)
-
-    def end(self) -> list[str]:
-        """All that is wrong with the domain, once every shard is there."""
-        name, d = self._name, self._domain
-        last = max(self._epochs, default=0)
-        final = self._epochs.get(last, _Epoch())
-        whole = final.rows >= d["available_rows"]
-        if len(self._waiting[0]):
-            self._judge("the last shard", self._waiting, cut=not whole)
-        problems = self._problems
-        if last > 0 and not whole:
-            held = mix64([np.flatnonzero(self._first_epoch)], self._salt(last)) <= np.uint64(self._last[1])
-            if final.buckets != held.sum():
-                problems.append(f"domain {name!r}: its last epoch leaves out documents before its end")
-        if last * d["available_tokens"] >= d["target_tokens"]:
-            problems.append(f"domain {name!r}: epoch {last} begins after its {d['target_tokens']:,} tokens")
-        counted = [d["available_rows"], d["available_tokens"], d["available_bytes"], int(d["multiset"], 16)]
-        for epoch in sorted({*self._epochs, *range(min(last, len(self._epochs)))} - (set() if whole else {last})):
-            e = self._epochs.get(epoch, _Epoch())
-            if [e.rows, e.tokens, e.bytes, e.multiset] != counted:
-                problems.append(f"domain {name!r}: epoch {epoch} is not each of its {d['available_rows']:,} documents once")
-        if self._largest > d["largest_document"] or ((last > 0 or whole) and self._largest < d["largest_document"]):
-            problems.append(
-                f"domain {name!r}: its largest document has {self._largest:,} tokens, 'largest_document' is another number"
-            )
-        rows, tokens = sum(e.rows for e in self._epochs.values()), sum(e.tokens for e in self._epochs.values())
-        once = self._epochs.get(0, _Epoch()).rows
-        said = [d["rows"], d["tokens"], d["epochs"], d["rows_written_once"]]
-        if said != [rows, tokens, tokens / d["available_tokens"], once]:
-            problems.append(
-                f"domain {name!r}: {rows:,} rows with {tokens:,} tokens, {once:,} documents written once, where the manifest "
-                f"says {d['rows']:,}, {d['tokens']:,} and {d['rows_written_once']:,} in {d['epochs']} epochs"
-            )
-        return problems
-
-
-def _copies(epoch: I64, hi: U64, lo: U64) -> I64:
-    """(rows) a running number among the identical texts of an epoch, from 0."""
-    order = np.lexsort((lo, hi, epoch))
-    steps = [np.diff(column[order]) != 0 for column in (epoch, hi, lo)]
-    begins = np.flatnonzero(np.append(True, steps[0] | steps[1] | steps[2]))
-    copy = np.empty(len(hi), np.int64)
-    copy[order] = np.arange(len(hi)) - np.repeat(begins, np.diff(np.append(begins, len(hi))))
-    return copy
 
 
 def _strangers(store: Store, manifest: Mapping[str, Any]) -> list[str]:
     """Files in the folders that trainers read which no manifest wrote."""
-    known = {f["path"] for f in manifest["shards"]} | {f"{manifest['build']}/mds/index.json"}
+    known = {f["path"] for f in manifest["shards"]}
+    for format in manifest["recipe"]["shards"]["formats"]:
+        folder = f"{manifest['build']}/{format}"
+        known |= {f"{folder}/{name}" for split in manifest["shard_counts"] for name in FORMATS[format].index(split, [])}
     formats = sorted({f["format"] for f in manifest["shards"]})
     found = [path for f in formats for path in store.list(f"{manifest['build']}/{f}")]
     return [f"{path}: a stranger, no shard of this version" for path in found if path not in known]

@@ -134,11 +134,13 @@ def build(recipe: RecipeFile, json: AsJson = False, address: Address = None, wor
     out.print(_mixture_table(manifest))
     _print_notes(manifest["weights"], manifest["reused"])
     folder = f"{wanted.out}/{manifest['build']}"
+    held = manifest["validation"].values()
     rows = [
         ("version", f"v{number}" + ("" if built.new else "  (was there already: the same plan and bytes)")),
         ("digest", manifest["digest"]),
         ("content", manifest["content_digest"]),
         *((f"{f} shards", f"{folder}/{f}") for f in wanted.shards.formats),
+        *[("validation", f"{sum(d['rows'] for d in held):,} rows, {sum(d['tokens'] for d in held):,} tokens") for _ in held][:1],
         ("seconds", ", ".join(f"{name} {manifest['timings'][name]:.1f}" for name in TIMED)),
         ("next", f"chameleon-data verify {wanted.out}@v{number}"),
     ]
@@ -353,15 +355,34 @@ def _print_plan(planned: Planned) -> None:
         table.add_row(name, f"{d['weight']:.4f}", _interval(d["weight_interval"]), f"{d['target_tokens']:,}", f"{d['tokens']:,}",
                       f"{d['rows']:,}", f"{d['epochs']:.2f}")  # fmt: skip
     out.print(table)
+    _print_exhausted(described["exhausted"])
     _print_notes(described["weights"], planned.weighed.reused)
+    for warning in described["warnings"]:
+        out.print(Text("note", style="yellow"), warning, soft_wrap=True)
     rows = [
-        ("shards", f"{described['shard_count']:,} of about {described['shard_bytes']:,} bytes of text"),
+        ("shards", f"{described['shard_count']:,} of about {described['shard_bytes']:,} bytes"),
         ("tokens", f"{described['tokens']:,} of {described['budget']:,} asked for"),
-        ("bytes", f"about {described['bytes']:,} of text, before compression"),
+        ("bytes", f"about {described['bytes']:,}, before compression"),
         ("expected", f"{described['expected_seconds']:,.0f} s to write them on {planned.cpus:g} CPUs"),
         ("plan", described["plan_digest"]),
     ]
     _print_pairs(rows)
+
+
+def _print_exhausted(policies: dict[str, Any]) -> None:
+    """What each choice of `mix.exhausted` would do; nothing where it makes no difference."""
+    done = {name: found for name, found in policies.items() if "refused" not in found}
+    if len(done) == len(policies) and len({json.dumps(found) for found in done.values()}) == 1:
+        return
+    out.print()
+    table = _table("mix.exhausted", *(f">{name}" for name in done))
+    for domain in next(iter(done.values()), {}):
+        cells = (f"{found[domain]['target_tokens']:,} ({found[domain]['epochs']:.2f} epochs)" for found in done.values())
+        table.add_row(domain, *cells)
+    out.print(table)
+    for name, found in policies.items():
+        if "refused" in found:
+            out.print(Text(f"{name} would refuse:", style="dim"), found["refused"], soft_wrap=True)
 
 
 def _worst(worst: Any) -> dict[str, Any]:

@@ -5,37 +5,43 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from chameleon_data import mds
+from chameleon_data.exchange import Job
+from chameleon_data.layout import build_digest, lay_out_splits
 from chameleon_data.manifest import corpus_fingerprints, make_manifest, packages, writer
-from chameleon_data.place import Stream, cut_buckets, place
-from chameleon_data.plan import Plan, certain_shards, make_plan
+from chameleon_data.place import Layout
+from chameleon_data.plan import shard_spread
 from chameleon_data.recipe import Recipe
 from chameleon_data.storage import Store
-from chameleon_data.survey import cut_documents
-from chameleon_data.tokens import load_counter
+from chameleon_data.tokens import Counter, load_counter
 from chameleon_data.versions import Version, commit, list_versions, load_manifest
 from pipelines.cluster import Progress
-from pipelines.survey import survey
-from pipelines.weigh import Weighed, weigh_corpus
+from pipelines.survey import census, survey
+from pipelines.weigh import Weighed, exhaustions, weigh_corpus
 from pipelines.write import build_of, write
 
 ENCODED = 60e6
 """Bytes of text a second that one core of two sorts, encodes in both formats, compresses and hashes (88 when it is alone)."""
 
 
+SPREAD = 0.5
+"""Of the size asked for: a plan whose shards may be further off says so."""
+
+
 @dataclass(frozen=True)
 class Planned:
     weighed: Weighed
-    plan: Plan
-    streams: tuple[Stream, ...]
+    layouts: tuple[Layout, ...]
+    counter: Counter
     timings: dict[str, float]
     """Pass -> seconds."""
     shard_bytes: int
     cpus: float
     """Of the cluster."""
+    exhausted: dict[str, Any]
+    """What each rule for exhausted domains would do, see `exhaustions`."""
 
     @property
     def expected_seconds(self) -> float:
@@ -44,21 +50,38 @@ class Planned:
 
     @property
     def bytes(self) -> int:
-        """Of text in the shards, about."""
-        return sum(s.domain.quota * s.domain.bytes // s.domain.tokens for s in self.streams)
+        """Of text (or token ids) in the shards, about."""
+        return sum(s.domain.quota * s.domain.bytes // s.domain.tokens for layout in self.layouts for s in layout.streams)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should know before anything is written."""
+        plan = self.layouts[0].plan
+        spread, shards = shard_spread(plan), plan.shards
+        if shards == 1 or spread <= SPREAD * self.shard_bytes:
+            return []
+        return [
+            f"a shard may be {spread:,} bytes off its {self.shard_bytes:,}, the sum of one largest "
+            f"{'sequence' if plan.packing else 'document'} a domain; larger 'shards.size' makes them more even"
+        ]
 
     def describe(self) -> dict[str, Any]:
         """What `plan --json` prints."""
         about = self.weighed.describe()
-        for stream in self.streams:
+        train, *rest = self.layouts
+        for stream in train.streams:
             domain = stream.domain
             tokens = int(stream.tokens.sum())
-            about["domains"][domain.name] |= {"target_tokens": domain.quota, "tokens": tokens, "rows": int(stream.rows.sum()),
+            rows = tokens // stream.packing.length if stream.packing else int(stream.delivered.sum())
+            about["domains"][domain.name] |= {"target_tokens": domain.quota, "tokens": tokens, "rows": rows,
                                               "epochs": tokens / domain.tokens}  # fmt: skip
         return {
-            **about, "plan_digest": self.plan.digest, "shard_count": self.plan.shards, "shard_bytes": self.shard_bytes,
-            "tokens": sum(int(s.tokens.sum()) for s in self.streams), "rows": sum(int(s.rows.sum()) for s in self.streams),
-            "bytes": self.bytes, "expected_seconds": round(self.expected_seconds, 1), "timings": self.timings,
+            **about, "plan_digest": build_digest([layout.plan for layout in self.layouts]), "shard_count": train.plan.shards,
+            "shard_counts": {layout.plan.split: layout.plan.shards for layout in self.layouts}, "shard_bytes": self.shard_bytes,
+            "tokens": int(train.tokens.sum()), "rows": sum(d["rows"] for d in about["domains"].values()),
+            "validation_tokens": sum(int(layout.tokens.sum()) for layout in rest), "exhausted": self.exhausted,
+            "warnings": self.warnings, "bytes": self.bytes, "expected_seconds": round(self.expected_seconds, 1),
+            "timings": self.timings,
         }  # fmt: skip
 
 
@@ -90,22 +113,17 @@ def build_recipe(recipe: Recipe, progress: Progress, created: str) -> Built:
     """Everything, ending in a version. `created` is the time that the version carries."""
     store = _open(recipe)
     planned = _plan(store, recipe, progress)
-    plan, build, timings = planned.plan, build_of(planned.plan, planned.weighed.survey.parts), dict(planned.timings)
+    weighed, timings = planned.weighed, dict(planned.timings)
+    corpus, mixture, counted = weighed.survey, weighed.mixture, weighed.census
+    job = Job(recipe, planned.layouts, counted.rules, counted.copies, planned.counter)
+    build = build_of(job, corpus.parts)
     with _timed(timings, "write"):
-        receipts = write(store, recipe, plan, planned.weighed.survey.parts, planned.streams, progress)
-        if "mds" in recipe.shards.formats:
-            entries = [f["entry"] for r in receipts for f in r["files"] if f["format"] == "mds"]
-            store.write_new(f"{build.folder}/mds/index.json", mds.index(entries))
-    mixture, corpus = planned.weighed.mixture, planned.weighed.survey
-    provenance = {
-        "inputs": corpus_fingerprints(corpus),
-        "tokenizer": load_counter(recipe.tokens).fingerprint,
-        "packages": packages(),
-    }
+        receipts = write(store, job, corpus.parts, progress)
+    provenance = {"inputs": corpus_fingerprints(corpus), "tokenizer": planned.counter.fingerprint, "packages": packages()}
     manifest = make_manifest(
-        recipe, corpus, mixture.description, planned.weighed.budget, plan, planned.streams, receipts, provenance
+        recipe, corpus, counted, mixture.description, weighed.budget, planned.layouts, receipts, provenance
     )
-    manifest |= {"map": mixture.map, "timings": timings, "reused": planned.weighed.reused}
+    manifest |= {"map": mixture.map, "timings": timings, "reused": weighed.reused}
     before = {v.number for v in list_versions(store)}
     version = commit(store, manifest, created)
     store.remove(list(store.list(f"{build.folder}/runs")))
@@ -121,8 +139,9 @@ def _open(recipe: Recipe) -> Store:
 def _weigh(store: Store, recipe: Recipe, progress: Progress, timings: dict[str, float]) -> Weighed:
     with _timed(timings, "survey"):
         corpus = survey(store, recipe, progress)
+        counted = census(store, recipe, corpus)
     with _timed(timings, "embed and weigh"):
-        return weigh_corpus(store, recipe, corpus, progress)
+        return weigh_corpus(store, recipe, corpus, counted, progress)
 
 
 def _plan(store: Store, recipe: Recipe, progress: Progress) -> Planned:
@@ -131,22 +150,10 @@ def _plan(store: Store, recipe: Recipe, progress: Progress) -> Planned:
     timings: dict[str, float] = {}
     weighed = _weigh(store, recipe, progress, timings)
     with _timed(timings, "plan"):
-        counts, mix = weighed.survey.counts, recipe.mix
-        plan = make_plan(
-            counts, weighed.mixture.decimals, budget=weighed.budget, max_epochs=mix.max_epochs, exhausted=mix.exhausted,
-            shard_bytes=recipe.shards.size, seed=recipe.seed, hash=recipe.input.hash,
-            writer=writer(recipe, load_counter(recipe.tokens).fingerprint),
-        )  # fmt: skip
-        streams = _place(store, weighed, plan)
-        while not sum(s.rows for s in streams).all():  # documents so long that a shard would be empty: fewer shards
-            plan = replace(plan, shards=max(certain_shards(plan.domains), plan.shards * 3 // 4))
-            streams = _place(store, weighed, plan)
-    return Planned(weighed, plan, streams, timings, recipe.shards.size, ray.cluster_resources().get("CPU", 1.0))
-
-
-def _place(store: Store, weighed: Weighed, plan: Plan) -> tuple[Stream, ...]:
-    counts = weighed.survey.counts
-    histograms = {c.name: c.histogram for c in counts}
-    cut = {d.name: cut_buckets(plan, d, histograms[d.name]) for d in plan.domains}
-    documents = cut_documents(store, weighed.survey.parts, cut, {d.name: d.bits for d in plan.domains})
-    return place(plan, counts, documents)
+        counter = load_counter(recipe.tokens)
+        layouts = lay_out_splits(
+            store, recipe, weighed.survey.parts, weighed.census, weighed.mixture.decimals, weighed.budget, writer(recipe, counter)
+        )
+        exhausted = exhaustions(recipe, weighed)
+    cpus = ray.cluster_resources().get("CPU", 1.0)
+    return Planned(weighed, layouts, counter, timings, recipe.shards.size, cpus, exhausted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from chameleon_data.census import Census, rules_of, take_census
 from chameleon_data.recipe import Recipe
 from chameleon_data.sources import list_fragments
 from chameleon_data.storage import Store
@@ -14,6 +15,11 @@ def find_parts(recipe: Recipe) -> tuple[Part, ...]:
     """List every source's files, and group them into tasks."""
     fragments = {name: list_fragments(name, source) for name, source in recipe.sources.items()}
     return split_parts(recipe, fragments, load_counter(recipe.tokens).fingerprint)
+
+
+def census(store: Store, recipe: Recipe, corpus: Survey) -> Census:
+    """What of the corpus may be written. On the driver, which reads 30 bytes a row."""
+    return take_census(store, corpus, rules_of(recipe, load_counter(recipe.tokens)))
 
 
 def survey(store: Store, recipe: Recipe, progress: Progress) -> Survey:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from chameleon_data.affinity import GROUPS, I64, domain_statistics, moments
 from chameleon_data.cache import read_table, write_table
+from chameleon_data.census import Census
 from chameleon_data.embed import F32, Column, Embedder, load_embedder
 from chameleon_data.errors import InputError
 from chameleon_data.explain import misfiled, near_duplicates, nearest_pairs, neighbours, sensitivity
@@ -20,7 +21,7 @@ from chameleon_data.feasible import feasible_weights
 from chameleon_data.hashing import fingerprint
 from chameleon_data.kernels import EXACT
 from chameleon_data.leverage import perplexity
-from chameleon_data.plan import epoch_caps
+from chameleon_data.plan import epoch_caps, quota_of
 from chameleon_data.projection import flat_map
 from chameleon_data.published import Published, mixtures, published_weights
 from chameleon_data.recipe import Recipe, Recorded
@@ -62,6 +63,7 @@ class Mixture:
 @dataclass(frozen=True)
 class Weighed:
     survey: Survey
+    census: Census
     mixture: Mixture
     budget: int
     reused: dict[str, str]
@@ -69,29 +71,30 @@ class Weighed:
 
     def describe(self) -> dict[str, Any]:
         """What `weights --json` prints."""
-        total = sum(c.tokens for c in self.survey.counts)
+        total = sum(c.tokens for c in self.census.counts)
         about = self.mixture.description
         domains = {
             c.name: {
                 "weight": float(self.mixture.decimals[c.name]), "score": about["scores"].get(c.name),
                 "weight_interval": about["intervals"].get(c.name), "natural": c.tokens / total, "available_tokens": c.tokens,
-                "available_rows": c.rows, "available_bytes": c.bytes, "quarantined": c.quarantined,
+                "available_rows": c.rows, "available_bytes": c.bytes, "quarantined": self.survey.tallies[c.name].quarantined,
+                "held_out": self.census.held_out(c.name), "copies_dropped": self.census.dropped[c.name],
             }
-            for c in self.survey.counts
+            for c in self.census.counts
         }  # fmt: skip
         return {"domains": domains, "weights": about, "budget": self.budget, "reused": self.reused}
 
 
-def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, progress: Progress) -> Weighed:
+def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, census: Census, progress: Progress) -> Weighed:
     """The mixture of this corpus, from the record where there is one."""
-    budget = sum(c.tokens for c in survey.counts) if recipe.mix.budget == "auto" else recipe.mix.budget
-    caps = epoch_caps(survey.counts, budget, recipe.mix.max_epochs, recipe.mix.exhausted)
-    tokens = {c.name: c.tokens for c in survey.counts}
+    budget = sum(c.tokens for c in census.counts) if recipe.mix.budget == "auto" else recipe.mix.budget
+    caps = epoch_caps(census.counts, budget, recipe.mix.max_epochs, recipe.mix.exhausted)
+    tokens = {c.name: c.tokens for c in census.counts}
     if recipe.weights.from_:
         given = _given("weights.from", recipe.weights.from_, list(tokens))
         origin = f"{recipe.weights.from_} ({given.format})"
         mixture = _mixture(recipe, unmeasured(given.weights, dict.fromkeys(given.weights), given.notes), caps, origin)
-        return _compared(Weighed(survey, mixture, budget, {"weigh": f"weights read from {origin}"}), recipe, tokens)
+        return _compared(Weighed(survey, census, mixture, budget, {"weigh": f"weights read from {origin}"}), recipe, tokens)
     embedder = load_embedder(recipe.embed)
     samples = {name: sample_fingerprint(rows) for name, rows in by_domain(survey.sample).items()}
     if absent := sorted(tokens.keys() - samples.keys()):
@@ -111,7 +114,7 @@ def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, progress: Progres
     if store.exists(path):
         mixture = Mixture(**json.loads(store.read(path)))
         reused = {"weigh": "weights read from the record of an earlier run, nothing embedded"}
-        return _compared(Weighed(survey, mixture, budget, reused), recipe, tokens)
+        return _compared(Weighed(survey, census, mixture, budget, reused), recipe, tokens)
     if len(samples) == 1:
         (name,) = samples
         mixture = _mixture(
@@ -134,7 +137,7 @@ def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, progress: Progres
         if measured.rounds:
             reused["samples"] = measured.rounds[-1]["said"]
     store.write(path, json.dumps(asdict(mixture)).encode())
-    return _compared(Weighed(survey, mixture, budget, reused), recipe, tokens)
+    return _compared(Weighed(survey, census, mixture, budget, reused), recipe, tokens)
 
 
 @dataclass(frozen=True)
@@ -289,6 +292,30 @@ def _given(key: str, origin: str, names: list[str]) -> Published:
         domains = load_manifest(store, resolve(store, reference))["domains"]
         text = json.dumps({name: d["weight"] for name, d in domains.items()})
     return published_weights(text, names, origin)
+
+
+def exhaustions(recipe: Recipe, weighed: Weighed) -> dict[str, Any]:
+    """What each rule for exhausted domains would do with these weights: domain -> weight, tokens, epochs; or why it refuses."""
+    counts, mix, wanted = weighed.census.counts, recipe.mix, recipe.weights
+    target = weighed.mixture.description["target"]
+    found: dict[str, Any] = {}
+    for policy in ("redistribute", "repeat", "fail"):
+        try:
+            caps = epoch_caps(counts, weighed.budget, mix.max_epochs, policy)
+            decimals = feasible_weights(
+                target, prior=wanted.prior, floor=wanted.floor, cap=wanted.cap, epoch_cap=caps, groups=wanted.groups
+            ).decimals
+            quotas = {c.name: quota_of(c.tokens, decimals[c.name], weighed.budget, mix.max_epochs, policy) for c in counts}
+            over = [c for c in counts if policy == "fail" and quotas[c.name] > c.tokens]
+            if over:
+                raise InputError(f"{over[0].name!r} would be read {quotas[over[0].name] / over[0].tokens:.2f} times")
+            found[policy] = {
+                c.name: {"weight": float(decimals[c.name]), "target_tokens": quotas[c.name], "epochs": quotas[c.name] / c.tokens}
+                for c in counts
+            }
+        except InputError as refused:
+            found[policy] = {"refused": str(refused)}
+    return found
 
 
 def _mixture(recipe: Recipe, result: DomainWeights, caps: Mapping[str, float], origin: str) -> Mixture:

@@ -6,49 +6,43 @@ from collections.abc import Sequence
 from typing import Any
 
 from chameleon_data.errors import InputError
-from chameleon_data.exchange import Build, finished, spill, write_shards
+from chameleon_data.exchange import Build, Job, finished, indexes, spill, write_shards
 from chameleon_data.hashing import fingerprint
-from chameleon_data.place import Stream
-from chameleon_data.plan import Plan
-from chameleon_data.recipe import Recipe
+from chameleon_data.layout import build_digest
 from chameleon_data.storage import Store
 from chameleon_data.survey import Part
 from pipelines.cluster import Progress, run
 
 
-def write(
-    store: Store, recipe: Recipe, plan: Plan, parts: Sequence[Part], streams: Sequence[Stream], progress: Progress
-) -> list[dict[str, Any]]:
-    """Write the shards that are not finished yet; returns all receipts in order."""
+def write(store: Store, job: Job, parts: Sequence[Part], progress: Progress) -> list[dict[str, Any]]:
+    """Write the shards that are not finished yet, and what lists them; returns all receipts in order."""
     import ray
 
-    build = build_of(plan, parts)
+    build = build_of(job, parts)
     missing = _missing(store, build)
     if missing:
-        shared, here = ray.put(tuple(streams)), store.list(build.runs)
+        shared, here = ray.put(job), store.list(build.runs)
         todo = [number for number, part in enumerate(parts) if build.run(part) not in here]
-        run(
-            "read",
-            todo,
-            lambda n: spill(store, build, n, parts[n], recipe, ray.get(shared)),
-            progress,
-            done=len(parts) - len(todo),
-        )
+        run("read", todo, lambda n: spill(store, build, ray.get(shared), n, parts[n]), progress, done=len(parts) - len(todo))
 
         def write_one(shard: int) -> None:
-            write_shards(store, build, parts, [shard], recipe, ray.get(shared))
+            write_shards(store, build, ray.get(shared), parts, [shard])
 
         try:
-            run("write", missing, write_one, progress, done=plan.shards - len(missing))
+            run("write", missing, write_one, progress, done=build.shards - len(missing))
         except InputError:
             if _missing(store, build):  # else another build of the same plan wrote them meanwhile, and took the runs away
                 raise
-    return [receipt for _, receipt in sorted(finished(store, build).items())]
+    receipts = [receipt for _, receipt in sorted(finished(store, build).items())]
+    for path, data in indexes(job, receipts).items():
+        store.write_new(f"{build.folder}/{path}", data)
+    return receipts
 
 
-def build_of(plan: Plan, parts: Sequence[Part]) -> Build:
+def build_of(job: Job, parts: Sequence[Part]) -> Build:
     """Where this plan of this corpus is built."""
-    return Build(plan.digest, plan.shards, fingerprint([p.key for p in parts])[:16])
+    plans = [layout.plan for layout in job.layouts]
+    return Build(build_digest(plans), sum(plan.shards for plan in plans), fingerprint([p.key for p in parts])[:16])
 
 
 def _missing(store: Store, build: Build) -> list[int]:

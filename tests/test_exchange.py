@@ -9,19 +9,14 @@ from pathlib import Path
 import pytest
 
 from chameleon_data import exchange, readers, survey
+from chameleon_data.census import rules_of, take_census
 from chameleon_data.errors import InputError
-from chameleon_data.exchange import Build, finished, spill, write_shards
-from chameleon_data.manifest import content_digest, writer
-from chameleon_data.place import cut_buckets, place
-from chameleon_data.plan import make_plan
+from chameleon_data.exchange import finished, spill, write_shards
+from chameleon_data.manifest import content_digest
 from chameleon_data.recipe import Recipe, load_recipe
-from chameleon_data.sources import list_fragments
-from chameleon_data.storage import Store
-from chameleon_data.survey import cut_documents, read_survey, split_parts, survey_part
 from chameleon_data.tokens import load_counter
 from tests.corpus import documents, lay_out, write_recipe
-
-WEIGHTS = {"legal": "0.5", "book": "0.3", "code": "0.2"}
+from tests.in_process import Ready, ready, surveyed
 
 
 @pytest.fixture
@@ -47,33 +42,15 @@ def copies():
     return corpus
 
 
-def surveyed(recipe: Recipe):
-    store, counter = Store(recipe.out), load_counter(recipe.tokens)
-    parts = split_parts(recipe, {n: list_fragments(n, s) for n, s in recipe.sources.items()}, counter.fingerprint)
-    for part in parts:
-        survey_part(store, part, recipe, counter)
-    return store, parts, read_survey(store, parts, recipe)
-
-
-def planned(recipe: Recipe):
-    store, parts, found = surveyed(recipe)
-    plan = make_plan(found.counts, WEIGHTS, budget=700_000, max_epochs=8, exhausted="redistribute", shard_bytes=50_000, seed=0,
-                     hash="text", writer=writer(recipe, "bytes"))  # fmt: skip
-    histograms = {c.name: c.histogram for c in found.counts}
-    cut = {d.name: cut_buckets(plan, d, histograms[d.name]) for d in plan.domains}
-    streams = place(plan, found.counts, cut_documents(store, parts, cut, {d.name: d.bits for d in plan.domains}))
-    return store, parts, plan, streams
+def planned(recipe: Recipe) -> Ready:
+    return ready(recipe.model_copy(update={"mix": recipe.mix.model_copy(update={"budget": 700_000})}))
 
 
 def built(recipe: Recipe) -> tuple[str, int, int]:
     """(content digest, parts, runs)"""
-    store, parts, plan, streams = planned(recipe)
-    build = Build(plan.digest, plan.shards, "x")
-    for number, part in enumerate(parts):
-        spill(store, build, number, part, recipe, streams)
-    runs = sum(path.endswith(".arrow") for path in store.list(build.runs))
-    write_shards(store, build, parts, range(plan.shards), recipe, streams)
-    return content_digest(list(finished(store, build).values())), len(parts), runs
+    made = planned(recipe)
+    receipts = made.write()
+    return content_digest(receipts), len(made.parts), sum(path.endswith(".arrow") for path in made.store.list(made.build.runs))
 
 
 def test_seams_between_blocks_runs_and_parts_do_not_show(tmp_path, small, monkeypatch):
@@ -95,28 +72,25 @@ def test_a_part_that_numbers_its_copies_by_itself_is_caught(tmp_path, small, mon
 
 
 def test_a_finished_shard_whose_file_is_gone_is_not_finished(tmp_path):
-    recipe = recipe_of(tmp_path)
-    store, parts, plan, streams = planned(recipe)
-    build = Build(plan.digest, plan.shards, "x")
-    for number, part in enumerate(parts):
-        spill(store, build, number, part, recipe, streams)
-    write_shards(store, build, parts, range(plan.shards), recipe, streams)
+    made = planned(recipe_of(tmp_path))
+    made.write()
+    store, build = made.store, made.build
     receipt = finished(store, build)[3]
     store.remove([f"{build.folder}/{receipt['files'][0]['path']}"])
-    assert set(range(plan.shards)) - finished(store, build).keys() == {3}
-    write_shards(store, build, parts, [3], recipe, streams)
+    assert set(range(build.shards)) - finished(store, build).keys() == {3}
+    write_shards(store, build, made.job, made.parts, [3])
     assert finished(store, build)[3] == receipt
 
 
 def test_a_part_that_changed_loses_its_record(tmp_path):
     recipe = recipe_of(tmp_path)
-    store, parts, plan, streams = planned(recipe)
+    made = planned(recipe)
     file = next(Path(recipe.sources["book"].path[0]).iterdir())
     file.write_bytes(file.read_bytes().replace(b"the", b"eht", 1))
-    number = next(n for n, part in enumerate(parts) if part.source == "book")
+    number = next(n for n, part in enumerate(made.parts) if part.source == "book")
     with pytest.raises(InputError, match="changed"):
-        spill(store, Build(plan.digest, plan.shards, "x"), number, parts[number], recipe, streams)
-    assert survey.surveyed(store, parts) == {p.key for p in parts} - {parts[number].key}
+        spill(made.store, made.build, made.job, number, made.parts[number])
+    assert survey.surveyed(made.store, made.parts) == {p.key for p in made.parts} - {made.parts[number].key}
 
 
 def test_many_epochs_are_cut_into_slices(tmp_path, monkeypatch):
@@ -127,7 +101,7 @@ def test_many_epochs_are_cut_into_slices(tmp_path, monkeypatch):
     monkeypatch.setattr(
         exchange,
         "_write_run",
-        lambda s, p, pending: largest.append(sum(t["text"].nbytes for _, t in pending)) or real(s, p, pending),
+        lambda s, p, pending: largest.append(sum(t["body"].nbytes for _, t in pending)) or real(s, p, pending),
     )
     corpus = {name: texts[:4] for name, texts in documents().items()}
     assert len(built(recipe_of(tmp_path, corpus=corpus, mix={"budget": 700_000}))[0]) == 64
@@ -154,7 +128,7 @@ def test_a_row_without_a_domain_is_judged_by_all_rows_of_its_source(tmp_path):
     rows = [{"text": f"text {i}", "d": "ab"[i % 2]} for i in range(4000)]
     _, _, found = surveyed(by_column(tmp_path / "few", [*rows, {"text": "lost"}]))
     assert found.reasons == {"s": {"no domain": 1}}
-    assert [c.name for c in found.counts] == ["a", "b"]
+    assert sorted(name for name, tally in found.tallies.items() if tally.rows) == ["a", "b"]
     with pytest.raises(InputError, match=r"domain 's': 5 of 4,005 rows have no usable text \(5 no domain\)"):
         surveyed(by_column(tmp_path / "many", [*rows, *[{"text": "lost"}] * 5]))
 
@@ -172,7 +146,9 @@ def test_a_domain_with_only_bad_rows_is_an_error(tmp_path):
 
 def test_two_thousand_domains_by_column(tmp_path):
     rows = [{"text": f"text {i} of {i % 2000}", "d": f"d{i % 2000}"} for i in range(6000)]
-    _, _, found = surveyed(by_column(tmp_path, rows, embed={"samples": 2}))
-    assert len(found.counts) == 2000
-    assert all(int(c.histogram[:, 0].sum()) == 3 for c in found.counts)
+    recipe = by_column(tmp_path, rows, embed={"samples": 2})
+    store, _, found = surveyed(recipe)
+    counts = take_census(store, found, rules_of(recipe, load_counter(recipe.tokens))).counts
+    assert len(counts) == 2000
+    assert all(int(c.histogram[:, 0].sum()) == 3 for c in counts)
     assert found.sample.num_rows == 4000

@@ -58,7 +58,7 @@ def test_promise(case: Case, tmp_path: Path) -> None:
     reasons: Counter[str] = Counter()
     for counts in found.reasons.values():
         reasons.update(counts)
-    assert (sum(c.rows for c in found.counts), dict(reasons)) == (case.kept, dict(case.reasons))
+    assert (sum(t.rows for t in found.tallies.values()), dict(reasons)) == (case.kept, dict(case.reasons))
     assert sum(t.read for t in found.tallies.values()) == case.kept + sum(case.reasons.values())
 
 

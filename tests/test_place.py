@@ -26,7 +26,7 @@ def counts_of(corpus: Corpus) -> list[DomainCount]:
         histogram = place.histogram_of(hi, tokens, bucket_bits(len(documents)))
         counts.append(
             DomainCount(
-                name, len(documents), int(tokens.sum()), int(tokens.sum()), int(tokens.max()), multiset_hash(hi, lo), 0, histogram
+                name, len(documents), int(tokens.sum()), int(tokens.sum()), int(tokens.max()), multiset_hash(hi, lo), histogram
             )
         )
     return counts
@@ -70,7 +70,7 @@ def oracle(plan: Plan, corpus: Corpus):
 
 def distributed(plan: Plan, corpus: Corpus, parts: list[list[tuple[str, int, int, int]]]):
     """The same through histograms, resolve, route and arrange, each part by itself."""
-    streams = place.place(plan, counts_of(corpus), documents_table(parts))
+    streams = place.place(plan, counts_of(corpus), documents_table(parts)).streams
     index = {s.domain.name: i for i, s in enumerate(streams)}
     shards: dict[int, list[tuple[int, ...]]] = {s: [] for s in range(plan.shards)}
     for number, part in enumerate(parts):
@@ -86,9 +86,13 @@ def distributed(plan: Plan, corpus: Corpus, parts: list[list[tuple[str, int, int
     for shard, rows in shards.items():
         domain, epoch, hi, lo, copy, tokens = (np.array(c, object) for c in zip(*rows, strict=True))
         signed = [c.astype(np.int64) for c in (domain, epoch, copy, tokens)]
-        order = place.arrange(
-            streams, shard, signed[0], signed[1], hi.astype(np.uint64), lo.astype(np.uint64), signed[2], signed[3]
-        )
+        hi, lo, anchor = hi.astype(np.uint64), lo.astype(np.uint64), np.empty(len(rows), np.int64)
+        for i, stream in enumerate(streams):
+            mine = np.flatnonzero(signed[0] == i)
+            size = signed[3][mine]
+            offset, _ = place.locate(stream, shard, signed[1][mine], hi[mine], lo[mine], signed[2][mine], size)
+            anchor[mine] = place.anchors(stream.domain.phase, offset, size)
+        order = place.arrange(signed[0], anchor, [s.domain.quota for s in streams])
         out += [(int(domain[r]), int(epoch[r]), int(hi[r]), int(lo[r]), int(tokens[r]), shard) for r in order]
     return streams, out
 
@@ -121,7 +125,7 @@ def plan_of(corpus, weights, budget, shard_bytes, seed=0):
         counts_of(corpus), weights, budget=budget, max_epochs=4, exhausted="repeat", shard_bytes=shard_bytes, seed=seed,
         hash="text", writer={},
     )  # fmt: skip
-    return replace(plan, shards=min(plan.shards, certain_shards(plan.domains)))
+    return replace(plan, shards=min(plan.shards, certain_shards(plan)))
 
 
 @settings(max_examples=150, deadline=None)
@@ -210,12 +214,12 @@ def test_a_hundred_thousand_copies_of_one_text_spread():
 def test_quotas_at_the_edge_of_int64():
     documents = [(i << 58, i, 10**11) for i in range(64)]
     histogram = place.histogram_of(*[columns(documents)[i] for i in (0, 2)], bucket_bits(64))
-    count = DomainCount("a", 64, 64 * 10**11, 64 * 10**11, 10**11, 1, 0, histogram)
+    count = DomainCount("a", 64, 64 * 10**11, 64 * 10**11, 10**11, 1, histogram)
     plan = make_plan(
         [count], {"a": "1"}, budget=6 * 10**12, max_epochs=1, exhausted="fail", shard_bytes=10**11, seed=0, hash="text", writer={}
     )
     assert plan.shards == 60
-    assert certain_shards(plan.domains) == 59
+    assert certain_shards(plan) == 59
     bounds = plan.domains[0].bounds(10**6)
     assert bounds[-1] == 6 * 10**12
     assert (np.diff(bounds) == 6 * 10**6).all()

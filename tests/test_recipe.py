@@ -47,7 +47,7 @@ def test_the_least_recipe_has_the_documented_defaults_and_absolute_paths():
         ("weights: &a {floor: 0.1}", "anchors and aliases are not part of a recipe"),
         ("seed: !!python/object:os.system 1", "tags are not part of a recipe"),
         ("input: {hash: id}", "'input.hash: id' needs the key 'id' in source 'a'"),
-        ("input: {dedup: exact}", "Input should be 'none'"),
+        ("input: {dedup: fuzzy}", "Input should be 'none', 'exact' or 'exact_across'"),
         ("sources2: {}", "did you mean 'sources'?"),
         ("seed: yes", "r.yaml:4: seed: yes, on or true is not a number"),
         ("seed: 1:30", "seed: Input should be a valid integer"),

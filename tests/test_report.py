@@ -60,7 +60,8 @@ def example(
             "epochs": mine[:, 1].sum() / sizes[n].sum(), "available_tokens": int(sizes[n].sum()),
             "available_rows": available, "available_bytes": int(sizes[n].sum()), "largest_document": int(sizes[n].max()),
             "multiset": f"{index:032x}", "rows_read": available + bad, "rows_written_once": once,
-            "rows_not_selected": available - once, "quarantined": bad, "score": about["scores"][n],
+            "rows_not_selected": available - once, "quarantined": bad, "held_out": 0, "copies_dropped": 0,
+            "copies_written": 0, "most_copies": 1, "score": about["scores"][n],
             "weight_interval": about["intervals"][n],
         }  # fmt: skip
     files = []
@@ -106,6 +107,8 @@ def example(
         "build": f"builds/{'ab' * 32}",
         "seed": 0,
         "shard_count": shards,
+        "shard_counts": {"train": shards},
+        "validation": {},
         "unit": "bytes",
         "hash": "text",
         "domains": domains,
@@ -208,7 +211,7 @@ def _place(names: Sequence[str], sizes: dict[str, Any], quota: dict[str, int], s
     written = merged.astype(np.int64)
     for s in range(shards):
         here = written[written[:, 2] == s]
-        balance.add(s, here[:, 0], here[:, 1])
+        balance.add(s, here[:, 0], here[:, 1], here[:, 1])
     return written, balance
 
 

@@ -1,0 +1,74 @@
+"""A whole build in one process, without Ray, by the functions that the passes call; weights are given."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from chameleon_data.census import Census, rules_of, take_census
+from chameleon_data.exchange import Build, Job, finished, indexes, spill, write_shards
+from chameleon_data.layout import lay_out_splits
+from chameleon_data.manifest import make_manifest, writer
+from chameleon_data.recipe import Recipe
+from chameleon_data.sources import list_fragments
+from chameleon_data.storage import Store
+from chameleon_data.survey import Part, Survey, read_survey, split_parts, survey_part
+from chameleon_data.tokens import load_counter
+from pipelines.write import build_of
+
+WEIGHTS = {"legal": "0.5", "book": "0.3", "code": "0.2"}
+
+
+def surveyed(recipe: Recipe) -> tuple[Store, tuple[Part, ...], Survey]:
+    store, counter = Store(recipe.out), load_counter(recipe.tokens)
+    parts = split_parts(recipe, {n: list_fragments(n, s) for n, s in recipe.sources.items()}, counter.fingerprint)
+    for part in parts:
+        survey_part(store, part, recipe, counter)
+    return store, parts, read_survey(store, parts, recipe)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A build that is planned; nothing is written yet."""
+
+    recipe: Recipe
+    store: Store
+    parts: tuple[Part, ...]
+    survey: Survey
+    census: Census
+    budget: int
+    job: Job
+    build: Build
+
+    def spill(self) -> None:
+        for number, part in enumerate(self.parts):
+            spill(self.store, self.build, self.job, number, part)
+
+    def write(self) -> list[dict[str, Any]]:
+        """All receipts in order."""
+        self.spill()
+        write_shards(self.store, self.build, self.job, self.parts, range(self.build.shards))
+        receipts = [receipt for _, receipt in sorted(finished(self.store, self.build).items())]
+        for path, data in indexes(self.job, receipts).items():
+            self.store.write_new(f"{self.build.folder}/{path}", data)
+        return receipts
+
+    def manifest(self) -> dict[str, Any]:
+        """Of the written build, as the store would give it back."""
+        about = {"scores": {}, "intervals": {}}
+        manifest = make_manifest(
+            self.recipe, self.survey, self.census, about, self.budget, self.job.layouts, self.write(), {}
+        )
+        found: dict[str, Any] = json.loads(json.dumps(manifest))
+        return found
+
+
+def ready(recipe: Recipe, weights: dict[str, str] = WEIGHTS) -> Ready:
+    store, parts, survey = surveyed(recipe)
+    counter = load_counter(recipe.tokens)
+    census = take_census(store, survey, rules_of(recipe, counter))
+    budget = sum(c.tokens for c in census.counts) if recipe.mix.budget == "auto" else recipe.mix.budget
+    layouts = lay_out_splits(store, recipe, parts, census, weights, budget, writer(recipe, counter))
+    job = Job(recipe, layouts, census.rules, census.copies, counter)
+    return Ready(recipe, store, parts, survey, census, budget, job, build_of(job, parts))

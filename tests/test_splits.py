@@ -1,0 +1,171 @@
+"""Copies dropped, validation held out: what is left is exact, nothing leaks, and no layout of the corpus shows."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chameleon_data import census as module
+from chameleon_data.census import CopyFilter, find_copies, rules_of
+from chameleon_data.errors import InputError
+from chameleon_data.recipe import Recipe, load_recipe
+from chameleon_data.tokens import load_counter
+from chameleon_data.verify import verify
+from tests.corpus import documents, lay_out, write_recipe
+from tests.in_process import Ready, ready, surveyed
+
+
+def corpus() -> dict[str, list[str]]:
+    """The test corpus, some of whose texts stand in several domains, and several times in one."""
+    found = documents()
+    found["book"] += found["legal"][:20] + found["code"][:3] * 2
+    found["code"] += found["legal"][10:25]
+    return found
+
+
+def recipe_of(
+    folder: Path, files: int = 1, formats: Sequence[str] = ("jsonl",), reverse: bool = False, **sections: Any
+) -> Recipe:  # fmt: skip
+    sources = lay_out(folder / "corpus", corpus(), formats, files, reverse)
+    return load_recipe(write_recipe(folder / "recipe.yaml", sources, **{"shards": {"size": "50KB"}, **sections}))
+
+
+def rows(made: Ready, manifest: dict[str, Any], split: str = "train") -> pl.DataFrame:
+    files = [f["path"] for f in manifest["shards"] if f["format"] == "parquet" and f["split"] == split]
+    return pl.concat([pl.read_parquet(Path(made.store.url) / f) for f in files])
+
+
+def test_the_validation_split_is_held_out_of_every_domain_and_verifies(tmp_path):
+    made = ready(recipe_of(tmp_path, mix={"budget": 300_000, "max_epochs": 8, "validation": 0.2}))
+    manifest = made.manifest()
+    found = verify(made.store, manifest)
+    assert found.problems == ()
+    train, held = rows(made, manifest), rows(made, manifest, "validation")
+    assert found.rows == len(train) + len(held)
+    assert not set(train["text"]) & set(held["text"])
+    everything = corpus()
+    for name, texts in everything.items():
+        mine = Counter(held.filter(pl.col("domain") == name)["text"].to_list())
+        assert mine
+        assert mine == Counter(t for t in texts if t in mine), "every copy of a text is on the same side, once an epoch"
+        domain = manifest["domains"][name]
+        assert domain["held_out"] == mine.total() == manifest["validation"][name]["rows"]
+        assert domain["rows_read"] == domain["rows_written_once"] + domain["rows_not_selected"] + domain["held_out"]
+        assert 0.05 < mine.total() / len(texts) < 0.4
+
+
+def test_a_side_is_of_the_text_alone(tmp_path):
+    """Another seed, layout, or a corpus with more in it: a text stays where it is; a larger share contains the smaller one's."""
+    sides = {}
+    for name, sections in {
+        "a": {"seed": 1, "mix": {"budget": 200_000, "max_epochs": 8, "validation": 0.2}},
+        "b": {"seed": 2, "mix": {"budget": 300_000, "max_epochs": 8, "validation": 0.2}},
+        "larger": {"seed": 1, "mix": {"budget": 200_000, "max_epochs": 8, "validation": 0.4}},
+    }.items():
+        made = ready(recipe_of(tmp_path / name, files=1 + len(name), reverse=name == "b", **sections))
+        sides[name] = set(rows(made, made.manifest(), "validation")["text"])
+    assert sides["a"] == sides["b"] < sides["larger"]
+
+
+def test_a_domain_that_would_be_empty_on_a_side_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"domain 'book': none of its 51 documents falls on the validation side .*raise it"):
+        ready(recipe_of(tmp_path, mix={"budget": 100_000, "validation": 0.0001}))
+
+
+def test_verify_sees_a_text_on_the_wrong_side(tmp_path):
+    made = ready(recipe_of(tmp_path, mix={"budget": 300_000, "max_epochs": 8, "validation": 0.2}))
+    manifest = made.manifest()
+    manifest["recipe"]["mix"]["validation"] = 0.4
+    assert any("belongs into the other split" in p for p in verify(made.store, manifest).problems)
+
+
+@pytest.mark.parametrize("dedup", ["exact", "exact_across"])
+def test_copies_are_dropped_and_the_rest_is_exact(tmp_path, dedup):
+    sections: dict[str, Any] = {"input": {"dedup": dedup}, "mix": {"budget": "auto", "max_epochs": 8}}
+    made = ready(recipe_of(tmp_path / "a", **sections))
+    manifest = made.manifest()
+    assert verify(made.store, manifest).problems == ()
+    first_epoch = rows(made, manifest).filter(pl.col("epoch") == 0)
+    available = {}
+    seen: set[str] = set()
+    for name, texts in corpus().items():  # in the order of `sources`
+        distinct = set(texts) - (seen if dedup == "exact_across" else set())
+        seen |= distinct
+        available[name] = distinct
+        domain = manifest["domains"][name]
+        assert domain["available_rows"] == len(distinct)
+        assert domain["copies_dropped"] == len(texts) - len(distinct)
+        assert domain["available_tokens"] == sum(len(t.encode()) for t in distinct)
+        assert domain["largest_document"] == max(len(t.encode()) for t in distinct)
+        mine = first_epoch.filter(pl.col("domain") == name)["text"].to_list()
+        assert len(mine) == len(set(mine)) == domain["rows_written_once"]
+        assert set(mine) <= distinct
+    again = ready(recipe_of(tmp_path / "b", files=4, formats=("parquet", "csv"), reverse=True, **sections)).manifest()
+    assert again["content_digest"] == manifest["content_digest"], "which copy is kept does not depend on the layout"
+    plain = ready(recipe_of(tmp_path / "c", mix=sections["mix"])).manifest()["domains"]["legal"]
+    assert plain["copies_written"] == 14
+    assert plain["most_copies"] == 3
+
+
+def test_of_copies_with_ids_the_least_id_is_kept_wherever_it_lies(tmp_path):
+    """With ids half of the hash is the id's, so which copy is kept shows in the shards."""
+    digests = []
+    for name, reverse in (("a", False), ("b", True)):
+        sources = lay_out(tmp_path / name / "corpus", {}, ["jsonl"], 1)
+        for domain, texts in corpus().items():
+            lines = [json.dumps({"text": t, "id": f"{domain}-{i}"}) + "\n" for i, t in enumerate(texts)]
+            for part, some in enumerate((lines[::2], lines[1::2])):
+                file = tmp_path / name / "corpus" / domain / f"{part}.jsonl"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text("".join(some[::-1] if reverse else some))
+            sources[domain] = {"path": str(tmp_path / name / "corpus" / domain), "id": "id"}
+        sections = {"input": {"hash": "id", "dedup": "exact"}, "shards": {"size": "50KB"}}
+        made = ready(load_recipe(write_recipe(tmp_path / name / "recipe.yaml", sources, **sections)))
+        digests.append(made.manifest()["content_digest"])
+        assert made.census.dropped["legal"] == 14
+    assert digests[0] == digests[1]
+
+
+def test_a_verifier_sees_a_copy_that_was_not_dropped(tmp_path, monkeypatch):
+    """The mutant: the filter lets every row pass, and the plan counts them all."""
+    monkeypatch.setattr(module, "find_copies", lambda *_: module.COPIES.empty_table())
+    made = ready(recipe_of(tmp_path, input={"dedup": "exact"}))
+    assert any("holds a document twice in an epoch" in p for p in verify(made.store, made.manifest()).problems)
+
+
+def test_copies_are_found_in_ranges_as_in_one_go(tmp_path, monkeypatch):
+    recipe = recipe_of(tmp_path, files=3, input={"dedup": "exact_across"})
+    store, _, survey = surveyed(recipe)
+    rules = rules_of(recipe, load_counter(recipe.tokens))
+    whole = find_copies(store, survey, rules)
+    monkeypatch.setattr(module, "ROWS_AT_ONCE", 16)
+    assert find_copies(store, survey, rules).equals(whole)
+    assert whole.num_rows > 40
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 5), max_size=12), min_size=1, max_size=4))
+def test_exactly_one_copy_of_each_document_passes_the_filter(parts):
+    """Of any documents in any parts, read in blocks of any size."""
+    first = {h: n for n, part in reversed(list(enumerate(parts))) for h in part}
+    table = [(n, "d", h, h, first[h] == n) for n, part in enumerate(parts) for h in sorted(set(part))]
+    columns = list(zip(*table, strict=True)) or [[]] * 5
+    copies = module.COPIES.empty_table() if not table else module.pa.table(
+        [module.pa.array(c, f.type) for c, f in zip(columns, module.COPIES, strict=True)], schema=module.COPIES
+    )  # fmt: skip
+    kept = []
+    for number, part in enumerate(parts):
+        dropping = CopyFilter(copies, number)
+        for block in (part[:3], part[3:]):
+            h = np.array(block, np.uint64)
+            kept += [x for x, keep in zip(block, dropping.mask(lambda _: "d", h, h), strict=True) if keep]
+    assert sorted(kept) == sorted(first)
