@@ -25,12 +25,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from chameleon_data import mds, parquet
 from chameleon_data.errors import InputError
+from chameleon_data.formats import FORMATS
 from chameleon_data.hashing import U64, hex_digests
 from chameleon_data.place import I64, CopyCounter, Stream, arrange, route
 from chameleon_data.readers import read_blocks
 from chameleon_data.recipe import Recipe
+from chameleon_data.shards import SCHEMA, TRAIN
 from chameleon_data.storage import Store
 from chameleon_data.survey import Part, by_domain, byte_lengths, hashes_of, usable
 
@@ -231,7 +232,7 @@ def _write_shard(store: Store, build: Build, rows: pa.Table, shard: int, recipe:
 
 
 def final_table(text: pa.ChunkedArray, columns: Mapping[str, Any], names: Sequence[str]) -> pa.Table:
-    """Rows in their order as `parquet.SCHEMA` has them; `columns` as in RUN, `names` by domain index."""
+    """Rows in their order as `shards.SCHEMA` has them; `columns` as in RUN, `names` by domain index."""
     domain = pc.take(pa.array(names, pa.string()), pa.array(columns["domain"]))
     doc_id = hex_digests(columns["hi"], columns["lo"])
     return pa.table(
@@ -242,7 +243,7 @@ def final_table(text: pa.ChunkedArray, columns: Mapping[str, Any], names: Sequen
             pa.array(columns["epoch"], pa.uint32()),
             pa.array(columns["tokens"].astype(np.uint32)),
         ],
-        schema=parquet.SCHEMA,
+        schema=SCHEMA,
     )
 
 
@@ -261,13 +262,11 @@ def content_hash(table: pa.Table) -> str:
 
 
 def _write_format(store: Store, build: Build, shard: int, format: str, compression: Any, table: pa.Table) -> dict[str, Any]:
-    if format == "mds":
-        encoded = mds.shard(table, shard, build.shards, compression)
-        name, data, entry = f"mds/{encoded.name}", encoded.data, encoded.entry
-    else:
-        name, data, entry = f"parquet/{parquet.shard_name(shard, build.shards)}", parquet.encode(table, compression), None
-    store.write_new(f"{build.folder}/{name}", data)
-    return {"path": name, "format": format, "bytes": data.size, "sha256": hashlib.sha256(data).hexdigest(), "entry": entry}
+    encoded = FORMATS[format].encode(table, shard, build.shards, TRAIN, compression)
+    ((name, data),) = encoded.files.items()
+    path, digest = f"{format}/{name}", hashlib.sha256(data).hexdigest()
+    store.write_new(f"{build.folder}/{path}", data)
+    return {"path": path, "format": format, "bytes": data.size, "sha256": digest, "entry": encoded.entry}
 
 
 def finished(store: Store, build: Build) -> dict[int, dict[str, Any]]:

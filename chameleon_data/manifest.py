@@ -8,8 +8,8 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from chameleon_data import mds, parquet
 from chameleon_data.errors import InputError
+from chameleon_data.formats import FORMATS
 from chameleon_data.place import Stream
 from chameleon_data.plan import Plan
 from chameleon_data.recipe import Recipe
@@ -35,8 +35,8 @@ PACKAGES = (
 
 def writer(recipe: Recipe, tokens: str) -> dict[str, object]:
     """What decides the bytes of the shards beside the documents and their places; part of the plan digest."""
-    formats: dict[str, object] = {"parquet": parquet.WRITER, "mds": mds.WRITER}
-    return {"formats": {f: formats[f] for f in recipe.shards.formats}, "compression": recipe.shards.compression, "tokens": tokens}
+    formats = {f: FORMATS[f].WRITER for f in recipe.shards.formats}
+    return {"formats": formats, "compression": recipe.shards.compression, "tokens": tokens}
 
 
 def files_digest(files: Sequence[Mapping[str, Any]]) -> str:

@@ -2,10 +2,15 @@
 
     uint32 count; uint32 offsets [count + 1]; the column configuration as JSON; then per row
     uint32 sizes of doc_id, domain and text; doc_id; domain; epoch; text; tokens      (columns in the order of their names)
+    or uint32 sizes of doc_id and domain; doc_id; domain; epoch; input_ids; tokens    (packed: all rows' input_ids have one size)
 
 Every row is a join of six byte strings, so the body of a whole shard is one Arrow `binary_join_element_wise`. The head
 is put before the first row's sizes, and the join then lays out the finished file, with no second copy. Decoding is the
 inverse: the body under one array of boundaries, six to a row, from which a column is a strided `take`.
+
+The train split lies at the folder's root and another in a folder of its name, each with an index.json: what
+`StreamingDataset(split=...)` reads. A shard's entry there is what a trainer decodes by, so `decode` gives the one that the
+bytes have, and an index that says anything else is not `index` of them.
 
 The bytes are those of the official writer, which goes row by row. Rows of 2 kB encode at 4.5 GB/s on one core, 18 times as
 fast; rows of 90 kB at 7 GB/s, 11 times. Where the memory is fresh, page faults make that less than 1 GB/s for both.
@@ -15,8 +20,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +32,7 @@ import xxhash
 import zstandard
 
 from chameleon_data.errors import InputError
-from chameleon_data.parquet import SCHEMA, Compression, conform
+from chameleon_data.shards import IDS, SCHEMA, TRAIN, Compression, Encoded, column, conform, sequence_schema, token_ids
 
 LEVEL = 3
 LIMIT = 2**32
@@ -35,13 +40,7 @@ LIMIT = 2**32
 HASHES = ("sha256", "xxh64")
 """What index.json holds of every file: sha256 for proof, xxh64 for trainers that check at 20 GB/s what they download."""
 
-ENCODINGS = {"doc_id": "str", "domain": "str", "epoch": "uint32", "text": "str", "tokens": "uint32"}
-VARIABLE = [name for name, encoding in ENCODINGS.items() if encoding == "str"]
-FIXED = [name for name, encoding in ENCODINGS.items() if encoding == "uint32"]
-SIZES = 4 * len(VARIABLE)  # bytes of sizes at the start of a row
-ROW = SIZES + 4 * len(FIXED)  # bytes of a row whose texts are all empty
-
-WRITER = {
+WRITER: dict[str, Any] = {
     "format": "mds",
     "zstandard": zstandard.__version__,
     "zstd": ".".join(map(str, zstandard.ZSTD_VERSION)),
@@ -54,85 +53,72 @@ _U32 = np.dtype("<u4")
 _BYTES = pa.large_binary()
 
 
-@dataclass(frozen=True)
-class Shard:
-    """One shard, ready to be stored."""
-
-    name: str
-    """File name, beside index.json."""
-    data: pa.Buffer
-    """What to store."""
-    entry: dict[str, Any]
-    """What index.json says of it."""
+def encodings(schema: pa.Schema) -> dict[str, str]:
+    """Column -> encoding, in the order of a row."""
+    found = {}
+    for name in sorted(schema.names):
+        kind = schema.field(name).type
+        found[name] = f"ndarray:{kind.value_type}:{kind.list_size}" if name == IDS else "uint32" if kind == pa.uint32() else "str"
+    return found
 
 
-def shard_name(number: int, count: int, compression: Compression) -> str:
-    """The file name of one shard of `count`; sorts in order for any count."""
-    return _raw_name(number, count) + (".zstd" if compression == "zstd" else "")
+def names(number: int, count: int, split: str, compression: Compression) -> tuple[str, ...]:
+    folder = "" if split == TRAIN else f"{split}/"
+    return (f"{folder}shard.{number:0{max(5, len(str(count - 1)))}}.mds{'.zstd' if compression == 'zstd' else ''}",)
 
 
-def shard(table: pa.Table, number: int, count: int, compression: Compression) -> Shard:
-    """Encode, compress and hash shard `number` of `count`."""
-    body = encode(table, compression)
+def encode(table: pa.Table, number: int, count: int, split: str, compression: Compression) -> Encoded:
+    """Encode, compress and hash one shard. InputError at 4 GiB or more."""
+    rows = conform(table)
+    body = encode_body(rows, compression)
     data = compress(body) if compression == "zstd" else body
-    name = shard_name(number, count, compression)
-    facts = _facts(_raw_name(number, count), name, table.num_rows, body, data)
-    return Shard(name, data, {**_configuration(compression), **facts})
+    (name,) = names(number, count, split, compression)
+    return Encoded({name: data}, _entry(name, rows.schema, rows.num_rows, body, data))
 
 
-def index(entries: Sequence[dict[str, Any]]) -> bytes:
+def index(split: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
     """index.json of these shards, in reading order, as the official writer spells it."""
-    return json.dumps({"version": 2, "shards": list(entries)}, sort_keys=True).encode()
+    folder = "" if split == TRAIN else f"{split}/"
+    return {f"{folder}index.json": json.dumps({"version": 2, "shards": list(entries)}, sort_keys=True).encode()}
 
 
-def read_index(data: bytes, name: str = "index.json") -> list[dict[str, Any]]:
-    """The entries of an index.json. InputError if it is not one, or if an entry does not name a file of its own beside it."""
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{name}: not JSON ({error}); restore it from a copy or build it again") from error
-    entries = found.get("shards") if isinstance(found, dict) and found.get("version") == 2 else None
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise InputError(f"{name}: not an index of MDS shards, version 2; restore it from a copy or build it again")
-    names = [stored_name(entry) for entry in entries]
-    wrong = [file for file in names if not file or "/" in file or "\\" in file] or (names if len(set(names)) < len(names) else [])
-    if wrong:
-        raise InputError(f"{name}: {wrong[0]!r} is not the name of one file beside it; restore it from a copy or build it again")
-    return entries
+def decode(files: Mapping[str, pa.Buffer | bytes], where: str) -> tuple[pa.Table, dict[str, Any]]:
+    """The rows, and the entry of index.json that these bytes have under this name. InputError on damage."""
+    ((name, data),) = files.items()
+    zipped = name.endswith(".zstd")
+    body = decompress(data, where) if zipped else data
+    table = decode_body(body, "zstd" if zipped else "none", where)
+    return table, _entry(name, table.schema, table.num_rows, body, data)
 
 
-def stored_name(entry: dict[str, Any]) -> str:
-    """The file that an entry of index.json says is stored, or nothing where it says none."""
-    return _basename(entry.get("zip_data") or entry.get("raw_data"))
-
-
-def encode(table: pa.Table, compression: Compression) -> pa.Buffer:
-    """The uncompressed file of these rows, byte for byte the one that MDSWriter makes of them.
+def encode_body(rows: pa.Table, compression: Compression) -> pa.Buffer:
+    """The uncompressed file of rows that `conform` gave, byte for byte the one that MDSWriter makes of them.
 
     The configuration in the head names the compression, as the official writer's does. InputError at 4 GiB or more.
     """
-    rows = conform(table)
-    count = rows.num_rows
-    column = {name: rows[name].chunk(0) if count else pa.array([], SCHEMA.field(name).type) for name in ENCODINGS}
-    lengths = np.stack([pc.binary_length(column[name]).to_numpy() for name in VARIABLE], axis=1)  # (rows, 3)
-    config = json.dumps(_configuration(compression), sort_keys=True).encode()
+    count, columns = rows.num_rows, encodings(rows.schema)
+    variable = [name for name in columns if columns[name] == "str"]
+    lengths = np.stack([pc.binary_length(column(rows, name)).to_numpy() for name in variable], axis=1)  # (rows, variable)
+    config = json.dumps(_configuration(rows.schema, compression), sort_keys=True).encode()
     head = 4 * (count + 2) + len(config)
     offsets = np.zeros(count + 1, np.int64)
-    np.cumsum(lengths.sum(axis=1, dtype=np.int64) + ROW, out=offsets[1:])
+    np.cumsum(lengths.sum(axis=1, dtype=np.int64) + _empty_row(columns), out=offsets[1:])
     offsets += head
     if offsets[-1] >= LIMIT:
         raise InputError(f"an MDS shard of {offsets[-1]:,} bytes: the format ends at 4 GiB; lower 'shards.size' in the recipe")
     start = b"".join([_U32.type(count).tobytes(), offsets.astype(_U32).tobytes(), config])
     if not count:
         return pa.py_buffer(start)
-    first = np.append(0, head + SIZES * np.arange(1, count + 1))  # the head goes with the sizes of the first row
+    # the head goes with the sizes of the first row
+    first = np.append(0, head + 4 * len(variable) * np.arange(1, count + 1))
     parts = [_binary(first, pa.py_buffer(start + lengths.astype(_U32).tobytes()))]
-    for name, encoding in ENCODINGS.items():
+    for name, encoding in columns.items():
         if encoding == "str":
-            parts.append(column[name].cast(_BYTES))
+            parts.append(column(rows, name).cast(_BYTES))
         else:
-            values = np.ascontiguousarray(column[name].to_numpy(), _U32)
-            parts.append(_binary(4 * np.arange(count + 1), pa.py_buffer(values)))
+            values = token_ids(rows) if name == IDS else column(rows, name).to_numpy()
+            values = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
+            parts.append(_binary(_size(encoding) * np.arange(count + 1), pa.py_buffer(values.reshape(-1))))
     joined = pc.binary_join_element_wise(*parts, pa.scalar(b"", _BYTES))
     return joined.buffers()[2].slice(0, int(offsets[-1]))
 
@@ -154,24 +140,8 @@ def decompress(data: pa.Buffer | bytes, name: str = "shard") -> bytes:
     return body
 
 
-def read(stored: pa.Buffer | bytes, entry: dict[str, Any], name: str = "shard") -> pa.Table:
-    """The rows of a stored shard whose entry in index.json is, key for key, the one that `shard` gives these bytes.
-
-    InputError otherwise: a trainer decodes the columns by what the entry says of them, not by the shard's own head.
-    """
-    zipped = entry.get("zip_data")
-    body = decompress(stored, name) if zipped else stored
-    table = decode(body, name)
-    facts = _facts(_basename(entry.get("raw_data")), stored_name(entry), table.num_rows, body, stored)
-    expected = {**_configuration("zstd" if zipped else "none"), **facts}
-    wrong = [key for key in (*expected, *entry) if key not in entry or key not in expected or entry[key] != expected[key]]
-    if wrong:
-        raise InputError(f"{name}: index.json says {wrong[0]} = {entry.get(wrong[0])}, the bytes say {expected.get(wrong[0])}")
-    return table
-
-
-def decode(data: pa.Buffer | bytes, name: str = "shard") -> pa.Table:
-    """The rows of an uncompressed shard with the columns of SCHEMA. No size in it is believed: InputError names the first lie."""
+def decode_body(data: pa.Buffer | bytes, compression: Compression, name: str) -> pa.Table:
+    """The rows of an uncompressed shard. No size in it is believed: InputError names the first lie."""
     body = pa.py_buffer(data)
     if body.size < 8:
         raise _malformed(name, f"{body.size} bytes are too few for a head")
@@ -179,59 +149,86 @@ def decode(data: pa.Buffer | bytes, name: str = "shard") -> pa.Table:
     if 4 * (count + 2) > body.size:
         raise _malformed(name, f"{count:,} rows do not fit in {body.size:,} bytes")
     offsets = np.frombuffer(body, _U32, count + 1, 4).astype(np.int64)
-    if offsets[0] < 4 * (count + 2) or offsets[-1] != body.size or np.any(np.diff(offsets) < ROW):
+    if not 4 * (count + 2) <= offsets[0] <= body.size:
         raise _malformed(name, "the row offsets do not rise from the head to the end of the file")
-    _check_configuration(body.slice(4 * (count + 2), int(offsets[0]) - 4 * (count + 2)).to_pybytes(), name)
+    schema = _schema_in(body.slice(4 * (count + 2), int(offsets[0]) - 4 * (count + 2)).to_pybytes(), compression, name)
+    encoded = encodings(schema)
+    variable, empty_row = [key for key in encoded if encoded[key] == "str"], _empty_row(encoded)
+    if offsets[-1] != body.size or np.any(np.diff(offsets) < empty_row):
+        raise _malformed(name, "the row offsets do not rise from the head to the end of the file")
 
     octets = np.frombuffer(body, np.uint8)
-    sizes = octets[offsets[:-1, None] + np.arange(SIZES)].view(_U32).astype(np.int64)  # (rows, 3)
-    broken = np.flatnonzero(sizes.sum(axis=1) + ROW != np.diff(offsets))
+    sizes = octets[offsets[:-1, None] + np.arange(4 * len(variable))].view(_U32).astype(np.int64)  # (rows, variable)
+    broken = np.flatnonzero(sizes.sum(axis=1) + empty_row != np.diff(offsets))
     if len(broken):
         raise _malformed(name, f"the sizes of row {broken[0]:,} do not add up to its length")
-    widths = np.full((count, 1 + len(ENCODINGS)), 4, np.int64)  # of what a row consists of: sizes, then the columns
-    widths[:, 0] = SIZES
-    for size, key in enumerate(VARIABLE):
-        widths[:, 1 + list(ENCODINGS).index(key)] = sizes[:, size]
+    widths = np.empty((count, 1 + len(encoded)), np.int64)  # of what a row consists of: sizes, then the columns
+    widths[:, 0] = 4 * len(variable)
+    for number, (key, encoding) in enumerate(encoded.items(), 1):
+        widths[:, number] = sizes[:, variable.index(key)] if encoding == "str" else _size(encoding)
     pieces = _binary(np.append(offsets[0], offsets[0] + np.cumsum(widths)), body)
 
     columns = {}
-    for number, (key, encoding) in enumerate(ENCODINGS.items(), 1):
+    for number, key in enumerate(encoded, 1):
         piece = pieces.take(pa.array(np.arange(number, widths.size, widths.shape[1])))
         try:
-            columns[key] = piece.cast(SCHEMA.field(key).type) if encoding == "str" else _uint32(piece)
+            columns[key] = _numbers(piece, schema.field(key).type) if key not in variable else piece.cast(schema.field(key).type)
         except pa.ArrowInvalid as error:
             raise _malformed(name, f"{key} is not valid UTF-8 ({error})") from error
-    return pa.table([columns[key] for key in SCHEMA.names], schema=SCHEMA)
+    return pa.table([columns[key] for key in schema.names], schema=schema)
 
 
-def _configuration(compression: Compression) -> dict[str, Any]:
+def _configuration(schema: pa.Schema, compression: Compression) -> dict[str, Any]:
     """What MDSWriter writes into the head of a shard and into its entry of index.json."""
+    columns = encodings(schema)
     return {
         "version": 2,
         "format": "mds",
         "compression": f"zstd:{LEVEL}" if compression == "zstd" else None,
         "hashes": list(HASHES),
         "size_limit": None,
-        "column_names": list(ENCODINGS),
-        "column_encodings": list(ENCODINGS.values()),
-        "column_sizes": [4 if encoding == "uint32" else None for encoding in ENCODINGS.values()],
+        "column_names": list(columns),
+        "column_encodings": list(columns.values()),
+        "column_sizes": [_size(encoding) or None for encoding in columns.values()],
     }
 
 
-def _check_configuration(config: bytes, name: str) -> None:
-    try:
-        found = json.loads(config)
-    except (ValueError, RecursionError) as error:
-        raise _malformed(name, "the column configuration is not JSON") from error
-    for key, value in _configuration("none").items():
-        if key.startswith("column_") and (not isinstance(found, dict) or found.get(key) != value):
+def _schema_in(config: bytes, compression: Compression, name: str) -> pa.Schema:
+    """The schema of the rows under this configuration, which must be, byte for byte, the one that `encode` writes for them."""
+    found = re.search(rb'"ndarray:(uint16|uint32):([1-9][0-9]{0,9})"', config)
+    schema = sequence_schema(int(found[2]), pa.type_for_alias(found[1].decode())) if found and int(found[2]) < 2**31 else SCHEMA
+    for key, value in _configuration(schema, compression).items():
+        if json.dumps({key: value})[1:-1].encode() not in config:
             raise _malformed(name, f"its configuration lacks {key} = {value}")
+    if config != json.dumps(_configuration(schema, compression), sort_keys=True).encode():
+        raise _malformed(name, "its configuration says more than it should")
+    return schema
 
 
-def _facts(raw_name: str, file_name: str, rows: int, body: pa.Buffer | bytes, data: pa.Buffer | bytes) -> dict[str, Any]:
-    """What an entry claims of the bytes. Without compression `data` is `body`, and there is no zip."""
-    raw = _file(raw_name, body)
-    return {"samples": rows, "raw_data": raw, "zip_data": None if raw_name == file_name else _file(file_name, data)}
+def _size(encoding: str) -> int:
+    """Bytes of every value; 0 where they differ."""
+    if encoding == "str":
+        return 0
+    _, dtype, length = encoding.split(":") if ":" in encoding else ("", encoding, "1")
+    return np.dtype(dtype).itemsize * int(length)
+
+
+def _empty_row(columns: Mapping[str, str]) -> int:
+    """Bytes of a row whose texts are all empty."""
+    return sum(_size(encoding) or 4 for encoding in columns.values())
+
+
+def _entry(name: str, schema: pa.Schema, rows: int, body: pa.Buffer | bytes, data: pa.Buffer | bytes) -> dict[str, Any]:
+    """What index.json says of a shard stored under `name`. Without compression `data` is `body`, and there is no zip."""
+    name = name.rpartition("/")[2]
+    raw_name = name.removesuffix(".zstd")
+    zipped = name != raw_name
+    return {
+        **_configuration(schema, "zstd" if zipped else "none"),
+        "samples": rows,
+        "raw_data": _file(raw_name, body),
+        "zip_data": _file(name, data) if zipped else None,
+    }
 
 
 def _file(name: str, data: pa.Buffer | bytes) -> dict[str, Any]:
@@ -239,21 +236,17 @@ def _file(name: str, data: pa.Buffer | bytes) -> dict[str, Any]:
     return {"basename": name, "bytes": len(data), "hashes": hashes}
 
 
-def _basename(file: Any) -> str:
-    return str(file.get("basename")) if isinstance(file, dict) else ""
-
-
-def _raw_name(number: int, count: int) -> str:
-    return f"shard.{number:0{max(5, len(str(count - 1)))}}.mds"
-
-
 def _binary(offsets: npt.NDArray[np.int64], data: pa.Buffer) -> pa.Array:
     return pa.Array.from_buffers(_BYTES, len(offsets) - 1, [None, pa.py_buffer(offsets.astype(np.int64, copy=False)), data])
 
 
-def _uint32(pieces: pa.Array) -> pa.Array:
-    """Pieces of four bytes each as numbers. A `take` starts its data at zero."""
-    return pa.array(np.frombuffer(pieces.buffers()[2] or b"", _U32, len(pieces)).astype(np.uint32))
+def _numbers(pieces: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Pieces of equal size as numbers, or lists of numbers. A `take` starts its data at zero."""
+    sequence = pa.types.is_fixed_size_list(kind)
+    length, dtype = (kind.list_size, kind.value_type) if sequence else (1, kind)
+    stored = np.dtype(dtype.to_pandas_dtype()).newbyteorder("<")
+    values = pa.array(np.frombuffer(pieces.buffers()[2] or b"", stored, len(pieces) * length).astype(stored.newbyteorder("=")))
+    return pa.FixedSizeListArray.from_arrays(values, type=kind) if sequence else values
 
 
 def _malformed(name: str, what: str) -> InputError:

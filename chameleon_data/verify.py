@@ -29,13 +29,14 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from chameleon_data import mds, parquet
 from chameleon_data.errors import InputError
 from chameleon_data.exchange import content_hash
+from chameleon_data.formats import FORMATS
 from chameleon_data.hashing import MODULUS, U64, content_hashes, hex_digests, key64, mix64, multiset_hash
 from chameleon_data.manifest import files_digest
 from chameleon_data.place import I64, bucket_of
 from chameleon_data.plan import PHASE_BITS, DomainPlan, Plan, bucket_bits
+from chameleon_data.shards import TRAIN
 from chameleon_data.storage import Store
 from chameleon_data.survey import byte_lengths
 
@@ -142,7 +143,7 @@ def verify(
     by_shard: dict[int, list[dict[str, Any]]] = {}
     for file in manifest["shards"]:
         by_shard.setdefault(file["shard"], []).append(file)
-    entries = _mds_index(store, manifest, problems)
+    entries: dict[str, list[dict[str, Any]]] = {f["format"]: [] for f in manifest["shards"]}
     for done, (number, files) in enumerate(sorted(by_shard.items())):
         tables = []
         for file in files:
@@ -185,7 +186,7 @@ def verify(
     folder = manifest["build"]
     if files_digest([{**f, "path": f["path"].removeprefix(f"{folder}/")} for f in manifest["shards"]]) != manifest["digest"]:
         problems.append("the files listed are not those of 'digest'")
-    problems += _strangers(store, manifest)
+    problems += _check_indexes(store, manifest, entries) + _strangers(store, manifest)
     return Verification(
         tuple(dict.fromkeys(problems)),
         len(manifest["shards"]),
@@ -199,6 +200,7 @@ def verify(
 
 
 def _read(store: Store, file: Mapping[str, Any], entries: Mapping[str, Any], problems: list[str]) -> tuple[pa.Table | None, int]:
+    """The rows of a file, whose entry is added to those of its format; and its bytes."""
     path = file["path"]
     if not store.exists(path):
         problems.append(f"{path}: missing")
@@ -210,32 +212,25 @@ def _read(store: Store, file: Mapping[str, Any], entries: Mapping[str, Any], pro
         problems.append(f"{path}: its bytes are not the ones that were written (sha256 differs)")
         return None, len(data)
     try:
-        if file["format"] == "parquet":
-            return parquet.decode(data, path), len(data)
-        entry = entries.get(path.rsplit("/", 1)[1])
-        if entry is None:
-            problems.append(f"{path}: index.json does not list it")
-            return None, len(data)
-        return mds.read(data, entry, path), len(data)
+        table, entry = FORMATS[file["format"]].decode({path.rsplit("/", 1)[1]: data}, path)
+        entries[file["format"]].append(entry)
+        return table, len(data)
     except InputError as error:
         problems.append(str(error))
         return None, len(data)
 
 
-def _mds_index(store: Store, manifest: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
-    folder = f"{manifest['build']}/mds"
-    files = [f["path"] for f in manifest["shards"] if f["format"] == "mds"]
-    if not files:
-        return {}
-    try:
-        shards = mds.read_index(store.read(f"{folder}/index.json"))
-    except InputError as error:
-        problems.append(str(error))
-        return {}
-    entries = {mds.stored_name(entry): entry for entry in shards}
-    if list(entries) != [path.rsplit("/", 1)[1] for path in files]:
-        problems.append(f"{folder}/index.json: does not list the version's shards in order")
-    return entries
+def _check_indexes(store: Store, manifest: Mapping[str, Any], entries: Mapping[str, list[dict[str, Any]]]) -> list[str]:
+    """A trainer decodes by what the index says of the shards: it must be, byte for byte, what the shards say."""
+    problems = []
+    for format, found in entries.items():
+        for name, data in FORMATS[format].index(TRAIN, found).items():
+            path = f"{manifest['build']}/{format}/{name}"
+            if not store.exists(path):
+                problems.append(f"{path}: missing")
+            elif store.read(path) != data:
+                problems.append(f"{path}: does not say what the bytes of the shards say, in their order")
+    return problems
 
 
 def _check_rows(path: str, table: pa.Table, manifest: Mapping[str, Any]) -> tuple[U64, U64, list[str]]:
@@ -326,7 +321,7 @@ def _check_files(manifest: Mapping[str, Any]) -> list[str]:
     expected = []
     for format in shards["formats"]:
         for n in range(count):
-            name = parquet.shard_name(n, count) if format == "parquet" else mds.shard_name(n, count, shards["compression"])
+            (name,) = FORMATS[format].names(n, count, TRAIN, shards["compression"])
             expected.append((f"{build}/{format}/{name}", format, n))
     if [(f["path"], f["format"], f["shard"]) for f in manifest["shards"]] != expected:
         return [f"the manifest does not list the {count:,} shards of the plan in the recipe's formats, each once and in order"]
@@ -454,7 +449,8 @@ def _copies(epoch: I64, hi: U64, lo: U64) -> I64:
 
 def _strangers(store: Store, manifest: Mapping[str, Any]) -> list[str]:
     """Files in the folders that trainers read which no manifest wrote."""
-    known = {f["path"] for f in manifest["shards"]} | {f"{manifest['build']}/mds/index.json"}
+    known = {f["path"] for f in manifest["shards"]}
+    known |= {f"{manifest['build']}/{f}/{name}" for f in FORMATS for name in FORMATS[f].index(TRAIN, [])}
     formats = sorted({f["format"] for f in manifest["shards"]})
     found = [path for f in formats for path in store.list(f"{manifest['build']}/{f}")]
     return [f"{path}: a stranger, no shard of this version" for path in found if path not in known]

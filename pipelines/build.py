@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from chameleon_data import mds
+from chameleon_data.formats import FORMATS
 from chameleon_data.manifest import corpus_fingerprints, make_manifest, packages, writer
 from chameleon_data.place import Stream, cut_buckets, place
 from chameleon_data.plan import Plan, certain_shards, make_plan
 from chameleon_data.recipe import Recipe
+from chameleon_data.shards import TRAIN
 from chameleon_data.storage import Store
 from chameleon_data.survey import cut_documents
 from chameleon_data.tokens import load_counter
@@ -93,9 +94,10 @@ def build_recipe(recipe: Recipe, progress: Progress, created: str) -> Built:
     plan, build, timings = planned.plan, build_of(planned.plan, planned.weighed.survey.parts), dict(planned.timings)
     with _timed(timings, "write"):
         receipts = write(store, recipe, plan, planned.weighed.survey.parts, planned.streams, progress)
-        if "mds" in recipe.shards.formats:
-            entries = [f["entry"] for r in receipts for f in r["files"] if f["format"] == "mds"]
-            store.write_new(f"{build.folder}/mds/index.json", mds.index(entries))
+        for format in recipe.shards.formats:
+            entries = [f["entry"] for r in receipts for f in r["files"] if f["format"] == format]
+            for name, data in FORMATS[format].index(TRAIN, entries).items():
+                store.write_new(f"{build.folder}/{format}/{name}", data)
     mixture, corpus = planned.weighed.mixture, planned.weighed.survey
     provenance = {
         "inputs": corpus_fingerprints(corpus),

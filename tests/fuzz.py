@@ -26,6 +26,7 @@ from chameleon_data import mds, parquet, versions
 from chameleon_data.errors import InputError
 from chameleon_data.readers import read_blocks
 from chameleon_data.recipe import Recipe, Source, parse_recipe
+from chameleon_data.shards import IDS, SCHEMA, TRAIN, Format
 from chameleon_data.sources import list_fragments
 from chameleon_data.storage import Store
 from tests import hostile
@@ -34,7 +35,8 @@ FOLDER = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettem
 ROWS = pa.table(
     {"text": ["one", "two \U0001f40d", "x" * 300], "domain": ["a", "b", "a"], "doc_id": ["0" * 32, "f" * 32, "1" * 32],
      "epoch": pa.array([0, 0, 1], pa.uint32()), "tokens": pa.array([3, 8, 300], pa.uint32())}
-).cast(parquet.SCHEMA)  # fmt: skip
+).cast(SCHEMA)  # fmt: skip
+SEQUENCES = ROWS.set_column(0, IDS, [pa.array([[1, 2, 3]] * ROWS.num_rows, pa.list_(pa.uint16(), 3))])
 
 
 def _read(name: str, data: bytes, **source: Any) -> tuple[int, int]:
@@ -81,21 +83,13 @@ def parquet_file(data: bytes) -> None:
 def mds_shard(data: bytes) -> None:
     """A shard that is taken encodes to the same bytes again, up to what its head says of hashes and compression."""
     with contextlib.suppress(InputError):
-        rows = mds.decode(data)
-        assert mds.decode(mds.encode(rows, "none")).equals(rows)
-
-
-def mds_index(data: bytes) -> None:
-    with contextlib.suppress(InputError):
-        for entry in mds.read_index(data):
-            assert "/" not in mds.stored_name(entry)
-            with contextlib.suppress(InputError):
-                mds.read(b"", entry)
+        rows = mds.decode_body(data, "none", "fuzz")
+        assert mds.decode_body(mds.encode_body(rows, "none"), "none", "fuzz").equals(rows)
 
 
 def parquet_shard(data: bytes) -> None:
     with contextlib.suppress(InputError):
-        parquet.decode(data).validate(full=True)
+        parquet.decode({"fuzz": data}, "fuzz")[0].validate(full=True)
 
 
 def manifest(data: bytes) -> None:
@@ -119,14 +113,18 @@ def recipe(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    f.__name__: f for f in (jsonl, csv, compressed, arrow, parquet_file, mds_shard, mds_index, parquet_shard, manifest, recipe)
+    f.__name__: f for f in (jsonl, csv, compressed, arrow, parquet_file, mds_shard, parquet_shard, manifest, recipe)
 }
+
+
+def _shard(format: Format, rows: pa.Table) -> bytes:
+    (data,) = format.encode(rows, 0, 1, TRAIN, "none").files.values()
+    return data.to_pybytes()
 
 
 def seeds(target: str) -> list[bytes]:
     """Inputs to start from."""
     good = hostile.lines(*hostile.GOOD) + hostile.line("with", id="7", meta={"domain": "web"})
-    shard = mds.shard(ROWS, 0, 1, "none")
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, hostile.GOOD_TABLE.schema) as writer:
         writer.write_table(hostile.GOOD_TABLE)
@@ -138,9 +136,8 @@ def seeds(target: str) -> list[bytes]:
         "compressed": [zstandard.compress(good), zstandard.compress(good[:9]) + zstandard.compress(good[9:])],
         "arrow": [sink.getvalue().to_pybytes()],
         "parquet_file": [hostile.parquet(hostile.GOOD_TABLE, write_page_checksum=True)],
-        "mds_shard": [bytes(shard.data), mds.encode(ROWS.slice(0, 0), "none").to_pybytes()],
-        "mds_index": [mds.index([shard.entry])],
-        "parquet_shard": [parquet.encode(ROWS, "zstd").to_pybytes(), parquet.encode(ROWS, "none").to_pybytes()],
+        "mds_shard": [_shard(mds, ROWS), _shard(mds, ROWS.slice(0, 0)), _shard(mds, SEQUENCES)],
+        "parquet_shard": [_shard(parquet, ROWS), _shard(parquet, SEQUENCES)],
         "manifest": [json.dumps(version).encode()],
         "recipe": [own.read_bytes(), hostile.LEAST.encode(), *(text.encode() for text, _ in hostile.RECIPES.values())],
     }
@@ -164,7 +161,7 @@ def run(target: str, seconds: int) -> int:
 def _fuzz(target: str, arguments: Sequence[str]) -> None:
     import atheris
 
-    ours = (parse_recipe, read_blocks, mds.decode, mds.read_index, versions.list_versions)
+    ours = (parse_recipe, read_blocks, mds.decode, versions.list_versions)
     for module in {function.__module__ for function in ours}:
         for name, value in vars(sys.modules[module]).items():
             if callable(value) and getattr(value, "__module__", None) == module and hasattr(value, "__code__"):

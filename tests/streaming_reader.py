@@ -22,7 +22,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from chameleon_data.mds import ENCODINGS, HASHES, LEVEL
+from chameleon_data.mds import HASHES, LEVEL, encodings
+from chameleon_data.shards import IDS, SCHEMA, conform, token_ids
 
 STAND_INS = {
     "torchvision": (),
@@ -64,30 +65,30 @@ def _torchvision_stand_ins() -> Iterator[None]:
             del sys.modules[name]
 
 
-def read_folder(folder: Path, validate_hash: str = "sha256") -> list[dict[str, Any]]:
+def read_folder(folder: Path, validate_hash: str = "sha256", split: str | None = None) -> list[dict[str, Any]]:
     """Every row of an MDS folder, in order, by StreamingDataset. The folder is only read: its shards are copied first."""
     streaming = load()
     with tempfile.TemporaryDirectory() as cache, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         streaming.base.util.clean_stale_shared_memory()
         data = streaming.StreamingDataset(
-            remote=str(folder), local=cache, validate_hash=validate_hash, shuffle=False, batch_size=1
+            remote=str(folder), local=cache, split=split, validate_hash=validate_hash, shuffle=False, batch_size=1
         )
         return [data[number] for number in range(len(data))]
 
 
-def write_folder(folder: Path, rows: Iterable[dict[str, Any]], compression: str) -> None:
+def write_folder(folder: Path, rows: Iterable[dict[str, Any]], compression: str, schema: pa.Schema = SCHEMA) -> None:
     """The same rows, one by one, by MDSWriter: one shard and index.json."""
     streaming = load()
-    with streaming.MDSWriter(out=str(folder), size_limit=None, **options(compression)) as writer:
+    with streaming.MDSWriter(out=str(folder), size_limit=None, **options(compression, schema)) as writer:
         for row in rows:
             writer.write(row)
 
 
-def options(compression: str) -> dict[str, Any]:
+def options(compression: str, schema: pa.Schema = SCHEMA) -> dict[str, Any]:
     """How MDSWriter is told to write what we write."""
     return {
-        "columns": dict(ENCODINGS),
+        "columns": encodings(schema),
         "compression": f"zstd:{LEVEL}" if compression == "zstd" else None,
         "hashes": list(HASHES),
     }
@@ -95,4 +96,8 @@ def options(compression: str) -> dict[str, Any]:
 
 def as_rows(table: pa.Table) -> list[dict[str, Any]]:
     """The rows of a table as the package takes and gives them."""
-    return [{key: row[key] for key in ENCODINGS} for row in table.to_pylist()]
+    rows = [{key: row[key] for key in sorted(table.column_names)} for row in table.to_pylist()]
+    if IDS in table.column_names:  # numbers, where everything else is compared as it is
+        for row, ids in zip(rows, token_ids(conform(table)), strict=True):
+            row[IDS] = ids
+    return rows

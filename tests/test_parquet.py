@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from chameleon_data import parquet
 from chameleon_data.errors import InputError
-from chameleon_data.parquet import SCHEMA, Compression
+from chameleon_data.shards import IDS, SCHEMA, TRAIN, VALIDATION, Compression, sequence_schema
 
 
 def some_rows(count: int, size: int = 50, seed: int = 0) -> pa.Table:
@@ -35,8 +35,29 @@ def some_rows(count: int, size: int = 50, seed: int = 0) -> pa.Table:
     ).cast(SCHEMA)
 
 
+def some_sequences(count: int, length: int = 9, dtype: Any = None, seed: int = 0) -> pa.Table:
+    """The same rows packed: `length` random tokens in the place of a text."""
+    dtype = dtype or pa.uint16()
+    most = np.iinfo(dtype.to_pandas_dtype()).max
+    ids = np.random.default_rng(seed).integers(0, most, count * length, dtype.to_pandas_dtype(), endpoint=True)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(ids), length)
+    return some_rows(count).set_column(0, IDS, column).cast(sequence_schema(length, dtype))
+
+
 ROWS = some_rows(500)
 PLAIN = ROWS.to_pylist()
+SEQUENCES = some_sequences(40)
+
+
+def encode(table: pa.Table, compression: Compression = "zstd") -> pa.Buffer:
+    (data,) = parquet.encode(table, 0, 1, TRAIN, compression).files.values()
+    return data
+
+
+def decode(data: pa.Buffer | bytes, where: str = "shard") -> pa.Table:
+    table, entry = parquet.decode({"train-00000-of-00001.parquet": data}, where)
+    assert entry == {}
+    return table
 
 
 @pytest.fixture(scope="module", params=["zstd", "none"])
@@ -44,7 +65,8 @@ def folder(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two shards of ROWS, as a build leaves them."""
     here: Path = tmp_path_factory.mktemp("parquet")
     for number, part in enumerate((ROWS.slice(0, 300), ROWS.slice(300))):
-        (here / parquet.shard_name(number, 2)).write_bytes(parquet.encode(part, request.param))
+        for name, data in parquet.encode(part, number, 2, TRAIN, request.param).files.items():
+            (here / name).write_bytes(data)
     return here
 
 
@@ -81,6 +103,25 @@ def test_datasets_loads_the_folder_as_it_is(folder: Path, tmp_path: Path) -> Non
     assert list(stream) == PLAIN
 
 
+@pytest.mark.parametrize("compression", ["zstd", "none"])
+def test_sequences_and_splits_in_every_reader(compression: Compression, tmp_path: Path) -> None:
+    """Both splits lie in one folder, and readers see sequences of one length."""
+    datasets = pytest.importorskip("datasets", reason="Hugging Face datasets is not installed")
+    datasets.disable_progress_bars()
+    for split, number, count, begin, rows in ((TRAIN, 0, 2, 0, 25), (TRAIN, 1, 2, 25, 10), (VALIDATION, 0, 1, 35, 5)):
+        table = SEQUENCES.slice(begin, rows)
+        for name, data in parquet.encode(table, number, count, split, compression).files.items():
+            (tmp_path / name).write_bytes(data)
+    loaded = datasets.load_dataset(str(tmp_path), cache_dir=str(tmp_path / "cache"))
+    assert loaded["train"].to_list() == SEQUENCES.slice(0, 35).to_pylist()
+    assert loaded["validation"].to_list() == SEQUENCES.slice(35).to_pylist()
+    assert loaded["train"].features[IDS] == datasets.List(datasets.Value("uint16"), length=9)
+    frame = pl.read_parquet(tmp_path / "train-*.parquet")
+    assert frame.schema[IDS] == pl.Array(pl.UInt16, 9)
+    assert frame.to_dicts() == SEQUENCES.slice(0, 35).to_pylist()
+    assert ds.dataset(sorted(map(str, tmp_path.glob("train-*")))).to_table().to_pylist() == SEQUENCES.slice(0, 35).to_pylist()
+
+
 def test_duckdb(folder: Path) -> None:
     duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed; it is no dependency")
     with duckdb.connect() as connection:
@@ -107,27 +148,36 @@ rows_of = st.lists(
 @given(rows_of, st.integers(0, 20), st.sampled_from(["zstd", "none"]))
 def test_the_same_rows_give_the_same_bytes_and_come_back(rows: list[Any], cut: int, compression: Compression) -> None:
     table = pa.table([list(c) for c in zip(*rows, strict=True)] or [[]] * 5, names=SCHEMA.names).cast(SCHEMA)
-    data = parquet.encode(table, compression)
-    assert parquet.decode(data).equals(table)
+    data = encode(table, compression)
+    assert decode(data).equals(table)
     other = pa.concat_tables([ROWS, table]).combine_chunks().slice(ROWS.num_rows)
     other = pa.concat_tables([other.slice(0, cut), other.slice(cut)]).select(sorted(SCHEMA.names))
     other = other.set_column(1, "domain", other["domain"].dictionary_encode()).replace_schema_metadata({"pandas": "{}"})
-    assert parquet.encode(other, compression).equals(data)
+    assert encode(other, compression).equals(data)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 20), st.integers(1, 40), st.sampled_from([pa.uint16(), pa.uint32()]), st.integers(0, 20))
+def test_sequences_come_back(count: int, length: int, dtype: Any, cut: int) -> None:
+    table = some_sequences(count, length, dtype)
+    data = encode(table)
+    assert decode(data).equals(table)
+    assert encode(pa.concat_tables([table.slice(0, cut), table.slice(cut)])).equals(data)
 
 
 def test_bytes_do_not_depend_on_threads_or_on_what_was_written_before() -> None:
     table = some_rows(3000, 3000)
-    before = parquet.encode(table, "zstd")
+    before = encode(table, "zstd")
     threads = pa.cpu_count()
     pa.set_cpu_count(4)
     try:
-        assert parquet.encode(table, "zstd").equals(before)
+        assert encode(table, "zstd").equals(before)
     finally:
         pa.set_cpu_count(threads)
 
 
 def test_the_file_is_what_the_note_says() -> None:
-    file = pq.ParquetFile(parquet.encode(ROWS, "zstd"))
+    file = pq.ParquetFile(encode(ROWS, "zstd"))
     group = file.metadata.row_group(0)
     columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
     assert list(columns) == SCHEMA.names
@@ -136,6 +186,15 @@ def test_the_file_is_what_the_note_says() -> None:
     assert {name for name, column in columns.items() if column.is_stats_set} == {"domain", "doc_id", "epoch", "tokens"}
     assert file.metadata.metadata is None
     assert (columns["tokens"].statistics.min, columns["tokens"].statistics.max) == (2**32 - 500, 2**32 - 1)
+
+
+def test_the_file_of_sequences_holds_no_statistics_of_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "ROW_GROUP", 10 * (18 + parquet.ROW_OVERHEAD))
+    file = pq.ParquetFile(encode(SEQUENCES))
+    assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == [10] * 4
+    ids, *others = (file.metadata.row_group(0).column(i) for i in range(file.metadata.num_columns))
+    assert (ids.path_in_schema, ids.is_stats_set, ids.compression) == ("input_ids.list.element", False, "ZSTD")
+    assert all(column.is_stats_set for column in others)
 
 
 def test_row_groups_hold_equal_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,14 +209,14 @@ def test_row_groups_hold_equal_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
             "tokens": sizes,
         }
     ).cast(SCHEMA)
-    file = pq.ParquetFile(parquet.encode(table, "none"))
+    file = pq.ParquetFile(encode(table, "none"))
     bounds = parquet.row_groups(table)
     held = np.add.reduceat(sizes + parquet.ROW_OVERHEAD, bounds[:-1])
     assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == np.diff(bounds).tolist()
     largest = sizes.max() + parquet.ROW_OVERHEAD
     assert len(held) == -(-held.sum() // 100_000)
     assert np.all(np.abs(held - held.sum() / len(held)) < largest)
-    assert parquet.decode(parquet.encode(table, "none")).equals(table)
+    assert decode(encode(table, "none")).equals(table)
 
 
 def test_one_document_larger_than_groups_and_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,16 +226,22 @@ def test_one_document_larger_than_groups_and_no_rows(monkeypatch: pytest.MonkeyP
     bounds = parquet.row_groups(table)
     assert np.all(np.diff(bounds) > 0)
     assert (bounds[0], bounds[-1]) == (0, 3)
-    assert parquet.decode(parquet.encode(table, "zstd")).equals(table)
+    assert decode(encode(table, "zstd")).equals(table)
     assert parquet.row_groups(SCHEMA.empty_table()).tolist() == [0]
-    assert parquet.decode(parquet.encode(SCHEMA.empty_table(), "zstd")).equals(SCHEMA.empty_table())
+    assert decode(encode(SCHEMA.empty_table(), "zstd")).equals(SCHEMA.empty_table())
 
 
 def test_nulls_and_other_columns_are_refused() -> None:
     with pytest.raises(ValueError, match="columns"):
-        parquet.encode(ROWS.drop_columns(["epoch"]), "zstd")
+        encode(ROWS.drop_columns(["epoch"]), "zstd")
+    null = pa.FixedSizeListArray.from_arrays(pa.array([1, None] * 40, pa.uint16()), 2)
+    with pytest.raises(ValueError, match="nulls in the column 'input_ids'"):
+        encode(SEQUENCES.set_column(0, IDS, null))
+    for wrong in (pa.list_(pa.uint16()), pa.list_(pa.int32(), 9)):
+        with pytest.raises(ValueError, match="sequences of one length"):
+            encode(SEQUENCES.set_column(0, IDS, SEQUENCES[IDS].cast(wrong)))
     with pytest.raises(ValueError, match="nulls in the column 'text'"):
-        parquet.encode(ROWS.slice(0, 1).set_column(0, SCHEMA.field("text"), pa.array([None], pa.large_string())), "zstd")
+        encode(ROWS.slice(0, 1).set_column(0, SCHEMA.field("text"), pa.array([None], pa.large_string())), "zstd")
 
 
 # Damage
@@ -184,7 +249,7 @@ def test_nulls_and_other_columns_are_refused() -> None:
 
 @pytest.mark.parametrize("compression", ["zstd", "none"])
 def test_a_flipped_bit_of_any_page_is_refused(compression: Compression) -> None:
-    data = parquet.encode(ROWS, compression).to_pybytes()
+    data = encode(ROWS, compression).to_pybytes()
     group = pq.ParquetFile(pa.BufferReader(data)).metadata.row_group(0)
     for number in range(group.num_columns):
         column = group.column(number)
@@ -193,26 +258,28 @@ def test_a_flipped_bit_of_any_page_is_refused(compression: Compression) -> None:
             place = column.dictionary_page_offset + column.total_compressed_size - 1
         damaged = data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :]
         with pytest.raises(InputError, match="damaged Parquet file"):
-            parquet.decode(damaged)
+            decode(damaged)
 
 
 def test_cut_files_and_other_tables_are_refused() -> None:
-    data = parquet.encode(ROWS, "zstd").to_pybytes()
+    data = encode(ROWS, "zstd").to_pybytes()
     for lie in (b"", data[:-1], data[: len(data) // 2], b"PAR1" * 5):
         with pytest.raises(InputError, match="shard-7: damaged"):
-            parquet.decode(lie, "shard-7")
+            decode(lie, "shard-7")
     renamed = ROWS.rename_columns(["content", *SCHEMA.names[1:]])
     retyped = ROWS.set_column(4, "tokens", ROWS["tokens"].cast(pa.int64()))
-    for other in (renamed, retyped, ROWS.append_column("more", ROWS["domain"]), ROWS.select(sorted(SCHEMA.names))):
+    lists = SEQUENCES.set_column(0, IDS, SEQUENCES[IDS].cast(pa.list_(pa.uint16())))
+    sorted_rows = ROWS.select(sorted(SCHEMA.names))
+    for other in (renamed, retyped, ROWS.append_column("more", ROWS["domain"]), sorted_rows, lists):
         sink = pa.BufferOutputStream()
         pq.write_table(other, sink, store_schema=False)
-        with pytest.raises(InputError, match="not a shard of ours"):
-            parquet.decode(sink.getvalue())
+        with pytest.raises(InputError, match=r"not a shard of ours|sequences of one length"):
+            decode(sink.getvalue())
 
 
 def test_names_sort_and_tell_the_split() -> None:
-    assert parquet.shard_name(3, 12) == "train-00003-of-00012.parquet"
-    assert parquet.shard_name(0, 1, "validation") == "validation-00000-of-00001.parquet"
-    names = [parquet.shard_name(number, 2_000_001) for number in (0, 99_999, 100_000, 2_000_000)]
+    assert parquet.names(3, 12, TRAIN, "zstd") == ("train-00003-of-00012.parquet",)
+    assert parquet.names(0, 1, VALIDATION, "none") == ("validation-00000-of-00001.parquet",)
+    names = [parquet.names(number, 2_000_001, TRAIN, "zstd") for number in (0, 99_999, 100_000, 2_000_000)]
     assert names == sorted(names)
-    assert len(parquet.shard_name(99_999, 100_000)) == len(parquet.shard_name(0, 100_000))
+    assert len(parquet.names(99_999, 100_000, TRAIN, "zstd")[0]) == len(parquet.names(0, 100_000, TRAIN, "zstd")[0])

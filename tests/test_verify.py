@@ -20,13 +20,13 @@ import pytest
 
 from chameleon_data import mds, parquet
 from chameleon_data import verify as module
-from chameleon_data.errors import InputError
 from chameleon_data.exchange import content_hash, finished, spill, write_shards
 from chameleon_data.hashing import content_hashes, hex_digests
 from chameleon_data.manifest import files_digest, make_manifest, writer
 from chameleon_data.place import cut_buckets, place
 from chameleon_data.plan import make_plan
 from chameleon_data.recipe import load_recipe
+from chameleon_data.shards import SCHEMA, TRAIN
 from chameleon_data.sources import list_fragments
 from chameleon_data.storage import Store
 from chameleon_data.survey import cut_documents, read_survey, split_parts, survey_part
@@ -61,7 +61,7 @@ def build_in_process(folder: Path, **sections: Any) -> Out:
     write_shards(store, build, parts, range(plan.shards), recipe, streams)
     receipts = [receipt for _, receipt in sorted(finished(store, build).items())]
     entries = [f["entry"] for r in receipts for f in r["files"] if f["format"] == "mds"]
-    store.write_new(f"{build.folder}/mds/index.json", mds.index(entries))
+    store.write_new(f"{build.folder}/mds/index.json", mds.index(TRAIN, entries)["index.json"])
     about = {"scores": {}, "intervals": {}}
     manifest = make_manifest(recipe, survey, about, budget, plan, streams, receipts, {})
     return folder / "out", json.loads(json.dumps(manifest))
@@ -94,19 +94,20 @@ def rewrite(out: Path, manifest: Manifest, change: Callable[[pl.DataFrame], pl.D
     files = {(f["format"], f["shard"]): f for f in manifest["shards"]}
     count, tables, entries = manifest["shard_count"], [], []
     before = [
-        pl.DataFrame(parquet.decode((out / files["parquet", n]["path"]).read_bytes())).with_columns(shard=n) for n in range(count)
+        pl.DataFrame(parquet.decode({"": (out / files["parquet", n]["path"]).read_bytes()}, "")[0]).with_columns(shard=n)
+        for n in range(count)
     ]
     rows = change(pl.concat(before))
     for n in range(count):
         mine = rows.filter(pl.col("shard") == n).drop("shard")
         hi, lo = content_hashes(mine["text"].to_arrow().cast(pa.large_string())) if len(mine) else ([], [])
-        table = mine.to_arrow().cast(parquet.SCHEMA)
+        table = mine.to_arrow().cast(SCHEMA)
         if len(mine):
             table = table.set_column(2, "doc_id", hex_digests(hi, lo))
         tables.append(table)
-        shard = mds.shard(table, n, count, "zstd")
-        entries.append(shard.entry)
-        for format, data in (("parquet", parquet.encode(table, "zstd")), ("mds", shard.data)):
+        entries.append(mds.encode(table, n, count, TRAIN, "zstd").entry)
+        for format, encoder in (("parquet", parquet), ("mds", mds)):
+            (data,) = encoder.encode(table, n, count, TRAIN, "zstd").files.values()
             file, by_domain = files[format, n], mine.group_by("domain").agg(pl.len(), pl.col("tokens").cast(pl.Int64).sum())
             (out / file["path"]).write_bytes(data)
             file |= {
@@ -114,7 +115,7 @@ def rewrite(out: Path, manifest: Manifest, change: Callable[[pl.DataFrame], pl.D
                 "sha256": hashlib.sha256(data).hexdigest(), "domain_rows": dict(by_domain.select("domain", "len").iter_rows()),
                 "domain_tokens": dict(by_domain.select("domain", "tokens").iter_rows()),
             }  # fmt: skip
-    (out / manifest["build"] / "mds/index.json").write_bytes(mds.index(entries))
+    (out / manifest["build"] / "mds/index.json").write_bytes(mds.index(TRAIN, entries)["index.json"])
     manifest["digest"] = files_digest(
         [{**f, "path": f["path"].removeprefix(manifest["build"] + "/")} for f in manifest["shards"]]
     )
@@ -156,13 +157,18 @@ def test_an_index_that_would_decode_other_columns(forged: Out, key: str) -> None
     index = json.loads(path.read_text())
     index["shards"][1][key] = index["shards"][1][key][::-1] if isinstance(index["shards"][1][key], list) else 7
     path.write_text(json.dumps(index))
-    assert_found(out, manifest, f"index.json says {key}")
+    assert_found(out, manifest, r"index\.json: does not say what the bytes")
 
 
-def test_an_index_entry_with_a_key_too_many() -> None:
-    shard = mds.shard(parquet.SCHEMA.empty_table(), 0, 1, "none")
-    with pytest.raises(InputError, match="says extra = None"):
-        mds.read(shard.data, {**shard.entry, "extra": None})
+@pytest.mark.parametrize("change", [lambda shards: shards[0].update(extra=None), lambda shards: shards.reverse(),
+                                    lambda shards: shards.append(shards[0]), lambda shards: shards.pop()])  # fmt: skip
+def test_an_index_with_a_key_too_many_or_other_shards(forged: Out, change: Callable[[Any], Any]) -> None:
+    out, manifest = forged
+    path = out / manifest["build"] / "mds/index.json"
+    index = json.loads(path.read_text())
+    change(index["shards"])
+    path.write_text(json.dumps(index, sort_keys=True))
+    assert_found(out, manifest, r"index\.json: does not say what the bytes")
 
 
 # Order and epochs

@@ -27,6 +27,7 @@ import pyarrow.json
 import zstandard
 
 from chameleon_data import mds, parquet
+from chameleon_data.shards import TRAIN
 from chameleon_data.storage import Store
 from chameleon_data.verify import verify
 from chameleon_data.versions import load_manifest, resolve
@@ -92,12 +93,14 @@ def verifying(out: Path) -> float:
 
 def merely_encode(build: Path, scratch: Path) -> float:
     """Seconds to encode, compress, hash and store the shards of a build in both formats, a thread a core."""
-    tables = [parquet.decode(path.read_bytes()) for path in sorted((build / "parquet").glob("*.parquet"))]
+    paths = sorted((build / "parquet").glob("*.parquet"))
+    tables = [parquet.decode({path.name: path.read_bytes()}, path.name)[0] for path in paths]
 
     def one(number: int) -> None:
-        for data in (parquet.encode(tables[number], "zstd"), mds.shard(tables[number], number, len(tables), "zstd").data):
-            hashlib.sha256(data).hexdigest()
-            (scratch / f"{number}").write_bytes(data)
+        for format in (parquet, mds):
+            for data in format.encode(tables[number], number, len(tables), TRAIN, "zstd").files.values():
+                hashlib.sha256(data).hexdigest()
+                (scratch / f"{number}").write_bytes(data)
 
     start = time.perf_counter()
     with ThreadPoolExecutor(CORES) as pool:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from chameleon_data import mds
-from chameleon_data.parquet import SCHEMA
+from chameleon_data.shards import SCHEMA, conform
 from tests.bench.figures import Figure, median_seconds, show
 from tests.streaming_reader import as_rows, load, options
 
@@ -26,8 +26,8 @@ def run() -> list[Figure]:
 def _compare(size: int, aim: float) -> Figure:
     table = _table(size)
     rows = as_rows(table)
-    assert bytes(mds.encode(table, "none")) == _official(rows)
-    ours = table.num_rows / median_seconds(lambda: mds.encode(table, "none"))
+    assert bytes(mds.encode_body(conform(table), "none")) == _official(rows)
+    ours = table.num_rows / median_seconds(lambda: mds.encode_body(conform(table), "none"))
     theirs = table.num_rows / median_seconds(lambda: _official(rows))
     rates = f"{ours:,.0f} rows/s; MDSWriter, the same bytes: {theirs:,.0f}"
     return Figure(f"MDS encoding, rows of {size // 1000} kB", ours / theirs, "×", aim, rates)

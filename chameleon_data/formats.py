@@ -1,0 +1,9 @@
+"""The formats a recipe may name, each a module."""
+
+from __future__ import annotations
+
+from chameleon_data import mds, parquet
+from chameleon_data.shards import Format
+
+FORMATS: dict[str, Format] = {"parquet": parquet, "mds": mds}
+"""Name in the recipe, and of the format's folder in the build -> module."""
