@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from chameleon_data import mds, parquet
+from chameleon_data import arrow, jsonl, litdata, mds, megatron, parquet, webdataset
 from chameleon_data.shards import Format
 
-FORMATS: dict[str, Format] = {"parquet": parquet, "mds": mds}
+FORMATS: dict[str, Format] = {
+    "parquet": parquet,
+    "mds": mds,
+    "arrow": arrow,
+    "jsonl": jsonl,
+    "webdataset": webdataset,
+    "litdata": litdata,
+    "megatron": megatron,
+}
 """Name in the recipe, and of the format's folder in the build -> module."""

@@ -25,16 +25,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
-import zstandard
 
 from chameleon_data.errors import InputError
+from chameleon_data.frames import LEVEL, VERSIONS, compress, decompress
+from chameleon_data.pieces import BYTES, binary, fixed, join, numbers, separate
 from chameleon_data.shards import IDS, SCHEMA, TRAIN, Compression, Encoded, column, conform, sequence_schema, token_ids
 
-LEVEL = 3
 LIMIT = 2**32
 """Bytes; offsets are uint32, so a shard is shorter than this."""
 HASHES = ("sha256", "xxh64")
@@ -42,15 +41,12 @@ HASHES = ("sha256", "xxh64")
 
 WRITER: dict[str, Any] = {
     "format": "mds",
-    "zstandard": zstandard.__version__,
-    "zstd": ".".join(map(str, zstandard.ZSTD_VERSION)),
-    "level": LEVEL,
+    **VERSIONS,
     "hashes": list(HASHES),
 }
 """Together with the compression, all that decides the bytes beside the rows; part of the plan digest."""
 
 _U32 = np.dtype("<u4")
-_BYTES = pa.large_binary()
 
 
 def encodings(schema: pa.Schema) -> dict[str, str]:
@@ -86,7 +82,7 @@ def decode(files: Mapping[str, pa.Buffer | bytes], where: str) -> tuple[pa.Table
     """The rows, and the entry of index.json that these bytes have under this name. InputError on damage."""
     ((name, data),) = files.items()
     zipped = name.endswith(".zstd")
-    body = decompress(data, where) if zipped else data
+    body = decompress(data, where, LIMIT) if zipped else data
     table = decode_body(body, "zstd" if zipped else "none", where)
     return table, _entry(name, table.schema, table.num_rows, body, data)
 
@@ -111,33 +107,14 @@ def encode_body(rows: pa.Table, compression: Compression) -> pa.Buffer:
         return pa.py_buffer(start)
     # the head goes with the sizes of the first row
     first = np.append(0, head + 4 * len(variable) * np.arange(1, count + 1))
-    parts = [_binary(first, pa.py_buffer(start + lengths.astype(_U32).tobytes()))]
+    parts = [binary(first, pa.py_buffer(start + lengths.astype(_U32).tobytes()))]
     for name, encoding in columns.items():
         if encoding == "str":
-            parts.append(column(rows, name).cast(_BYTES))
+            parts.append(column(rows, name).cast(BYTES))
         else:
             values = token_ids(rows) if name == IDS else column(rows, name).to_numpy()
-            values = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
-            parts.append(_binary(_size(encoding) * np.arange(count + 1), pa.py_buffer(values.reshape(-1))))
-    joined = pc.binary_join_element_wise(*parts, pa.scalar(b"", _BYTES))
-    return joined.buffers()[2].slice(0, int(offsets[-1]))
-
-
-def compress(body: pa.Buffer) -> pa.Buffer:
-    """One zstd frame with content size and checksum. One thread: more give other bytes."""
-    return pa.py_buffer(zstandard.ZstdCompressor(level=LEVEL, write_checksum=True, write_content_size=True).compress(body))
-
-
-def decompress(data: pa.Buffer | bytes, name: str = "shard") -> bytes:
-    """The body of a compressed shard. InputError on a truncated, damaged or over-long frame and on bytes after it."""
-    try:
-        size = zstandard.get_frame_parameters(data).content_size
-        if size >= LIMIT:  # "unknown" and "error" are the two largest numbers of 64 bits
-            raise InputError(f"{name}: its zstd frame does not give a size below 4 GiB, as every shard has; build it again")
-        body: bytes = zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
-    except (zstandard.ZstdError, MemoryError) as error:
-        raise InputError(f"{name}: damaged zstd frame ({error}); restore it from a copy or build it again") from error
-    return body
+            parts.append(fixed(values.astype(values.dtype.newbyteorder("<"), copy=False)))
+    return join(parts)
 
 
 def decode_body(data: pa.Buffer | bytes, compression: Compression, name: str) -> pa.Table:
@@ -166,13 +143,12 @@ def decode_body(data: pa.Buffer | bytes, compression: Compression, name: str) ->
     widths[:, 0] = 4 * len(variable)
     for number, (key, encoding) in enumerate(encoded.items(), 1):
         widths[:, number] = sizes[:, variable.index(key)] if encoding == "str" else _size(encoding)
-    pieces = _binary(np.append(offsets[0], offsets[0] + np.cumsum(widths)), body)
-
     columns = {}
-    for number, key in enumerate(encoded, 1):
-        piece = pieces.take(pa.array(np.arange(number, widths.size, widths.shape[1])))
+    for (key, encoding), piece in zip(encoded.items(), separate(body, int(offsets[0]), widths)[1:], strict=True):
+        kind = schema.field(key).type
         try:
-            columns[key] = _numbers(piece, schema.field(key).type) if key not in variable else piece.cast(schema.field(key).type)
+            dtype = encoding.split(":")[1] if key == IDS else encoding
+            columns[key] = piece.cast(kind) if encoding == "str" else numbers(piece, kind, np.dtype(dtype).newbyteorder("<").str)
         except pa.ArrowInvalid as error:
             raise _malformed(name, f"{key} is not valid UTF-8 ({error})") from error
     return pa.table([columns[key] for key in schema.names], schema=schema)
@@ -234,19 +210,6 @@ def _entry(name: str, schema: pa.Schema, rows: int, body: pa.Buffer | bytes, dat
 def _file(name: str, data: pa.Buffer | bytes) -> dict[str, Any]:
     hashes = {"sha256": hashlib.sha256(data).hexdigest(), "xxh64": xxhash.xxh64_hexdigest(data)}
     return {"basename": name, "bytes": len(data), "hashes": hashes}
-
-
-def _binary(offsets: npt.NDArray[np.int64], data: pa.Buffer) -> pa.Array:
-    return pa.Array.from_buffers(_BYTES, len(offsets) - 1, [None, pa.py_buffer(offsets.astype(np.int64, copy=False)), data])
-
-
-def _numbers(pieces: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Pieces of equal size as numbers, or lists of numbers. A `take` starts its data at zero."""
-    sequence = pa.types.is_fixed_size_list(kind)
-    length, dtype = (kind.list_size, kind.value_type) if sequence else (1, kind)
-    stored = np.dtype(dtype.to_pandas_dtype()).newbyteorder("<")
-    values = pa.array(np.frombuffer(pieces.buffers()[2] or b"", stored, len(pieces) * length).astype(stored.newbyteorder("=")))
-    return pa.FixedSizeListArray.from_arrays(values, type=kind) if sequence else values
 
 
 def _malformed(name: str, what: str) -> InputError:

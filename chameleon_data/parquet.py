@@ -12,22 +12,20 @@ The Arrow schema is not stored, so every reader sees plain strings, not 64-bit o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from chameleon_data.errors import InputError
-from chameleon_data.shards import Compression, Encoded, conform, is_sequences, schema_of, token_ids
+from chameleon_data.frames import LEVEL
+from chameleon_data.shards import ROW_OVERHEAD, Compression, Encoded, conform, cuts, is_sequences, schema_of, stored_schema
 
-LEVEL = 3
 ROW_GROUP = 16 * 2**20
-ROW_OVERHEAD = 64  # bytes a row counts beside its text, so that a million empty-ish rows are more than one group
 
 WRITER: dict[str, Any] = {
     "format": "parquet",
@@ -47,7 +45,12 @@ def names(number: int, count: int, split: str, compression: Compression) -> tupl
 def encode(table: pa.Table, number: int, count: int, split: str, compression: Compression) -> Encoded:
     """One file. The same rows give the same bytes, however they are chunked."""
     rows = conform(table)
-    sequences = is_sequences(rows.schema)
+    (name,) = names(number, count, split, compression)
+    return Encoded({name: file_of(rows, row_groups(rows), compression, is_sequences(rows.schema))}, {})
+
+
+def file_of(rows: pa.Table, bounds: Iterable[Any], compression: Compression, typed: bool = False) -> pa.Buffer:
+    """A file of these rows, with a group between each two of `bounds`. `typed` stores the Arrow schema."""
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,
@@ -58,50 +61,47 @@ def encode(table: pa.Table, number: int, count: int, split: str, compression: Co
         use_dictionary=["domain", "epoch"],
         write_statistics=["domain", "doc_id", "epoch", "tokens"],
         write_page_checksum=True,
-        store_schema=sequences,
+        store_schema=typed,
     ) as writer:
-        bounds = row_groups(rows)
         for begin, end in pairwise(bounds):
             writer.write_table(rows.slice(begin, end - begin), row_group_size=int(end - begin))
-    (name,) = names(number, count, split, compression)
-    return Encoded({name: sink.getvalue()}, {})
+    return sink.getvalue()
 
 
 def row_groups(rows: pa.Table) -> npt.NDArray[np.int64]:
-    """Row numbers where groups begin, and the number of rows at the end. No group is empty."""
-    if is_sequences(rows.schema):
-        sizes = np.full(rows.num_rows, token_ids(rows).itemsize * token_ids(rows).shape[1] + ROW_OVERHEAD, np.int64)
-    else:
-        sizes = pc.binary_length(rows["text"]).to_numpy().astype(np.int64) + ROW_OVERHEAD
-    starts = np.cumsum(sizes) - sizes
-    total = int(sizes.sum())
-    groups = -(-total // ROW_GROUP)
-    cuts = np.array([total * g // groups for g in range(groups)], np.int64)
-    return np.unique(np.append(np.searchsorted(starts, cuts), len(sizes)))
+    """Row numbers where groups begin, and the number of rows at the end."""
+    return cuts(rows, ROW_GROUP)
 
 
 def decode(files: Mapping[str, pa.Buffer | bytes], where: str) -> tuple[pa.Table, dict[str, Any]]:
     """Page checksums are verified. InputError on damage and on any other schema."""
     (data,) = files.values()
     try:
+        return conform(table_of(data, where, lambda found: stored_schema(schema_of(found)))), {}
+    except InputError:
+        raise
+    except ValueError as error:
+        raise _damaged(where, error) from error
+
+
+def table_of(data: pa.Buffer | bytes, where: str, expected: Callable[[pa.Schema], pa.Schema]) -> pa.Table:
+    """What `file_of` stored, where the columns are those that `expected` says of what is found. InputError otherwise."""
+    try:
         with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
             found: Any = file.schema_arrow
-            # before any row is read, since a schema can be hostile
-            if not found.remove_metadata().equals(_stored(found)):
+            if not found.remove_metadata().equals(expected(found)):  # before any row is read, since a schema can be hostile
                 raise InputError(f"{where}: this is not a shard of ours, its columns are {found.names}; build it again")
-            return conform(file.read(use_threads=False)), {}
+            return file.read(use_threads=False)
     except InputError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise InputError(f"{where}: damaged Parquet file ({error}); restore it from a copy or build it again") from error
+        raise _damaged(where, error) from error
+
+
+def _damaged(where: str, error: Exception) -> InputError:
+    return InputError(f"{where}: damaged Parquet file ({error}); restore it from a copy or build it again")
 
 
 def index(split: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
     """None: the names say it all."""
     return {}
-
-
-def _stored(found: pa.Schema) -> pa.Schema:
-    """What a shard of this kind of rows shows to a reader."""
-    schema = schema_of(found)
-    return pa.schema([field.with_type(pa.string()) if field.type == pa.large_string() else field for field in schema])

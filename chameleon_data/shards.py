@@ -15,6 +15,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+
+from chameleon_data.errors import InputError
 
 SCHEMA = pa.schema(
     [
@@ -31,6 +34,7 @@ Compression = Literal["zstd", "none"]
 TRAIN = "train"
 VALIDATION = "validation"
 IDS = "input_ids"
+ROW_OVERHEAD = 64  # bytes a row counts beside its text, so that a million empty-ish rows are more than one piece
 
 
 def sequence_schema(length: int, dtype: pa.DataType) -> pa.Schema:
@@ -53,6 +57,11 @@ def schema_of(found: pa.Schema) -> pa.Schema:
     return sequence_schema(kind.list_size, kind.value_type)
 
 
+def stored_schema(schema: pa.Schema) -> pa.Schema:
+    """What formats with a schema of their own store of these rows: plain strings, since few readers know 64-bit ones."""
+    return pa.schema([field.with_type(pa.string()) if field.type == pa.large_string() else field for field in schema])
+
+
 def conform(table: pa.Table) -> pa.Table:
     """The table with the columns of its schema, at most one chunk each, no metadata. ValueError on other columns and on nulls."""
     schema = schema_of(table.schema)
@@ -67,9 +76,37 @@ def conform(table: pa.Table) -> pa.Table:
     return rows.combine_chunks()
 
 
+def same_rows(one: pa.Table, other: pa.Table) -> bool:
+    """Whether two formats hold the same rows in the same order. Some do not say how wide a token is stored."""
+    if is_sequences(one.schema) and is_sequences(other.schema):
+        lists = pa.large_list(pa.uint32())
+        one, other = (t.set_column(t.schema.names.index(IDS), IDS, t[IDS].cast(lists)) for t in (one, other))
+    return bool(one.equals(other))
+
+
 def column(rows: pa.Table, name: str) -> pa.Array:
     """A column of a table that `conform` gave, as one array."""
     return rows[name].chunk(0) if rows[name].num_chunks else pa.array([], rows.schema.field(name).type)
+
+
+def cuts(rows: pa.Table, size: int) -> npt.NDArray[np.int64]:
+    """Row numbers where G = ceil(bytes / size) pieces of about equal bytes begin, and the number of rows at the end.
+
+    With B bytes in all, piece g begins at the first row that starts at or after B g / G. No piece is empty.
+    """
+    if is_sequences(rows.schema):
+        sizes = np.full(rows.num_rows, token_ids(rows).itemsize * token_ids(rows).shape[1] + ROW_OVERHEAD, np.int64)
+    else:
+        sizes = pc.binary_length(rows["text"]).to_numpy().astype(np.int64) + ROW_OVERHEAD
+    starts, total = np.cumsum(sizes) - sizes, int(sizes.sum())
+    count = -(-total // size)
+    return np.unique(np.append(np.searchsorted(starts, [total * g // count for g in range(count)]), len(sizes)))
+
+
+def refuse_empty(rows: pa.Table, format: str) -> None:
+    """For a format in which no rows do not say what rows they would be."""
+    if not rows.num_rows:
+        raise InputError(f"a shard of no rows cannot be written as {format}; no plan has one")
 
 
 def token_ids(rows: pa.Table) -> npt.NDArray[np.unsignedinteger[Any]]:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from chameleon_data import mds
 from chameleon_data.errors import InputError
+from chameleon_data.frames import decompress
 from chameleon_data.shards import IDS, SCHEMA, TRAIN, VALIDATION, Compression, Encoded, conform, token_ids
 from tests import streaming_reader
 from tests.test_parquet import some_sequences
@@ -121,7 +122,7 @@ def test_the_official_writer_makes_the_same_file_and_the_same_index(streaming: A
         their_index = json.loads((folder / "index.json").read_text())
     body = data.to_pybytes()
     if compression == "zstd":  # another binding of zstd, without checksum: other frames, the same content
-        theirs, body = mds.decompress(theirs), mds.decompress(body)
+        theirs, body = decompress(theirs, ""), decompress(body, "")
         del their_index["shards"][0]["zip_data"]
     assert body == theirs
     entry = {k: v for k, v in shard.entry.items() if k != "zip_data" or compression == "none"}
@@ -307,5 +308,5 @@ def test_a_damaged_frame_is_refused() -> None:
     unsized = zstandard.ZstdCompressor(write_content_size=False).compress(b"abc")
     flipped = frame[:60] + bytes([frame[60] ^ 1]) + frame[61:]
     for lie in (frame[:-1], frame[:20], b"", frame + b"x", frame + frame, flipped, huge, unsized, b"not zstd at all"):
-        with pytest.raises(InputError, match="a size below 4 GiB" if lie in (huge, unsized) else "damaged zstd frame"):
-            mds.decompress(lie)
+        with pytest.raises(InputError, match="does not give a size" if lie in (huge, unsized) else "damaged zstd frame"):
+            decompress(lie, "", mds.LIMIT)
