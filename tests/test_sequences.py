@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
 from fractions import Fraction
 from itertools import pairwise
@@ -17,6 +18,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from chameleon_data.errors import InputError
+from chameleon_data.formats import FORMATS
 from chameleon_data.recipe import Tokens, load_recipe
 from chameleon_data.tokens import load_counter
 from chameleon_data.verify import verify
@@ -220,3 +222,29 @@ def test_sequences_need_a_tokenizer(tmp_path):
     sources = lay_out(tmp_path / "corpus", documents(), ["jsonl"], 1)
     with pytest.raises(InputError, match=r"'shards.sequence_length' counts tokens; name the 'tokens.tokenizer'"):
         load_recipe(write_recipe(tmp_path / "recipe.yaml", sources, shards={"sequence_length": 64}))
+
+
+@pytest.mark.parametrize(
+    ("formats", "shards"),
+    [
+        (list(FORMATS), {}),
+        (list(FORMATS), {"compression": "none"}),
+        (list(FORMATS), {"sequence_length": LENGTH}),
+        (list(FORMATS), {"sequence_length": LENGTH, "packing": "whole"}),
+        (["megatron"], {}),
+        (["megatron"], {"sequence_length": LENGTH}),
+    ],
+    ids=["text", "uncompressed", "cross", "whole", "ids of documents alone", "ids of sequences alone"],
+)
+def test_every_format_from_one_plan_in_one_pass(tmp_path, tokenizer, formats, shards):
+    made = packed(tmp_path, tokenizer, "cross", shards={"size": "20KB", "formats": formats, "lineage": True, **shards},
+                  mix={"budget": 60_000, "max_epochs": 8, "validation": 0.25})  # fmt: skip
+    manifest = made.manifest()
+    assert verify(made.store, manifest).problems == ()
+    assert {f["format"] for f in manifest["shards"]} == set(formats)
+    lineage = pl.read_parquet(Path(made.store.url) / manifest["build"] / "lineage/train-00000.parquet")
+    assert len(lineage) == next(f["rows"] for f in manifest["shards"] if f["split"] == "train")
+    if "sequence_length" not in shards and "parquet" in formats:  # the row named is the text that stands in the shard
+        rows = table_of(made, manifest).slice(0, len(lineage))
+        for text, source, row in zip(rows["text"].to_pylist(), lineage["source"], lineage["row"], strict=True):
+            assert json.loads(Path(source).read_text().split("\n")[row])["text"] == text
