@@ -9,7 +9,7 @@ tokens of their documents and returns *pieces*: from which key on a bucket's doc
 `route` then gives every row its destination in each epoch, in any order of reading, and `locate` gives the rows of one shard
 their places in the streams, from which `arrange` makes the final order. A document that is packed into sequences has a *reach*,
 from its first piece (or token) to its last, and goes to every shard in it. Cost: routing 50 million rows a second on one core,
-arranging 2 million.
+arranging 8 million.
 """
 
 from __future__ import annotations
@@ -341,23 +341,51 @@ def locate(stream: Stream, shard: int, epoch: I64, hi: U64, lo: U64, copy: I64, 
         base[cut] = stream.pieces.offset[mine[np.searchsorted(stream.pieces.slot[mine], slot[cut])]]
     copy = np.where(cut, copy, _counted(epoch, hi, lo))
     key = np.empty(len(hi), np.uint64)
-    for e in np.unique(epoch):
-        at = epoch == e
-        key[at] = mix64([hi[at], lo[at], copy[at]], stream.salts[e])
-    order = np.lexsort((lo, key, base))
+    for e, rows in enumerate(np.bincount(epoch).tolist()):
+        if rows:
+            at = slice(None) if rows == len(epoch) else np.flatnonzero(epoch == e)
+            key[at] = mix64([hi[at], lo[at], copy[at]], stream.salts[e])
+    order = _by_base(slot, base, key, lo)
     offset = np.empty(len(hi), np.int64)
     offset[order] = _offsets(base[order], tokens[order])
     return offset, copy
 
 
+def _by_base(slot: I64, base: I64, key: U64, lo: U64) -> I64:
+    """The rows in the order of their streams: by base, then by key, then by low hash. Rows of one slot have one base.
+
+    One sort instead of three: by the rank of the base in the top bits and the key in the others; where two rows then look alike
+    (of a billion keys in 44 bits, one pair in 35,000) all three decide.
+    """
+    if not len(slot):
+        return slot
+    first, last = int(slot.min()), int(slot.max())
+    base_of = np.full(last - first + 1, -1, np.int64)
+    base_of[slot - first] = base
+    present = np.flatnonzero(base_of >= 0)
+    rank_of = np.empty(len(base_of), np.uint64)
+    rank_of[present[np.argsort(base_of[present])]] = np.arange(len(present), dtype=np.uint64)
+    bits = max(1, (len(present) - 1).bit_length())
+    joined = rank_of[slot - first] << np.uint64(64 - bits) | key >> np.uint64(bits)
+    order: I64 = np.argsort(joined)
+    if not np.diff(joined[order]).all():
+        order = np.lexsort((lo, key, base))
+    return order
+
+
 def _counted(epoch: I64, hi: U64, lo: U64) -> I64:
     """(rows,) a running number among the identical documents of an epoch, from 0."""
-    same = np.lexsort((lo, hi, epoch))
-    new = np.ones(len(same), bool)
-    new[1:] = (epoch[same][1:] != epoch[same][:-1]) | (hi[same][1:] != hi[same][:-1]) | (lo[same][1:] != lo[same][:-1])
+    copy = np.zeros(len(hi), np.int64)
+    seen = np.sort(hi ^ lo ^ epoch.astype(np.uint64))
+    again = seen[1:][seen[1:] == seen[:-1]]
+    if not len(again):
+        return copy
+    rows = np.flatnonzero(np.isin(hi ^ lo ^ epoch.astype(np.uint64), again))
+    order = rows[np.lexsort((lo[rows], hi[rows], epoch[rows]))]
+    new = np.ones(len(order), bool)
+    new[1:] = np.any([np.diff(column[order]) != 0 for column in (epoch, hi, lo)], axis=0)
     begins = np.flatnonzero(new)
-    copy = np.empty(len(same), np.int64)
-    copy[same] = np.arange(len(same)) - np.repeat(begins, np.diff(np.append(begins, len(same))))
+    copy[order] = np.arange(len(order)) - np.repeat(begins, np.diff(np.append(begins, len(order))))
     return copy
 
 
@@ -367,7 +395,10 @@ def arrange(domain: I64, anchor: I64, quotas: Sequence[int]) -> I64:
     The quotient is a float64: exact while quotas are below 2^26; above, two domains' rows closer than 2^-53 may
     trade places, which moves a bound by Q 2^-53 tokens (.001 at 10^13).
     """
-    order: I64 = np.lexsort((anchor, domain, anchor / np.array(quotas, np.int64)[domain]))
+    quotient = anchor / np.array(quotas, np.int64)[domain]
+    order: I64 = np.argsort(quotient)
+    if not np.diff(quotient[order]).all():  # rows of one place: their domains decide
+        order = np.lexsort((anchor, domain, quotient))
     return order
 
 

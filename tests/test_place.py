@@ -245,3 +245,32 @@ def test_rows_that_the_plan_did_not_expect_are_refused():
     rows = [("a", *d) for d in corpus["a"]]
     with pytest.raises(InputError, match="the corpus changed during the build"):
         distributed(plan, corpus, [rows, rows[:1]])
+
+
+# The fast sorts against the plain ones
+
+small = st.integers(0, 3)
+large = st.sampled_from([0, 1, 2**63, 2**63 + 1, 2**64 - 1])
+
+
+@given(st.lists(st.tuples(small, large, large), max_size=40))
+def test_copies_are_numbered_as_by_counting_them(rows):
+    epoch, hi, lo = (np.array([r[i] for r in rows], t) for i, t in enumerate((np.int64, np.uint64, np.uint64)))
+    found = place._counted(epoch, hi, lo)
+    for row in set(rows):
+        assert sorted(found[[r == row for r in rows]]) == list(range(rows.count(row)))
+
+
+@given(st.lists(st.tuples(small, st.sampled_from([0, 1, 2, 2**63, 2**64 - 1]), small), max_size=40))
+def test_one_sort_gives_the_order_of_three_also_where_keys_look_alike(rows):
+    slot, key, lo = (np.array([r[i] for r in rows], t) for i, t in enumerate((np.int64, np.uint64, np.uint64)))
+    base = np.array([700, 5, 90, 10**15], np.int64)[slot]
+    order = place._by_base(slot, base, key, lo)
+    plain = np.lexsort((lo, key, base))
+    for column in (base, key, lo):
+        assert (column[order] == column[plain]).all()
+
+
+def test_rows_at_one_place_follow_their_domains():
+    domain, anchor = np.array([1, 0, 1, 0]), np.array([4, 2, 0, 0])
+    assert place.arrange(domain, anchor, [2, 4]).tolist() == [3, 2, 1, 0]

@@ -19,7 +19,7 @@ def run() -> list[Figure]:
     tokens = generator.integers(100, 9000, ROWS)
     total = int(tokens.sum())
     histogram = place.histogram_of(hi, tokens, bucket_bits(ROWS))
-    count = DomainCount("a", ROWS, total, total, int(tokens.max()), 1, 0, histogram)
+    count = DomainCount("a", ROWS, total, total, int(tokens.max()), 1, histogram)
     plan = make_plan(
         [count], {"a": "1"}, budget=total, max_epochs=1, exhausted="fail", shard_bytes=64 * 2**20, seed=0, hash="text", writer={}
     )
@@ -29,13 +29,18 @@ def run() -> list[Figure]:
         {"domain": ["a"] * some, "hi": hi[kept], "lo": lo[kept], "tokens": tokens[kept], "part": 0 * ones, "copies": ones},
         schema=place.DOCUMENTS,
     )
-    (stream,) = place.place(plan, [count], documents)
+    (stream,) = place.place(plan, [count], documents).streams
     copy = np.zeros(ROWS, np.int64)
     routing = median_seconds(lambda: place.route(stream, hi, lo, copy))
     row, _, shard = place.route(stream, hi, lo, copy)
     mine = row[shard == 3]
     zero = np.zeros(len(mine), np.int64)
-    arranging = median_seconds(lambda: place.arrange([stream], 3, zero, zero, hi[mine], lo[mine], zero, tokens[mine]))
+
+    def arrange() -> None:
+        offset, _ = place.locate(stream, 3, zero, hi[mine], lo[mine], zero, tokens[mine])
+        place.arrange(zero, place.anchors(stream.domain.phase, offset, tokens[mine]), [stream.domain.quota])
+
+    arranging = median_seconds(arrange)
     both = 1 / (routing / ROWS + arranging / len(mine))
     peer = f"routing {ROWS / routing / 1e6:.0f}, arranging {len(mine) / arranging / 1e6:.1f}; one core"
     return [Figure("placement", both / 1e6, "M rows/s", 5, peer)]
