@@ -102,6 +102,8 @@ class Survey:
     """Of one core, to read and count everything; what the plan's expectation rests on."""
     reasons: dict[str, dict[str, int]]
     """Domain -> reason -> quarantined rows."""
+    recorded: int = 0
+    """Parts that an earlier run had counted."""
 
 
 def split_parts(recipe: Recipe, fragments: Mapping[str, Sequence[Fragment]], tokens: str) -> tuple[Part, ...]:

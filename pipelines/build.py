@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from chameleon_data.exchange import Job
@@ -118,12 +118,15 @@ def build_recipe(recipe: Recipe, progress: Progress, created: str) -> Built:
     job = Job(recipe, planned.layouts, counted.rules, counted.copies, planned.counter)
     build = build_of(job, corpus.parts)
     with _timed(timings, "write"):
-        receipts = write(store, job, corpus.parts, progress)
+        receipts, there = write(store, job, corpus.parts, progress)
     provenance = {"inputs": corpus_fingerprints(corpus), "tokenizer": planned.counter.fingerprint, "packages": packages()}
     manifest = make_manifest(
         recipe, corpus, counted, mixture.description, weighed.budget, planned.layouts, receipts, provenance
     )
-    manifest |= {"map": mixture.map, "timings": timings, "reused": weighed.reused}
+    reused = dict(weighed.reused)
+    if there:
+        reused["write"] = f"{there:,} of {build.shards:,} shards were there from an earlier run of the same plan"
+    manifest |= {"map": mixture.map, "timings": timings, "reused": reused}
     before = {v.number for v in list_versions(store)}
     version = commit(store, manifest, created)
     store.remove(list(store.list(f"{build.folder}/runs")))
@@ -141,7 +144,11 @@ def _weigh(store: Store, recipe: Recipe, progress: Progress, timings: dict[str, 
         corpus = survey(store, recipe, progress)
         counted = census(store, recipe, corpus)
     with _timed(timings, "embed and weigh"):
-        return weigh_corpus(store, recipe, corpus, counted, progress)
+        weighed = weigh_corpus(store, recipe, corpus, counted, progress)
+    if not corpus.recorded:
+        return weighed
+    told = f"{corpus.recorded:,} of {len(corpus.parts):,} parts of the corpus were counted by an earlier run"
+    return replace(weighed, reused={"survey": told, **weighed.reused})
 
 
 def _plan(store: Store, recipe: Recipe, progress: Progress) -> Planned:

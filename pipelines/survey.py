@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from chameleon_data.census import Census, rules_of, take_census
 from chameleon_data.recipe import Recipe
 from chameleon_data.sources import list_fragments
@@ -28,4 +30,4 @@ def survey(store: Store, recipe: Recipe, progress: Progress) -> Survey:
     done = surveyed(store, parts)
     todo = [number for number, part in enumerate(parts) if part.key not in done]
     run("survey", todo, lambda number: survey_part(store, parts[number], recipe, counter), progress, done=len(parts) - len(todo))
-    return read_survey(store, parts, recipe)
+    return replace(read_survey(store, parts, recipe), recorded=len(done))

@@ -306,9 +306,9 @@ def exhaustions(recipe: Recipe, weighed: Weighed) -> dict[str, Any]:
                 target, prior=wanted.prior, floor=wanted.floor, cap=wanted.cap, epoch_cap=caps, groups=wanted.groups
             ).decimals
             quotas = {c.name: quota_of(c.tokens, decimals[c.name], weighed.budget, mix.max_epochs, policy) for c in counts}
-            over = [c for c in counts if policy == "fail" and quotas[c.name] > c.tokens]
-            if over:
-                raise InputError(f"{over[0].name!r} would be read {quotas[over[0].name] / over[0].tokens:.2f} times")
+            most = max(counts, key=lambda c: quotas[c.name] / c.tokens)
+            if policy == "fail" and quotas[most.name] > most.tokens:
+                raise InputError(f"{most.name!r} would be read {quotas[most.name] / most.tokens:.2f} times")
             found[policy] = {
                 c.name: {"weight": float(decimals[c.name]), "target_tokens": quotas[c.name], "epochs": quotas[c.name] / c.tokens}
                 for c in counts

@@ -14,8 +14,8 @@ from chameleon_data.survey import Part
 from pipelines.cluster import Progress, run
 
 
-def write(store: Store, job: Job, parts: Sequence[Part], progress: Progress) -> list[dict[str, Any]]:
-    """Write the shards that are not finished yet, and what lists them; returns all receipts in order."""
+def write(store: Store, job: Job, parts: Sequence[Part], progress: Progress) -> tuple[list[dict[str, Any]], int]:
+    """Write the shards that are not finished yet, and what lists them; returns all receipts in order, and how many were there."""
     import ray
 
     build = build_of(job, parts)
@@ -36,7 +36,7 @@ def write(store: Store, job: Job, parts: Sequence[Part], progress: Progress) -> 
     receipts = [receipt for _, receipt in sorted(finished(store, build).items())]
     for path, data in indexes(job, receipts).items():
         store.write_new(f"{build.folder}/{path}", data)
-    return receipts
+    return receipts, build.shards - len(missing)
 
 
 def build_of(job: Job, parts: Sequence[Part]) -> Build:
