@@ -29,10 +29,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from chameleon_data.affinity import F64, DomainStatistics, Moments, merge
+from chameleon_data.affinity import F64, DomainStatistics, Moments, affinity, debias_fraction, merge, moments
 from chameleon_data.errors import InputError
+from chameleon_data.leverage import perplexity
 from chameleon_data.recipe import Leverage, Weights
-from chameleon_data.weights import weigh
+from chameleon_data.weights import estimate, refuse_overflow, weigh
 
 NEAR_DUPLICATE = 0.04
 """Separation below which two domains count as one: halves of a domain lie below it, different domains above."""
@@ -41,6 +42,8 @@ NEAREST = 5
 REFERENCES = 10_000
 """Documents to compare with, in all, the first of each domain: bounds the search at n × 10,000 products."""
 BLOCK = 1_024
+ENTRIES = 2**22
+"""Pairs of domains that are looked at together; a few arrays of as many doubles are in memory."""
 RIDGE_FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
 TEMPERATURE_FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0)
 
@@ -140,7 +143,7 @@ def nearest_pairs(names: Sequence[str], moments: Moments, most: int = 20) -> tup
     """The domains that are least apart, the nearest pair first, from the (k, p) means and their variances.
 
     A domain of one sample has no spread of its own, and takes the other's; two of them are apart by infinity unless equal.
-    Blocks of 1,024 domains, so memory is k × 1,024. Cost: 1 ms at k = 10, 6 s at 10,000 with p = 384.
+    In blocks of pairs, so that memory is some 200 MB at any k. Cost: 1 ms at k = 10, COSTPAIRS with p = 384.
     """
     k = len(names)
     if k != len(moments.mean):
@@ -150,23 +153,24 @@ def nearest_pairs(names: Sequence[str], moments: Moments, most: int = 20) -> tup
     noise = np.nan_to_num(moments.variance_of_mean)
     spread = moments.variance_of_mean * moments.count  # NaN for a single sample
     best: list[Pair] = []
-    for start in range(0, k, BLOCK):
-        i = np.arange(start, min(start + BLOCK, k))
-        products = x[i] @ x.T
-        apart = squares[i, None] + squares - 2 * products - noise[i, None] - noise
-        rows = spread[i, None]
-        between = np.where(np.isnan(rows), spread, np.where(np.isnan(spread), rows, 0.5 * (rows + spread)))
-        rounding = np.finfo(np.float64).eps * (squares[i, None] + squares)
+    block = min(BLOCK, max(1, ENTRIES // k))
+    for start in range(0, k, block):
+        i, j = np.arange(start, min(start + block, k)), slice(start, None)  # each pair once
+        products = x[i] @ x[j].T
+        apart = squares[i, None] + squares[j] - 2 * products - noise[i, None] - noise[j]
+        rows, columns = spread[i, None], spread[j]
+        between = np.where(np.isnan(rows), columns, np.where(np.isnan(columns), rows, 0.5 * (rows + columns)))
+        rounding = np.finfo(np.float64).eps * (squares[i, None] + squares[j])
         nothing = np.where(apart > 4 * rounding, np.inf, 0.0)
         scaled = np.divide(apart, between, out=nothing, where=between > 0)
-        scaled[np.arange(k) <= i[:, None]] = np.inf  # each pair once
+        scaled[np.arange(start, k) <= i[:, None]] = np.inf
         flat = scaled.ravel()
         near = np.argpartition(flat, most - 1)[:most] if most < flat.size else np.arange(flat.size)
         for at in near.tolist():
-            a, b = start + at // k, at % k
+            a, b = start + at // (k - start), start + at % (k - start)
             if a < b:
                 length = float(np.sqrt(squares[a] * squares[b]))
-                cosine = float(products[a - start, b]) / length if length > 0 else 0.0
+                cosine = float(products[a - start, b - start]) / length if length > 0 else 0.0
                 best.append(Pair(names[a], names[b], float(flat[at]), cosine))
         best = sorted(best, key=lambda pair: (pair.separation, pair.first, pair.second))[:most]
     return tuple(best)
@@ -247,7 +251,7 @@ def sensitivity(
     """The mixture over a grid of ridge (λ) and temperature (T), ridge by ridge: what a person would get by asking for these.
 
     Without values the grid is .1 to 10 times the ridge and .5 to 2 times the temperature in use. Everything else is as in the
-    recipe's sections; error bars are left out, so that 25 settings cost 25 affinities (10 domains 7 ms, 385 .4 s).
+    recipe's sections; there are no error bars, and one affinity serves all settings.
     """
     if leverage.level == "sample":
         raise InputError("a sensitivity table is made of leverage of domains; 'leverage.level' is 'sample'")
@@ -256,18 +260,21 @@ def sensitivity(
     if used.ridge is None or used.temperature is None:
         raise InputError("a single domain has all the weight at every ridge and temperature")
     base, warmth = used.ridge, used.temperature
+    whole = moments(statistics)
+    fraction = 0.0 if leverage.preset == "reference" else debias_fraction(leverage.debias, whole)
+    kernel = affinity(whole, debias=fraction, centre=leverage.centre)
     found = []
     for ridge in ridges if ridges is not None else [f * base for f in RIDGE_FACTORS]:
         for temperature in temperatures if temperatures is not None else [f * warmth for f in TEMPERATURE_FACTORS]:
+            asked = leverage.model_copy(update={"ridge": ridge})
             try:
-                result = weigh(
-                    together,
-                    leverage.model_copy(update={"ridge": ridge}),
-                    weights.model_copy(update={"temperature": temperature}),
-                )
+                best = estimate(kernel, asked, weights.model_copy(update={"temperature": temperature}))
+                refuse_overflow(best, statistics.names, asked)
             except InputError as reason:
                 found.append(Setting(ridge, temperature, None, None, None, str(reason)))
                 continue
-            moved = sum(abs(w - used.weights[name]) for name, w in result.weights.items()) / 2
-            found.append(Setting(ridge, temperature, result.weights, result.effective_domains, moved))
+            shares = np.exp(best.log_weights)
+            moved = float(np.abs(shares - np.array([used.weights[name] for name in statistics.names])).sum()) / 2
+            given = dict(zip(statistics.names, shares.tolist(), strict=True))
+            found.append(Setting(ridge, temperature, given, perplexity(shares), moved))
     return tuple(found)

@@ -25,8 +25,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from chameleon_data.affinity import F64, GROUPS, I64, Affinity, DomainStatistics, domain_statistics, merge
+from chameleon_data.affinity import BLOCK, F64, GROUPS, I64, Affinity, DomainStatistics, domain_statistics, merge
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import U64, canonical_json, key64, mix64
 from chameleon_data.kernels import Floats, Kernel, diagonal, evaluate, evaluator, squared_norms, unit
@@ -40,8 +41,6 @@ POOL_PER_LANDMARK = 8
 Most of a choice is the time of k-means, which is in proportion."""
 ITERATIONS = 5
 """Of k-means, always all of them: a rule for stopping early would depend on rounding. From 3 on, the error was the same."""
-BLOCK = 2_048
-"""Samples whose features are in memory at a time."""
 CHUNK = 65_536
 """Samples of a domain that are one task where there are workers: .5 s and, at p = 384, 100 MB."""
 NORMS = 4_096
@@ -99,7 +98,7 @@ def draw(features: Features, size: int, seed: int, purpose: str, *, last: bool =
     for name, x in sorted(features.items()):
         with np.errstate(over="ignore"):
             rows = np.ascontiguousarray(x, np.float32)
-        if not np.isfinite(rows).all():
+        if not all(np.isfinite(rows[at : at + BLOCK]).all() for at in range(0, len(rows), BLOCK)):
             raise InputError(f"domain {name!r}: an embedding is NaN or beyond float32, which landmarks are; embed it again")
         _, order = np.unique(_keys(rows, salt), return_index=True)
         found[name] = rows[(order[::-1] if last else order)[:each]]
@@ -229,6 +228,33 @@ class Fitted:
     residuals: dict[str, float]
     """Domain -> mean of κ(x, x) - ‖ψ(x)‖² over its samples, as a share of the mean of κ(x, x): what the landmarks do not see."""
 
+    def table(self, keys: Mapping[str, str]) -> pa.Table:
+        """To be kept, to the last bit: a row a domain and group, of the domains in `keys`, under the key that each has there."""
+        s = self.statistics
+        rows = np.flatnonzero([name in keys for name in s.names])
+        rows = np.flatnonzero(np.isin(s.domain, rows))
+        names = [s.names[i] for i in s.domain[rows].tolist()]
+        total = pa.FixedSizeListArray.from_arrays(pa.array(s.total[rows].ravel()), s.total.shape[1])
+        return pa.table({
+            "key": [keys[name] for name in names], "residual": [self.residuals[name] for name in names], "group": s.group[rows],
+            "count": s.count[rows], "squares": s.squares[rows], "total": total,
+        })  # fmt: skip
+
+
+def load_fitted(table: pa.Table, keys: Mapping[str, str]) -> dict[str, Fitted]:
+    """Of what `Fitted.table` gave, each domain of `keys` that is there."""
+    rows: dict[str, list[int]] = {}
+    for i, key in enumerate(table["key"].to_pylist()):
+        rows.setdefault(key, []).append(i)
+    group, count, squares, residual = (table[c].to_numpy() for c in ("group", "count", "squares", "residual"))
+    total = pc.list_flatten(table["total"]).to_numpy().reshape(table.num_rows, -1)
+    found = {}
+    for name, key in keys.items():
+        if at := rows.get(key):
+            own = DomainStatistics((name,), np.zeros(len(at), np.int64), group[at], count[at], total[at], squares[at])
+            found[name] = Fitted(own, {name: float(residual[at[0]])})
+    return found
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -257,15 +283,21 @@ Mapped = Callable[[Callable[[Chunk], Sums], Sequence[Chunk]], Iterable[Sums]]
 
 
 def nystrom_statistics(
-    features: Features, landmarks: Landmarks, groups: Mapping[str, npt.ArrayLike] | None = None, mapped: Mapped = map
+    features: Features,
+    landmarks: Landmarks,
+    groups: Mapping[str, npt.ArrayLike] | None = None,
+    mapped: Mapped = map,
+    known: Mapping[str, Fitted] | None = None,
 ) -> Fitted:
     """What `domain_statistics` gives for ψ of (n_i, p) samples and (n_i) jackknife groups: one pass over chunks, whose sums add.
 
-    `mapped` runs the chunks, here by default. float32 embeddings are multiplied in float32 and summed in float64: 1e-6 in the
-    weights. The squared norms, which alone take m² products a sample, are those of at most 4,096 samples of a domain, by a hash
-    of each, and scaled to all: what they correct is then a variance over 4,096 or more, and right to 1e-6 of κ(x, x).
+    `mapped` runs the chunks, here by default; `known` are domains that these landmarks have seen, whose kernel is not evaluated.
+    float32 embeddings are multiplied in float32 and summed in float64: 1e-6 in the weights. The squared norms, which alone take
+    m² products a sample, are those of at most 4,096 samples of a domain, by a hash of each, and scaled to all: what they correct
+    is then a variance over 4,096 or more, and right to 1e-6 of κ(x, x).
     """
-    root, found = whitening(landmarks), checked(features, groups)
+    root, found, known = whitening(landmarks), checked(features, groups), known or {}
+    found = {name: of for name, of in found.items() if name not in known}
     chunks, owner = [], []
     for name, (x, group) in found.items():
         if x.shape[1] != landmarks.points.shape[1]:
@@ -293,7 +325,10 @@ def nystrom_statistics(
             (name,), np.zeros(len(held), np.int64), held, count[held], sums[name].total[held] @ root, squares[held]
         ))  # fmt: skip
         residuals[name] = max(0.0, 1.0 - seen / sums[name].whole)
-    return Fitted(merge(*parts), residuals)
+    for name, of in known.items():
+        parts.append(of.statistics)
+        residuals[name] = of.residuals[name]
+    return Fitted(merge(*parts), dict(sorted(residuals.items())))
 
 
 def chunk_sums(landmarks: Landmarks, root: F64, chunk: Chunk) -> Sums:

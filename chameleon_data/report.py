@@ -309,11 +309,11 @@ def _settings_table(about: Mapping[str, Any]) -> Table | None:
         return None
     used = (about["ridge"], about["temperature"])
     rows: dict[float, dict[str, str]] = {}
-    refused = {s["refused"]: None for s in found if s["weights"] is None}
+    refused = {s["refused"]: None for s in found if s["refused"]}
     for s in found:
         here = np.allclose((s["ridge"], s["temperature"]), used, rtol=1e-6, atol=0)
         moved = "in use" if here else "" if s["moved"] is None else f"{100 * s['moved']:.1f} %"
-        cell = "refused" if s["weights"] is None else f"{moved}, {s['effective_domains']:.2f}"
+        cell = "refused" if s["refused"] else f"{moved}, {s['effective_domains']:.2f}"
         rows.setdefault(s["ridge"], {"name": f"λ = {s['ridge']:.3g}"})[f"{s['temperature']:.17g}"] = cell
     temperatures = dict.fromkeys(s["temperature"] for s in found)
     columns = [Column(f"T = {t:.3g}", f"{t:.17g}", lambda v: v or "–") for t in temperatures]

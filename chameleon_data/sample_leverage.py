@@ -31,10 +31,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import blas, cholesky, solve_triangular
 
-from chameleon_data.affinity import F64, GROUPS, I64, SAME
+from chameleon_data.affinity import BLOCK, F64, GROUPS, I64, SAME
 from chameleon_data.errors import InputError
 from chameleon_data.kernels import Floats, squared_norms
-from chameleon_data.landmarks import BLOCK, Features, checked
+from chameleon_data.landmarks import Features, checked
 from chameleon_data.leverage import ridge_for
 from chameleon_data.recipe import Dimension
 

@@ -45,7 +45,7 @@ from chameleon_data.leverage import FAR_ABOVE, leverage_scores, perplexity, ridg
 from chameleon_data.recipe import Dimension, Leverage, Recorded, Spread, Weights
 
 if TYPE_CHECKING:
-    from chameleon_data.landmarks import Features, Landmarks, Mapped, Sampling
+    from chameleon_data.landmarks import Features, Fitted, Landmarks, Mapped, Sampling
     from chameleon_data.sample_leverage import SampleLeverage
 
 Objective = Literal["pretrain", "finetune"]
@@ -110,12 +110,15 @@ class Nystrom:
     """Largest error of a weight against the exact kernel, measured on held-out samples: not a bound. None: not measurable."""
     residuals: dict[str, float]
     """Share of a domain's samples, in squared norm, that the landmarks do not see."""
+    bounds: dict[str, tuple[float, float]] | None = None
+    """Proved, but for rounding in float32: the exact kernel's leverage lies between these (`leverage_bounds`), at the same r, not
+    debiased and not divided by the mean. None where samples are scored, or are too many to look at each pair."""
 
     def describe(self) -> dict[str, Any]:
         """What a manifest says of it."""
         points, kernel = len(self.landmarks.points), vars(self.landmarks.kernel)
         about = {"digest": self.landmarks.digest, "landmarks": points, "error": self.error, "residuals": self.residuals}
-        return {"kernel": {**kernel}, **about}
+        return {"kernel": {**kernel}, **about, "bounds": self.bounds}
 
 
 def domain_weights(
@@ -167,15 +170,25 @@ def weigh_features(
     seed: int,
     recorded: Landmarks | None = None,
     mapped: Mapped = map,
+    known: Mapping[str, Fitted] | None = None,
 ) -> DomainWeights:
-    """`domain_weights` from the recipe's sections; `recorded` landmarks are used instead of new ones. `mapped` runs the pass
-    over the samples that they take."""
+    """`domain_weights` from the recipe's sections; `recorded` landmarks are used instead of new ones, and `known` is what they
+    made of domains before. `mapped` runs the pass over the samples that they take."""
     if recorded is not None and recorded.kernel.name != leverage.kernel:
         raise InputError(f"the landmarks are of kernel {recorded.kernel.name!r}, not {leverage.kernel!r}; choose new ones")
     by_samples = leverage.level == "sample"
     if len(features) <= 1 or (leverage.kernel == "linear" and not by_samples):
         return weigh(domain_statistics(features, groups), leverage, weights)
-    from chameleon_data.landmarks import balanced_pool, checked, drifted, feature_map, fit_landmarks, nystrom_statistics
+    from chameleon_data.landmarks import (
+        LARGEST_PAIRS,
+        balanced_pool,
+        checked,
+        drifted,
+        feature_map,
+        fit_landmarks,
+        leverage_bounds,
+        nystrom_statistics,
+    )
     from chameleon_data.sample_leverage import sample_leverage
 
     samples = {name: x for name, (x, _) in checked(features, groups).items()}
@@ -187,7 +200,7 @@ def weigh_features(
         if by_samples:
             return _weigh_samples(sample_leverage(samples, groups, feature_map(kernel, None), ridge=leverage.ridge,
                                                   centre=leverage.centre), weights)  # fmt: skip
-        return weigh(domain_statistics({name: unit(x) for name, x in samples.items()}, groups), leverage, weights)
+        return weigh(domain_statistics(samples, groups, unit), leverage, weights)
     bandwidth = leverage.bandwidth
     if bandwidth == "auto" and recorded is None:
         bandwidth = auto_bandwidth(leverage.kernel, balanced_pool(samples, BANDWIDTH_POOL, seed, "bandwidth"))
@@ -214,12 +227,17 @@ def weigh_features(
         sampling=leverage.sampling, tolerance=leverage.tolerance, seed=seed,
         recorded=recorded,
     )  # fmt: skip
-    fitted = nystrom_statistics(samples, fit.landmarks, groups, mapped)
+    fitted = nystrom_statistics(samples, fit.landmarks, groups, mapped, known if recorded is not None else None)
+    bounds = None
     if by_samples:
         result = _weigh_samples(scored(samples, fit.landmarks), weights)
     else:
         result = weigh(fitted.statistics, leverage, weights)
-    used = Nystrom(fit.landmarks, fit.error, fitted.residuals)
+        if result.ridge is not None and int(np.square(counts).sum()) <= LARGEST_PAIRS:
+            plain = affinity(moments(fitted.statistics), centre=leverage.centre)
+            low, high = leverage_bounds(samples, fit.landmarks, plain, result.ridge * len(samples))
+            bounds = dict(zip(samples, zip(low.tolist(), high.tolist(), strict=True), strict=True))
+    used = Nystrom(fit.landmarks, fit.error, fitted.residuals, bounds)
     strangers = [name for name in fitted.residuals if recorded is not None and drifted(fitted.residuals, name)]
     return replace(result, nystrom=used, warnings=(*result.warnings, *_doubts(used, leverage, strangers)))
 
@@ -277,11 +295,7 @@ def weigh(statistics: DomainStatistics, leverage: Leverage, weights: Weights) ->
         )
     fraction = 0.0 if reference else debias_fraction(leverage.debias, whole)
     best = _estimate(whole, leverage, weights, fraction)
-    if reference and float(logsumexp(best.exponents)) > LARGEST_EXPONENT:
-        raise InputError(
-            f"the published formula overflows: 1/s over the temperature reaches {best.exponents.max():.0f} for "
-            f"{names[int(best.exponents.argmax())]!r}, one of {k} domains; use the default preset, or a higher temperature"
-        )
+    refuse_overflow(best, names, leverage)
     lone = _lone(statistics)
     left_out = jackknife(statistics) if not lone.all() else ()
     replicates = [_estimate(rest, leverage, weights, fraction).log_weights for rest in left_out]
@@ -310,7 +324,7 @@ def _lone(statistics: DomainStatistics) -> npt.NDArray[np.bool_]:
 
 
 @dataclass(frozen=True)
-class _Estimate:
+class Estimate:
     """One mixture, of all samples or with a group left out."""
 
     affinity: Affinity
@@ -325,8 +339,22 @@ class _Estimate:
         return weights
 
 
-def _estimate(statistics: Moments, leverage: Leverage, weights: Weights, debias: float) -> _Estimate:
-    kernel = affinity(statistics, debias=debias, centre=leverage.centre)
+def refuse_overflow(best: Estimate, names: Sequence[str], leverage: Leverage) -> None:
+    """Raises InputError where the published formula, in doubles, gives NaN."""
+    if leverage.preset == "reference" and float(logsumexp(best.exponents)) > LARGEST_EXPONENT:
+        raise InputError(
+            f"the published formula overflows: 1/s over the temperature reaches {best.exponents.max():.0f} for "
+            f"{names[int(best.exponents.argmax())]!r}, one of {len(names)} domains; use the default preset, or a higher "
+            "temperature"
+        )
+
+
+def _estimate(statistics: Moments, leverage: Leverage, weights: Weights, debias: float) -> Estimate:
+    return estimate(affinity(statistics, debias=debias, centre=leverage.centre), leverage, weights)
+
+
+def estimate(kernel: Affinity, leverage: Leverage, weights: Weights) -> Estimate:
+    """The mixture of an affinity, at the ridge and temperature that these sections ask for."""
     k, given = len(kernel.coordinates), weights.temperature
     if leverage.preset == "reference":
         if isinstance(leverage.ridge, Dimension):
@@ -343,8 +371,8 @@ def _estimate(statistics: Moments, leverage: Leverage, weights: Weights, debias:
             r = ridge_for(kernel.eigenvalues, leverage.ridge.effective_dimension)
         else:
             r = ridge_for(kernel.eigenvalues) if leverage.ridge == "auto" else k * leverage.ridge
-        return _Estimate(kernel, r, *_preferences(leverage_scores(kernel, r), weights))
-    return _Estimate(kernel, r, scores, preference / temperature, temperature)
+        return Estimate(kernel, r, *_preferences(leverage_scores(kernel, r), weights))
+    return Estimate(kernel, r, scores, preference / temperature, temperature)
 
 
 def _preferences(scores: F64, weights: Weights) -> tuple[F64, F64, float]:
@@ -411,7 +439,7 @@ def _ranks(values: F64) -> I64:
     return np.searchsorted(np.sort(-values), -values).astype(np.int64)
 
 
-def _warnings(statistics: DomainStatistics, whole: Moments, best: _Estimate, *, debias_wanted: bool) -> Iterator[str]:
+def _warnings(statistics: DomainStatistics, whole: Moments, best: Estimate, *, debias_wanted: bool) -> Iterator[str]:
     names = statistics.names
     k, p = whole.mean.shape
     if best.affinity.clipped_mass > LARGEST_CLIPPED:

@@ -27,6 +27,8 @@ from pipelines.cluster import Progress, stream
 
 CACHE = "_chameleon/cache/embed"
 CHUNK = 64
+BATCH = 256
+"""Documents that are Python objects at a time, some 10 kB each with a vector."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +47,25 @@ class Features:
 
 def by_domain(sample: pa.Table) -> dict[str, pa.Table]:
     """The sample's rows of each domain, in their order."""
-    names = pc.unique(sample["domain"]).to_pylist()
-    return {name: sample.filter(pc.equal(sample["domain"], name)) for name in names}
+    encoded = sample["domain"].combine_chunks().dictionary_encode()
+    codes = encoded.indices.to_numpy()
+    unordered = bool((codes[1:] < codes[:-1]).any())
+    ordered = sample.take(pa.array(np.argsort(codes, kind="stable"))) if unordered else sample
+    ends = np.cumsum(np.bincount(codes, minlength=len(encoded.dictionary))).tolist()
+    names = encoded.dictionary.to_pylist()
+    return {name: ordered.slice(start, end - start) for name, start, end in zip(names, [0, *ends], ends, strict=False)}
 
 
 def sample_fingerprint(rows: pa.Table) -> str:
     """sha256 of the documents of one domain's sample, their windows and the vectors they came with."""
     digest = hashlib.sha256()
-    for row in rows.select(["hi", "lo", "windows", "vector"]).to_pylist():
-        digest.update(f"{row['hi']:016x}{row['lo']:016x}".encode())
-        for window in row["windows"]:
-            digest.update(hashlib.sha256(window.encode()).digest())
-        if row["vector"] is not None:
-            digest.update(np.array(row["vector"], "<f4").tobytes())
+    for batch in rows.select(["hi", "lo", "windows", "vector"]).to_batches(max_chunksize=BATCH):
+        for row in batch.to_pylist():
+            digest.update(f"{row['hi']:016x}{row['lo']:016x}".encode())
+            for window in row["windows"]:
+                digest.update(hashlib.sha256(window.encode()).digest())
+            if row["vector"] is not None:
+                digest.update(np.array(row["vector"], "<f4").tobytes())
     return digest.hexdigest()
 
 

@@ -34,15 +34,19 @@ from pipelines.cluster import Progress
 from pipelines.embed import Features, by_domain, embed, sample_fingerprint
 
 if TYPE_CHECKING:
-    from chameleon_data.landmarks import Chunk, Landmarks, Sums
+    from chameleon_data.landmarks import Chunk, Fitted, Landmarks, Sums
 
 CACHE = "_chameleon/cache/weights"
+STATISTICS = "_chameleon/cache/statistics"
+"""By the digest of the landmarks. What needs none is summed again from the cached vectors, at 1 µs a sample."""
 LANDMARKS = "_chameleon/landmarks"
 """As long as a version names one of them, another build may ask for it: no cache."""
 FIRST_ROUND = 64
 """Documents of the first round of `samples: auto`; the half correction of fewer leaves a bias that no interval sees."""
 ON_DRIVER = 65_536
 """Samples whose kernel the driver evaluates itself, in half a second."""
+RECORDED_DOMAINS = 300
+"""Up to these many, what has a number for each pair of domains, or for each domain and setting, is recorded: 1 MB at most."""
 MISFILED = 20
 MISFILED_DOMAINS = 200
 """Beyond these many, the search for misfiled documents would take longer than all else here."""
@@ -134,6 +138,8 @@ def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, census: Census, p
             about["nystrom"]["recorded"] = recorded is not None
             write_table(store, f"{LANDMARKS}/{result.nystrom.landmarks.digest}.parquet", result.nystrom.landmarks.table())
         reused = {"embed": _said(features, len(samples))}
+        if measured.known:
+            reused["statistics"] = f"{measured.known} of {len(samples)} domains kept their statistics on the recorded landmarks"
         if measured.rounds:
             reused["samples"] = measured.rounds[-1]["said"]
     store.write(path, json.dumps(asdict(mixture)).encode())
@@ -152,6 +158,8 @@ class _Measured:
     rounds: tuple[dict[str, Any], ...]
     """Of `samples: auto`, what each saw."""
     doubts: tuple[str, ...]
+    known: int
+    """Domains whose statistics through landmarks were those of an earlier run."""
 
 
 def _rounds(
@@ -174,9 +182,17 @@ def _rounds(
         documents += features.documents
         features = replace(features, embedded=embedded, documents=documents)
         groups = {name: (lo % np.uint64(GROUPS)).astype(np.int64) for name, lo in features.hashes.items()}
-        result = weigh_features(features.vectors, groups, recipe.leverage, recipe.weights, recipe.seed, recorded, on_cluster)
+        keys = {
+            name: fingerprint({"domain": name, "embedder": embedder.fingerprint, "sample": sample_fingerprint(rows)})
+            for name, rows in by_domain(some).items()
+        }
+        known = {} if recorded is None else _known(store, recorded, keys)
+        result = weigh_features(
+            features.vectors, groups, recipe.leverage, recipe.weights, recipe.seed, recorded, on_cluster, known
+        )
+        _keep(store, result, {name: key for name, key in keys.items() if name not in known})
         if wanted.samples != "auto":
-            return _Measured(result, features, groups, some, (), ())
+            return _Measured(result, features, groups, some, (), (), len(known))
         width = {name: 1.0 if ends is None else ends[1] - ends[0] for name, ends in result.intervals.items()}
         widest = max(width, key=lambda name: (width[name], name))
         told = f"{size:,} samples a domain: the widest interval is {width[widest]:.4f} ({widest})"
@@ -184,12 +200,30 @@ def _rounds(
         rounds.append({"samples": size, "widest": width[widest], "domain": widest, "narrow": narrow,
                        "said": f"{told}, {'within' if narrow else 'above'} the tolerance of {wanted.tolerance:g}"})  # fmt: skip
         if narrow:
-            return _Measured(result, features, groups, some, tuple(rounds), ())
+            return _Measured(result, features, groups, some, tuple(rounds), (), len(known))
         if size == wanted.max_samples or some.num_rows == sample.num_rows:
             why = "'embed.max_samples' is reached" if size == wanted.max_samples else "no domain has more documents"
             doubt = f"{rounds[-1]['said']}, and {why}; raise 'embed.tolerance', or weigh from more documents"
-            return _Measured(result, features, groups, some, tuple(rounds), (doubt,))
+            return _Measured(result, features, groups, some, tuple(rounds), (doubt,), len(known))
         size *= 2
+
+
+def _known(store: Store, landmarks: Landmarks, keys: Mapping[str, str]) -> dict[str, Fitted]:
+    """What earlier runs made of these domains with these landmarks."""
+    from chameleon_data.landmarks import load_fitted
+
+    found: dict[str, Fitted] = {}
+    for path in sorted(store.list(f"{STATISTICS}/{landmarks.digest}")):
+        found |= load_fitted(read_table(store, path), keys)
+    return found
+
+
+def _keep(store: Store, result: DomainWeights, keys: Mapping[str, str]) -> None:
+    from chameleon_data.landmarks import Fitted
+
+    if keys and result.nystrom is not None and result.statistics is not None:
+        table = Fitted(result.statistics, result.nystrom.residuals).table(keys)
+        write_table(store, f"{STATISTICS}/{result.nystrom.landmarks.digest}/{fingerprint(dict(keys))}.parquet", table)
 
 
 def on_cluster(function: Callable[[Chunk], Sums], chunks: Sequence[Chunk]) -> Iterator[Sums]:
@@ -267,7 +301,9 @@ def _explained(
         found = neighbours(list(result.weights), result.affinity, result.ridge * len(result.weights))
         about["neighbours"] = {name: [asdict(n) for n in some] for name, some in found.items()}
     if result.statistics is not None and recipe.leverage.preset == "default":
-        about["sensitivity"] = [asdict(s) for s in sensitivity(result.statistics, recipe.leverage, recipe.weights)]
+        settings = sensitivity(result.statistics, recipe.leverage, recipe.weights)
+        few = len(vectors) <= RECORDED_DOMAINS
+        about["sensitivity"] = [asdict(s if few else replace(s, weights=None)) for s in settings]
     if len(vectors) <= MISFILED_DOMAINS:
         rows = by_domain(sample)
         listed = []
@@ -334,7 +370,9 @@ def _mixture(recipe: Recipe, result: DomainWeights, caps: Mapping[str, float], o
         "target": result.weights,
         "moved": [asdict(m) for m in feasible.moved],
         "effective_domains": perplexity(np.array(list(feasible.weights.values()))),
-        "affinity": None if result.affinity is None else np.round(result.affinity, 9).tolist(),
+        "affinity": None
+        if result.affinity is None or len(result.affinity) > RECORDED_DOMAINS
+        else np.round(result.affinity, 9).tolist(),
         "warnings": list(result.warnings),
         **{
             key: getattr(result, key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -218,3 +219,25 @@ def test_half_precision_and_integers_are_summed_in_float64() -> None:
     x = np.full((3, 2), 60_000, np.float16)
     assert domain_statistics({"a": x}).total.sum() == 2 * 3 * float(x[0, 0])
     assert domain_statistics({"a": np.array([[200], [200]], np.uint8)}).squares.sum() == 80_000
+
+
+def test_blocks_add_up_and_no_whole_array_is_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    x, group = generator.normal(size=(50, 6)).astype(np.float32), generator.integers(0, 20, 50)
+    whole = domain_statistics({"a": x}, {"a": group}, lambda block: 2 * block)
+    monkeypatch.setattr("chameleon_data.affinity.BLOCK", 7)
+    parts = domain_statistics({"a": 2 * x}, {"a": group})
+    for column in ("domain", "group", "count"):
+        assert_array_equal(getattr(parts, column), getattr(whole, column))
+    assert_allclose(parts.total, whole.total, rtol=1e-12, atol=1e-12)
+    assert_allclose(parts.squares, whole.squares, rtol=1e-12)
+    x[23] = np.nan
+    with pytest.raises(InputError, match="row 23 of 50"):
+        domain_statistics({"a": x})
+    monkeypatch.undo()
+    large = np.ones((40_000, 64), np.float32)
+    tracemalloc.start()
+    domain_statistics({"a": large})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.5 * large.nbytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -217,3 +218,112 @@ def test_the_pass_over_samples_is_the_same_on_the_cluster(monkeypatch: pytest.Mo
     whole = nystrom_statistics(samples, points)
     np.testing.assert_allclose(there.statistics.total, whole.statistics.total, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(there.statistics.squares, whole.statistics.squares, rtol=1e-5)
+
+
+# Domains come, change and go
+
+
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+def test_a_domain_that_is_added_removed_or_replaced_gives_the_weights_of_a_fresh_run(tmp_path: Path, kernel: str) -> None:
+    """To the last bit, on the same landmarks; what the others hold is neither embedded nor put through the kernel again."""
+    corpus(tmp_path / "in", "abcdef")
+    embed = {"column": "vector", "samples": 100}
+    leverage: dict[str, Any] = {"kernel": kernel, "landmarks": 48} if kernel == "rbf" else {}
+    build_recipe(load_recipe(recipe(tmp_path, embed, "abcde", leverage=leverage)), lambda *_: None, "now")
+    if kernel == "rbf":
+        leverage = {"kernel": "rbf", "landmarks": {"from": f"{tmp_path}/out@v1"}}
+
+    def both(names: str) -> tuple[Weighed, dict[str, str]]:
+        """The run that knows of the earlier ones, and another from the start: its store has the landmarks alone."""
+        later = weigh(recipe(tmp_path, embed, names, leverage=leverage))
+        shutil.copytree(tmp_path / "out", tmp_path / "fresh", ignore=shutil.ignore_patterns("cache"))
+        (tmp_path / "again").mkdir()
+        fresh = recipe(tmp_path / "again", embed, leverage=leverage)
+        asked = json.loads(fresh.read_text()) | json.loads((tmp_path / "recipe.yaml").read_text())
+        fresh.write_text(json.dumps(asked | {"out": str(tmp_path / "fresh")}))
+        first = weigh(fresh)
+        assert "statistics" not in first.reused
+        for key in ("target", "scores", "intervals", "affinity", "sensitivity"):
+            assert later.mixture.description[key] == first.mixture.description[key], key
+        for folder in ("fresh", "again"):
+            shutil.rmtree(tmp_path / folder)
+        return later, {name: value for name, value in later.reused.items() if name == "statistics"}
+
+    kept = "{} of {} domains kept their statistics on the recorded landmarks"
+    for names, expected in (("abcdef", (5, 6)), ("abdef", (5, 5)), ("abce", (4, 4))):
+        assert both(names)[1] == ({"statistics": kept.format(*expected)} if kernel == "rbf" else {})
+    table = pq.read_table(tmp_path / "in/b/part-0.parquet")
+    texts = pa.array([f"other {t}" for t in table["text"].to_pylist()])
+    pq.write_table(table.set_column(0, "text", texts), tmp_path / "in/b/part-0.parquet")
+    assert both("abce")[1] == ({"statistics": kept.format(3, 4)} if kernel == "rbf" else {})
+
+
+def test_embedding_says_what_was_new_of_eleven(tmp_path: Path) -> None:
+    names = [f"n{i:02d}" for i in range(11)]
+    texts = [t for some in documents().values() for t in some if len(t) > 100]
+    for i, name in enumerate(names):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        lines = [json.dumps({"text": f"{name} {t[:60]}"}) + "\n" for t in texts[4 * i : 4 * i + 4]]
+        (tmp_path / "in" / name / "a.jsonl").write_text("".join(lines))
+
+    def said(some: list[str]) -> str:
+        return weigh(recipe(tmp_path, {"samples": 3, "window": 16}, some)).reused["embed"]
+
+    assert said(names[:10]) == "embedded 10 of 10 domains, 30 documents"
+    assert said(names) == "embedded 1 of 11 domains, 3 documents"
+    assert said(names[1:]) == "embedded 0 of 10 domains, 0 documents"
+
+
+def test_of_many_domains_nothing_is_recorded_for_each_pair_or_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from chameleon_data.report import render
+    from pipelines import weigh as pipeline
+
+    corpus(tmp_path / "in", "abcd")
+    monkeypatch.setattr(pipeline, "RECORDED_DOMAINS", 3)
+    made = build_recipe(load_recipe(recipe(tmp_path, {"column": "vector"})), lambda *_: None, "now").manifest
+    assert made["weights"]["affinity"] is None
+    assert [s["weights"] for s in made["weights"]["sensitivity"]] == [None] * 25
+    page = render(made, None, None)
+    assert "4 domains are too many for a matrix of every pair" in page
+    assert "refused" not in page.lower()
+
+
+# What the published code answers with NaN or a constant, from the recipe on
+
+VECTORS: dict[str, tuple[str, Any, str | None]] = {
+    "one domain": ("a", None, None),
+    "two domains": ("ab", None, "two domains always come out equal"),
+    "identical domains": ("abc", lambda i, x: np.ones((len(x), D)), "all 3 domains have the same mean"),
+    "rank one": ("abcd", lambda i, x: np.outer(x[:, 0] + 5 * i, np.ones(D)), None),
+    "NaN": ("abc", lambda i, x: np.where(np.arange(len(x))[:, None] == 3, np.nan, x) if i == 1 else x, "1 of 60 documents"),
+    "infinite": ("abc", lambda i, x: np.where(np.arange(len(x))[:, None] == 3, np.inf, x) if i == 1 else x, "1 of 60 documents"),
+    "only NaN": ("abc", lambda i, x: np.full_like(x, np.nan) if i == 1 else x, "no document of domain 'b' has a usable vector"),
+    "zero": ("abc", lambda i, x: np.zeros_like(x) if i == 1 else x, "'b'.*zero"),
+    "one sample": ("abcd", lambda i, x: x[:1] if i == 1 else x, None),
+    "99 to 1": ("abcd", lambda i, x: np.tile(x, (7, 1))[:396] + np.arange(396)[:, None] * 1e-3 if i else x[:4], None),
+    "another dimension": ("abc", lambda i, x: x[:, :5] if i == 1 else x, "dimension"),
+}
+
+
+@pytest.mark.parametrize("case", VECTORS)
+def test_an_answer_or_a_reason(tmp_path: Path, case: str) -> None:
+    names, changed, reason = VECTORS[case]
+    for i, name in enumerate(names):
+        x = 3 * np.random.default_rng([7, i]).normal(size=D) + np.random.default_rng([8, i]).normal(size=(60, D))
+        x = x if changed is None else changed(i, x)
+        (tmp_path / "in" / name).mkdir(parents=True)
+        texts = [f"text {j} of {name}" for j in range(len(x))]
+        table = pa.table({"text": texts, "vector": pa.array(list(x), pa.list_(pa.float64()))})
+        pq.write_table(table, tmp_path / "in" / name / "a.parquet")
+    path = recipe(tmp_path, {"column": "vector", "samples": 400}, names)
+    if reason and "documents" not in reason:
+        with pytest.raises(InputError, match=reason):
+            weigh(path)
+        return
+    found = weigh(path).mixture
+    weights = np.array([float(found.decimals[name]) for name in names])
+    assert weights.sum() == pytest.approx(1, abs=1e-12)
+    assert (weights > 0).all()
+    assert np.ptp(weights) > 1e-4 or case == "one domain"
+    json.dumps(found.description, allow_nan=False)
+    assert reason is None or any(reason in warning for warning in found.description["warnings"])

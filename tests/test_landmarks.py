@@ -5,20 +5,23 @@ from __future__ import annotations
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from chameleon_data import InputError, domain_weights
 from chameleon_data import landmarks as module
 from chameleon_data.affinity import affinity, domain_statistics, merge, moments
 from chameleon_data.kernels import Kernel, auto_bandwidth, diagonal, evaluate
 from chameleon_data.landmarks import (
+    Chunk,
     Landmarks,
+    Sums,
     balanced_pool,
     bless_scores,
     choose_landmarks,
@@ -26,6 +29,7 @@ from chameleon_data.landmarks import (
     drifted,
     feature_map,
     leverage_bounds,
+    load_fitted,
     load_landmarks,
     nystrom_features,
     nystrom_statistics,
@@ -349,6 +353,40 @@ def test_exact_scores_lie_between_their_bounds(seed: int, count: int, r: float, 
     assert_allclose(low, high, atol=1e-3)
 
 
+@pytest.mark.parametrize("centre", [True, False])
+def test_weights_come_with_bounds_of_the_exact_leverage(centre: bool) -> None:
+    samples = {name: x.astype(float) for name, x in clusters(5, 40).items()}
+    options = {"kernel": "rbf", "bandwidth": 3.0, "centre": centre, "ridge": 0.01, "debias": 0}
+    used = domain_weights(samples, landmarks=12, **options).nystrom
+    everything = Landmarks(Kernel("rbf", 3.0), np.concatenate(list(samples.values())).astype(np.float32))
+    exact = leverage_scores(affinity(moments(nystrom_statistics(samples, everything).statistics), centre=centre), 0.05)
+    low, high = np.array(list(used.bounds.values())).T
+    assert (low <= exact + 1e-8).all()
+    assert (exact <= high + 1e-8).all()
+    assert (high - low).max() > 1e-3
+    assert domain_weights(samples, landmarks=12, level="sample", kernel="rbf").nystrom.bounds is None
+
+
+def test_what_landmarks_made_of_a_domain_is_kept_to_the_last_bit() -> None:
+    samples = clusters(4, 60)
+    landmarks = choose_landmarks(samples, RBF, 20)
+    whole = nystrom_statistics(samples, landmarks)
+    table = whole.table({"d1": "one", "d3": "three"})
+    known = load_fitted(table, {"d1": "one", "d3": "three", "d2": "another"})
+    assert sorted(known) == ["d1", "d3"]
+    seen: list[Chunk] = []
+
+    def watched(function: Callable[[Chunk], Sums], chunks: Sequence[Chunk]) -> Iterable[Sums]:
+        seen.extend(chunks)
+        return map(function, chunks)
+
+    again = nystrom_statistics(samples, landmarks, None, watched, known)
+    assert [chunk.x.tolist() for chunk in seen] == [samples[name].tolist() for name in ("d0", "d2")]
+    assert again.residuals == whole.residuals
+    for column in ("domain", "group", "count", "total", "squares"):
+        assert_array_equal(getattr(again.statistics, column), getattr(whole.statistics, column))
+
+
 def test_landmarks_that_no_longer_fit_are_told() -> None:
     samples = clusters(6, 200, p=24)
     kernel = Kernel("rbf", auto_bandwidth("rbf", balanced_pool(samples, 500, 0, "bandwidth")))
@@ -374,7 +412,7 @@ def test_recorded_landmarks_give_a_later_domain_its_weights() -> None:
     assert later.nystrom.error > 0
     far = domain_weights({**samples, "d5": 3 * np.eye(24, dtype=np.float32)}, kernel="rbf", landmarks=recorded)
     assert far.warnings[-1].startswith("d5: the recorded landmarks see less than half")
-    assert set(far.nystrom.describe()) == {"kernel", "digest", "landmarks", "error", "residuals"}
+    assert set(far.nystrom.describe()) == {"kernel", "digest", "landmarks", "error", "residuals", "bounds"}
     for other in ("linear", "laplacian"):
         with pytest.raises(InputError, match=f"landmarks are of kernel 'rbf', not '{other}'"):
             domain_weights(samples, kernel=other, landmarks=recorded)
