@@ -12,3 +12,10 @@ class InputError(ValueError):
 def listed(items: Sequence[str], most: int = 8) -> str:
     """The first of them, and how many more there are."""
     return ", ".join(items[:most]) + (f" and {len(items) - most:,} more" if len(items) > most else "")
+
+
+def printable(text: str) -> str:
+    """The text with what a terminal would obey (escape sequences, bells, turns of direction) written out; lines stay lines."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t\u00a0" else c.encode("unicode_escape").decode() for c in text)

@@ -4,7 +4,7 @@ A fragment is the unit of work and of caching. Its identity is the stored size w
 (ETag, else checksum, else time; of a local file the times of its content and of its inode, as `touch` and `cp -p` set the
 first alone), so a file that was replaced is another fragment, and reading it under the old identity
 is refused. Nothing named is left out silently: a pattern without files, a suffix that no reader knows, a pipe or a dead
-link is an error. In a folder, only known suffixes count, and names that start with `.` or `_` do not (`_temporary`,
+link is an error, and so is a name that is not printable UTF-8. In a folder, only known suffixes count, and names that start with `.` or `_` do not (`_temporary`,
 `._x`, `_SUCCESS`: what writers leave behind).
 Cost: one listing per pattern and one footer per Parquet file, 16 at a time: 1,000 local files in 0.2 s.
 """
@@ -176,6 +176,8 @@ def _matches(fs: Any, path: str, where: str) -> list[Info]:
             if not found:
                 raise InputError(f"{where}: no file in this folder has a suffix that can be read; known are {KNOWN}")
     for info in found:
+        if not info["name"].isprintable():  # it would stand in messages, manifests and quarantine lists
+            raise InputError(f"{where}: {info['name']!a} has characters in its name that are not printable; rename it")
         if info["type"] != "file":
             raise InputError(f"{where}: {info['name']} is not a regular file but a pipe, a device or a dead link; leave it out")
         if not _kind(info["name"]):

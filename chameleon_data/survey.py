@@ -14,7 +14,7 @@ import tempfile
 import time
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ CACHE = "_chameleon/cache/survey"
 FORMAT = 2
 PART_BYTES = 32 * 2**20
 PART_FILES = 4096
+MOST_DOMAINS = 2**16
+"""In a corpus. Ten times the largest that was weighed; a column with more values is no column of domains."""
 
 ROWS = pa.schema(
     [
@@ -160,6 +162,7 @@ def survey_part(store: Store, part: Part, recipe: Recipe, counter: TokenCounter)
         ):
             for fragment in part.fragments:
                 for read in read_blocks(fragment, source, recipe.input.max_document, vectors=embed.column):
+                    _check_number(tallies.keys() | set(read.names), f"sources.{part.source}: {fragment.url}")
                     tokens, size = counter.count(read.text), byte_lengths(read.text)
                     hi, lo = hashes_of(read, recipe.input.hash)
                     if len(read.text):
@@ -262,6 +265,7 @@ def read_survey(store: Store, parts: tuple[Part, ...], recipe: Recipe) -> Survey
             used |= {part.source} if tally["rows"] else set()
         for name, counts in summary["reasons"].items():
             reasons[name].update(counts)
+    _check_number(tallies, "sources")
     # Rows whose domain cannot be told stand under the name of their source, and are judged by all that it read.
     homeless = {n for n, source in recipe.sources.items() if source.domain is not None and n in tallies and not tallies[n].rows}
     rows_of = {name: read[name] if name in homeless else tally.read for name, tally in tallies.items()}
@@ -286,6 +290,12 @@ def read_survey(store: Store, parts: tuple[Part, ...], recipe: Recipe) -> Survey
     return Survey(parts, dict(tallies), sample, seconds, {name: dict(c) for name, c in reasons.items()})
 
 
+def _check_number(names: Collection[str], where: str) -> None:
+    if len(names) > MOST_DOMAINS:
+        most = f"{MOST_DOMAINS:,}"
+        raise InputError(f"{where}: more than {most} domains; name another column in 'domain', or join values with 'rename'")
+
+
 def _check_quarantine(
     store: Store,
     parts: Sequence[Part],
@@ -303,8 +313,8 @@ def _check_quarantine(
         f"domain {name!r}: {tallies[name].quarantined:,} of {rows_of[name]:,} rows have no usable text "
         f"({', '.join(f'{count:,} {reason}' for reason, count in sorted(reasons[name].items()))}), first row "
         f"{first[name]['row']:,} of {first[name]['file']}: {first[name]['reason']}"
-        for name in failing
-    ]
+        for name in failing[:8]
+    ] + [f"and {len(failing) - 8:,} more domains"] * (len(failing) > 8)
     raise InputError("\n".join(lines) + f"\nmend the files or raise 'input.max_bad' (now {max_bad:g})")
 
 

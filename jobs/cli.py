@@ -8,6 +8,7 @@ traceback; 130: interrupted. Answers go to stdout, progress and messages to stde
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 import traceback
@@ -24,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.exceptions import TyperException
 
-from chameleon_data.errors import InputError
+from chameleon_data.errors import InputError, printable
 from chameleon_data.recipe import load_recipe
 from chameleon_data.storage import Store
 from chameleon_data.versions import ROOT, list_versions, load_manifest, resolve, split_target, tag_version
@@ -39,15 +40,27 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
 WIDE = None if sys.stdout.isatty() else 140  # a log file has no width
-out = Console(highlight=False, markup=False, emoji=False, width=WIDE)  # names and paths may look like markup: [/b], :x:
-err = Console(highlight=False, markup=False, emoji=False, stderr=True)
+
+
+class Printable(Console):
+    """Names and paths may look like markup ([/b], :x:), or hold what a terminal obeys: that is shown as \\x1b, not sent."""
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        return super().render_str(printable(text), **how)
+
+
+out = Printable(highlight=False, markup=False, emoji=False, width=WIDE)
+err = Printable(highlight=False, markup=False, emoji=False, stderr=True)
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
 Target = Annotated[str, typer.Argument(metavar="OUT[@V]", help="A recipe's `out`; @v12, @12, @TAG or @latest names the version.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Address = Annotated[str | None, typer.Option(metavar="ADDRESS", help="A running Ray cluster; without it a local one is started.")]
+OpenCluster = Annotated[bool, typer.Option("--open-cluster", help="Join a cluster that asks for no token.")]
 Workers = Annotated[int | None, typer.Option(min=1, metavar="N", help="CPUs of the local cluster; all of them by default.")]
 
+UNPRINTED = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""What JSON leaves as it is and a terminal may obey: other control characters, and those that turn the direction of writing."""
 TIMED = ("survey", "embed and weigh", "plan", "write")
 PASSES = {
     "survey": "survey the corpus",
@@ -87,13 +100,19 @@ def narrated() -> Iterator[Callable[[str, int, int], None]]:
 
 
 @app.command()
-def weights(recipe: RecipeFile, json: AsJson = False, address: Address = None, workers: Workers = None) -> None:
+def weights(
+    recipe: RecipeFile,
+    json: AsJson = False,
+    address: Address = None,
+    open_cluster: OpenCluster = False,
+    workers: Workers = None,
+) -> None:
     """Survey the corpus, embed samples and compute the weights; writes only caches."""
     from pipelines.build import weigh_recipe
     from pipelines.cluster import cluster
 
     wanted = load_recipe(recipe)
-    with narrated() as progress, cluster(address, workers):
+    with narrated() as progress, cluster(address, workers, open_cluster):
         weighed = weigh_recipe(wanted, progress)
     if json:
         _print_json(weighed.describe())
@@ -104,13 +123,19 @@ def weights(recipe: RecipeFile, json: AsJson = False, address: Address = None, w
 
 
 @app.command()
-def plan(recipe: RecipeFile, json: AsJson = False, address: Address = None, workers: Workers = None) -> None:
+def plan(
+    recipe: RecipeFile,
+    json: AsJson = False,
+    address: Address = None,
+    open_cluster: OpenCluster = False,
+    workers: Workers = None,
+) -> None:
     """The same, and the plan: tokens, epochs, shards and bytes; writes no shard."""
     from pipelines.build import plan_recipe
     from pipelines.cluster import cluster
 
     wanted = load_recipe(recipe)
-    with narrated() as progress, cluster(address, workers):
+    with narrated() as progress, cluster(address, workers, open_cluster):
         planned = plan_recipe(wanted, progress)
     if json:
         _print_json(planned.describe())
@@ -119,13 +144,19 @@ def plan(recipe: RecipeFile, json: AsJson = False, address: Address = None, work
 
 
 @app.command()
-def build(recipe: RecipeFile, json: AsJson = False, address: Address = None, workers: Workers = None) -> None:
+def build(
+    recipe: RecipeFile,
+    json: AsJson = False,
+    address: Address = None,
+    open_cluster: OpenCluster = False,
+    workers: Workers = None,
+) -> None:
     """Everything: shards, manifest and a new version. The same command goes on where a killed one stopped."""
     from pipelines.build import build_recipe
     from pipelines.cluster import cluster
 
     wanted = load_recipe(recipe)
-    with narrated() as progress, cluster(address, workers):
+    with narrated() as progress, cluster(address, workers, open_cluster):
         built = build_recipe(wanted, progress, created=datetime.now(UTC).isoformat(timespec="seconds"))
     manifest, number = built.manifest, built.version.number
     if json:
@@ -266,6 +297,7 @@ def _open(target: str) -> tuple[Store, dict[str, Any], int, str | None]:
 
 def _print_json(value: Any) -> None:
     text = json.dumps(value, ensure_ascii=False, indent=2)
+    text = UNPRINTED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:  # a terminal of few characters, or a path that is not UTF-8
@@ -418,7 +450,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except Exception as error:  # noqa: BLE001 - the last resort, so that --json always has its document
-        traceback.print_exc()
+        err.print(traceback.format_exc(), soft_wrap=True)
         kind = type(error).__name__
         _fail(70, f"a defect of chameleon-data, please report it with the traceback: {kind}: {error}")
     if code == 130:

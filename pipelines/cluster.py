@@ -35,27 +35,32 @@ EXTENSION_TYPES = (
 """That `import ray.data` registers with Arrow: what a Parquet file says of such a column is then handed to their Python code,
 whatever the reader is told, and one environment variable lets Ray unpickle it. Here no column is of these types."""
 ADVICE = "start a cluster with 'ray start --head', correct the address, or leave --address out"
+UNASKED = {"": "/ray.rpc.NodeInfoGcsService/CheckAlive", "ray": "/ray.rpc.RayletDriver/ClusterInfo"}
+"""Scheme of an address -> a method that a cluster with token authentication refuses to whoever has no token."""
 
 
 @contextmanager
-def cluster(address: str | None = None, workers: int | None = None) -> Iterator[None]:
+def cluster(address: str | None = None, workers: int | None = None, allow_open: bool = False) -> Iterator[None]:
     """A Ray cluster for the length of a build: the one at `address`, or one started here with `workers` CPUs.
 
-    A local one answers only to a random token, since Ray listens on all interfaces even without its dashboard.
+    A local one answers only to a random token, since Ray listens on all interfaces even without its dashboard. One that answers
+    without a token runs whatever code anybody who reaches its port sends, so it is joined only if `allow_open`.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address is not None:
         _reached(address)
+        if not allow_open and address != "auto":
+            _closed(address)
     else:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ["RAY_AUTH_MODE"] = "token"  # whatever was set for other clusters
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     with _native_quiet():
-        yield from _cluster(address, workers)
+        yield from _cluster(address, workers, allow_open)
 
 
-def _cluster(address: str | None, workers: int | None) -> Iterator[None]:
+def _cluster(address: str | None, workers: int | None, allow_open: bool) -> Iterator[None]:
     import ray
     import ray.data
 
@@ -70,6 +75,12 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[None]:
         except (ConnectionError, ValueError, RuntimeError) as error:
             why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise InputError(f"--address {address}: no Ray cluster can be joined there ({why}); {ADVICE}") from error
+    if address == "auto" and not allow_open:  # where it is, only Ray knows
+        try:
+            _closed(ray.get_runtime_context().gcs_address)
+        except InputError:
+            ray.shutdown()
+            raise
     _forget_extension_types()
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -98,6 +109,30 @@ def _reached(address: str) -> None:
         socket.create_connection((match[1], int(match[2])), timeout=CONNECT_SECONDS).close()
     except (OSError, OverflowError, UnicodeError) as error:  # a name too long, or a port above 65535, besides the network
         raise InputError(f"--address {address}: nothing answers there ({error}); {ADVICE}") from error
+
+
+def _closed(address: str) -> None:
+    """Raise InputError for a cluster that answers a question without a token. One with TLS asks for a certificate instead."""
+    if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+        return
+    try:
+        import grpc
+    except ImportError as error:
+        raise InputError("--address needs grpcio; install 'chameleon-data[cluster]'") from error
+    scheme, _, target = address.rpartition("://")
+    with grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            channel.unary_unary(UNASKED[scheme])(b"", timeout=CONNECT_SECONDS)
+        except grpc.RpcError as refusal:
+            code = refusal.code()  # type: ignore[attr-defined]
+            if code == grpc.StatusCode.UNAUTHENTICATED:
+                return
+            if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                raise InputError(f"--address {address}: no Ray cluster answers there ({code.name}); {ADVICE}") from refusal
+    raise InputError(
+        f"--address {address}: this cluster asks for no token, so whoever reaches it can run code on it and read what it reads; "
+        "start it with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or say --open-cluster if its network is closed to others"
+    )
 
 
 @contextmanager

@@ -12,11 +12,13 @@ import json
 import os
 import random
 import unicodedata
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.parquet as pq
@@ -142,10 +144,16 @@ def cases() -> list[Case]:
         Case("gzip truncated", put("a.jsonl.gz", zipped[:-5]), refused="truncated"),
         Case("gzip with bytes after it", put("a.jsonl.gz", zipped + b"trailing"), refused="a.jsonl.gz"),
         Case("gzip with a false checksum", put("a.jsonl.gz", zipped[:-8] + bytes(4) + zipped[-4:]), refused="a.jsonl.gz"),
+        Case("gzip of ten thousand empty members", put("a.jsonl.gz", gzip.compress(b"") * 10_000 + zipped), kept=3),
+        Case("gzip members that are a bomb of line ends", put("a.jsonl.gz", gzip.compress(b"\n" * LONGEST) * 64 + zipped), kept=3),
+        Case("zstd frames that are to be skipped", put("a.jsonl.zst", SKIPPED + packed + SKIPPED), kept=3),
+        Case("zstd of nothing but such frames", put("a.jsonl.zst", SKIPPED), refused="no usable document"),
         # Text
         Case("invalid UTF-8", put("a.jsonl", body + b'{"text": "\xff\xfe"}\n'), kept=3, reasons={"invalid UTF-8": 1}),
         Case("byte order mark", put("a.jsonl", b"\xef\xbb\xbf" + body), kept=3),
-        Case("UTF-16", put("a.jsonl", body.decode().encode("utf-16")), refused="no usable document|have no usable text"),
+        Case("UTF-16", put("a.jsonl", body.decode().encode("utf-16")), refused="holds UTF-16.*write it again as UTF-8"),
+        Case("UTF-16 without a mark", put("a.jsonl", body.decode().encode("utf-16-be")), refused="have no usable text"),
+        Case("CSV in UTF-16", put("a.csv", "text\na\n".encode("utf-16")), refused="holds UTF-16"),
         Case("lone surrogates", put("a.jsonl", body + b'{"text": "\\ud800 alone"}\n'), kept=3, reasons={"broken JSON": 1}),
         Case("surrogates as bytes", put("a.jsonl", body + line("\ud800")), kept=3, reasons={"invalid UTF-8": 1}),
         Case("NUL and separators inside", put("a.jsonl", lines("a\0b", "c\u2028d", "e\u0085f")), kept=3),
@@ -153,6 +161,7 @@ def cases() -> list[Case]:
         Case("a line of 64 MiB", put("a.jsonl", body + b'{"text": "' + b"a" * 64 * LONGEST + b'"}\n'), kept=3,
              reasons={"longer than max_document": 1}),
         # Rows
+        Case("an empty CSV beside a good one", put("a.csv", b"", b=b"text\none\ntwo\n"), kept=2),
         Case("empty file", put("a.jsonl", b""), refused="no usable document"),
         Case("only blank lines", put("a.jsonl", b"\n \n\t\r\n"), refused="no usable document"),
         Case("empty file beside a good one", put("a.jsonl", b"", b=body), kept=3),
@@ -175,6 +184,11 @@ def cases() -> list[Case]:
         Case("a link to nothing", _dead_link, refused="a.jsonl"),
         Case("a pipe", _fifo, refused="pipe"),
         Case("what other writers left half done", _partial, kept=3),
+        Case("zip called .jsonl", put("a.jsonl", archive() + body), refused="holds zip"),
+        Case("lines that go on as a zip", put("a.jsonl", body + archive()), kept=3, reasons={"invalid UTF-8": 1}),
+        Case("a name that commands the terminal", put("a\x1b]0;owned\x07.jsonl", body), refused=r"x1b.*not printable; rename it"),
+        Case("a name of two lines", put("a\nerror b.jsonl", body), refused=r"a\\nerror b.*not printable"),
+        Case("a name that is not UTF-8", put("caf\udce9.jsonl", body), refused="not printable; rename it"),
         # Columns
         Case("Parquet files with string and large_string", put("a.parquet", columns, b=large), kept=6),
         Case("Parquet with a number for text", put("a.parquet", parquet(pa.table({"text": [1, 2]}))),
@@ -188,6 +202,24 @@ def cases() -> list[Case]:
         Case("Parquet with a huge string", put("a.parquet", parquet(pa.table({"text": ["x" * (2 * LONGEST), *GOOD]}))), kept=3,
              reasons={"longer than max_document": 1}),
         Case("Arrow cut off", lambda f: _cut_arrow(f / "a.arrow"), refused="a.arrow"),
+        Case("Parquet of one string in a dictionary", put("a.parquet", parquet(repeated(300), store_schema=False, **ONE_PAGE)),
+             kept=300),
+        Case("Parquet of one long string in a dictionary", put("a.parquet", parquet(repeated(20_000, 4 * LONGEST), **ONE_PAGE)),
+             refused="longer than max_document"),
+        Case("Parquet of prefixes of the row before", put("a.parquet", parquet(repeated(300).cast(TEXT), use_dictionary=False,
+             column_encoding="DELTA_BYTE_ARRAY")), kept=300),
+        Case("Parquet with an encrypted footer", put("a.parquet", b"PARE" + bytes(200) + (100).to_bytes(4, "little") + b"PARE"),
+             refused="a.parquet"),
+        Case("Parquet whose footer lies about its rows", put("a.parquet", lying_rows(GOOD_TABLE)), refused="a.parquet"),
+        Case("Arrow of one string in a dictionary", arrow(repeated(300)), kept=300),
+        Case("Arrow views of one long string", arrow(views(100_000, 2 * LONGEST)), refused="longer than max_document"),
+        Case("Arrow of one run of many rows", arrow(runs(10**5)), refused="text is not a string"),
+        Case("Arrow with offsets that point elsewhere", arrow(offsets(0, 5, 3, 9)), refused="fetch it again"),
+        Case("Feather of version 1", put("a.feather", b"FEA1" + bytes(60) + b"FEA1"), refused="Feather version 1"),
+        Case("CSV with NUL", put("a.csv", b"text\nok\na\0b\n"), kept=2),
+        Case("CSV with quotes inside", put("a.csv", b'text,id\nok,1\n"a"b,3\nok2,4\n'), kept=2, reasons={"broken CSV": 1}),
+        Case("CSV with a field of 10 MB", put("a.csv", b'text\nok\n"' + b"x" * 10**7 + b'"\nok2\n'), kept=2,
+             reasons={"longer than max_document": 1}),
         Case("CSV with an open quote", put("a.csv", b'text\n"never closed\n' + b"x,\n" * 50), refused="quote"),
         # Ids and domains
         Case("duplicate ids with other texts", put("a.jsonl", line("one", id="7") + line("two", id="7")), kept=2,
@@ -198,8 +230,66 @@ def cases() -> list[Case]:
         Case("a domain of 300 characters", domains("web", "d" * 300), kept=1, reasons={"bad domain name": 1}, source=BY),
         Case("a domain that is no text", domains("web", False, None, 3), kept=1, reasons={"no domain": 3}, source=BY),
         Case("a domain with a line break", domains("web", "a\nb"), kept=1, reasons={"bad domain name": 1}, source=BY),
+        Case("domains that command the terminal", domains("web", "\x1b[31m", "\u202eb", "\u200b"), kept=1,
+             reasons={"bad domain name": 3}, source=BY),
+        Case("a column of 70,000 domains", domains(*map(str, range(70_000))), refused="more than 65,536 domains", source=BY),
+        Case("ids that are null, blank or no ids", put("a.jsonl", line("a", id=None) + line("b", id="") + line("c", id=3) +
+             line("d", id=1.5) + line("e", id=True)), kept=1, reasons={"no id": 4}, source={"id": "id"}, hash="id"),
         Case("domains that Unicode writes in two ways", domains(NFC, NFD), refused="both called", source=BY),
     ]  # fmt: skip
+
+
+TEXT = pa.schema([("text", pa.string())])
+ONE_PAGE = {"compression": "zstd", "dictionary_pagesize_limit": 2**26}
+SKIPPED = b"\x50\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"skip"
+
+
+def archive() -> bytes:
+    """A zip of one file."""
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as file:
+        file.writestr("x.txt", "x")
+    return sink.getvalue()
+
+
+def repeated(rows: int, size: int = LONGEST) -> pa.Table:
+    """Many rows of one string, which is stored once."""
+    once = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array(["a" * size]))
+    return pa.table({"text": once})
+
+
+def views(rows: int, size: int) -> pa.Table:
+    """Many views of one string."""
+    one = np.array([size, int.from_bytes(b"aaaa", "little"), 0, 0], np.int32)
+    buffers = [None, pa.py_buffer(np.tile(one, rows).tobytes()), pa.py_buffer(b"a" * size)]
+    return pa.table({"text": pa.Array.from_buffers(pa.string_view(), rows, buffers)})
+
+
+def runs(rows: int) -> pa.Table:
+    """One run as long as the table."""
+    return pa.table({"text": pa.RunEndEncodedArray.from_arrays(pa.array([rows], pa.int32()), pa.array(["a"]))})
+
+
+def offsets(*ends: int) -> pa.Table:
+    """Strings whose offsets are what is said, in order or not."""
+    buffers = [None, pa.py_buffer(np.array(ends, np.int32)), pa.py_buffer(b"abcdefghi")]
+    return pa.table({"text": pa.Array.from_buffers(pa.string(), len(ends) - 1, buffers)})
+
+
+def arrow(table: pa.Table) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        with pa.ipc.new_file(folder / "a.arrow", table.schema) as file:
+            file.write_table(table)
+
+    return write
+
+
+def lying_rows(table: pa.Table) -> bytes:
+    """Parquet whose row group, by its footer, has four times the rows that its pages hold."""
+    body = parquet(table, use_dictionary=False, compression="none")
+    length = int.from_bytes(body[-8:-4], "little")
+    footer = body[-8 - length : -8].replace(bytes([2 * len(table)]), bytes([8 * len(table)]))
+    return body[: -8 - length] + footer + body[-8:]
 
 
 def _cut_arrow(path: Path) -> None:

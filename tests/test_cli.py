@@ -16,7 +16,7 @@ import pytest
 
 from chameleon_data.errors import InputError
 from chameleon_data.storage import Store
-from chameleon_data.versions import commit
+from chameleon_data.versions import commit, list_versions, load_manifest
 from jobs import cli
 
 ROOT = Path(__file__).parent.parent
@@ -86,6 +86,35 @@ def test_notes_and_sentences_are_printed_as_they_are(capsys):
     cli._print_pairs([("next", "verify /a/[/d]")])
     out = capsys.readouterr().out
     assert all(text in out for text in ("[/b]: 0.1000 to 0.2000", "[/x] :smile:", "reused [/c]", "verify /a/[/d]"))
+
+
+COMMANDS = "\x1b]0;owned\x07 \x9b31m \u202ex"
+"""Sets a terminal's title, rings, colours, turns the direction of writing."""
+
+
+def test_what_a_terminal_would_obey_is_written_out(command, dataset, tmp_path, monkeypatch):
+    def obeyed(text: str) -> list[str]:
+        return [c for c in text if c != "\n" and not c.isprintable()]
+
+    code, _, err = command("weights", str(tmp_path / f"{COMMANDS}.yaml"))
+    assert (code, obeyed(err)) == (2, [])
+    assert r"\x1b]0;owned\x07 \x9b31m \u202ex" in err
+    manifest = {**load_manifest(Store(dataset), list_versions(Store(dataset))[0]), "name": COMMANDS, "digest": "d" * 64}
+    manifest["domains"] = {COMMANDS: manifest["domains"]["[/b]"]}
+    commit(Store(dataset), {**manifest, "plan_digest": "e" * 64}, COMMANDS)
+    for arguments in (["versions", dataset], ["show", dataset], ["show", dataset, "--json"], ["versions", dataset, "--json"]):
+        code, out, err = command(*arguments)
+        assert (code, obeyed(out + err)) == (0, [])
+        assert "owned" in out
+    assert json.loads(command("versions", dataset, "--json")[1])[1]["name"] == COMMANDS
+
+    def fail(_: Store) -> None:
+        raise ZeroDivisionError(COMMANDS)
+
+    monkeypatch.setattr(cli, "list_versions", fail)
+    code, out, err = command("versions", dataset, "--json")
+    assert (code, obeyed(out + err)) == (70, [])
+    assert "Traceback" in err
 
 
 @pytest.mark.parametrize("verb", ["versions", "show", "verify", "report"])

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+import pyarrow.parquet as pq
 import pytest
+import zstandard
 
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe, parse_recipe
@@ -17,7 +23,9 @@ from chameleon_data.storage import Store
 from chameleon_data.survey import Survey, read_survey, split_parts, survey_part
 from chameleon_data.tokens import load_counter
 from tests import fuzz
-from tests.hostile import GOOD, LEAST, LONGEST, RECIPES, SEED, Case, cases, line, lines
+from tests.hostile import (
+    GOOD, LEAST, LONGEST, ONE_PAGE, RECIPES, SEED, TEXT, Case, arrow, cases, line, lines, repeated, views,
+)  # fmt: skip
 
 CASES = cases()
 
@@ -60,6 +68,69 @@ def test_promise(case: Case, tmp_path: Path) -> None:
         reasons.update(counts)
     assert (sum(t.rows for t in found.tallies.values()), dict(reasons)) == (case.kept, dict(case.reasons))
     assert sum(t.read for t in found.tallies.values()) == case.kept + sum(case.reasons.values())
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from chameleon_data.errors import InputError
+from chameleon_data.readers import read_blocks
+from chameleon_data.recipe import Source
+from chameleon_data.sources import list_fragments
+source, rows, bad = Source(path=(sys.argv[1],)), 0, []
+try:
+    for fragment in list_fragments("own", source):
+        for block in read_blocks(fragment, source, int(sys.argv[2])):
+            rows, bad = rows + len(block.text), bad + [b.reason for b in block.bad][:9]
+            del block
+except InputError as error:
+    bad = [str(error)]
+print(int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) // 1024, rows, bad)
+"""
+GIB = 2**30
+
+
+def sparse(size: int) -> Callable[[Path], None]:
+    """NUL in one line, of which the disk holds nothing."""
+    return lambda path: path.touch() or os.truncate(path, size)
+
+
+def bomb(path: Path) -> None:
+    """1 GiB in one line; 33 kB as stored."""
+    packer = zstandard.ZstdCompressor().compressobj()
+    with path.open("wb") as file:
+        file.write(packer.compress(b'{"text": "'))
+        for _ in range(16):
+            file.write(packer.compress(b"a" * (GIB // 16)))
+        file.write(packer.flush())
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+@pytest.mark.parametrize(
+    ("name", "write", "longest", "says"),
+    [
+        ("a.jsonl", sparse(2 * GIB), LONGEST, "0 ['longer than max_document']"),
+        ("a.txt", sparse(GIB), LONGEST, "0 ['longer than max_document']"),
+        ("a.csv", sparse(GIB // 2), LONGEST, "is a quote not closed"),
+        ("a.jsonl.zst", bomb, LONGEST, "0 ['longer than max_document']"),
+        ("a.parquet", lambda f: pq.write_table(repeated(1500), f, store_schema=False, **ONE_PAGE), 4 * LONGEST, "1500 []"),
+        ("a.parquet", lambda f: pq.write_table(repeated(1500).cast(TEXT), f, use_dictionary=False,
+                                               column_encoding="DELTA_BYTE_ARRAY"), 4 * LONGEST, "1500 []"),
+        ("a.arrow", lambda f: arrow(repeated(1500))(f.parent), 4 * LONGEST, "1500 []"),
+        ("a.arrow", lambda f: arrow(views(1500, LONGEST))(f.parent), 4 * LONGEST, "1500 []"),
+    ],
+    ids=["2 GB line", "1 GB text", "half a GB of CSV", "1 GB of zstd", "dictionary", "prefixes", "Arrow dictionary", "Arrow views"],
+)  # fmt: skip
+def test_what_expands_to_gigabytes_takes_no_such_memory(
+    tmp_path: Path, name: str, write: Callable[[Path], None], longest: int, says: str
+) -> None:
+    """1,500 rows of 1 MiB, or up to 2 GiB of one line: at most 300 MiB beside the process itself (110 MiB)."""
+    write(tmp_path / name)
+    command = [sys.executable, "-c", PEAK, str(tmp_path / name), str(longest)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    peak, _, found = done.stdout.partition(" ")
+    assert says in found
+    assert int(peak) < 110 + 300, done.stdout
 
 
 def test_the_table_holds_both_kinds_and_no_name_twice() -> None:

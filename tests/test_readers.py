@@ -367,7 +367,10 @@ def test_a_zstd_window_that_would_take_gigabytes(tmp_path: Path) -> None:
         ("x.arrow", b"FEA1....FEA1", "Feather version 1"),
         ("x.arrow", b'{"text": "a"}\n', "truncated"),
         ("x.ipc", b"", "truncated"),
-        ("x.csv", b"", "no column 'text' for the text"),
+        ("x.csv", b"id\n1\n", "no column 'text' for the text"),
+        ("x.jsonl", b"PK\x03\x04....", "holds zip.*unpack it"),
+        ("x.csv", "text\na\n".encode("utf-16"), "holds UTF-16.*UTF-8"),
+        ("x.txt", b"\xfe\xff\0a", "holds UTF-16"),
     ],
 )
 def test_names_that_lie(tmp_path: Path, name: str, body: bytes, says: str) -> None:
@@ -592,7 +595,7 @@ def test_csv_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (b'text\na\n"b\nc\n', "truncated, or a quote is not closed, in record 1"),
         (b'"text\na\n', "no header"),
         (b"text\ra\rb\r", "no header"),
-        (b"\xff\xfet\0e\0x\0t\0\n\0a\0", "no column 'text'"),
+        (b"\xff\xfet\0e\0x\0t\0\n\0a\0", "holds UTF-16"),
     ):
         (tmp_path / "x.csv").write_bytes(body)
         with pytest.raises(InputError, match=says):
