@@ -335,7 +335,7 @@ def test_a_tag_moves_and_its_history_stays(store: Store) -> None:
     assert [t.version for t in tag_history(store, "prod")] == [1, 2, 1]
     assert resolve(store, "prod") == made[0]
     tag_version(store, made[1], "other")
-    assert list_tags(store) == ("other", "prod")
+    assert {name: t.version for name, t in list_tags(store).items()} == {"other": 2, "prod": 1}
     assert tag_history(store, "never") == ()
 
 
@@ -426,7 +426,7 @@ def test_half_written_and_foreign_files_are_not_versions(local_store: Store) -> 
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"{")
     assert list_versions(local_store) == (version,)
-    assert list_tags(local_store) == ()
+    assert list_tags(local_store) == {}
     assert commit(local_store, build("b"), THEN).number == 2
 
 
