@@ -11,6 +11,7 @@ from typing import Any
 from chameleon_data.exchange import Job
 from chameleon_data.layout import build_digest, lay_out_splits
 from chameleon_data.leases import Lease, leased
+from chameleon_data.lineage import code_version
 from chameleon_data.manifest import corpus_fingerprints, make_manifest, packages, writer
 from chameleon_data.place import Layout
 from chameleon_data.plan import shard_spread
@@ -127,7 +128,8 @@ def _build(store: Store, lease: Lease, recipe: Recipe, progress: Progress, creat
     lease.own(build.digest)
     with _timed(timings, "write"):
         receipts = write(store, job, corpus.parts, progress)
-    provenance = {"inputs": corpus_fingerprints(corpus), "tokenizer": planned.counter.fingerprint, "packages": packages()}
+    provenance = {"inputs": corpus_fingerprints(corpus), "tokenizer": planned.counter.fingerprint, "packages": packages(),
+                  "code": code_version()}  # fmt: skip
     manifest = make_manifest(
         recipe, corpus, counted, mixture.description, weighed.budget, planned.layouts, receipts, provenance
     )
