@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import errno
 import io
+import math
 import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -66,6 +69,16 @@ class Fault(Exception):
         self.status = status
 
 
+@dataclass(frozen=True)
+class Upload:
+    """A file that somebody began to upload in parts."""
+
+    path: str
+    id: str
+    begun: float
+    """In seconds on the store's own clock."""
+
+
 class RemoteFolder:
     """One folder. FileNotFoundError and FileExistsError mean what they say; whatever else goes wrong is a Fault."""
 
@@ -115,7 +128,7 @@ class RemoteFolder:
             return None
         return int(info["size"]) if info["type"] == "file" else None
 
-    def walk(self, folder: str) -> Iterator[tuple[str, int]]:
+    def walk(self, folder: str) -> Iterator[tuple[str, int, float]]:
         inside = self._full(folder).rstrip("/") + "/"
         try:
             found = self._call(self.fs._find, inside.rstrip("/"), detail=True, seconds=LISTING_DEADLINE)
@@ -123,7 +136,7 @@ class RemoteFolder:
             return
         for name, info in found.items():
             if name.startswith(inside) and info["type"] == "file" and not name.endswith("/"):  # markers of folders end so
-                yield name[len(self.root) + 1 :], int(info["size"])
+                yield name[len(self.root) + 1 :], int(info["size"]), _modified(info)
 
     def delete(self, paths: list[str]) -> None:
         def delete(path: str) -> None:
@@ -132,6 +145,25 @@ class RemoteFolder:
 
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(delete, paths))
+
+    def uploads(self) -> Iterator[Upload]:
+        """S3 alone keeps the parts of an unended upload for ever: Google Cloud Storage and Azure drop them after a week."""
+        if self.extra != "s3":
+            return
+        bucket, _, key = self.root.partition("/")
+        asked: dict[str, Any] = {"Bucket": bucket, "Prefix": f"{key}/"}
+        while True:
+            found = self._call(self.fs._call_s3, "list_multipart_uploads", **asked, seconds=LISTING_DEADLINE)
+            for one in found.get("Uploads", ()):
+                yield Upload(one["Key"][len(key) + 1 :], one["UploadId"], one["Initiated"].timestamp())
+            if not found.get("IsTruncated"):
+                return
+            asked |= {"KeyMarker": found["NextKeyMarker"], "UploadIdMarker": found["NextUploadIdMarker"]}
+
+    def abort(self, upload: Upload) -> None:
+        bucket, _, key = self._full(upload.path).partition("/")
+        with suppress(FileNotFoundError):
+            self._call(self.fs._call_s3, "abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload.id)
 
     def _full(self, path: str) -> str:
         return f"{self.root}/{path}"
@@ -222,6 +254,14 @@ class _Ranges(io.RawIOBase):
         view[:wanted] = data
         self._at += wanted
         return wanted
+
+
+def _modified(info: dict[str, Any]) -> float:
+    """Seconds on the store's own clock, under the names of s3fs, adlfs and gcsfs; without them a file is never old."""
+    found = next((info[key] for key in ("LastModified", "last_modified", "mtime", "updated") if info.get(key)), None)
+    if found is None:
+        return math.inf
+    return float((datetime.fromisoformat(found) if isinstance(found, str) else found).timestamp())
 
 
 def _library_errors(extra: str) -> tuple[type[BaseException], ...]:

@@ -1,12 +1,12 @@
 """What there is to read: the files of a source, each as one fragment, or as one a Parquet row group.
 
-A fragment is the unit of work and of caching. Its identity is the stored size with the store's own mark of a change
-(ETag, else checksum, else time; of a local file the times of its content and of its inode, as `touch` and `cp -p` set the
-first alone), so a file that was replaced is another fragment, and reading it under the old identity
-is refused. Nothing named is left out silently: a pattern without files, a suffix that no reader knows, a pipe or a dead
-link is an error, and so is a name that is not printable UTF-8. In a folder, only known suffixes count, and names that start with `.` or `_` do not (`_temporary`,
-`._x`, `_SUCCESS`: what writers leave behind).
-Cost: one listing per pattern and one footer per Parquet file, 16 at a time: 1,000 local files in 0.2 s.
+A fragment is the unit of work and of caching. Its identity is the stored size with the store's own mark of a change (ETag, else
+checksum, else time; of a local file the times of its content and of its inode, as `touch` and `cp -p` set the first alone), so
+a file that was replaced is another fragment, and reading it under the old identity is refused. Nothing named is left out
+silently: a pattern without files, a suffix that no reader knows, a pipe or a dead link is an error, and so is a name that is
+not printable UTF-8. In a folder, only known suffixes count, and names that start with `.` or `_` do not (`_temporary`, `._x`,
+`_SUCCESS`: what writers leave behind). Cost: one listing per pattern and one footer per Parquet file, 16 at a time: 1,000 local
+files in 0.2 s.
 """
 
 from __future__ import annotations

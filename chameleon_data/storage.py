@@ -31,7 +31,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from chameleon_data import remote
 from chameleon_data.errors import InputError
-from chameleon_data.remote import LARGEST, Fault
+from chameleon_data.remote import LARGEST, Fault, Upload
 from chameleon_data.urls import EXTRAS, refuse_secrets, scheme_of
 
 PROBE_DEADLINE = 30.0
@@ -42,6 +42,15 @@ TEMPORARY = ".tmp-"
 
 class Taken(InputError):
     """The name holds other bytes already."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a listing says of one file."""
+
+    bytes: int
+    modified: float
+    """When it was written, in seconds on the store's own clock: to be compared with other entries of the store alone."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +106,28 @@ class Store:
 
     def list(self, prefix: str = "") -> dict[str, int]:
         """Path -> bytes of every file in the folder `prefix` and below, sorted, as of now. Unfinished files are left out."""
+        return {path: entry.bytes for path, entry in self.entries(prefix).items() if not unfinished(path)}
+
+    def entries(self, prefix: str = "") -> dict[str, Entry]:
+        """The same with the times, and with unfinished files: what is to be cleared away."""
         with self._explained(prefix):
-            found = dict(self._backend.walk(_checked(prefix.rstrip("/")) if prefix else ""))
-        return {path: found[path] for path in sorted(found) if not _unfinished(path)}
+            walked = self._backend.walk(_checked(prefix.rstrip("/")) if prefix else "")
+            found = {path: Entry(size, modified) for path, size, modified in walked}
+        return {path: found[path] for path in sorted(found)}
+
+    def uploads(self) -> tuple[Upload, ...]:
+        """Multipart uploads into the folder that nobody has ended. We begin none; their parts are in no listing, and cost."""
+        with self._explained(""):
+            return tuple(self._backend.uploads())
+
+    def abort(self, upload: Upload) -> None:
+        """End an upload and drop its parts; one that is no longer there does not matter."""
+        with self._explained(upload.path):
+            self._backend.abort(upload)
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Remove files; those that are not there do not matter."""
-        checked = [_checked(path) for path in paths]
+        """Remove files, unfinished ones too; those that are not there do not matter."""
+        checked = [_checked(path, may_be_unfinished=True) for path in paths]
         with self._explained(checked[0] if checked else ""):
             self._backend.delete(checked)
 
@@ -168,8 +192,10 @@ class Backend(Protocol):
     def create(self, path: str, data: pa.Buffer) -> None: ...
     def replace(self, path: str, data: pa.Buffer) -> None: ...
     def size(self, path: str) -> int | None: ...
-    def walk(self, folder: str) -> Iterable[tuple[str, int]]: ...
+    def walk(self, folder: str) -> Iterable[tuple[str, int, float]]: ...
     def delete(self, paths: list[str]) -> None: ...
+    def uploads(self) -> Iterable[Upload]: ...
+    def abort(self, upload: Upload) -> None: ...
 
 
 @lru_cache(maxsize=64)
@@ -219,7 +245,7 @@ class LocalFolder:
         file = self.root / path
         return file.stat().st_size if file.is_file() else None
 
-    def walk(self, folder: str) -> Iterator[tuple[str, int]]:
+    def walk(self, folder: str) -> Iterator[tuple[str, int, float]]:
         def refuse(error: OSError) -> None:  # os.walk passes over folders that it may not enter
             if not isinstance(error, FileNotFoundError):
                 raise error
@@ -228,11 +254,18 @@ class LocalFolder:
             for file in (Path(parent, name) for name in names):
                 with suppress(FileNotFoundError):  # removed since
                     if file.is_file():
-                        yield file.relative_to(self.root).as_posix(), file.stat().st_size
+                        about = file.stat()
+                        yield file.relative_to(self.root).as_posix(), about.st_size, about.st_mtime
 
     def delete(self, paths: list[str]) -> None:
         for path in paths:
             (self.root / path).unlink(missing_ok=True)
+
+    def uploads(self) -> tuple[Upload, ...]:
+        return ()
+
+    def abort(self, upload: Upload) -> None:
+        raise ValueError(f"{upload.path}: a folder takes no uploads")
 
 
 @contextmanager
@@ -296,16 +329,23 @@ class MemoryFolder:
         file = self.fs.store.get(f"{self.root}/{path}")
         return None if file is None else file.size
 
-    def walk(self, folder: str) -> Iterator[tuple[str, int]]:
+    def walk(self, folder: str) -> Iterator[tuple[str, int, float]]:
         inside = f"{self.root}/{folder}".rstrip("/") + "/"
-        for name, info in self.fs.find(inside, detail=True).items():
-            if name.startswith(inside):
-                yield name[len(self.root) + 1 :], info["size"]
+        with _MEMORY:
+            found = [(name, file) for name, file in self.fs.store.items() if name.startswith(inside)]
+        for name, file in found:
+            yield name[len(self.root) + 1 :], file.size, file.modified.timestamp()
 
     def delete(self, paths: list[str]) -> None:
         with _MEMORY:
             for path in paths:
                 self.fs.store.pop(f"{self.root}/{path}", None)
+
+    def uploads(self) -> tuple[Upload, ...]:
+        return ()
+
+    def abort(self, upload: Upload) -> None:
+        raise ValueError(f"{upload.path}: memory takes no uploads")
 
 
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -347,12 +387,14 @@ def _checked_url(url: str) -> str:
     return url if scheme else str(Path(url).absolute())
 
 
-def _checked(path: str) -> str:
+def _checked(path: str, may_be_unfinished: bool = False) -> str:
     parts = path.split("/")
-    if "\\" in path or "\0" in path or any(part in ("", ".", "..") for part in parts) or _unfinished(path):
+    inside = "\\" not in path and "\0" not in path and not any(part in ("", ".", "..") for part in parts)
+    if not inside or (unfinished(path) and not may_be_unfinished):
         raise ValueError(f"{path!r} is no path inside the store: relative, with forward slashes, without '.' and '..'")
     return path
 
 
-def _unfinished(path: str) -> bool:
+def unfinished(path: str) -> bool:
+    """Whether it is the file of a writer that is at work, or that died."""
     return any(part.startswith(TEMPORARY) for part in path.split("/"))

@@ -3,12 +3,14 @@
     _chameleon/format.json                  which layout this is, and the id of the dataset
     _chameleon/manifests/<sha256>.json      what a version holds, under the hash of its own bytes
     _chameleon/versions/v00000012.json      the commit: number 12 is that manifest
+    _chameleon/deleted/v00000012.json       the tombstone of version 12, which keeps its number for ever
     _chameleon/tags/<name>/00000003.json    where a tag points; the highest generation holds, the others are its history
 
 Nothing is ever replaced, so readers need no lock and a copy of the folder is as good as the folder. A commit takes the
 lowest free number; whoever loses the race for it reads what won, and goes on to the next number only if that is another
-build. As every writer looks at every number below its own, one build never becomes two versions.
-Cost: a commit is five requests and one for each version that is there already, 16 at a time.
+build, or was deleted. As every writer looks at every number below its own, one build never becomes two versions that live.
+A deletion adds a tombstone and takes nothing away, so it is one put as well; `collect.py` later removes what nobody refers to.
+Cost: a commit is six requests and one for each version that is there already, 16 at a time.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any
@@ -53,12 +55,15 @@ class Tagging:
     generation: int
     version: int
     manifest: str
+    created: str | None = None
+    """When, as the caller said."""
 
 
-def commit(store: Store, manifest: Mapping[str, Any], created: str) -> Version:
+def commit(store: Store, manifest: Mapping[str, Any], created: str, still: Callable[[], None] = lambda: None) -> Version:
     """Make the build that `manifest` describes a version; if its (plan_digest, digest) is one already, return that one.
 
     Nothing is there before the last put, and everything is there after it. Safe to repeat and to run many times at once.
+    `still` is called right before that put and may raise: whether the files are certain to be there still.
     """
     build = (manifest["plan_digest"], manifest["digest"])
     body = canonical_json(manifest)
@@ -73,41 +78,68 @@ def commit(store: Store, manifest: Mapping[str, Any], created: str) -> Version:
     number = present[-1].number + 1 if present else 1
     while True:
         version = Version(number, sha256, *build, created)
+        still()
         try:
-            store.write_new(_path(number), canonical_json({"format": FORMAT, **vars(version)}))
+            if store.write_new(_path(number), canonical_json({"format": FORMAT, **vars(version)})):
+                return version
+            winner = version  # our own put, its answer lost; or, to the byte and the second, one of before
         except Taken:
             winner = _read_version(store, number)
-            if (winner.plan_digest, winner.digest) == build:
-                return winner
-            number += 1
-        else:
-            return version
+        if (winner.plan_digest, winner.digest) == build and not store.exists(_tombstone(number)):
+            return winner
+        number += 1
 
 
 def list_versions(store: Store) -> tuple[Version, ...]:
-    """Every version, by number."""
-    numbers = _numbers(store)
+    """Every version that was not deleted, by number."""
+    live, _ = _numbers(store)
     with ThreadPoolExecutor(16) as pool:
-        return tuple(pool.map(lambda number: _read_version(store, number), numbers))
+        return tuple(pool.map(lambda number: _read_version(store, number), live))
+
+
+def list_deleted(store: Store) -> dict[Version, str | None]:
+    """Every version that was deleted, by number, and when."""
+    _, deleted = _numbers(store)
+    with ThreadPoolExecutor(16) as pool:
+        return dict(pool.map(lambda number: (_read_version(store, number), _read_tombstone(store, number)), deleted))
+
+
+def delete_version(store: Store, version: Version, deleted: str) -> bool:
+    """Leave a tombstone: the version is no longer listed or meant by `latest`, and its number is never given again.
+
+    Its files stay until `collect` removes what no other version refers to. False if it was deleted already.
+    """
+    body = {"format": FORMAT, "number": version.number, "manifest": version.manifest, "deleted": deleted}
+    try:
+        return store.write_new(_tombstone(version.number), canonical_json(body))
+    except Taken:
+        return False
 
 
 def resolve(store: Store, reference: str) -> Version:
     """The version that `v12`, `12`, a tag or `latest` means."""
-    numbers = _numbers(store)
-    if not numbers:
+    live, deleted = _numbers(store)
+    if not live and not deleted:
         raise InputError(f"{store.url}: holds no version; `chameleon-data build` makes one, or correct the folder")
     if reference == LATEST:
-        return _read_version(store, numbers[-1])
+        if not live:
+            raise InputError(f"{store.url}: holds no version any more, v{deleted[-1]} was the last that was deleted; build anew")
+        return _read_version(store, live[-1])
     match = re.fullmatch(NUMBER, reference, re.ASCII)
     if match:
-        if int(match[1]) not in numbers:
-            raise _unknown(store, reference, numbers)
+        if int(match[1]) in deleted:
+            raise InputError(f"{store.url}: v{int(match[1])} was deleted{_when(store, int(match[1]))}; {_there(store, live)}")
+        if int(match[1]) not in live:
+            raise _unknown(store, reference, live)
         return _read_version(store, int(match[1]))
     history = tag_history(store, reference) if re.fullmatch(TAG_NAME, reference) else ()
     if not history:
-        raise _unknown(store, reference, numbers)
+        raise _unknown(store, reference, live)
     newest = history[-1]
-    if newest.version not in numbers:
+    if newest.version in deleted:
+        told = f"tag {reference!r} is v{newest.version}, which was deleted{_when(store, newest.version)}"
+        raise InputError(f"{store.url}: {told}; tag another version with it: {_there(store, live)}")
+    if newest.version not in live:
         raise InputError(f"{store.url}: tag {reference!r} is v{newest.version}, which is not there; was the folder copied whole?")
     version = _read_version(store, newest.version)
     if version.manifest != newest.manifest:
@@ -127,7 +159,7 @@ def load_manifest(store: Store, version: Version) -> dict[str, Any]:
     return manifest
 
 
-def tag_version(store: Store, version: Version, name: str) -> Tagging:
+def tag_version(store: Store, version: Version, name: str, created: str | None = None) -> Tagging:
     """Point the tag `name` at a version. The last to do so wins, and what was before stays in the history."""
     if not re.fullmatch(TAG_NAME, name) or re.fullmatch(NUMBER, name, re.ASCII) or name.lower() == LATEST:
         raise InputError(
@@ -139,7 +171,7 @@ def tag_version(store: Store, version: Version, name: str) -> Tagging:
     while True:
         if history and (history[-1].version, history[-1].manifest) == (version.number, version.manifest):
             return history[-1]
-        tagging = Tagging(generation, version.number, version.manifest)
+        tagging = Tagging(generation, version.number, version.manifest, created)
         try:
             store.write_new(_tag_path(name, generation), canonical_json({"format": FORMAT, **vars(tagging)}))
         except Taken:
@@ -156,10 +188,15 @@ def tag_history(store: Store, name: str) -> tuple[Tagging, ...]:
     return tuple(_read_tagging(store, name, generation) for generation in sorted(generations))
 
 
-def list_tags(store: Store) -> tuple[str, ...]:
-    """The names of all tags."""
-    found = (re.fullmatch(rf"{ROOT}/tags/({TAG_NAME})/\d{{8,18}}\.json", path, re.ASCII) for path in store.list(f"{ROOT}/tags"))
-    return tuple(sorted({match[1] for match in found if match}))
+def list_tags(store: Store) -> dict[str, Tagging]:
+    """Where every tag points, by name; on a deleted version too."""
+    pattern = rf"{ROOT}/tags/({TAG_NAME})/(\d{{8,18}})\.json"
+    newest: dict[str, int] = {}
+    for match in (re.fullmatch(pattern, path, re.ASCII) for path in store.list(f"{ROOT}/tags")):
+        if match:
+            newest[match[1]] = max(int(match[2]), newest.get(match[1], 0))
+    with ThreadPoolExecutor(16) as pool:
+        return dict(pool.map(lambda name: (name, _read_tagging(store, name, newest[name])), sorted(newest)))
 
 
 def split_target(target: str) -> tuple[str, str]:
@@ -182,18 +219,27 @@ def _path(number: int) -> str:
     return f"{ROOT}/versions/v{number:08d}.json"
 
 
+def _tombstone(number: int) -> str:
+    return f"{ROOT}/deleted/v{number:08d}.json"
+
+
 def _tag_path(name: str, generation: int) -> str:
     return f"{ROOT}/tags/{name}/{generation:08d}.json"
 
 
-def _numbers(store: Store) -> list[int]:
-    paths = store.list(f"{ROOT}/versions")
-    found = (re.fullmatch(rf"{ROOT}/versions/v(\d{{8,18}})\.json", path, re.ASCII) for path in paths)
-    numbers = sorted(int(match[1]) for match in found if match)
+def _numbers(store: Store) -> tuple[list[int], list[int]]:
+    """Those that live, and those that were deleted; in order."""
+
+    def numbers(folder: str) -> list[int]:
+        found = (re.fullmatch(rf"{folder}/v(\d{{8,18}})\.json", path, re.ASCII) for path in store.list(folder))
+        return sorted(int(match[1]) for match in found if match)
+
+    given = numbers(f"{ROOT}/versions")
     path = f"{ROOT}/format.json"
-    if numbers and store.exists(path):
+    if given and store.exists(path):
         _parse(store, path, store.read(path))
-    return numbers
+    deleted = set(numbers(f"{ROOT}/deleted")) if given else set()
+    return [n for n in given if n not in deleted], [n for n in given if n in deleted]
 
 
 def _write_format(store: Store, first: str) -> None:
@@ -213,13 +259,26 @@ def _read_version(store: Store, number: int) -> Version:
     return Version(number, manifest, plan_digest, digest, created if isinstance(created, str) else None)
 
 
+def _read_tombstone(store: Store, number: int) -> str | None:
+    found = _parse(store, _tombstone(number), store.read(_tombstone(number)))
+    if found.get("number") != number:
+        raise _damaged(store, _tombstone(number))
+    return found["deleted"] if isinstance(found.get("deleted"), str) else None
+
+
+def _when(store: Store, number: int) -> str:
+    deleted = _read_tombstone(store, number)
+    return f" on {deleted}" if deleted else ""
+
+
 def _read_tagging(store: Store, name: str, generation: int) -> Tagging:
     path = _tag_path(name, generation)
     found = _parse(store, path, store.read(path))
     version, manifest = found.get("version"), found.get("manifest")
     if found.get("generation") != generation or type(version) is not int or not isinstance(manifest, str):
         raise _damaged(store, path)
-    return Tagging(generation, version, manifest)
+    created = found.get("created")
+    return Tagging(generation, version, manifest, created if isinstance(created, str) else None)
 
 
 def _parse(store: Store, path: str, body: bytes) -> dict[str, Any]:
@@ -241,10 +300,14 @@ def _damaged(store: Store, path: str) -> InputError:
 
 
 def _unknown(store: Store, reference: str, numbers: list[int]) -> InputError:
-    tags = list_tags(store)
-    close = difflib.get_close_matches(reference, [*tags, LATEST], n=1)
+    close = difflib.get_close_matches(reference, [*list_tags(store), LATEST], n=1)
     hint = f", did you mean {close[0]!r}?" if close else ";"
+    return InputError(f"{store.url}: no version {reference!r}{hint} {_there(store, numbers)}")
+
+
+def _there(store: Store, numbers: list[int]) -> str:
+    tags = list(list_tags(store))
     first = [f"v{n}" for n in numbers[:-5]]
     there = [*(first if len(first) < 2 else [first[0], "…"]), *(f"v{n}" for n in numbers[-5:])]
     named = f"the tags {', '.join(tags[:20])}{' …' if len(tags) > 20 else ''}" if tags else "no tags"
-    return InputError(f"{store.url}: no version {reference!r}{hint} there are {', '.join(there)} and {named}")
+    return f"there are {', '.join(there) or 'no others'} and {named}"

@@ -28,9 +28,21 @@ from typer.exceptions import TyperException
 from chameleon_data.errors import InputError, printable
 from chameleon_data.recipe import load_recipe
 from chameleon_data.storage import Store
-from chameleon_data.versions import ROOT, list_versions, load_manifest, resolve, split_target, tag_version
+from chameleon_data.versions import (
+    ROOT,
+    delete_version,
+    list_deleted,
+    list_tags,
+    list_versions,
+    load_manifest,
+    resolve,
+    split_target,
+    tag_history,
+    tag_version,
+)
 
 if TYPE_CHECKING:
+    from chameleon_data.difference import Change, Difference
     from chameleon_data.verify import Verification
     from pipelines.build import Planned
     from pipelines.weigh import Weighed
@@ -54,6 +66,7 @@ err = Printable(highlight=False, markup=False, emoji=False, stderr=True)
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
 Target = Annotated[str, typer.Argument(metavar="OUT[@V]", help="A recipe's `out`; @v12, @12, @TAG or @latest names the version.")]
+Out = Annotated[str, typer.Argument(metavar="OUT", help="A recipe's `out`.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Address = Annotated[str | None, typer.Option(metavar="ADDRESS", help="A running Ray cluster; without it a local one is started.")]
 OpenCluster = Annotated[bool, typer.Option("--open-cluster", help="Join a cluster that asks for no token.")]
@@ -61,6 +74,8 @@ Workers = Annotated[int | None, typer.Option(min=1, metavar="N", help="CPUs of t
 
 UNPRINTED = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """What JSON leaves as it is and a terminal may obey: other control characters, and those that turn the direction of writing."""
+SILENT = 2.0
+"""Seconds."""
 TIMED = ("survey", "embed and weigh", "plan", "write")
 PASSES = {
     "survey": "survey the corpus",
@@ -68,6 +83,8 @@ PASSES = {
     "read": "read and sort",
     "write": "write shards",
     "verify": "verify",
+    "compare": "compare documents",
+    "remove": "remove files",
 }
 
 
@@ -157,7 +174,7 @@ def build(
 
     wanted = load_recipe(recipe)
     with narrated() as progress, cluster(address, workers, open_cluster):
-        built = build_recipe(wanted, progress, created=datetime.now(UTC).isoformat(timespec="seconds"))
+        built = build_recipe(wanted, progress, created=_now())
     manifest, number = built.manifest, built.version.number
     if json:
         _print_json({"version": f"v{number}", **manifest})
@@ -178,17 +195,40 @@ def build(
     _print_pairs(rows)
 
 
+def patient(progress: Callable[[str, int, int], None], name: str) -> Callable[[int, int], None]:
+    """Progress of one pass that is silent at first: most answers are there by then."""
+    start = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        if time.monotonic() - start > SILENT:
+            progress(name, done, total)
+
+    return tell
+
+
 @app.command()
-def versions(target: Annotated[str, typer.Argument(metavar="OUT")], json: AsJson = False) -> None:
-    """List the versions."""
+def versions(
+    target: Out,
+    deleted: Annotated[bool, typer.Option("--deleted", help="List the deleted ones too.")] = False,
+    json: AsJson = False,
+) -> None:
+    """List the versions, with their tags."""
     store = Store(target)
     found = list_versions(store)
+    tags: dict[int, list[str]] = {}
+    for name, tagging in list_tags(store).items():
+        tags.setdefault(tagging.version, []).append(name)
     rows = []
     for version in found:
         manifest = load_manifest(store, version)
         tokens = sum(d["tokens"] for d in manifest["domains"].values())
         rows.append({"version": f"v{version.number}", "created": version.created, "name": manifest["name"], "tokens": tokens,
-                     "domains": len(manifest["domains"]), "digest": version.digest})  # fmt: skip
+                     "domains": len(manifest["domains"]), "digest": version.digest,
+                     "tags": tags.get(version.number, [])})  # fmt: skip
+    if deleted:
+        rows += [{"version": f"v{version.number}", "created": version.created, "digest": version.digest, "deleted": when,
+                  "tags": tags.get(version.number, [])} for version, when in list_deleted(store).items()]  # fmt: skip
+        rows.sort(key=lambda row: int(row["version"][1:]))
     if not rows and not store.exists(f"{ROOT}/format.json"):
         raise InputError(f"{store.url}: no dataset is there; correct the folder, or make one with `chameleon-data build`")
     if json:
@@ -197,11 +237,13 @@ def versions(target: Annotated[str, typer.Argument(metavar="OUT")], json: AsJson
     if not rows:
         out.print(f"{target} holds no version yet")
         return
-    table = _table("version", "created", "name", ">tokens", ">domains", "digest")
+    table = _table("version", "tags", "created", "name", ">tokens", ">domains", "digest")
     for row in rows:
-        table.add_row(
-            row["version"], row["created"], row["name"], f"{row['tokens']:,}", f"{row['domains']:,}", row["digest"][:16]
-        )
+        if "deleted" in row:
+            held = (f"deleted {row['deleted']}", "", "")
+        else:
+            held = (row["name"], f"{row['tokens']:,}", f"{row['domains']:,}")
+        table.add_row(row["version"], ", ".join(row["tags"]), row["created"], *held, row["digest"][:16])
     out.print(table)
 
 
@@ -215,8 +257,27 @@ def show(target: Target, json: AsJson = False) -> None:
     out.print(_mixture_table(manifest))
     rows = [("version", f"v{number}, {created}"), ("digest", manifest["digest"]), ("content", manifest["content_digest"]),
             ("plan", manifest["plan_digest"]), ("folder", manifest["build"]), ("shards", f"{manifest['shard_count']:,}"),
-            ("seed", str(manifest["seed"])), ("tokens are", manifest["unit"])]  # fmt: skip
+            ("seed", str(manifest["seed"])), ("tokens are", manifest["unit"]), *_lineage_rows(manifest)]  # fmt: skip
     _print_pairs(rows)
+
+
+@app.command()
+def diff(
+    before: Annotated[str, typer.Argument(metavar="OUT@A")],
+    after: Annotated[str, typer.Argument(metavar="OUT@B")],
+    json: AsJson = False,
+) -> None:
+    """What changed between two versions, of one dataset or of two: recipe, mixture, documents, shards, lineage."""
+    from chameleon_data.difference import compare
+
+    (first, a, m, _), (second, b, n, _) = _open(before), _open(after)
+    with narrated() as progress:
+        found = compare((first, a), (second, b), patient(progress, "compare"))
+    if json:
+        _print_json({"before": f"{first.url}@v{m}", "after": f"{second.url}@v{n}", **found.describe()})
+    else:
+        out.print(f"{first.url}@v{m} → {second.url}@v{n}", soft_wrap=True)
+        _print_difference(found)
 
 
 @app.command()
@@ -248,11 +309,82 @@ def verify(target: Target, json: AsJson = False) -> None:
 def tag(target: Annotated[str, typer.Argument(metavar="OUT@V")], name: str, json: AsJson = False) -> None:
     """Give a version a name; the name can move later, its history stays."""
     store, _, number, _ = _open(target)
-    tag_version(store, resolve(store, f"v{number}"), name)
+    tag_version(store, resolve(store, f"v{number}"), name, _now())
     if json:
         _print_json({"version": f"v{number}", "tag": name})
     else:
         out.print(f"{name} is now v{number}")
+
+
+@app.command()
+def tags(target: Out, name: Annotated[str | None, typer.Argument(metavar="NAME")] = None, json: AsJson = False) -> None:
+    """Where the tags point; with NAME, where that one pointed before."""
+    store = Store(target)
+    if name is None:
+        found = list(list_tags(store).items())
+    else:
+        found = [(name, tagging) for tagging in tag_history(store, name)] if name in list_tags(store) else []
+        if not found:
+            raise InputError(f"{store.url}: no tag {name!r}; 'chameleon-data tags {target}' lists those that are there")
+    gone = {version.number for version in list_deleted(store)}
+    rows = [
+        {"tag": tag, "generation": t.generation, "version": f"v{t.version}", "created": t.created, "deleted": t.version in gone}
+        for tag, t in found
+    ]
+    if json:
+        _print_json(rows)
+        return
+    table = _table("tag", ">generation", "version", "tagged")
+    for row in rows:
+        told = row["version"] + (" (deleted)" if row["deleted"] else "")
+        table.add_row(row["tag"], str(row["generation"]), told, row["created"])
+    out.print(table if rows else f"{target} holds no tag")
+
+
+@app.command()
+def delete(target: Annotated[str, typer.Argument(metavar="OUT@V")], json: AsJson = False) -> None:
+    """Delete a version: its number is never given again. Its files stay until gc."""
+    if split_target(target)[0] == target:
+        raise InputError(f"{target}: name the version to delete, OUT@V; @latest is one too")
+    store, _, number, _ = _open(target)
+    delete_version(store, resolve(store, f"v{number}"), _now())
+    if json:
+        _print_json({"version": f"v{number}", "deleted": True})
+    else:
+        out.print(f"v{number} is deleted; chameleon-data gc {store.url} --delete removes its files", soft_wrap=True)
+
+
+@app.command()
+def gc(
+    target: Out,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove them; without it they are listed.")] = False,
+    caches: Annotated[bool, typer.Option("--caches", help="Surveys, vectors, weighings too; a build makes them anew.")] = False,
+    json: AsJson = False,
+) -> None:
+    """What no version refers to and no build at work owns; a dry run unless --delete."""
+    from chameleon_data.collect import collect, find_garbage
+
+    store = Store(target)
+    if not store.exists(f"{ROOT}/format.json") and not store.list("builds"):
+        raise InputError(f"{store.url}: no dataset is there; correct the folder")
+    with narrated() as progress:
+        found = collect(store, caches, patient(progress, "remove")) if delete else find_garbage(store, caches)
+    if json:
+        files = [{"path": path, "kind": kind, "bytes": size} for path, (kind, size) in found.files.items()]
+        uploads = [{"path": upload.path, "id": upload.id} for upload in found.uploads]
+        _print_json({"removed": delete, "bytes": found.bytes, "files": files, "uploads": uploads, "at_work": list(found.spared)})
+        return
+    table = _table("what", "where", ">files", ">bytes")
+    for (kind, folder), (files, size) in found.groups().items():
+        table.add_row(kind, folder, f"{files:,}", f"{size:,}")
+    if found.uploads:
+        table.add_row("uploads", "", f"{len(found.uploads):,}", "")
+    if found.files or found.uploads:
+        out.print(table)
+    total = f"{len(found.files):,} files, {found.bytes:,} bytes"
+    out.print(f"{total} removed" if delete else f"{total} could be removed; --delete does it")
+    if found.spared:
+        out.print(Text("note", style="yellow"), "a build is at work: its files, caches and manifests stay", soft_wrap=True)
 
 
 @app.command()
@@ -286,6 +418,10 @@ def report(
     else:
         out.print(str(path), soft_wrap=True)
     raise typer.Exit(0 if found is None or found.ok else 1)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _open(target: str) -> tuple[Store, dict[str, Any], int, str | None]:
@@ -415,6 +551,58 @@ def _print_exhausted(policies: dict[str, Any]) -> None:
     for name, found in policies.items():
         if "refused" in found:
             out.print(Text(f"{name} would refuse:", style="dim"), found["refused"], soft_wrap=True)
+
+
+def _lineage_rows(manifest: dict[str, Any]) -> list[tuple[str, str]]:
+    from chameleon_data.lineage import lineage
+
+    found = lineage(manifest)
+    rows = [("input", f"{name}: {i['files']:,} files, {i['bytes']:,} bytes, {i['fingerprint'][:16]}")
+            for name, i in found["inputs"].items()]  # fmt: skip
+    rows = [*rows[:12], ("", f"and {len(rows) - 12:,} sources more")] if len(rows) > 13 else rows
+    told = {
+        "tokenizer": _told(found["tokenizer"]),
+        "embedder": _told(found["embedder"]), "weights": _told(found["weights"]), "landmarks": found["landmarks"],
+        "code": _told(found["code"]), "packages": _told({"python": found["python"], **found["packages"]}),
+    }  # fmt: skip
+    return rows + [(key, value) for key, value in told.items() if value]
+
+
+def _told(facts: dict[str, Any] | None) -> str:
+    """What there is of these facts, in a line; of a hash its beginning."""
+    texts: dict[str, str] = {}
+    for key, value in (facts or {}).items():
+        texts |= {k: str(v) for k, v in (value if isinstance(value, dict) else {key: value}).items() if v is not None}
+    return ", ".join(f"{key} {value[:16] if len(value) in (40, 64) else value}" for key, value in texts.items())
+
+
+def _print_difference(found: Difference) -> None:
+    domains = _table("domain", ">weight", ">tokens", ">epochs", ">rows kept", ">added", ">removed", ">documents new", ">gone")
+    documents = {(d.split, d.domain): d for d in found.documents}
+    splits = sorted({split for split, _ in documents} - {"train"})
+    for split in ("train", *splits):
+        for name, facts in found.domains.items():
+            d = documents.get((split, name))
+            counts = [f"{n:,}" for n in (d.kept, d.added, d.removed, d.new, d.gone)] if d else ["0"] * 5
+            if split == "train":
+                mixture = _changed(facts["weight"], ".4f"), _changed(facts["tokens"], ","), _changed(facts["epochs"], ".2f")
+                domains.add_row(name, *mixture, *counts)
+            elif d:
+                domains.add_row(f"{name} ({split})", "", "", "", *counts)
+    out.print(domains)
+    s = found.shards
+    shared = f"{s['shared']:,} of them are the same bytes ({s['shared_bytes']:,})"
+    _print_pairs([("shards", f"{s['before']:,} → {s['after']:,}; {shared}")])
+    for title, some in (("recipe", found.recipe), ("lineage", found.lineage)):
+        _print_pairs([(title, f"{key}: {_changed(change)}") for key, change in some.items()] or [(title, "the same")])
+    moved = {source: {k: n for k, n in counts.items() if k != "same" and n} for source, counts in found.inputs.items()}
+    told = [("inputs", f"{source}: {_told(counts)}") for source, counts in moved.items() if counts]
+    _print_pairs(told or [("inputs", "the same")])
+
+
+def _changed(change: Change, form: str = "") -> str:
+    before, after = ("–" if value is None else format(value, form) if form else str(value) for value in change)
+    return before if before == after else f"{before} → {after}"
 
 
 def _worst(worst: Any) -> dict[str, Any]:

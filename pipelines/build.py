@@ -10,6 +10,8 @@ from typing import Any
 
 from chameleon_data.exchange import Job
 from chameleon_data.layout import build_digest, lay_out_splits
+from chameleon_data.leases import Lease, leased
+from chameleon_data.lineage import code_version
 from chameleon_data.manifest import corpus_fingerprints, make_manifest, packages, writer
 from chameleon_data.place import Layout
 from chameleon_data.plan import shard_spread
@@ -101,25 +103,33 @@ def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
 
 def weigh_recipe(recipe: Recipe, progress: Progress) -> Weighed:
     """Survey and weights; nothing but caches is written."""
-    return _weigh(_open(recipe), recipe, progress, {})
+    with leased(store := _open(recipe)):
+        return _weigh(store, recipe, progress, {})
 
 
 def plan_recipe(recipe: Recipe, progress: Progress) -> Planned:
     """And the plan; still nothing but caches is written."""
-    return _plan(_open(recipe), recipe, progress)
+    with leased(store := _open(recipe)):
+        return _plan(store, recipe, progress)
 
 
 def build_recipe(recipe: Recipe, progress: Progress, created: str) -> Built:
     """Everything, ending in a version. `created` is the time that the version carries."""
-    store = _open(recipe)
+    with leased(store := _open(recipe)) as lease:
+        return _build(store, lease, recipe, progress, created)
+
+
+def _build(store: Store, lease: Lease, recipe: Recipe, progress: Progress, created: str) -> Built:
     planned = _plan(store, recipe, progress)
     weighed, timings = planned.weighed, dict(planned.timings)
     corpus, mixture, counted = weighed.survey, weighed.mixture, weighed.census
     job = Job(recipe, planned.layouts, counted.rules, counted.copies, planned.counter)
     build = build_of(job, corpus.parts)
+    lease.own(build.digest)
     with _timed(timings, "write"):
         receipts, there = write(store, job, corpus.parts, progress)
-    provenance = {"inputs": corpus_fingerprints(corpus), "tokenizer": planned.counter.fingerprint, "packages": packages()}
+    provenance = {"inputs": corpus_fingerprints(corpus), "tokenizer": planned.counter.fingerprint, "packages": packages(),
+                  "code": code_version()}  # fmt: skip
     manifest = make_manifest(
         recipe, corpus, counted, mixture.description, weighed.budget, planned.layouts, receipts, provenance
     )
@@ -128,7 +138,7 @@ def build_recipe(recipe: Recipe, progress: Progress, created: str) -> Built:
         reused["write"] = f"{there:,} of {build.shards:,} shards were there from an earlier run of the same plan"
     manifest |= {"map": mixture.map, "timings": timings, "reused": reused}
     before = {v.number for v in list_versions(store)}
-    version = commit(store, manifest, created)
+    version = commit(store, manifest, created, lease.check)
     store.remove(list(store.list(f"{build.folder}/runs")))
     return Built(load_manifest(store, version), version, version.number not in before)
 

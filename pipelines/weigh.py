@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -95,9 +96,10 @@ def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, census: Census, p
     caps = epoch_caps(census.counts, budget, recipe.mix.max_epochs, recipe.mix.exhausted)
     tokens = {c.name: c.tokens for c in census.counts}
     if recipe.weights.from_:
-        given = _given("weights.from", recipe.weights.from_, list(tokens))
+        given, lineage = _given("weights.from", recipe.weights.from_, list(tokens))
         origin = f"{recipe.weights.from_} ({given.format})"
         mixture = _mixture(recipe, unmeasured(given.weights, dict.fromkeys(given.weights), given.notes), caps, origin)
+        mixture.description["given"] = lineage
         return _compared(Weighed(survey, census, mixture, budget, {"weigh": f"weights read from {origin}"}), recipe, tokens)
     embedder = load_embedder(recipe.embed)
     samples = {name: sample_fingerprint(rows) for name, rows in by_domain(survey.sample).items()}
@@ -284,7 +286,7 @@ def _unembedded(recipe: Recipe, survey: Survey) -> list[str]:
 
 def _compared(weighed: Weighed, recipe: Recipe, tokens: Mapping[str, int]) -> Weighed:
     """With the mixtures that the computed one is to be held against."""
-    files = {path: _given("weights.compare", path, list(tokens)).weights for path in recipe.weights.compare}
+    files = {path: _given("weights.compare", path, list(tokens))[0].weights for path in recipe.weights.compare}
     mixture = weighed.mixture
     beside = mixtures(tokens, mixture.description["target"], files)
     return replace(weighed, mixture=replace(mixture, description={**mixture.description, "mixtures": beside}))
@@ -315,19 +317,25 @@ def _explained(
     return about
 
 
-def _given(key: str, origin: str, names: list[str]) -> Published:
-    """Weights from a file, or from a version of a dataset (OUT@V); `key` is the recipe's, for messages."""
+def _given(key: str, origin: str, names: list[str]) -> tuple[Published, dict[str, Any]]:
+    """Weights from a file, or from a version of a dataset (OUT@V), and what they were exactly, as files change and tags move.
+
+    `key` is the recipe's, for messages.
+    """
     if Path(origin).suffix in (".json", ".yaml", ".yml"):
         try:
             text = Path(origin).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{key}: {origin} cannot be read: {error}") from error
+        lineage = {"file": origin, "sha256": hashlib.sha256(text.encode()).hexdigest()}
     else:
         url, reference = split_target(origin)
         store = Store(url)
-        domains = load_manifest(store, resolve(store, reference))["domains"]
+        version = resolve(store, reference)
+        domains = load_manifest(store, version)["domains"]
         text = json.dumps({name: d["weight"] for name, d in domains.items()})
-    return published_weights(text, names, origin)
+        lineage = {"dataset": url, "version": version.number, "manifest": version.manifest}
+    return published_weights(text, names, origin), lineage
 
 
 def exhaustions(recipe: Recipe, weighed: Weighed) -> dict[str, Any]:

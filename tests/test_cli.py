@@ -15,9 +15,12 @@ from typing import Any
 import pytest
 
 from chameleon_data.errors import InputError
+from chameleon_data.hashing import fingerprint
+from chameleon_data.leases import leased
 from chameleon_data.storage import Store
-from chameleon_data.versions import commit, list_versions, load_manifest
+from chameleon_data.versions import commit, delete_version, list_versions, load_manifest, tag_version
 from jobs import cli
+from tests.test_difference import publish
 
 ROOT = Path(__file__).parent.parent
 HOSTILE = ("[/b]", "code[python]", "[red]x[/red]", ":smile:", "[link=file:///x]y")
@@ -197,6 +200,127 @@ def test_a_path_that_is_not_utf8_still_gets_its_document(tmp_path):
     done = subprocess.run([Path(sys.executable).parent / "chameleon-data", "versions", typo, "--json"], capture_output=True)
     assert done.returncode == 2
     assert "no dataset" in json.loads(done.stdout)["error"]
+
+
+# Versions
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> str:
+    """Three versions, of which the second is deleted; `prod` was at the second and is at the first."""
+    store = Store(str(tmp_path / "three"))
+    rows = [[("x", f"text {i}", "train"), ("[/b]", "the same", "train")] for i in range(3)]
+    made = []
+    for i in range(3):
+        plan = fingerprint(i)
+        inputs = [{"source": "s", "url": f"/{i}", "row_group": None, "bytes": 7, "identity": "i"}]
+        manifest = publish(store, plan, [rows[i], rows[0]], provenance={"inputs": inputs, "packages": {"numpy": str(i)}})
+        more = {"weight_interval": None, "available_tokens": 9, "quarantined": 0}
+        manifest |= {
+            "format": 1, "name": f"set {i}", "build": f"builds/{plan}", "plan_digest": plan, "digest": fingerprint([i]),
+            "content_digest": "c", "shard_count": 2, "seed": 0, "unit": "bytes", "recipe": {"mix": {"budget": i}},
+            "domains": {name: {**d, **more} for name, d in manifest["domains"].items()},
+            "weights": {"origin": "computed", "embedder": {"model": "m", "revision": "r1"}},
+        }  # fmt: skip
+        made.append(commit(store, manifest, f"2026-01-0{i + 1}"))
+    tag_version(store, made[1], "prod", "then")
+    tag_version(store, made[0], "prod", "later")
+    tag_version(store, made[1], "old", "once")
+    delete_version(store, made[1], "2026-02-02")
+    return store.url
+
+
+def test_versions_have_their_tags_and_hide_the_deleted(command, three):
+    code, out, _ = command("versions", three, "--json")
+    assert code == 0
+    assert [(row["version"], row["tags"]) for row in json.loads(out)] == [("v1", ["prod"]), ("v3", [])]
+    every = json.loads(command("versions", three, "--deleted", "--json")[1])
+    assert [(row["version"], row["tags"], row.get("deleted")) for row in every] == [
+        ("v1", ["prod"], None), ("v2", ["old"], "2026-02-02"), ("v3", [], None)]  # fmt: skip
+    text = command("versions", three, "--deleted")[1]
+    assert "deleted 2026-02-02" in text
+    assert "prod" in text
+    assert "deleted" not in command("versions", three)[1]
+
+
+def test_the_history_of_a_tag(command, three):
+    now = json.loads(command("tags", three, "--json")[1])
+    assert [(row["tag"], row["version"], row["deleted"]) for row in now] == [("old", "v2", True), ("prod", "v1", False)]
+    history = json.loads(command("tags", three, "prod", "--json")[1])
+    assert [(row["generation"], row["version"], row["created"]) for row in history] == [(1, "v2", "then"), (2, "v1", "later")]
+    assert "v2 (deleted)" in command("tags", three, "prod")[1]
+    for name in ("nothing", "../versions"):
+        code, _, err = command("tags", three, name)
+        assert (code, f"no tag '{name}'" in err) == (2, True)
+    command("tag", f"{three}@v3", "prod")
+    history = json.loads(command("tags", three, "prod", "--json")[1])
+    assert history[-1]["version"] == "v3"
+    assert history[-1]["created"].startswith("20"), "the time is kept"
+
+
+def test_show_tells_the_lineage(command, three):
+    code, out, _ = command("show", three)
+    assert code == 0
+    for text in ("s: 1 files, 7 bytes", "model m, revision r1", "origin computed", "numpy 2", "tokenizer  name bytes"):
+        assert text in out
+
+
+def test_what_changed_between_two_versions(command, three):
+    code, out, err = command("diff", f"{three}@1", f"{three}@3", "--json")
+    found = json.loads(out)
+    assert (code, err) == (0, "")
+    assert (found["before"], found["after"]) == (f"{three}@v1", f"{three}@v3")
+    assert found["recipe"] == {"mix.budget": [0, 2]}
+    assert found["lineage"] == {"packages.numpy": ["0", "2"]}
+    assert found["inputs"] == {"s": {"added": 1, "removed": 1, "changed": 0, "same": 0}}
+    assert [(d["domain"], d["kept"], d["added"], d["removed"], d["new"], d["gone"]) for d in found["documents"]] == [
+        ("[/b]", 2, 0, 0, 0, 0), ("x", 1, 1, 1, 1, 0)]  # fmt: skip
+    code, text, _ = command("diff", f"{three}@1", f"{three}@latest")
+    assert code == 0
+    for said in ("mix.budget: 0 → 2", "packages.numpy: 0 → 2", "[/b]", "2 of them are the same bytes", "s: added 1, removed 1"):
+        assert said in text
+
+
+def test_a_long_comparison_tells_how_far_it_is(command, three, monkeypatch):
+    monkeypatch.setattr(cli, "SILENT", -1.0)
+    assert "compare documents: 3 of 3" in command("diff", f"{three}@1", f"{three}@3")[2]
+
+
+def test_deleting_a_version(command, three):
+    for target in (three, f"{three}@v9", f"{three}@v2"):
+        assert command("delete", target)[0] == 2
+    assert "name the version to delete" in command("delete", three)[2]
+    code, out, _ = command("delete", f"{three}@prod", "--json")
+    assert (code, json.loads(out)) == (0, {"version": "v1", "deleted": True})
+    code, _, err = command("show", f"{three}@prod")
+    assert (code, "'prod' is v1, which was deleted on 20" in err) == (2, True)
+    assert command("show", f"{three}@v1")[0] == 2
+
+
+def test_gc_is_a_dry_run_unless_told(command, three):
+    store = Store(three)
+    before = store.list()
+    found = json.loads(command("gc", three, "--json")[1])
+    gone = {file["path"] for file in found["files"]}
+    assert (found["removed"], found["uploads"], found["at_work"]) == (False, [], [])
+    assert {file["kind"] for file in found["files"]} == {"builds", "manifests"}
+    code, out, _ = command("gc", three)
+    assert (code, f"builds/{fingerprint(1)}" in out, "--delete does it" in out) == (0, True, True)
+    assert store.list() == before
+    code, out, _ = command("gc", three, "--delete")
+    assert (code, f"{len(gone)} files, {found['bytes']:,} bytes removed" in out) == (0, True)
+    assert store.list() == {path: size for path, size in before.items() if path not in gone}
+    for version in ("v1", "v3"):
+        assert command("diff", f"{three}@{version}", f"{three}@v3")[0] == 0
+    assert "0 files, 0 bytes could be removed" in command("gc", three)[1]
+    with leased(store):
+        assert "a build is at work" in command("gc", three)[1]
+
+
+def test_gc_of_no_dataset_is_refused(command, tmp_path):
+    code, _, err = command("gc", str(tmp_path / "typo"), "--delete")
+    assert (code, "no dataset is there" in err) == (2, True)
+    assert not (tmp_path / "typo").exists()
 
 
 # A cluster that is not there

@@ -24,7 +24,20 @@ from chameleon_data.survey import Survey, read_survey, split_parts, survey_part
 from chameleon_data.tokens import load_counter
 from tests import fuzz
 from tests.hostile import (
-    GOOD, LEAST, LONGEST, ONE_PAGE, RECIPES, SEED, TEXT, Case, arrow, cases, line, lines, repeated, views,
+    GOOD,
+    LEAST,
+    LONGEST,
+    ONE_PAGE,
+    RECIPES,
+    SEED,
+    TEXT,
+    Case,
+    arrow,
+    cases,
+    line,
+    lines,
+    repeated,
+    views,
 )  # fmt: skip
 
 CASES = cases()
@@ -119,7 +132,7 @@ def bomb(path: Path) -> None:
         ("a.arrow", lambda f: arrow(repeated(1500))(f.parent), 4 * LONGEST, "1500 []"),
         ("a.arrow", lambda f: arrow(views(1500, LONGEST))(f.parent), 4 * LONGEST, "1500 []"),
     ],
-    ids=["2 GB line", "1 GB text", "half a GB of CSV", "1 GB of zstd", "dictionary", "prefixes", "Arrow dictionary", "Arrow views"],
+    ids=["2 GB line", "1 GB text", "half a GB of CSV", "1 GB of zstd", "dictionary", "prefixes", "Arrow dictionary", "views"],
 )  # fmt: skip
 def test_what_expands_to_gigabytes_takes_no_such_memory(
     tmp_path: Path, name: str, write: Callable[[Path], None], longest: int, says: str

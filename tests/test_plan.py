@@ -36,7 +36,7 @@ def test_each_rule_for_exhausted_domains_is_shown_before_anything_is_written(tmp
     quotas = {s.domain.name: s.domain.quota for s in found.layouts[0].streams}
     cli._print_plan(found)
     shown = capsys.readouterr().out
-    for name, rule in redistribute.items():
+    for rule in redistribute.values():
         assert f"{rule['target_tokens']:,} ({rule['epochs']:.2f} epochs)" in shown
     assert "fail would refuse:" in shown
     assert quotas.keys() == redistribute.keys()

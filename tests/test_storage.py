@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import os
 import pickle
 import threading
@@ -11,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from s3fs import S3FileSystem
 
 from chameleon_data import remote, storage
 from chameleon_data.errors import InputError
+from chameleon_data.remote import Upload
 from chameleon_data.storage import TEMPORARY, Store, Taken
 
 CANARY = "wJalrXUtnFEMI-K7MDENG-canary"
@@ -184,7 +187,7 @@ def test_what_is_not_there(store: Store) -> None:
             attempt("a/b")
 
 
-@pytest.mark.parametrize("path", ["", "/a", "../a", "a/../b", "a/..", "a//b", "./a", "a/", "a\\b", "a\0b", f"a/{TEMPORARY}1"])
+@pytest.mark.parametrize("path", ["", "/a", "../a", "a/../b", "a/..", "a//b", "./a", "a/", "a\\b", "a\0b"])
 def test_paths_stay_inside(local_store: Store, path: str) -> None:
     for attempt in (
         local_store.read, local_store.open, local_store.exists, local_store.local, lambda p: local_store.remove([p]),
@@ -193,6 +196,79 @@ def test_paths_stay_inside(local_store: Store, path: str) -> None:
         with pytest.raises(ValueError, match="no path inside the store"):
             attempt(path)
     assert not Path(local_store.url).exists()
+
+
+def test_unfinished_files_can_be_removed_and_nothing_else(local_store: Store) -> None:
+    for attempt in (local_store.read, local_store.open, local_store.exists, lambda p: local_store.write(p, b"1")):
+        with pytest.raises(ValueError, match="no path inside the store"):
+            attempt(f"a/{TEMPORARY}1")
+    file = Path(local_store.url, "a", f"{TEMPORARY}1")
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"half")
+    assert (local_store.list(), list(local_store.entries("a"))) == ({}, [f"a/{TEMPORARY}1"])
+    local_store.remove([f"a/{TEMPORARY}1"])
+    assert not file.exists()
+
+
+def test_entries_have_the_stores_time(store: Store) -> None:
+    store.write("a/x", b"1")
+    before = store.entries()
+    assert {path: entry.bytes for path, entry in before.items()} == {"a/x": 1}
+    time.sleep(1.1)  # S3 tells seconds
+    store.write("a/y", b"22")
+    after = store.entries("a")
+    assert list(after) == ["a/x", "a/y"]
+    assert after["a/x"] == before["a/x"]
+    assert 1 <= after["a/y"].modified - after["a/x"].modified < 30
+    store.write("a/x", b"1")
+    assert store.entries()["a/x"].modified > before["a/x"].modified
+
+
+def test_dangling_uploads_are_listed_and_ended(s3_store: Store, s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import boto3
+
+    client, bucket = boto3.client("s3"), s3_bucket.removeprefix("s3://")
+    root = s3_store.url.removeprefix(f"{s3_bucket}/")
+    begun = [client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+             for key in (f"{root}/a/x", f"{root}/a/x", f"{root}/y", f"{root}-other/z")]  # fmt: skip
+    client.upload_part(Bucket=bucket, Key=f"{root}/y", UploadId=begun[2], PartNumber=1, Body=b"half")
+    s3_store.write("whole", b"1")
+    found = s3_store.uploads()
+    assert sorted((u.path, u.id) for u in found) == sorted([("a/x", begun[0]), ("a/x", begun[1]), ("y", begun[2])])
+    assert all(u.begun <= s3_store.entries()["whole"].modified for u in found)  # moto says 2010 of every upload
+    for upload in found[:2]:
+        s3_store.abort(upload)
+        s3_store.abort(upload)
+    assert s3_store.uploads() == found[2:]
+    s3_store.abort(found[2])
+    assert (s3_store.uploads(), list(s3_store.list())) == ((), ["whole"])
+    left = client.list_multipart_uploads(Bucket=bucket, Prefix=f"{root}-other/")["Uploads"]
+    assert [u["UploadId"] for u in left] == [begun[3]], "another folder's uploads are not ours"
+    client.abort_multipart_upload(Bucket=bucket, Key=f"{root}-other/z", UploadId=begun[3])
+    client.close()
+
+
+def test_uploads_of_many_pages(s3_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from s3fs import S3FileSystem
+
+    when = datetime(2026, 1, 1, tzinfo=UTC)
+    root = s3_store.url.removeprefix("s3://").partition("/")[2]
+    asked: list[dict[str, Any]] = []
+
+    async def pages(self: Any, method: str, **request: Any) -> dict[str, Any]:
+        asked.append(request)
+        n = len(asked)
+        return {"Uploads": [{"Key": f"{root}/{n}", "UploadId": f"u{n}", "Initiated": when}], "IsTruncated": n < 3,
+                "NextKeyMarker": f"k{n}", "NextUploadIdMarker": f"m{n}"}  # fmt: skip
+
+    monkeypatch.setattr(S3FileSystem, "_call_s3", pages)
+    assert s3_store.uploads() == tuple(Upload(str(n), f"u{n}", when.timestamp()) for n in (1, 2, 3))
+    assert [(r.get("KeyMarker"), r.get("UploadIdMarker")) for r in asked] == [(None, None), ("k1", "m1"), ("k2", "m2")]
+
+
+@pytest.mark.parametrize("kind", ["local", "memory"])
+def test_other_stores_have_no_uploads(kind: str, request: pytest.FixtureRequest) -> None:
+    assert request.getfixturevalue(f"{kind}_store").uploads() == ()
 
 
 def test_empty_and_huge_bodies_are_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -603,6 +679,7 @@ class Cloud:
 
     def __init__(self, refusal: BaseException, missing: BaseException) -> None:
         self.objects: dict[str, bytes] = {}
+        self.times: dict[str, Any] = {}
         self.refusal, self.missing = refusal, missing
         self.loop = fsspec.asyn.get_loop()
 
@@ -622,13 +699,15 @@ class Cloud:
         return {"type": "file", "size": len(self.objects[path])}
 
     async def _find(self, path: str, detail: bool) -> dict[str, Any]:
-        return {p: {"type": "file", "size": len(d)} for p, d in self.objects.items() if p.startswith(path)}
+        facts = {"type": "file", **self.times}
+        return {p: {**facts, "size": len(d)} for p, d in self.objects.items() if p.startswith(path)}
 
     async def _rm_file(self, path: str) -> None:
         if self.objects.pop(path, None) is None:
             raise self.missing
 
 
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 CLOUDS = {
     "gs://bucket/x": (Answered(code=412), FileNotFoundError("x")),
     "gcs://bucket/x": (Answered(code="412"), Answered(code=404)),
@@ -651,6 +730,10 @@ def test_google_and_azure(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Taken):
         store.write_new("a", b"2")
     assert (store.read("a"), store.list(), store.exists("b"), store.open("a").read()) == (b"1", {"a": 1}, False, b"1")
+    assert store.entries()["a"].modified == math.inf
+    for cloud.times in ({"mtime": NOON}, {"last_modified": NOON}, {"updated": "2026-01-01T12:00:00Z"}):
+        assert store.entries()["a"].modified == NOON.timestamp()
+    assert store.uploads() == ()
     store.remove(["a", "b"])
     with pytest.raises(InputError, match="no such file"):
         store.read("a")

@@ -23,6 +23,8 @@ from chameleon_data.versions import (
     Tagging,
     Version,
     commit,
+    delete_version,
+    list_deleted,
     list_tags,
     list_versions,
     load_manifest,
@@ -335,7 +337,7 @@ def test_a_tag_moves_and_its_history_stays(store: Store) -> None:
     assert [t.version for t in tag_history(store, "prod")] == [1, 2, 1]
     assert resolve(store, "prod") == made[0]
     tag_version(store, made[1], "other")
-    assert list_tags(store) == ("other", "prod")
+    assert {name: t.version for name, t in list_tags(store).items()} == {"other": 2, "prod": 1}
     assert tag_history(store, "never") == ()
 
 
@@ -403,19 +405,96 @@ def test_a_tag_of_what_is_not_there(memory_store: Store) -> None:
         resolve(memory_store, "prod")
 
 
+# -- deletion --
+
+
+def test_a_deleted_version_is_gone_and_its_number_does_not_come_back(store: Store) -> None:
+    made = [commit(store, build(name), THEN) for name in "abc"]
+    tag_version(store, made[2], "prod")
+    before = store.list()
+    assert delete_version(store, made[2], "2026-02-01")
+    assert not delete_version(store, made[2], "2026-02-02"), "the first deletion holds"
+    assert set(store.list()) - set(before) == {"_chameleon/deleted/v00000003.json"}
+    assert list_versions(store) == tuple(made[:2])
+    assert list_deleted(store) == {made[2]: "2026-02-01"}
+    assert resolve(store, "latest") == made[1]
+    with pytest.raises(InputError, match="v3 was deleted on 2026-02-01; there are v1, v2 and the tags prod"):
+        resolve(store, "v3")
+    with pytest.raises(InputError, match="tag 'prod' is v3, which was deleted on 2026-02-01; tag another version with it: there"):
+        resolve(store, "prod")
+    with pytest.raises(InputError, match="no version '9'; there are v1, v2 and"):
+        resolve(store, "9")
+    again = commit(store, build("c"), THEN)
+    assert (again.number, again.manifest) == (4, made[2].manifest), "to the byte and the second the same, and yet a new version"
+    assert commit(store, build("c", timings=1), "later") == again
+    assert commit(store, build("a"), "later") == made[0]
+    assert resolve(store, "latest") == again
+    tag_version(store, again, "prod")
+    assert resolve(store, "prod") == again
+
+
+def test_when_every_version_is_deleted(store: Store) -> None:
+    for version in [commit(store, build(name), THEN) for name in "ab"]:
+        delete_version(store, version, THEN)
+    assert list_versions(store) == ()
+    with pytest.raises(InputError, match="holds no version any more, v2 was the last that was deleted"):
+        resolve(store, "latest")
+    with pytest.raises(InputError, match=r"v1 was deleted on .* there are no others and no tags"):
+        resolve(store, "1")
+    assert commit(store, build("b"), THEN).number == 3
+
+
+def test_a_deletion_killed_anywhere(store: Store) -> None:
+    made = [commit(store, build(name), THEN) for name in "ab"]
+    steps = survives(store, lambda: delete_version(store, made[1], THEN), lambda: look(store), snapshot(store))
+    assert steps >= 1
+
+
+def test_a_commit_after_a_deletion_killed_anywhere(memory_store: Store) -> None:
+    made = [commit(memory_store, build(name), THEN) for name in "ab"]
+    delete_version(memory_store, made[1], THEN)
+    steps = survives(
+        memory_store, lambda: commit(memory_store, build("b"), THEN), lambda: look(memory_store), snapshot(memory_store)
+    )
+    assert steps >= 4
+    assert numbers(memory_store) == [1, 3]
+
+
+def test_eight_deletions_at_once_are_one(store: Store) -> None:
+    version = commit(store, build("a"), THEN)
+    assert sorted(at_once(lambda i: delete_version(store, version, f"at {i}"))) == [False] * 7 + [True]
+    assert list(list_deleted(store)) == [version]
+
+
+def test_deletions_and_commits_of_one_build_at_once(store: Store) -> None:
+    """Whatever the order: at most one version of the build lives, and no number is used twice."""
+    first = commit(store, build("a"), THEN)
+    made = at_once(lambda i: commit(store, build("a", run=i), THEN) if i % 2 else delete_version(store, first, f"at {i}"))
+    given = [version for version in made if isinstance(version, Version)]
+    assert {v.number for v in given} <= {1, 2}
+    assert len({v for v in given if v.number == 2}) <= 1
+    assert numbers(store) in ([], [2])
+    assert list(list_deleted(store)) == [first]
+
+
 # -- what is stored --
 
 
 def test_a_copied_folder_is_as_good(local_store: Store, tmp_path: Path, memory_store: Store, s3_store: Store) -> None:
-    made = [commit(local_store, build(name), THEN) for name in "ab"]
+    *made, deleted = [commit(local_store, build(name), THEN) for name in "abc"]
+    delete_version(local_store, deleted, THEN)
     tag_version(local_store, made[0], "prod")
     shutil.copytree(local_store.url, tmp_path / "copy")
     for other in (memory_store, s3_store):
         for path in local_store.list():
             other.write(path, local_store.read(path))
-    for copy in (Store(str(tmp_path / "copy")), memory_store, s3_store):
+    back = Store(str(tmp_path / "back"))
+    for path in memory_store.list():
+        back.write(path, memory_store.read(path))
+    for copy in (Store(str(tmp_path / "copy")), memory_store, s3_store, back):
         assert look(copy) == look(local_store)
-        assert commit(copy, build("c"), THEN).number == 3
+        assert list_deleted(copy) == list_deleted(local_store) == {deleted: THEN}
+        assert commit(copy, build("d"), THEN).number == 4
 
 
 def test_half_written_and_foreign_files_are_not_versions(local_store: Store) -> None:
@@ -426,7 +505,7 @@ def test_half_written_and_foreign_files_are_not_versions(local_store: Store) -> 
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"{")
     assert list_versions(local_store) == (version,)
-    assert list_tags(local_store) == ()
+    assert list_tags(local_store) == {}
     assert commit(local_store, build("b"), THEN).number == 2
 
 

@@ -1,0 +1,265 @@
+"""What changed between two versions, against a Counter of all rows, and what is said of recipes, shards and lineage."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chameleon_data import difference, lineage
+from chameleon_data.difference import Documents, changes, compare, compare_documents
+from chameleon_data.errors import InputError
+from chameleon_data.formats import FORMATS
+from chameleon_data.hashing import content_hashes, hex_digests
+from chameleon_data.shards import SCHEMA
+from chameleon_data.storage import Store
+
+Rows = list[tuple[str, str, str]]  # domain, text, split
+
+
+def table_of(rows: Sequence[tuple[str, str, str]]) -> pa.Table:
+    texts = pa.array([text for _, text, _ in rows], pa.large_string())
+    return pa.table(
+        [texts, [domain for domain, _, _ in rows], hex_digests(*content_hashes(texts)), np.zeros(len(rows), np.uint32),
+         np.ones(len(rows), np.uint32)], schema=SCHEMA,
+    )  # fmt: skip
+
+
+BOTH = ("parquet", "mds")
+
+
+def publish(store: Store, name: str, shards: Sequence[Rows], formats: Sequence[str] = BOTH, **extra: Any) -> dict[str, Any]:
+    """Shards as a build stores them, and of its manifest what a difference reads; the rows of a shard are of one split."""
+    files = []
+    for number, rows in enumerate(shards):
+        table = table_of(rows)
+        for format in formats:
+            encoded = FORMATS[format].encode(table, number, len(shards), rows[0][2], "zstd")
+            for file, data in encoded.files.items():
+                path = f"builds/{name}/{format}/{file}"
+                store.write(path, data)
+                files.append({
+                    "path": path, "format": format, "split": rows[0][2], "shard": number, "rows": len(rows), "bytes": data.size,
+                    "sha256": hashlib.sha256(data).hexdigest(), "domain_rows": dict(Counter(domain for domain, _, _ in rows)),
+                })  # fmt: skip
+    counts = Counter(domain for rows in shards for domain, _, _ in rows)
+    domains = {d: {"weight": 0.5, "tokens": n, "rows": n, "epochs": 1.0} for d, n in counts.items()}
+    return {"build": f"builds/{name}", "recipe": {}, "domains": domains, "shards": files, "provenance": {}, **extra}
+
+
+def naive(a: Sequence[Rows], b: Sequence[Rows]) -> tuple[Documents, ...]:
+    before, after = (Counter(row for rows in side for row in rows) for side in (a, b))
+    found = []
+    for split, domain in sorted({(s, d) for d, _, s in before | after}):
+        mine = [row for row in before | after if (row[2], row[0]) == (split, domain)]
+        pairs = [(before[row], after[row]) for row in mine]
+        kept, added, removed = (sum(map(f, pairs)) for f in (min, lambda p: max(p[1] - p[0], 0), lambda p: max(p[0] - p[1], 0)))
+        new, gone = (sum(pair[side] == 0 for pair in pairs) for side in (0, 1))
+        found.append(Documents(domain, split, kept, added, removed, new, gone))
+    return tuple(found)
+
+
+ROW = st.tuples(st.sampled_from(["a", "b", "ä"]), st.sampled_from([f"text {i}" for i in range(9)]))
+SHARD_ROWS = st.tuples(st.lists(ROW, min_size=1, max_size=12), st.sampled_from(["train", "validation"])).map(
+    lambda shard: [(domain, text, shard[1]) for domain, text in shard[0]]
+)
+POOL = st.lists(SHARD_ROWS, min_size=1, max_size=4)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@given(pool=POOL, data=st.data())
+def test_documents_against_a_counter(memory_store: Store, pool: list[Rows], data: st.DataObject) -> None:
+    """Shards from one pool, so that the versions share some, twice too; several partitions; any formats."""
+    formats = [data.draw(st.sampled_from([("parquet",), ("mds",), ("parquet", "mds"), ("jsonl",), ("arrow",)])) for _ in "ab"]
+    sides = [data.draw(st.lists(st.sampled_from(pool), min_size=1, max_size=5)) for _ in "ab"]
+    published = [(memory_store, publish(memory_store, n, s, f)) for n, s, f in zip("ab", sides, formats, strict=True)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(difference, "PARTITION", data.draw(st.sampled_from([1, 4, 1000])))
+        assert compare_documents(*published) == naive(*sides)
+
+
+def test_partitions_by_the_top_bits_meet_again(tmp_path: Path) -> None:
+    rows = np.zeros(5, difference._ROW)
+    rows["hi"] = [0, 2**64 - 1, 2**62, 2**63, 2**62]
+    rows["lo"] = range(5)
+    difference._spill(tmp_path, 2, rows[:3])
+    difference._spill(tmp_path, 2, rows[3:])
+    found = {file.name: np.fromfile(file, difference._ROW)["lo"].tolist() for file in sorted(tmp_path.iterdir())}
+    assert found == {"00000000": [0], "00000001": [2, 4], "00000002": [3], "00000003": [1]}
+
+
+def test_versions_of_two_stores(local_store: Store, s3_store: Store) -> None:
+    a, b = [[("x", "one", "train"), ("x", "two", "train")]], [[("x", "two", "train"), ("y", "three", "train")]]
+    found = compare((local_store, publish(local_store, "a", a)), (s3_store, publish(s3_store, "b", b)))
+    assert found.documents == (Documents("x", "train", 1, 0, 1, 0, 1), Documents("y", "train", 0, 1, 0, 1, 0))
+    assert found.domains["y"]["tokens"] == [None, 1]
+    assert found.domains["x"]["weight"] == [0.5, 0.5]
+    json.dumps(found.describe())
+
+
+def test_shared_shards_are_counted_and_not_read_where_all_are(memory_store: Store) -> None:
+    one, two = [("x", "one", "train")], [("x", "two", "train"), ("y", "two", "train")]
+    a, b = publish(memory_store, "a", [one, two]), publish(memory_store, "b", [one, two])
+    size = sum(f["bytes"] for f in a["shards"])
+    for file in a["shards"] + b["shards"]:
+        memory_store.write(file["path"], b"whoever reads this fails")
+    found = compare((memory_store, a), (memory_store, b))
+    assert found.documents == (Documents("x", "train", 2), Documents("y", "train", 1))
+    assert found.shards == {"shared": 4, "shared_bytes": size, "before": 4, "before_bytes": size, "after": 4, "after_bytes": size}
+    fewer = {**b, "shards": b["shards"][:1]}
+    shards = difference._shared(a["shards"], fewer["shards"])
+    assert (shards["shared"], shards["after"], shards["after_bytes"]) == (1, 1, b["shards"][0]["bytes"])
+
+
+def test_a_document_that_a_shared_shard_holds_is_not_new(memory_store: Store) -> None:
+    one = [("x", "one", "train")]
+    a = publish(memory_store, "a", [one])
+    b = publish(memory_store, "b", [one, [("x", "one", "train"), ("x", "two", "train")]])
+    (found,) = compare_documents((memory_store, a), (memory_store, b))
+    assert found == Documents("x", "train", kept=1, added=2, new=1)
+
+
+def test_only_two_columns_of_parquet_are_read(memory_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = [("x", "word " * 200_000 + str(np.random.default_rng(i).bytes(40_000)), "train") for i in range(4)]
+    sides = [(memory_store, publish(memory_store, n, [rows], ["parquet"])) for n, rows in (("a", wide), ("b", wide[1:]))]
+    asked: list[Any] = []
+    real = pq.ParquetFile.read
+    monkeypatch.setattr(pq.ParquetFile, "read", lambda self, columns, **o: asked.append(columns) or real(self, columns, **o))
+    assert compare_documents(*sides) == (Documents("x", "train", 3, 0, 1, 0, 1),)
+    assert asked == [["domain", "doc_id"]] * 2
+
+
+def test_progress_counts_shards(memory_store: Store) -> None:
+    sides = [(memory_store, publish(memory_store, n, [[("x", n + str(i), "train")] for i in range(6)])) for n in "ab"]
+    said: list[tuple[int, int]] = []
+    compare(*sides, progress=lambda *done: said.append(done))
+    assert said == [(n, 12) for n in range(1, 13)]
+
+
+DAMAGE = [(format, damage) for format in BOTH for damage in ("cut", "flipped", "other rows", "other domain")]
+
+
+@pytest.mark.parametrize(("format", "damage"), [*DAMAGE, ("parquet", "other columns"), ("parquet", "no hash")])
+def test_damage_is_one_clear_error(memory_store: Store, format: str, damage: str) -> None:
+    sides = [(memory_store, publish(memory_store, n, [[("x", n, "train"), ("x", "c", "train")]], [format])) for n in "ab"]
+    file = sides[1][1]["shards"][0]
+    data = memory_store.read(file["path"])
+    if damage == "cut":
+        data = data[: len(data) // 2]
+    elif damage == "flipped":
+        at = 0
+        if format == "parquet":
+            group = pq.ParquetFile(pa.BufferReader(data)).metadata.row_group(0)
+            column = next(group.column(i) for i in range(5) if group.column(i).path_in_schema == "doc_id")
+            at = column.data_page_offset + column.total_compressed_size - 40
+        data = data[:at] + bytes(byte ^ 255 for byte in data[at : at + 20]) + data[at + 20 :]
+    elif damage == "other rows":
+        file["rows"] = 3
+    elif damage == "other domain":
+        sides[1][1]["domains"] = sides[0][1]["domains"] = {"z": sides[0][1]["domains"]["x"]}
+    else:
+        table = table_of([("x", "b", "train"), ("x", "c", "train")])
+        sink = pa.BufferOutputStream()
+        wrong = pa.array(["z" * 32, "b" * 32])
+        other = table.drop_columns(["doc_id"]) if damage == "other columns" else table.set_column(2, "doc_id", wrong)
+        pq.write_table(other.cast(pa.schema([(f.name, pa.string() if f.name == "text" else f.type) for f in other.schema])), sink)
+        data = sink.getvalue()
+    memory_store.write(file["path"], data)
+    with pytest.raises(InputError, match=r"restore it from a copy|'verify' says more|build it again"):
+        compare(*sides)
+
+
+# -- recipes and lineage --
+
+
+def test_changes_of_nested_mappings() -> None:
+    a: Mapping[str, Any] = {"mix": {"budget": 1, "max": 4}, "sources": {"x": {"path": ["a"]}, "a.b": 1}, "same": [1], "gone": {}}
+    b: Mapping[str, Any] = {"mix": {"budget": 2, "max": 4}, "sources": {"x": {"path": ["a", "b"]}, "a": {"b": 1}}, "same": [1]}
+    assert changes(a, b) == {
+        "mix.budget": [1, 2], "sources.x.path": [["a"], ["a", "b"]], 'sources."a.b"': [1, None], "sources.a.b": [None, 1],
+    }  # fmt: skip
+    assert changes(a, a) == {}
+
+
+def test_inputs_and_packages_that_changed(memory_store: Store) -> None:
+    def inputs(*parts: tuple[str, int | None, str]) -> list[dict[str, Any]]:
+        return [{"source": "s", "url": u, "row_group": g, "bytes": 1, "identity": i} for u, g, i in parts]
+
+    rows = [[("x", "one", "train")]]
+    before = {"packages": {"numpy": "1", "ray": "2"}, "inputs": inputs(("a", None, "1"), ("b", 0, "1"), ("b", 1, "1"))}
+    after = {"packages": {"numpy": "2", "torch": "3"}, "inputs": inputs(("b", 0, "1"), ("b", 1, "2"), ("c", None, "1"))}
+    weights = [{"embedder": {"model": m, "revision": r}, "origin": "computed"} for m, r in (("m", "1"), ("m", "2"))]
+    found = compare(*[(memory_store, publish(memory_store, "a", rows, provenance=p, weights=w, seed=0))
+                      for p, w in zip((before, after), weights, strict=True)])  # fmt: skip
+    assert found.inputs == {"s": {"added": 1, "removed": 1, "changed": 1, "same": 1}}
+    assert found.lineage == {"packages.numpy": ["1", "2"], "packages.ray": ["2", None], "packages.torch": [None, "3"],
+                             "embedder.revision": ["1", "2"]}  # fmt: skip
+
+
+def test_the_lineage_of_a_manifest() -> None:
+    fragments = (("a", 0), ("a", 1), ("b", None))
+    inputs = [{"source": "s", "url": url, "row_group": group, "bytes": 5, "identity": "i"} for url, group in fragments]
+    provenance = {"inputs": inputs, "tokenizer": "f", "code": lineage.code_version(), "packages": {"numpy": "2"}}
+    weights = {"origin": "computed", "ridge": 0.1, "other": 1}
+    manifest = {"seed": 3, "recipe": {"tokens": {"tokenizer": "t"}}, "weights": weights, "provenance": provenance}
+    found = lineage.lineage(manifest)
+    assert found["inputs"]["s"] | {"fingerprint": ""} == {"files": 2, "fragments": 3, "bytes": 15, "fingerprint": ""}
+    assert found["tokenizer"] == {"name": "t", "fingerprint": "f"}
+    assert (found["seed"], found["weights"]["ridge"], found["packages"]) == (3, 0.1, {"numpy": "2"})
+    swapped = {**manifest, "provenance": {**provenance, "inputs": inputs[::-1]}}
+    assert lineage.lineage(swapped) == found
+    inputs[0]["identity"] = "j"
+    assert lineage.lineage(manifest)["inputs"]["s"]["fingerprint"] != found["inputs"]["s"]["fingerprint"]
+    assert lineage.lineage({})["tokenizer"] == {"name": "bytes", "fingerprint": None}
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize("kind", ["branch", "detached", "packed", "worktree"])
+def test_the_commit_of_a_checkout(tmp_path: Path, kind: str) -> None:
+    git = tmp_path / "main/.git"
+    (git / "refs/heads").mkdir(parents=True)
+    (git / "HEAD").write_text(f"{COMMIT}\n" if kind == "detached" else "ref: refs/heads/feature\n")
+    if kind == "packed":
+        lines = ("# pack-refs with: peeled", f"{'1' * 40} refs/heads/other", f"{COMMIT} refs/heads/feature", f"^{'2' * 40}")
+        (git / "packed-refs").write_text("\n".join(lines))
+    else:
+        (git / "refs/heads/feature").write_text(f"{COMMIT}\n")
+    checkout = tmp_path / "main"
+    if kind == "worktree":
+        own = git / "worktrees/w"
+        own.mkdir(parents=True)
+        (own / "HEAD").write_text("ref: refs/heads/feature\n")
+        (own / "commondir").write_text("../..\n")
+        (git / "HEAD").write_text("1" * 40)
+        checkout = tmp_path / "w"
+        checkout.mkdir()
+        (checkout / ".git").write_text(f"gitdir: {own}\n")
+    assert lineage.commit_of(checkout) == COMMIT
+
+
+def test_no_checkout_has_no_commit(tmp_path: Path) -> None:
+    assert lineage.commit_of(tmp_path) is None
+    (tmp_path / ".git").mkdir()
+    for head in ("ref: refs/heads/none", "ref: ../../etc/passwd", "nonsense"):
+        (tmp_path / ".git/HEAD").write_text(head)
+        assert lineage.commit_of(tmp_path) is None
+
+
+def test_the_code_that_runs_is_named() -> None:
+    import chameleon_data
+
+    found = lineage.code_version()
+    assert found["version"] == chameleon_data.__version__
+    assert len(found["sources"] or "") == 64
