@@ -47,6 +47,9 @@ Target = Annotated[str, typer.Argument(metavar="OUT[@V]", help="A recipe's `out`
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Address = Annotated[str | None, typer.Option(metavar="ADDRESS", help="A running Ray cluster; without it a local one is started.")]
 Workers = Annotated[int | None, typer.Option(min=1, metavar="N", help="CPUs of the local cluster; all of them by default.")]
+SingleWriter = Annotated[
+    bool, typer.Option("--single-writer", help="Nothing else writes to `out` now: a store without conditional writes will do.")
+]
 
 TIMED = ("survey", "embed and weigh", "plan", "write")
 PASSES = {
@@ -87,14 +90,20 @@ def narrated() -> Iterator[Callable[[str, int, int], None]]:
 
 
 @app.command()
-def weights(recipe: RecipeFile, json: AsJson = False, address: Address = None, workers: Workers = None) -> None:
+def weights(
+    recipe: RecipeFile,
+    json: AsJson = False,
+    address: Address = None,
+    workers: Workers = None,
+    single_writer: SingleWriter = False,
+) -> None:
     """Survey the corpus, embed samples and compute the weights; writes only caches."""
     from pipelines.build import weigh_recipe
     from pipelines.cluster import cluster
 
     wanted = load_recipe(recipe)
     with narrated() as progress, cluster(address, workers):
-        weighed = weigh_recipe(wanted, progress)
+        weighed = weigh_recipe(wanted, progress, single_writer)
     if json:
         _print_json(weighed.describe())
     else:
@@ -104,14 +113,20 @@ def weights(recipe: RecipeFile, json: AsJson = False, address: Address = None, w
 
 
 @app.command()
-def plan(recipe: RecipeFile, json: AsJson = False, address: Address = None, workers: Workers = None) -> None:
+def plan(
+    recipe: RecipeFile,
+    json: AsJson = False,
+    address: Address = None,
+    workers: Workers = None,
+    single_writer: SingleWriter = False,
+) -> None:
     """The same, and the plan: tokens, epochs, shards and bytes; writes no shard."""
     from pipelines.build import plan_recipe
     from pipelines.cluster import cluster
 
     wanted = load_recipe(recipe)
     with narrated() as progress, cluster(address, workers):
-        planned = plan_recipe(wanted, progress)
+        planned = plan_recipe(wanted, progress, single_writer)
     if json:
         _print_json(planned.describe())
     else:
@@ -119,14 +134,20 @@ def plan(recipe: RecipeFile, json: AsJson = False, address: Address = None, work
 
 
 @app.command()
-def build(recipe: RecipeFile, json: AsJson = False, address: Address = None, workers: Workers = None) -> None:
+def build(
+    recipe: RecipeFile,
+    json: AsJson = False,
+    address: Address = None,
+    workers: Workers = None,
+    single_writer: SingleWriter = False,
+) -> None:
     """Everything: shards, manifest and a new version. The same command goes on where a killed one stopped."""
     from pipelines.build import build_recipe
     from pipelines.cluster import cluster
 
     wanted = load_recipe(recipe)
     with narrated() as progress, cluster(address, workers):
-        built = build_recipe(wanted, progress, created=datetime.now(UTC).isoformat(timespec="seconds"))
+        built = build_recipe(wanted, progress, datetime.now(UTC).isoformat(timespec="seconds"), single_writer)
     manifest, number = built.manifest, built.version.number
     if json:
         _print_json({"version": f"v{number}", **manifest})

@@ -99,19 +99,19 @@ def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
     timings[name] = round(time.monotonic() - start, 2)
 
 
-def weigh_recipe(recipe: Recipe, progress: Progress) -> Weighed:
-    """Survey and weights; nothing but caches is written."""
-    return _weigh(_open(recipe), recipe, progress, {})
+def weigh_recipe(recipe: Recipe, progress: Progress, single_writer: bool = False) -> Weighed:
+    """Survey and weights; nothing but caches is written. `single_writer` is of `Store`, here and below."""
+    return _weigh(_open(recipe, single_writer), recipe, progress, {})
 
 
-def plan_recipe(recipe: Recipe, progress: Progress) -> Planned:
+def plan_recipe(recipe: Recipe, progress: Progress, single_writer: bool = False) -> Planned:
     """And the plan; still nothing but caches is written."""
-    return _plan(_open(recipe), recipe, progress)
+    return _plan(_open(recipe, single_writer), recipe, progress)
 
 
-def build_recipe(recipe: Recipe, progress: Progress, created: str) -> Built:
+def build_recipe(recipe: Recipe, progress: Progress, created: str, single_writer: bool = False) -> Built:
     """Everything, ending in a version. `created` is the time that the version carries."""
-    store = _open(recipe)
+    store = _open(recipe, single_writer)
     planned = _plan(store, recipe, progress)
     weighed, timings = planned.weighed, dict(planned.timings)
     corpus, mixture, counted = weighed.survey, weighed.mixture, weighed.census
@@ -130,8 +130,8 @@ def build_recipe(recipe: Recipe, progress: Progress, created: str) -> Built:
     return Built(load_manifest(store, version), version, version.number not in before)
 
 
-def _open(recipe: Recipe) -> Store:
-    store = Store(recipe.out)
+def _open(recipe: Recipe, single_writer: bool) -> Store:
+    store = Store(recipe.out, single_writer)
     store.probe()
     return store
 
