@@ -11,21 +11,21 @@ Measured here first (144,000 rows, 355 MB, 16 shards, 2 cores): `groupby().map_g
 
 from __future__ import annotations
 
+import collections
 import hashlib
-import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from chameleon_data.cache import write_table
+from chameleon_data.cache import Wrong, damage, read_groups, read_record, table_sum, write_record, write_table
 from chameleon_data.census import CopyFilter, Rules, is_validation
 from chameleon_data.errors import InputError
 from chameleon_data.formats import FORMATS
@@ -104,17 +104,18 @@ def spill(store: Store, build: Build, job: Job, number: int, part: Part) -> None
     """
     recipe = job.recipe
     spiller = _Spiller(store, f"{build.runs}/{part.key}", job, number)
-    with store.open(part.path("documents.parquet")) as documents, _surveyed_again(store, part):
-        recorded = _Recorded(documents)
+    with _surveyed_again(store, part):
+        recorded = _Recorded(store, part)
         for index, fragment in enumerate(part.fragments):
             for read in read_blocks(fragment, recipe.sources[part.source], recipe.input.max_document):
                 hi, lo = hashes_of(read, recipe.input.hash)
                 tokens = recorded.tokens(hi, lo, fragment.url)
                 block, (hi, lo, tokens) = usable(read, tokens, [hi, lo, tokens])
                 for name, rows in by_domain(block):
+                    recorded.seen[name] += len(hi[rows])
                     spiller.add(name, block.text, hi, lo, tokens, block.rows, np.arange(len(hi))[rows], index)
         recorded.end(part)
-    store.write(build.run(part), json.dumps(spiller.end()).encode())
+    write_record(store, build.run(part), {"runs": spiller.end()})
 
 
 class _Spiller:
@@ -208,8 +209,12 @@ def _surveyed_again(store: Store, part: Part) -> Iterator[None]:
 class _Recorded:
     """The survey's rows of a part, walked in step with a second reading of it."""
 
-    def __init__(self, documents: BinaryIO) -> None:
-        self._batches = pq.ParquetFile(documents).iter_batches(columns=["hi", "lo", "tokens"])
+    def __init__(self, store: Store, part: Part) -> None:
+        self._batches = read_groups(store, part.path("documents.parquet"), ["hi", "lo", "tokens"])
+        tallies = read_record(store, part.path("summary.json"))["tallies"]
+        self._rows = {name: tally["rows"] for name, tally in tallies.items() if tally["rows"]}
+        self.seen: collections.Counter[str] = collections.Counter()
+        """Domain -> usable rows of the second reading."""
         self._ahead: list[Any] = [np.zeros(0, np.uint64), np.zeros(0, np.uint64), np.zeros(0, np.int64)]
 
     def _fill(self, rows: int) -> None:
@@ -232,8 +237,11 @@ class _Recorded:
 
     def end(self, part: Part) -> None:
         self._fill(1)
-        if len(self._ahead[0]):
-            raise InputError(f"{part.fragments[-1].url}: fewer documents than the survey read; the file changed during the build")
+        if len(self._ahead[0]) or self.seen != self._rows:
+            raise InputError(
+                f"{part.fragments[-1].url}: fewer documents, or in other domains, than the survey read; the file changed during "
+                "the build. Build again once it rests"
+            )
 
 
 def _write_run(store: Store, path: str, pending: list[tuple[I64, pa.Table]]) -> dict[str, Any]:
@@ -253,19 +261,31 @@ def _write_run(store: Store, path: str, pending: list[tuple[I64, pa.Table]]) -> 
         with pa.memory_map(file) as body:
             store.write(path, body.read_buffer())
     shards, starts = np.unique([shard for shard, _, _ in slices], return_index=True)
-    return {"path": path, "shards": shards.tolist(), "batches": [*starts.tolist(), len(slices)]}
+    batches = [*starts.tolist(), len(slices)]
+    sums = [
+        table_sum(pa.concat_tables(pending[i][1].slice(begins[i, end], end - begins[i, end]) for _, i, end in slices[first:last]))
+        for first, last in pairwise(batches)
+    ]
+    return {"path": path, "shards": shards.tolist(), "batches": batches, "sums": sums}
 
 
 def read_runs(store: Store, build: Build, parts: Sequence[Part], shards: Sequence[int]) -> dict[int, pa.Table]:
     """Every row of these shards, in no order that matters. Each run is opened once, and closed before the next."""
     found: dict[int, list[pa.RecordBatch]] = {shard: [] for shard in shards}
     for part in parts:
-        for run in json.loads(store.read(build.run(part))):
+        for run in read_record(store, build.run(part))["runs"]:
             at = {shard: i for i, shard in enumerate(run["shards"]) if shard in found}
             if at:
-                with store.open(run["path"]) as file, pa.ipc.open_file(file) as reader:
+                with (
+                    store.open(run["path"]) as file,
+                    damage(store, run["path"], build.run(part)),
+                    pa.ipc.open_file(file) as reader,
+                ):
                     for shard, i in at.items():
-                        found[shard] += [reader.get_batch(n) for n in range(run["batches"][i], run["batches"][i + 1])]
+                        batches = [reader.get_batch(n) for n in range(run["batches"][i], run["batches"][i + 1])]
+                        if table_sum(pa.Table.from_batches(batches, RUN)) != run["sums"][i]:
+                            raise Wrong
+                        found[shard] += batches
     return {shard: pa.Table.from_batches(batches, RUN) for shard, batches in found.items()}
 
 
@@ -299,7 +319,7 @@ def _write_shard(store: Store, build: Build, job: Job, parts: Sequence[Part], ro
             for file in _write_format(store, build, format, made.table, number, layout, job)
         ],
     }
-    store.write_new(build.receipt(shard), json.dumps(receipt, sort_keys=True).encode())
+    write_record(store, build.receipt(shard), receipt, new=True)
 
 
 @dataclass(frozen=True)
@@ -436,7 +456,7 @@ def finished(store: Store, build: Build) -> dict[int, dict[str, Any]]:
     found = {}
     for path in here:
         if path.startswith(f"{build.folder}/receipts/"):
-            receipt = json.loads(store.read(path))
+            receipt = read_record(store, path)
             if all(here.get(f"{build.folder}/{f['path']}") == f["bytes"] for f in receipt["files"]):
                 found[int(receipt["shard"])] = receipt
     return found

@@ -82,8 +82,8 @@ class Upload:
 class RemoteFolder:
     """One folder. FileNotFoundError and FileExistsError mean what they say; whatever else goes wrong is a Fault."""
 
-    def __init__(self, url: str, deadline: float) -> None:
-        self.url, self.deadline = url, deadline
+    def __init__(self, url: str, deadline: float, single_writer: bool = False) -> None:
+        self.url, self.deadline, self.single_writer = url, deadline, single_writer
         self.extra = EXTRAS[url.partition("://")[0].lower()]
         package = PACKAGES[self.extra]
         try:
@@ -116,6 +116,8 @@ class RemoteFolder:
         return io.BufferedReader(_Ranges(self, path, size), BUFFER)
 
     def create(self, path: str, data: pa.Buffer) -> None:
+        if self.single_writer and self.size(path) is not None:  # this store may ignore the condition
+            raise FileExistsError(errno.EEXIST, "File exists")
         self._put(path, data, mode="create")
 
     def replace(self, path: str, data: pa.Buffer) -> None:

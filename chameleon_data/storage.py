@@ -8,7 +8,7 @@ Local create-only is a temporary file, fsync and `os.link` (fsspec's own `mode="
 takes `If-None-Match: *` on one PUT, Google Cloud Storage `ifGenerationMatch=0`, Azure `If-None-Match: *`; see `remote.py`. A
 refused put is read back and compared, because the retry of a put whose answer was lost is refused too.
 
-A Store is its URL and nothing else, so it can be pickled, printed and put into a manifest. Credentials come from the
+A Store is its URL and one promise, so it can be pickled, printed and put into a manifest. Credentials come from the
 environment or a named profile, in the process that uses them.
 """
 
@@ -62,6 +62,9 @@ class Store:
     """
 
     url: str
+    single_writer: bool = False
+    """A promise that nobody else writes there: then a store that ignores conditional writes will do, and a name is looked at
+    before it is written."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "url", _checked_url(self.url))
@@ -85,7 +88,7 @@ class Store:
                     return True
                 except FileExistsError:
                     with suppress(FileNotFoundError):  # removed since: try again
-                        if pa.py_buffer(self._backend.read(path)).equals(body):
+                        if any(pa.py_buffer(self._backend.read(path)).equals(body) for _ in range(2)):  # a read may be flipped
                             return False
                         break
         raise Taken(
@@ -141,7 +144,7 @@ class Store:
         path = f"{TEMPORARY}probe-{secrets.token_hex(8)}"
         first, second = pa.py_buffer(b"first"), pa.py_buffer(b"second")
         with self._explained(""):
-            backend = _backend(self.url, os.getpid(), PROBE_DEADLINE)
+            backend = _backend(self.url, os.getpid(), PROBE_DEADLINE, self.single_writer)
             try:
                 with suppress(FileExistsError):  # the name is ours alone, so it was our own put, its answer lost
                     backend.create(path, first)
@@ -149,7 +152,8 @@ class Store:
                     backend.create(path, second)
                     raise Fault(
                         "this store ignores conditional writes (If-None-Match), so that two builds could destroy each other's "
-                        "versions; use one that honours them (AWS S3, GCS, Azure, MinIO, Ceph, a local disk)"
+                        "versions; use one that honours them (AWS S3, GCS, Azure, MinIO, Ceph, a local disk), or say "
+                        "--single-writer if nothing else writes there while this runs"
                     )
                 if backend.read(path) != b"first":
                     raise Fault("this store refuses a conditional write and yet makes it; use another one")
@@ -158,7 +162,7 @@ class Store:
 
     @property
     def _backend(self) -> Backend:
-        return _backend(self.url, os.getpid(), remote.DEADLINE)
+        return _backend(self.url, os.getpid(), remote.DEADLINE, self.single_writer)
 
     def _body(self, path: str, data: bytes | pa.Buffer) -> pa.Buffer:
         body = pa.py_buffer(data)
@@ -199,14 +203,14 @@ class Backend(Protocol):
 
 
 @lru_cache(maxsize=64)
-def _backend(url: str, process: int, deadline: float) -> Backend:
+def _backend(url: str, process: int, deadline: float, single_writer: bool) -> Backend:
     """`process` is in the key because connections do not survive a fork."""
     folder = _local_folder(url)
     if folder:
         return LocalFolder(folder)
     if scheme_of(url) == "memory":
         return MemoryFolder(str(MemoryFileSystem._strip_protocol(url)))
-    return remote.RemoteFolder(url, deadline)
+    return remote.RemoteFolder(url, deadline, single_writer)
 
 
 class LocalFolder:

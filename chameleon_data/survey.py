@@ -9,7 +9,6 @@ split.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 import unicodedata
@@ -24,7 +23,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from chameleon_data.cache import read_table, write_table
+from chameleon_data.cache import GroupWriter, read_groups, read_record, read_table, write_record, write_sealed, write_table
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import HASH_FUNCTION, MODULUS, U64, content_hashes, fingerprint, multiset_hash
 from chameleon_data.place import I64
@@ -36,7 +35,7 @@ from chameleon_data.storage import Store
 from chameleon_data.tokens import Counter as TokenCounter
 
 CACHE = "_chameleon/cache/survey"
-FORMAT = 2
+FORMAT = 3
 PART_BYTES = 32 * 2**20
 PART_FILES = 4096
 MOST_DOMAINS = 2**16
@@ -52,6 +51,10 @@ ROWS = pa.schema(
     ]
 )
 QUARANTINE = pa.schema([("file", pa.string()), ("row", pa.int64()), ("domain", pa.string()), ("reason", pa.string())])
+
+
+RECORD = ("documents.parquet", "quarantine.parquet", "sample.parquet", "summary.json")
+"""Files of a part's record."""
 
 
 @dataclass(frozen=True)
@@ -157,9 +160,10 @@ def survey_part(store: Store, part: Part, recipe: Recipe, counter: TokenCounter)
     with tempfile.TemporaryDirectory(prefix="chameleon-") as folder:
         files = {name: Path(folder) / name for name in ("documents.parquet", "quarantine.parquet")}
         with (
-            pq.ParquetWriter(files["documents.parquet"], ROWS, compression="zstd", use_dictionary=["domain"]) as documents,
+            pq.ParquetWriter(files["documents.parquet"], ROWS, compression="zstd", use_dictionary=["domain"]) as writer,
             pq.ParquetWriter(files["quarantine.parquet"], QUARANTINE, compression="zstd") as quarantine,
         ):
+            documents = GroupWriter(writer)
             for fragment in part.fragments:
                 for read in read_blocks(fragment, source, recipe.input.max_document, vectors=embed.column):
                     _check_number(tallies.keys() | set(read.names), f"sources.{part.source}: {fragment.url}")
@@ -169,7 +173,7 @@ def survey_part(store: Store, part: Part, recipe: Recipe, counter: TokenCounter)
                         names = pa.DictionaryArray.from_arrays(
                             pa.array(read.domain, pa.int32()), pa.array(read.names, pa.string())
                         )
-                        documents.write_table(pa.table([names, hi, lo, tokens, size], schema=ROWS))
+                        documents.write(pa.table([names, hi, lo, tokens, size], schema=ROWS))
                     block, (hi, lo, tokens, size) = usable(read, tokens, [hi, lo, tokens, size])
                     for name, mine in by_domain(block):
                         tallies[name] += _tally(hi[mine], lo[mine], tokens[mine], size[mine])
@@ -194,15 +198,16 @@ def survey_part(store: Store, part: Part, recipe: Recipe, counter: TokenCounter)
                                 schema=QUARANTINE,
                             )
                         )
-        for name, file in files.items():
-            store.write(part.path(name), pa.memory_map(str(file)).read_buffer())
+            documents.end()
+        store.write(part.path("documents.parquet"), pa.memory_map(str(files["documents.parquet"])).read_buffer())
+        write_sealed(store, part.path("quarantine.parquet"), pa.memory_map(str(files["quarantine.parquet"])).read_buffer())
     write_table(store, part.path("sample.parquet"), sample)
     summary = {
         "seconds": time.monotonic() - started,
         "tallies": {n: asdict(t) for n, t in tallies.items()},
         "reasons": {n: dict(c) for n, c in reasons.items()},
     }
-    store.write(part.path("summary.json"), json.dumps(summary, sort_keys=True).encode())
+    write_record(store, part.path("summary.json"), summary)
 
 
 def usable(block: Block, tokens: I64, columns: Sequence[Any]) -> tuple[Block, Sequence[Any]]:
@@ -244,9 +249,9 @@ def _tally(hi: U64, lo: U64, tokens: I64, size: I64) -> Tally:
 
 
 def surveyed(store: Store, parts: Sequence[Part]) -> set[str]:
-    """Keys of the parts whose record is complete."""
-    keys = {p.key for p in parts}
-    return {key for path in store.list(CACHE) if path.endswith("/summary.json") and (key := path.split("/")[-2]) in keys}
+    """Keys of the parts whose record is complete; a file of it that was found damaged has been removed."""
+    here = store.list(CACHE)
+    return {p.key for p in parts if all(p.path(name) in here for name in RECORD)}
 
 
 def read_survey(store: Store, parts: tuple[Part, ...], recipe: Recipe) -> Survey:
@@ -257,7 +262,7 @@ def read_survey(store: Store, parts: tuple[Part, ...], recipe: Recipe) -> Survey
     used: set[str] = set()
     seconds = 0.0
     for part in parts:
-        summary = json.loads(store.read(part.path("summary.json")))
+        summary = read_record(store, part.path("summary.json"))
         seconds += summary["seconds"]
         for name, tally in summary["tallies"].items():
             tallies[name] += Tally(**tally)
@@ -326,6 +331,5 @@ def read_quarantine(store: Store, parts: Sequence[Part]) -> pl.DataFrame:
 
 def read_documents(store: Store, part: Part) -> Iterator[pl.DataFrame]:
     """The usable documents of one part in the order of reading, a million at a time; columns as in ROWS."""
-    with store.open(part.path("documents.parquet")) as file:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=2**20, columns=ROWS.names):
-            yield pl.DataFrame(pa.Table.from_batches([batch])).filter(pl.col("tokens") > 0)
+    for rows in read_groups(store, part.path("documents.parquet"), ROWS.names, 2**20):
+        yield pl.DataFrame(rows).filter(pl.col("tokens") > 0)

@@ -71,6 +71,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")
 Address = Annotated[str | None, typer.Option(metavar="ADDRESS", help="A running Ray cluster; without it a local one is started.")]
 OpenCluster = Annotated[bool, typer.Option("--open-cluster", help="Join a cluster that asks for no token.")]
 Workers = Annotated[int | None, typer.Option(min=1, metavar="N", help="CPUs of the local cluster; all of them by default.")]
+SingleWriter = Annotated[
+    bool, typer.Option("--single-writer", help="Nothing else writes to `out` now: a store without conditional writes will do.")
+]
 
 UNPRINTED = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """What JSON leaves as it is and a terminal may obey: other control characters, and those that turn the direction of writing."""
@@ -123,6 +126,7 @@ def weights(
     address: Address = None,
     open_cluster: OpenCluster = False,
     workers: Workers = None,
+    single_writer: SingleWriter = False,
 ) -> None:
     """Survey the corpus, embed samples and compute the weights; writes only caches."""
     from pipelines.build import weigh_recipe
@@ -130,7 +134,7 @@ def weights(
 
     wanted = load_recipe(recipe)
     with narrated() as progress, cluster(address, workers, open_cluster):
-        weighed = weigh_recipe(wanted, progress)
+        weighed = weigh_recipe(wanted, progress, single_writer)
     if json:
         _print_json(weighed.describe())
     else:
@@ -146,6 +150,7 @@ def plan(
     address: Address = None,
     open_cluster: OpenCluster = False,
     workers: Workers = None,
+    single_writer: SingleWriter = False,
 ) -> None:
     """The same, and the plan: tokens, epochs, shards and bytes; writes no shard."""
     from pipelines.build import plan_recipe
@@ -153,7 +158,7 @@ def plan(
 
     wanted = load_recipe(recipe)
     with narrated() as progress, cluster(address, workers, open_cluster):
-        planned = plan_recipe(wanted, progress)
+        planned = plan_recipe(wanted, progress, single_writer)
     if json:
         _print_json(planned.describe())
     else:
@@ -167,6 +172,7 @@ def build(
     address: Address = None,
     open_cluster: OpenCluster = False,
     workers: Workers = None,
+    single_writer: SingleWriter = False,
 ) -> None:
     """Everything: shards, manifest and a new version. The same command goes on where a killed one stopped."""
     from pipelines.build import build_recipe
@@ -174,7 +180,7 @@ def build(
 
     wanted = load_recipe(recipe)
     with narrated() as progress, cluster(address, workers, open_cluster):
-        built = build_recipe(wanted, progress, created=_now())
+        built = build_recipe(wanted, progress, _now(), single_writer)
     manifest, number = built.manifest, built.version.number
     if json:
         _print_json({"version": f"v{number}", **manifest})

@@ -101,21 +101,21 @@ def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
     timings[name] = round(time.monotonic() - start, 2)
 
 
-def weigh_recipe(recipe: Recipe, progress: Progress) -> Weighed:
-    """Survey and weights; nothing but caches is written."""
-    with leased(store := _open(recipe)):
+def weigh_recipe(recipe: Recipe, progress: Progress, single_writer: bool = False) -> Weighed:
+    """Survey and weights; nothing but caches is written. `single_writer` is of `Store`, here and below."""
+    with leased(store := _open(recipe, single_writer)):
         return _weigh(store, recipe, progress, {})
 
 
-def plan_recipe(recipe: Recipe, progress: Progress) -> Planned:
+def plan_recipe(recipe: Recipe, progress: Progress, single_writer: bool = False) -> Planned:
     """And the plan; still nothing but caches is written."""
-    with leased(store := _open(recipe)):
+    with leased(store := _open(recipe, single_writer)):
         return _plan(store, recipe, progress)
 
 
-def build_recipe(recipe: Recipe, progress: Progress, created: str) -> Built:
+def build_recipe(recipe: Recipe, progress: Progress, created: str, single_writer: bool = False) -> Built:
     """Everything, ending in a version. `created` is the time that the version carries."""
-    with leased(store := _open(recipe)) as lease:
+    with leased(store := _open(recipe, single_writer)) as lease:
         return _build(store, lease, recipe, progress, created)
 
 
@@ -143,8 +143,8 @@ def _build(store: Store, lease: Lease, recipe: Recipe, progress: Progress, creat
     return Built(load_manifest(store, version), version, version.number not in before)
 
 
-def _open(recipe: Recipe) -> Store:
-    store = Store(recipe.out)
+def _open(recipe: Recipe, single_writer: bool) -> Store:
+    store = Store(recipe.out, single_writer)
     store.probe()
     return store
 

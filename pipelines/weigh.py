@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from chameleon_data.affinity import GROUPS, I64, domain_statistics, moments
-from chameleon_data.cache import read_table, write_table
+from chameleon_data.cache import read_record, read_table, write_record, write_table
 from chameleon_data.census import Census
 from chameleon_data.embed import F32, Column, Embedder, load_embedder
 from chameleon_data.errors import InputError
@@ -118,7 +118,7 @@ def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, census: Census, p
     })  # fmt: skip
     path = f"{CACHE}/{key}.json"
     if store.exists(path):
-        mixture = Mixture(**json.loads(store.read(path)))
+        mixture = Mixture(**read_record(store, path))
         reused = {"weigh": "weights read from the record of an earlier run, nothing embedded"}
         return _compared(Weighed(survey, census, mixture, budget, reused), recipe, tokens)
     if len(samples) == 1:
@@ -144,7 +144,7 @@ def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, census: Census, p
             reused["statistics"] = f"{measured.known} of {len(samples)} domains kept their statistics on the recorded landmarks"
         if measured.rounds:
             reused["samples"] = measured.rounds[-1]["said"]
-    store.write(path, json.dumps(asdict(mixture)).encode())
+    write_record(store, path, asdict(mixture))
     return _compared(Weighed(survey, census, mixture, budget, reused), recipe, tokens)
 
 

@@ -1,8 +1,7 @@
-"""Stores to test against: a folder, fsspec's memory, and an S3 server of this session on 127.0.0.1."""
+"""Stores to test against: a folder, fsspec's memory, and S3 servers of this session on 127.0.0.1."""
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,42 +10,31 @@ import pytest
 from hypothesis import settings
 
 from chameleon_data.storage import Store
+from tests.soak import servers
 
 settings.register_profile("unhurried", deadline=None)  # how long an example takes says how busy the machine is
 settings.load_profile("unhurried")
 
-BUCKET = "chameleon-tests"
+BUCKET = servers.BUCKET
 
 
 @pytest.fixture(scope="session")
-def s3_bucket() -> Iterator[str]:
-    """An empty bucket of moto's server; the environment names the endpoint and holds made-up credentials."""
-    server = pytest.importorskip("moto.server", reason="moto is not installed: pip install 'moto[server]'")
-    import boto3
-    from s3fs import S3FileSystem
+def moto_endpoint() -> Iterator[str]:
+    with servers.moto() as endpoint:
+        yield endpoint
 
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-            "AWS_ACCESS_KEY_ID": "made-up",
-            "AWS_SECRET_ACCESS_KEY": "made-up",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_CONFIG_FILE": "/nonexistent",
-            "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
-        }.items():
-            patch.setenv(name, value)
-        patch.delenv("AWS_PROFILE", raising=False)
-        S3FileSystem.clear_instance_cache()
-        client = boto3.client("s3")
-        client.create_bucket(Bucket=BUCKET)
-        client.close()
-        yield f"s3://{BUCKET}"
-        S3FileSystem.clear_instance_cache()
-    running.stop()
+
+@pytest.fixture(scope="session")
+def ministack_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with servers.ministack(tmp_path_factory.mktemp("ministack")) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def s3_bucket(moto_endpoint: str) -> Iterator[str]:
+    """An empty bucket of moto's server; the environment names the endpoint and holds made-up credentials."""
+    with servers.as_s3(moto_endpoint) as url:
+        yield url
 
 
 @pytest.fixture
@@ -66,7 +54,13 @@ def s3_store(s3_bucket: str) -> Store:
     return Store(f"{s3_bucket}/{uuid.uuid4().hex}/out")
 
 
-@pytest.fixture(params=["local", "memory", "s3"])
+@pytest.fixture
+def ministack_store(ministack_endpoint: str) -> Iterator[Store]:
+    with servers.as_s3(ministack_endpoint) as url:
+        yield Store(f"{url}/{uuid.uuid4().hex}/out")
+
+
+@pytest.fixture(params=["local", "memory", "s3", "ministack"])
 def store(request: pytest.FixtureRequest) -> Store:
     """An empty store of each kind."""
     return request.getfixturevalue(f"{request.param}_store")

@@ -28,6 +28,7 @@ from chameleon_data import remote, storage
 from chameleon_data.errors import InputError
 from chameleon_data.remote import Upload
 from chameleon_data.storage import TEMPORARY, Store, Taken
+from tests.soak import servers
 
 CANARY = "wJalrXUtnFEMI-K7MDENG-canary"
 
@@ -284,9 +285,9 @@ def test_empty_and_huge_bodies_are_refused(store: Store, monkeypatch: pytest.Mon
 def test_a_store_is_its_url(store: Store) -> None:
     store.write_new("x", b"1")
     store.probe()
-    assert vars(store) == {"url": store.url}
+    assert vars(store) == {"url": store.url, "single_writer": False}
     assert pickle.loads(pickle.dumps(store)) == store
-    assert len(pickle.dumps(store)) < 200 + len(store.url)
+    assert len(pickle.dumps(store)) < 220 + len(store.url)
     assert hash(store) == hash(Store(store.url))
     with pytest.raises(AttributeError):
         store.url = "elsewhere"  # type: ignore[misc]
@@ -632,6 +633,26 @@ def test_the_probe_refuses_a_store_that_says_no_and_writes(s3_store: Store, monk
     monkeypatch.setattr(S3FileSystem, "_pipe_file", lying)
     with pytest.raises(InputError, match="and yet makes it"):
         s3_store.probe()
+
+
+@pytest.fixture
+def rclone_bucket(tmp_path: Path) -> Iterator[str]:
+    with servers.rclone(tmp_path) as endpoint, servers.as_s3(endpoint) as url:
+        yield url
+
+
+def test_a_server_that_ignores_conditions_wants_a_promise(rclone_bucket: str) -> None:
+    with pytest.raises(InputError, match=r"s3://.*/out: this store ignores conditional writes .* or say --single-writer"):
+        Store(f"{rclone_bucket}/out").probe()
+    store = Store(f"{rclone_bucket}/out", single_writer=True)
+    store.probe()
+    assert store.list() == {}
+    assert store.write_new("a/x", b"first")
+    assert not store.write_new("a/x", b"first")
+    with pytest.raises(Taken):
+        store.write_new("a/x", b"other")
+    assert store.read("a/x") == store.open("a/x").read() == b"first"
+    assert pickle.loads(pickle.dumps(store)).single_writer
 
 
 def test_a_large_body_goes_in_one_conditional_put(s3_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,76 @@
+"""A whole build in this process, without Ray: what is faulty is then faulty for every pass, and a build takes .1 s.
+
+`run` of `pipelines/cluster.py` stays as it is; the stream of tasks under it is a loop here, and Ray's object store is the object.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from chameleon_data.recipe import Recipe, load_recipe
+from chameleon_data.storage import Store
+from chameleon_data.verify import verify
+from chameleon_data.versions import list_versions, load_manifest
+from tests.corpus import documents, lay_out, write_recipe
+
+CREATED = "2026-01-01T00:00:00+00:00"
+
+
+def _loop(tables: Sequence[pa.Table], function: Any, **_: Any) -> Iterator[dict[str, Any]]:
+    return itertools.chain.from_iterable(function(table).to_pylist() for table in tables)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Passes run here, one task after the other, and a fault is not waited for."""
+    import ray
+
+    from pipelines import cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "stream", _loop)
+        patch.setattr(cluster, "RETRY_SECONDS", (0.0, 0.0))
+        patch.setattr(cluster, "_forget_extension_types", lambda: None)
+        patch.setattr(ray, "put", lambda value: value)
+        patch.setattr(ray, "get", lambda value: value)
+        patch.setattr(ray, "cluster_resources", lambda: {"CPU": 1.0})
+        yield
+
+
+def build(recipe: Recipe) -> dict[str, Any]:
+    """The manifest that a build ends in; inside `alone()`."""
+    from pipelines.build import build_recipe
+
+    return build_recipe(recipe, lambda *_: None, CREATED).manifest
+
+
+def small_recipe(folder: Path, out: str, budget: int = 30_000, **sections: Any) -> Recipe:
+    """Twenty documents of three domains in four shards, with weights given."""
+    corpus = {"legal": documents()["legal"][:8], "book": [t[:2500] for t in documents()["book"][:5]],
+              "code": [t[:1500] for t in documents()["code"][:9]]}  # fmt: skip
+    sources = lay_out(folder / "corpus", corpus, ["jsonl"], 1)
+    mix, shards = {"budget": budget, "max_epochs": 8}, {"size": "8KB"}
+    return load_recipe(write_recipe(folder / "recipe.yaml", sources, out=out, **{"mix": mix, "shards": shards, **sections}))
+
+
+def readable(store: Store) -> list[dict[str, Any]]:
+    """The manifests of all versions, each proved from its bytes."""
+    found = []
+    for version in list_versions(store):
+        manifest = load_manifest(store, version)
+        assert verify(store, manifest).problems == (), version
+        found.append(manifest)
+    return found
+
+
+def kept(store: Store) -> dict[str, int]:
+    """Path -> bytes of everything but the caches and the versions' own records, whose sizes hold timings."""
+    return {path: size for path, size in store.list().items() if not path.startswith("_chameleon/")}
+
