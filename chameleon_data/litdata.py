@@ -230,6 +230,8 @@ def _rows(body: pa.Buffer, offsets: npt.NDArray[np.int64], tail: bytes) -> pa.Ta
     for dtype in DTYPES:
         if tail == _tail(sequence_schema(1, dtype)):
             schema = sequence_schema(int(sizes[0, 0]) // dtype.byte_width, dtype)
+    if tail != _tail(schema):
+        raise ValueError("types of values that are not ours")
     fixed_sizes = {IDS: int(sizes[0, 0]), "epoch": 8, "tokens": 8}
     if any(np.any(sizes[:, at] != fixed_sizes[name]) for at, name in enumerate(schema.names) if name in fixed_sizes):
         raise ValueError("a value has not the size that its type has")
