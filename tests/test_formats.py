@@ -340,7 +340,7 @@ def test_sizes_that_are_not_there_are_refused_before_they_are_allocated() -> Non
         ("litdata", "chunk-00000.bin", framed[:12] + b"\xff" * 4 + framed[16:]),
         ("litdata", "chunk-00000.bin", framed[:20] + b"\xff" * 4 + framed[24:]),
     ):
-        with pytest.raises(InputError, match="here"):
+        with pytest.raises(InputError, match="here.*does not give a size" if lie == claims else "here"):
             FORMATS[format].decode({name: lie}, "here")
     files = {name: body.to_pybytes() for name, body in megatron.encode(SMALL["sequences"], 0, 1, TRAIN, "none").files.items()}
     for at in range(9, 34):
@@ -348,6 +348,40 @@ def test_sizes_that_are_not_there_are_refused_before_they_are_allocated() -> Non
         idx[at] ^= 0x40
         with pytest.raises(InputError, match="here"):
             megatron.decode(files | {"train-00000.idx": bytes(idx)}, "here")
+
+
+def test_every_bit_of_the_head_of_a_litdata_chunk_means_something() -> None:
+    rows = SEQUENCES.slice(0, 300)
+    for compression, size in (("zstd", 24 + 4 * 301 + 2 * 24), ("none", 4 * 302)):
+        body = litdata.encode(rows, 0, 1, TRAIN, compression).files["chunk-00000.bin"].to_pybytes()  # type: ignore[arg-type]
+        for at in [*range(40), *range(size - 60, size)]:
+            lie = bytearray(body)
+            lie[at] ^= 1
+            with pytest.raises(InputError, match="here"):
+                litdata.decode({"chunk-00000.bin": bytes(lie)}, "here")
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_bytes_that_no_row_of_a_litdata_chunk_asks_for_are_refused(compression: Compression) -> None:
+    """A row that begins later than the rows do, with all sizes as they should be."""
+    body = litdata.encode(SMALL["text"], 0, 1, TRAIN, compression).files["chunk-00000.bin"].to_pybytes()
+    if compression == "none":
+        offsets = np.frombuffer(body, "<u4", 4, 4) + 4
+        lie = body[:4] + offsets.tobytes() + b"more" + body[20:]
+    else:
+        offsets = np.frombuffer(body, "<u4", 4, 24).astype(np.int64) + 4
+        end = 24 + 16 + 24 + struct.unpack_from("<I", body, 56)[0]
+        frame = litdata.compress(b"more" + litdata.decompress(body[64:end], ""))
+        lie = b"".join([litdata._head(offsets, np.array([frame.size])), frame, body[end:]])
+    with pytest.raises(InputError, match="bytes that no row asks for"):
+        litdata.decode({"chunk-00000.bin": lie}, "here")
+
+
+def test_text_in_an_arrow_file_that_is_not_utf8_is_refused() -> None:
+    rows = TEXTS.slice(0, 1).set_column(0, SCHEMA.field("text"), pa.array(["plain words"], pa.large_string()))
+    (body,) = arrow.encode(rows, 0, 1, TRAIN, "none").files.values()
+    with pytest.raises(InputError, match="here: damaged Arrow file"):
+        arrow.decode({"": body.to_pybytes().replace(b"words", b"w\xffrds")}, "here")
 
 
 def test_a_shard_under_the_name_of_another_is_told_by_its_keys() -> None:
