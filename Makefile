@@ -14,14 +14,16 @@ help:  ## list the verbs
 
 setup: $(READY)  ## make .venv with everything pinned in it (about 3 minutes, once)
 
-# torch first and by itself: the pinned version is the one that other packages then accept as it is. mosaicml-streaming is
-# the official MDS reader, for tests only, and without what it would bring (torchvision, five cloud SDKs).
+# torch first and by itself: the pinned version is the one that other packages then accept as it is. mosaicml-streaming, litdata
+# and megatron-core are the official readers of their formats, for tests only, and without what they would bring (torchvision,
+# five cloud SDKs).
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up .venv, once; about 3 minutes"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(PIP) torch
 	@$(PIP) --editable '.[dev]'
 	@$(PIP) --no-deps mosaicml-streaming Brotli zstd python-snappy cramjam catalogue
+	@$(PIP) --no-deps litdata obstore tifffile megatron-core
 	@touch $@
 
 demo: $(READY)  ## build, prove and report a mixture of the small corpus in jobs/recipes/demo

