@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -43,6 +43,7 @@ from chameleon_data.versions import (
 
 if TYPE_CHECKING:
     from chameleon_data.difference import Change, Difference
+    from chameleon_data.pointers import Blend
     from chameleon_data.verify import Verification
     from pipelines.build import Planned
     from pipelines.weigh import Weighed
@@ -74,6 +75,10 @@ Workers = Annotated[int | None, typer.Option(min=1, metavar="N", help="CPUs of t
 SingleWriter = Annotated[
     bool, typer.Option("--single-writer", help="Nothing else writes to `out` now: a store without conditional writes will do.")
 ]
+
+Form = Literal["delta", "iceberg", "mosaicml", "megatron", "olmo", "datasets"]
+RECIPES = (".yaml", ".yml")
+TABLES, TRAINERS = ("delta", "iceberg"), ("mosaicml", "megatron", "olmo", "datasets")
 
 UNPRINTED = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """What JSON leaves as it is and a terminal may obey: other control characters, and those that turn the direction of writing."""
@@ -428,6 +433,87 @@ def report(
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@app.command()
+def export(
+    target: Annotated[
+        str, typer.Argument(metavar="OUT[@V]", help="A version; for a trainer's file also a RECIPE.yaml, which is weighed first.")
+    ],
+    form: Annotated[Form, typer.Argument(metavar="FORM", help=f"A table: {', '.join(TABLES)}. A file: {', '.join(TRAINERS)}.")],
+    to: Annotated[
+        str | None, typer.Option(help="A table's folder, by default in OUT; or the file to write, by default stdout.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Where the domains' converted data are, for mosaicml, megatron and olmo.")
+    ] = None,
+    json: AsJson = False,
+    address: Address = None,
+    workers: Workers = None,
+    open_cluster: OpenCluster = False,
+) -> None:
+    """Other ways out: a version as a Delta or Iceberg table, its weights as a trainer's own configuration."""
+    if form in TABLES:
+        _export_table(target, form, to, json)
+        return
+    from chameleon_data.pointers import TRAINERS as writers
+
+    folder = data.rstrip("/") if data else None
+    if target.endswith(RECIPES):
+        blend, beside = _weigh_blend(Path(target), address, workers, open_cluster)
+    else:
+        from chameleon_data.pointers import blend_of_version
+
+        store, manifest, number, _ = _open(target)
+        blend, beside = blend_of_version(f"{store.url}@v{number}", manifest), store.url.rstrip("/")
+    text = writers[form](blend, folder or f"{beside}/exports/{form}")
+    if to:
+        try:
+            Path(to).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{to}: cannot be written ({error.strerror}); choose another file with --to") from error
+    if json:
+        _print_json({"form": form, "to": to, "text": text})
+    else:
+        out.print(to or text.removesuffix("\n"), soft_wrap=True)
+
+
+def _weigh_blend(path: Path, address: str | None, workers: int | None, open_cluster: bool) -> tuple[Blend, str]:
+    """The mixture of a recipe that need not have been built, and its `out`."""
+    from chameleon_data.manifest import corpus_fingerprints
+    from chameleon_data.pointers import make_blend
+    from pipelines.build import weigh_recipe
+    from pipelines.cluster import cluster
+
+    recipe = load_recipe(path)
+    with narrated() as progress, cluster(address, workers, open_cluster):
+        weighed = weigh_recipe(recipe, progress)
+    inputs = corpus_fingerprints(weighed.survey)
+    return make_blend(f"recipe {recipe.name}", recipe, weighed.describe()["domains"], weighed.budget, inputs), recipe.out
+
+
+def _export_table(target: str, form: str, to: str | None, json: bool) -> None:
+    from chameleon_data.tables import register_delta, register_iceberg
+
+    if target.endswith(RECIPES):
+        raise InputError(f"{target}: a table is of a version's shards; build it first, then name OUT@V")
+    url, reference = split_target(target)
+    store = Store(url)
+    version = resolve(store, reference)
+    register = register_delta if form == "delta" else register_iceberg
+    registered = register(store, load_manifest(store, version), version, to)
+    if json:
+        _print_json({"version": f"v{version.number}", "form": form, **vars(registered)})
+        return
+    rows = [
+        ("table", registered.table),
+        ("version", f"v{version.number}" + ("" if registered.new else "  (was there already; nothing was written)")),
+        ("delta version" if form == "delta" else "snapshot", str(registered.state)),
+        ("rows", f"{registered.rows:,} in {registered.files:,} files, registered where they lie"),
+    ]
+    if form == "delta" and registered.absolute:
+        rows.append(("note", "absolute paths: Spark and deltalake's queries follow them, polars and to_pyarrow_table do not"))
+    _print_pairs(rows)
 
 
 def _open(target: str) -> tuple[Store, dict[str, Any], int, str | None]:
