@@ -46,7 +46,7 @@ def encode(table: pa.Table, number: int, count: int, split: str, compression: Co
 def decode(files: Mapping[str, pa.Buffer | bytes], where: str) -> tuple[pa.Table, dict[str, Any]]:
     """The rows, if these are, byte for byte, the lines that `encode` makes of them; InputError otherwise.
 
-    JSON does not tell uint16 from uint32: `input_ids` are of the smallest that holds this shard's (see `shards.same_rows`).
+    JSON does not tell uint16 from uint32: `input_ids` are of the smallest that holds this shard's (see `verify.same_rows`).
     """
     ((name, data),) = files.items()
     body = decompress(data, where) if name.endswith(".zst") else pa.py_buffer(data).to_pybytes()

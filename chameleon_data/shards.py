@@ -76,14 +76,6 @@ def conform(table: pa.Table) -> pa.Table:
     return rows.combine_chunks()
 
 
-def same_rows(one: pa.Table, other: pa.Table) -> bool:
-    """Whether two formats hold the same rows in the same order. Some do not say how wide a token is stored."""
-    if is_sequences(one.schema) and is_sequences(other.schema):
-        lists = pa.large_list(pa.uint32())
-        one, other = (t.set_column(t.schema.names.index(IDS), IDS, t[IDS].cast(lists)) for t in (one, other))
-    return bool(one.equals(other))
-
-
 def column(rows: pa.Table, name: str) -> pa.Array:
     """A column of a table that `conform` gave, as one array."""
     return rows[name].chunk(0) if rows[name].num_chunks else pa.array([], rows.schema.field(name).type)

@@ -153,7 +153,7 @@ def _prove(store: Store, manifest: Mapping[str, Any], split: str, progress: Call
             continue
         path, table = max(tables.items(), key=lambda item: "text" in item[1].column_names)
         problems += [
-            f"{other}: holds other rows than {path}" for other, rows in tables.items() if not _same(rows, table, end_of_text)
+            f"{other}: holds other rows than {path}" for other, rows in tables.items() if not same_rows(rows, table, end_of_text)
         ]
         contents.append(content_hash(table))
         rows_read += table.num_rows
@@ -225,7 +225,7 @@ def _fixed(table: pa.Table, packing: Packing, manifest: Mapping[str, Any]) -> pa
     return table.set_column(table.column_names.index(IDS), pa.field(IDS, kind), column)
 
 
-def _same(rows: pa.Table, others: pa.Table, end_of_text: int) -> bool:
+def same_rows(rows: pa.Table, others: pa.Table, end_of_text: int) -> bool:
     """Whether two formats hold the same documents in the same order, be it as text or as ids that end in end-of-text."""
     beside = ["domain", "doc_id", "epoch", "tokens"]
     if not rows.select(beside).equals(others.select(beside)):
