@@ -495,11 +495,15 @@ def _landmarks(nystrom: Mapping[str, Any]) -> list[tuple[str, str]]:
     degree = f", degree {kernel['degree']}" if kernel["name"] == "polynomial" else ""
     measured = "could not be measured" if error is None else f"{error:.2g}, as measured on held-out samples; not a proved bound"
     of_before = ", of an earlier version" if nystrom.get("recorded") else ""
+    gaps = {name: high - low for name, (low, high) in (nystrom.get("bounds") or {}).items()}
+    widest = max(gaps, key=lambda name: (gaps[name], name), default=None)
+    proved = f"within {gaps[widest]:.2g} above that seen (\u2068{short(widest, 40)}\u2069 the widest)" if widest else None
     unseen = max(nystrom["residuals"].items(), key=lambda r: r[1], default=None)
     return [
         ("Kernel", f"{kernel['name']}, bandwidth {kernel['bandwidth']:.3g}{degree}"),
         ("Landmarks", f"{nystrom['landmarks']:,}{of_before}, digest {nystrom['digest'][:12]}"),
         ("Largest error of a weight", measured),
+        *([("Exact leverage, proved", f"{proved}; before debiasing and scaling")] if proved else []),
         *([("Unseen by landmarks", f"at most {100 * unseen[1]:.1f} %, of \u2068{short(unseen[0], 40)}\u2069")] if unseen else []),
     ]
 

@@ -18,7 +18,8 @@ alone fills most directions, while A, far off as it is, is one point. Use `domai
 each of one kind, as the paper does. Use `sample` where domains are broad mixtures (crawls, books), where means almost agree, or
 to choose how many documents of each to keep for a diverse subset; it also works for two domains.
 
-n × d numbers are never held, nor n × n: two passes in blocks. Cost on one core, d = 384: 20 µs a sample, 30 MB.
+n × d numbers are never held, nor n × n: two passes in blocks. Cost on one core, d = 384: 20 µs a sample, 30 MB. A
+million samples on two shared cores: linear 63 s and 40 MB, rbf on 256 landmarks 127 s and 69 MB, beside the samples.
 """
 
 from __future__ import annotations

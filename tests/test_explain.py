@@ -116,6 +116,15 @@ def test_two_halves_of_a_domain_warn_and_two_domains_do_not(seed: int) -> None:
         )
 
 
+def test_of_very_many_domains_the_nearest_pairs_are_found_among_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    statistics = domain_statistics(clusters(60, 10, 8))
+    every = nearest_pairs(statistics.names, moments(statistics), 10)
+    monkeypatch.setattr("chameleon_data.explain.EVERY_PAIR", 10)
+    some = nearest_pairs(statistics.names, moments(statistics), 10)
+    assert [(p.first, p.second) for p in some] == [(p.first, p.second) for p in every]
+    assert [p.separation for p in some] == pytest.approx([p.separation for p in every], rel=1e-9)
+
+
 def test_single_samples_are_apart_unless_equal() -> None:
     means = np.array([[0.0, 1], [0, 1], [1, 0], [3, 3]])
     alone = Moments(np.ones(4, np.int64), means, np.full(4, np.nan))

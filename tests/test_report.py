@@ -175,6 +175,7 @@ def _weights(rng: np.random.Generator, names: Sequence[str], samples: int) -> tu
         "nystrom": {
             "kernel": {"name": "rbf", "bandwidth": 0.71828, "degree": 2}, "landmarks": 1_256, "error": 0.00314,
             "residuals": {n: i / 100 for i, n in enumerate(ordered)}, "digest": "fe" * 32, "recorded": True,
+            "bounds": {n: [0.1, 0.1 + (i + 1) / 1000] for i, n in enumerate(ordered)},
         },
         "embedder": {"model": HOSTILE[0], "layer": "middle", "revision": None, "window": 256, "fingerprint": "ab" * 32},
         "rounds": [{"samples": 64, "widest": 0.08, "domain": names[0], "narrow": False, "said": "64"},
@@ -496,6 +497,7 @@ def test_landmarks_and_their_measured_error(ten, page):
     for shown in ("rbf, bandwidth 0.718", landmarks, "0.0031, as measured on held-out samples; not a proved"):
         assert shown in words
     assert "at most 9.0 %, of \u2068wikipedia\u2069" in words
+    assert "Exact leverage, provedwithin 0.01 above that seen (\u2068wikipedia\u2069 the widest)" in words
     assert "Leverage ofdomains" in words
     about = manifest["weights"]
     unknown = {**about, "level": "sample", "affinity": None, "nystrom": {**about["nystrom"], "error": None, "residuals": {}}}
