@@ -121,7 +121,7 @@ def take_census(store: Store, survey: Survey, rules: Rules) -> Census:
     buckets = _Buckets({name: bucket_bits(t.rows) for name, t in survey.tallies.items() if t.rows})
     sums = {split: _Sums(buckets) for split in _splits(rules)}
     for number, part in enumerate(survey.parts):
-        for split, documents in _written(store, number, part, copies, rules):
+        for split, documents in written_documents(store, number, part, copies, rules):
             sums[split].add(documents, rules)
     splits = {split: sums[split].counts(rules) for split in sums}
     for split, counts in splits.items():
@@ -136,7 +136,9 @@ def _splits(rules: Rules) -> tuple[str, ...]:
     return (TRAIN, VALIDATION) if rules.threshold else (TRAIN,)
 
 
-def _written(store: Store, number: int, part: Part, copies: pa.Table, rules: Rules) -> Iterator[tuple[str, pl.DataFrame]]:
+def written_documents(
+    store: Store, number: int, part: Part, copies: pa.Table, rules: Rules
+) -> Iterator[tuple[str, pl.DataFrame]]:  # fmt: skip
     """The documents of one part in order, a million at a time, without copies, by split; `tokens` are those written."""
     dropping = CopyFilter(copies, number) if copies.num_rows else None
     for documents in read_documents(store, part):
@@ -262,7 +264,7 @@ def cut_documents(store: Store, parts: Sequence[Part], census: Census, split: st
     for number, part in enumerate(parts):
         kept = [
             documents.filter(wanted[buckets.slots(documents)[1]])
-            for side, documents in _written(store, number, part, census.copies, census.rules)
+            for side, documents in written_documents(store, number, part, census.copies, census.rules)
             if side == split
         ]
         if kept:

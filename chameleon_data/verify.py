@@ -8,9 +8,10 @@ order of hashes of `place.py`; every whole epoch is the documents that the surve
 is, bucket by bucket, what the first one held. Proved of the manifest: quotas follow from weights and budget, totals from the
 rows, the plan digest from the plan, the books of rows balance, and nothing else lies in the folders that trainers read.
 
-Not proved, since the bytes do not say it: that the counts of the survey are those of the corpus, so that an invented document in
-a domain of less than one epoch cannot be told; in the one bucket of each domain that the quota cuts (16 documents, about), which
-documents stand in it and in what order, beyond their tokens; and, of packed sequences, which documents their ids are of.
+Not proved, since the bytes do not say it (what the corpus says is proved with `recount.py`): that the counts of the survey are
+those of the corpus, so that an invented document in a domain of less than one epoch cannot be told; in the one bucket of each
+domain that the quota cuts (16 documents, about), which documents stand in it and in what order, beyond their tokens; and, of
+packed sequences, which documents their ids are of.
 
 Memory: two shards in each format. Cost: about 160 MB of text a second.
 """
@@ -30,12 +31,13 @@ from chameleon_data.census import is_validation
 from chameleon_data.errors import InputError
 from chameleon_data.exchange import content_hash
 from chameleon_data.formats import FORMATS
-from chameleon_data.hashing import U64, content_hashes, hex_digests
+from chameleon_data.hashing import U64, content_hashes, hex_digests, multiset_hash
 from chameleon_data.judge import Balance, TextStream, TokenStream, Worst
 from chameleon_data.layout import build_digest
 from chameleon_data.manifest import files_digest
 from chameleon_data.place import I64
 from chameleon_data.plan import DomainPlan, Packing, Plan, bucket_bits, phase_of, quota_of, whole_sequences
+from chameleon_data.recount import Sums
 from chameleon_data.shards import IDS, TRAIN, VALIDATION, token_ids
 from chameleon_data.storage import Store
 from chameleon_data.survey import byte_lengths
@@ -72,9 +74,15 @@ class _Proof:
 
 
 def verify(
-    store: Store, manifest: Mapping[str, Any], progress: Callable[[int, int], None] = lambda done, total: None
+    store: Store,
+    manifest: Mapping[str, Any],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    corpus: Sums | None = None,
 ) -> Verification:
-    """Prove a version. Problems are collected, not raised, so that one run names them all."""
+    """Prove a version. Problems are collected, not raised, so that one run names them all.
+
+    `corpus` says which documents each shard must hold, from the corpus itself (`recount.py`).
+    """
     counts = manifest["shard_counts"]
     done, total, proofs = 0, sum(counts.values()), []
     for split in counts:
@@ -83,7 +91,7 @@ def verify(
         def step(n: int, before: int = before) -> None:
             progress(before + n, total)
 
-        proofs.append(_prove(store, manifest, split, step))
+        proofs.append(_prove(store, manifest, split, step, corpus))
         done += counts[split]
     problems = [p for proof in proofs for p in proof.problems]
     problems += _check_books(manifest) + _check_plan(manifest) + _check_files(manifest)
@@ -122,7 +130,9 @@ def domains_of(manifest: Mapping[str, Any], split: str) -> dict[str, Any]:
     return dict(sorted(found.items(), key=lambda item: item[0].encode()))
 
 
-def _prove(store: Store, manifest: Mapping[str, Any], split: str, progress: Callable[[int], None]) -> _Proof:
+def _prove(
+    store: Store, manifest: Mapping[str, Any], split: str, progress: Callable[[int], None], corpus: Sums | None
+) -> _Proof:  # fmt: skip
     """Read the shards of one split, each in every format, and judge its rows."""
     domains, packing, seed = domains_of(manifest, split), packing_of(manifest), manifest["seed"]
     names = list(domains)
@@ -179,6 +189,8 @@ def _prove(store: Store, manifest: Mapping[str, Any], split: str, progress: Call
             else:
                 sizes = byte_lengths(table["text"].combine_chunks())[rows] if "text" in table.column_names else None
                 texts[index].add(path, hi[rows], lo[rows], epoch[rows], tokens[rows], sizes)
+            if corpus and corpus.get((split, number, names[index])) != multiset_hash(hi[rows], lo[rows]):
+                problems.append(f"{path}: does not hold the documents of domain {names[index]!r} that the corpus has for it")
         if wrong := balance.add(number, code, tokens, first):
             problems.append(f"{path}: {wrong} stands before its place in the plan's order")
     for text_stream in texts:

@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -292,13 +293,28 @@ def diff(
 
 
 @app.command()
-def verify(target: Target, json: AsJson = False) -> None:
+def verify(
+    target: Target,
+    corpus: Annotated[bool, typer.Option("--corpus", help="Read the corpus again too: its documents stand where it says.")] = False,
+    json: AsJson = False,
+    address: Address = None,
+    open_cluster: OpenCluster = False,
+    workers: Workers = None,
+) -> None:
     """Prove a version from its stored bytes: files, order, bounds, epochs, books."""
     from chameleon_data.verify import verify as prove
 
     store, manifest, number, _ = _open(target)
+    against, expected = list[str](), None
     with narrated() as progress:
-        found = prove(store, manifest, lambda done, total: progress("verify", done, total))
+        if corpus:
+            from pipelines.cluster import cluster
+            from pipelines.verify import survey_again
+
+            with cluster(address, workers, open_cluster):
+                against, expected = survey_again(store, manifest, progress)
+        found = prove(store, manifest, lambda done, total: progress("verify", done, total), expected)
+    found = replace(found, problems=(*against, *found.problems))
     if json:
         _print_json(
             {
