@@ -2,7 +2,8 @@
 
 Both formats are a log that names files. A version becomes the table's next state, made of that version's files alone, so that
 every exported version stays readable by time travel; the commit says which version it was, and one that is there already is left
-alone. What is registered is the train split: held-out rows have no place in a table that is trained on.
+alone. What is registered is the train split: held-out rows have no place in a table that is trained on. A version that is deleted
+here takes its files from the table's history too.
 
 *Delta* names files relative to the table's folder. It allows absolute paths too, and deltalake's own queries follow them, but
 polars and `to_pyarrow_table` look for them inside the folder. So the table is `out` itself: `_delta_log` lies beside

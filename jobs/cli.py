@@ -528,7 +528,7 @@ def _export_table(target: str, form: str, to: str | None, json: bool) -> None:
         ("rows", f"{registered.rows:,} in {registered.files:,} files, registered where they lie"),
     ]
     if form == "delta" and registered.absolute:
-        rows.append(("note", "absolute paths: Spark and deltalake's queries follow them, polars and to_pyarrow_table do not"))
+        rows.append(("note", "absolute paths: deltalake's queries follow them, polars and to_pyarrow_table do not"))
     _print_pairs(rows)
 
 

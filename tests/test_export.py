@@ -38,7 +38,7 @@ from chameleon_data.tables import Registered, register_delta, register_iceberg
 from chameleon_data.verify import verify
 from chameleon_data.versions import Version, commit, list_versions, load_manifest
 from jobs import cli
-from tests import streaming_reader
+from tests import official_readers, streaming_reader
 from tests.corpus import documents, lay_out
 from tests.test_storage import at_once
 
@@ -410,19 +410,13 @@ def test_a_data_path_of_megatron(built: Path) -> None:
     text = pointer(built, "megatron")
     option, *blend = shlex.split(text, comments=True)
     assert option == "--data-path"
-    prefixes, weights = read_blend(blend)
+    prefixes, weights = official_readers.load("megatron.core.datasets.utils").get_blend_from_list(blend)
     assert dict(zip(prefixes, weights, strict=True)).keys() == {
         *(f"s3://bucket/converted data/{n}_text_document" for n in WEIGHTS if n != ODD),
         next(p for p in prefixes if "a_b_c-" in p),
     }
     assert weights == [WEIGHTS[name] for name in sorted(WEIGHTS)]
     assert sum(line.startswith("--data-path ") for line in text.splitlines()) == 1
-
-
-def read_blend(blend: list[str]) -> tuple[list[str], list[float]]:
-    """By the rule of megatron/core/datasets/utils.py, get_blend_from_list: an even list is weight, prefix, weight, prefix, …"""
-    assert len(blend) % 2 == 0
-    return [prefix.strip() for prefix in blend[1::2]], [float(weight) for weight in blend[::2]]
 
 
 @pytest.mark.parametrize("mix", [{}, {"exhausted": "repeat"}, {"exhausted": "fail"}, {"max_epochs": 0.5}])
