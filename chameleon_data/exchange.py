@@ -15,6 +15,7 @@ import collections
 import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -453,13 +454,13 @@ def tokenised(table: pa.Table, counter: Counter) -> pa.Table:
 def finished(store: Store, build: Build) -> dict[int, dict[str, Any]]:
     """Shard -> receipt, of the shards whose files are there with the sizes that the receipt gives."""
     here = store.list(build.folder)
-    found = {}
-    for path in here:
-        if path.startswith(f"{build.folder}/receipts/"):
-            receipt = read_record(store, path)
-            if all(here.get(f"{build.folder}/{f['path']}") == f["bytes"] for f in receipt["files"]):
-                found[int(receipt["shard"])] = receipt
-    return found
+    with ThreadPoolExecutor(16) as pool:
+        receipts = pool.map(lambda path: read_record(store, path), (p for p in here if p.startswith(f"{build.folder}/receipts/")))
+        return {
+            int(receipt["shard"]): receipt
+            for receipt in receipts
+            if all(here.get(f"{build.folder}/{f['path']}") == f["bytes"] for f in receipt["files"])
+        }
 
 
 def indexes(job: Job, receipts: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:

@@ -61,15 +61,15 @@ def _counts(survey: Survey, census: Census, manifest: Mapping[str, Any]) -> list
             keys = ("available_rows", "available_tokens", "available_bytes", "largest_document", "multiset")
             if counted != [d[key] for key in keys]:
                 problems.append(
-                    f"domain {name!r}: the corpus now holds {c.rows:,} documents with {c.tokens:,} tokens for its {split} split, "
-                    f"not the {d['available_rows']:,} with {d['available_tokens']:,} that the version was made from"
+                    f"domain {name!r}: the corpus now holds {c.rows:,} documents with {c.tokens:,} tokens for its {split} "
+                    f"split, not the {d['available_rows']:,} with {d['available_tokens']:,} that the version was made from"
                 )
     for name, d in manifest["domains"].items():
         tally = survey.tallies.get(name)
         if tally and [tally.read, tally.quarantined] != [d["rows_read"], d["quarantined"]]:
             problems.append(
-                f"domain {name!r}: {tally.read:,} rows are read of the corpus now and {tally.quarantined:,} of them set aside, not "
-                f"{d['rows_read']:,} and {d['quarantined']:,}"
+                f"domain {name!r}: {tally.read:,} rows are read of the corpus now and {tally.quarantined:,} of them set aside, "
+                f"not {d['rows_read']:,} and {d['quarantined']:,}"
             )
     return problems
 

@@ -295,7 +295,7 @@ def diff(
 @app.command()
 def verify(
     target: Target,
-    corpus: Annotated[bool, typer.Option("--corpus", help="Read the corpus again too: its documents stand where it says.")] = False,
+    corpus: Annotated[bool, typer.Option("--corpus", help="Read the corpus again too, and compare.")] = False,
     json: AsJson = False,
     address: Address = None,
     open_cluster: OpenCluster = False,
