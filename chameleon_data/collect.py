@@ -6,6 +6,7 @@
     _chameleon/landmarks/<digest>     that no live version was weighed on and no cached weighing names
     .tmp-…                            of writers that died; and multipart uploads that nobody ended
     _chameleon/leases/…               of builds that died
+    _chameleon/recount/…              surveys for a `verify --corpus` that died
     _chameleon/cache/…                surveys, vectors and weighings, only when asked: the next build makes them again
 
 All else stays: versions, tombstones, tags, and whatever else lies in the folder. A version whose manifest cannot be read stops
@@ -46,7 +47,8 @@ UPLOAD_AGE = 86_400.0
 
 CACHE, LANDMARKS, MANIFESTS = f"{ROOT}/cache", f"{ROOT}/landmarks", f"{ROOT}/manifests"
 WEIGHINGS = f"{CACHE}/weights"
-KINDS = ("builds", "runs", "manifests", "landmarks", "caches", "leases", "temporary files", "uploads")
+RECOUNT = f"{ROOT}/recount"
+KINDS = ("builds", "runs", "manifests", "landmarks", "recounts", "caches", "leases", "temporary files", "uploads")
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,8 @@ def _kind(path: str, entry: Entry, look: Look, referred: _Referred, named: set[s
         return None if match[1] in referred.manifests else "manifests"
     if match := re.fullmatch(rf"{LANDMARKS}/([0-9a-f]{{64}})\.parquet", path):
         return None if match[1] in referred.landmarks | named else "landmarks"
+    if path.startswith(f"{RECOUNT}/"):
+        return "recounts"
     if caches and path.startswith(f"{CACHE}/"):
         return "caches"
     return None
@@ -191,7 +195,7 @@ def _kind(path: str, entry: Entry, look: Look, referred: _Referred, named: set[s
 
 def _remove_empty_folders(store: Store, removed: Iterable[str]) -> None:
     """A local disk keeps them; object stores have none. Who is about to write into one waits for our end."""
-    for root in {"/".join(path.split("/")[:2]) for path in removed if path.startswith(("builds/", f"{CACHE}/"))}:
+    for root in {"/".join(path.split("/")[:2]) for path in removed if path.startswith(("builds/", f"{CACHE}/", f"{RECOUNT}/"))}:
         local = store.local(root)
         for folder, _, _ in os.walk(local, topdown=False) if local else ():
             with suppress(OSError):  # not empty
