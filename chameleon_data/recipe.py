@@ -494,6 +494,7 @@ def _absolute(recipe: Recipe, folder: Path) -> Recipe:
         refuse_secrets(recipe.out)
     except InputError as error:
         raise InputError(f"out: {error}") from None
+    _no_secrets(recipe)
     update: dict[str, Any] = {"sources": sources, "out": absolute(recipe.out, folder)}
     local = recipe.tokens.tokenizer
     if local and (folder / local).exists():
@@ -508,6 +509,24 @@ def _absolute(recipe: Recipe, folder: Path) -> Recipe:
     files = {"from_": given and absolute(given, folder), "compare": tuple(absolute(file, folder) for file in compared)}
     update["weights"] = recipe.weights.model_copy(update=files)
     return recipe.model_copy(update=update)
+
+
+def _no_secrets(recipe: Recipe) -> None:
+    """Raise InputError where a file, model or version is named by a URL that may hold a secret: manifests repeat them all."""
+    recorded = recipe.leverage.landmarks
+    named = {
+        "weights.from": [recipe.weights.from_], "weights.compare": recipe.weights.compare, "embed.model": [recipe.embed.model],
+        "embed.causal_lm": [recipe.embed.causal_lm], "tokens.tokenizer": [recipe.tokens.tokenizer],
+        "leverage.landmarks.from": [recorded.from_ if isinstance(recorded, Recorded) else None],
+    }  # fmt: skip
+    for key, urls in named.items():
+        for url in urls:
+            bucket, _, version = (url or "").rpartition("@")  # of s3://bucket@v3, that is no user
+            plain = re.fullmatch(r"[a-z0-9]+://[a-z0-9.-]+", bucket) and re.fullmatch(r"v?[0-9]+|latest", version)
+            try:
+                refuse_secrets(bucket if plain else url or "")
+            except InputError as error:
+                raise InputError(f"{key}: {error}") from None
 
 
 def _apart(recipe: Recipe) -> None:

@@ -15,6 +15,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -98,10 +99,8 @@ class Counter:
         return [len(ids) for ids in self._encoded(texts)]
 
     def _encoded(self, texts: list[str]) -> list[list[int]]:
-        try:
+        with _explained("tokens.tokenizer: it cannot read a text", "use one that reads any text"):
             return [e.ids for e in _tokenizer(self).encode_batch_fast(texts, add_special_tokens=False)]
-        except Exception as error:  # the library raises nothing narrower
-            raise InputError(f"tokens.tokenizer: it cannot read a text ({error}); use one that reads any text") from error
 
 
 def _batches(sizes: I64) -> tuple[list[I64], I64]:
@@ -136,23 +135,33 @@ def load_counter(tokens: recipe.Tokens) -> Counter:
     file = tokenizer_file(tokens.tokenizer, "tokens.tokenizer")
     try:
         definition = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"tokens.tokenizer: {file} is not a tokenizer.json: {error}") from error
     if not isinstance(definition, dict) or "model" not in definition:
         raise InputError(f"tokens.tokenizer: {file} is not a tokenizer.json: it has no 'model'")
     definition |= {"truncation": None, "padding": None}
     identity = {"definition": definition, "cut": BATCH_BYTES, "special": "as text"}
     counter = Counter(fingerprint(identity), json.dumps(definition, ensure_ascii=False))
-    try:
+    with _explained(f"tokens.tokenizer: {file} is not a tokenizer.json", "use one that the tokenizers library wrote"):
         tokenizer = _tokenizer(counter)
-    except Exception as error:  # the library raises nothing narrower
-        raise InputError(f"tokens.tokenizer: {file} is not a tokenizer.json: {error}") from error
     wanted = ENDS_OF_TEXT if tokens.end_of_text is None else (tokens.end_of_text,)
     ends = [found for name in wanted if (found := tokenizer.token_to_id(name)) is not None]
     if tokens.end_of_text is not None and not ends:
         raise InputError(f"tokens.end_of_text: {tokens.end_of_text!r} is no token of {file}; name one that is in its vocabulary")
     largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
     return replace(counter, end_of_text=ends[0] if ends else None, vocabulary=largest + 1)
+
+
+@contextmanager
+def _explained(what: str, advice: str) -> Iterator[None]:
+    """The library raises nothing narrower than Exception, and where its Rust panics (a pattern that backtracks without end is one
+    of the ways) what is not even that."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise InputError(f"{what} ({str(error)[:200]}); {advice}") from error
 
 
 @functools.lru_cache(maxsize=2)

@@ -104,6 +104,8 @@ def _reached(address: str) -> None:
         return
     match = re.fullmatch(r"(?:ray://)?\[?([^\s/\[\]@]+?)\]?:([0-9]{1,5})", address)
     if not match:
+        if "@" in address:  # perhaps with a password before it
+            address = "…@" + address.rpartition("@")[2]
         raise InputError(f"--address {address}: is not HOST:PORT, ray://HOST:PORT or auto; {ADVICE}")
     try:
         socket.create_connection((match[1], int(match[2])), timeout=CONNECT_SECONDS).close()

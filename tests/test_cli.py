@@ -9,7 +9,10 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -346,6 +349,14 @@ def test_an_address_without_a_cluster_is_refused_at_once(address, closed_port):
     assert time.monotonic() - start < 5
 
 
+def test_an_address_with_a_password_is_not_repeated():
+    from pipelines.cluster import cluster
+
+    with pytest.raises(InputError, match=r"--address …@host:1: is not HOST:PORT") as refusal, cluster("ray://me:secret@host:1"):
+        pass
+    assert "secret" not in str(refusal.value)
+
+
 def test_a_host_that_does_not_answer_is_given_up(monkeypatch):
     from pipelines import cluster
 
@@ -370,6 +381,115 @@ def test_what_ray_says_about_an_address_is_one_message(monkeypatch, fault):
     monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(InputError, match=rf"--address auto: .*{fault}.*leave --address out"), cluster("auto"):
         pass
+
+
+# A cluster that lets in whoever comes
+
+
+@pytest.fixture
+def answering():
+    """Start a server that answers every question with this status code; returns its HOST:PORT."""
+    grpc = pytest.importorskip("grpc")
+    with ExitStack() as running:
+
+        def start(code: str | None) -> str:
+            def answer(_: bytes, context: Any) -> bytes:
+                if code is not None:
+                    context.abort(grpc.StatusCode[code], "no")
+                return b""
+
+            class Any_(grpc.GenericRpcHandler):
+                def service(self, _: Any) -> Any:
+                    return grpc.unary_unary_rpc_method_handler(answer)
+
+            server = grpc.server(running.enter_context(ThreadPoolExecutor(1)), handlers=[Any_()])
+            port = server.add_insecure_port("127.0.0.1:0")
+            server.start()
+            running.callback(lambda: server.stop(None).wait())
+            return f"127.0.0.1:{port}"
+
+        yield start
+
+
+class Joined(Exception):
+    """In place of a cluster."""
+
+
+@pytest.fixture
+def joining(monkeypatch):
+    """`ray.init` raises Joined, and nothing of the environment is left."""
+    import ray
+
+    def join(**_: Any) -> None:
+        raise Joined
+
+    monkeypatch.setattr(ray, "init", join)
+    monkeypatch.delenv("RAY_USE_TLS", raising=False)
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+@pytest.mark.parametrize("code", [None, "NOT_FOUND", "INTERNAL"])
+def test_an_open_cluster_is_joined_only_where_that_is_said(answering, joining, scheme, code):
+    from pipelines.cluster import cluster
+
+    address = scheme + answering(code)
+    with pytest.raises(InputError, match=rf"--address {address}: .*asks for no token.*--open-cluster"), cluster(address):
+        pass
+    with pytest.raises(Joined), cluster(address, allow_open=True):
+        pass
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_cluster_that_asks_for_a_token_is_joined(answering, joining, scheme):
+    from pipelines.cluster import cluster
+
+    with pytest.raises(Joined), cluster(scheme + answering("UNAUTHENTICATED")):
+        pass
+
+
+def test_what_is_no_cluster_is_not_joined(answering, joining):
+    from pipelines.cluster import cluster
+
+    with pytest.raises(InputError, match="no Ray cluster answers there"), cluster(answering("UNAVAILABLE")):
+        pass
+
+
+def test_the_cluster_that_auto_finds_is_asked_before_anything_runs_on_it(answering, monkeypatch):
+    import ray
+
+    from pipelines.cluster import cluster
+
+    left: list[str] = []
+    found = SimpleNamespace(gcs_address=answering(None))
+    monkeypatch.setattr(ray, "init", lambda **_: None)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: found)
+    monkeypatch.setattr(ray, "shutdown", lambda: left.append("left"))
+    with pytest.raises(InputError, match="--open-cluster"), cluster("auto"):
+        left.append("used")
+    assert left == ["left"]
+    with cluster("auto", allow_open=True):
+        left.append("used")
+    found.gcs_address = answering("UNAUTHENTICATED")
+    with cluster("auto"):
+        left.append("used")
+    assert left == ["left", "used", "left", "used", "left"]
+
+
+def test_the_flag_reaches_the_cluster(command, tmp_path, monkeypatch):
+    import pipelines.cluster
+
+    (tmp_path / "r.yaml").write_text("name: t\nout: out\nsources: {a: x.jsonl}\n")
+    asked: list[Any] = []
+
+    def refuse(*arguments: Any) -> Any:
+        asked.append(arguments)
+        raise InputError("enough")
+
+    monkeypatch.setattr(pipelines.cluster, "cluster", refuse)
+    for verb in ("weights", "plan", "build"):
+        for flag in ([], ["--open-cluster"]):
+            assert command(verb, str(tmp_path / "r.yaml"), "--address", "h:1", *flag)[0] == 2
+    assert asked == [("h:1", None, False), ("h:1", None, True)] * 3
 
 
 # Submitting

@@ -50,6 +50,55 @@ def faults(source: str) -> Iterator[str]:
                     yield f"{argument.arg}={ast.unparse(argument.value)}"
 
 
+READERS = {"sources.py", "storage.py", "remote.py"}
+"""The modules that turn a URL into a file system; each refuses a chain of them, and secrets."""
+TEMPORARY = {"survey.py", "exchange.py"}
+"""They write Arrow's own files, in a temporary folder alone, before a store takes them over."""
+WRITERS = {"storage.py", "cli.py"}
+"""`cli.py` writes the report where its user says."""
+WRITING = {
+    "write_text", "write_bytes", "mkdir", "makedirs", "rename", "replace", "unlink", "rmdir", "rmtree", "symlink_to", "touch",
+    "link", "copyfile", "copytree", "move", "truncate", "tofile", "to_csv", "to_parquet", "write_parquet",
+}  # fmt: skip
+
+
+def reaches(source: str) -> Iterator[tuple[str, str]]:
+    """(what for: "url", "temporary" or "write"; the call) where a module opens a file system or changes one."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom | ast.Import):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+            if "fsspec" in {name.split(".")[0] for name in names}:
+                yield "url", ast.unparse(node)
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        name = called.rpartition(".")[2]
+        words = [a.value for a in [*node.args, *(k.value for k in node.keywords)] if isinstance(a, ast.Constant)]
+        modes = [w for w in words if isinstance(w, str) and re.fullmatch(r"[rwaxbt+]{1,4}", w) and set(w) & set("wax+")]
+        if name in {"OSFile", "ParquetWriter", "TemporaryDirectory", "NamedTemporaryFile", "mkstemp"}:
+            yield "temporary", called
+        changes = name in WRITING and (name != "replace" or called.startswith("os.")) and not called.startswith("store.")
+        if changes or (name == "open" and modes):
+            yield "write", called
+
+
+@pytest.mark.parametrize("file", OURS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_only_few_modules_reach_a_file_system(file: Path) -> None:
+    """So that no path outside `out` is written and no URL is chained, whatever a recipe says."""
+    allowed = {"url": READERS, "temporary": TEMPORARY | {"storage.py", "parquet.py"}, "write": WRITERS}
+    found = [(what, call) for what, call in reaches(file.read_text(encoding="utf-8")) if file.name not in allowed[what]]
+    assert [f for f in found if f != ("write", "Path(os.devnull).open")] == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["import fsspec", "from fsspec.core import url_to_fs", "Path(x).write_text(y)", "open(p, 'w')", "path.open('xb')",
+     "p.open(mode='a')", "os.replace(a, b)", "shutil.rmtree(p)", "pa.OSFile(p, 'wb')", "p.unlink()", "frame.write_parquet(p)"],
+)  # fmt: skip
+def test_reaching_a_file_system_is_found(source: str) -> None:
+    assert list(reaches(source))
+
+
 @pytest.mark.parametrize("file", OURS, ids=lambda file: str(file.relative_to(ROOT)))
 def test_no_door_is_open(file: Path) -> None:
     assert list(faults(file.read_text(encoding="utf-8"))) == []
@@ -105,10 +154,78 @@ def test_ray_registers_no_other_extension_types() -> None:
     assert len(found) == 4
 
 
+INTRUDER = """
+import json, os, urllib.error, urllib.request
+import grpc, psutil
+from pipelines.cluster import cluster
+
+RUNS = {  # a method of each server of Ray's, by what it does
+    "gcs": "/ray.rpc.InternalKVGcsService/InternalKVKeys", "nodes": "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo",
+    "jobs": "/ray.rpc.JobInfoGcsService/GetAllJobInfo", "actors": "/ray.rpc.ActorInfoGcsService/CreateActor",
+    "raylet": "/ray.rpc.NodeManagerService/GetNodeStats", "lease": "/ray.rpc.NodeManagerService/RequestWorkerLease",
+    "worker": "/ray.rpc.CoreWorkerService/PushTask", "agent": "/ray.rpc.ReporterService/GetTraceback",
+}
+
+def asked(port, method, token):
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            channel.unary_unary(method)(b"", timeout=1, metadata=[("authorization", f"Bearer {token}")] if token else None)
+            return "OK"
+        except grpc.RpcError as error:
+            return error.code().name
+
+def fetched(address, path, body=None):
+    try:
+        return urllib.request.urlopen(f"http://{address}{path}", data=body, timeout=2).status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except Exception as error:
+        return type(error).__name__
+
+with cluster(workers=1):
+    import ray
+    me = psutil.Process()
+    processes = [me, *me.children(recursive=True)]
+    heard = {c.laddr for p in processes for c in p.net_connections("inet") if c.status == "LISTEN"}
+    gcs = int(ray.get_runtime_context().gcs_address.rpartition(":")[2])
+    print(json.dumps({
+        "right": asked(gcs, RUNS["nodes"], os.environ["RAY_AUTH_TOKEN"]),
+        "none": {name: sorted({asked(a.port, m, None) for a in heard}) for name, m in RUNS.items()},
+        "wrong": {name: [asked(gcs, RUNS[name], "f" * 64)] for name in ("gcs", "nodes", "jobs")},
+        "environment": [str(fetched(f"{a.ip}:{a.port}", "/get_or_create_runtime_env", b"x")) for a in heard if ":" not in a.ip],
+        "commands": [p.name() for p in processes if os.environ["RAY_AUTH_TOKEN"] in " ".join(p.cmdline())],
+        "dashboard": ray._private.worker.global_worker.node.address_info["webui_url"],
+    }))
+"""
+
+
+NOBODY = ("UNIMPLEMENTED", "UNAVAILABLE", "DEADLINE_EXCEEDED")
+"""A port that does not know the method, or speaks something else."""
+
+
+def test_a_local_ray_answers_to_its_token_alone() -> None:
+    """Ray binds all interfaces; whatever runs code or tells of data refuses who has no token, or another one."""
+    pytest.importorskip("psutil")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"RAY_AUTH_MODE": "disabled"}
+    done = subprocess.run([sys.executable, "-c", INTRUDER], capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["right"] == "OK"
+    for token in ("none", "wrong"):
+        for method, answers in found[token].items():
+            assert "UNAUTHENTICATED" in answers, (token, method, answers)
+            assert "OK" not in answers, (token, method, answers)
+            assert set(answers) <= {"UNAUTHENTICATED", *NOBODY}, (token, method, answers)
+    assert "200" not in found["environment"]
+    assert "401" in found["environment"]
+    assert found["commands"] == []
+    assert not found["dashboard"]
+
+
 @pytest.mark.timeout(240)
 def test_a_canary_in_the_environment_gets_nowhere(s3_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Builds, a report, a proof and refusals with the canary for a key: not in the bucket, on a stream, in Ray's logs."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "RAY_AUTH_TOKEN"):
+    for name in SECRETS:
         monkeypatch.setenv(name, CANARY)
     logs = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))  # the path of a socket has at most 107 bytes
     monkeypatch.setenv("RAY_TMPDIR", str(logs))
@@ -129,6 +246,14 @@ def test_a_canary_in_the_environment_gets_nowhere(s3_bucket: str, tmp_path: Path
             (["show", f"{out}@v9"], 2),
         ):
             said.append(run(*arguments, expect=code))
+        for defect in DEFECTS:
+            said.append(defective(defect, "versions", out, "--json"))
+        for name in SECRETS[:3]:  # from here on of a named profile
+            monkeypatch.delenv(name)
+        profile = tmp_path / "credentials"
+        profile.write_text(f"[canary]\naws_access_key_id = made-up\naws_secret_access_key = {CANARY}\n")
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(profile))
+        monkeypatch.setenv("AWS_PROFILE", "canary")
         (tmp_path / "corpus/code/broken.jsonl").unlink()
         for arguments in (
             ["build", str(good)],
@@ -138,16 +263,44 @@ def test_a_canary_in_the_environment_gets_nowhere(s3_bucket: str, tmp_path: Path
         ):
             said.append(run(*arguments, expect=0))
         written = {path: path.read_bytes() for folder in (logs, tmp_path) for path in folder.rglob("*") if path.is_file()}
-        written.pop(signed)
+        written.pop(signed), written.pop(profile)
+        monkeypatch.delenv("AWS_PROFILE")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "made-up")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")
         fs = fsspec.filesystem("s3")
         written |= {path: fs.cat_file(path) for path in fs.find(out)}
     finally:
         shutil.rmtree(logs, ignore_errors=True)
     assert sum(1 for path in written if str(path).startswith(str(logs))) > 5
+    logs_of = {path.name for path in written if isinstance(path, Path) and logs in path.parents and path.parent.name == "logs"}
+    assert {"gcs_server.out", "raylet.out"} <= logs_of
+    assert any(name.startswith("python-core-worker") for name in logs_of)
+    assert any(name.startswith("worker-") for name in logs_of)
     assert any(str(path).endswith("report.html") for path in written)
     assert any(path.endswith("v00000001.json") for path in map(str, written))
     assert [str(path) for path, body in written.items() if CANARY.encode() in body] == []
     assert [text for text in said if CANARY in text] == []
+
+
+SECRETS = (
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN", "RAY_AUTH_TOKEN", "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_CLIENT_SECRET", "GOOGLE_APPLICATION_CREDENTIALS", "WANDB_API_KEY",
+)  # fmt: skip
+DEFECTS = (
+    "store._backend.fs.call_s3('get_object', Bucket=[], Key=store)",
+    "setattr(store._backend.fs, 'key', None).get(store._backend.fs.s3)",
+)
+"""Programming errors with everything secret within reach."""
+
+
+def defective(defect: str, *arguments: str) -> str:
+    """All that the command says where listing versions ends in this."""
+    steps = ["import sys", "from jobs import cli", f"cli.list_versions = lambda store: {defect}", f"sys.argv[1:] = {[*arguments]}"]
+    code = "\n".join([*steps, "cli.main()"])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env={**os.environ})
+    assert done.returncode == 70, done.stdout + done.stderr
+    assert "Traceback" in done.stderr
+    return done.stdout + done.stderr
 
 
 def run(*arguments: str, expect: int) -> str:

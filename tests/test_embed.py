@@ -1,3 +1,4 @@
+import json
 import pickle
 import random
 import shutil
@@ -173,6 +174,59 @@ def test_other_files_than_the_driver_saw_are_refused(tiny):
     embedder = replace(load_embedder(Embed(model=str(tiny), window=16)), fingerprint="0" * 64)
     with pytest.raises(InputError, match="differ between machines"):
         embedder.encode([["a"]])
+
+
+OWN = "from pathlib import Path\nPath({owned!r}).touch()\nclass M: pass\nclass C: pass\n"
+
+
+@pytest.mark.parametrize("key", ["model", "causal_lm"])
+@pytest.mark.parametrize("kind", ["", "evil"])
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_code_that_a_model_brings_does_not_run(tiny, tmp_path, key, kind, file):
+    """Where the model's type is known its code is not needed; where it is not, the model is refused."""
+    folder = copy(tiny, tmp_path)
+    (folder / "own.py").write_text(OWN.format(owned=str(tmp_path / "owned")))
+    settings = json.loads((folder / file).read_text())
+    settings["auto_map"] = {"AutoModel": "own.M", "AutoConfig": "own.C", "AutoTokenizer": ["own.M", "own.M"]}
+    (folder / file).write_text(json.dumps(settings | ({"model_type": kind} if kind and file == "config.json" else {})))
+    embedder = load_embedder(Embed(model=str(folder), window=32) if key == "model" else Embed(causal_lm=str(folder), window=32))
+    if kind and file == "config.json":
+        with pytest.raises(InputError, match=rf"embed\.{key}: .* cannot be loaded: .*custom code"):
+            embedder.encode([["a text"]])
+    else:
+        assert embedder.encode([["a text"]]).shape == (1, 16)
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("module", ["own.M", "os.system", "subprocess.Popen"])
+def test_modules_of_others_are_refused(tiny, tmp_path, module):
+    folder = copy(tiny, tmp_path)
+    (folder / "own.py").write_text(OWN.format(owned=str(tmp_path / "owned")))
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[0]["type"] = module
+    (folder / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(InputError, match=r"embed\.model: .* cannot be loaded: .*not part of Sentence Transformers"):
+        load_embedder(Embed(model=str(folder), window=32)).encode([["a text"]])
+    assert not (tmp_path / "owned").exists()
+
+
+HUGE = json.dumps({"x": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 2**62]}}).encode()
+
+
+def headed(length: int, head: bytes) -> bytes:
+    return length.to_bytes(8, "little") + head
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", headed(2**60, b"{}"), headed(10**8, b"{"), headed(10**6, b"[" * 10**6), headed(len(HUGE), HUGE)],
+    ids=["empty", "a head of 2^60 bytes", "a head cut off", "deep", "a tensor of 2^80 numbers"],
+)  # fmt: skip
+def test_weights_whose_head_lies_are_refused(tiny, tmp_path, body):
+    folder = copy(tiny, tmp_path)
+    (folder / "model.safetensors").write_bytes(body)
+    with pytest.raises(InputError, match=r"embed\.model: .* cannot be loaded"):
+        load_embedder(Embed(model=str(folder), window=32)).encode([["a text"]])
 
 
 def test_pickled_weights_are_refused(tiny, tmp_path):

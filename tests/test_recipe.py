@@ -143,6 +143,27 @@ def test_out_is_neither_in_a_source_nor_around_it(tmp_path, path, out, apart):
             parse_recipe(text, tmp_path, "r.yaml")
 
 
+@pytest.mark.parametrize(
+    "section",
+    ["weights: {{from: '{url}'}}", "weights: {{compare: ['{url}']}}", "tokens: {{tokenizer: '{url}'}}",
+     "embed: {{model: '{url}'}}", "embed: {{causal_lm: '{url}'}}", "leverage: {{kernel: rbf, landmarks: {{from: '{url}'}}}}"],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "url", ["s3://KEY:secret@bucket/x@v1", "https://me:secret@host", "https://h/x?sig=secret", "s3://KEY:secret@v1"]
+)
+def test_no_other_key_holds_a_secret_either(section, url):
+    text = "name: t\nout: o\nsources: {a: x.jsonl}\n" + section.format(url=url)
+    with pytest.raises(InputError, match=r"(from|compare|tokenizer|model|causal_lm): \w+://…: ") as refusal:
+        parse_recipe(text, Path("/r"))
+    assert "secret" not in str(refusal.value)
+
+
+def test_versions_of_a_whole_bucket_hold_none():
+    for version in ("s3://bucket@v3", "s3://bucket@latest", "gs://bucket/a@prod", "out@v1"):
+        text = f"name: t\nout: o\nsources: {{a: x.jsonl}}\nweights: {{from: '{version}'}}"
+        assert str(parse_recipe(text, Path("/r")).weights.from_).endswith(version)
+
+
 @pytest.mark.parametrize("key", ["out", "sources"])
 @pytest.mark.parametrize(
     "url",

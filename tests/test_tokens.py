@@ -156,6 +156,26 @@ def test_what_a_tokenizer_cannot_read_is_an_error():
         Counter("level", level.to_str()).count(array(["a", "b"]))
 
 
+@pytest.mark.timeout(60)
+def test_a_pattern_that_backtracks_without_end_is_an_error(tmp_path):
+    """Rust panics there, with what is no Exception."""
+    level = json.loads(Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]")).to_str())
+    split = {"type": "Split", "pattern": {"Regex": "(a|aa)+$"}, "behavior": "Isolated", "invert": False}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(level | {"pre_tokenizer": split}))
+    with pytest.raises(InputError, match=r"cannot read a text .*retry-limit"):
+        load_counter(Tokens(tokenizer=str(tmp_path))).count(array(["a" * 40 + "b"]))
+
+
+NEGATIVE = '{"model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}}'
+
+
+@pytest.mark.parametrize("body", ["[" * 100_000, '{"model": ' * 20_000, NEGATIVE], ids=["lists", "models", "an id below 0"])
+def test_hostile_definitions_are_refused(tmp_path, body):
+    (tmp_path / "tokenizer.json").write_text(body)
+    with pytest.raises(InputError, match=r"not a tokenizer\.json"):
+        load_counter(Tokens(tokenizer=str(tmp_path)))
+
+
 def test_long_documents_take_linear_time(file):
     """One line of 5 MB, against 1 MB: about 5 times as long, where a quadratic step would take 25."""
     counter = load_counter(Tokens(tokenizer=str(file)))
