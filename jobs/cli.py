@@ -562,12 +562,18 @@ def _print_pairs(rows: list[tuple[str, str]]) -> None:
         out.print(Text(f"{key:>14}", style="dim"), value, sep="  ", soft_wrap=True)
 
 
+SHOWN = 20
+"""Bounds that are told on the terminal."""
+
+
 def _print_notes(about: dict[str, Any], reused: dict[str, str]) -> None:
     for sentence in reused.values():
         out.print(Text(sentence, style="dim"), soft_wrap=True)
-    for moved in about["moved"]:
+    for moved in about["moved"][:SHOWN]:
         told = f"{moved['domain']}: {moved['before']:.4f} to {moved['after']:.4f} by its {moved['bound']}"
         out.print(Text("bound", style="yellow"), told, soft_wrap=True)
+    if len(about["moved"]) > SHOWN:
+        out.print(Text("bound", style="yellow"), f"and {len(about['moved']) - SHOWN:,} more; --json and the report list them")
     for warning in [*about["warnings"], *about.get("near_duplicates", [])]:
         out.print(Text("note", style="yellow"), warning, soft_wrap=True)
 

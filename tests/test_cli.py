@@ -533,3 +533,13 @@ def test_the_readmes_own_example_has_an_absolute_out():
     text, times = re.subn(pattern, instead.replace("$PWD", "/somewhere"), (folder / "demo.yaml").read_text(), flags=re.MULTILINE)
     assert times == 1
     assert parse_recipe(text, folder).out == "/somewhere/out/submitted"
+
+
+def test_the_terminal_tells_of_twenty_bounds(capsys: pytest.CaptureFixture[str]) -> None:
+    from jobs.cli import _print_notes
+
+    moved = [{"domain": f"d{i}", "bound": "cap", "before": 0.3, "after": 0.2} for i in range(25)]
+    _print_notes({"moved": moved, "warnings": []}, {})
+    told = capsys.readouterr().out
+    assert told.count("0.3000 to 0.2000 by its cap") == 20
+    assert "and 5 more" in told
