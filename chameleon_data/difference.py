@@ -170,9 +170,9 @@ class Shard:
         return str(self.files[0].get("split", "train"))
 
     @property
-    def bytes(self) -> tuple[str, ...]:
-        """Hashes that two shards share where they are the same."""
-        return tuple(file["sha256"] for file in self.files)
+    def identity(self) -> tuple[str, ...]:
+        """The split and the files' hashes, which two shards share where they are the same."""
+        return self.split, *(file["sha256"] for file in self.files)
 
 
 def compare_documents(
@@ -221,13 +221,13 @@ def _shards(before: Side, after: Side) -> list[Shard]:
             if file["format"] == format:
                 by_shard.setdefault((file.get("split", "train"), file["shard"]), []).append(file)
         sides.append([Shard(side, store, f"{manifest['build']}/{format}/", tuple(files)) for files in by_shard.values()])
-    both = Counter(shard.bytes for shard in sides[0]) & Counter(shard.bytes for shard in sides[1])
+    both = Counter(shard.identity for shard in sides[0]) & Counter(shard.identity for shard in sides[1])
     found = []
     for side, shards in zip((BEFORE, AFTER), sides, strict=True):
         left = both.copy()
         for shard in shards:
-            shared = left[shard.bytes] > 0
-            left[shard.bytes] -= shared
+            shared = left[shard.identity] > 0
+            left[shard.identity] -= shared
             if not shared or side == BEFORE:
                 found.append(replace(shard, sides=BEFORE | AFTER) if shared else shard)
     return found

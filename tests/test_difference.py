@@ -129,6 +129,14 @@ def test_a_document_that_a_shared_shard_holds_is_not_new(memory_store: Store) ->
     assert found == Documents("x", "train", kept=1, added=2, new=1)
 
 
+def test_a_shard_that_changed_its_split_is_not_the_same(memory_store: Store) -> None:
+    splits = {"a": "train", "b": "validation"}
+    sides = [(memory_store, publish(memory_store, name, [[("x", "one", split)]])) for name, split in splits.items()]
+    assert compare_documents(*sides) == (
+        Documents("x", "train", removed=1, gone=1), Documents("x", "validation", added=1, new=1)
+    )  # fmt: skip
+
+
 def test_only_two_columns_of_parquet_are_read(memory_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     wide = [("x", "word " * 200_000 + str(np.random.default_rng(i).bytes(40_000)), "train") for i in range(4)]
     sides = [(memory_store, publish(memory_store, n, [rows], ["parquet"])) for n, rows in (("a", wide), ("b", wide[1:]))]
