@@ -50,7 +50,7 @@ PASSING_CODES = {
 }  # fmt: skip
 PASSING_ERRORS = {
     "TimeoutError", "ConnectionError", "ClientError", "HTTPClientError", "ResponseParserError", "ChecksumError",
-    "IncompleteReadError", "ServiceRequestError", "ServiceResponseError", "TransportError", "gaierror",
+    "FlexibleChecksumError", "IncompleteReadError", "ServiceRequestError", "ServiceResponseError", "TransportError", "gaierror",
 }  # fmt: skip
 NO_CREDENTIALS = {
     "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound", "DefaultCredentialsError",
@@ -260,6 +260,11 @@ def _answer(error: BaseException) -> tuple[int | None, str]:
             code = getattr(one, "error_code", None) or ""
             return int(str(status)), re.sub(r"\W", "", str(getattr(code, "value", code)))[:60]
     return None, ""
+
+
+def passing(error: BaseException) -> bool:
+    """Whether an error of a store's package is of the network, so that trying again can help."""
+    return _passing(error, *_answer(error))
 
 
 def _passing(error: BaseException, status: int | None, code: str) -> bool:

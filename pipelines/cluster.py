@@ -22,6 +22,7 @@ from typing import Any
 import pyarrow as pa
 
 from chameleon_data.errors import InputError
+from chameleon_data.storage import told
 
 Progress = Callable[[str, int, int], None]
 """Called with (pass, units done, units in all)."""
@@ -149,9 +150,9 @@ def _outcome_of(function: Callable[[int], None]) -> Callable[[pa.Table], pa.Tabl
                 try:
                     function(table["task"][0].as_py())
                     break
-                except OSError as passing:  # of the network, mostly; a lost machine is Ray's to mend
+                except OSError as fault:  # of the network, mostly; a lost machine is Ray's to mend
                     if wait is None:
-                        raise InputError(f"reading or writing failed {len(RETRY_SECONDS) + 1} times: {passing}") from passing
+                        raise InputError(f"reading or writing failed {len(RETRY_SECONDS) + 1} times: {told(fault)}") from fault
                     time.sleep(wait)
         except InputError as wrong:
             error = str(wrong)

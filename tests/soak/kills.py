@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import secrets
 import signal
 import subprocess
 import sys
@@ -163,7 +164,8 @@ def lose_a_node(clean: Clean, folder: Path, seed: int) -> None:
     recipe = recipe_for(clean, folder)
     command = [sys.executable, "-m", "tests.soak.kills", "node", str(recipe), str(seed)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)}) as process:  # fmt: skip
+                          env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token",
+                               "RAY_AUTH_TOKEN": secrets.token_hex(32)}) as process:  # fmt: skip
         said, complained = process.communicate(timeout=LONGEST)
     assert process.returncode == 0, (seed, complained[-3000:])
     assert said.split()[-2:] == ["lost", clean.digest], (seed, said[-300:])
@@ -180,9 +182,8 @@ def _build_on_two_nodes(recipe: Recipe, seed: int) -> str:
     from pipelines.build import build_recipe
 
     chance, out = random.Random(seed), Path(recipe.out)
-    cluster = Cluster()
-    cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1", include_dashboard=False)
-    second = cluster.add_node(num_cpus=2, node_ip_address="127.0.0.1")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    second = cluster.add_node(num_cpus=2)
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     lost: list[bool] = []
     done = threading.Event()
