@@ -64,7 +64,15 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[None]:
         logging.getLogger(name).setLevel(logging.ERROR)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
-        ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
+        try:
+            ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
+        except Exception as error:
+            if type(error) not in (Exception, RuntimeError, ConnectionError):  # what Ray says of processes that did not come up
+                raise
+            why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            raise InputError(
+                f"Ray did not start here ({why}); try again when the machine is less busy, or join a cluster with --address"
+            ) from error
     else:
         try:
             ray.init(address=address, **quiet)

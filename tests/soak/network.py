@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -32,7 +33,7 @@ from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe
 from chameleon_data.storage import Store
 from chameleon_data.versions import commit, list_versions, load_manifest, resolve, tag_history, tag_version
-from tests.soak.alone import CREATED, alone, build, kept, readable
+from tests.soak.alone import CREATED, alone, build, kept, readable, small_recipe
 from tests.soak.rot import ATTEMPTS, flipped
 
 FAULTS = ("503", "409", "reset", "lost", "truncated", "flipped", "delay")
@@ -148,6 +149,17 @@ def proxy(upstream: str) -> Iterator[tuple[Proxy, str]]:
         thread.join()
         server.close()
         loop.close()
+
+
+def remote_recipe(folder: Path, url: str) -> Recipe:
+    """The small recipe with its corpus and its `out` in a bucket."""
+    recipe = small_recipe(folder, f"{url}/clean/out")
+    for file in (folder / "corpus").rglob("*.jsonl"):
+        Store(url).write(str(file.relative_to(folder)), file.read_bytes())
+    raw = recipe.model_dump(mode="json", by_alias=True)
+    for name, source in raw["sources"].items():
+        source["path"] = [f"{url}/corpus/{name}/*.jsonl"]
+    return Recipe.model_validate(raw)
 
 
 @contextmanager
