@@ -38,7 +38,8 @@ PACKAGES = {"s3": "s3fs", "gcs": "gcsfs", "azure": "adlfs"}
 OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"total_max_attempts": 1}}},
 }
-PUT_OPTIONS = {"s3": {"chunksize": LARGEST}}  # one PUT: the multipart upload of a killed writer stays behind, and costs
+PUT_OPTIONS = {extra: {"chunksize": LARGEST} for extra in ("s3", "gcs")}
+"""One request, which is conditional as a whole; and the multipart upload of a killed writer stays behind, and costs."""
 ENDPOINTS = {"s3": "AWS_ENDPOINT_URL, AWS_REGION", "gcs": "STORAGE_EMULATOR_HOST", "azure": "AZURE_STORAGE_ACCOUNT_NAME"}
 
 MISSING_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
