@@ -7,7 +7,7 @@ DEMO := jobs/recipes/demo/demo.yaml
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench soak clean
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ lint: $(READY)  ## ruff, mypy --strict on chameleon_data, and pip-audit where th
 
 bench: $(READY)  ## print the table of figures (about 15 minutes)
 	@$(BIN)/python -m tests.bench
+
+soak: $(READY)  ## kill, break, flip, race and fuzz it for two hours; SOAK_MINUTES=1 shortens the fuzzing from 60
+	@$(BIN)/python -m tests.soak
 
 clean:  ## remove .venv and out
 	rm -rf .venv out

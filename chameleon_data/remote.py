@@ -41,7 +41,8 @@ PACKAGES = {"s3": "s3fs", "gcs": "gcsfs", "azure": "adlfs"}
 OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"total_max_attempts": 1}}},
 }
-PUT_OPTIONS = {"s3": {"chunksize": LARGEST}}  # one PUT: the multipart upload of a killed writer stays behind, and costs
+PUT_OPTIONS = {extra: {"chunksize": LARGEST} for extra in ("s3", "gcs")}
+"""One request, which is conditional as a whole; and the multipart upload of a killed writer stays behind, and costs."""
 ENDPOINTS = {"s3": "AWS_ENDPOINT_URL, AWS_REGION", "gcs": "STORAGE_EMULATOR_HOST", "azure": "AZURE_STORAGE_ACCOUNT_NAME"}
 
 MISSING_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
@@ -53,7 +54,7 @@ PASSING_CODES = {
 }  # fmt: skip
 PASSING_ERRORS = {
     "TimeoutError", "ConnectionError", "ClientError", "HTTPClientError", "ResponseParserError", "ChecksumError",
-    "IncompleteReadError", "ServiceRequestError", "ServiceResponseError", "TransportError", "gaierror",
+    "FlexibleChecksumError", "IncompleteReadError", "ServiceRequestError", "ServiceResponseError", "TransportError", "gaierror",
 }  # fmt: skip
 NO_CREDENTIALS = {
     "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound", "DefaultCredentialsError",
@@ -300,6 +301,11 @@ def _answer(error: BaseException) -> tuple[int | None, str]:
             code = getattr(one, "error_code", None) or ""
             return int(str(status)), re.sub(r"\W", "", str(getattr(code, "value", code)))[:60]
     return None, ""
+
+
+def passing(error: BaseException) -> bool:
+    """Whether an error of a store's package is of the network, so that trying again can help."""
+    return _passing(error, *_answer(error))
 
 
 def _passing(error: BaseException, status: int | None, code: str) -> bool:

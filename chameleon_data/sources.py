@@ -29,6 +29,7 @@ from fsspec.utils import glob_translate
 
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Source
+from chameleon_data.remote import passing
 from chameleon_data.urls import refuse_secrets
 
 FORMATS = {
@@ -114,6 +115,8 @@ def explained(where: str) -> Iterator[None]:
     """Turn what a person can mend into InputError; network faults pass through, so that whoever runs this can try again."""
     try:
         yield
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError(f"{where}: no such file; check the path") from error
     except PermissionError as error:
@@ -124,6 +127,10 @@ def explained(where: str) -> Iterator[None]:
         if type(error) is not OSError or error.errno is not None:
             raise
         raise InputError(f"{where}: {_damage(_brief(error))}") from error  # Arrow's own errors: no errno
+    except Exception as error:
+        if passing(error):  # what a store's package says of the network need not be an OSError
+            raise ConnectionError(f"{where}: no good answer ({type(error).__name__})") from None
+        raise
 
 
 def _damage(fault: str) -> str:

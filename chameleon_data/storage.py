@@ -18,6 +18,7 @@ import errno
 import io
 import os
 import secrets
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -368,6 +369,13 @@ REMEDIES = {
     errno.ENAMETOOLONG: "the name is too long for this file system; choose a shorter folder",
     errno.ELOOP: "the links lead round in a circle; choose another folder",
 }
+
+
+def told(error: OSError) -> str:
+    """What the operating system says, and what to do, as one sentence; of files outside a store, temporary ones mostly."""
+    where = f"{error.filename}: " if error.filename else ""
+    what = REMEDIES.get(error.errno or 0, str(error) or type(error).__name__)
+    return f"{where}{what} (temporary files are in {tempfile.gettempdir()}; TMPDIR says where)"
 
 
 def _local_folder(url: str) -> Path | None:

@@ -28,7 +28,7 @@ from typer.exceptions import TyperException
 
 from chameleon_data.errors import InputError, printable
 from chameleon_data.recipe import load_recipe
-from chameleon_data.storage import Store
+from chameleon_data.storage import Store, told
 from chameleon_data.versions import (
     ROOT,
     delete_version,
@@ -749,6 +749,8 @@ def main() -> None:
         if context is not None:
             err.print(context.get_usage(), soft_wrap=True)
         _fail(2, error.format_message())
+    except OSError as error:  # of the network or the disk, where no sentence of ours was nearer
+        _fail(2, told(error))
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except Exception as error:  # noqa: BLE001 - the last resort, so that --json always has its document

@@ -22,6 +22,7 @@ from typing import Any
 import pyarrow as pa
 
 from chameleon_data.errors import InputError
+from chameleon_data.storage import told
 
 Progress = Callable[[str, int, int], None]
 """Called with (pass, units done, units in all)."""
@@ -68,7 +69,15 @@ def _cluster(address: str | None, workers: int | None, allow_open: bool) -> Iter
         logging.getLogger(name).setLevel(logging.ERROR)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
-        ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
+        try:
+            ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
+        except Exception as error:
+            if type(error) not in (Exception, RuntimeError, ConnectionError):  # what Ray says of processes that did not come up
+                raise
+            why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            raise InputError(
+                f"Ray did not start here ({why}); try again when the machine is less busy, or join a cluster with --address"
+            ) from error
     else:
         try:
             ray.init(address=address, **quiet)
@@ -186,9 +195,9 @@ def _outcome_of(function: Callable[[int], None]) -> Callable[[pa.Table], pa.Tabl
                 try:
                     function(table["task"][0].as_py())
                     break
-                except OSError as passing:  # of the network, mostly; a lost machine is Ray's to mend
+                except OSError as fault:  # of the network, mostly; a lost machine is Ray's to mend
                     if wait is None:
-                        raise InputError(f"reading or writing failed {len(RETRY_SECONDS) + 1} times: {passing}") from passing
+                        raise InputError(f"reading or writing failed {len(RETRY_SECONDS) + 1} times: {told(fault)}") from fault
                     time.sleep(wait)
         except InputError as wrong:
             error = str(wrong)

@@ -295,8 +295,8 @@ DEFECTS = (
 
 def defective(defect: str, *arguments: str) -> str:
     """All that the command says where listing versions ends in this."""
-    steps = ["import sys", "from jobs import cli", f"cli.list_versions = lambda store: {defect}", f"sys.argv[1:] = {[*arguments]}"]
-    code = "\n".join([*steps, "cli.main()"])
+    steps = ["import sys", "from jobs import cli", f"cli.list_versions = lambda store: {defect}"]
+    code = "\n".join([*steps, f"sys.argv[1:] = {[*arguments]}", "cli.main()"])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env={**os.environ})
     assert done.returncode == 70, done.stdout + done.stderr
     assert "Traceback" in done.stderr

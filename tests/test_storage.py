@@ -704,7 +704,7 @@ class Cloud:
         self.refusal, self.missing = refusal, missing
         self.loop = fsspec.asyn.get_loop()
 
-    async def _pipe_file(self, path: str, data: bytes, mode: str = "overwrite") -> None:
+    async def _pipe_file(self, path: str, data: bytes, mode: str = "overwrite", chunksize: int = 0) -> None:
         if mode == "create" and path in self.objects:
             raise self.refusal
         self.objects[path] = data
@@ -764,6 +764,54 @@ def test_google_and_azure(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         store.write_new("a", b"1")
     assert CANARY not in said(caught.value)
     storage._backend.cache_clear()
+
+
+def test_google_is_asked_for_generation_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request of the real gcsfs, small or large, and its real error."""
+    gcsfs = pytest.importorskip("gcsfs")
+    asked: list[tuple[str, Any]] = []
+
+    async def call(_: Any, method: str, path: str, *__: Any, **kwargs: Any) -> Any:
+        asked.append((kwargs.get("uploadType", method), kwargs.get("ifGenerationMatch")))
+        raise gcsfs.retry.HttpError({"code": 412, "message": CANARY})
+
+    async def ordinary(*_: Any) -> bool:
+        return False
+
+    monkeypatch.setitem(remote.OPTIONS, "gcs", {"token": "anon", "skip_instance_cache": True})
+    for kind in gcsfs.GCSFileSystem, gcsfs.extended_gcsfs.ExtendedGcsFileSystem:
+        monkeypatch.setattr(kind, "_call", call)
+    monkeypatch.setattr(gcsfs.extended_gcsfs.ExtendedGcsFileSystem, "_is_zonal_bucket", ordinary)
+    folder = remote.RemoteFolder("gs://bucket/x", 5)
+    for size in (1, 60 * 2**20):
+        with pytest.raises(FileExistsError):
+            folder.create("a", pa.py_buffer(bytes(size)))
+    with pytest.raises(FileExistsError):
+        folder.replace("a", pa.py_buffer(b"1"))
+    assert asked == [("multipart", "0"), ("multipart", "0"), ("multipart", None)]
+
+
+def test_azure_is_told_not_to_overwrite(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call of the real adlfs, and the real error."""
+    pytest.importorskip("adlfs")
+    from azure.core.exceptions import ResourceExistsError
+    from azure.storage.blob.aio import BlobClient
+
+    asked: list[Any] = []
+
+    async def upload(_: Any, *__: Any, overwrite: bool, **___: Any) -> Any:
+        asked.append(overwrite)
+        if not overwrite:
+            raise ResourceExistsError(CANARY)
+
+    key = "bWFkZSB1cA=="
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", f"DefaultEndpointsProtocol=https;AccountName=a;AccountKey={key}")
+    monkeypatch.setattr(BlobClient, "upload_blob", upload)
+    folder = remote.RemoteFolder("abfs://container/x", 5)
+    with pytest.raises(FileExistsError):
+        folder.create("a", pa.py_buffer(b"1"))
+    folder.replace("a", pa.py_buffer(b"1"))
+    assert asked == [False, True]
 
 
 @pytest.mark.parametrize(

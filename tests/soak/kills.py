@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import secrets
 import signal
 import subprocess
 import sys
@@ -30,7 +31,9 @@ from tests.corpus import documents, lay_out, write_recipe
 from tests.soak.alone import CREATED, alone, build, kept, readable
 
 ROOT = Path(__file__).parent.parent.parent
-LONGEST = 240.0
+PATIENT = {"RAY_raylet_start_wait_time_s": "180"}
+"""For a machine that does other things too."""
+LONGEST = 400.0
 """Seconds after which a build that nobody kills has hung."""
 
 
@@ -67,7 +70,7 @@ def driver(recipe: Path) -> Iterator[subprocess.Popen[str]]:
     """A build in a process of its own; its Ray is gone when this ends."""
     command = [sys.executable, "-m", "jobs.cli", "build", str(recipe), "--json", "--workers", "2"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-                               env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True)  # fmt: skip
+                               env={**os.environ, "PYTHONPATH": str(ROOT), **PATIENT}, start_new_session=True)  # fmt: skip
     family: dict[int, psutil.Process] = {}
     watching = threading.Event()
 
@@ -163,7 +166,8 @@ def lose_a_node(clean: Clean, folder: Path, seed: int) -> None:
     recipe = recipe_for(clean, folder)
     command = [sys.executable, "-m", "tests.soak.kills", "node", str(recipe), str(seed)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)}) as process:  # fmt: skip
+                          env={**os.environ, "PYTHONPATH": str(ROOT), **PATIENT, "RAY_AUTH_MODE": "token",
+                               "RAY_AUTH_TOKEN": secrets.token_hex(32)}) as process:  # fmt: skip
         said, complained = process.communicate(timeout=LONGEST)
     assert process.returncode == 0, (seed, complained[-3000:])
     assert said.split()[-2:] == ["lost", clean.digest], (seed, said[-300:])
@@ -180,9 +184,8 @@ def _build_on_two_nodes(recipe: Recipe, seed: int) -> str:
     from pipelines.build import build_recipe
 
     chance, out = random.Random(seed), Path(recipe.out)
-    cluster = Cluster()
-    cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1", include_dashboard=False)
-    second = cluster.add_node(num_cpus=2, node_ip_address="127.0.0.1")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    second = cluster.add_node(num_cpus=2)
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     lost: list[bool] = []
     done = threading.Event()

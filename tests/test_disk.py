@@ -1,0 +1,148 @@
+"""A disk that is full or read-only, and a process that may open no more files: one clear message, nothing published, and the same
+command goes on once there is room."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from chameleon_data import storage
+from chameleon_data.errors import InputError
+from chameleon_data.recipe import Recipe
+from chameleon_data.storage import Store
+from chameleon_data.versions import list_versions
+from tests.soak.alone import alone, build, kept, readable, small_recipe
+from tests.soak.crash import HALVES, Fate, Fated
+from tests.soak.rot import clean, elsewhere
+
+T = TypeVar("T")
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[Path]:
+    """A small file system of its own."""
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"may not mount: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, str, dict[str, int], list[str]]:
+    """A recipe, and digest, files and operations of a build that has all it needs."""
+    recipe = small_recipe(tmp_path_factory.mktemp("disk"), f"memory://{uuid.uuid4().hex}/out")
+    return recipe, *clean(recipe)
+
+
+def refused(recipe: Recipe, says: str) -> None:
+    """The build ends in one message, and nothing is published."""
+    with alone(), pytest.raises(InputError, match=says) as caught:
+        build(recipe)
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 600
+
+
+def goes_on(recipe: Recipe, digest: str, files: dict[str, int]) -> None:
+    with alone():
+        assert build(recipe)["digest"] == digest
+    assert [m["digest"] for m in readable(Store(recipe.out))] == [digest]
+    assert kept(Store(recipe.out)) == files
+
+
+class Full(Fate):
+    """From operation `at` on nothing more can be written."""
+
+    def meet(self, name: str, act: Callable[[], T], half: Callable[[], None] = lambda: None) -> T:
+        self.count += 1
+        if self.count >= self.at and name.split()[0] in HALVES[:2]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return act()
+
+
+def test_a_store_that_is_full_from_any_write_on(whole: tuple[Any, ...]) -> None:
+    recipe, digest, files, log = whole
+    writes = [at for at, name in enumerate(log, 1) if name.split()[0] in HALVES[:2]]
+    for at in writes[2:]:  # the first two are the probe's
+        mine, real = elsewhere(recipe, f"{recipe.out}-{at}"), storage._backend
+        with pytest.MonkeyPatch.context() as patch:
+            fate = Full(at)
+            patch.setattr(storage, "_backend", lambda *key, real=real, fate=fate: Fated(real(*key), fate))
+            refused(mine, "the disk is full; make room and run the same command again, it goes on where it stopped")
+        assert list_versions(Store(mine.out)) == ()
+        goes_on(mine, digest, files)
+    assert len(writes) > 30
+
+
+@pytest.mark.parametrize("blocks", range(4, 44, 4))
+def test_a_disk_that_fills_up(whole: tuple[Any, ...], tmp_path: Path, blocks: int) -> None:
+    """Whatever the size at which it is full: while records, runs or shards are written."""
+    recipe, digest, files, _ = whole
+    with mounted(tmp_path / "disk", f"size={blocks * 4}k") as disk:
+        mine = elsewhere(recipe, str(disk / "out"))
+        refused(mine, f"{disk}.*the disk is full; make room")
+        assert list_versions(Store(mine.out)) == ()
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        goes_on(mine, digest, files)
+
+
+@pytest.mark.parametrize("size", [4, 8, 16])
+def test_a_temporary_folder_that_is_full(
+    whole: tuple[Any, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    recipe, digest, files, _ = whole
+    mine = elsewhere(recipe, f"{recipe.out}-temporary-{size}")
+    with mounted(tmp_path / "tmp", f"size={size}k") as folder:
+        with monkeypatch.context() as patch:
+            patch.setattr(tempfile, "tempdir", str(folder))
+            refused(mine, f"(disk is full|No space left).*temporary files are in {folder}; TMPDIR says where")
+        assert list(folder.iterdir()) == []
+    goes_on(mine, digest, files)
+
+
+def test_a_target_that_is_read_only(whole: tuple[Any, ...], tmp_path: Path) -> None:
+    recipe, digest, files, _ = whole
+    with mounted(tmp_path / "disk", "size=64m,ro") as disk:
+        mine = elsewhere(recipe, str(disk / "out"))
+        refused(mine, "the file system is read-only; choose another folder")
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        goes_on(mine, digest, files)
+
+
+def test_too_many_open_files(whole: tuple[Any, ...], tmp_path: Path) -> None:
+    recipe, digest, files, _ = whole
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    mine = elsewhere(recipe, tmp_path / "out")
+    told = []
+    for more in range(30):
+        fillers = [os.open(os.devnull, os.O_RDONLY)]
+        while len(os.listdir("/proc/self/fd")) <= fillers[-1]:  # noqa: PTH208 - until no lower number is free
+            fillers.append(os.open(os.devnull, os.O_RDONLY))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (fillers[-1] + 1 + more, hard))
+        try:
+            with alone():
+                build(mine)
+            break
+        except InputError as refusal:
+            told.append(str(refusal))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for filler in fillers:
+                os.close(filler)
+        assert list_versions(Store(mine.out)) == ()
+    assert told
+    assert [text for text in told if "too many open files" not in text] == []
+    goes_on(mine, digest, files)
