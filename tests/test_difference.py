@@ -98,6 +98,12 @@ def test_partitions_by_the_top_bits_meet_again(tmp_path: Path) -> None:
     assert found == {"00000000": [0], "00000001": [2, 4], "00000002": [3], "00000003": [1]}
 
 
+def test_rows_are_one_document_if_both_halves_and_the_group_agree() -> None:
+    rows = np.zeros(4, difference._ROW)
+    rows["hi"], rows["lo"], rows["group"] = [1, 2, 2, 1], [5, 5, 6, 5], [1, 2, 2, 4 + 2]
+    assert difference._counted(rows, 2).tolist() == [[0, 2, 1, 2, 1], [0, 1, 0, 1, 0]]
+
+
 def test_versions_of_two_stores(local_store: Store, s3_store: Store) -> None:
     a, b = [[("x", "one", "train"), ("x", "two", "train")]], [[("x", "two", "train"), ("y", "three", "train")]]
     found = compare((local_store, publish(local_store, "a", a)), (s3_store, publish(s3_store, "b", b)))
