@@ -9,18 +9,20 @@ that SOAK_FIGURES names.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import sys
 import tempfile
 import time
 import uuid
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from chameleon_data.errors import InputError
 from chameleon_data.storage import Store
 from tests import fuzz, hostile
-from tests.soak import crash, kills, network, races, rot, servers
+from tests.soak import crash, kills, network, races, rot
 from tests.soak.alone import proved, small_recipe
 
 SEED = int(os.environ.get("SOAK_SEED", "1")) * 10_000
@@ -28,6 +30,8 @@ MINUTES = float(os.environ.get("SOAK_MINUTES", "60"))
 DRIVERS, WORKERS, NODES = (8, 3), (8, 5), 2
 """Builds, and kills in each; nodes lost."""
 FLIPS, RUNS, RACES = 300, 200, 200
+BATCH, AT_ONCE = 10, 4
+"""Runs through a failing network of one process, and processes."""
 
 
 def crashes(folder: Path) -> Counter[str]:
@@ -71,22 +75,17 @@ def killed(folder: Path) -> Counter[str]:
     return counts
 
 
-def troubled(folder: Path) -> Counter[str]:
+def troubled(_: Path) -> Counter[str]:
     """Seeds of a failing network: half of them builds, half of them writers of one version store."""
-    counts = Counter[str]()
-    with servers.moto() as upstream, network.proxy(upstream) as (proxy, endpoint), servers.as_s3(endpoint) as url:
-        recipe = network.remote_recipe(folder, url)
-        digest, files, _ = rot.clean(recipe)
-        for seed in range(SEED, SEED + RUNS):
-            if seed % 2:
-                network.troubled_versions(proxy, Store(f"{url}/versions-{seed}"), seed)
-            else:
-                network.troubled_build(proxy, rot.elsewhere(recipe, f"{url}/build-{seed}"), seed, digest, files)
-            counts["runs through a failing network"] += 1
-            if seed % 20 == 19:
-                _say(f"  {counts['runs through a failing network']} runs, {proxy.injected.total()} faults")
-        counts["network faults injected"] = proxy.injected.total()
-        counts.update({f"  {fault}": count for fault, count in proxy.injected.most_common()})
+    counts, context = Counter[str](), multiprocessing.get_context("spawn")
+    batches = [range(at, at + BATCH) for at in range(SEED, SEED + RUNS, BATCH)]
+    with ProcessPoolExecutor(AT_ONCE, context) as pool:  # they wait, mostly
+        for injected, theirs in pool.map(network.seeds, batches):
+            counts["runs through a failing network"] += BATCH
+            counts["network faults injected"] += injected.total()
+            counts.update({f"  {fault}": count for fault, count in injected.most_common()})
+            proved.update(theirs)
+            _say(f"  {counts['runs through a failing network']} runs")
     return counts
 
 

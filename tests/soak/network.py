@@ -17,6 +17,7 @@ import asyncio
 import random
 import socket
 import struct
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -33,8 +34,9 @@ from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe
 from chameleon_data.storage import Store
 from chameleon_data.versions import commit, list_versions, load_manifest, resolve, tag_history, tag_version
-from tests.soak.alone import CREATED, alone, build, kept, readable, small_recipe
-from tests.soak.rot import ATTEMPTS, flipped
+from tests.soak import servers
+from tests.soak.alone import CREATED, alone, build, kept, proved, readable, small_recipe
+from tests.soak.rot import ATTEMPTS, clean, elsewhere, flipped
 
 FAULTS = ("503", "409", "reset", "lost", "truncated", "flipped", "delay")
 SLOW = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
@@ -235,3 +237,23 @@ def troubled_versions(proxy: Proxy, store: Store, seed: int) -> int:
         assert [t.generation for t in history] == list(range(1, len(history) + 1)), seed
         assert resolve(store, "newest").number == history[-1].version, seed
     return len(found)
+
+
+def seeds(some: range) -> tuple[Counter[str], Counter[str]]:
+    """The runs of these seeds, even ones builds, odd ones versions, with a server and a proxy of their own: faults injected, and
+    what was proved."""
+    proved.clear()
+    with (
+        tempfile.TemporaryDirectory(prefix="soak-") as folder,
+        servers.moto() as upstream,
+        proxy(upstream) as (made, endpoint),
+        servers.as_s3(endpoint) as bucket,
+    ):
+        recipe = remote_recipe(Path(folder), bucket)
+        digest, files, _ = clean(recipe)
+        for seed in some:
+            if seed % 2:
+                troubled_versions(made, Store(f"{bucket}/versions-{seed}"), seed)
+            else:
+                troubled_build(made, elsewhere(recipe, f"{bucket}/build-{seed}"), seed, digest, files)
+        return made.injected, proved
