@@ -93,7 +93,7 @@ def column_sums(rows: pa.Table) -> dict[str, str]:
     """Column -> sum of its type and values, however they are chunked. Columns of numbers or texts, without nulls."""
     sums = {}
     for name in rows.schema.names:
-        lengths, values = xxhash.xxh3_128(str(rows.schema.field(name).type)), xxhash.xxh3_128()
+        lengths, values = xxhash.xxh3_128(str(rows.schema.field(name).type).encode()), xxhash.xxh3_128()
         for chunk in rows[name].chunks:
             for digest, part in zip((lengths, values), _parts(chunk), strict=True):
                 digest.update(part)
