@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench import build, embed, formats, kernels, mds, peers, place
+from tests.bench import build, embed, formats, kernels, mds, peers, place, reading, resume
 from tests.bench.figures import show
 
-show([figure for part in (mds, formats, place, build, peers, embed, kernels) for figure in part.run()])
+show([figure for part in (mds, formats, reading, place, build, resume, peers, embed, kernels) for figure in part.run()])
