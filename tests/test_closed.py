@@ -52,10 +52,15 @@ def faults(source: str) -> Iterator[str]:
 
 READERS = {"sources.py", "storage.py", "remote.py"}
 """The modules that turn a URL into a file system; each refuses a chain of them, and secrets."""
-TEMPORARY = {"survey.py", "exchange.py"}
+TEMPORARY = {"survey.py", "exchange.py", "difference.py"}
 """They write Arrow's own files, in a temporary folder alone, before a store takes them over."""
 WRITERS = {"storage.py", "cli.py"}
 """`cli.py` writes the report where its user says."""
+KNOWN = {
+    ("cluster.py", "Path(os.devnull).open"),  # for what Ray's core says
+    ("collect.py", "Path(folder).rmdir"),  # an empty one below `out`
+    ("difference.py", "(folder / f'{number:08d}').open"),  # its temporary one
+}
 WRITING = {
     "write_text", "write_bytes", "mkdir", "makedirs", "rename", "replace", "unlink", "rmdir", "rmtree", "symlink_to", "touch",
     "link", "copyfile", "copytree", "move", "truncate", "tofile", "to_csv", "to_parquet", "write_parquet",
@@ -87,7 +92,7 @@ def test_only_few_modules_reach_a_file_system(file: Path) -> None:
     """So that no path outside `out` is written and no URL is chained, whatever a recipe says."""
     allowed = {"url": READERS, "temporary": TEMPORARY | {"storage.py", "parquet.py"}, "write": WRITERS}
     found = [(what, call) for what, call in reaches(file.read_text(encoding="utf-8")) if file.name not in allowed[what]]
-    assert [f for f in found if f != ("write", "Path(os.devnull).open")] == []
+    assert [call for call in found if (file.name, call[1]) not in KNOWN] == []
 
 
 @pytest.mark.parametrize(
