@@ -90,10 +90,11 @@ def read_table(store: Store, path: str) -> pa.Table:
 
 
 def column_sums(rows: pa.Table) -> dict[str, str]:
-    """Column -> sum of its type and values, however they are chunked. Columns of numbers or texts, without nulls."""
+    """Column -> sum of what it holds and as what, however it is chunked. Columns of numbers or texts, without nulls."""
     sums = {}
     for name in rows.schema.names:
-        lengths, values = xxhash.xxh3_128(str(rows.schema.field(name).type).encode()), xxhash.xxh3_128()
+        seen_as = f"{rows.schema.field(name).type}, {rows[name].null_count} nulls"  # a flipped bit can make other things of these
+        lengths, values = xxhash.xxh3_128(seen_as.encode()), xxhash.xxh3_128()
         for chunk in rows[name].chunks:
             for digest, part in zip((lengths, values), _parts(chunk), strict=True):
                 digest.update(part)

@@ -35,7 +35,7 @@ from chameleon_data.storage import Store
 from chameleon_data.tokens import Counter as TokenCounter
 
 CACHE = "_chameleon/cache/survey"
-FORMAT = 3
+FORMAT = 5
 PART_BYTES = 32 * 2**20
 PART_FILES = 4096
 MOST_DOMAINS = 2**16

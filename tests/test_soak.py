@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from chameleon_data.errors import InputError
 from chameleon_data.storage import Store
+from chameleon_data.versions import commit, list_versions
 from tests.fuzz import FOLDER
 from tests.soak import kills, network, races, rot, servers
-from tests.soak.alone import small_recipe
+from tests.soak.alone import CREATED, small_recipe
 from tests.soak.crash import HALVES, How, crash_at_every_step
 
 
@@ -76,3 +78,22 @@ def test_races(kind: str, tmp_path: Path) -> None:
     digests, files = races.clean(recipe)
     for seed in range(3):
         races.race(rot.elsewhere(recipe, f"{root}/{seed}"), seed, digests, files)
+
+
+def test_a_flipped_version_does_not_become_two(memory_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever byte of a version's file is read as another one, once: a commit of the same build makes no other version."""
+    build = {"format": 1, "plan_digest": "plan", "digest": "digest", "name": "name"}
+    version = commit(memory_store, build, CREATED)
+    path = "_chameleon/versions/v00000001.json"
+    body, read = memory_store.read(path), Store.read
+    refused = 0
+    for at in range(len(body)):
+        changed = body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :]
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "read", lambda store, name, changed=changed: changed if name == path else read(store, name))
+            try:
+                commit(memory_store, build, CREATED)
+            except InputError:
+                refused += 1
+        assert list_versions(memory_store) == (version,), at
+    assert refused > len(body) // 3

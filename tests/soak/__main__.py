@@ -16,6 +16,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from tests.soak.alone import proved, small_recipe
 SEED = int(os.environ.get("SOAK_SEED", "1")) * 10_000
 MINUTES = float(os.environ.get("SOAK_MINUTES", "60"))
 DRIVERS, WORKERS, NODES = (8, 3), (8, 5), 2
-"""Builds, and kills in each; nodes lost."""
+"""Builds, and kills in each; builds that lose a node."""
 FLIPS, RUNS, RACES = 300, 200, 200
 BATCH, AT_ONCE = 10, 4
 """Runs through a failing network of one process, and processes."""
@@ -59,19 +60,29 @@ def flips(folder: Path) -> Counter[str]:
     return counts
 
 
-def killed(folder: Path) -> Counter[str]:
-    """Processes of `chameleon-data build`, by SIGKILL."""
-    counts = Counter[str]()
+def nodes(folder: Path) -> Counter[str]:
+    """One raylet of two, killed while it works."""
     clean = kills.clean(folder)
     for number in range(NODES):
         kills.lose_a_node(clean, folder / f"node-{number}", SEED + number)
-        counts["nodes lost, the build went on"] += 1
-    for number in range(DRIVERS[0]):
-        counts["drivers killed"] += kills.kill_drivers(clean, folder / f"driver-{number}", SEED + number, DRIVERS[1])
-        _say(f"  {counts['drivers killed']} drivers")
-    for number in range(WORKERS[0]):
-        counts["workers killed"] += kills.kill_workers(clean, folder / f"worker-{number}", SEED + number, WORKERS[1])
-        _say(f"  {counts['workers killed']} workers")
+    return Counter({"nodes lost, the build went on": NODES})
+
+
+def drivers(folder: Path) -> Counter[str]:
+    """`chameleon-data build`, by SIGKILL, until it is let end."""
+    return _killed(folder, "drivers killed", kills.kill_drivers, *DRIVERS)
+
+
+def workers(folder: Path) -> Counter[str]:
+    """Ray's workers below it, by SIGKILL, while it goes on."""
+    return _killed(folder, "workers killed", kills.kill_workers, *WORKERS)
+
+
+def _killed(folder: Path, what: str, kill: Callable[..., int], builds: int, each: int) -> Counter[str]:
+    counts, clean = Counter[str](), kills.clean(folder)
+    for number in range(builds):
+        counts[what] += kill(clean, folder / str(number), SEED + number, each)
+        _say(f"  {counts[what]} {what}")
     return counts
 
 
@@ -120,7 +131,7 @@ def fuzzed(_: Path) -> Counter[str]:
     return counts
 
 
-PARTS = {part.__name__: part for part in (crashes, flips, raced, hostile_inputs, killed, troubled, fuzzed)}
+PARTS = {part.__name__: part for part in (crashes, flips, raced, hostile_inputs, nodes, drivers, workers, troubled, fuzzed)}
 
 
 def _say(text: str) -> None:
