@@ -22,7 +22,7 @@ from chameleon_data.hashing import fingerprint
 from chameleon_data.leases import leased
 from chameleon_data.storage import Store
 from chameleon_data.versions import commit, delete_version, list_versions, load_manifest, tag_version
-from jobs import cli
+from jobs import cli, screen
 from tests.test_difference import publish
 
 ROOT = Path(__file__).parent.parent
@@ -88,8 +88,8 @@ def test_messages_that_look_like_markup_are_printed_as_they_are(command, tmp_pat
 
 def test_notes_and_sentences_are_printed_as_they_are(capsys):
     moved = {"domain": "[/b]", "before": 0.1, "after": 0.2, "bound": "floor"}
-    cli._print_notes({"moved": [moved], "warnings": ["[/x] :smile:"]}, {"survey": "reused [/c]"})
-    cli._print_pairs([("next", "verify /a/[/d]")])
+    screen.print_notes({"moved": [moved], "warnings": ["[/x] :smile:"]}, {"survey": "reused [/c]"})
+    screen.print_pairs([("next", "verify /a/[/d]")])
     out = capsys.readouterr().out
     assert all(text in out for text in ("[/b]: 0.1000 to 0.2000", "[/x] :smile:", "reused [/c]", "verify /a/[/d]"))
 
@@ -285,7 +285,7 @@ def test_what_changed_between_two_versions(command, three):
 
 
 def test_a_long_comparison_tells_how_far_it_is(command, three, monkeypatch):
-    monkeypatch.setattr(cli, "SILENT", -1.0)
+    monkeypatch.setattr(screen, "SILENT", -1.0)
     assert "compare documents: 3 of 3" in command("diff", f"{three}@1", f"{three}@3")[2]
 
 
@@ -536,10 +536,10 @@ def test_the_readmes_own_example_has_an_absolute_out():
 
 
 def test_the_terminal_tells_of_twenty_bounds(capsys: pytest.CaptureFixture[str]) -> None:
-    from jobs.cli import _print_notes
+    from jobs.screen import print_notes
 
     moved = [{"domain": f"d{i}", "bound": "cap", "before": 0.3, "after": 0.2} for i in range(25)]
-    _print_notes({"moved": moved, "warnings": []}, {})
+    print_notes({"moved": moved, "warnings": []}, {})
     told = capsys.readouterr().out
     assert told.count("0.3000 to 0.2000 by its cap") == 20
     assert "and 5 more" in told

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chameleon_data.recipe import load_recipe
-from jobs import cli
+from jobs import screen
 from pipelines.build import Planned
 from pipelines.weigh import Weighed, exhaustions, weigh_corpus
 from tests.corpus import documents, lay_out, write_recipe
@@ -34,7 +34,7 @@ def test_each_rule_for_exhausted_domains_is_shown_before_anything_is_written(tmp
     assert redistribute["book"]["target_tokens"] > repeat["book"]["target_tokens"], "what legal cannot give goes to the others"
     assert rules["fail"]["refused"] == f"'legal' would be read {250_000 / counts['legal']:.2f} times"
     quotas = {s.domain.name: s.domain.quota for s in found.layouts[0].streams}
-    cli._print_plan(found)
+    screen.print_plan(found)
     shown = capsys.readouterr().out
     for rule in redistribute.values():
         assert f"{rule['target_tokens']:,} ({rule['epochs']:.2f} epochs)" in shown
@@ -46,7 +46,7 @@ def test_each_rule_for_exhausted_domains_is_shown_before_anything_is_written(tmp
 def test_where_the_rules_agree_nothing_is_shown(tmp_path, capsys):
     found = planned(tmp_path, mix={"budget": 100_000})
     assert found.exhausted["fail"] == found.exhausted["repeat"] == found.exhausted["redistribute"]
-    cli._print_plan(found)
+    screen.print_plan(found)
     assert "mix.exhausted" not in capsys.readouterr().out
 
 
@@ -55,5 +55,5 @@ def test_shards_that_may_be_uneven_are_warned_of(tmp_path, capsys, size, warned)
     found = planned(tmp_path, mix={"budget": 400_000}, shards={"size": size})
     largest = sum(c.largest for c in found.weighed.census.counts)
     assert bool(found.warnings) == warned
-    cli._print_plan(found)
+    screen.print_plan(found)
     assert (f"a shard may be {largest:,} bytes off" in capsys.readouterr().out) == warned
