@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -148,13 +148,17 @@ def _closed(address: str) -> None:
 
 @contextmanager
 def _native_quiet() -> Iterator[None]:
-    """Ray's C++ core writes on file descriptor 2 whatever its Python side is told, and into its logs. Ours goes where it went."""
+    """Ray's C++ core writes on file descriptor 2 whatever its Python side is told, and into its logs. Ours goes where it went.
+
+    Of a worker that died its Python side tells on stdout, where an answer is expected and nothing else: on stderr instead.
+    """
     sys.stderr.flush()
     python, saved = sys.stderr, os.dup(2)
     with Path(os.devnull).open("w") as nowhere, os.fdopen(saved, "w", buffering=1) as sys.stderr:
         os.dup2(nowhere.fileno(), 2)
         try:
-            yield
+            with redirect_stdout(sys.stderr):
+                yield
         finally:
             os.dup2(saved, 2)
             sys.stderr = python

@@ -100,6 +100,7 @@ def _ended(process: subprocess.Popen[str], clean: Clean, out: Path, where: objec
     if process.returncode == 2 and BUSY in said:
         return False
     assert process.returncode == 0, (where, process.returncode, said[-2000:], complained[-2000:])
+    assert said.startswith("{"), (where, said[:1000])  # with --json one document, whatever Ray has to say
     assert json.loads(said)["digest"] == clean.digest, where
     store = Store(str(out))
     assert [m["digest"] for m in readable(store)] == [clean.digest], where
