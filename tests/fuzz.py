@@ -26,7 +26,7 @@ from chameleon_data import arrow as arrow_format
 from chameleon_data import jsonl as jsonl_format
 from chameleon_data import litdata, mds, parquet, versions, webdataset
 from chameleon_data.errors import InputError
-from chameleon_data.readers import read_blocks
+from chameleon_data.readers import OTHERS, read_blocks
 from chameleon_data.recipe import Recipe, Source, parse_recipe
 from chameleon_data.shards import IDS, SCHEMA, TRAIN, Compression, Format
 from chameleon_data.sources import list_fragments
@@ -54,7 +54,7 @@ def _read(name: str, data: bytes, **source: Any) -> tuple[int, int]:
 
 def jsonl(data: bytes) -> None:
     """Every line that is not blank is a document or a quarantined row."""
-    if data[:2] == b"\x1f\x8b" or data[:4] in (b"\x28\xb5\x2f\xfd", b"PAR1", b"ARRO"):
+    if data.startswith(tuple(OTHERS)):  # something else under this name, which is refused
         return
     found = _read("a.jsonl", data, id="id", domain="meta.domain")
     body = data.removeprefix(b"\xef\xbb\xbf")
