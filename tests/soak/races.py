@@ -66,16 +66,14 @@ def race(recipe: Recipe, seed: int, digests: dict[int, str], files: dict[str, in
 
     def read() -> int:
         looks = 0
-        while not done.is_set():
+        while not looks or not done.is_set():
             readable(store)
             looks += 1
         return looks
 
     def tag(name: str) -> int:
-        while not list_versions(store):
-            time.sleep(0.001)
         tagged = 0
-        while not done.is_set():
+        while not done.is_set() or (not tagged and list_versions(store)):
             for version in list_versions(store):
                 tag_version(store, version, name)
                 tagged += 1
