@@ -151,13 +151,13 @@ def kill_workers(clean: Clean, folder: Path, seed: int, kills: int) -> int:
 
 
 def _workers(driver: int) -> list[psutil.Process]:
-    """Ray's worker processes below a driver that have a task or an actor."""
+    """Ray's worker processes below a driver that have a task or an actor; its agents, without which a node dies, are none."""
     found = []
     with suppress(psutil.Error):
         for one in psutil.Process(driver).children(recursive=True):
             with suppress(psutil.Error, IndexError):
                 title = one.cmdline()[0]
-                if title.startswith("ray::") and "IDLE" not in title:
+                if title.startswith("ray::") and "IDLE" not in title and "Agent" not in title:
                     found.append(one)
     return found
 
