@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -17,7 +18,8 @@ import pytest
 import zstandard
 
 from chameleon_data.errors import InputError
-from chameleon_data.recipe import Recipe, parse_recipe
+from chameleon_data.readers import read_blocks
+from chameleon_data.recipe import Recipe, Source, parse_recipe
 from chameleon_data.sources import list_fragments
 from chameleon_data.storage import Store
 from chameleon_data.survey import Survey, read_survey, split_parts, survey_part
@@ -187,6 +189,16 @@ def test_fuzzed_readers(target: str) -> None:
                 at, how = random.randrange(len(body) + 1), random.randrange(4)
                 body[at : at + (0, 1, random.randint(1, 40), 1)[how]] = random.randbytes((1, 0, 0, 1)[how])
             fuzz.TARGETS[target](bytes(body))
+
+
+def test_a_page_that_says_it_has_two_gigabytes(tmp_path: Path) -> None:
+    """Found by the fuzzer: 3.6 kB of Parquet, read as they are, for which Arrow made a buffer of 2 GiB."""
+    (tmp_path / "a.parquet").write_bytes((Path(__file__).parent / "data/page_of_2_gib.parquet").read_bytes())
+    how = Source(path=(str(tmp_path),))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match="Page was smaller"):
+        [list(read_blocks(f, how, LONGEST)) for f in list_fragments("own", how)]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
 
 
 def test_a_quantity_of_nothing(tmp_path: Path) -> None:
