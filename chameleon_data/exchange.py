@@ -31,7 +31,7 @@ from chameleon_data.census import CopyFilter, Rules, is_validation
 from chameleon_data.errors import InputError
 from chameleon_data.formats import FORMATS
 from chameleon_data.hashing import U64, hex_digests
-from chameleon_data.place import I64, CopyCounter, Layout, Stream, anchors, arrange, locate, route
+from chameleon_data.place import I64, CopyCounter, Layout, Stream, anchors, arrange, locate, reach, route
 from chameleon_data.plan import Packing
 from chameleon_data.readers import read_blocks
 from chameleon_data.recipe import Recipe
@@ -343,7 +343,8 @@ def _located(layout: Layout, number: int, columns: Mapping[str, Any]) -> tuple[I
         mine = np.flatnonzero(columns["domain"] == index)
         epoch = columns["epoch"][mine].astype(np.int64)
         offset[mine], copy = locate(stream, number, epoch, *(columns[c][mine] for c in ("hi", "lo", "copy", "tokens")))
-        again = copy[epoch == 0]
+        begin, _ = reach(stream.domain, stream.packing, offset[mine], columns["tokens"][mine])
+        again = copy[(epoch == 0) & (begin >= stream.bounds[number])]  # what is packed across a bound counts where it begins
         if again.any():
             copies[stream.domain.name] = [int((again > 0).sum()), int(again.max()) + 1]
     return offset, copies
@@ -365,13 +366,16 @@ def _sequences(layout: Layout, packing: Packing, number: int, rows: pa.Table, co
     """A row a sequence, of one domain each."""
     columns = {name: rows[name].to_numpy() for name in RUN.names if name != "body"}
     offset, copies = _located(layout, number, columns)
+    stream_order = np.lexsort((offset, columns["domain"]))  # one take for all domains: each would join all chunks of the runs
+    begins = np.searchsorted(columns["domain"][stream_order], np.arange(len(layout.streams) + 1))
+    body = rows["body"].take(pa.array(stream_order)).combine_chunks()
+    id_ends = np.append(0, np.cumsum(columns["tokens"][stream_order]))
+    flat = np.frombuffer(body.buffers()[2], counter.dtype, int(id_ends[-1]))
     ids, tokens, anchor, document, domain = [], [], [], [], []
     for index, stream in enumerate(layout.streams):
-        mine = np.flatnonzero(columns["domain"] == index)
-        mine = mine[np.argsort(offset[mine], kind="stable")]
-        body = rows["body"].take(pa.array(mine)).combine_chunks()
-        flat = np.frombuffer(body.buffers()[2] or b"", counter.dtype, int(columns["tokens"][mine].sum()))
-        packed = pack(stream, number, packing, offset[mine], columns["tokens"][mine], flat, counter.required_end)
+        first, end = begins[index : index + 2].tolist()
+        mine, some = stream_order[first:end], flat[id_ends[first] : id_ends[end]]
+        packed = pack(stream, number, packing, offset[mine], columns["tokens"][mine], some, counter.required_end)
         ids.append(packed.ids)
         tokens.append(packed.tokens)
         anchor.append(packed.anchor)

@@ -3,7 +3,7 @@
 `Balance` follows the tokens of all domains and remembers where a bound of `plan.py` is closest to broken. `TextStream` holds
 one domain's rows against the order that hashes decide (`place.py`) and the documents that were counted; `TokenStream` does what
 can be done where rows are packed sequences of ids: documents end where end-of-text stands, an epoch is as many documents and
-tokens as were counted, and every whole epoch is made of the same ids.
+tokens as were counted, every whole epoch is made of the same ids, and the documents named follow each other bucket by bucket.
 
 Memory: for each domain 8 bytes a bucket (8 MB at most) and the hashes of one bucket.
 """
@@ -121,7 +121,9 @@ class TextStream:
         """(buckets,) sums of a hash of the documents of epoch 0."""
         self._waiting: list[npt.NDArray[Any]] = [np.zeros(0, np.uint64)] * 2 + [np.zeros(0, np.int64)] * 2
         self._epochs: dict[int, _Epoch] = {}
-        self._largest = 0
+        self._largest = self._again = 0
+        self._most = 1
+        """Of the first epoch: rows that repeat another one, and the most copies of one document."""
         self._problems: list[str] = []
 
     def add(self, path: str, hi: U64, lo: U64, epoch: I64, tokens: I64, size: I64 | None) -> None:
@@ -153,6 +155,8 @@ class TextStream:
         order = np.lexsort((lo, key, bucket_key, epoch))
         moved = (epoch[order] != epoch) | (hi[order] != hi) | (lo[order] != lo)
         first, last = ((int(epoch[i]), int(bucket_key[i])) for i in (0, -1))
+        self._again += int((copy[epoch == 0] > 0).sum())
+        self._most = max(self._most, int(copy[epoch == 0].max(initial=0)) + 1)
         if self._distinct and copy.any():
             self._problems.append(f"{path}: domain {self._name!r} holds a document twice in an epoch, in spite of 'input.dedup'")
         if first <= self._last or (moved.any() and not cut):
@@ -196,6 +200,11 @@ class TextStream:
             problems.append(
                 f"domain {name!r}: its largest document has {self._largest:,} tokens, 'largest_document' is another number"
             )
+        if (last > 0 or whole) and [d["copies_written"], d["most_copies"]] != [self._again, self._most]:
+            problems.append(
+                f"domain {name!r}: {self._again:,} rows of its first epoch are copies, at most {self._most:,} of one document, "
+                f"where the manifest says {d['copies_written']:,} and {d['most_copies']:,}"
+            )
         rows, tokens = sum(e.rows for e in self._epochs.values()), sum(e.tokens for e in self._epochs.values())
         once = self._epochs.get(0, _Epoch()).rows
         said = [d["rows"], d["tokens"], d["epochs"], d["rows_written_once"]]
@@ -217,13 +226,14 @@ def _copies(epoch: I64, hi: U64, lo: U64) -> I64:
     return copy
 
 
-
-
 class TokenStream:
     """One domain's packed sequences in output order. Its ids, without padding, are the stream of its documents."""
 
-    def __init__(self, name: str, domain: Mapping[str, Any], packing: Packing, end_of_text: int) -> None:
-        self._name, self._domain, self._packing, self._end = name, domain, packing, end_of_text
+    def __init__(self, name: str, domain: Mapping[str, Any], seed: int, packing: Packing, end_of_text: int) -> None:
+        self._name, self._domain, self._seed, self._packing, self._end = name, domain, seed, packing, end_of_text
+        self._bits = bucket_bits(domain["available_rows"])
+        self._ended, self._last = 0, (-1, 0, -1, 0, 0)
+        """Documents that have ended; and of the last row, epoch, key of the bucket, number of the document, its hash."""
         self._at = self._begun = 0
         """Tokens so far, and where the document that they end in began."""
         self._rows = self._largest = self._once = 0
@@ -238,8 +248,9 @@ class TokenStream:
         ended = ids == self._end
         return np.where(ended.any(axis=1), ended.argmax(axis=1) + 1, self._packing.length).astype(np.int64)
 
-    def add(self, path: str, ids: npt.NDArray[Any], tokens: I64, epoch: I64) -> None:
-        """The domain's rows in the next shard: `ids` (sequences, L), and how many of them are no padding."""
+    def add(self, path: str, ids: npt.NDArray[Any], tokens: I64, epoch: I64, hi: U64, lo: U64) -> None:
+        """The domain's rows in the next shard; at least one. `ids` is (sequences, L), `tokens` how many of them are no padding,
+        and the hashes are those that `doc_id` says."""
         filled = np.arange(ids.shape[1]) < tokens[:, None]
         if (ids[~filled] != self._end).any():
             self._problems.append(f"{path}: what fills a sequence of domain {self._name!r} up is not end-of-text")
@@ -248,6 +259,8 @@ class TokenStream:
             self._problems.append(f"{path}: a sequence of domain {self._name!r} says another epoch than its place in the stream")
         flat = ids[filled]
         ends = np.flatnonzero(flat == self._end) + 1
+        self._name_documents(path, epoch, self._ended + np.searchsorted(ends, starts - self._at, "right"), hi, lo)
+        self._ended += len(ends)
         lengths = np.diff(np.append(self._begun - self._at, ends))
         self._largest = max(self._largest, int(lengths.max(initial=0)))
         at, sums = self._at + np.arange(len(flat)), mix64([flat], 0)
@@ -263,6 +276,25 @@ class TokenStream:
             self._begun = self._at + int(ends[-1])
         self._at += len(flat)
         self._rows += len(ids)
+
+    def _name_documents(self, path: str, epoch: I64, document: I64, hi: U64, lo: U64) -> None:
+        """Rows that begin in one document name it alike, and the buckets of those named follow each other as hashes decide.
+
+        `document` is (sequences,) the number of the document that each begins in.
+        """
+        bucket, bucket_key = bucket_of(hi, self._bits), np.empty(len(hi), np.uint64)
+        for e in np.unique(epoch).tolist():
+            at = epoch == e
+            bucket_key[at] = mix64([bucket[at]], key64(self._seed, self._name, "epoch", e))
+        e, key, number, high, low = (
+            np.append(np.array([last], column.dtype), column)
+            for last, column in zip(self._last, (epoch, bucket_key, document, hi, lo), strict=True)
+        )
+        self._last = int(e[-1]), int(key[-1]), int(number[-1]), int(high[-1]), int(low[-1])
+        if ((np.diff(number) == 0) & ((high[1:] != high[:-1]) | (low[1:] != low[:-1]))).any():
+            self._problems.append(f"{path}: sequences of domain {self._name!r} name one document by two hashes")
+        if ((e[1:] == e[:-1]) & (key[1:] < key[:-1])).any():
+            self._problems.append(f"{path}: the documents that domain {self._name!r} names are not in the order of their hashes")
 
     def end(self) -> list[str]:
         """All that is wrong with the domain, once every shard is there."""
@@ -280,9 +312,10 @@ class TokenStream:
                 f"domain {name!r}: its largest document has {self._largest:,} tokens, 'largest_document' is another number"
             )
         once = first[0] + (whole == 0 and self._begun < self._at)
-        if [d["rows"], d["tokens"], d["rows_written_once"]] != [self._rows, self._at, once]:
+        said = [d["rows"], d["tokens"], d["epochs"], d["rows_written_once"]]
+        if said != [self._rows, self._at, self._at / d["available_tokens"], once]:
             problems.append(
                 f"domain {name!r}: {self._rows:,} sequences with {self._at:,} tokens of {once:,} documents, where the manifest "
-                f"says {d['rows']:,}, {d['tokens']:,} and {d['rows_written_once']:,}"
+                f"says {d['rows']:,}, {d['tokens']:,} and {d['rows_written_once']:,} in {d['epochs']} epochs"
             )
         return problems

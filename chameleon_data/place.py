@@ -427,11 +427,14 @@ class Layout:
 def place(plan: Plan, counts: Sequence[DomainCount], documents: pa.Table) -> Layout:
     """All streams of a plan; `documents` as in `lay_out`, of all domains."""
     by_name = {c.name: c for c in counts}
-    dictionary = documents["domain"].combine_chunks().dictionary_encode() if documents.num_rows else None
-    code = dictionary.indices.to_numpy() if dictionary is not None else np.zeros(0, np.int32)
-    names = dictionary.dictionary.to_pylist() if dictionary is not None else []
+    dictionary = documents["domain"].combine_chunks().dictionary_encode()
+    code_of = {name: code for code, name in enumerate(dictionary.dictionary.to_pylist())}
+    code = dictionary.indices.to_numpy()
+    order = np.argsort(code, kind="stable")  # once for all domains
+    ends = np.searchsorted(code[order], np.arange(len(code_of) + 1))
     streams = []
     for domain in plan.domains:
-        rows = np.flatnonzero(code == names.index(domain.name)) if domain.name in names else np.zeros(0, np.int64)
+        at = code_of.get(domain.name)
+        rows = order[:0] if at is None else order[ends[at] : ends[at + 1]]
         streams.append(lay_out(plan, domain, by_name[domain.name].histogram, documents.take(rows)))
     return Layout(plan, tuple(streams))

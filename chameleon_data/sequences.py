@@ -5,7 +5,7 @@
             as long as they fit; the rest of it is padding with end-of-text
 
 A sequence is of the domain, document and epoch of its first token, and counts its tokens without padding.
-Cost: 400 million tokens a second across documents, 60 million of whole documents of 400 tokens.
+Cost on one core, documents of 400 tokens: whole ones 54 million tokens a second; across documents nothing, it is a view of `ids`.
 """
 
 from __future__ import annotations

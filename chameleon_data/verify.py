@@ -10,8 +10,10 @@ rows, the plan digest from the plan, the books of rows balance, and nothing else
 
 Not proved, since the bytes do not say it (what the corpus says is proved with `recount.py`): that the counts of the survey are
 those of the corpus, so that an invented document in a domain of less than one epoch cannot be told; in the one bucket of each
-domain that the quota cuts (16 documents, about), which documents stand in it and in what order, beyond their tokens; and, of
-packed sequences, which documents their ids are of.
+domain that the quota cuts (16 documents, about), which documents stand in it and in what order, beyond their tokens. Packed
+sequences do not say which documents their ids are of: of those it is proved that each whole epoch has as many documents and the
+same ids as the first one, and that the documents which rows name follow each other bucket by bucket; of a last epoch that is
+not whole, its tokens.
 
 Memory: two shards in each format. Cost: about 160 MB of text a second.
 """
@@ -141,7 +143,7 @@ def _prove(
     distinct = manifest["recipe"]["input"]["dedup"] != "none"
     end_of_text = int(manifest["provenance"]["writer"].get("ids", {}).get("end_of_text", -1))
     texts = [] if packing else [TextStream(n, d, seed, distinct) for n, d in domains.items()]
-    ids = [TokenStream(n, d, packing, end_of_text) for n, d in domains.items()] if packing else []
+    ids = [TokenStream(n, d, seed, packing, end_of_text) for n, d in domains.items()] if packing else []
     problems: list[str] = []
     contents, seen_bytes, rows_read = [], 0, 0
     by_shard: dict[int, dict[str, list[dict[str, Any]]]] = {}
@@ -185,7 +187,7 @@ def _prove(
             if ids:
                 mine = token_ids(table)[rows]
                 first[rows] = ids[index].first_pieces(mine, tokens[rows])
-                ids[index].add(path, mine, tokens[rows], epoch[rows])
+                ids[index].add(path, mine, tokens[rows], epoch[rows], hi[rows], lo[rows])
             else:
                 sizes = byte_lengths(table["text"].combine_chunks())[rows] if "text" in table.column_names else None
                 texts[index].add(path, hi[rows], lo[rows], epoch[rows], tokens[rows], sizes)
@@ -358,9 +360,12 @@ def _check_plan(manifest: Mapping[str, Any]) -> list[str]:
             quota = quota_of(available, weight, budget, mix["max_epochs"], mix["exhausted"]) if split == TRAIN else available
             if whole_sequences(quota, packing) != d["target_tokens"]:
                 problems.append(f"domain {name!r}: its weight {weight} is {quota:,} tokens, 'target_tokens' is another number")
+            share = f"{available / total:.6f}"
+            if split != TRAIN and d["weight"] != float(share):
+                problems.append(f"domain {name!r}: it is {share} of the {split} split, 'weight' is another number")
             planned.append(
                 DomainPlan(
-                    name, weight if split == TRAIN else f"{available / total:.6f}", d["target_tokens"], d["available_rows"],
+                    name, weight if split == TRAIN else share, d["target_tokens"], d["available_rows"],
                     available, d["available_bytes"], d["largest_document"], int(d["multiset"], 16),
                     bucket_bits(d["available_rows"]), phase_of(manifest["seed"], name),
                 )

@@ -19,6 +19,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from chameleon_data.errors import InputError
 from chameleon_data.formats import FORMATS
+from chameleon_data.judge import TokenStream
+from chameleon_data.plan import Packing
 from chameleon_data.recipe import Tokens, load_recipe
 from chameleon_data.tokens import load_counter
 from chameleon_data.verify import verify
@@ -173,6 +175,69 @@ def test_a_document_that_spans_many_shards(tmp_path, tokenizer):
     manifest = made.manifest()
     assert manifest["shard_count"] > 20
     assert verify(made.store, manifest).problems == ()
+
+
+@pytest.mark.parametrize("packing", ["cross", "whole"])
+def test_a_copy_that_is_packed_across_shards_is_counted_once(tmp_path, tokenizer, packing):
+    corpus = {"a": ["one text " * 12] * 30 + ["another"], "b": ["some " * 40 + str(i) for i in range(30)], "c": ["x"] * 9}
+    sources = lay_out(tmp_path / "corpus", corpus, ["jsonl"], 2)
+    recipe = write_recipe(
+        tmp_path / "recipe.yaml", sources, tokens={"tokenizer": str(tokenizer)}, mix={"budget": 20_000, "exhausted": "repeat"},
+        shards={"size": "500B", "sequence_length": LENGTH, "packing": packing, "formats": ["parquet"]},
+    )  # fmt: skip
+    manifest = ready(load_recipe(recipe), {"a": "0.5", "b": "0.4", "c": "0.1"}).manifest()
+    assert manifest["shard_count"] > 50
+    counted = {name: (d["copies_written"], d["most_copies"]) for name, d in manifest["domains"].items()}
+    assert counted == {"a": (29, 30), "b": (0, 1), "c": (8, 9)}
+
+
+def test_many_domains_of_one_column_are_packed_each_by_itself(tmp_path, tokenizer):
+    """Most shards hold nothing of most domains."""
+    names = [f"d{i}" for i in range(120)]
+    rows = [{"text": f"{name} says {n} " * (1 + n), "of": name} for n in range(4) for name in names]
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = tmp_path / "recipe.yaml"
+    (tmp_path / "weights.json").write_text("{}")
+    recipe.write_text(json.dumps({
+        "name": "many", "out": str(tmp_path / "out"),
+        "sources": {"all": {"path": str(tmp_path / "corpus.jsonl"), "domain": "of"}},
+        "tokens": {"tokenizer": str(tokenizer)}, "mix": {"budget": 24_000, "exhausted": "repeat"},
+        "weights": {"from": str(tmp_path / "weights.json")},
+        "shards": {"size": "2KB", "sequence_length": LENGTH, "formats": ["parquet"]},
+    }))  # fmt: skip
+    made = ready(load_recipe(recipe), {**dict.fromkeys(names, "0.008"), names[0]: "0.048"})
+    manifest = made.manifest()
+    assert manifest["shard_count"] > 10
+    assert verify(made.store, manifest).problems == ()
+
+
+def named(built: Any, domain: str, change: Any = lambda ids: ids) -> list[str]:
+    """What the judge says of a domain's sequences, 13 a shard, whose `doc_id` is changed."""
+    packing, made, manifest, table = built
+    d, rows = manifest["domains"][domain], table.filter(pa.compute.equal(table["domain"], domain))
+    rows = rows.set_column(2, "doc_id", pa.array(change(rows["doc_id"].to_pylist())))
+    stream = TokenStream(domain, d, manifest["seed"], Packing(LENGTH, packing == "whole"), made.job.counter.end_of_text)
+    for start in range(0, rows.num_rows, 13):
+        some = rows.slice(start, 13)
+        ids, tokens, epoch = (np.array(some[c].to_pylist(), np.int64) for c in ("input_ids", "tokens", "epoch"))
+        halves = np.array([divmod(int(h, 16), 2**64) for h in some["doc_id"].to_pylist()], np.uint64)
+        stream.add("a shard", ids, tokens, epoch, halves[:, 0], halves[:, 1])
+    return stream.end()
+
+
+@pytest.mark.parametrize("domain", ["legal", "book", "code"])
+def test_documents_that_sequences_name_follow_each_other_as_hashes_decide(built, domain):
+    assert named(built, domain) == []
+    assert any("not in the order of their hashes" in p for p in named(built, domain, lambda ids: ids[::-1]))
+    one = named(built, domain, lambda ids: [f"{int(i, 16) ^ (n % 2):032x}" for n, i in enumerate(ids)])
+    assert {p.partition("name ")[2] for p in one} == {"one document by two hashes"}
+
+
+def test_verify_sees_another_number_of_epochs(built):
+    _, made, manifest, _ = built
+    forged = json.loads(json.dumps(manifest))
+    forged["domains"]["book"]["epochs"] = 77
+    assert any("in 77 epochs" in p for p in verify(made.store, forged).problems)
 
 
 def test_ids_are_as_small_as_the_vocabulary_allows_and_counts_agree(tokenizer):

@@ -63,6 +63,13 @@ def test_the_validation_split_is_held_out_of_every_domain_and_verifies(tmp_path)
         assert 0.05 < mine.total() / len(texts) < 0.4
 
 
+def test_verify_sees_a_share_of_the_validation_split_that_is_not_so(tmp_path):
+    made = ready(recipe_of(tmp_path, mix={"budget": 300_000, "max_epochs": 8, "validation": 0.2}))
+    manifest = made.manifest()
+    manifest["validation"]["book"]["weight"] = 0.9
+    assert any("of the validation split, 'weight' is another" in p for p in verify(made.store, manifest).problems)
+
+
 def test_a_side_is_of_the_text_alone(tmp_path):
     """Another seed, layout, or a corpus with more in it: a text stays where it is; a larger share contains the smaller one's."""
     sides = {}

@@ -239,6 +239,8 @@ def test_a_domain_of_which_the_last_epoch_is_dropped_behind_a_larger_bound(forge
         (lambda m: m["domains"]["book"].update(tokens=5), "'book': .* says .* 5 "),
         (lambda m: m["domains"]["book"].update(rows=5), "'book': .* says 5,"),
         (lambda m: m["domains"]["book"].update(epochs=77), "'book': .* in 77 epochs"),
+        (lambda m: m["domains"]["legal"].update(copies_written=5), "'legal': 14 rows .* are copies, at most 3 .* says 5 and 3"),
+        (lambda m: m["domains"]["legal"].update(most_copies=2), "'legal': 14 rows .* are copies, at most 3 .* says 14 and 2"),
         (lambda m: m["domains"]["book"].update(rows_written_once=1, rows_not_selected=24), "'book': .* and 1 in"),
         (lambda m: [m["domains"]["book"].update({k: 30}) for k in ("rows_read", "rows_not_selected")], "are not its 25"),
         (lambda m: m["quarantine"].update(ghost={"no text": 10**6}), "names 'ghost'"),
