@@ -21,11 +21,11 @@ from tests.soak.crash import HALVES, How, crash_at_every_step
 def test_a_build_that_is_struck_at_any_operation_goes_on(tmp_path: Path, kind: str, how: How) -> None:
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         root = f"memory://{uuid.uuid4().hex}" if kind == "memory" else folder
-        steps = slice(None) if how == "half" else slice(0, None, 3)
+        steps = slice(None) if how == "half" else slice(0, None, 5)
         struck = crash_at_every_step(tmp_path, lambda name: f"{root}/{name}", how, steps)
     met = {s.split()[0] for s in struck}
     assert met == (set(HALVES) if how == "half" else {"read", "open", "create", "replace", "size", "walk", "delete"})
-    assert len(struck) > 40
+    assert len(struck) > (40 if how == "half" else 25)
 
 
 def test_no_flipped_byte_ends_in_another_version(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> kills.Clean:
 
 @pytest.mark.timeout(600)
 def test_killed_drivers(clean: kills.Clean, tmp_path: Path) -> None:
-    assert kills.kill_drivers(clean, tmp_path / "build", seed=2, kills=2) == 2
+    assert kills.kill_drivers(clean, tmp_path / "build", seed=2, kills=1) == 1
 
 
 @pytest.mark.timeout(600)
