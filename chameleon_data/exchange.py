@@ -1,7 +1,7 @@
 """The exchange: rows in the order of the corpus become rows in the order of the shards.
 
 Two steps, because it is the one all-to-all. `spill` reads a part of the corpus again, gives every row its shards, and writes
-*runs*: Arrow files of about 128 MiB of text (or token ids), in the order of the shards. `write_shards` takes a shard's batches
+*runs*: Arrow files of about 128 MiB, in the order of the shards. `write_shards` takes a shard's batches
 out of all runs, puts the rows in their final order, and writes the shard in each format, then its *receipt*. A part whose runs
 are recorded, and a shard whose receipt is there, is not done again, whoever was killed. The runs live under the build's own
 folder on the store, so any worker reads any run, and go when the version is committed.
@@ -36,7 +36,7 @@ from chameleon_data.plan import Packing
 from chameleon_data.readers import read_blocks
 from chameleon_data.recipe import Recipe
 from chameleon_data.sequences import pack
-from chameleon_data.shards import SCHEMA, sequence_schema
+from chameleon_data.shards import ROW_OVERHEAD, SCHEMA, sequence_schema
 from chameleon_data.storage import Store
 from chameleon_data.survey import Part, by_domain, byte_lengths, hashes_of, usable
 from chameleon_data.tokens import Counter
@@ -163,7 +163,7 @@ class _Spiller:
             body = self._ids(text.take(pa.array(at[needed])), tokens[needed])
         else:
             body, row_of = text, at[row]
-        slices = np.cumsum(byte_lengths(body)[row_of]) // SLICE_BYTES
+        slices = np.cumsum(byte_lengths(body)[row_of] + ROW_OVERHEAD) // SLICE_BYTES
         for some in np.split(np.arange(len(row)), np.flatnonzero(np.diff(slices)) + 1) if len(row) else ():
             some = some[np.argsort(shard[some], kind="stable")]
             r, n = row[some], len(some)
@@ -182,7 +182,7 @@ class _Spiller:
 
     def _put(self, shard: I64, table: pa.Table) -> None:
         self._pending.append((shard, table))
-        self._bytes += table["body"].nbytes
+        self._bytes += table.nbytes  # of documents of a word, the columns beside them are most of it
         if self._bytes >= RUN_BYTES:
             self._write()
 

@@ -53,6 +53,15 @@ def built(recipe: Recipe) -> tuple[str, int, int]:
     return content_digest(receipts), len(made.parts), sum(path.endswith(".arrow") for path in made.store.list(made.build.runs))
 
 
+def test_runs_of_tiny_documents_are_no_larger_in_memory(tmp_path, small):
+    """Of 3,000 documents of five bytes the texts are half a run; with the columns beside them they are seven."""
+    corpus = {name: [f"{name[0]}{i:04}" for i in range(1000)] for name in ("legal", "book", "code")}
+    made = ready(recipe_of(tmp_path, corpus=corpus, mix={"budget": 15_000, "exhausted": "repeat"}))
+    made.spill()
+    runs = [p for p in made.store.list(made.build.runs) if p.endswith(".arrow")]
+    assert len(runs) > 2 * len(made.parts)
+
+
 def test_seams_between_blocks_runs_and_parts_do_not_show(tmp_path, small, monkeypatch):
     pieces = built(recipe_of(tmp_path / "a", ["jsonl", "parquet", "csv"], 12))
     assert pieces[1] > 10

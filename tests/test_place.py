@@ -239,6 +239,13 @@ def test_a_domain_that_would_get_nothing_is_refused():
         plan_of(corpus, {"a": "0.9999", "b": "0.0001"}, 1000, 100)
 
 
+def test_epochs_without_number_are_refused():
+    """Planning a billion of them would take hours before anything is written."""
+    corpus = uniform({"a": (1, 10), "b": (100, 10)})
+    with pytest.raises(InputError, match=r"'a': its share is 20,000,000,000 tokens .* holds 10, .* more than 1,048,576 epochs"):
+        plan_of(corpus, {"a": "0.5", "b": "0.5"}, 4 * 10**10, 10**9)
+
+
 def test_rows_that_the_plan_did_not_expect_are_refused():
     corpus = uniform({"a": (100, 10)})
     plan = plan_of(corpus, {"a": "1"}, 1000, 10_000)
