@@ -448,9 +448,10 @@ def shares_figure(domains: pl.DataFrame, shards: Sequence[Mapping[str, Any]]) ->
 
 
 def deviations_figure(domains: pl.DataFrame, shards: Sequence[Mapping[str, Any]]) -> Figure:
-    """Distance of every domain in every shard from quota / shards, over its largest document: proved to be at most 1."""
+    """Distance of every domain in every shard from quota / shards, over its bound: proved to be at most 1."""
     count = len(shards)
-    off = (_by_shard(domains, shards) - domains["quota"].to_numpy() / count) / domains["largest"].to_numpy()
+    off = (_by_shard(domains, shards) - domains["quota"].to_numpy() / count) / domains["bound"].to_numpy()
+    one = "sequence" if domains["packed"].any() else "document"
     edges = np.unique(np.linspace(0, count, min(count, SLICES) + 1).astype(np.int64))
     high = np.maximum.reduceat(off.max(axis=1), edges[:-1])
     low = np.minimum.reduceat(off.min(axis=1), edges[:-1])
@@ -474,16 +475,16 @@ def deviations_figure(domains: pl.DataFrame, shards: Sequence[Mapping[str, Any]]
         _svg(
             canvas,
             "deviations",
-            f"Deviations from an even split in each of {count:,} shards; the largest is {worst:+.2f} of a document",
+            f"Deviations from an even split in each of {count:,} shards; the largest is {worst:+.2f} of a {one}",
         ),
-        "Tokens away from an even split, in units of the domain's largest document",
+        f"Tokens away from an even split, in units of {'one sequence' if one == 'sequence' else 'the domain’s largest document'}",
         (
             Key(
                 "a domain in a shard" if off.size <= 2_000 else "all domains",
                 _swatch("target", "o" if off.size <= 2_000 else "band"),
             ),
             Key(f"furthest: {short(name, 40)}, shard {int(shard):,}", _swatch("acted", "o")),
-            Key("proved bound, one document", _swatch("ink", "line")),
+            Key(f"proved bound, one {one}", _swatch("ink", "line")),
         ),
     )
 

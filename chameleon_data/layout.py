@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from chameleon_data.census import Census, cut_documents
+from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
 from chameleon_data.place import Layout, cut_buckets, place
 from chameleon_data.plan import Plan, certain_shards, make_plan, validation_plan
@@ -13,6 +14,10 @@ from chameleon_data.recipe import Recipe
 from chameleon_data.shards import VALIDATION
 from chameleon_data.storage import Store
 from chameleon_data.survey import Part
+
+MOST_CUT = 1 << 27
+"""Documents of cut buckets that the driver holds, some 6 GB. A domain has a million buckets at most, so shards in the order of a
+million cut them all."""
 
 
 def lay_out_splits(
@@ -54,4 +59,10 @@ def _place(store: Store, parts: Sequence[Part], census: Census, plan: Plan) -> L
     counts = census.splits[plan.split]
     histograms = {c.name: c.histogram for c in counts}
     cut = {d.name: cut_buckets(plan, d, histograms[d.name]) for d in plan.domains}
+    held = sum(int(histograms[name][buckets, 0].sum()) for name, buckets in cut.items())
+    if held > MOST_CUT:
+        raise InputError(
+            f"{plan.shards:,} shards cut buckets that hold {held:,} documents, more than the {MOST_CUT:,} that are resolved "
+            "at once; raise 'shards.size'"
+        )
     return place(plan, counts, cut_documents(store, parts, census, plan.split, cut))

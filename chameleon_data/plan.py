@@ -164,7 +164,8 @@ def epoch_caps(counts: Sequence[DomainCount], budget: int, max_epochs: float, ex
         if exhausted == "fail":
             advice = "lower 'mix.budget' or set 'mix.exhausted' to 'redistribute' or 'repeat'"
         raise InputError(
-            f"the budget of {budget:,} tokens is more than {limit:g} epoch(s) of every domain hold ({held:,}); {advice}"
+            f"mix.budget: {budget:,} tokens are asked for, more than {limit:g} epoch(s) of every domain hold ({held:,}), and "
+            f"'mix.exhausted: {exhausted}' allows no more; {advice}"
         )
     return {c.name: limit * c.tokens / budget for c in counts} if exhausted == "redistribute" else {}
 

@@ -160,6 +160,8 @@ def _domains(manifest: Mapping[str, Any]) -> pl.DataFrame:
         realised=pl.col("tokens") / pl.col("tokens").sum(),
         uniform=1 / pl.len(),
         deviation=pl.col("tokens") - pl.col("quota"),
+        bound=pl.col("largest") if length == "none" else pl.lit(length),
+        packed=pl.lit(length != "none"),
         off=(pl.col("tokens") - pl.col("quota")).abs() / (pl.col("largest") if length == "none" else pl.lit(length)),
         missing=pl.col("read") - pl.sum_horizontal("once", "not_selected", "held_out", "copies_dropped", "quarantined"),
     ).sort("weight", "name", descending=[True, False])
@@ -241,8 +243,8 @@ def _mixture_table(domains: pl.DataFrame, totals: Mapping[str, int]) -> Table:
     columns = [
         DOMAIN, Column("Weight", "weight", share), Column(interval, "interval"), Column("Natural", "natural", share),
         Column("Quota, tokens", "quota", _whole), Column("Tokens written", "tokens", _whole),
-        Column("Off, tokens", "deviation", _signed), Column("Off, of largest document", "off", _decimals(2)),
-        Column("Documents", "rows", _whole), Column("Epochs", "epochs", _decimals(2)),
+        Column("Off, tokens", "deviation", _signed), Column("Off, of its bound", "off", _decimals(2)),
+        Column("Sequences" if domains["packed"].any() else "Documents", "rows", _whole), Column("Epochs", "epochs", _decimals(2)),
     ]  # fmt: skip
     if not domains["low"].count():
         columns = [c for c in columns if c.key != "interval"]

@@ -274,7 +274,7 @@ def read_survey(store: Store, parts: tuple[Part, ...], recipe: Recipe) -> Survey
     # Rows whose domain cannot be told stand under the name of their source, and are judged by all that it read.
     homeless = {n for n, source in recipe.sources.items() if source.domain is not None and n in tallies and not tallies[n].rows}
     rows_of = {name: read[name] if name in homeless else tally.read for name, tally in tallies.items()}
-    _check_quarantine(store, parts, tallies, rows_of, reasons, recipe.input.max_bad)
+    _check_quarantine(store, parts, tallies, rows_of, reasons, recipe)
     for name, source in recipe.sources.items():
         if name not in used:
             raise InputError(
@@ -307,8 +307,9 @@ def _check_quarantine(
     tallies: Mapping[str, Tally],
     rows_of: Mapping[str, int],
     reasons: Mapping[str, Counter[str]],
-    max_bad: float,
+    recipe: Recipe,
 ) -> None:
+    max_bad = recipe.input.max_bad
     failing = sorted(name for name, tally in tallies.items() if tally.quarantined > max_bad * rows_of[name])
     if not failing:
         return
@@ -320,7 +321,13 @@ def _check_quarantine(
         f"{first[name]['row']:,} of {first[name]['file']}: {first[name]['reason']}"
         for name in failing[:8]
     ] + [f"and {len(failing) - 8:,} more domains"] * (len(failing) > 8)
-    raise InputError("\n".join(lines) + f"\nmend the files or raise 'input.max_bad' (now {max_bad:g})")
+    advice = f"mend the files or raise 'input.max_bad' (now {max_bad:g})"
+    for name in (name for name in failing if name in recipe.sources):
+        for reason, key in (("no text", "text"), ("no domain", "domain")):
+            if reasons[name][reason] == rows_of[name]:  # no row at all: the recipe is wrong, not the files
+                wrong = getattr(recipe.sources[name], key)
+                advice = f"no row has the key {wrong!r}; correct '{key}' of sources.{name}"
+    raise InputError("\n".join([*lines, advice]))
 
 
 def read_quarantine(store: Store, parts: Sequence[Part]) -> pl.DataFrame:

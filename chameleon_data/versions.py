@@ -319,4 +319,4 @@ def _there(store: Store, numbers: list[int]) -> str:
     first = [f"v{n}" for n in numbers[:-5]]
     there = [*(first if len(first) < 2 else [first[0], "…"]), *(f"v{n}" for n in numbers[-5:])]
     named = f"the tags {', '.join(tags[:20])}{' …' if len(tags) > 20 else ''}" if tags else "no tags"
-    return f"there are {', '.join(there) or 'no others'} and {named}"
+    return f"there are {', '.join(there)} and {named}" if there else f"no version is left; there are {named}"

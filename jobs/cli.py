@@ -318,9 +318,13 @@ def delete(target: Annotated[str, typer.Argument(metavar="OUT@V")], json: AsJson
         raise InputError(f"{target}: name the version to delete, OUT@V; @latest is one too")
     store, _, number, _ = _open(target)
     delete_version(store, resolve(store, f"v{number}"), _now())
+    tagged = [name for name, tagging in list_tags(store).items() if tagging.version == number]
     if json:
-        print_json({"version": f"v{number}", "deleted": True})
+        print_json({"version": f"v{number}", "deleted": True, "tags": tagged})
     else:
+        for name in tagged:
+            dangling = f"the tag {name} points to it, so to nothing now; move it: chameleon-data tag OUT@V {name}"
+            out.print(Text("note", style="yellow"), dangling, soft_wrap=True)
         out.print(f"v{number} is deleted; chameleon-data gc {store.url} --delete removes its files", soft_wrap=True)
 
 

@@ -41,6 +41,8 @@ UNPRINTED = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """What JSON leaves as it is and a terminal may obey: other control characters, and those that turn the direction of writing."""
 SILENT = 2.0
 """Seconds."""
+WIDE_TABLE = 100
+"""Characters of a terminal that shows all columns of a mixture; a narrower one leaves out what --json and the report say too."""
 SHOWN = 20
 """Bounds that are told on the terminal."""
 WIDE = None if sys.stdout.isatty() else 140  # a log file has no width
@@ -109,7 +111,8 @@ def print_json(value: Any) -> None:
 def table_of(*columns: str) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+        number = column.startswith(">")
+        table.add_column(column.lstrip(">"), justify="right" if number else "left", overflow="fold", no_wrap=number)
     return table
 
 
@@ -145,7 +148,7 @@ def print_explanations(about: dict[str, Any]) -> None:
 
 def weights_table(weighed: Weighed) -> Table:
     described = weighed.describe()
-    table = table_of("domain", ">weight", "90 % interval", ">score", ">natural", ">documents", ">tokens", ">quarantined")
+    table = table_of("domain", ">weight", ">90 % interval", ">score", ">natural", ">documents", ">tokens", ">quarantined")
     for name, d in described["domains"].items():
         table.add_row(
             name, f"{d['weight']:.4f}", interval(d["weight_interval"]), decimal(d["score"]), f"{d['natural']:.4f}",
@@ -157,27 +160,28 @@ def weights_table(weighed: Weighed) -> Table:
 def mixture_table(manifest: dict[str, Any]) -> Table:
     domains = manifest["domains"]
     available, written = (sum(d[key] for d in domains.values()) for key in ("available_tokens", "tokens"))
-    table = table_of(
-        "domain", ">weight", "90 % interval", ">natural", ">tokens", ">written", ">documents", ">epochs", ">quarantined"
-    )
-    for name, d in domains.items():
-        table.add_row(
-            name,
-            f"{d['weight']:.4f}",
-            interval(d["weight_interval"]),
-            f"{d['available_tokens'] / available:.4f}",
-            f"{d['tokens']:,}",
-            f"{d['tokens'] / written:.4f}",
-            f"{d['rows']:,}",
-            f"{d['epochs']:.2f}",
-            f"{d['quarantined']:,}",
-        )
+    rows_are = ">sequences" if _packed(manifest) else ">documents"
+    columns = ("domain", ">weight", ">90 % interval", ">natural", ">tokens", ">written", rows_are, ">epochs", ">quarantined")
+    rows = [
+        (name, f"{d['weight']:.4f}", interval(d["weight_interval"]), f"{d['available_tokens'] / available:.4f}",
+         f"{d['tokens']:,}", f"{d['tokens'] / written:.4f}", f"{d['rows']:,}", f"{d['epochs']:.2f}", f"{d['quarantined']:,}")
+        for name, d in domains.items()
+    ]  # fmt: skip
+    shown = [i for i in range(len(columns)) if out.width >= WIDE_TABLE or i not in (3, 5, 8)]
+    table = table_of(*(columns[i] for i in shown))
+    for row in rows:
+        table.add_row(*(row[i] for i in shown))
     return table
+
+
+def _packed(manifest: dict[str, Any]) -> bool:
+    return bool(manifest.get("recipe", {}).get("shards", {}).get("sequence_length", "none") != "none")
 
 
 def print_plan(planned: Planned) -> None:
     described = planned.describe()
-    table = table_of("domain", ">weight", "90 % interval", ">quota", ">tokens", ">documents", ">epochs")
+    rows_are = ">sequences" if planned.layouts[0].plan.packing else ">documents"
+    table = table_of("domain", ">weight", ">90 % interval", ">quota", ">tokens", rows_are, ">epochs")
     for name, d in described["domains"].items():
         table.add_row(name, f"{d['weight']:.4f}", interval(d["weight_interval"]), f"{d['target_tokens']:,}", f"{d['tokens']:,}",
                       f"{d['rows']:,}", f"{d['epochs']:.2f}")  # fmt: skip

@@ -294,7 +294,7 @@ def test_deleting_a_version(command, three):
         assert command("delete", target)[0] == 2
     assert "name the version to delete" in command("delete", three)[2]
     code, out, _ = command("delete", f"{three}@prod", "--json")
-    assert (code, json.loads(out)) == (0, {"version": "v1", "deleted": True})
+    assert (code, json.loads(out)) == (0, {"version": "v1", "deleted": True, "tags": ["prod"]})
     code, _, err = command("show", f"{three}@prod")
     assert (code, "'prod' is v1, which was deleted on 20" in err) == (2, True)
     assert command("show", f"{three}@v1")[0] == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chameleon_data import exchange, readers, survey
+from chameleon_data import exchange, layout, readers, survey
 from chameleon_data.census import rules_of, take_census
 from chameleon_data.errors import InputError
 from chameleon_data.exchange import finished, spill, write_shards
@@ -161,3 +161,9 @@ def test_two_thousand_domains_by_column(tmp_path):
     assert len(counts) == 2000
     assert all(int(c.histogram[:, 0].sum()) == 3 for c in counts)
     assert found.sample.num_rows == 4000
+
+
+def test_more_cut_documents_than_fit_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(layout, "MOST_CUT", 20)
+    with pytest.raises(InputError, match=r"shards cut buckets that hold .* more than the 20 .*raise 'shards.size'"):
+        planned(recipe_of(tmp_path))

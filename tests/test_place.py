@@ -226,7 +226,7 @@ def test_quotas_at_the_edge_of_int64():
 
 
 @pytest.mark.parametrize(
-    ("exhausted", "budget", "message"), [("fail", 1001, "is more than 1 epoch"), ("redistribute", 4001, "is more than 4 epoch")]
+    ("exhausted", "budget", "message"), [("fail", 1001, "more than 1 epoch"), ("redistribute", 4001, "more than 4 epoch")]
 )
 def test_a_budget_that_the_corpus_cannot_give_is_refused(exhausted, budget, message):
     with pytest.raises(InputError, match=message):
