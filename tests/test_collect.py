@@ -82,6 +82,8 @@ def grow_old(store: Store, prefix: str, seconds: float = LEASE + 60) -> None:
 
             bucket, _, key = store.url.removeprefix("s3://").partition("/")
             objects = next(b.buckets[bucket] for a in s3_backends.values() for b in a.values() if bucket in b.buckets)
+            if f"{key}/{path}" not in objects.keys:
+                pytest.skip("only moto's server lets a test set the time of a file")
             objects.keys[f"{key}/{path}"].last_modified -= timedelta(seconds=seconds)
 
 

@@ -6,6 +6,7 @@ One local Ray cluster builds two versions of one small corpus; everything after 
 from __future__ import annotations
 
 import ast
+import gc
 import gzip
 import json
 import os
@@ -448,6 +449,7 @@ def test_the_snippet_of_datasets_draws_the_weights(built: Path, tmp_path: Path) 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         drawn = list(runpy.run_path(str(tmp_path / "mixture.py"))["mixture"])
+        gc.collect()  # `datasets` leaves files open
     corpus = documents()
     known = {**{n: set(corpus[n]) for n in ("legal", "book", "code")}, ODD: set(corpus["legal"][:20])}
     assert all(row["text"] in known[row["domain"]] for row in drawn)
