@@ -6,8 +6,7 @@ versions have byte for byte is read once, and none is read where they share all.
 others all. Where documents are packed, a row is a sequence, and counts for the document that it begins with.
 
 Memory: 2^22 rows, 20 bytes each and as much again to sort them, and four shards that are being read. Rows go by the top bits of
-their hashes into files on a local disk, 20 bytes a row; documents that are equal meet in one of them. Cost: 3 million rows a
-second and core, from Parquet.
+their hashes into files on a local disk, 20 bytes a row; documents that are equal meet in one of them.
 """
 
 from __future__ import annotations
