@@ -59,7 +59,7 @@ def read_record(store: Store, path: str) -> dict[str, Any]:
             raise Wrong
         return found
 
-    return _proved(store, path, read)
+    return proved(store, read, path)
 
 
 def write_table(store: Store, path: str, table: pa.Table) -> None:
@@ -86,7 +86,7 @@ def read_table(store: Store, path: str) -> pa.Table:
             raise Wrong
         return pq.read_table(pa.BufferReader(pa.py_buffer(body)))
 
-    return _proved(store, path, read)
+    return proved(store, read, path)
 
 
 def column_sums(rows: pa.Table) -> dict[str, str]:
@@ -100,11 +100,6 @@ def column_sums(rows: pa.Table) -> dict[str, str]:
                 digest.update(part)
         sums[name] = lengths.hexdigest() + values.hexdigest()
     return sums
-
-
-def table_sum(rows: pa.Table) -> str:
-    """One sum of all columns."""
-    return _sum(canonical_json(column_sums(rows)))
 
 
 def _parts(array: pa.Array) -> tuple[Any, Any]:
@@ -164,17 +159,18 @@ def _proved_groups(file: BinaryIO, columns: Sequence[str]) -> Iterator[pa.Table]
 
 
 @contextmanager
-def damage(store: Store, path: str, *more: str) -> Iterator[None]:
-    """What cannot be decoded, or is not what was written, is removed with what goes with it, and told."""
+def damage(store: Store, path: str) -> Iterator[None]:
+    """What cannot be decoded, or is not what was written, is removed and told."""
     try:
         yield
     except InputError:
         raise
     except UNREADABLE:
-        raise _removed(store, path, *more) from None
+        raise _removed(store, path) from None
 
 
-def _proved(store: Store, path: str, read: Callable[[], T]) -> T:
+def proved(store: Store, read: Callable[[], T], path: str, *more: str) -> T:
+    """What `read` makes of the bytes at `path`; where it cannot, again and again, they are removed with what goes with them."""
     for _ in range(READS):
         try:
             return read()
@@ -182,7 +178,7 @@ def _proved(store: Store, path: str, read: Callable[[], T]) -> T:
             raise
         except UNREADABLE:
             continue
-    raise _removed(store, path)
+    raise _removed(store, path, *more)
 
 
 def _removed(store: Store, path: str, *more: str) -> InputError:

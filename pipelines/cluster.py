@@ -165,18 +165,21 @@ def _native_quiet() -> Iterator[None]:
 
 
 def run(
-    name: str, tasks: Sequence[int], function: Callable[[int], None], progress: Progress, done: int = 0, **resources: Any
-) -> None:
+    name: str, tasks: Sequence[int], function: Callable[[int], None], progress: Progress, done: int = 0,
+    sizes: Sequence[int] | None = None, **resources: Any,
+) -> None:  # fmt: skip
     """Call `function` with every task number on the cluster, in any order.
 
-    `done` tasks were found done before. Raises the first InputError that a task raises, and stops the others.
+    `sizes` are the units of progress of each task, one where not given; `done` units were found done before. Raises the first
+    InputError that a task raises, and stops the others.
     """
-    total = done + len(tasks)
+    size_of = dict(zip(tasks, sizes or [1] * len(tasks), strict=True))
+    total = done + sum(size_of.values())
     progress(name, done, total)
     for outcome in stream([pa.table({"task": [task]}) for task in tasks], _outcome_of(function), **resources):
         if outcome["error"]:
             raise InputError(outcome["error"])
-        done += 1
+        done += size_of[outcome["task"]]
         progress(name, done, total)
 
 
@@ -192,12 +195,12 @@ def stream(tables: Sequence[pa.Table], function: Any, **resources: Any) -> Itera
 
 def _outcome_of(function: Callable[[int], None]) -> Callable[[pa.Table], pa.Table]:
     def outcome(table: pa.Table) -> pa.Table:
-        error = ""
+        error, task = "", table["task"][0].as_py()
         _forget_extension_types()
         try:
             for wait in (*RETRY_SECONDS, None):
                 try:
-                    function(table["task"][0].as_py())
+                    function(task)
                     break
                 except OSError as fault:  # of the network, mostly; a lost machine is Ray's to mend
                     if wait is None:
@@ -205,6 +208,6 @@ def _outcome_of(function: Callable[[int], None]) -> Callable[[pa.Table], pa.Tabl
                     time.sleep(wait)
         except InputError as wrong:
             error = str(wrong)
-        return pa.table({"error": [error]})
+        return pa.table({"task": [task], "error": [error]})
 
     return outcome

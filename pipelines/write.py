@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from chameleon_data.errors import InputError
-from chameleon_data.exchange import Build, Job, finished, indexes, spill, write_shards
+from chameleon_data.exchange import Build, Job, finished, indexes, runs_of, spill, write_shards
 from chameleon_data.hashing import fingerprint
 from chameleon_data.layout import build_digest
 from chameleon_data.storage import Store
 from chameleon_data.survey import Part
 from pipelines.cluster import Progress, run
+
+GROUP_BYTES = 256 * 2**20
+MOST_RANGES = 2**20
+"""100 GB in shards of 64 MiB. An object store answers some 5,000 requests a second."""
 
 
 def write(store: Store, job: Job, parts: Sequence[Part], progress: Progress) -> tuple[list[dict[str, Any]], int]:
@@ -25,11 +29,14 @@ def write(store: Store, job: Job, parts: Sequence[Part], progress: Progress) -> 
         todo = [number for number, part in enumerate(parts) if build.run(part) not in here]
         run("read", todo, lambda n: spill(store, build, ray.get(shared), n, parts[n]), progress, done=len(parts) - len(todo))
 
-        def write_one(shard: int) -> None:
-            write_shards(store, build, ray.get(shared), parts, [shard])
-
         try:
-            run("write", missing, write_one, progress, done=build.shards - len(missing))
+            runs = runs_of(store, build, parts)
+            groups = grouped(missing, at_once(len(runs), build.shards, job.recipe.shards.size))
+
+            def write_group(number: int) -> None:
+                write_shards(store, build, ray.get(shared), parts, runs, groups[number])
+
+            run("write", range(len(groups)), write_group, progress, build.shards - len(missing), [len(group) for group in groups])
         except InputError:
             if _missing(store, build):  # else another build of the same plan wrote them meanwhile, and took the runs away
                 raise
@@ -37,6 +44,23 @@ def write(store: Store, job: Job, parts: Sequence[Part], progress: Progress) -> 
     for path, data in indexes(job, receipts).items():
         store.write_new(f"{build.folder}/{path}", data)
     return receipts, build.shards - len(missing)
+
+
+def at_once(runs: int, shards: int, size: int) -> int:
+    """Shards of one task. One, until the ranges to read, one for each run and task, are more than `MOST_RANGES`; then so many
+    that they are not, as far as memory goes."""
+    return max(1, min(-(-runs * shards // MOST_RANGES), GROUP_BYTES // size))
+
+
+def grouped(missing: Sequence[int], most: int) -> list[range]:
+    """Shards that follow each other, and are read together."""
+    groups: list[range] = []
+    for shard in missing:
+        if groups and groups[-1].stop == shard and len(groups[-1]) < most:
+            groups[-1] = range(groups[-1].start, shard + 1)
+        else:
+            groups.append(range(shard, shard + 1))
+    return groups
 
 
 def build_of(job: Job, parts: Sequence[Part]) -> Build:

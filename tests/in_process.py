@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chameleon_data.census import Census, rules_of, take_census
-from chameleon_data.exchange import Build, Job, finished, indexes, spill, write_shards
+from chameleon_data.exchange import Build, Job, finished, indexes, runs_of, spill, write_shards
 from chameleon_data.layout import lay_out_splits
 from chameleon_data.manifest import make_manifest, writer
 from chameleon_data.recipe import Recipe
@@ -45,10 +45,13 @@ class Ready:
         for number, part in enumerate(self.parts):
             spill(self.store, self.build, self.job, number, part)
 
+    def write_shards(self, shards: range) -> None:
+        write_shards(self.store, self.build, self.job, self.parts, runs_of(self.store, self.build, self.parts), shards)
+
     def write(self) -> list[dict[str, Any]]:
         """All receipts in order."""
         self.spill()
-        write_shards(self.store, self.build, self.job, self.parts, range(self.build.shards))
+        self.write_shards(range(self.build.shards))
         receipts = [receipt for _, receipt in sorted(finished(self.store, self.build).items())]
         for path, data in indexes(self.job, receipts).items():
             self.store.write_new(f"{self.build.folder}/{path}", data)
@@ -57,9 +60,7 @@ class Ready:
     def manifest(self) -> dict[str, Any]:
         """Of the written build, as the store would give it back."""
         about = {"scores": {}, "intervals": {}}
-        manifest = make_manifest(
-            self.recipe, self.survey, self.census, about, self.budget, self.job.layouts, self.write(), {}
-        )
+        manifest = make_manifest(self.recipe, self.survey, self.census, about, self.budget, self.job.layouts, self.write(), {})
         found: dict[str, Any] = json.loads(json.dumps(manifest))
         return found
 

@@ -11,7 +11,7 @@ import pytest
 from chameleon_data import exchange, layout, readers, survey
 from chameleon_data.census import rules_of, take_census
 from chameleon_data.errors import InputError
-from chameleon_data.exchange import finished, spill, write_shards
+from chameleon_data.exchange import finished, spill
 from chameleon_data.manifest import content_digest
 from chameleon_data.recipe import Recipe, load_recipe
 from chameleon_data.tokens import load_counter
@@ -50,7 +50,7 @@ def built(recipe: Recipe) -> tuple[str, int, int]:
     """(content digest, parts, runs)"""
     made = planned(recipe)
     receipts = made.write()
-    return content_digest(receipts), len(made.parts), sum(path.endswith(".arrow") for path in made.store.list(made.build.runs))
+    return content_digest(receipts), len(made.parts), sum(path.endswith(".run") for path in made.store.list(made.build.runs))
 
 
 def test_runs_of_tiny_documents_are_no_larger_in_memory(tmp_path, small):
@@ -58,7 +58,7 @@ def test_runs_of_tiny_documents_are_no_larger_in_memory(tmp_path, small):
     corpus = {name: [f"{name[0]}{i:04}" for i in range(1000)] for name in ("legal", "book", "code")}
     made = ready(recipe_of(tmp_path, corpus=corpus, mix={"budget": 15_000, "exhausted": "repeat"}))
     made.spill()
-    runs = [p for p in made.store.list(made.build.runs) if p.endswith(".arrow")]
+    runs = [p for p in made.store.list(made.build.runs) if p.endswith(".run")]
     assert len(runs) > 2 * len(made.parts)
 
 
@@ -87,7 +87,7 @@ def test_a_finished_shard_whose_file_is_gone_is_not_finished(tmp_path):
     receipt = finished(store, build)[3]
     store.remove([f"{build.folder}/{receipt['files'][0]['path']}"])
     assert set(range(build.shards)) - finished(store, build).keys() == {3}
-    write_shards(store, build, made.job, made.parts, [3])
+    made.write_shards(range(3, 4))
     assert finished(store, build)[3] == receipt
 
 
@@ -105,12 +105,12 @@ def test_a_part_that_changed_loses_its_record(tmp_path):
 def test_many_epochs_are_cut_into_slices(tmp_path, monkeypatch):
     monkeypatch.setattr(exchange, "SLICE_BYTES", 10_000)
     largest = []
-    real = exchange._write_run
+    real = exchange.write_run
     monkeypatch.setattr(exchange, "RUN_BYTES", 40_000)
     monkeypatch.setattr(
         exchange,
-        "_write_run",
-        lambda s, p, pending: largest.append(sum(t["body"].nbytes for _, t in pending)) or real(s, p, pending),
+        "write_run",
+        lambda s, p, pending, n: largest.append(sum(t["body"].nbytes for _, t in pending)) or real(s, p, pending, n),
     )
     corpus = {name: texts[:4] for name, texts in documents().items()}
     assert len(built(recipe_of(tmp_path, corpus=corpus, mix={"budget": 700_000}))[0]) == 64

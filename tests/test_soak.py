@@ -41,7 +41,7 @@ def test_no_flipped_byte_ends_in_another_version(tmp_path: Path) -> None:
     rotten = [rot.flipped_at_rest(rot.elsewhere(recipe, f"{root}/rest-{at}"), at, at, digest, files) for at in steps]
     kinds = {"summary.json", "sample.parquet", "documents.parquet", "quarantine.parquet"}
     assert kinds < {path.rpartition("/")[2] for path in rotten}
-    assert [path for path in rotten if "/runs/" in path and path.endswith(".arrow")]
+    assert [path for path in rotten if "/runs/" in path and path.endswith(".run")]
 
 
 @pytest.fixture(scope="module")

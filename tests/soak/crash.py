@@ -77,6 +77,9 @@ class Fated:
     def read(self, path: str) -> bytes:
         return self.fate.meet(f"read {path}", lambda: self.real.read(path))
 
+    def read_range(self, path: str, start: int, end: int) -> bytes:
+        return self.fate.meet(f"read {path} {start}", lambda: self.real.read_range(path, start, end))
+
     def open(self, path: str) -> BinaryIO:
         return self.fate.meet(f"open {path}", lambda: self.real.open(path))
 

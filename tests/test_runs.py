@@ -1,0 +1,99 @@
+"""Runs: every shard's rows come back out of them, by one range of each, and no byte of them is believed that changed."""
+
+from __future__ import annotations
+
+import uuid
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from chameleon_data import storage
+from chameleon_data.errors import InputError
+from chameleon_data.runs import RUN, Run, list_runs, listed_runs, read_runs, write_run
+from chameleon_data.storage import Store
+from pipelines.write import MOST_RANGES, at_once, grouped
+
+SHARDS = 7
+
+
+def rows(numbers: list[int]) -> pa.Table:
+    columns = [pa.array(numbers, field.type) for field in RUN if field.name != "body"]
+    return pa.table([*columns, pa.array([b"text %d" % n for n in numbers], pa.large_binary())], schema=RUN)
+
+
+@pytest.fixture
+def written() -> tuple[Store, tuple[Run, ...]]:
+    """Two runs; the second has one row in shard 3 alone."""
+    store = Store(f"memory://{uuid.uuid4().hex}")
+    pending = [(np.array([0, 0, 2, 5]), rows([0, 1, 2, 3])), (np.array([2, 6]), rows([4, 5]))]
+    list_runs(store, "a.json", [write_run(store, "a-0.run", pending, SHARDS)])
+    list_runs(store, "b.json", [write_run(store, "b-0.run", [(np.array([3]), rows([6]))], SHARDS)])
+    return store, listed_runs(store, ["a.json", "b.json"])
+
+
+EXPECTED = [[0, 1], [], [2, 4], [6], [], [3], [5]]
+
+
+@pytest.mark.parametrize("at", range(SHARDS))
+@pytest.mark.parametrize("length", [1, 2, 7])
+def test_any_shards_come_back(written, at, length):
+    store, runs = written
+    found = read_runs(store, runs, range(at, min(at + length, SHARDS)))
+    assert [table["row"].to_pylist() for table in found] == EXPECTED[at : at + length]
+    assert all(table.equals(rows(table["row"].to_pylist())) for table in found)
+
+
+def test_a_run_is_asked_twice_however_many_shards_and_once_where_it_has_none(written, monkeypatch):
+    asked: list[str] = []
+    real = storage.MemoryFolder.read_range
+    monkeypatch.setattr(storage.MemoryFolder, "read_range", lambda self, path, *at: asked.append(path) or real(self, path, *at))
+    store, runs = written
+    read_runs(store, runs, range(4, SHARDS))
+    assert sorted(asked) == ["a-0.run", "a-0.run", "b-0.run"]
+
+
+def test_no_changed_byte_is_believed(written):
+    """Each byte of a run, in turn, slices and index: those of other shards do not matter, all others are seen."""
+    store, runs = written
+    body, listed, seen = store.read("a-0.run"), store.read("a.json"), 0
+    for at in range(len(body)):
+        changed = bytearray(body)
+        changed[at] ^= 1 << at % 8
+        store.write("a-0.run", bytes(changed))
+        store.write("a.json", listed)
+        for shard in range(SHARDS):
+            try:
+                (found,) = read_runs(store, runs, range(shard, shard + 1))
+                assert found["row"].to_pylist() == EXPECTED[shard]
+                assert found.equals(rows(EXPECTED[shard]))
+            except InputError:
+                seen += not store.exists("a-0.run") and not store.exists("a.json")
+                break
+        else:
+            pytest.fail(f"byte {at} changed and nobody saw it")
+    assert seen == len(body)
+
+
+def test_a_slice_in_the_place_of_another_one_is_seen(tmp_path):
+    """Two shards with the same bytes in their slices; the index of one is put in the other's place."""
+    store = Store(str(tmp_path))
+    path, index = write_run(store, "x.run", [(np.array([0]), rows([1])), (np.array([1]), rows([1]))], 2)
+    body = store.read(path)
+    first, second = body[index : index + 16], body[index + 16 :]
+    store.write(path, body[:index] + first[:8] + second[8:] + second)
+    with pytest.raises(InputError, match="damaged"):
+        read_runs(store, [Run(path, index, "x.json")], range(1))
+
+
+def test_shards_of_one_task_follow_each_other():
+    assert grouped([0, 1, 2, 4, 5, 9], 2) == [range(2), range(2, 3), range(4, 6), range(9, 10)]
+    assert grouped([], 3) == []
+
+
+def test_shards_are_joined_only_where_there_are_too_many_ranges():
+    mebibyte = 2**20
+    assert at_once(800, 1600, 64 * mebibyte) == 2
+    assert at_once(100, 1000, 64 * mebibyte) == 1
+    assert at_once(MOST_RANGES, 1000, 64 * mebibyte) == 4
+    assert at_once(MOST_RANGES, 1000, 1024 * mebibyte) == 1
