@@ -95,13 +95,16 @@ class RemoteFolder:
         self.root = root.rstrip("/")
 
     def read(self, path: str) -> bytes:
-        parts = [self.read_range(path, 0, RANGE)]
+        parts = [self.get(path, 0, RANGE)]
         while len(parts[-1]) == RANGE:
             start = len(parts) * RANGE
-            parts.append(self.read_range(path, start, start + RANGE))
+            parts.append(self.get(path, start, start + RANGE))
         return b"".join(parts) if len(parts) > 1 else parts[0]
 
-    def read_range(self, path: str, start: int, end: int) -> bytes:
+    def read_range(self, path: str, start: int, end: int) -> pa.Buffer:
+        return pa.py_buffer(self.get(path, start, end))
+
+    def get(self, path: str, start: int, end: int) -> bytes:
         """Bytes from start to end, or to the end of the object; none behind it."""
         try:
             return bytes(self._call(self.fs._cat_file, self._full(path), start=start, end=end, size=end - start))
@@ -247,7 +250,7 @@ class _Ranges(io.RawIOBase):
             return 0
         where = f"{self._folder.url.rstrip('/')}/{self._path}"
         try:
-            data = self._folder.read_range(self._path, self._at, self._at + wanted)
+            data = self._folder.get(self._path, self._at, self._at + wanted)
         except Fault as fault:
             raise InputError(f"{where}: {fault}") from None
         except FileNotFoundError:

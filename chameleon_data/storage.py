@@ -74,7 +74,7 @@ class Store:
         with self._explained(path):
             return self._backend.read(_checked(path))
 
-    def read_range(self, path: str, start: int, end: int) -> bytes:
+    def read_range(self, path: str, start: int, end: int) -> pa.Buffer:
         """Bytes from start to end, or as many of them as there are. Of any number of threads at once."""
         with self._explained(path):
             return self._backend.read_range(_checked(path), start, end)
@@ -198,7 +198,7 @@ class Backend(Protocol):
     """One kind of store. Paths are checked; FileNotFoundError and FileExistsError mean what they say."""
 
     def read(self, path: str) -> bytes: ...
-    def read_range(self, path: str, start: int, end: int) -> bytes: ...
+    def read_range(self, path: str, start: int, end: int) -> pa.Buffer: ...
     def open(self, path: str) -> BinaryIO: ...
     def create(self, path: str, data: pa.Buffer) -> None: ...
     def replace(self, path: str, data: pa.Buffer) -> None: ...
@@ -227,10 +227,10 @@ class LocalFolder:
     def read(self, path: str) -> bytes:
         return (self.root / path).read_bytes()
 
-    def read_range(self, path: str, start: int, end: int) -> bytes:
-        with (self.root / path).open("rb", buffering=0) as file:
+    def read_range(self, path: str, start: int, end: int) -> pa.Buffer:
+        with pa.OSFile(str(self.root / path)) as file:
             file.seek(start)
-            return file.read(end - start)
+            return file.read_buffer(end - start)
 
     def open(self, path: str) -> BinaryIO:
         return cast(BinaryIO, pa.OSFile(str(self.root / path)))  # closes with its last reader, and Arrow reads it without the GIL
@@ -328,8 +328,8 @@ class MemoryFolder:
             raise FileNotFoundError(errno.ENOENT, "No such file")
         return cast(bytes, file.getvalue())
 
-    def read_range(self, path: str, start: int, end: int) -> bytes:
-        return self.read(path)[start:end]
+    def read_range(self, path: str, start: int, end: int) -> pa.Buffer:
+        return pa.py_buffer(self.read(path)[start:end])
 
     def open(self, path: str) -> BinaryIO:
         return io.BytesIO(self.read(path))  # its own file object is one for all readers, position included

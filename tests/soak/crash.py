@@ -77,7 +77,7 @@ class Fated:
     def read(self, path: str) -> bytes:
         return self.fate.meet(f"read {path}", lambda: self.real.read(path))
 
-    def read_range(self, path: str, start: int, end: int) -> bytes:
+    def read_range(self, path: str, start: int, end: int) -> pa.Buffer:
         return self.fate.meet(f"read {path} {start}", lambda: self.real.read_range(path, start, end))
 
     def open(self, path: str) -> BinaryIO:

@@ -37,8 +37,8 @@ class Rotten:
     def read(self, path: str) -> bytes:
         return self._lie(path, self.real.read(path))
 
-    def read_range(self, path: str, start: int, end: int) -> bytes:
-        return self._lie(path, self.real.read_range(path, start, end))
+    def read_range(self, path: str, start: int, end: int) -> pa.Buffer:
+        return pa.py_buffer(self._lie(path, self.real.read_range(path, start, end).to_pybytes()))
 
     def open(self, path: str) -> BinaryIO:
         return io.BytesIO(self._lie(path, self.real.open(path).read()))
