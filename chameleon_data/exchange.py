@@ -28,15 +28,15 @@ from chameleon_data.census import CopyFilter, Rules, is_validation
 from chameleon_data.errors import InputError
 from chameleon_data.formats import FORMATS
 from chameleon_data.hashing import U64, hex_digests
-from chameleon_data.place import I64, CopyCounter, Layout, Stream, anchors, arrange, locate, reach, route
+from chameleon_data.place import I64, CopyCounter, Layout, anchors, arrange, locate, reach, route
 from chameleon_data.plan import Packing
-from chameleon_data.readers import read_blocks
+from chameleon_data.readers import Block, read_blocks
 from chameleon_data.recipe import Recipe
 from chameleon_data.runs import RUN, RUN_BYTES, Run, list_runs, listed_runs, read_runs, write_run
 from chameleon_data.sequences import pack
 from chameleon_data.shards import ROW_OVERHEAD, SCHEMA, sequence_schema
 from chameleon_data.storage import Store
-from chameleon_data.survey import Part, by_domain, byte_lengths, hashes_of, usable
+from chameleon_data.survey import Part, byte_lengths, hashes_of, usable
 from chameleon_data.tokens import Counter
 
 SLICE_BYTES = 16 * 2**20
@@ -103,9 +103,8 @@ def spill(store: Store, build: Build, job: Job, number: int, part: Part) -> None
                 hi, lo = hashes_of(read, recipe.input.hash)
                 tokens = recorded.tokens(hi, lo, fragment.url)
                 block, (hi, lo, tokens) = usable(read, tokens, [hi, lo, tokens])
-                for name, rows in by_domain(block):
-                    recorded.seen[name] += len(hi[rows])
-                    spiller.add(name, block.text, hi, lo, tokens, block.rows, np.arange(len(hi))[rows], index)
+                recorded.see(block)
+                spiller.add(block, hi, lo, tokens, index)
         recorded.end(part)
     list_runs(store, build.run(part), spiller.end())
 
@@ -115,55 +114,51 @@ class _Spiller:
 
     def __init__(self, store: Store, prefix: str, job: Job, part: int) -> None:
         self._store, self._prefix, self._job, self._part = store, prefix, job, part
-        self._streams: list[dict[str, tuple[int, Stream, CopyCounter]]] = []
-        """For each split: domain -> its index, its stream, and the numbers of its copies."""
-        self._first_shard = [0]
-        for layout in job.layouts:
-            self._streams.append({s.domain.name: (i, s, CopyCounter(s, part)) for i, s in enumerate(layout.streams)})
-            self._first_shard.append(self._first_shard[-1] + layout.plan.shards)
+        self._index = {s.domain.name: i for i, s in enumerate(job.layouts[0].streams)}  # the same domains in every split
+        self._counters = [CopyCounter(layout.slots, part) for layout in job.layouts]
+        self._first_shard = np.cumsum([0, *(layout.plan.shards for layout in job.layouts)]).tolist()
         self._dropping = CopyFilter(job.copies, part)
         self._pending: list[tuple[I64, pa.Table]] = []
         self._bytes = 0
         self._files: list[tuple[str, int]] = []
 
-    def add(
-        self, name: str, text: pa.Array, hi: U64, lo: U64, tokens: I64, number: I64, rows: I64, fragment: int
-    ) -> None:  # fmt: skip
-        """Some rows of a block, all of the domain `name`, in their order; the columns are those of the block."""
-        rows = rows[self._dropping.mask(lambda _: name, hi[rows], lo[rows])]
+    def add(self, block: Block, hi: U64, lo: U64, tokens: I64, fragment: int) -> None:
+        """The usable rows of a block. Those of a domain that was not surveyed are for `_Recorded.end` to refuse."""
+        domain = np.array([self._index.get(name, -1) for name in block.names], np.int64)[block.domain]
+        rows = np.flatnonzero((domain >= 0) & self._dropping.mask(lambda row: block.names[block.domain[row]], hi, lo))
         sides = [rows]
         if self._job.rules.threshold:
             held = is_validation(lo[rows], self._job.rules.threshold)
             sides = [rows[~held], rows[held]]
         for split, mine in enumerate(sides):
             if len(mine):
-                self._route(split, name, text, hi[mine], lo[mine], tokens[mine], number[mine], mine, fragment)
+                text = block.text if len(mine) == len(hi) else block.text.take(pa.array(mine))
+                self._route(split, domain[mine], text, hi[mine], lo[mine], tokens[mine], block.rows[mine], fragment)
 
     def _route(
-        self, split: int, name: str, text: pa.Array, hi: U64, lo: U64, tokens: I64, number: I64, at: I64, fragment: int
+        self, split: int, domain: I64, text: pa.Array, hi: U64, lo: U64, tokens: I64, number: I64, fragment: int
     ) -> None:  # fmt: skip
         """In slices, because with many epochs a block is written many times over."""
-        index, stream, counter = self._streams[split][name]
-        if stream.packing:
+        layout = self._job.layouts[split]
+        if layout.plan.packing:
             tokens = tokens + 1  # end-of-text
-        copy = counter.number(hi, lo)
-        row, epoch, shard = route(stream, hi, lo, copy)
-        shard = shard + self._first_shard[split]
-        if stream.packing:
-            needed, row_of = np.unique(row, return_inverse=True)
-            body = self._ids(text.take(pa.array(at[needed])), tokens[needed])
-        else:
-            body, row_of = text, at[row]
-        slices = np.cumsum(byte_lengths(body)[row_of] + ROW_OVERHEAD) // SLICE_BYTES
-        for some in np.split(np.arange(len(row)), np.flatnonzero(np.diff(slices)) + 1) if len(row) else ():
-            some = some[np.argsort(shard[some], kind="stable")]
-            r, n = row[some], len(some)
-            columns = [
-                np.full(n, index, np.int32), epoch[some].astype(np.uint32), hi[r], lo[r], copy[r], tokens[r],
-                np.full(n, self._part, np.int32), np.full(n, fragment, np.int32), number[r],
-                body.take(pa.array(row_of[some])).cast(pa.large_binary()),
-            ]  # fmt: skip
-            self._put(shard[some], pa.table(columns, schema=RUN))
+        copy = self._counters[split].number(domain, hi, lo)
+        for row, epoch, shard in route(layout.slots, domain, hi, lo, copy):
+            shard = shard + self._first_shard[split]
+            body, row_of = text, row
+            if layout.plan.packing:
+                needed, row_of = np.unique(row, return_inverse=True)
+                body = self._ids(text.take(pa.array(needed)), tokens[needed])
+            slices = np.cumsum(byte_lengths(body)[row_of] + ROW_OVERHEAD) // SLICE_BYTES
+            for some in np.split(np.arange(len(row)), np.flatnonzero(np.diff(slices)) + 1) if len(row) else ():
+                some = some[np.argsort(shard[some], kind="stable")]
+                r, n = row[some], len(some)
+                columns = [
+                    domain[r].astype(np.int32), epoch[some].astype(np.uint32), hi[r], lo[r], copy[r], tokens[r],
+                    np.full(n, self._part, np.int32), np.full(n, fragment, np.int32), number[r],
+                    body.take(pa.array(row_of[some])).cast(pa.large_binary()),
+                ]  # fmt: skip
+                self._put(shard[some], pa.table(columns, schema=RUN))
 
     def _ids(self, text: pa.Array, tokens: I64) -> pa.Array:
         ids = self._job.counter.ids(text)
@@ -206,7 +201,7 @@ class _Recorded:
         self._batches = read_groups(store, part.path("documents.parquet"), ["hi", "lo", "tokens"])
         tallies = read_record(store, part.path("summary.json"))["tallies"]
         self._rows = {name: tally["rows"] for name, tally in tallies.items() if tally["rows"]}
-        self.seen: collections.Counter[str] = collections.Counter()
+        self._seen: collections.Counter[str] = collections.Counter()
         """Domain -> usable rows of the second reading."""
         self._ahead: list[Any] = [np.zeros(0, np.uint64), np.zeros(0, np.uint64), np.zeros(0, np.int64)]
 
@@ -228,9 +223,15 @@ class _Recorded:
             )
         return np.asarray(tokens, np.int64)
 
+    def see(self, block: Block) -> None:
+        """Count the usable rows of a block."""
+        for name, rows in zip(block.names, np.bincount(block.domain, minlength=len(block.names)).tolist(), strict=True):
+            if rows:
+                self._seen[name] += rows
+
     def end(self, part: Part) -> None:
         self._fill(1)
-        if len(self._ahead[0]) or self.seen != self._rows:
+        if len(self._ahead[0]) or self._seen != self._rows:
             raise InputError(
                 f"{part.fragments[-1].url}: fewer documents, or in other domains, than the survey read; the file changed during "
                 "the build. Build again once it rests"
@@ -289,16 +290,16 @@ class _Made:
 
 def _located(layout: Layout, number: int, columns: Mapping[str, Any]) -> tuple[I64, dict[str, list[int]]]:
     """(documents,) offset of each in its stream; and the copies among them."""
-    offset, copies = np.empty(len(columns["domain"]), np.int64), {}
-    for index, stream in enumerate(layout.streams):
-        mine = np.flatnonzero(columns["domain"] == index)
-        epoch = columns["epoch"][mine].astype(np.int64)
-        offset[mine], copy = locate(stream, number, epoch, *(columns[c][mine] for c in ("hi", "lo", "copy", "tokens")))
-        begin, _ = reach(stream.domain, stream.packing, offset[mine], columns["tokens"][mine])
-        again = copy[(epoch == 0) & (begin >= stream.bounds[number])]  # what is packed across a bound counts where it begins
-        if again.any():
-            copies[stream.domain.name] = [int((again > 0).sum()), int(again.max()) + 1]
-    return offset, copies
+    domain, epoch = (columns[name].astype(np.int64) for name in ("domain", "epoch"))
+    offset, copy = locate(layout, number, domain, epoch, *(columns[name] for name in ("hi", "lo", "copy", "tokens")))
+    begun = np.array([stream.bounds[number] for stream in layout.streams])
+    phase = np.array([stream.domain.phase for stream in layout.streams])[domain]
+    begin, _ = reach(phase, layout.plan.packing, offset, columns["tokens"])
+    again = np.flatnonzero((epoch == 0) & (copy > 0) & (begin >= begun[domain]))  # packed across a bound: where it begins
+    rows, most = np.zeros((2, len(layout.streams)), np.int64)
+    np.add.at(rows, domain[again], 1)
+    np.maximum.at(most, domain[again], copy[again] + 1)
+    return offset, {layout.streams[i].domain.name: [int(rows[i]), int(most[i])] for i in np.flatnonzero(rows).tolist()}
 
 
 def _documents(layout: Layout, number: int, rows: pa.Table) -> _Made:

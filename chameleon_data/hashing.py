@@ -58,9 +58,10 @@ def key64(*parts: int | str) -> int:
     return xxhash.xxh3_64_intdigest(json.dumps(parts, ensure_ascii=False, separators=(",", ":")).encode())
 
 
-def mix64(values: Sequence[npt.NDArray[Any]], salt: int) -> U64:
-    """One 64-bit hash per row of some integer columns and a salt (the splitmix64 finaliser, Steele et al. 2014)."""
-    state: U64 = np.full(len(values[0]), np.uint64(salt))
+def mix64(values: Sequence[npt.NDArray[Any]], salt: int | U64) -> U64:
+    """One 64-bit hash per row of some integer columns and a salt, of all or of each (the splitmix64 finaliser, Steele et al.
+    2014)."""
+    state: U64 = np.full(len(values[0]), salt, np.uint64)
     for column in values:
         state = _finalise((state ^ column.astype(np.uint64)) + np.uint64(0x9E3779B97F4A7C15))
     return state

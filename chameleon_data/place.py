@@ -14,8 +14,8 @@ arranging 8 million.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,9 @@ I64 = npt.NDArray[np.int64]
 
 NOWHERE = -1
 CUT = -2
+GROUP_SLOTS = 2**18
+"""Of domains whose rows are put in order together, 4 MB of tables."""
+DELIVERIES = 2**22
 
 DOCUMENTS = pa.schema(
     [
@@ -70,13 +73,6 @@ class Stream:
     """One domain laid out in tokens."""
 
     domain: DomainPlan
-    salts: tuple[int, ...]
-    """One an epoch."""
-    start: I64
-    """(epochs, buckets) token offset."""
-    shard: npt.NDArray[np.int32]
-    """(epochs, buckets) the one shard of a bucket, or NOWHERE, or CUT."""
-    pieces: Pieces
     packing: Packing | None
     bounds: I64
     """(shards + 1,) see `DomainPlan.bounds`."""
@@ -88,8 +84,19 @@ class Stream:
     first_epoch_rows: int
     """Documents that are written at least once."""
 
-    def bucket(self, hi: U64) -> I64:
-        return bucket_of(hi, self.domain.bits)
+
+@dataclass(frozen=True)
+class Laid:
+    """A stream, and where its documents go."""
+
+    stream: Stream
+    salts: tuple[int, ...]
+    """One an epoch."""
+    start: I64
+    """(epochs, buckets) token offset."""
+    shard: npt.NDArray[np.int32]
+    """(epochs, buckets) the one shard of a bucket, or NOWHERE, or CUT."""
+    pieces: Pieces
 
 
 def bucket_of(hi: U64, bits: int) -> I64:
@@ -97,7 +104,7 @@ def bucket_of(hi: U64, bits: int) -> I64:
     return (hi >> np.uint64(64 - bits)).astype(np.int64) if bits else np.zeros(len(hi), np.int64)
 
 
-def lay_out(plan: Plan, domain: DomainPlan, histogram: npt.NDArray[np.int64], documents: pa.Table) -> Stream:
+def lay_out(plan: Plan, domain: DomainPlan, histogram: npt.NDArray[np.int64], documents: pa.Table) -> Laid:
     """The stream of one domain.
 
     `histogram` is (2^bits, 2) rows and tokens; `documents` (schema DOCUMENTS) holds at least this domain's documents of
@@ -118,8 +125,8 @@ def lay_out(plan: Plan, domain: DomainPlan, histogram: npt.NDArray[np.int64], do
             f"domain {domain.name!r} would get no document: its quota is {domain.quota:,} tokens and its first document "
             f"alone passes that (its largest holds {domain.largest:,}); raise 'mix.budget' or set 'weights.floor'"
         )
-    return Stream(domain, salts, start, shard, pieces, plan.packing, bounds, sums.delivered, sums.delivered_tokens, sums.tokens,
-                  once + cut_once)  # fmt: skip
+    stream = Stream(domain, plan.packing, bounds, sums.delivered, sums.delivered_tokens, sums.tokens, once + cut_once)
+    return Laid(stream, salts, start, shard, pieces)
 
 
 class _Sums:
@@ -161,17 +168,17 @@ def _whole_buckets(
     return salts, start, shard
 
 
-def reach(domain: DomainPlan, packing: Packing | None, offset: I64, tokens: I64) -> tuple[I64, I64]:
+def reach(phase: int | I64, packing: Packing | None, offset: I64, tokens: I64) -> tuple[I64, I64]:
     """Where documents begin and end to belong, in the measure of the bounds: one anchor, or those of the first and last piece,
-    or, where sequences are cut from the stream, the first and last token."""
+    or, where sequences are cut from the stream, the first and last token. `phase` as in `anchors`."""
     if packing is None:
-        anchor = anchors(domain.phase, offset, tokens)
+        anchor = anchors(phase, offset, tokens)
         return anchor, anchor
     if not packing.whole:
         return offset, offset + tokens - 1
     before = (tokens - 1) // packing.length * packing.length
-    first = anchors(domain.phase, offset, np.minimum(tokens, packing.length))
-    return first, anchors(domain.phase, offset + before, tokens - before)
+    first = anchors(phase, offset, np.minimum(tokens, packing.length))
+    return first, anchors(phase, offset + before, tokens - before)
 
 
 def _resolve(
@@ -201,8 +208,8 @@ def _resolve(
         order = np.lexsort((each_lo[rows], key, bucket[rows]))
         rows, key = rows[order], key[order]
         size = each_tokens[rows]
-        offset = _offsets(start[epoch][bucket[rows]], size)
-        first, last = (np.searchsorted(bounds, at, "right") - 1 for at in reach(domain, plan.packing, offset, size))
+        offset = _offsets(bucket[rows], start[epoch][bucket[rows]], size)
+        first, last = (np.searchsorted(bounds, at, "right") - 1 for at in reach(domain.phase, plan.packing, offset, size))
         nowhere = first >= plan.shards
         last = np.where(nowhere, NOWHERE, np.minimum(last, plan.shards - 1))
         first = np.where(nowhere, NOWHERE, first)
@@ -244,11 +251,11 @@ def cut_pieces(domain: DomainPlan, packing: Packing, offset: I64, tokens: I64) -
     return each, size, anchors(domain.phase, offset[each] + before, size)
 
 
-def _offsets(base: I64, tokens: I64) -> I64:
-    """Token offset of rows that are sorted by stream order; rows of one `base` follow each other without a gap."""
+def _offsets(of: I64, base: I64, tokens: I64) -> I64:
+    """Token offset of rows that are sorted by stream order; rows of one (of, base) follow each other without a gap."""
     before = np.cumsum(tokens) - tokens
     new = np.ones(len(base), bool)
-    new[1:] = base[1:] != base[:-1]
+    new[1:] = (base[1:] != base[:-1]) | (of[1:] != of[:-1])
     return base + before - np.repeat(before[new], np.diff(np.append(np.flatnonzero(new), len(base))))
 
 
@@ -257,35 +264,100 @@ def anchors(phase: int | I64, offset: I64, tokens: I64) -> I64:
     return offset + ((tokens * phase) >> PHASE_BITS)
 
 
-def route(stream: Stream, hi: U64, lo: U64, copy: I64) -> tuple[I64, I64, I64]:
-    """(row, epoch, shard) of all deliveries of these rows: one an epoch, or several where a row is packed across bounds.
+@dataclass(frozen=True)
+class Slots:
+    """All streams of a layout side by side, so that rows of any number of domains are one array operation."""
+
+    begin: I64
+    """(domains,) first slot of each. The slots of a domain are epoch * buckets + bucket, as in its pieces."""
+    bits: I64
+    epochs: I64
+    first_salt: I64
+    """(domains,)"""
+    salts: U64
+    """(epochs of all domains,)"""
+    start: I64
+    """(slots,) token offset in the domain's stream."""
+    shard: npt.NDArray[np.int32]
+    """(slots,) the one shard of a bucket, or NOWHERE, or CUT."""
+    pieces: Pieces
+    """With these slots; duplicates by (part, hi, lo, domain)."""
+    domain_of_copies: I64
+    groups: tuple[I64, ...]
+    """Domains that follow each other, of some `GROUP_SLOTS` slots together or a single one."""
+
+    @classmethod
+    def of(cls, laid: Sequence[Laid]) -> Slots:
+        sizes = np.array([one.start.size for one in laid], np.int64)
+        begin = np.cumsum(sizes) - sizes
+        epochs = np.array([len(one.start) for one in laid], np.int64)
+        columns = {field.name: [getattr(one.pieces, field.name) for one in laid] for field in fields(Pieces)}
+        columns["slot"] = [slot + first for slot, first in zip(columns["slot"], begin, strict=True)]
+        joined = {name: np.concatenate(column) for name, column in columns.items()}
+        domain = np.repeat(np.arange(len(laid)), [len(one.pieces.part) for one in laid])
+        order = np.lexsort((domain, joined["lo_of_copies"], joined["hi_of_copies"], joined["part"]))
+        for name in ("part", "hi_of_copies", "lo_of_copies", "first_copy"):
+            joined[name] = joined[name][order]
+        ends = np.flatnonzero(np.diff(begin // GROUP_SLOTS)) + 1
+        return cls(
+            begin, np.array([one.stream.domain.bits for one in laid], np.int64), epochs, np.cumsum(epochs) - epochs,
+            np.concatenate([np.array(one.salts, np.uint64) for one in laid]),
+            np.concatenate([one.start.reshape(-1) for one in laid]), np.concatenate([one.shard.reshape(-1) for one in laid]),
+            Pieces(**joined), domain[order], tuple(np.split(np.arange(len(laid)), ends)),
+        )  # fmt: skip
+
+    def slot(self, domain: I64, epoch: I64, hi: U64) -> I64:
+        """(rows,)"""
+        domain, epoch = _even(domain), _even(epoch)
+        bits = self.bits[domain]
+        bucket = (hi >> np.minimum(64 - bits, 63).astype(np.uint64)).astype(np.int64)
+        return bucket * (bits > 0) + (self.begin[domain] + (epoch << bits))
+
+    def key(self, domain: I64, epoch: I64, hi: U64, lo: U64, copy: I64) -> U64:
+        """(rows,) what orders the documents of a bucket."""
+        return mix64([hi, lo, copy], self.salts[self.first_salt[_even(domain)] + _even(epoch)])
+
+
+def _even(column: I64) -> I64:
+    """One value where all are the same: with one domain and epoch, as often, that is a third of the time."""
+    return column[:1] if len(column) and (column == column[0]).all() else column
+
+
+def route(slots: Slots, domain: I64, hi: U64, lo: U64, copy: I64) -> Iterator[tuple[I64, I64, I64]]:
+    """(row, epoch, shard) of all deliveries of these rows, some 4 million at a time: one an epoch, or several where a row is
+    packed across bounds.
 
     `copy` numbers identical documents, see `CopyCounter`.
     """
-    bucket = stream.bucket(hi)
-    out = []
-    for epoch in range(len(stream.salts)):
-        target = stream.shard[epoch][bucket].astype(np.int64)
-        cut, more = np.flatnonzero(target == CUT), np.zeros(0, np.int64)
-        further = more
-        if len(cut):
-            piece = _find_piece(stream, epoch, hi[cut], lo[cut], copy[cut])
-            target[cut] = stream.pieces.shard[piece]
-            wide = stream.pieces.last[piece] - target[cut]
-            more = np.repeat(cut, wide)
-            further = target[more] + 1 + np.arange(len(more)) - np.searchsorted(more, more)
-        rows = np.flatnonzero(target >= 0)
-        rows, shards = np.append(rows, more), np.append(target[rows], further)
-        out.append((rows, np.full(len(rows), epoch), shards))
-    rows, epochs, shards = (np.concatenate([o[i] for o in out]) for i in range(3))
-    return rows, epochs, shards
+    times = slots.epochs[domain]
+    if not len(times) or times.max() == 1:
+        yield _routed(slots, np.arange(len(hi)), np.zeros(len(hi), np.int64), domain, hi, lo, copy)
+        return
+    for rows in np.split(np.arange(len(hi)), np.flatnonzero(np.diff(np.cumsum(times) // DELIVERIES)) + 1):
+        row = np.repeat(rows, times[rows])
+        epoch = np.arange(len(row)) - np.repeat(np.cumsum(times[rows]) - times[rows], times[rows])
+        yield _routed(slots, row, epoch, domain[row], hi[row], lo[row], copy[row])
 
 
-def _find_piece(stream: Stream, epoch: int, hi: U64, lo: U64, copy: I64) -> I64:
+def _routed(slots: Slots, row: I64, epoch: I64, domain: I64, hi: U64, lo: U64, copy: I64) -> tuple[I64, I64, I64]:
+    """(row, epoch, shard) of deliveries that may be none, or several."""
+    slot = slots.slot(domain, epoch, hi)
+    target = slots.shard[slot].astype(np.int64)
+    cut, more = np.flatnonzero(target == CUT), np.zeros(0, np.int64)
+    if len(cut):
+        key = slots.key(domain[cut], epoch[cut], hi[cut], lo[cut], copy[cut])
+        piece = _find_piece(slots.pieces, slot[cut], key, lo[cut])
+        target[cut] = slots.pieces.shard[piece]
+        more = np.repeat(cut, slots.pieces.last[piece] - target[cut])
+    if not len(more) and (target >= 0).all():
+        return row, epoch, target
+    kept = np.append(np.flatnonzero(target >= 0), more)
+    further = target[more] + 1 + np.arange(len(more)) - np.searchsorted(more, more)
+    return row[kept], epoch[kept], np.append(target[target >= 0], further)
+
+
+def _find_piece(pieces: Pieces, slot: I64, key: U64, lo: U64) -> I64:
     """Last piece of each row's slot that starts at or before the row: a binary search over (key, lo)."""
-    pieces = stream.pieces
-    slot = epoch * stream.start.shape[1] + stream.bucket(hi)
-    key = mix64([hi, lo, copy], stream.salts[epoch])
     left: I64 = np.searchsorted(pieces.slot, slot, "left")
     right: I64 = np.searchsorted(pieces.slot, slot, "right")
     while (wide := right - left > 1).any():
@@ -299,60 +371,80 @@ def _find_piece(stream: Stream, epoch: int, hi: U64, lo: U64, copy: I64) -> I64:
 class CopyCounter:
     """Numbers the identical documents of one part as they are read, from where the parts before it end.
 
-    Only documents of cut buckets need a number here; in a whole bucket all copies meet in one shard and `arrange` counts them.
+    Only documents of cut buckets need a number here; in a whole bucket all copies meet in one shard and `locate` counts them.
     """
 
-    def __init__(self, stream: Stream, part: int) -> None:
-        pieces = stream.pieces
-        mine = slice(*np.searchsorted(pieces.part, [part, part + 1]))
-        self._hi, self._lo = pieces.hi_of_copies[mine], pieces.lo_of_copies[mine]
-        self._next = pieces.first_copy[mine].copy()
+    def __init__(self, slots: Slots, part: int) -> None:
+        mine = slice(*np.searchsorted(slots.pieces.part, [part, part + 1]))
+        self._hi, self._lo = slots.pieces.hi_of_copies[mine], slots.pieces.lo_of_copies[mine]
+        self._domain = slots.domain_of_copies[mine]
+        self._next = slots.pieces.first_copy[mine].copy()
 
-    def number(self, hi: U64, lo: U64) -> I64:
+    def number(self, domain: I64, hi: U64, lo: U64) -> I64:
+        """(rows,)"""
         copy = np.zeros(len(hi), np.int64)
         if not len(self._hi):
             return copy
-        for row in np.flatnonzero(np.isin(hi, self._hi)):
-            low, high = np.searchsorted(self._hi, hi[row], "left"), np.searchsorted(self._hi, hi[row], "right")
-            at = low + np.searchsorted(self._lo[low:high], lo[row])
-            if at < high and self._lo[at] == lo[row]:
-                copy[row] = self._next[at]
-                self._next[at] += 1
+        rows = np.flatnonzero(np.isin(hi, self._hi))
+        left = np.searchsorted(self._hi, hi[rows], "left")
+        right = np.searchsorted(self._hi, hi[rows], "right")
+        while (wide := right - left > 1).any():  # the last entry of this hi at or before (lo, domain)
+            middle = (left + right) // 2
+            before = self._lo[middle] < lo[rows]
+            passed = wide & (before | ((self._lo[middle] == lo[rows]) & (self._domain[middle] <= domain[rows])))
+            left = np.where(passed, middle, left)
+            right = np.where(wide & ~passed, middle, right)
+        known = (self._lo[left] == lo[rows]) & (self._domain[left] == domain[rows])
+        rows, entry = rows[known], left[known]
+        order = np.argsort(entry, kind="stable")
+        entries, first, count = np.unique(entry[order], return_index=True, return_counts=True)
+        copy[rows[order]] = np.repeat(self._next[entries] - first, count) + np.arange(len(order))
+        self._next[entries] += count
         return copy
 
 
-def locate(stream: Stream, shard: int, epoch: I64, hi: U64, lo: U64, copy: I64, tokens: I64) -> tuple[I64, I64]:
-    """Token offset in the stream, and number among identical documents, of all documents that one shard is made from.
+def locate(
+    layout: Layout, shard: int, domain: I64, epoch: I64, hi: U64, lo: U64, copy: I64, tokens: I64
+) -> tuple[I64, I64]:  # fmt: skip
+    """Offset in its domain's stream, and number among identical documents, of all documents that one shard is made from.
 
     All arrays are (rows,). Raises InputError where rows or tokens are not what the plan says.
     """
-    if len(hi) != stream.delivered[shard] or tokens.sum() != stream.delivered_tokens[shard]:
-        raise InputError(
-            f"shard {shard}: domain {stream.domain.name!r} has {len(hi):,} documents with {tokens.sum():,} tokens where the "
-            f"plan says {stream.delivered[shard]:,} with {stream.delivered_tokens[shard]:,}; the corpus changed during the "
-            "build, build again"
-        )
-    bucket = stream.bucket(hi)
-    slot = epoch * stream.start.shape[1] + bucket
-    base = stream.start[epoch, bucket]
-    cut = stream.shard[epoch, bucket] == CUT
+    _check_delivered(layout, shard, domain, tokens)
+    slots, pieces = layout.slots, layout.slots.pieces
+    slot = slots.slot(domain, epoch, hi)
+    base, cut = slots.start[slot], slots.shard[slot] == CUT
     if cut.any():
-        mine = np.flatnonzero((stream.pieces.shard <= shard) & (shard <= stream.pieces.last))
-        base[cut] = stream.pieces.offset[mine[np.searchsorted(stream.pieces.slot[mine], slot[cut])]]
-    copy = np.where(cut, copy, _counted(epoch, hi, lo))
-    key = np.empty(len(hi), np.uint64)
-    for e, rows in enumerate(np.bincount(epoch).tolist()):
-        if rows:
-            at = slice(None) if rows == len(epoch) else np.flatnonzero(epoch == e)
-            key[at] = mix64([hi[at], lo[at], copy[at]], stream.salts[e])
-    order = _by_base(slot, base, key, lo)
+        mine = np.flatnonzero((pieces.shard <= shard) & (shard <= pieces.last))
+        base[cut] = pieces.offset[mine[np.searchsorted(pieces.slot[mine], slot[cut])]]
+    copy = np.where(cut, copy, _counted(domain, epoch, hi, lo))
+    key = slots.key(domain, epoch, hi, lo, copy)
     offset = np.empty(len(hi), np.int64)
-    offset[order] = _offsets(base[order], tokens[order])
+    for group in slots.groups:
+        if len(group) == len(layout.streams):
+            rows = np.arange(len(hi))
+        else:
+            rows = np.flatnonzero((group[0] <= domain) & (domain <= group[-1]))
+        order = rows[_by_base(domain[rows], slot[rows], base[rows], key[rows], lo[rows])]
+        offset[order] = _offsets(domain[order], base[order], tokens[order])
     return offset, copy
 
 
-def _by_base(slot: I64, base: I64, key: U64, lo: U64) -> I64:
-    """The rows in the order of their streams: by base, then by key, then by low hash. Rows of one slot have one base.
+def _check_delivered(layout: Layout, shard: int, domain: I64, tokens: I64) -> None:
+    rows, sums = np.zeros((2, len(layout.streams)), np.int64)
+    np.add.at(rows, domain, 1)
+    np.add.at(sums, domain, tokens)
+    for stream, held, total in zip(layout.streams, rows.tolist(), sums.tolist(), strict=True):
+        if held != stream.delivered[shard] or total != stream.delivered_tokens[shard]:
+            raise InputError(
+                f"shard {shard}: domain {stream.domain.name!r} has {held:,} documents with {total:,} tokens where the plan says "
+                f"{stream.delivered[shard]:,} with {stream.delivered_tokens[shard]:,}; the corpus changed during the build, "
+                "build again"
+            )
+
+
+def _by_base(domain: I64, slot: I64, base: I64, key: U64, lo: U64) -> I64:
+    """The rows in the order of their streams: by domain, base, key, and low hash. Rows of one slot have one domain and base.
 
     One sort instead of three: by the rank of the base in the top bits and the key in the others; where two rows then look alike
     (of a billion keys in 44 bits, one pair in 35,000) all three decide.
@@ -363,27 +455,30 @@ def _by_base(slot: I64, base: I64, key: U64, lo: U64) -> I64:
     base_of = np.full(last - first + 1, -1, np.int64)
     base_of[slot - first] = base
     present = np.flatnonzero(base_of >= 0)
+    domain_of = np.empty(last - first + 1, np.int64)
+    domain_of[slot - first] = domain
     rank_of = np.empty(len(base_of), np.uint64)
-    rank_of[present[np.argsort(base_of[present])]] = np.arange(len(present), dtype=np.uint64)
+    rank_of[present[np.lexsort((base_of[present], domain_of[present]))]] = np.arange(len(present), dtype=np.uint64)
     bits = max(1, (len(present) - 1).bit_length())
     joined = rank_of[slot - first] << np.uint64(64 - bits) | key >> np.uint64(bits)
     order: I64 = np.argsort(joined)
     if not np.diff(joined[order]).all():
-        order = np.lexsort((lo, key, base))
+        order = np.lexsort((lo, key, base, domain))
     return order
 
 
-def _counted(epoch: I64, hi: U64, lo: U64) -> I64:
-    """(rows,) a running number among the identical documents of an epoch, from 0."""
+def _counted(domain: I64, epoch: I64, hi: U64, lo: U64) -> I64:
+    """(rows,) a running number among the identical documents of a domain and epoch, from 0."""
     copy = np.zeros(len(hi), np.int64)
-    seen = np.sort(hi ^ lo ^ epoch.astype(np.uint64))
+    mixed = hi ^ lo ^ (epoch | domain << 32).astype(np.uint64)
+    seen = np.sort(mixed)
     again = seen[1:][seen[1:] == seen[:-1]]
     if not len(again):
         return copy
-    rows = np.flatnonzero(np.isin(hi ^ lo ^ epoch.astype(np.uint64), again))
-    order = rows[np.lexsort((lo[rows], hi[rows], epoch[rows]))]
+    rows = np.flatnonzero(np.isin(mixed, again))
+    order = rows[np.lexsort((lo[rows], hi[rows], epoch[rows], domain[rows]))]
     new = np.ones(len(order), bool)
-    new[1:] = np.any([np.diff(column[order]) != 0 for column in (epoch, hi, lo)], axis=0)
+    new[1:] = np.any([np.diff(column[order]) != 0 for column in (domain, epoch, hi, lo)], axis=0)
     begins = np.flatnonzero(new)
     copy[order] = np.arange(len(order)) - np.repeat(begins, np.diff(np.append(begins, len(order))))
     return copy
@@ -417,6 +512,7 @@ class Layout:
 
     plan: Plan
     streams: tuple[Stream, ...]
+    slots: Slots
 
     @property
     def tokens(self) -> I64:
@@ -432,9 +528,9 @@ def place(plan: Plan, counts: Sequence[DomainCount], documents: pa.Table) -> Lay
     code = dictionary.indices.to_numpy()
     order = np.argsort(code, kind="stable")  # once for all domains
     ends = np.searchsorted(code[order], np.arange(len(code_of) + 1))
-    streams = []
+    laid = []
     for domain in plan.domains:
         at = code_of.get(domain.name)
         rows = order[:0] if at is None else order[ends[at] : ends[at + 1]]
-        streams.append(lay_out(plan, domain, by_name[domain.name].histogram, documents.take(rows)))
-    return Layout(plan, tuple(streams))
+        laid.append(lay_out(plan, domain, by_name[domain.name].histogram, documents.take(rows)))
+    return Layout(plan, tuple(one.stream for one in laid), Slots.of(laid))

@@ -70,31 +70,30 @@ def oracle(plan: Plan, corpus: Corpus):
 
 def distributed(plan: Plan, corpus: Corpus, parts: list[list[tuple[str, int, int, int]]]):
     """The same through histograms, resolve, route and arrange, each part by itself."""
-    streams = place.place(plan, counts_of(corpus), documents_table(parts)).streams
+    layout = place.place(plan, counts_of(corpus), documents_table(parts))
+    streams = layout.streams
     index = {s.domain.name: i for i, s in enumerate(streams)}
     shards: dict[int, list[tuple[int, ...]]] = {s: [] for s in range(plan.shards)}
     for number, part in enumerate(parts):
-        for name, i in index.items():
-            rows = [(hi, lo, t) for d, hi, lo, t in part if d == name]
-            if not rows:
-                continue
-            hi, lo, tokens = columns(rows)
-            copy = place.CopyCounter(streams[i], number).number(hi, lo)
-            for row, epoch, shard in zip(*place.route(streams[i], hi, lo, copy), strict=True):
-                shards[shard].append((i, epoch, *rows[row][:2], copy[row], rows[row][2]))
+        hi, lo, tokens = columns([document for _, *document in part])
+        of = np.array([index[name] for name, *_ in part], np.int64)
+        counter = place.CopyCounter(layout.slots, number)
+        for block in np.array_split(np.arange(len(part)), 3):
+            copy = counter.number(of[block], hi[block], lo[block])
+            for found in place.route(layout.slots, of[block], hi[block], lo[block], copy):
+                for r, epoch, shard in zip(*found, strict=True):
+                    row = block[r]
+                    shards[shard].append((of[row], epoch, hi[row], lo[row], copy[r], tokens[row]))
     out = []
     for shard, rows in shards.items():
         domain, epoch, hi, lo, copy, tokens = (np.array(c, object) for c in zip(*rows, strict=True))
         signed = [c.astype(np.int64) for c in (domain, epoch, copy, tokens)]
-        hi, lo, anchor = hi.astype(np.uint64), lo.astype(np.uint64), np.empty(len(rows), np.int64)
-        for i, stream in enumerate(streams):
-            mine = np.flatnonzero(signed[0] == i)
-            size = signed[3][mine]
-            offset, _ = place.locate(stream, shard, signed[1][mine], hi[mine], lo[mine], signed[2][mine], size)
-            anchor[mine] = place.anchors(stream.domain.phase, offset, size)
+        hi, lo = hi.astype(np.uint64), lo.astype(np.uint64)
+        offset, _ = place.locate(layout, shard, signed[0], signed[1], hi, lo, signed[2], signed[3])
+        anchor = place.anchors(np.array([s.domain.phase for s in streams])[signed[0]], offset, signed[3])
         order = place.arrange(signed[0], anchor, [s.domain.quota for s in streams])
         out += [(int(domain[r]), int(epoch[r]), int(hi[r]), int(lo[r]), int(tokens[r]), shard) for r in order]
-    return streams, out
+    return layout, out
 
 
 @st.composite
@@ -134,13 +133,13 @@ def test_placement_equals_sorting_everything_and_keeps_the_bounds(case):
     corpus, weights, budget, shard_bytes, seed, parts = case
     try:
         plan = plan_of(corpus, weights, budget, shard_bytes, seed)
-        streams, rows = distributed(plan, corpus, parts)
+        layout, rows = distributed(plan, corpus, parts)
     except InputError as error:
         if "would get no" not in str(error):
             raise
         event("refused: a domain would get nothing")
         return
-    event("cut buckets" if any(len(s.pieces.slot) for s in streams) else "whole buckets only")
+    event("cut buckets" if len(layout.slots.pieces.slot) else "whole buckets only")
     everything = oracle(plan, corpus)
     assert rows == [(d, e, hi, lo, t, s) for _, d, _, e, hi, lo, t, s in everything]
     # Bounds, in exact rationals.
@@ -159,7 +158,15 @@ def test_placement_equals_sorting_everything_and_keeps_the_bounds(case):
         for shard in range(plan.shards):
             assert abs(Fraction(int(by_shard[i, shard])) - Fraction(quota, plan.shards)) <= largest[i]
     assert by_shard.sum(axis=0).min() > 0, "an empty shard"
-    assert [s.first_epoch_rows for s in streams] == [sum(r[1] == i and r[3] == 0 for r in everything) for i in range(len(quotas))]
+    once = [sum(r[1] == i and r[3] == 0 for r in everything) for i in range(len(quotas))]
+    assert [s.first_epoch_rows for s in layout.streams] == once
+
+
+@pytest.fixture(autouse=True)
+def small_groups(monkeypatch):
+    """Domains in several groups, and deliveries in several slices."""
+    monkeypatch.setattr(place, "GROUP_SLOTS", 8)
+    monkeypatch.setattr(place, "DELIVERIES", 50)
 
 
 def uniform(name_sizes: dict[str, tuple[int, int]]) -> Corpus:
@@ -261,10 +268,11 @@ large = st.sampled_from([0, 1, 2**63, 2**63 + 1, 2**64 - 1])
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(small, large, large), max_size=40))
+@given(st.lists(st.tuples(small, small, large, large), max_size=40))
 def test_copies_are_numbered_as_by_counting_them(rows):
-    epoch, hi, lo = (np.array([r[i] for r in rows], t) for i, t in enumerate((np.int64, np.uint64, np.uint64)))
-    found = place._counted(epoch, hi, lo)
+    types = (np.int64, np.int64, np.uint64, np.uint64)
+    domain, epoch, hi, lo = (np.array([r[i] for r in rows], t) for i, t in enumerate(types))
+    found = place._counted(domain, epoch, hi, lo)
     for row in set(rows):
         assert sorted(found[[r == row for r in rows]]) == list(range(rows.count(row)))
 
@@ -273,10 +281,10 @@ def test_copies_are_numbered_as_by_counting_them(rows):
 @given(st.lists(st.tuples(small, st.sampled_from([0, 1, 2, 2**63, 2**64 - 1]), small), max_size=40))
 def test_one_sort_gives_the_order_of_three_also_where_keys_look_alike(rows):
     slot, key, lo = (np.array([r[i] for r in rows], t) for i, t in enumerate((np.int64, np.uint64, np.uint64)))
-    base = np.array([700, 5, 90, 10**15], np.int64)[slot]
-    order = place._by_base(slot, base, key, lo)
-    plain = np.lexsort((lo, key, base))
-    for column in (base, key, lo):
+    base, domain = np.array([700, 5, 90, 10**15], np.int64)[slot], np.array([0, 1, 1, 0])[slot]
+    order = place._by_base(domain, slot, base, key, lo)
+    plain = np.lexsort((lo, key, base, domain))
+    for column in (domain, base, key, lo):
         assert (column[order] == column[plain]).all()
 
 
@@ -300,8 +308,8 @@ def test_one_document_beside_a_hundred_thousand():
 def test_a_shard_is_off_its_size_by_no_more_than_one_largest_document_a_domain():
     corpus = uniform({"a": (300, 40), "b": (200, 900), "c": (1000, 7)})
     plan = plan_of(corpus, {"a": "0.3", "b": "0.5", "c": "0.2"}, 100_000, 4000)
-    streams, _ = distributed(plan, corpus, [[(n, *d) for n, ds in corpus.items() for d in ds]])
-    held = sum(s.tokens for s in streams)  # a token is a byte here
+    layout, _ = distributed(plan, corpus, [[(n, *d) for n, ds in corpus.items() for d in ds]])
+    held = layout.tokens  # a token is a byte here
     assert shard_spread(plan) == 40 + 900 + 7
     assert (abs(held - 100_000 / plan.shards) <= shard_spread(plan)).all()
     assert held.max() - held.min() > 7, "or the test would hold for any spread"

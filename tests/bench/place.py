@@ -29,15 +29,21 @@ def run() -> list[Figure]:
         {"domain": ["a"] * some, "hi": hi[kept], "lo": lo[kept], "tokens": tokens[kept], "part": 0 * ones, "copies": ones},
         schema=place.DOCUMENTS,
     )
-    (stream,) = place.place(plan, [count], documents).streams
-    copy = np.zeros(ROWS, np.int64)
-    routing = median_seconds(lambda: place.route(stream, hi, lo, copy))
-    row, _, shard = place.route(stream, hi, lo, copy)
+    layout = place.place(plan, [count], documents)
+    (stream,) = layout.streams
+    none = np.zeros(ROWS, np.int64)
+
+    def route() -> tuple[place.I64, place.I64]:
+        found = list(place.route(layout.slots, none, hi, lo, none))
+        return np.concatenate([row for row, _, _ in found]), np.concatenate([shard for *_, shard in found])
+
+    routing = median_seconds(route)
+    row, shard = route()
     mine = row[shard == 3]
     zero = np.zeros(len(mine), np.int64)
 
     def arrange() -> None:
-        offset, _ = place.locate(stream, 3, zero, hi[mine], lo[mine], zero, tokens[mine])
+        offset, _ = place.locate(layout, 3, zero, zero, hi[mine], lo[mine], zero, tokens[mine])
         place.arrange(zero, place.anchors(stream.domain.phase, offset, tokens[mine]), [stream.domain.quota])
 
     arranging = median_seconds(arrange)
