@@ -22,12 +22,13 @@ from chameleon_data.errors import InputError
 from chameleon_data.recipe import load_recipe
 from chameleon_data.storage import Store, told
 from chameleon_data.versions import (
-    ROOT,
+    UNFINISHED,
     delete_version,
     list_deleted,
     list_tags,
     list_versions,
     load_manifest,
+    open_dataset,
     resolve,
     split_target,
     tag_history,
@@ -168,7 +169,7 @@ def versions(
     json: AsJson = False,
 ) -> None:
     """List the versions, with their tags."""
-    store = Store(target)
+    store = open_dataset(target)
     found = list_versions(store)
     tags: dict[int, list[str]] = {}
     for name, tagging in list_tags(store).items():
@@ -184,13 +185,12 @@ def versions(
         rows += [{"version": f"v{version.number}", "created": version.created, "digest": version.digest, "deleted": when,
                   "tags": tags.get(version.number, [])} for version, when in list_deleted(store).items()]  # fmt: skip
         rows.sort(key=lambda row: int(row["version"][1:]))
-    if not rows and not store.exists(f"{ROOT}/format.json"):
-        raise InputError(f"{store.url}: no dataset is there; correct the folder, or make one with `chameleon-data build`")
     if json:
         print_json(rows)
         return
     if not rows:
-        out.print(f"{target} holds no version yet")
+        gone = bool(list_deleted(store))
+        out.print(f"{target}: {'every version was deleted; --deleted lists them' if gone else UNFINISHED}", soft_wrap=True)
         return
     table = table_of("version", "tags", "created", "name", ">tokens", ">domains", "digest")
     for row in rows:
@@ -289,7 +289,7 @@ def tag(target: Annotated[str, typer.Argument(metavar="OUT@V")], name: str, json
 @app.command()
 def tags(target: Out, name: Annotated[str | None, typer.Argument(metavar="NAME")] = None, json: AsJson = False) -> None:
     """Where the tags point; with NAME, where that one pointed before."""
-    store = Store(target)
+    store = open_dataset(target)
     if name is None:
         found = list(list_tags(store).items())
     else:
@@ -338,9 +338,7 @@ def gc(
     """What no version refers to and no build at work owns; a dry run unless --delete."""
     from chameleon_data.collect import collect, find_garbage
 
-    store = Store(target)
-    if not store.exists(f"{ROOT}/format.json") and not store.list("builds"):
-        raise InputError(f"{store.url}: no dataset is there; correct the folder")
+    store = open_dataset(target)
     with narrated() as progress:
         found = collect(store, caches, patient(progress, "remove")) if delete else find_garbage(store, caches)
     if json:
@@ -461,7 +459,7 @@ def _export_table(target: str, form: str, to: str | None, json: bool) -> None:
     if target.endswith(RECIPES):
         raise InputError(f"{target}: a table is of a version's shards; build it first, then name OUT@V")
     url, reference = split_target(target)
-    store = Store(url)
+    store = open_dataset(url)
     version = resolve(store, reference)
     register = register_delta if form == "delta" else register_iceberg
     registered = register(store, load_manifest(store, version), version, to)
@@ -481,7 +479,7 @@ def _export_table(target: str, form: str, to: str | None, json: bool) -> None:
 
 def _open(target: str) -> tuple[Store, dict[str, Any], int, str | None]:
     url, reference = split_target(target)
-    store = Store(url)
+    store = open_dataset(url)
     version = resolve(store, reference)
     return store, load_manifest(store, version), version.number, version.created
 

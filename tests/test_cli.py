@@ -21,7 +21,7 @@ from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
 from chameleon_data.leases import leased
 from chameleon_data.storage import Store
-from chameleon_data.versions import commit, delete_version, list_versions, load_manifest, tag_version
+from chameleon_data.versions import UNFINISHED, commit, delete_version, list_versions, load_manifest, tag_version
 from jobs import cli, screen
 from tests.test_difference import publish
 
@@ -134,7 +134,47 @@ def test_a_folder_without_a_dataset_is_refused(command, tmp_path, verb):
 
 def test_a_dataset_without_a_version_is_listed_as_empty(command, dataset):
     Path(dataset, "_chameleon/versions/v00000001.json").unlink()
-    assert command("versions", dataset)[:2] == (0, f"{dataset} holds no version yet\n")
+    code, out, _ = command("versions", dataset)
+    assert (code, out) == (0, f"{dataset}: {UNFINISHED}\n")
+    assert command("show", dataset)[0] == 2
+    assert UNFINISHED in command("show", dataset)[2]
+
+
+def test_a_build_that_was_interrupted_is_told_from_no_dataset(command, tmp_path):
+    """Before the first commit there are caches and shards, and no format.json."""
+    for file in ("a/_chameleon/cache/survey/x.json", "b/builds/x/parquet/y"):
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).touch()
+    for out in (str(tmp_path / "a"), str(tmp_path / "b")):
+        assert command("versions", out, "--json")[:2] == (0, "[]\n")
+        assert "goes on where it was interrupted" in command("verify", out)[2]
+
+
+def test_that_every_version_was_deleted_is_said(command, dataset):
+    assert command("delete", f"{dataset}@v1")[0] == 0
+    assert command("versions", dataset)[:2] == (0, f"{dataset}: every version was deleted; --deleted lists them\n")
+
+
+@pytest.mark.parametrize("verb", ["versions", "show", "verify", "report", "tags", "gc"])
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("out/builds/x", "lies inside a dataset; name the dataset itself: {0}/out"),
+        ("out/_chameleon/", "lies inside a dataset; name the dataset itself: {0}/out"),
+        ("", "a folder that is no dataset, but holds some; correct the folder: {0}/out"),
+        ("empty", "a folder, but no dataset is there; correct the folder: it is a recipe's 'out', or make one"),
+        ("outt", "no dataset is there, nor a folder; correct the folder (did you mean {0}/out?), or make one"),
+        ("recipe.yaml", "a file, where a dataset is a folder; if it is a recipe, name its 'out'"),
+        ("file", "a file, where a dataset is a folder; name a recipe's 'out'"),
+    ],
+)
+def test_what_is_no_dataset_is_told_with_what_to_type(command, dataset, tmp_path, verb, target, message):
+    for file in ("recipe.yaml", "file"):
+        (tmp_path / file).touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "out/builds/x").mkdir(parents=True)
+    code, _, err = command(verb, f"{tmp_path}/{target}")
+    assert (code, message.format(tmp_path) in err) == (2, True), err
 
 
 def test_a_report_that_cannot_be_written_is_refused(command, dataset, tmp_path, monkeypatch):
