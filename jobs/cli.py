@@ -35,6 +35,7 @@ from chameleon_data.versions import (
     tag_version,
 )
 from jobs.screen import (
+    counted,
     err,
     lineage_rows,
     mixture_table,
@@ -45,6 +46,7 @@ from jobs.screen import (
     print_explanations,
     print_json,
     print_notes,
+    print_outside,
     print_pairs,
     print_plan,
     print_verification,
@@ -100,6 +102,7 @@ def weights(
         print_json(weighed.describe())
     else:
         out.print(weights_table(weighed))
+        print_outside(weighed.describe()["domains"])
         print_explanations(weighed.mixture.description)
         print_notes(weighed.mixture.description, weighed.reused)
 
@@ -144,19 +147,24 @@ def build(
         built = build_recipe(wanted, progress, _now(), single_writer)
     manifest, number = built.manifest, built.version.number
     if json:
-        print_json({"version": f"v{number}", **manifest})
+        print_json({"version": f"v{number}", "new": built.new, **manifest})
         return
     out.print(mixture_table(manifest))
-    print_notes(manifest["weights"], manifest["reused"])
-    folder = f"{wanted.out}/{manifest['build']}"
+    print_outside(manifest["domains"])
+    print_notes(manifest["weights"], manifest["reused"] if built.new else {})
+    if not built.new:
+        told = f"{counted(built.written, 'missing shard')} written again" if built.written else "nothing to do"
+        out.print(f"{told}: v{number} is already this build", soft_wrap=True)
     held = manifest["validation"].values()
+    seconds = ", ".join(f"{name} {manifest['timings'][name]:.1f}" for name in TIMED)
     rows = [
-        ("version", f"v{number}" + ("" if built.new else "  (was there already: the same plan and bytes)")),
+        ("version", f"v{number}"),
         ("digest", manifest["digest"]),
         ("content", manifest["content_digest"]),
-        *((f"{f} shards", f"{folder}/{f}") for f in wanted.shards.formats),
+        ("folder", f"{wanted.out}/{manifest['build']}"),
+        ("shards", f"{manifest['shard_count']:,} in each of {', '.join(f'{f}/' for f in wanted.shards.formats)}"),
         *[("validation", f"{sum(d['rows'] for d in held):,} rows, {sum(d['tokens'] for d in held):,} tokens") for _ in held][:1],
-        ("seconds", ", ".join(f"{name} {manifest['timings'][name]:.1f}" for name in TIMED)),
+        *([("seconds", seconds)] if built.new else []),
         ("next", f"chameleon-data verify {wanted.out}@v{number}"),
     ]
     print_pairs(rows)
@@ -210,6 +218,7 @@ def show(target: Target, json: AsJson = False) -> None:
         print_json({"version": f"v{number}", "created": created, **manifest})
         return
     out.print(mixture_table(manifest))
+    print_outside(manifest["domains"])
     rows = [("version", f"v{number}, {created}"), ("digest", manifest["digest"]), ("content", manifest["content_digest"]),
             ("plan", manifest["plan_digest"]), ("folder", manifest["build"]), ("shards", f"{manifest['shard_count']:,}"),
             ("seed", str(manifest["seed"])), ("tokens are", manifest["unit"]), *lineage_rows(manifest)]  # fmt: skip
@@ -258,6 +267,8 @@ def verify(
                 against, expected = survey_again(store, manifest, progress)
         found = prove(store, manifest, lambda done, total: progress("verify", done, total), expected)
     found = replace(found, problems=(*against, *found.problems))
+    domains = manifest["domains"].values()  # the counts of the corpus are these where nothing speaks against them
+    again = {"domains": len(domains), "rows": sum(d["rows_read"] for d in domains)} if corpus and not against else None
     if json:
         print_json(
             {
@@ -267,11 +278,12 @@ def verify(
                 "files": found.files,
                 "rows": found.rows,
                 "bytes": found.bytes,
+                "corpus": again,
                 **{k: worst_of(getattr(found, k)) for k in ("whole", "shard", "prefix")},
             }
         )
     else:
-        print_verification(number, found)
+        print_verification(number, found, again)
     raise typer.Exit(0 if found.ok else 1)
 
 
@@ -298,16 +310,18 @@ def tags(target: Out, name: Annotated[str | None, typer.Argument(metavar="NAME")
             raise InputError(f"{store.url}: no tag {name!r}; 'chameleon-data tags {target}' lists those that are there")
     gone = {version.number for version in list_deleted(store)}
     rows = [
-        {"tag": tag, "generation": t.generation, "version": f"v{t.version}", "created": t.created, "deleted": t.version in gone}
+        {"tag": tag, "generation": t.generation, "version": f"v{t.version}", "created": t.created, "deleted": t.version in gone,
+         "current": name is None or t is found[-1][1]}
         for tag, t in found
-    ]
+    ]  # fmt: skip
     if json:
         print_json(rows)
         return
-    table = table_of("tag", ">generation", "version", "tagged")
+    table = table_of("tag", ">generation", "version", "tagged", *([""] if name else []))
     for row in rows:
         told = row["version"] + (" (deleted)" if row["deleted"] else "")
-        table.add_row(row["tag"], str(row["generation"]), told, row["created"])
+        marked = ["← current" if row["current"] else ""] if name else []
+        table.add_row(row["tag"], str(row["generation"]), told, row["created"], *marked)
     out.print(table if rows else f"{target} holds no tag")
 
 
@@ -353,7 +367,7 @@ def gc(
         table.add_row("uploads", "", f"{len(found.uploads):,}", "")
     if found.files or found.uploads:
         out.print(table)
-    total = f"{len(found.files):,} files, {found.bytes:,} bytes"
+    total = f"{counted(len(found.files), 'file')}, {found.bytes:,} bytes"
     out.print(f"{total} removed" if delete else f"{total} could be removed; --delete does it")
     if found.spared:
         out.print(Text("note", style="yellow"), "a build is at work: its files, caches and manifests stay", soft_wrap=True)
@@ -470,7 +484,7 @@ def _export_table(target: str, form: str, to: str | None, json: bool) -> None:
         ("table", registered.table),
         ("version", f"v{version.number}" + ("" if registered.new else "  (was there already; nothing was written)")),
         ("delta version" if form == "delta" else "snapshot", str(registered.state)),
-        ("rows", f"{registered.rows:,} in {registered.files:,} files, registered where they lie"),
+        ("rows", f"{registered.rows:,} in {counted(registered.files, 'file')}, registered where they lie"),
     ]
     if form == "delta" and registered.absolute:
         rows.append(("note", "absolute paths: deltalake's queries follow them, polars and to_pyarrow_table do not"))
