@@ -79,8 +79,6 @@ Form = Literal["delta", "iceberg", "mosaicml", "megatron", "olmo", "datasets"]
 RECIPES = (".yaml", ".yml")
 TABLES, TRAINERS = ("delta", "iceberg"), ("mosaicml", "megatron", "olmo", "datasets")
 
-TIMED = ("survey", "embed and weigh", "plan", "write")
-
 
 @app.command()
 def weights(
@@ -139,6 +137,7 @@ def build(
     single_writer: SingleWriter = False,
 ) -> None:
     """Everything: shards, manifest and a new version. The same command goes on where a killed one stopped."""
+    from chameleon_data.manifest import PASSES
     from pipelines.build import build_recipe
     from pipelines.cluster import cluster
 
@@ -156,7 +155,7 @@ def build(
         told = f"{counted(built.written, 'missing shard')} written again" if built.written else "nothing to do"
         out.print(f"{told}: v{number} is already this build", soft_wrap=True)
     held = manifest["validation"].values()
-    seconds = ", ".join(f"{name} {manifest['timings'][name]:.1f}" for name in TIMED)
+    seconds = ", ".join(f"{name} {manifest['timings'][name]:.1f}" for name in PASSES)
     rows = [
         ("version", f"v{number}"),
         ("digest", manifest["digest"]),

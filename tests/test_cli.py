@@ -20,6 +20,7 @@ import pytest
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
 from chameleon_data.leases import leased
+from chameleon_data.manifest import PASSES
 from chameleon_data.storage import Store
 from chameleon_data.versions import UNFINISHED, commit, delete_version, list_versions, load_manifest, tag_version
 from jobs import cli, screen
@@ -433,7 +434,7 @@ def test_a_build_of_what_is_there_tells_no_old_timings(command, dataset, tmp_pat
     (version,) = list_versions(Store(dataset))
     manifest = load_manifest(Store(dataset), version) | {
         "weights": {"moved": [], "warnings": []}, "reused": {"embed": "embedded 8 of 8 domains"}, "validation": {},
-        "timings": dict.fromkeys(cli.TIMED, 1.0),
+        "timings": dict.fromkeys(PASSES, 1.0),
     }  # fmt: skip
     built = pipelines.build.Built(manifest, version, new, written)
     monkeypatch.setattr(pipelines.cluster, "cluster", lambda *_: ExitStack())
