@@ -69,7 +69,8 @@ class Difference:
     """Domain -> weight, tokens, rows, epochs, as a pair each, changed or not."""
     documents: tuple[Documents, ...]
     shards: dict[str, int]
-    """Files and bytes: `shared`, `shared_bytes`, `before`, `before_bytes`, `after`, `after_bytes`."""
+    """Shards, whatever number of formats each is in, and bytes of their files: `shared`, `shared_bytes` (in a format that both
+    have), `before`, `before_bytes`, `after`, `after_bytes`."""
     inputs: dict[str, dict[str, int]]
     """Source -> fragments `added`, `removed`, `changed` (another identity), `same`."""
     lineage: dict[str, Change]
@@ -94,7 +95,7 @@ def compare(before: Side, after: Side, progress: Callable[[int, int], None] = la
         changes(a["recipe"], b["recipe"]),
         _domains(a["domains"], b["domains"]),
         compare_documents(before, after, progress),
-        _shared(a["shards"], b["shards"]),
+        _shared(before, after),
         _inputs(a["provenance"].get("inputs", []), b["provenance"].get("inputs", [])),
         changes(*origin),
     )
@@ -123,16 +124,19 @@ def _domains(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, dict[str, 
     }
 
 
-def _shared(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+def _shared(before: Side, after: Side) -> dict[str, int]:
+    shards = _shards(before, after)
+    a, b = before[1]["shards"], after[1]["shards"]
     sizes = {f["sha256"]: f["bytes"] for f in (*a, *b)}
     both = Counter(f["sha256"] for f in a) & Counter(f["sha256"] for f in b)
-    shared = {"shared": both.total(), "shared_bytes": sum(sizes[sha256] * count for sha256, count in both.items())}
-    sides = {"before": a, "after": b}
-    return shared | {
-        f"{name}{suffix}": value
-        for name, files in sides.items()
-        for suffix, value in (("", len(files)), ("_bytes", sum(f["bytes"] for f in files)))
+    found = {
+        "shared": sum(shard.sides == BEFORE | AFTER for shard in shards),
+        "shared_bytes": sum(sizes[sha256] * count for sha256, count in both.items()),
     }
+    for name, side, files in (("before", BEFORE, a), ("after", AFTER, b)):
+        found[name] = sum(bool(shard.sides & side) for shard in shards)
+        found[f"{name}_bytes"] = sum(f["bytes"] for f in files)
+    return found
 
 
 def _inputs(a: Iterable[Mapping[str, Any]], b: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:

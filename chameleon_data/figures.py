@@ -412,7 +412,9 @@ def _by_shard(domains: pl.DataFrame, shards: Sequence[Mapping[str, Any]]) -> F64
 
 def _shard_axis(axes: Axes, shards: int) -> None:
     axes.set_xlim(0, shards)
-    axes.locator_params(axis="x", nbins=6, integer=True, min_n_ticks=1)
+    step = next(s * 10**power for power in range(19) for s in (1, 2, 5) if shards <= 7 * s * 10**power)
+    numbers = range(0, shards, step)
+    axes.set_xticks([number + 0.5 for number in numbers], [f"{number:,}" for number in numbers])  # at the middle of its step
     axes.set_xlabel("shard", labelpad=4)
 
 

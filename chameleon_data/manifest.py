@@ -18,6 +18,8 @@ from chameleon_data.survey import Survey, Tally
 from chameleon_data.tokens import Counter
 
 FORMAT = 1
+PASSES = ("survey", "embed and weigh", "plan", "write")
+"""What is timed, in this order; the manifest's keys are sorted by name."""
 PACKAGES = (
     "chameleon-data",
     "faiss-cpu",

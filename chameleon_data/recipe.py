@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from chameleon_data.errors import InputError
+from chameleon_data.errors import InputError, listed
 from chameleon_data.urls import EXTRAS, refuse_secrets
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
@@ -297,6 +297,14 @@ class Shards(Section):
         return self
 
 
+class Misplaced(ValueError):
+    """A fault between two sections, which stands at the key where a person mends it."""
+
+    def __init__(self, keys: tuple[str, ...], what: str) -> None:
+        super().__init__(what)
+        self.keys = keys
+
+
 class Recipe(Section):
     name: Annotated[str, Field(min_length=1, max_length=200)]
     out: str
@@ -320,22 +328,29 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        names = [*self.sources, *(n for s in self.sources.values() for n in s.rename.values())]
+        renamed = ((n, ("sources", key, "rename", value)) for key, s in self.sources.items() for value, n in s.rename.items())
         seen: dict[str, str] = {}
-        for name in names:
-            check_domain_name(name)
+        for name, keys in (*((key, ("sources", key)) for key in self.sources), *renamed):
+            try:
+                check_domain_name(name)
+            except ValueError as error:
+                raise Misplaced(keys, str(error)) from None
             folded = unicodedata.normalize("NFC", name)
             if seen.setdefault(folded, name) != name:
-                raise ValueError(f"two domains are both called {folded!r} once Unicode is normalised; rename one")
+                raise Misplaced(keys, f"two domains are both called {folded!r} once Unicode is normalised; rename one")
         if self.tokens.tokenizer is None:
             if self.shards.sequence_length != "none":
-                raise ValueError("'shards.sequence_length' counts tokens; name the 'tokens.tokenizer' that makes them")
+                keys = ("shards", "sequence_length")
+                raise Misplaced(keys, "sequences are of token ids; name what makes them, 'tokens: {tokenizer: FILE or hub id}'")
             if "megatron" in self.shards.formats:
-                raise ValueError("the megatron format holds token ids; name the 'tokens.tokenizer' that makes them")
+                keys = ("shards", "formats")
+                raise Misplaced(keys, "megatron holds token ids; name what makes them, 'tokens: {tokenizer: FILE or hub id}'")
         if self.input.hash == "id":
             without = [name for name, source in self.sources.items() if source.id is None]
             if without:
-                raise ValueError(f"'input.hash: id' needs the key 'id' in source {without[0]!r}")
+                more = f" (as do {listed(without[1:])})" if without[1:] else ""
+                keys = ("sources", without[0])
+                raise Misplaced(keys, f"lacks the key 'id', the column that 'input.hash: id' identifies documents by{more}")
         return self
 
 
@@ -394,9 +409,29 @@ def load_recipe(path: str | Path) -> Recipe:
     file = Path(path)
     try:
         text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: the recipe cannot be read: {error}") from error
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        is_folder = isinstance(error, IsADirectoryError)
+        what = "it is a folder" if is_folder else "there is no such file"
+        raise InputError(f"{file}: the recipe cannot be read: {what}; {_recipes_near(file, is_folder)}") from error
+    except OSError as error:
+        raise InputError(f"{file}: the recipe cannot be read ({error.strerror}); check the file") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: the recipe cannot be read: it is not text in UTF-8; name a YAML file") from error
     return parse_recipe(text, file.absolute().parent, str(file))
+
+
+def _recipes_near(file: Path, is_folder: bool) -> str:
+    """Which recipe was meant."""
+    folder = file if is_folder else file.parent
+    if not folder.is_dir():
+        return f"nor is there a folder {folder}; correct the path"
+    there = sorted(path.name for path in folder.iterdir() if path.suffix in (".yaml", ".yml") and path.is_file())
+    close = [] if is_folder else difflib.get_close_matches(file.stem, [Path(name).stem for name in there], n=1)
+    if close:
+        return f"did you mean {' or '.join(str(folder / name) for name in there if Path(name).stem == close[0])}?"
+    if there:
+        return f"in {folder} there are {listed(there)}"
+    return f"no .yaml file is in {folder}; jobs/recipes/own.yaml is one to copy"
 
 
 def parse_recipe(text: str, folder: Path, name: str = "recipe") -> Recipe:
@@ -430,7 +465,7 @@ def parse_recipe(text: str, folder: Path, name: str = "recipe") -> Recipe:
 
 def _explain(fault: Any, node: Any, name: str) -> tuple[str, str]:
     """(file, line and key; what is wrong there)."""
-    keys = [str(part) for part in fault["loc"]]
+    keys = [str(part) for part in (*fault["loc"], *getattr(fault.get("ctx", {}).get("error"), "keys", ()))]
     line, path = 1, []
     for key in keys:  # as far as the document goes; pydantic appends names of union members after that
         children = {k.value: (k, v) for k, v in node.value} if isinstance(node, yaml.MappingNode) else {}

@@ -36,12 +36,18 @@ from chameleon_data.figures import (
     shifted,
     short,
 )
+from chameleon_data.manifest import PASSES
 
 if TYPE_CHECKING:
     from chameleon_data.verify import Verification
 
 LISTED = 500
 """Rows of a table; the manifest holds the others."""
+NAMES = {"parquet": "Parquet", "mds": "MDS", "arrow": "Arrow", "jsonl": "JSON lines", "webdataset": "WebDataset",
+         "litdata": "LitData", "megatron": "Megatron"}  # fmt: skip
+"""Formats as their makers write them."""
+MISFILED = 0.15
+"""Margin above which, of ten real domains, .76 of the misplaced documents were and .006 of the others (`explain.py`)."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,7 @@ def render(manifest: Mapping[str, Any], verification: Verification | None, creat
             "affinity": affinity_figure(about) if about.get("affinity") is not None else None,
             "pairs_table": _pairs_table(about),
             "misfiled_table": _misfiled_table(about),
+            "misfiled_wide": sum(m["margin"] > MISFILED for m in (about.get("misfiled") or [])[:20]),
             "map": map_figure(domains, manifest["map"]) if manifest.get("map") else None,
             "epochs": epochs_figure(domains, manifest),
             "epochs_table": _epochs_table(domains),
@@ -126,7 +133,7 @@ def render(manifest: Mapping[str, Any], verification: Verification | None, creat
             loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
             lstrip_blocks=True,
         )  # fmt: skip
-        environment.filters |= {"whole": _whole, "compact": _compact, "size": _size}
+        environment.filters |= {"whole": _whole, "compact": _compact, "size": _size, "ending": _ending}
         return environment.get_template("report.html.j2").render(page)
 
 
@@ -180,7 +187,7 @@ def _formats(manifest: Mapping[str, Any]) -> list[tuple[str, int, int]]:
     for s in manifest["shards"]:
         files, size = found.get(s["format"], (0, 0))
         found[s["format"]] = files + 1, size + s["bytes"]
-    return [(name, *counts) for name, counts in found.items()]
+    return [(NAMES[name], *counts) for name, counts in found.items()]
 
 
 # Numbers as people read them
@@ -206,6 +213,12 @@ def _size(value: int) -> str:
         if value >= limit:
             return f"{value / limit:.3g} {unit}"
     return f"{value} B"
+
+
+def _ending(path: str) -> str:
+    """The last two parts of a path or URL; a hub id as it is."""
+    parts = [part for part in path.split("/") if part]
+    return path if len(parts) <= 2 else "…/" + "/".join(parts[-2:])
 
 
 def _percent(k: int) -> Callable[[float | None], str]:
@@ -445,9 +458,9 @@ def _inputs_table(inputs: Sequence[Mapping[str, Any]]) -> Table | None:
 def _timings_table(timings: Mapping[str, float]) -> Table | None:
     if not timings:
         return None
-    frame = pl.DataFrame(
-        {"name": list(timings), "seconds": list(timings.values())}, schema={"name": pl.String, "seconds": pl.Float64}
-    )
+    passes = [*(name for name in PASSES if name in timings), *sorted(timings.keys() - set(PASSES))]
+    schema = {"name": pl.String, "seconds": pl.Float64}
+    frame = pl.DataFrame({"name": passes, "seconds": [timings[name] for name in passes]}, schema=schema)
     frame = frame.with_columns(share=pl.col("seconds") / pl.max_horizontal(pl.col("seconds").sum(), 1e-9))
     columns = [
         Column("Pass", "name", number=False),

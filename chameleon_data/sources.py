@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import accumulate, pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
@@ -256,5 +257,7 @@ def _row_groups(fragment: Fragment) -> list[Fragment]:
     with explained(fragment.url), open_fragment(fragment, sequential=False) as file:
         footer = pq.ParquetFile(file, pre_buffer=False).metadata
         sizes = [footer.row_group(i).total_byte_size for i in range(footer.num_row_groups)]
-    total = max(1, sum(sizes))  # uncompressed; looking at a column's compressed size aborts the process on a damaged footer
-    return [replace(fragment, row_group=i, size=max(1, fragment.size * size // total)) for i, size in enumerate(sizes)]
+    # Uncompressed: looking at a column's compressed size aborts the process on a damaged footer. The parts add up to the file.
+    ends = [0, *accumulate(sizes)]
+    bytes_at = [fragment.size * end // max(1, ends[-1]) for end in ends]
+    return [replace(fragment, row_group=i, size=after - before) for i, (before, after) in enumerate(pairwise(bytes_at))]

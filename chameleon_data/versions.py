@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any
 
-from chameleon_data.errors import InputError
+from chameleon_data.errors import InputError, listed
 from chameleon_data.hashing import canonical_json
 from chameleon_data.storage import Store, Taken
 
@@ -34,6 +34,7 @@ ROOT = "_chameleon"
 LATEST = "latest"
 TAG_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}"
 NUMBER = r"[vV]?(\d{1,18})"
+UNFINISHED = "no version is finished there yet; `chameleon-data build RECIPE` makes one, or goes on where it was interrupted"
 
 
 @dataclass(frozen=True)
@@ -125,11 +126,44 @@ def delete_version(store: Store, version: Version, deleted: str) -> bool:
         return False
 
 
+def open_dataset(url: str) -> Store:
+    """The store of a dataset, which may have no version yet; else InputError with what is there instead, and what to type."""
+    store = Store(url)
+    local = store.local(ROOT)
+    if local is not None and local.parent.is_file():
+        named = "if it is a recipe, name its 'out'" if local.parent.suffix in (".yaml", ".yml") else "name a recipe's 'out'"
+        raise InputError(f"{store.url}: a file, where a dataset is a folder; {named}")
+    if store.exists(f"{ROOT}/format.json") or store.list(ROOT) or store.list("builds"):
+        return store
+    raise InputError(f"{store.url}: {_instead(store)}")
+
+
+def _instead(store: Store) -> str:
+    """What is at the URL of a store that is no dataset, and what to type."""
+    inside = re.fullmatch(rf"(.*[^/])/({ROOT}|builds|reports|exports)(/.*)?", store.url.rstrip("/"))
+    if inside and Store(inside[1]).exists(f"{ROOT}/format.json"):
+        return f"lies inside a dataset; name the dataset itself: {inside[1]}"
+    make = "make one with `chameleon-data build RECIPE`"
+    local = store.local(ROOT)
+    if local is None:
+        return f"no dataset is there; correct the folder, or {make}"
+    folder = local.parent
+    if not folder.is_dir():
+        beside = [other.name for other in folder.parent.iterdir() if other.is_dir()] if folder.parent.is_dir() else []
+        close = difflib.get_close_matches(folder.name, beside, n=1)
+        hint = f" (did you mean {folder.parent / close[0]}?)" if close else ""
+        return f"no dataset is there, nor a folder; correct the folder{hint}, or {make}"
+    below = sorted(str(other.parent.parent) for other in folder.glob(f"*/{ROOT}/format.json"))
+    if below:
+        return f"a folder that is no dataset, but holds some; correct the folder: {listed(below)}"
+    return f"a folder, but no dataset is there; correct the folder: it is a recipe's 'out', or {make}"
+
+
 def resolve(store: Store, reference: str) -> Version:
     """The version that `v12`, `12`, a tag or `latest` means."""
     live, deleted = _numbers(store)
     if not live and not deleted:
-        raise InputError(f"{store.url}: holds no version; `chameleon-data build` makes one, or correct the folder")
+        raise InputError(f"{store.url}: {UNFINISHED}")
     if reference == LATEST:
         if not live:
             raise InputError(f"{store.url}: holds no version any more, v{deleted[-1]} was the last that was deleted; build anew")

@@ -22,18 +22,20 @@ from chameleon_data.errors import InputError
 from chameleon_data.recipe import load_recipe
 from chameleon_data.storage import Store, told
 from chameleon_data.versions import (
-    ROOT,
+    UNFINISHED,
     delete_version,
     list_deleted,
     list_tags,
     list_versions,
     load_manifest,
+    open_dataset,
     resolve,
     split_target,
     tag_history,
     tag_version,
 )
 from jobs.screen import (
+    counted,
     err,
     lineage_rows,
     mixture_table,
@@ -44,6 +46,7 @@ from jobs.screen import (
     print_explanations,
     print_json,
     print_notes,
+    print_outside,
     print_pairs,
     print_plan,
     print_verification,
@@ -76,8 +79,6 @@ Form = Literal["delta", "iceberg", "mosaicml", "megatron", "olmo", "datasets"]
 RECIPES = (".yaml", ".yml")
 TABLES, TRAINERS = ("delta", "iceberg"), ("mosaicml", "megatron", "olmo", "datasets")
 
-TIMED = ("survey", "embed and weigh", "plan", "write")
-
 
 @app.command()
 def weights(
@@ -99,6 +100,7 @@ def weights(
         print_json(weighed.describe())
     else:
         out.print(weights_table(weighed))
+        print_outside(weighed.describe()["domains"])
         print_explanations(weighed.mixture.description)
         print_notes(weighed.mixture.description, weighed.reused)
 
@@ -135,6 +137,7 @@ def build(
     single_writer: SingleWriter = False,
 ) -> None:
     """Everything: shards, manifest and a new version. The same command goes on where a killed one stopped."""
+    from chameleon_data.manifest import PASSES
     from pipelines.build import build_recipe
     from pipelines.cluster import cluster
 
@@ -143,19 +146,24 @@ def build(
         built = build_recipe(wanted, progress, _now(), single_writer)
     manifest, number = built.manifest, built.version.number
     if json:
-        print_json({"version": f"v{number}", **manifest})
+        print_json({"version": f"v{number}", "new": built.new, **manifest})
         return
     out.print(mixture_table(manifest))
-    print_notes(manifest["weights"], manifest["reused"])
-    folder = f"{wanted.out}/{manifest['build']}"
+    print_outside(manifest["domains"])
+    print_notes(manifest["weights"], manifest["reused"] if built.new else {})
+    if not built.new:
+        told = f"{counted(built.written, 'missing shard')} written again" if built.written else "nothing to do"
+        out.print(f"{told}: v{number} is already this build", soft_wrap=True)
     held = manifest["validation"].values()
+    seconds = ", ".join(f"{name} {manifest['timings'][name]:.1f}" for name in PASSES)
     rows = [
-        ("version", f"v{number}" + ("" if built.new else "  (was there already: the same plan and bytes)")),
+        ("version", f"v{number}"),
         ("digest", manifest["digest"]),
         ("content", manifest["content_digest"]),
-        *((f"{f} shards", f"{folder}/{f}") for f in wanted.shards.formats),
+        ("folder", f"{wanted.out}/{manifest['build']}"),
+        ("shards", f"{manifest['shard_count']:,} in each of {', '.join(f'{f}/' for f in wanted.shards.formats)}"),
         *[("validation", f"{sum(d['rows'] for d in held):,} rows, {sum(d['tokens'] for d in held):,} tokens") for _ in held][:1],
-        ("seconds", ", ".join(f"{name} {manifest['timings'][name]:.1f}" for name in TIMED)),
+        *([("seconds", seconds)] if built.new else []),
         ("next", f"chameleon-data verify {wanted.out}@v{number}"),
     ]
     print_pairs(rows)
@@ -168,7 +176,7 @@ def versions(
     json: AsJson = False,
 ) -> None:
     """List the versions, with their tags."""
-    store = Store(target)
+    store = open_dataset(target)
     found = list_versions(store)
     tags: dict[int, list[str]] = {}
     for name, tagging in list_tags(store).items():
@@ -184,13 +192,12 @@ def versions(
         rows += [{"version": f"v{version.number}", "created": version.created, "digest": version.digest, "deleted": when,
                   "tags": tags.get(version.number, [])} for version, when in list_deleted(store).items()]  # fmt: skip
         rows.sort(key=lambda row: int(row["version"][1:]))
-    if not rows and not store.exists(f"{ROOT}/format.json"):
-        raise InputError(f"{store.url}: no dataset is there; correct the folder, or make one with `chameleon-data build`")
     if json:
         print_json(rows)
         return
     if not rows:
-        out.print(f"{target} holds no version yet")
+        gone = bool(list_deleted(store))
+        out.print(f"{target}: {'every version was deleted; --deleted lists them' if gone else UNFINISHED}", soft_wrap=True)
         return
     table = table_of("version", "tags", "created", "name", ">tokens", ">domains", "digest")
     for row in rows:
@@ -210,6 +217,7 @@ def show(target: Target, json: AsJson = False) -> None:
         print_json({"version": f"v{number}", "created": created, **manifest})
         return
     out.print(mixture_table(manifest))
+    print_outside(manifest["domains"])
     rows = [("version", f"v{number}, {created}"), ("digest", manifest["digest"]), ("content", manifest["content_digest"]),
             ("plan", manifest["plan_digest"]), ("folder", manifest["build"]), ("shards", f"{manifest['shard_count']:,}"),
             ("seed", str(manifest["seed"])), ("tokens are", manifest["unit"]), *lineage_rows(manifest)]  # fmt: skip
@@ -258,6 +266,8 @@ def verify(
                 against, expected = survey_again(store, manifest, progress)
         found = prove(store, manifest, lambda done, total: progress("verify", done, total), expected)
     found = replace(found, problems=(*against, *found.problems))
+    domains = manifest["domains"].values()  # the counts of the corpus are these where nothing speaks against them
+    again = {"domains": len(domains), "rows": sum(d["rows_read"] for d in domains)} if corpus and not against else None
     if json:
         print_json(
             {
@@ -267,11 +277,12 @@ def verify(
                 "files": found.files,
                 "rows": found.rows,
                 "bytes": found.bytes,
+                "corpus": again,
                 **{k: worst_of(getattr(found, k)) for k in ("whole", "shard", "prefix")},
             }
         )
     else:
-        print_verification(number, found)
+        print_verification(number, found, again)
     raise typer.Exit(0 if found.ok else 1)
 
 
@@ -289,7 +300,7 @@ def tag(target: Annotated[str, typer.Argument(metavar="OUT@V")], name: str, json
 @app.command()
 def tags(target: Out, name: Annotated[str | None, typer.Argument(metavar="NAME")] = None, json: AsJson = False) -> None:
     """Where the tags point; with NAME, where that one pointed before."""
-    store = Store(target)
+    store = open_dataset(target)
     if name is None:
         found = list(list_tags(store).items())
     else:
@@ -298,16 +309,18 @@ def tags(target: Out, name: Annotated[str | None, typer.Argument(metavar="NAME")
             raise InputError(f"{store.url}: no tag {name!r}; 'chameleon-data tags {target}' lists those that are there")
     gone = {version.number for version in list_deleted(store)}
     rows = [
-        {"tag": tag, "generation": t.generation, "version": f"v{t.version}", "created": t.created, "deleted": t.version in gone}
+        {"tag": tag, "generation": t.generation, "version": f"v{t.version}", "created": t.created, "deleted": t.version in gone,
+         "current": name is None or t is found[-1][1]}
         for tag, t in found
-    ]
+    ]  # fmt: skip
     if json:
         print_json(rows)
         return
-    table = table_of("tag", ">generation", "version", "tagged")
+    table = table_of("tag", ">generation", "version", "tagged", *([""] if name else []))
     for row in rows:
         told = row["version"] + (" (deleted)" if row["deleted"] else "")
-        table.add_row(row["tag"], str(row["generation"]), told, row["created"])
+        marked = ["← current" if row["current"] else ""] if name else []
+        table.add_row(row["tag"], str(row["generation"]), told, row["created"], *marked)
     out.print(table if rows else f"{target} holds no tag")
 
 
@@ -338,9 +351,7 @@ def gc(
     """What no version refers to and no build at work owns; a dry run unless --delete."""
     from chameleon_data.collect import collect, find_garbage
 
-    store = Store(target)
-    if not store.exists(f"{ROOT}/format.json") and not store.list("builds"):
-        raise InputError(f"{store.url}: no dataset is there; correct the folder")
+    store = open_dataset(target)
     with narrated() as progress:
         found = collect(store, caches, patient(progress, "remove")) if delete else find_garbage(store, caches)
     if json:
@@ -355,7 +366,7 @@ def gc(
         table.add_row("uploads", "", f"{len(found.uploads):,}", "")
     if found.files or found.uploads:
         out.print(table)
-    total = f"{len(found.files):,} files, {found.bytes:,} bytes"
+    total = f"{counted(len(found.files), 'file')}, {found.bytes:,} bytes"
     out.print(f"{total} removed" if delete else f"{total} could be removed; --delete does it")
     if found.spared:
         out.print(Text("note", style="yellow"), "a build is at work: its files, caches and manifests stay", soft_wrap=True)
@@ -461,7 +472,7 @@ def _export_table(target: str, form: str, to: str | None, json: bool) -> None:
     if target.endswith(RECIPES):
         raise InputError(f"{target}: a table is of a version's shards; build it first, then name OUT@V")
     url, reference = split_target(target)
-    store = Store(url)
+    store = open_dataset(url)
     version = resolve(store, reference)
     register = register_delta if form == "delta" else register_iceberg
     registered = register(store, load_manifest(store, version), version, to)
@@ -472,7 +483,7 @@ def _export_table(target: str, form: str, to: str | None, json: bool) -> None:
         ("table", registered.table),
         ("version", f"v{version.number}" + ("" if registered.new else "  (was there already; nothing was written)")),
         ("delta version" if form == "delta" else "snapshot", str(registered.state)),
-        ("rows", f"{registered.rows:,} in {registered.files:,} files, registered where they lie"),
+        ("rows", f"{registered.rows:,} in {counted(registered.files, 'file')}, registered where they lie"),
     ]
     if form == "delta" and registered.absolute:
         rows.append(("note", "absolute paths: deltalake's queries follow them, polars and to_pyarrow_table do not"))
@@ -481,7 +492,7 @@ def _export_table(target: str, form: str, to: str | None, json: bool) -> None:
 
 def _open(target: str) -> tuple[Store, dict[str, Any], int, str | None]:
     url, reference = split_target(target)
-    store = Store(url)
+    store = open_dataset(url)
     version = resolve(store, reference)
     return store, load_manifest(store, version), version.number, version.created
 

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from chameleon_data.errors import printable
+from chameleon_data.errors import listed, printable
 
 if TYPE_CHECKING:
     from chameleon_data.difference import Change, Difference
@@ -37,6 +37,8 @@ PASSES = {
     "compare": "compare documents",
     "remove": "remove files",
 }
+SECTION = re.compile(r"(.*)\.(\"(?:[^\"\\]|\\.)*\"|[^.\"]*)", re.DOTALL)
+"""A dotted key as the key of its section, and its last part, which stands in quotes where it holds a dot itself."""
 UNPRINTED = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """What JSON leaves as it is and a terminal may obey: other control characters, and those that turn the direction of writing."""
 SILENT = 2.0
@@ -45,6 +47,8 @@ WIDE_TABLE = 100
 """Characters of a terminal that shows all columns of a mixture; a narrower one leaves out what --json and the report say too."""
 SHOWN = 20
 """Bounds that are told on the terminal."""
+LONG = 60
+"""Characters of a value in a line that holds two."""
 WIDE = None if sys.stdout.isatty() else 140  # a log file has no width
 
 
@@ -122,6 +126,15 @@ def print_pairs(rows: list[tuple[str, str]]) -> None:
         out.print(Text(f"{key:>14}", style="dim"), value, sep="  ", soft_wrap=True)
 
 
+def print_outside(domains: dict[str, Any]) -> None:
+    """Why weights lie outside their own intervals; the jackknife's are around the weight by leverage, so nothing else does it."""
+    outside = [n for n, d in domains.items() if (i := d["weight_interval"]) and not i[0] <= d["weight"] <= i[1]]
+    if outside:
+        verb = "lies outside its own" if len(outside) == 1 else "lie outside theirs"
+        told = f"intervals are of the weights by leverage alone, before priors and bounds moved them: {listed(outside)} {verb}"
+        out.print(Text(printable(told), style="dim"), soft_wrap=True)
+
+
 def print_notes(about: dict[str, Any], reused: dict[str, str]) -> None:
     for sentence in reused.values():
         out.print(Text(sentence, style="dim"), soft_wrap=True)
@@ -180,23 +193,28 @@ def _packed(manifest: dict[str, Any]) -> bool:
 
 def print_plan(planned: Planned) -> None:
     described = planned.describe()
-    rows_are = ">sequences" if planned.layouts[0].plan.packing else ">documents"
+    packed = planned.layouts[0].plan.packing is not None
+    rows_are = ">sequences" if packed else ">documents"
     table = table_of("domain", ">weight", ">90 % interval", ">quota", ">tokens", rows_are, ">epochs")
     for name, d in described["domains"].items():
         table.add_row(name, f"{d['weight']:.4f}", interval(d["weight_interval"]), f"{d['target_tokens']:,}", f"{d['tokens']:,}",
                       f"{d['rows']:,}", f"{d['epochs']:.2f}")  # fmt: skip
     out.print(table)
+    print_outside(described["domains"])
     print_exhausted(described["exhausted"])
     print_notes(described["weights"], planned.weighed.reused)
     for warning in described["warnings"]:
         out.print(Text("note", style="yellow"), warning, soft_wrap=True)
+    shards, seconds = described["shard_count"], described["expected_seconds"]
+    each = described["bytes"] // sum(described["shard_counts"].values())
     rows = [
-        ("shards", f"{described['shard_count']:,} of about {described['shard_bytes']:,} bytes"),
+        ("quota", f"weight × budget, in tokens; {'sequences' if packed else 'documents'} are whole, so that what is written is "
+         f"within {'one sequence' if packed else 'the largest document'} of it"),
         ("tokens", f"{described['tokens']:,} of {described['budget']:,} asked for"),
-        ("bytes", f"about {described['bytes']:,}, before compression"),
-        ("expected", f"{described['expected_seconds']:,.0f} s to write them on {planned.cpus:g} CPUs"),
+        ("shards", f"{shards:,}, of about {each:,} bytes{' each' if shards > 1 else ''} before compression"),
+        ("expected", f"{f'{seconds:,.0f} s' if seconds >= 1 else 'under a second'} to write them on {planned.cpus:g} CPUs"),
         ("plan", described["plan_digest"]),
-    ]
+    ]  # fmt: skip
     print_pairs(rows)
 
 
@@ -228,7 +246,7 @@ def lineage_rows(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     from chameleon_data.lineage import lineage
 
     found = lineage(manifest)
-    rows = [("input", f"{name}: {i['files']:,} files, {i['bytes']:,} bytes, {i['fingerprint'][:16]}")
+    rows = [("input", f"{name}: {counted(i['files'], 'file')}, {i['bytes']:,} bytes, {i['fingerprint'][:12]}…")
             for name, i in found["inputs"].items()]  # fmt: skip
     rows = [*rows[:12], ("", f"and {len(rows) - 12:,} sources more")] if len(rows) > 13 else rows
     told = {
@@ -240,11 +258,29 @@ def lineage_rows(manifest: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def facts_told(facts: dict[str, Any] | None) -> str:
-    """What there is of these facts, in a line; of a hash its beginning."""
-    texts: dict[str, str] = {}
+    """What there is of these facts, in a line."""
+    found: dict[str, Any] = {}
     for key, value in (facts or {}).items():
-        texts |= {k: str(v) for k, v in (value if isinstance(value, dict) else {key: value}).items() if v is not None}
-    return ", ".join(f"{key} {value[:16] if len(value) in (40, 64) else value}" for key, value in texts.items())
+        found |= {k: v for k, v in (value if isinstance(value, dict) else {key: value}).items() if v is not None}
+    return ", ".join(f"{key} {value_told(value)}" for key, value in found.items())
+
+
+def value_told(value: Any) -> str:
+    """A value of a recipe or a manifest as people read it: of a hash its beginning, of a long path its ends. --json has all."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(value_told, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "–", True: "true", False: "false"}[value]
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = f"{value:,}" if isinstance(value, int) else str(value)
+    if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", text):
+        return f"{text[:12]}…"
+    return text if len(text) <= LONG else f"{text[:20]}…{text[20 - LONG:]}"
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def print_difference(found: Difference) -> None:
@@ -262,17 +298,42 @@ def print_difference(found: Difference) -> None:
                 domains.add_row(f"{name} ({split})", "", "", "", *counts)
     out.print(domains)
     s = found.shards
-    shared = f"{s['shared']:,} of them are the same bytes ({s['shared_bytes']:,})"
-    print_pairs([("shards", f"{s['before']:,} → {s['after']:,}; {shared}")])
-    for title, some in (("recipe", found.recipe), ("lineage", found.lineage)):
-        print_pairs([(title, f"{key}: {changed(change)}") for key, change in some.items()] or [(title, "the same")])
+    shared = f"{s['shared']:,} the same, byte for byte ({s['shared_bytes']:,} bytes)" if s["shared"] else "none the same"
     moved = {source: {k: n for k, n in counts.items() if k != "same" and n} for source, counts in found.inputs.items()}
-    told = [("inputs", f"{source}: {facts_told(counts)}") for source, counts in moved.items() if counts]
-    print_pairs(told or [("inputs", "the same")])
+    sections = {
+        "shards": [f"{s['before']:,} → {s['after']:,}, {shared}"],
+        "recipe": changes_told(found.recipe),
+        "lineage": changes_told(found.lineage),
+        "inputs": [
+            f"{source}: " + ", ".join(f"{counted(n, 'fragment')} {kind}" for kind, n in counts.items())
+            for source, counts in moved.items()
+            if counts
+        ],
+    }
+    for title, lines in sections.items():
+        first, *others = lines or ["the same"]
+        print_pairs([(title, first), *(("", line) for line in others)])
+
+
+def changes_told(changes: dict[str, Change]) -> list[str]:
+    """A line a key, or a section of which one side has no key."""
+    sections: dict[str, dict[str, Change]] = {}
+    for key, change in changes.items():
+        section, leaf = SECTION.fullmatch(key).groups() if "." in key else (None, key)  # type: ignore[union-attr]
+        sections.setdefault(section or key, {})[leaf] = change
+    lines = []
+    for section, leaves in sections.items():
+        lacking = [all(change[side] is None for change in leaves.values()) for side in (0, 1)]
+        if len(leaves) > 1 and any(lacking):
+            before, after = ("–" if lacking[side] else facts_told({k: c[side] for k, c in leaves.items()}) for side in (0, 1))
+            lines.append(f"{section}: {before} → {after}")
+        else:
+            lines += [f"{leaf if leaf == section else f'{section}.{leaf}'}: {changed(change)}" for leaf, change in leaves.items()]
+    return lines
 
 
 def changed(change: Change, form: str = "") -> str:
-    before, after = ("–" if value is None else format(value, form) if form else str(value) for value in change)
+    before, after = (format(value, form) if form and value is not None else value_told(value) for value in change)
     return before if before == after else f"{before} → {after}"
 
 
@@ -280,16 +341,20 @@ def worst_of(worst: Any) -> dict[str, Any]:
     return {"domain": worst.domain, "where": worst.where, "tokens": worst.tokens, "bound": worst.bound}
 
 
-def print_verification(number: int, found: Verification) -> None:
-    out.print(f"v{number}: {found.rows:,} rows, {found.files:,} files, {found.bytes:,} bytes read")
+def print_verification(number: int, found: Verification, again: dict[str, int] | None) -> None:
+    """`again`: what was read again of the corpus and agrees."""
+    out.print(f"v{number}: {counted(found.rows, 'row')}, {counted(found.files, 'file')}, {found.bytes:,} bytes read")
     for name, worst in (("in the whole", found.whole), ("in a shard", found.shard), ("in a prefix", found.prefix)):
         out.print(
             f"  worst {name:<13} {worst.tokens:>10,.1f} tokens off its share, {worst.share:.3f} of its bound "
             f"({worst.domain}, {worst.where})", soft_wrap=True,
         )  # fmt: skip
+    if again:
+        told = f"{counted(again['domains'], 'domain')} read again, {counted(again['rows'], 'row')}: the books and the plan agree"
+        out.print(f"  corpus              {told}", soft_wrap=True)
     for problem in found.problems:
         out.print(Text("✗", style="red"), problem, soft_wrap=True)
     if found.ok:
         out.print(Text("✓", style="green"), "every check holds")
     else:
-        out.print(Text(f"{len(found.problems)} check(s) failed", style="red"))
+        out.print(Text(f"{counted(len(found.problems), 'check')} failed", style="red"))

@@ -92,6 +92,9 @@ class Built:
     manifest: dict[str, Any]
     version: Version
     new: bool
+    """Whether this run made the version."""
+    written: int
+    """Shards that this run wrote, and no earlier one."""
 
 
 @contextmanager
@@ -140,7 +143,7 @@ def _build(store: Store, lease: Lease, recipe: Recipe, progress: Progress, creat
     before = {v.number for v in list_versions(store)}
     version = commit(store, manifest, created, lease.check)
     store.remove(list(store.list(f"{build.folder}/runs")))
-    return Built(load_manifest(store, version), version, version.number not in before)
+    return Built(load_manifest(store, version), version, version.number not in before, build.shards - there)
 
 
 def _open(recipe: Recipe, single_writer: bool) -> Store:

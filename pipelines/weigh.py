@@ -29,7 +29,7 @@ from chameleon_data.recipe import Recipe, Recorded
 from chameleon_data.sample import merge
 from chameleon_data.storage import Store
 from chameleon_data.survey import Survey
-from chameleon_data.versions import load_manifest, resolve, split_target
+from chameleon_data.versions import load_manifest, open_dataset, resolve, split_target
 from chameleon_data.weights import DomainWeights, unmeasured, weigh, weigh_features
 from pipelines.cluster import Progress
 from pipelines.embed import Features, by_domain, embed, sample_fingerprint
@@ -259,7 +259,7 @@ def _recorded(asked: int | str | Recorded, embedder: str) -> Landmarks | None:
     from chameleon_data.landmarks import load_landmarks
 
     url, reference = split_target(asked.from_)
-    store = Store(url)
+    store = open_dataset(url)
     about = load_manifest(store, resolve(store, reference))["weights"]
     used = about.get("nystrom")
     if used and about["embedder"]["fingerprint"] != embedder:
@@ -330,7 +330,7 @@ def _given(key: str, origin: str, names: list[str]) -> tuple[Published, dict[str
         lineage = {"file": origin, "sha256": hashlib.sha256(text.encode()).hexdigest()}
     else:
         url, reference = split_target(origin)
-        store = Store(url)
+        store = open_dataset(url)
         version = resolve(store, reference)
         domains = load_manifest(store, version)["domains"]
         text = json.dumps({name: d["weight"] for name, d in domains.items()})

@@ -20,8 +20,9 @@ import pytest
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
 from chameleon_data.leases import leased
+from chameleon_data.manifest import PASSES
 from chameleon_data.storage import Store
-from chameleon_data.versions import commit, delete_version, list_versions, load_manifest, tag_version
+from chameleon_data.versions import UNFINISHED, commit, delete_version, list_versions, load_manifest, tag_version
 from jobs import cli, screen
 from tests.test_difference import publish
 
@@ -134,7 +135,47 @@ def test_a_folder_without_a_dataset_is_refused(command, tmp_path, verb):
 
 def test_a_dataset_without_a_version_is_listed_as_empty(command, dataset):
     Path(dataset, "_chameleon/versions/v00000001.json").unlink()
-    assert command("versions", dataset)[:2] == (0, f"{dataset} holds no version yet\n")
+    code, out, _ = command("versions", dataset)
+    assert (code, out) == (0, f"{dataset}: {UNFINISHED}\n")
+    assert command("show", dataset)[0] == 2
+    assert UNFINISHED in command("show", dataset)[2]
+
+
+def test_a_build_that_was_interrupted_is_told_from_no_dataset(command, tmp_path):
+    """Before the first commit there are caches and shards, and no format.json."""
+    for file in ("a/_chameleon/cache/survey/x.json", "b/builds/x/parquet/y"):
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).touch()
+    for out in (str(tmp_path / "a"), str(tmp_path / "b")):
+        assert command("versions", out, "--json")[:2] == (0, "[]\n")
+        assert "goes on where it was interrupted" in command("verify", out)[2]
+
+
+def test_that_every_version_was_deleted_is_said(command, dataset):
+    assert command("delete", f"{dataset}@v1")[0] == 0
+    assert command("versions", dataset)[:2] == (0, f"{dataset}: every version was deleted; --deleted lists them\n")
+
+
+@pytest.mark.parametrize("verb", ["versions", "show", "verify", "report", "tags", "gc"])
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("out/builds/x", "lies inside a dataset; name the dataset itself: {0}/out"),
+        ("out/_chameleon/", "lies inside a dataset; name the dataset itself: {0}/out"),
+        ("", "a folder that is no dataset, but holds some; correct the folder: {0}/out"),
+        ("empty", "a folder, but no dataset is there; correct the folder: it is a recipe's 'out', or make one"),
+        ("outt", "no dataset is there, nor a folder; correct the folder (did you mean {0}/out?), or make one"),
+        ("recipe.yaml", "a file, where a dataset is a folder; if it is a recipe, name its 'out'"),
+        ("file", "a file, where a dataset is a folder; name a recipe's 'out'"),
+    ],
+)
+def test_what_is_no_dataset_is_told_with_what_to_type(command, dataset, tmp_path, verb, target, message):
+    for file in ("recipe.yaml", "file"):
+        (tmp_path / file).touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "out/builds/x").mkdir(parents=True)
+    code, _, err = command(verb, f"{tmp_path}/{target}")
+    assert (code, message.format(tmp_path) in err) == (2, True), err
 
 
 def test_a_report_that_cannot_be_written_is_refused(command, dataset, tmp_path, monkeypatch):
@@ -250,8 +291,12 @@ def test_the_history_of_a_tag(command, three):
     now = json.loads(command("tags", three, "--json")[1])
     assert [(row["tag"], row["version"], row["deleted"]) for row in now] == [("old", "v2", True), ("prod", "v1", False)]
     history = json.loads(command("tags", three, "prod", "--json")[1])
-    assert [(row["generation"], row["version"], row["created"]) for row in history] == [(1, "v2", "then"), (2, "v1", "later")]
-    assert "v2 (deleted)" in command("tags", three, "prod")[1]
+    assert [(row["generation"], row["version"], row["created"], row["current"]) for row in history] == [
+        (1, "v2", "then", False), (2, "v1", "later", True)]  # fmt: skip
+    first, second = command("tags", three, "prod")[1].splitlines()[1:]
+    assert "v2 (deleted)" in first
+    assert (second.endswith("← current"), "current" in first) == (True, False)
+    assert "current" not in command("tags", three)[1]
     for name in ("nothing", "../versions"):
         code, _, err = command("tags", three, name)
         assert (code, f"no tag '{name}'" in err) == (2, True)
@@ -264,7 +309,7 @@ def test_the_history_of_a_tag(command, three):
 def test_show_tells_the_lineage(command, three):
     code, out, _ = command("show", three)
     assert code == 0
-    for text in ("s: 1 files, 7 bytes", "model m, revision r1", "origin computed", "numpy 2", "tokenizer  name bytes"):
+    for text in ("s: 1 file, 7 bytes", "model m, revision r1", "origin computed", "numpy 2", "tokenizer  name bytes"):
         assert text in out
 
 
@@ -280,8 +325,36 @@ def test_what_changed_between_two_versions(command, three):
         ("[/b]", 2, 0, 0, 0, 0), ("x", 1, 1, 1, 1, 0)]  # fmt: skip
     code, text, _ = command("diff", f"{three}@1", f"{three}@latest")
     assert code == 0
-    for said in ("mix.budget: 0 → 2", "packages.numpy: 0 → 2", "[/b]", "2 of them are the same bytes", "s: added 1, removed 1"):
+    for said in ("mix.budget: 0 → 2", "packages.numpy: 0 → 2", "[/b]", "2 → 2, 1 the same, byte for byte (",
+                 "s: 1 fragment added, 1 fragment removed"):  # fmt: skip
         assert said in text
+
+
+def test_changes_are_told_as_people_read_them() -> None:
+    changes: dict[str, Any] = {
+        "mix.budget": [6_000_000, 5_000_000], "mix.validation": [0.0, 0.020000000000000004], "shards.lineage": [False, True],
+        "shards.formats": [["parquet", "mds"], ["parquet"]], "code.commit": ["a" * 40, "b" * 40], "seed": [1, None],
+        "tokens.tokenizer": [None, "/models/" + "x" * 90 + "/tokenizer.json"], "tokens.unit": ["bytes", None],
+        "writer.formats.mds.hashes": [["sha256", "xxh64"], None], "writer.formats.mds.level": [3, None],
+        'sources."a.b".path': [["/data"], None], 'sources."a.b".text': ["body", None], 'sources."c.d"': [None, 1],
+    }  # fmt: skip
+    assert screen.changes_told(changes) == [
+        "mix.budget: 6,000,000 → 5,000,000", "mix.validation: 0 → 0.02", "shards.lineage: false → true",
+        "shards.formats: [parquet, mds] → [parquet]", "code.commit: aaaaaaaaaaaa… → bbbbbbbbbbbb…", "seed: 1 → –",
+        f"tokens.tokenizer: – → /models/{'x' * 12}…{'x' * 25}/tokenizer.json", "tokens.unit: bytes → –",
+        "writer.formats.mds: hashes [sha256, xxh64], level 3 → –", 'sources."a.b": path [/data], text body → –',
+        'sources."c.d": – → 1',
+    ]  # fmt: skip
+
+
+def test_none_of_the_shards_is_the_same(command, three):
+    store = Store(three)
+    one = load_manifest(store, list_versions(store)[0])
+    shards = [{**file, "sha256": fingerprint(file["sha256"])} for file in one["shards"]]
+    commit(store, {**one, "shards": shards, "digest": "d" * 64}, "now")
+    text = command("diff", f"{three}@1", f"{three}@4")[1]
+    assert "2 → 2, none the same" in text
+    assert "recipe  the same" in text
 
 
 def test_a_long_comparison_tells_how_far_it_is(command, three, monkeypatch):
@@ -324,6 +397,97 @@ def test_gc_of_no_dataset_is_refused(command, tmp_path):
     code, _, err = command("gc", str(tmp_path / "typo"), "--delete")
     assert (code, "no dataset is there" in err) == (2, True)
     assert not (tmp_path / "typo").exists()
+
+
+# What a build, a plan and a proof say at their end
+
+
+DOMAINS = {
+    "a": {"weight": 0.3, "weight_interval": [0.28, 0.31]},
+    "b": {"weight": 0.7, "weight_interval": [0.5, 0.6]},
+    "c": {"weight": 0.7, "weight_interval": None},
+}
+
+
+def test_why_a_weight_lies_outside_its_interval_is_said(capsys):
+    screen.print_outside(DOMAINS)
+    assert capsys.readouterr().out == (
+        "intervals are of the weights by leverage alone, before priors and bounds moved them: b lies outside its own\n")
+    screen.print_outside(dict.fromkeys("xy", DOMAINS["b"]))
+    assert "x, y lie outside theirs" in capsys.readouterr().out
+    screen.print_outside({"a": DOMAINS["a"]})
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("new", "written", "said"),
+    [
+        (True, 6, None),
+        (False, 0, "nothing to do: v1 is already this build"),
+        (False, 1, "1 missing shard written again: v1 is already this build"),
+    ],
+)
+def test_a_build_of_what_is_there_tells_no_old_timings(command, dataset, tmp_path, monkeypatch, new, written, said):
+    import pipelines.build
+    import pipelines.cluster
+
+    (version,) = list_versions(Store(dataset))
+    manifest = load_manifest(Store(dataset), version) | {
+        "weights": {"moved": [], "warnings": []}, "reused": {"embed": "embedded 8 of 8 domains"}, "validation": {},
+        "timings": dict.fromkeys(PASSES, 1.0),
+    }  # fmt: skip
+    built = pipelines.build.Built(manifest, version, new, written)
+    monkeypatch.setattr(pipelines.cluster, "cluster", lambda *_: ExitStack())
+    monkeypatch.setattr(pipelines.build, "build_recipe", lambda *_: built)
+    (tmp_path / "r.yaml").write_text("name: t\nout: out\nsources: {a: x.jsonl}\n")
+    code, text, _ = command("build", str(tmp_path / "r.yaml"))
+    assert (code, "seconds" in text, "embedded 8" in text, "already this build" in text) == (0, new, new, not new)
+    assert said is None or said in text
+    assert text.count("builds/x") == 1, "the folder is told once"
+    assert "shards  1 in each of parquet/, mds/" in text
+    assert json.loads(command("build", str(tmp_path / "r.yaml"), "--json")[1])["new"] is new
+
+
+@pytest.mark.parametrize(
+    ("packed", "shards", "size", "seconds", "said"),
+    [
+        (False, {"train": 1}, 900, 0.2, ("1, of about 900 bytes before", "expected  under a second", "largest document")),
+        (True, {"train": 3, "validation": 1}, 4_000, 61.3, ("3, of about 1,000 bytes each", "61 s to write", "one sequence")),
+    ],
+)
+def test_a_plan_says_how_large_its_shards_come_out(capsys, packed, shards, size, seconds, said):
+    described = {
+        "domains": {}, "exhausted": {}, "weights": {"moved": [], "warnings": []}, "warnings": [], "tokens": 9, "budget": 10,
+        "shard_count": shards["train"], "shard_counts": shards, "bytes": size, "expected_seconds": seconds, "plan_digest": "p",
+    }  # fmt: skip
+    layout = SimpleNamespace(plan=SimpleNamespace(packing="cross" if packed else None))
+    planned = SimpleNamespace(describe=lambda: described, layouts=[layout], weighed=SimpleNamespace(reused={}), cpus=2.0)
+    screen.print_plan(planned)
+    text = capsys.readouterr().out
+    assert all(words in text for words in said), text
+    assert "quota  weight × budget" in text
+
+
+def test_verify_says_what_it_read_again_of_the_corpus(command, three, monkeypatch):
+    import chameleon_data.verify
+    import pipelines.cluster
+    import pipelines.verify
+
+    worst = chameleon_data.verify.Worst("x", "the whole", 0.0, 1)
+    found = chameleon_data.verify.Verification((), 2, 4, 99, worst, worst, worst, {})
+    store = Store(three)
+    manifest = load_manifest(store, list_versions(store)[0])
+    manifest["domains"] = {name: {**d, "rows_read": 1_000} for name, d in manifest["domains"].items()}
+    commit(store, {**manifest, "digest": "d" * 64}, "now")
+    monkeypatch.setattr(pipelines.cluster, "cluster", lambda *_: ExitStack())
+    monkeypatch.setattr(chameleon_data.verify, "verify", lambda *_: found)
+    for problems, code in (([], 0), (["the corpus differs"], 1)):
+        monkeypatch.setattr(pipelines.verify, "survey_again", lambda *_, problems=problems: (problems, {}))
+        done, text, _ = command("verify", three, "--corpus")
+        assert (done, "2 domains read again, 2,000 rows: the books and the plan agree" in text) == (code, not problems)
+        again = json.loads(command("verify", three, "--corpus", "--json")[1])["corpus"]
+        assert again == (None if problems else {"domains": 2, "rows": 2_000})
+    assert "read again" not in command("verify", three)[1]
 
 
 # A cluster that is not there

@@ -121,10 +121,20 @@ def test_shared_shards_are_counted_and_not_read_where_all_are(memory_store: Stor
         memory_store.write(file["path"], b"whoever reads this fails")
     found = compare((memory_store, a), (memory_store, b))
     assert found.documents == (Documents("x", "train", 2), Documents("y", "train", 1))
-    assert found.shards == {"shared": 4, "shared_bytes": size, "before": 4, "before_bytes": size, "after": 4, "after_bytes": size}
+    assert found.shards == {"shared": 2, "shared_bytes": size, "before": 2, "before_bytes": size, "after": 2, "after_bytes": size}
     fewer = {**b, "shards": b["shards"][:1]}
-    shards = difference._shared(a["shards"], fewer["shards"])
-    assert (shards["shared"], shards["after"], shards["after_bytes"]) == (1, 1, b["shards"][0]["bytes"])
+    shards = difference._shared((memory_store, a), (memory_store, fewer))
+    assert (shards["before"], shards["shared"], shards["after"], shards["after_bytes"]) == (2, 1, 1, b["shards"][0]["bytes"])
+
+
+def test_a_shard_counts_once_whatever_its_formats(memory_store: Store) -> None:
+    shards = [[("x", "one", "train")], [("x", "two", "train")], [("x", "three", "validation")]]
+    formats = {"a": ["parquet", "mds"], "b": ["jsonl", "mds"], "c": ["parquet"]}
+    a, b, c = (publish(memory_store, name, shards, some) for name, some in formats.items())
+    for one, other, same in ((a, b, 3), (a, c, 3), (b, c, 0)):
+        found = difference._shared((memory_store, one), (memory_store, other))
+        assert (found["before"], found["after"], found["shared"]) == (3, 3, same)
+        assert bool(found["shared_bytes"]) == bool(same)
 
 
 def test_a_document_that_a_shared_shard_holds_is_not_new(memory_store: Store) -> None:

@@ -46,7 +46,7 @@ def test_the_least_recipe_has_the_documented_defaults_and_absolute_paths():
         ("weights: {floor: 2}", "less than or equal to 1"),
         ("weights: &a {floor: 0.1}", "anchors and aliases are not part of a recipe"),
         ("seed: !!python/object:os.system 1", "tags are not part of a recipe"),
-        ("input: {hash: id}", "'input.hash: id' needs the key 'id' in source 'a'"),
+        ("input: {hash: id}", "sources.a: lacks the key 'id', the column that 'input.hash: id' identifies"),
         ("input: {dedup: fuzzy}", "Input should be 'none', 'exact' or 'exact_across'"),
         ("sources2: {}", "did you mean 'sources'?"),
         ("seed: yes", "r.yaml:4: seed: yes, on or true is not a number"),
@@ -213,6 +213,51 @@ def test_what_is_no_recipe_at_all(text):
         parse(text)
 
 
-def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(InputError, match="cannot be read"):
-        load_recipe(tmp_path / "none.yaml")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("demos.yaml", "demos.yaml: the recipe cannot be read: there is no such file; did you mean {0}/demo.yaml?"),
+        ("demo", "did you mean {0}/demo.yaml?"),
+        ("nothing.yaml", "in {0} there are demo.yaml, own.yml"),
+        ("", "{0}: the recipe cannot be read: it is a folder; in {0} there are demo.yaml, own.yml"),
+        ("empty", "it is a folder; no .yaml file is in {0}/empty"),
+        ("empty/x.yaml", "there is no such file; no .yaml file is in {0}/empty"),
+        ("gone/x.yaml", "nor is there a folder {0}/gone"),
+        ("demo.yaml/x.yaml", "nor is there a folder {0}/demo.yaml"),
+        ("shard.parquet", "it is not text in UTF-8"),
+    ],
+)
+def test_a_file_that_is_no_recipe_names_what_is_there(tmp_path, name, message):
+    for file in ("demo.yaml", "own.yml", "notes.txt"):
+        (tmp_path / file).write_text("a: b")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "shard.parquet").write_bytes(b"PAR1\xff\xfe")
+    with pytest.raises(InputError) as refused:
+        load_recipe(tmp_path / name)
+    assert message.format(tmp_path) in str(refused.value)
+    assert "Errno" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ("shards:\n  size: 1MB\n  sequence_length: 512", "r.yaml:9: shards.sequence_length: sequences are of token ids"),
+        ("shards:\n  formats: [megatron]", "r.yaml:8: shards.formats: megatron holds token ids"),
+        ("input: {hash: id}", "r.yaml:5: sources.b: lacks the key 'id', the column that 'input.hash: id'"),
+        ("input: {hash: id}", "(as do c)"),
+    ],
+)
+def test_a_fault_between_sections_stands_at_the_key_to_mend(sections, message):
+    sources = "sources:\n  a: {path: a.jsonl, id: key}\n  b: b.jsonl\n  c: c.jsonl\n"
+    with pytest.raises(InputError) as refused:
+        parse(f"name: x\nout: out\n{sources}{sections}")
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("domain", "key"),
+    [("' b': b.jsonl", "sources. b"), ("b: {path: b.jsonl, domain: d, rename: {v: ' c'}}", "sources.b.rename.v")],
+)
+def test_a_wrong_domain_name_stands_where_it_is_written(domain, key):
+    with pytest.raises(InputError, match=rf"^r\.yaml:5: {key}: .* cannot be a domain name"):
+        parse(f"name: x\nout: out\nsources:\n  a: a.jsonl\n  {domain}\n")

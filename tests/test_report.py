@@ -15,11 +15,13 @@ import pytest
 from chameleon_data.affinity import domain_statistics, moments
 from chameleon_data.explain import misfiled, nearest_pairs, neighbours, sensitivity
 from chameleon_data.feasible import feasible_weights
-from chameleon_data.figures import alike_together
+from chameleon_data.figures import _shard_axis, alike_together
+from chameleon_data.formats import FORMATS
 from chameleon_data.hashing import key64
 from chameleon_data.plan import PHASE_BITS
 from chameleon_data.published import mixtures
 from chameleon_data.recipe import Leverage, Weights
+from chameleon_data.report import NAMES as NAMES_OF_FORMATS
 from chameleon_data.report import render
 from chameleon_data.verify import Balance, Verification
 from chameleon_data.weights import domain_weights
@@ -578,6 +580,65 @@ def test_provenance_and_timings(ten, page):
     assert "/data/corpora/book/part-2.jsonl.zst" in words
     assert "embedded 1 of 10 domains" in numbers(page, "timings")
     assert "62.5" in numbers(page, "timings")
+
+
+def test_timings_stand_in_the_order_of_the_passes(ten):
+    manifest, _ = ten
+    sorted_by_name = dict(sorted({**manifest["timings"], "another": 1.0}.items()))
+    rows = rows_of(render({**manifest, "timings": sorted_by_name}, None, None), "Seconds that each pass took")
+    assert [row[0] for row in rows[1:]] == ["survey", "embed and weigh", "plan", "write", "another", "All"]
+
+
+def test_formats_are_called_by_their_names(ten):
+    manifest, _ = ten
+    files = [{**file, "format": "webdataset" if file["format"] == "mds" else "jsonl"} for file in manifest["shards"]]
+    words = Page(render({**manifest, "shards": files}, None, None)).text
+    assert "of WebDataset" in words
+    assert "of JSON lines" in words
+    assert set(FORMATS) == set(NAMES_OF_FORMATS)
+
+
+@pytest.mark.parametrize(
+    ("unit", "shown"),
+    [
+        ("/a/very/long/path/gpt2/tokenizer.json", "Tokens are those of …/gpt2/tokenizer.json."),
+        ("s3://bucket/models/llama/", "Tokens are those of …/models/llama."),
+        ("openai-community/gpt2", "Tokens are those of openai-community/gpt2."),
+        ("bytes", "Tokens are bytes of UTF-8."),
+    ],
+)
+def test_the_tokenizer_is_named_shortly_and_in_full(ten, unit, shown):
+    text = render({**ten[0], "unit": unit}, None, None)
+    assert shown in Page(text).text
+    assert unit == "bytes" or f'title="{unit}"' in text
+
+
+@pytest.mark.parametrize(
+    ("shards", "ticks"), [(1, [0]), (2, [0, 1]), (7, [*range(7)]), (8, [0, 2, 4, 6]), (36, [0, 10, 20, 30]), (2_000, None)]
+)
+def test_shards_are_counted_in_whole_numbers(shards, ticks):
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    _shard_axis(axes, shards)
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels == ([f"{tick}" for tick in ticks] if ticks else ["0", "500", "1,000", "1,500"])
+    assert [round(tick - 0.5, 9) for tick in axes.get_xticks()] == [int(label.replace(",", "")) for label in labels]
+
+
+@pytest.mark.parametrize(
+    ("margins", "said"),
+    [
+        ([0.3, 0.2, 0.1], "3 sampled documents are listed, the largest margin first; 2 of them are above 0.15"),
+        ([0.1], "1 sampled document is listed, the largest margin first; none of them are above 0.15"),
+        ([0.4] * 25, "20 sampled documents are listed, the largest margin first; 20 of them are above 0.15"),
+    ],
+)
+def test_the_sentence_on_misfiled_documents_is_of_these_data(ten, margins, said):
+    manifest, _ = ten
+    found = [{"domain": "book", "nearest": "c4", "margin": m, "text": "t", "document": "d"} for m in margins]
+    text = render({**manifest, "weights": {**manifest["weights"], "misfiled": found}}, None, None)
+    assert said in numbers(text, "map")
 
 
 def test_given_weights_leave_no_empty_boxes():

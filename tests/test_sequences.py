@@ -285,7 +285,7 @@ def test_verify_sees_changed_ids(tmp_path, tokenizer, damage, message):
 
 def test_sequences_need_a_tokenizer(tmp_path):
     sources = lay_out(tmp_path / "corpus", documents(), ["jsonl"], 1)
-    with pytest.raises(InputError, match=r"'shards.sequence_length' counts tokens; name the 'tokens.tokenizer'"):
+    with pytest.raises(InputError, match=r"shards.sequence_length: sequences are of token ids; name what makes them, 'tokens: "):
         load_recipe(write_recipe(tmp_path / "recipe.yaml", sources, shards={"sequence_length": 64}))
 
 

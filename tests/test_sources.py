@@ -150,6 +150,7 @@ def test_parquet_is_one_fragment_a_row_group(tmp_path: Path) -> None:
     found = fragments(tmp_path)
     assert [(Path(f.url).name, f.row_group) for f in found] == [(f"{p}.parquet", g) for p in (0, 1) for g in (0, 1, 2)]
     assert all(0 < f.size < Path(f.url).stat().st_size for f in found)
+    assert sum(f.size for f in found) == sum((tmp_path / f"{part}.parquet").stat().st_size for part in range(2))
     assert len({f.identity for f in found if f.url.endswith("0.parquet")}) == 1
 
 

@@ -293,7 +293,7 @@ def test_a_reference_to_nothing_says_what_there_is(twelve: Store, reference: str
 
 @pytest.mark.parametrize("reference", ["latest", "v1", "prod"])
 def test_a_store_without_versions(store: Store, reference: str) -> None:
-    with pytest.raises(InputError, match="holds no version; `chameleon-data build` makes one"):
+    with pytest.raises(InputError, match="no version is finished there yet; `chameleon-data build RECIPE` makes one"):
         resolve(store, reference)
     assert list_versions(store) == ()
 
