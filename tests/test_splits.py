@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chameleon_data import census as module
-from chameleon_data.census import CopyFilter, find_copies, rules_of
+from chameleon_data.census import CopyFilter, Rules, find_copies, rules_of
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe, load_recipe
+from chameleon_data.storage import Store
+from chameleon_data.survey import Part, Survey
 from chameleon_data.tokens import load_counter
 from chameleon_data.verify import verify
 from tests.corpus import documents, lay_out, write_recipe
@@ -149,14 +152,43 @@ def test_a_verifier_sees_a_copy_that_was_not_dropped(tmp_path, monkeypatch):
     assert any("holds a document twice in an epoch" in p for p in verify(made.store, made.manifest()).problems)
 
 
-def test_copies_are_found_in_ranges_as_in_one_go(tmp_path, monkeypatch):
-    recipe = recipe_of(tmp_path, files=3, input={"dedup": "exact_across"})
-    store, _, survey = surveyed(recipe)
+@pytest.mark.parametrize("dedup", ["exact", "exact_across"])
+def test_copies_are_found_in_ranges_as_in_one_go_and_records_are_read_once(tmp_path, monkeypatch, dedup):
+    recipe = recipe_of(tmp_path, files=3, input={"dedup": dedup})
+    store, parts, survey = surveyed(recipe)
     rules = rules_of(recipe, load_counter(recipe.tokens))
-    whole = find_copies(store, survey, rules)
-    monkeypatch.setattr(module, "ROWS_AT_ONCE", 16)
-    assert find_copies(store, survey, rules).equals(whole)
-    assert whole.num_rows > 40
+    read, real = Counter(), module.read_documents
+
+    def counted(store: Store, part: Part) -> Any:
+        read[part.key] += 1
+        return real(store, part)
+
+    monkeypatch.setattr(module, "read_documents", counted)
+    found = []
+    for rows_at_once in (1, 16, 100, 10**6):
+        monkeypatch.setattr(module, "ROWS_AT_ONCE", rows_at_once)
+        found.append(find_copies(store, survey, rules))
+        assert read == dict.fromkeys((part.key for part in parts), 1)
+        read.clear()
+    assert all(table.equals(found[-1]) for table in found)
+    assert found[-1].equals(naive_copies(store, survey, rules))
+    assert found[-1].num_rows > 10
+
+
+def naive_copies(store: Store, survey: Survey, rules: Rules) -> pa.Table:
+    """Document by document."""
+    everywhere: dict[Any, list[Any]] = {}
+    for number, part in enumerate(survey.parts):
+        for batch in module.read_documents(store, part):
+            for domain, hi, lo in batch.select(pl.col("domain").cast(pl.String), "hi", "lo").iter_rows():
+                place = (rules.priority.index(part.source), domain.encode(), number, domain, hi, lo)
+                everywhere.setdefault((hi, lo, domain if rules.dedup == "exact" else ""), []).append(place)
+    rows = sorted(
+        (number, domain, hi, lo, place == min(places))
+        for places in everywhere.values() if len(places) > 1
+        for place in set(places) for _, _, number, domain, hi, lo in [place]
+    )  # fmt: skip
+    return pa.table([pa.array(c, f.type) for c, f in zip(zip(*rows, strict=True), module.COPIES, strict=True)], module.COPIES)
 
 
 @settings(max_examples=60, deadline=None)
