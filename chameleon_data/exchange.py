@@ -59,8 +59,6 @@ class Job:
     layouts: tuple[Layout, ...]
     """One a split; shards are numbered through all of them."""
     rules: Rules
-    copies: pa.Table
-    """Schema `census.COPIES`."""
     counter: Counter
 
     def locate(self, shard: int) -> tuple[Layout, int]:
@@ -98,13 +96,14 @@ class Build:
         return f"{self.folder}/receipts/{shard:05d}.json"
 
 
-def spill(store: Store, build: Build, job: Job, number: int, part: Part) -> None:
+def spill(store: Store, build: Build, job: Job, number: int, part: Part, copies: pa.Table) -> None:
     """Read part `number` again and write its rows, each with its destination, as runs.
 
-    Memory: one run and a block. Raises InputError where a row is not the one that was surveyed.
+    `copies` are the part's (`census.copies_of`). Memory: they, one run and a block. Raises InputError where a row is not the one
+    that was surveyed.
     """
     recipe = job.recipe
-    spiller = _Spiller(store, f"{build.runs}/{part.key}", job, number)
+    spiller = _Spiller(store, f"{build.runs}/{part.key}", job, number, copies)
     with _surveyed_again(store, part):
         recorded = _Recorded(store, part)
         for index, fragment in enumerate(part.fragments):
@@ -122,7 +121,7 @@ def spill(store: Store, build: Build, job: Job, number: int, part: Part) -> None
 class _Spiller:
     """Collects the rows of one part, each with its destination, and writes a run whenever there are enough."""
 
-    def __init__(self, store: Store, prefix: str, job: Job, part: int) -> None:
+    def __init__(self, store: Store, prefix: str, job: Job, part: int, copies: pa.Table) -> None:
         self._store, self._prefix, self._job, self._part = store, prefix, job, part
         self._streams: list[dict[str, tuple[int, Stream, CopyCounter]]] = []
         """For each split: domain -> its index, its stream, and the numbers of its copies."""
@@ -130,7 +129,7 @@ class _Spiller:
         for layout in job.layouts:
             self._streams.append({s.domain.name: (i, s, CopyCounter(s, part)) for i, s in enumerate(layout.streams)})
             self._first_shard.append(self._first_shard[-1] + layout.plan.shards)
-        self._dropping = CopyFilter(job.copies, part)
+        self._dropping = CopyFilter(copies)
         self._pending: list[tuple[I64, pa.Table]] = []
         self._bytes = 0
         self._files: list[dict[str, Any]] = []
@@ -139,7 +138,7 @@ class _Spiller:
         self, name: str, text: pa.Array, hi: U64, lo: U64, tokens: I64, number: I64, rows: I64, fragment: int
     ) -> None:  # fmt: skip
         """Some rows of a block, all of the domain `name`, in their order; the columns are those of the block."""
-        rows = rows[self._dropping.mask(lambda _: name, hi[rows], lo[rows])]
+        rows = rows[self._dropping.mask(pa.repeat(name, len(rows)), hi[rows], lo[rows])]
         sides = [rows]
         if self._job.rules.threshold:
             held = is_validation(lo[rows], self._job.rules.threshold)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chameleon_data import census as module
-from chameleon_data.census import CopyFilter, Rules, find_copies, rules_of
+from chameleon_data.census import CopyFilter, Rules, copies_of, find_copies, rules_of
 from chameleon_data.errors import InputError
+from chameleon_data.exchange import Job
 from chameleon_data.recipe import Recipe, load_recipe
 from chameleon_data.storage import Store
 from chameleon_data.survey import Part, Survey
@@ -25,6 +27,7 @@ from chameleon_data.tokens import load_counter
 from chameleon_data.verify import verify
 from tests.corpus import documents, lay_out, write_recipe
 from tests.in_process import Ready, ready, surveyed
+from tests.soak.alone import alone, build
 
 
 def corpus() -> dict[str, list[str]]:
@@ -191,20 +194,49 @@ def naive_copies(store: Store, survey: Survey, rules: Rules) -> pa.Table:
     return pa.table([pa.array(c, f.type) for c, f in zip(zip(*rows, strict=True), module.COPIES, strict=True)], module.COPIES)
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.lists(st.integers(0, 5), max_size=12), min_size=1, max_size=4))
-def test_exactly_one_copy_of_each_document_passes_the_filter(parts):
-    """Of any documents in any parts, read in blocks of any size."""
-    first = {h: n for n, part in reversed(list(enumerate(parts))) for h in part}
-    table = [(n, "d", h, h, first[h] == n) for n, part in enumerate(parts) for h in sorted(set(part))]
-    columns = list(zip(*table, strict=True)) or [[]] * 5
-    copies = module.COPIES.empty_table() if not table else module.pa.table(
-        [module.pa.array(c, f.type) for c, f in zip(columns, module.COPIES, strict=True)], schema=module.COPIES
-    )  # fmt: skip
-    kept = []
-    for number, part in enumerate(parts):
-        dropping = CopyFilter(copies, number)
-        for block in (part[:3], part[3:]):
-            h = np.array(block, np.uint64)
-            kept += [x for x, keep in zip(block, dropping.mask(lambda _: "d", h, h), strict=True) if keep]
+DOCUMENT = st.tuples(st.sampled_from("ab"), st.integers(0, 2), st.integers(0, 2))
+
+
+@pytest.mark.parametrize("alike", [False, True], ids=["keys differ", "keys of the first salt are alike"])
+@settings(max_examples=60)
+@given(parts=st.lists(st.lists(DOCUMENT, max_size=12), min_size=1, max_size=4))
+def test_exactly_one_copy_of_each_document_passes_the_filter(parts, alike):
+    """Of any documents in any parts, read in blocks of any size; halves of hashes alike, and domains with the same texts."""
+    first = {document: n for n, part in reversed(list(enumerate(parts))) for document in part}
+    table = [(n, *document, first[document] == n) for n, part in enumerate(parts) for document in sorted(set(part))]
+    columns = zip(*table, strict=True) if table else [[]] * 5
+    copies = pa.table([pa.array(c, f.type) for c, f in zip(columns, module.COPIES, strict=True)], schema=module.COPIES)
+    mix, kept = module.mix64, []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "mix64", lambda columns, salt: mix(columns, salt) * np.uint64(salt > 0 or not alike))
+        for number, part in enumerate(parts):
+            dropping = CopyFilter(copies_of(copies, number))
+            for block in (part[:3], part[3:]):
+                names = pa.array([name for name, _, _ in block], pa.string())
+                hi, lo = (np.array([document[i] for document in block], np.uint64) for i in (1, 2))
+                kept += [x for x, keep in zip(block, dropping.mask(names, hi, lo), strict=True) if keep]
+                strangers = dropping.mask(pa.repeat("c", 9), *np.indices((3, 3), np.uint64).reshape(2, -1))
+                assert strangers.all(), "another domain's documents"
     assert sorted(kept) == sorted(first)
+
+
+def test_a_worker_gets_the_copies_of_its_part_alone(tmp_path, monkeypatch):
+    from pipelines import write as passes
+
+    given, real = {}, passes.spill
+
+    def watched(store: Store, build: Any, job: Job, number: int, part: Part, copies: pa.Table) -> None:
+        given[number] = copies
+        assert not any(isinstance(value, pa.Table) for value in vars(job).values())
+        real(store, build, job, number, part, copies)
+
+    monkeypatch.setattr(passes, "spill", watched)
+    recipe = recipe_of(tmp_path, files=4, input={"dedup": "exact_across"})
+    monkeypatch.setattr("chameleon_data.survey.PART_BYTES", 1)  # a part a file
+    with alone():
+        manifest = build(recipe)
+    assert verify(Store(recipe.out), manifest).problems == ()
+    assert len(given) == 12
+    assert all(copies["part"].unique().to_pylist() in ([number], []) for number, copies in given.items())
+    whole = pa.concat_tables(given.values())
+    assert max(len(pickle.dumps(copies)) for copies in given.values()) < len(pickle.dumps(whole.combine_chunks())) / 3
