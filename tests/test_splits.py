@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -129,30 +130,68 @@ def test_copies_are_dropped_and_the_rest_is_exact(tmp_path, dedup):
     assert plain["most_copies"] == 3
 
 
-def test_of_copies_with_ids_the_least_id_is_kept_wherever_it_lies(tmp_path):
+def with_ids(folder: Path, reverse: bool = False, **sections: Any) -> Ready:
+    """Each document under an id of its own, in two files a domain."""
+    sources = lay_out(folder / "corpus", {}, ["jsonl"], 1)
+    for domain, texts in corpus().items():
+        lines = [json.dumps({"text": t, "id": f"{domain}-{i}"}) + "\n" for i, t in enumerate(texts)]
+        for part, some in enumerate((lines[::2], lines[1::2])):
+            file = folder / "corpus" / domain / f"{part}.jsonl"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("".join(some[::-1] if reverse else some))
+        sources[domain] = {"path": str(folder / "corpus" / domain), "id": "id"}
+    wanted = {"shards": {"size": "50KB"}, "mix": {"budget": "auto", "max_epochs": 8}, **sections}
+    return ready(load_recipe(write_recipe(folder / "recipe.yaml", sources, **wanted)))
+
+
+@pytest.mark.parametrize("dedup", ["exact", "exact_across"])
+def test_of_copies_with_ids_the_least_id_is_kept_wherever_it_lies(tmp_path, dedup):
     """With ids half of the hash is the id's, so which copy is kept shows in the shards."""
     digests = []
     for name, reverse in (("a", False), ("b", True)):
-        sources = lay_out(tmp_path / name / "corpus", {}, ["jsonl"], 1)
-        for domain, texts in corpus().items():
-            lines = [json.dumps({"text": t, "id": f"{domain}-{i}"}) + "\n" for i, t in enumerate(texts)]
-            for part, some in enumerate((lines[::2], lines[1::2])):
-                file = tmp_path / name / "corpus" / domain / f"{part}.jsonl"
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text("".join(some[::-1] if reverse else some))
-            sources[domain] = {"path": str(tmp_path / name / "corpus" / domain), "id": "id"}
-        sections = {"input": {"hash": "id", "dedup": "exact"}, "shards": {"size": "50KB"}}
-        made = ready(load_recipe(write_recipe(tmp_path / name / "recipe.yaml", sources, **sections)))
-        digests.append(made.manifest()["content_digest"])
+        made = with_ids(tmp_path / name, reverse, input={"hash": "id", "dedup": dedup})
+        manifest = made.manifest()
+        assert verify(made.store, manifest).problems == ()
+        digests.append(manifest["content_digest"])
         assert made.census.dropped["legal"] == 14
     assert digests[0] == digests[1]
+
+
+TWICE = r"^[0-9]+ documents stand twice in an epoch, in spite of 'input.dedup: {}'; [0-9a-f]+ of domain '{}' is [0-9a-f]+ of"
 
 
 def test_a_verifier_sees_a_copy_that_was_not_dropped(tmp_path, monkeypatch):
     """The mutant: the filter lets every row pass, and the plan counts them all."""
     monkeypatch.setattr(module, "find_copies", lambda *_: module.COPIES.empty_table())
     made = ready(recipe_of(tmp_path, input={"dedup": "exact"}))
-    assert any("holds a document twice in an epoch" in p for p in verify(made.store, made.manifest()).problems)
+    found = verify(made.store, made.manifest()).problems
+    assert len(found) == 1
+    assert re.search(TWICE.format("exact", "(legal|book|code)"), found[0])
+
+
+@pytest.mark.parametrize("rows_at_once", [4, 10**6])
+def test_a_verifier_sees_a_text_in_two_domains(tmp_path, monkeypatch, rows_at_once):
+    """Each text stands once in its domain; only between domains it does not."""
+    monkeypatch.setattr("chameleon_data.verify.ROWS_AT_ONCE", rows_at_once)
+    made = ready(recipe_of(tmp_path, mix={"budget": "auto", "max_epochs": 8}, input={"dedup": "exact"}))
+    manifest = made.manifest()
+    assert verify(made.store, manifest).problems == ()
+    manifest["recipe"]["input"]["dedup"] = "exact_across"
+    (found,) = verify(made.store, manifest).problems
+    assert re.search(TWICE.format("exact_across", "(legal|book|code)"), found)
+
+
+@pytest.mark.parametrize("dedup", ["exact", "exact_across"])
+def test_a_verifier_sees_a_copy_under_another_id(tmp_path, dedup):
+    made = with_ids(tmp_path, input={"hash": "id"})
+    manifest = made.manifest()
+    assert verify(made.store, manifest).problems == ()
+    manifest["recipe"]["input"]["dedup"] = dedup
+    (found,) = verify(made.store, manifest).problems
+    assert re.search(TWICE.format(dedup, "(legal|book|code)"), found)
+    one, other = re.findall("[0-9a-f]{32}", found)
+    assert one != other
+    assert one[16:] == other[16:], "the half that is of the text"
 
 
 @pytest.mark.parametrize("dedup", ["exact", "exact_across"])
