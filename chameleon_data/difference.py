@@ -12,14 +12,12 @@ their hashes into files on a local disk, 20 bytes a row; documents that are equa
 from __future__ import annotations
 
 import json
-import tempfile
 from binascii import Error as NotHexadecimal
 from binascii import unhexlify
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +29,7 @@ import pyarrow.parquet as pq
 from chameleon_data.errors import InputError
 from chameleon_data.formats import FORMATS
 from chameleon_data.lineage import lineage
+from chameleon_data.ranges import ranges
 from chameleon_data.storage import Store
 
 PARTITION = 2**22
@@ -194,20 +193,15 @@ def compare_documents(
             for name, kept in shard.files[0]["domain_rows"].items():
                 totals[groups.index((shard.split, name)), 0] += kept
     rows = sum(shard.files[0]["rows"] for shard in unread)
-    bits = max(0, (rows // PARTITION).bit_length())
-    with tempfile.TemporaryDirectory(prefix="chameleon-") as folder:
-        waiting: list[npt.NDArray[Any]] = []
+    with ranges(rows, PARTITION) as sorting:
         for done, (shard, (domain, hi, lo)) in enumerate(_read_all(unread, names)):
             found = np.empty(len(hi), _ROW)
             first = splits.index(shard.split) * len(names)
             found["hi"], found["lo"], found["group"] = hi, lo, 4 * (first + domain) + shard.sides
-            waiting.append(found)
-            if sum(map(len, waiting)) >= PARTITION or done + 1 == len(unread):
-                _spill(Path(folder), bits, np.concatenate(waiting))
-                waiting = []
+            sorting.add(found)
             progress(done + 1, len(unread))
-        for file_of_rows in sorted(Path(folder).iterdir()):
-            totals += _counted(np.fromfile(file_of_rows, _ROW), len(groups))
+        for range_of_rows in sorting.taken(_ROW):
+            totals += _counted(range_of_rows, len(groups))
     documents = (Documents(name, split, *map(int, row)) for (split, name), row in zip(groups, totals, strict=True))
     return tuple(d for d in documents if d != Documents(d.domain, d.split))
 
@@ -279,16 +273,6 @@ def _two_columns(store: Store, name: str, path: str) -> pa.Table:
             return file.read(COLUMNS, use_threads=False)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: damaged Parquet file ({error}); restore it from a copy or build it again") from error
-
-
-def _spill(folder: Path, bits: int, rows: npt.NDArray[Any]) -> None:
-    """Add rows to the files of the top bits of their hashes."""
-    part = rows["hi"] >> np.uint64(64 - bits) if bits else np.zeros(len(rows), np.uint64)
-    order = np.argsort(part, kind="stable")
-    numbers, starts = np.unique(part[order], return_index=True)
-    for number, some in zip(numbers.tolist(), np.split(rows[order], starts[1:]), strict=True):
-        with (folder / f"{number:08d}").open("ab") as file:
-            file.write(some.tobytes())
 
 
 def _counted(rows: npt.NDArray[Any], groups: int) -> npt.NDArray[np.int64]:

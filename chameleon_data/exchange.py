@@ -50,8 +50,6 @@ class Job:
     layouts: tuple[Layout, ...]
     """One a split; shards are numbered through all of them."""
     rules: Rules
-    copies: pa.Table
-    """Schema `census.COPIES`."""
     counter: Counter
 
     def locate(self, shard: int) -> tuple[Layout, int]:
@@ -89,13 +87,14 @@ class Build:
         return f"{self.folder}/receipts/{shard:05d}.json"
 
 
-def spill(store: Store, build: Build, job: Job, number: int, part: Part) -> None:
+def spill(store: Store, build: Build, job: Job, number: int, part: Part, copies: pa.Table) -> None:
     """Read part `number` again and write its rows, each with its destination, as runs.
 
-    Memory: one run and a block. Raises InputError where a row is not the one that was surveyed.
+    `copies` are the part's (`census.copies_of`). Memory: they, one run and a block. Raises InputError where a row is not the one
+    that was surveyed.
     """
     recipe = job.recipe
-    spiller = _Spiller(store, f"{build.runs}/{part.key}", job, number)
+    spiller = _Spiller(store, f"{build.runs}/{part.key}", job, number, copies)
     with _surveyed_again(store, part):
         recorded = _Recorded(store, part)
         for index, fragment in enumerate(part.fragments):
@@ -112,12 +111,12 @@ def spill(store: Store, build: Build, job: Job, number: int, part: Part) -> None
 class _Spiller:
     """Collects the rows of one part, each with its destination, and writes a run whenever there are enough."""
 
-    def __init__(self, store: Store, prefix: str, job: Job, part: int) -> None:
+    def __init__(self, store: Store, prefix: str, job: Job, part: int, copies: pa.Table) -> None:
         self._store, self._prefix, self._job, self._part = store, prefix, job, part
         self._index = {s.domain.name: i for i, s in enumerate(job.layouts[0].streams)}  # the same domains in every split
         self._counters = [CopyCounter(layout.slots, part) for layout in job.layouts]
         self._first_shard = np.cumsum([0, *(layout.plan.shards for layout in job.layouts)]).tolist()
-        self._dropping = CopyFilter(job.copies, part)
+        self._dropping = CopyFilter(copies)
         self._pending: list[tuple[I64, pa.Table]] = []
         self._bytes = 0
         self._files: list[tuple[str, int]] = []
@@ -125,7 +124,8 @@ class _Spiller:
     def add(self, block: Block, hi: U64, lo: U64, tokens: I64, fragment: int) -> None:
         """The usable rows of a block. Those of a domain that was not surveyed are for `_Recorded.end` to refuse."""
         domain = np.array([self._index.get(name, -1) for name in block.names], np.int64)[block.domain]
-        rows = np.flatnonzero((domain >= 0) & self._dropping.mask(lambda row: block.names[block.domain[row]], hi, lo))
+        names = pa.DictionaryArray.from_arrays(pa.array(block.domain, pa.int32()), pa.array(block.names, pa.large_string()))
+        rows = np.flatnonzero((domain >= 0) & self._dropping.mask(names, hi, lo))
         sides = [rows]
         if self._job.rules.threshold:
             held = is_validation(lo[rows], self._job.rules.threshold)

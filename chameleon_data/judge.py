@@ -112,8 +112,8 @@ class TextStream:
     of the last one wait for the next shard. Which of several identical rows is which copy does not matter to their order.
     """
 
-    def __init__(self, name: str, domain: Mapping[str, Any], seed: int, distinct: bool) -> None:
-        self._name, self._domain, self._seed, self._distinct = name, domain, seed, distinct
+    def __init__(self, name: str, domain: Mapping[str, Any], seed: int) -> None:
+        self._name, self._domain, self._seed = name, domain, seed
         self._bits = bucket_bits(domain["available_rows"])
         self._last = (-1, -1)
         """Epoch and key of the last bucket that was judged."""
@@ -157,8 +157,8 @@ class TextStream:
         first, last = ((int(epoch[i]), int(bucket_key[i])) for i in (0, -1))
         self._again += int((copy[epoch == 0] > 0).sum())
         self._most = max(self._most, int(copy[epoch == 0].max(initial=0)) + 1)
-        if self._distinct and copy.any():
-            self._problems.append(f"{path}: domain {self._name!r} holds a document twice in an epoch, in spite of 'input.dedup'")
+        if copy[epoch > 0].max(initial=0) >= self._most:  # of a bucket that is cut, all that can be told
+            self._problems.append(f"{path}: a later epoch of domain {self._name!r} holds a document more often than its first")
         if first <= self._last or (moved.any() and not cut):
             self._problems.append(f"{path}: the documents of domain {self._name!r} are not in the order of their hashes")
         self._last = last

@@ -126,11 +126,11 @@ def _build(store: Store, lease: Lease, recipe: Recipe, progress: Progress, creat
     planned = _plan(store, recipe, progress)
     weighed, timings = planned.weighed, dict(planned.timings)
     corpus, mixture, counted = weighed.survey, weighed.mixture, weighed.census
-    job = Job(recipe, planned.layouts, counted.rules, counted.copies, planned.counter)
+    job = Job(recipe, planned.layouts, counted.rules, planned.counter)
     build = build_of(job, corpus.parts)
     lease.own(build.digest)
     with _timed(timings, "write"):
-        receipts, there = write(store, job, corpus.parts, progress)
+        receipts, there = write(store, job, counted.copies, corpus.parts, progress)
     provenance = {"inputs": corpus_fingerprints(corpus), "tokenizer": planned.counter.fingerprint, "packages": packages(),
                   "code": code_version()}  # fmt: skip
     manifest = make_manifest(

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
+
+from chameleon_data.census import copies_of
 from chameleon_data.errors import InputError
 from chameleon_data.exchange import Build, Job, finished, indexes, runs_of, spill, write_shards
 from chameleon_data.hashing import fingerprint
@@ -18,8 +21,13 @@ MOST_RANGES = 2**20
 """100 GB in shards of 64 MiB. An object store answers some 5,000 requests a second."""
 
 
-def write(store: Store, job: Job, parts: Sequence[Part], progress: Progress) -> tuple[list[dict[str, Any]], int]:
-    """Write the shards that are not finished yet, and what lists them; returns all receipts in order, and how many were there."""
+def write(
+    store: Store, job: Job, copies: pa.Table, parts: Sequence[Part], progress: Progress
+) -> tuple[list[dict[str, Any]], int]:  # fmt: skip
+    """Write the shards that are not finished yet, and what lists them; returns all receipts in order, and how many were there.
+
+    `copies` are those of all parts (`census.COPIES`); a worker gets its part's.
+    """
     import ray
 
     build = build_of(job, parts)
@@ -27,7 +35,12 @@ def write(store: Store, job: Job, parts: Sequence[Part], progress: Progress) -> 
     if missing:
         shared, here = ray.put(job), store.list(build.runs)
         todo = [number for number, part in enumerate(parts) if build.run(part) not in here]
-        run("read", todo, lambda n: spill(store, build, ray.get(shared), n, parts[n]), progress, done=len(parts) - len(todo))
+        mine = {number: ray.put(copies_of(copies, number)) for number in todo}
+
+        def spill_one(number: int) -> None:
+            spill(store, build, ray.get(shared), number, parts[number], ray.get(mine[number]))
+
+        run("read", todo, spill_one, progress, done=len(parts) - len(todo))
 
         try:
             runs = runs_of(store, build, parts)

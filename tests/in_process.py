@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from chameleon_data.census import Census, rules_of, take_census
+from chameleon_data.census import Census, copies_of, rules_of, take_census
 from chameleon_data.exchange import Build, Job, finished, indexes, runs_of, spill, write_shards
 from chameleon_data.layout import lay_out_splits
 from chameleon_data.manifest import make_manifest, writer
@@ -43,7 +43,7 @@ class Ready:
 
     def spill(self) -> None:
         for number, part in enumerate(self.parts):
-            spill(self.store, self.build, self.job, number, part)
+            spill(self.store, self.build, self.job, number, part, copies_of(self.census.copies, number))
 
     def write_shards(self, shards: range) -> None:
         write_shards(self.store, self.build, self.job, self.parts, runs_of(self.store, self.build, self.parts), shards)
@@ -71,5 +71,5 @@ def ready(recipe: Recipe, weights: dict[str, str] = WEIGHTS) -> Ready:
     census = take_census(store, survey, rules_of(recipe, counter))
     budget = sum(c.tokens for c in census.counts) if recipe.mix.budget == "auto" else recipe.mix.budget
     layouts = lay_out_splits(store, recipe, parts, census, weights, budget, writer(recipe, counter))
-    job = Job(recipe, layouts, census.rules, census.copies, counter)
+    job = Job(recipe, layouts, census.rules, counter)
     return Ready(recipe, store, parts, survey, census, budget, job, build_of(job, parts))

@@ -88,16 +88,6 @@ def test_documents_against_a_counter(memory_store: Store, pool: list[Rows], data
         assert compare_documents(*published) == naive(*sides)
 
 
-def test_partitions_by_the_top_bits_meet_again(tmp_path: Path) -> None:
-    rows = np.zeros(5, difference._ROW)
-    rows["hi"] = [0, 2**64 - 1, 2**62, 2**63, 2**62]
-    rows["lo"] = range(5)
-    difference._spill(tmp_path, 2, rows[:3])
-    difference._spill(tmp_path, 2, rows[3:])
-    found = {file.name: np.fromfile(file, difference._ROW)["lo"].tolist() for file in sorted(tmp_path.iterdir())}
-    assert found == {"00000000": [0], "00000001": [2, 4], "00000002": [3], "00000003": [1]}
-
-
 def test_rows_are_one_document_if_both_halves_and_the_group_agree() -> None:
     rows = np.zeros(4, difference._ROW)
     rows["hi"], rows["lo"], rows["group"] = [1, 2, 2, 1], [5, 5, 6, 5], [1, 2, 2, 4 + 2]

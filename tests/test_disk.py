@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import subprocess
 import tempfile
@@ -14,12 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pytest
 
 from chameleon_data import storage
 from chameleon_data.errors import InputError
+from chameleon_data.ranges import ranges
 from chameleon_data.recipe import Recipe
-from chameleon_data.storage import Store
+from chameleon_data.storage import Store, told
 from chameleon_data.versions import list_versions
 from tests.soak.alone import alone, build, kept, readable, small_recipe
 from tests.soak.crash import HALVES, Fate, Fated
@@ -111,6 +114,19 @@ def test_a_temporary_folder_that_is_full(
             refused(mine, f"(disk is full|No space left).*temporary files are in {folder}; TMPDIR says where")
         assert list(folder.iterdir()) == []
     goes_on(mine, digest, files)
+
+
+def test_ranges_in_a_temporary_folder_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the driver puts in ranges of hashes, and `verify`: the command tells it, see `main` in jobs/cli.py."""
+    rows = np.zeros(2**15, np.dtype([("lo", "<u8")]))
+    rows["lo"] = np.arange(2**15, dtype=np.uint64) << np.uint64(49)
+    with mounted(tmp_path / "tmp", "size=128k") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        with pytest.raises(OSError, match="No space left") as caught, ranges(2**15, 2**12) as sorting:  # noqa: PT012
+            sorting.add(rows)
+            list(sorting.taken(rows.dtype))
+        assert re.fullmatch(r"the disk is full; make room .* \(temporary files are in .*; TMPDIR .*\)", told(caught.value))
+        assert list(folder.iterdir()) == []
 
 
 def test_a_target_that_is_read_only(whole: tuple[Any, ...], tmp_path: Path) -> None:

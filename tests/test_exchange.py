@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chameleon_data import exchange, layout, readers, survey
-from chameleon_data.census import rules_of, take_census
+from chameleon_data.census import copies_of, rules_of, take_census
 from chameleon_data.errors import InputError
 from chameleon_data.exchange import finished, spill
 from chameleon_data.manifest import content_digest
@@ -98,7 +98,7 @@ def test_a_part_that_changed_loses_its_record(tmp_path):
     file.write_bytes(file.read_bytes().replace(b"the", b"eht", 1))
     number = next(n for n, part in enumerate(made.parts) if part.source == "book")
     with pytest.raises(InputError, match="changed"):
-        spill(made.store, made.build, made.job, number, made.parts[number])
+        spill(made.store, made.build, made.job, number, made.parts[number], copies_of(made.census.copies, number))
     assert survey.surveyed(made.store, made.parts) == {p.key for p in made.parts} - {made.parts[number].key}
 
 

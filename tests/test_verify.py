@@ -161,7 +161,7 @@ def test_any_two_neighbours_of_a_domain_that_change_places(built: Out, domain: s
 
 
 def stream_problems(mine: pl.DataFrame, manifest: Manifest, domain: str, rows_a_shard: int = 13) -> list[str]:
-    stream = judge.TextStream(domain, manifest["domains"][domain], manifest["seed"], distinct=False)
+    stream = judge.TextStream(domain, manifest["domains"][domain], manifest["seed"])
     for part in mine.iter_slices(rows_a_shard):
         hi, lo = content_hashes(part["text"].to_arrow().cast(pa.large_string()))
         columns = [part[c].to_numpy().astype(np.int64) for c in ("epoch", "tokens")]
@@ -294,6 +294,14 @@ def test_a_bucket_that_the_last_epoch_leaves_out(legal: tuple[pl.DataFrame, Mani
     last = mine.filter(pl.col("epoch") == mine["epoch"].max())
     left_out = (pl.col("epoch") == last["epoch"][0]) & (pl.col("bucket") == last["bucket"][0])
     assert any("leaves out documents" in p for p in stream_problems(mine.filter(~left_out), manifest, "legal"))
+
+
+def test_a_copy_in_the_bucket_that_the_quota_cuts(legal: tuple[pl.DataFrame, Manifest]) -> None:
+    """Which documents belong there nobody can tell, but none of them more often than in the first epoch: three times."""
+    mine, manifest = legal
+    assert stream_problems(mine, manifest, "legal") == []
+    found = stream_problems(pl.concat([mine, *[mine.tail(1)] * 3]), manifest, "legal")
+    assert any("a later epoch of domain 'legal' holds a document more often than its first" in p for p in found)
 
 
 def test_an_epoch_that_begins_after_the_quota(legal: tuple[pl.DataFrame, Manifest]) -> None:
