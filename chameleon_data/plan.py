@@ -48,6 +48,8 @@ PLAN_FORMAT = 1
 FINEST_BITS = 20
 ROWS_PER_BUCKET = 16
 PHASE_BITS = 32
+MOST_ROWS = 1 << 20
+"""Of a shard, on average: documents of a word would be fifty million in 64 MiB, and ten times that in memory."""
 MOST_EPOCHS = 1 << 20
 """Of a domain. Each is laid out by itself, in 20 µs and 12 bytes a bucket; ten tokens in a budget of 10^12 would never end."""
 
@@ -261,13 +263,14 @@ def phase_of(seed: int, name: str) -> int:
 
 
 def shard_count(domains: Sequence[DomainPlan], shard_bytes: int, packing: Packing | None = None) -> int:
-    """ceil(selected bytes / size), at most the rows. With very long documents some of so many shards may come out empty."""
+    """ceil(selected bytes / size), or more for the rows to be a million a shard, and at most the rows. With very long documents
+    some of so many shards may come out empty."""
     selected = sum(Fraction(d.quota * d.bytes, d.tokens) for d in domains)
     if packing:
         rows = sum(-(-d.quota // packing.length) for d in domains)
     else:
         rows = sum(ceil(Fraction(d.quota * d.rows, d.tokens)) for d in domains)
-    return max(1, min(ceil(selected / shard_bytes), rows))
+    return max(1, min(max(ceil(selected / shard_bytes), -(-rows // MOST_ROWS)), rows))
 
 
 def certain_shards(plan: Plan) -> int:

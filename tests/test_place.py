@@ -232,6 +232,14 @@ def test_quotas_at_the_edge_of_int64():
     assert (np.diff(bounds) == 6 * 10**6).all()
 
 
+def test_documents_of_a_word_make_no_shard_of_fifty_million_rows():
+    histogram = np.array([[5 * 10**6, 25 * 10**6]])
+    count = DomainCount("a", 5 * 10**6, 25 * 10**6, 25 * 10**6, 5, 1, histogram)
+    options = {"max_epochs": 1, "exhausted": "fail", "shard_bytes": 2**26, "seed": 0, "hash": "text", "writer": {}}
+    assert make_plan([count], {"a": "1"}, budget=25 * 10**6, **options).shards == 5
+    assert make_plan([count], {"a": "1"}, budget=5 * 10**6, **options).shards == 1
+
+
 @pytest.mark.parametrize(
     ("exhausted", "budget", "message"), [("fail", 1001, "more than 1 epoch"), ("redistribute", 4001, "more than 4 epoch")]
 )
