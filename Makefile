@@ -42,7 +42,7 @@ lint: $(READY)  ## ruff, mypy --strict on chameleon_data, and pip-audit where th
 bench: $(READY)  ## print the table of figures (about 15 minutes)
 	@$(BIN)/python -m tests.bench
 
-soak: $(READY)  ## kill, break, flip, race and fuzz it for two hours; SOAK_MINUTES=1 shortens the fuzzing from 60
+soak: $(READY)  ## kill, break, flip, race and fuzz it for an hour; SOAK_MINUTES=1 shortens the fuzzing from 60
 	@$(BIN)/python -m tests.soak
 
 clean:  ## remove .venv and out

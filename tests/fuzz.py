@@ -3,7 +3,7 @@
     python -m tests.fuzz TARGET SECONDS
 
 A target takes bytes and raises for a broken promise; atheris (libFuzzer) grows inputs that reach new lines of our code from the
-seeds, and an exception, a crash, 10 s on one input or 2 GiB of memory end the run with the input in hand.
+seeds, and an exception, a crash, 30 s on one input or 2 GiB of memory end the run with the input in hand.
 """
 
 from __future__ import annotations
@@ -182,14 +182,17 @@ def seeds(target: str) -> list[bytes]:
     return list(by_target[target])
 
 
-def run(target: str, seconds: int) -> int:
-    """Fuzz one target in a process of its own; the number of inputs tried. RuntimeError with the log of a broken promise."""
-    with tempfile.TemporaryDirectory() as folder:
-        for i, seed in enumerate(seeds(target)):
-            (Path(folder) / f"seed-{i}").write_bytes(seed)
-        limits = ["-timeout=10", "-rss_limit_mb=2048", "-max_len=65536", f"-max_total_time={seconds}"]
-        command = [sys.executable, "-m", "tests.fuzz", target, *limits, f"-artifact_prefix={folder}/", folder]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=Path(__file__).parent.parent)
+def run(target: str, seconds: int, corpus: Path) -> int:
+    """Fuzz one target in a process of its own; the number of inputs tried. RuntimeError with the log of a broken promise.
+
+    Inputs that reach something new stay in the folder `corpus`, and the next run begins with them.
+    """
+    corpus.mkdir(parents=True, exist_ok=True)
+    for i, seed in enumerate(seeds(target)):
+        (corpus / f"seed-{i}").write_bytes(seed)
+    limits = ["-timeout=30", "-rss_limit_mb=2048", "-max_len=65536", f"-max_total_time={seconds}"]
+    command = [sys.executable, "-m", "tests.fuzz", target, *limits, f"-artifact_prefix={corpus}/", str(corpus)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=Path(__file__).parent.parent)
     tried = re.findall(r"Done (\d+) runs", done.stderr)
     if done.returncode or not tried:
         raise RuntimeError(f"{target}: {done.stdout[-4000:]}\n{done.stderr[-4000:]}")
@@ -199,7 +202,7 @@ def run(target: str, seconds: int) -> int:
 def _fuzz(target: str, arguments: Sequence[str]) -> None:
     import atheris
 
-    ours = (parse_recipe, read_blocks, mds.decode, versions.list_versions)
+    ours = (parse_recipe, read_blocks, versions.list_versions, *(f.decode for f in (mds, jsonl_format, webdataset, litdata)))
     for module in {function.__module__ for function in ours}:
         for name, value in vars(sys.modules[module]).items():
             if callable(value) and getattr(value, "__module__", None) == module and hasattr(value, "__code__"):
@@ -210,6 +213,7 @@ def _fuzz(target: str, arguments: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) == 3:
-        sys.stdout.write(f"{run(sys.argv[1], int(sys.argv[2])):,} inputs\n")
+        with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+            sys.stdout.write(f"{run(sys.argv[1], int(sys.argv[2]), Path(folder)):,} inputs\n")
     else:
         _fuzz(sys.argv[1], sys.argv[2:])

@@ -1,0 +1,118 @@
+"""The parts of the soak, each a way to go wrong, with its seeds and counts."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from chameleon_data.storage import Store
+from tests import fuzz, hostile
+from tests.soak import crash, kills, network, races, rot
+from tests.soak.alone import proved, small_recipe
+
+SEED = int(os.environ.get("SOAK_SEED", "1")) * 10_000
+MINUTES = float(os.environ.get("SOAK_MINUTES", "60"))
+DRIVERS, WORKERS, NODES = (10, 3), (10, 5), 2
+"""Builds, and kills in each; builds that lose a node."""
+FLIPS, RUNS, RACES = 300, 200, 200
+BATCH, AT_ONCE = 5, 4
+"""Runs through a failing network of one process, and processes."""
+SLICE = 50
+"""Seconds that the fuzzer gives a reader at a time."""
+
+Figures = Iterator[Counter[str]]
+"""What a part has counted since it last told."""
+
+
+def crashes(folder: Path) -> Figures:
+    """Every operation of a build, struck in every way, in memory and on a disk."""
+    for kind in (f"memory://{uuid.uuid4().hex}", str(folder)):
+        for how in crash.HOWS:
+            if how != "half" or "memory" not in kind:
+                struck = crash.crash_at_every_step(folder, lambda name, kind=kind: f"{kind}/{name}", how)
+                yield Counter({"operations failed" if how == "fail" else "crashes at a step survived": len(struck)})
+
+
+def flips(folder: Path) -> Figures:
+    """Bits of records and runs, at rest and in flight."""
+    root = f"memory://{uuid.uuid4().hex}"
+    recipe = small_recipe(folder, f"{root}/clean")
+    digest, files, log = rot.clean(recipe)
+    steps = range(12, len(log) - 3)
+    for seed in range(SEED, SEED + FLIPS):
+        lies, refused = rot.flipped_in_flight(rot.elsewhere(recipe, f"{root}/flight-{seed}"), seed, digest, files)
+        rot.flipped_at_rest(rot.elsewhere(recipe, f"{root}/rest-{seed}"), seed, steps[seed % len(steps)], digest, files)
+        Store(root).remove(path for path in Store(root).list() if not path.startswith("clean/"))
+        yield Counter({"reads or files with flipped bits": lies + 1, "builds that refused them": refused})
+
+
+def nodes(folder: Path) -> Figures:
+    """One raylet of two, killed while it works."""
+    clean = kills.clean(folder)
+    for number in range(NODES):
+        kills.lose_a_node(clean, folder / f"node-{number}", SEED + number)
+        yield Counter({"nodes lost, the build went on": 1})
+
+
+def drivers(folder: Path) -> Figures:
+    """`chameleon-data build`, by SIGKILL, until it is let end."""
+    return _killed(folder, "drivers killed", kills.kill_drivers, *DRIVERS)
+
+
+def workers(folder: Path) -> Figures:
+    """Ray's workers below it, by SIGKILL, while it goes on."""
+    return _killed(folder, "workers killed", kills.kill_workers, *WORKERS)
+
+
+def _killed(folder: Path, what: str, kill: Callable[..., int], builds: int, each: int) -> Figures:
+    clean = kills.clean(folder)
+    for number in range(builds):
+        yield Counter({what: kill(clean, folder / str(number), SEED + number, each)})
+
+
+def troubled(_: Path) -> Figures:
+    """Seeds of a failing network: half of them builds, half of them writers of one version store."""
+    batches = [range(at, at + BATCH) for at in range(SEED, SEED + RUNS, BATCH)]
+    with ProcessPoolExecutor(AT_ONCE, multiprocessing.get_context("spawn")) as pool:  # they wait, mostly
+        for injected, theirs in pool.map(network.seeds, batches):
+            proved.update(theirs)
+            counts = Counter({"runs through a failing network": BATCH, "network faults injected": injected.total()})
+            yield counts + Counter({f"  {fault}": count for fault, count in injected.most_common()})
+
+
+def raced(folder: Path) -> Figures:
+    """Builds, readers and taggers of one folder."""
+    for kind in (f"memory://{uuid.uuid4().hex}", str(folder)):
+        recipe = small_recipe(folder, f"{kind}/clean")
+        digests, files = races.clean(recipe)
+        for seed in range(SEED, SEED + RACES // 2):
+            racers = races.race(rot.elsewhere(recipe, f"{kind}/{seed}"), seed, digests, files)
+            Store(f"{kind}/{seed}").remove(Store(f"{kind}/{seed}").list())
+            yield Counter({"racers": racers, "races run": 1})
+
+
+def hostile_inputs(folder: Path) -> Figures:
+    """The table of bad inputs, and of bad recipes; tests/test_hostile.py holds each to its promise."""
+    import pytest
+
+    assert pytest.main(["-q", "-p", "no:cacheprovider", f"--basetemp={folder / 'pytest'}", "tests/test_hostile.py"]) == 0
+    yield Counter({"bad inputs tried": len(hostile.cases()), "bad recipes tried": len(hostile.RECIPES)})
+
+
+def fuzzed(folder: Path) -> Figures:
+    """The readers, for SOAK_MINUTES in all, in rounds of a slice each, so that a defect of any shows in the first; what others
+    write by hand or by programs of their own has two slices."""
+    turns = [*fuzz.TARGETS, "jsonl", "mds_shard", "manifest", "recipe"]
+    rounds = max(1, round(MINUTES * 60 / len(turns) / SLICE))
+    seconds = max(1, round(MINUTES * 60 / len(turns) / rounds))
+    for _ in range(rounds):
+        for target in turns:
+            yield Counter({"inputs made by the fuzzer": fuzz.run(target, seconds, folder / target), "seconds fuzzed": seconds})
+
+
+PARTS = {part.__name__: part for part in (crashes, flips, raced, hostile_inputs, nodes, drivers, workers, troubled, fuzzed)}
