@@ -60,12 +60,18 @@ class Planned:
         """What a person should know before anything is written."""
         plan = self.layouts[0].plan
         spread, shards = shard_spread(plan), plan.shards
-        if shards == 1 or spread <= SPREAD * self.shard_bytes:
-            return []
-        return [
-            f"a shard may be {spread:,} bytes off its {self.shard_bytes:,}, the sum of one largest "
-            f"{'sequence' if plan.packing else 'document'} a domain; larger 'shards.size' makes them more even"
-        ]
+        found = []
+        if shards > 1 and spread > SPREAD * self.shard_bytes:
+            found.append(
+                f"a shard may be {spread:,} bytes off its {self.shard_bytes:,}, the sum of one largest "
+                f"{'sequence' if plan.packing else 'document'} a domain; larger 'shards.size' makes them more even"
+            )
+        if plan.packing and plan.packing.whole:  # of two sequences that follow each other, the documents do not fit one
+            found.append(
+                "whole documents leave sequences half empty at worst: there may be twice as many as stand here, in shards of twice "
+                "the size; 'shards.packing: cross' pads nothing"
+            )
+        return found
 
     def describe(self) -> dict[str, Any]:
         """What `plan --json` prints."""
@@ -74,7 +80,7 @@ class Planned:
         for stream in train.streams:
             domain = stream.domain
             tokens = int(stream.tokens.sum())
-            rows = tokens // stream.packing.length if stream.packing else int(stream.delivered.sum())
+            rows = -(-tokens // stream.packing.length) if stream.packing else int(stream.delivered.sum())
             about["domains"][domain.name] |= {"target_tokens": domain.quota, "tokens": tokens, "rows": rows,
                                               "epochs": tokens / domain.tokens}  # fmt: skip
         return {

@@ -24,6 +24,7 @@ from chameleon_data.plan import Packing
 from chameleon_data.recipe import Tokens, load_recipe
 from chameleon_data.tokens import load_counter
 from chameleon_data.verify import verify
+from pipelines.build import Planned
 from tests.corpus import documents, lay_out, write_recipe
 from tests.in_process import Ready, ready
 
@@ -82,6 +83,16 @@ def test_it_verifies_and_rows_are_of_one_length(built):
     assert table.schema.field("input_ids").type.value_type == pa.uint16()
     assert {len(row) for row in table["input_ids"].to_pylist()} == {LENGTH}
     assert manifest["shard_count"] > 8
+
+
+def test_a_plan_says_how_many_sequences_whole_documents_may_need(built):
+    packing, made, manifest, table = built
+    plan = made.job.layouts[0].plan
+    planned = Planned(None, made.job.layouts, made.job.counter, {}, 2**40, 1.0, {})  # type: ignore[arg-type]
+    assert [warning for warning in planned.warnings if "twice as many" in warning] == planned.warnings * (packing == "whole")
+    assert len(planned.warnings) == (packing == "whole")
+    fewest = sum(d["tokens"] for d in manifest["domains"].values()) / LENGTH
+    assert fewest <= len(table) <= (1 if packing == "cross" else 2) * fewest + plan.shards * len(plan.domains)
 
 
 def test_the_ids_without_padding_are_the_documents_in_whole_epochs(built, tokenizer):
