@@ -484,9 +484,14 @@ def _explain(fault: Any, node: Any, name: str) -> tuple[str, str]:
         hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
         return where, f"unknown key; {hint}"
     message = "write a list: [a, b]" if fault["type"] == "tuple_type" else fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "missing":
+        message = "this key is missing"
     given = fault.get("input")
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) and fault["type"] != "value_error" else ""
-    return where, f"{message}{shown}"
+    near = []
+    if fault["type"] == "literal_error":
+        near = difflib.get_close_matches(str(given), re.findall("'([^']*)'", fault["ctx"]["expected"]), n=1)
+    return where, f"{message}{shown}" + (f"; did you mean '{near[0]}'?" if near else "")
 
 
 def _keys_at(path: list[str]) -> list[str]:

@@ -212,7 +212,7 @@ class RemoteFolder:
         """One sentence, from the kind of error alone."""
         said = code or (f"HTTP {status}" if status else type(error).__name__)
         endpoint, credentials = ENDPOINTS[self.extra], CREDENTIALS[self.extra]
-        if _kinds(error) & NO_CREDENTIALS:
+        if lacks_credentials(error):
             return f"no usable credentials ({said}); set {credentials}"
         if status in (401, 403) or isinstance(error, PermissionError):
             return f"access denied ({said}); the credentials ({credentials}) must allow to list, read, write and delete there"
@@ -309,6 +309,10 @@ def _answer(error: BaseException) -> tuple[int | None, str]:
 def passing(error: BaseException) -> bool:
     """Whether an error of a store's package is of the network, so that trying again can help."""
     return _passing(error, *_answer(error))
+
+
+def lacks_credentials(error: BaseException) -> bool:
+    return bool(_kinds(error) & NO_CREDENTIALS)
 
 
 def _passing(error: BaseException, status: int | None, code: str) -> bool:

@@ -11,6 +11,7 @@ files in 0.2 s.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import accumulate, pairwise
+from itertools import accumulate, islice, pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
@@ -30,8 +31,8 @@ from fsspec.utils import glob_translate
 
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Source
-from chameleon_data.remote import passing
-from chameleon_data.urls import refuse_secrets
+from chameleon_data.remote import lacks_credentials, passing
+from chameleon_data.urls import CREDENTIALS, EXTRAS, refuse_secrets
 
 FORMATS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".txt": "txt",
@@ -43,6 +44,8 @@ KNOWN = ".jsonl .ndjson .json .csv .txt (each also with .gz or .zst), .parquet .
 MARKS = ("ETag", "etag", "md5Hash", "md5", "crc32c", "blob_id", "oid", "mtime", "last_modified", "LastModified", "created")
 """What stores say about a file that changes when the file does, the surest first."""
 
+NAMES = 10_000
+"""Files of a folder among which one is sought that is spelled much like one that is missing."""
 Info = dict[str, Any]  # one entry of an fsspec listing: name, type, size and whatever the store adds
 
 
@@ -131,6 +134,10 @@ def explained(where: str) -> Iterator[None]:
     except Exception as error:
         if passing(error):  # what a store's package says of the network need not be an OSError
             raise ConnectionError(f"{where}: no good answer ({type(error).__name__})") from None
+        if lacks_credentials(error):
+            scheme = re.search(r"(\w+)://", where)
+            needed = CREDENTIALS.get(EXTRAS.get(scheme[1].lower() if scheme else "", ""), "those of the store")
+            raise InputError(f"{where}: no usable credentials ({type(error).__name__}); set {needed}") from None
         raise
 
 
@@ -175,6 +182,8 @@ def _matches(fs: Any, path: str, where: str) -> list[Info]:
         if not found:
             raise InputError(f"{where} matches only folders; end it with the files in them, such as /*.parquet")
     else:
+        if _is_local(fs) and not os.path.lexists(path):
+            raise InputError(f"{where}: no such file; {_near(Path(path))}")
         info = fs.info(path)
         if info["type"] != "directory":
             found = [info]
@@ -191,6 +200,13 @@ def _matches(fs: Any, path: str, where: str) -> list[Info]:
         if not _kind(info["name"]):
             raise InputError(f"{where}: {info['name']} has a suffix that no reader knows; narrow the pattern. Known are {KNOWN}")
     return found
+
+
+def _near(path: Path) -> str:
+    """Which file was meant."""
+    beside = [other.name for other in islice(path.parent.iterdir(), NAMES)] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.8)
+    return f"did you mean {path.parent / close[0]}?" if close else "check the path"
 
 
 def _glob(fs: Any, pattern: str) -> list[Info]:

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Raw text corpora in, an exact, versioned, pre-mixed training set out.",
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
 
 
@@ -500,7 +500,7 @@ def _open(target: str) -> tuple[Store, dict[str, Any], int, str | None]:
 def main() -> None:
     """Entry point. Ends in SystemExit, whose code the module's docstring explains."""
     try:
-        code = app(standalone_mode=False) or 0
+        code = app(args=sys.argv[1:] or ["--help"], standalone_mode=False) or 0
     except InputError as error:
         _fail(2, str(error))
     except TyperException as error:  # usage

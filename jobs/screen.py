@@ -208,8 +208,8 @@ def print_plan(planned: Planned) -> None:
     shards, seconds = described["shard_count"], described["expected_seconds"]
     each = described["bytes"] // sum(described["shard_counts"].values())
     rows = [
-        ("quota", f"weight × budget, in tokens; {'sequences' if packed else 'documents'} are whole, so that what is written is "
-         f"within {'one sequence' if packed else 'the largest document'} of it"),
+        ("quota", f"weight × budget, in tokens; {'sequences' if packed else 'documents'} are written whole, which changes it "
+         f"by at most {'one sequence' if packed else 'the largest document'}"),
         ("tokens", f"{described['tokens']:,} of {described['budget']:,} asked for"),
         ("shards", f"{shards:,}, of about {each:,} bytes{' each' if shards > 1 else ''} before compression"),
         ("expected", f"{f'{seconds:,.0f} s' if seconds >= 1 else 'under a second'} to write them on {planned.cpus:g} CPUs"),

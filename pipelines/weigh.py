@@ -29,7 +29,7 @@ from chameleon_data.recipe import Recipe, Recorded
 from chameleon_data.sample import merge
 from chameleon_data.storage import Store
 from chameleon_data.survey import Survey
-from chameleon_data.versions import load_manifest, open_dataset, resolve, split_target
+from chameleon_data.versions import Version, load_manifest, open_dataset, resolve, split_target
 from chameleon_data.weights import DomainWeights, unmeasured, weigh, weigh_features
 from pipelines.cluster import Progress
 from pipelines.embed import Features, by_domain, embed, sample_fingerprint
@@ -258,9 +258,8 @@ def _recorded(asked: int | str | Recorded, embedder: str) -> Landmarks | None:
         return None
     from chameleon_data.landmarks import load_landmarks
 
-    url, reference = split_target(asked.from_)
-    store = open_dataset(url)
-    about = load_manifest(store, resolve(store, reference))["weights"]
+    store = Store(split_target(asked.from_)[0])
+    about = _version_of("leverage.landmarks", asked.from_)[1]["weights"]
     used = about.get("nystrom")
     if used and about["embedder"]["fingerprint"] != embedder:
         raise InputError(f"leverage.landmarks: {asked.from_} was embedded by another model or window; use that one, or a number")
@@ -317,6 +316,17 @@ def _explained(
     return about
 
 
+def _version_of(key: str, target: str) -> tuple[Version, dict[str, Any]]:
+    """A version that the recipe's key names as OUT@V, and its manifest."""
+    try:
+        url, reference = split_target(target)
+        store = open_dataset(url)
+        version = resolve(store, reference)
+        return version, load_manifest(store, version)
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from None
+
+
 def _given(key: str, origin: str, names: list[str]) -> tuple[Published, dict[str, Any]]:
     """Weights from a file, or from a version of a dataset (OUT@V), and what they were exactly, as files change and tags move.
 
@@ -325,14 +335,15 @@ def _given(key: str, origin: str, names: list[str]) -> tuple[Published, dict[str
     if Path(origin).suffix in (".json", ".yaml", ".yml"):
         try:
             text = Path(origin).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{key}: {origin} cannot be read: {error}") from error
+        except OSError as error:
+            raise InputError(f"{key}: {origin} cannot be read ({error.strerror}); correct the path") from error
+        except UnicodeDecodeError as error:
+            raise InputError(f"{key}: {origin} is not text in UTF-8; name a JSON or YAML file of domain: weight") from error
         lineage = {"file": origin, "sha256": hashlib.sha256(text.encode()).hexdigest()}
     else:
-        url, reference = split_target(origin)
-        store = open_dataset(url)
-        version = resolve(store, reference)
-        domains = load_manifest(store, version)["domains"]
+        url, _ = split_target(origin)
+        version, manifest = _version_of(key, origin)
+        domains = manifest["domains"]
         text = json.dumps({name: d["weight"] for name, d in domains.items()})
         lineage = {"dataset": url, "version": version.number, "manifest": version.manifest}
     return published_weights(text, names, origin), lineage

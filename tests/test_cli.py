@@ -210,6 +210,8 @@ def test_usage_errors_are_one_document_with_json_and_none_without(command, argum
 
 
 def test_help_and_success_have_exit_0(command, dataset):
+    code, out, err = command()
+    assert (code, out.count("Usage"), err) == (0, 1, "")
     assert command("--help")[0] == 0
     assert command("build", "--help")[0] == 0
     code, out, _ = command("versions", dataset, "--json")

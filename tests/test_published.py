@@ -198,6 +198,24 @@ def test_a_file_that_does_not_fit_is_refused(case: str) -> None:
         load_weights(text, ["a", "b"], "mix")
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("gone.json", r"gone\.json cannot be read \(No such file or directory\); correct the path"),
+        ("shard.json", "is not text in UTF-8; name a JSON or YAML file"),
+        ("nowhere@v1", "nowhere: no dataset is there"),
+        ("folder@v1", "folder: a folder, but no dataset is there"),
+    ],
+)
+def test_weights_that_are_not_there_are_told_with_their_key(tmp_path: Path, given: str, message: str) -> None:
+    from pipelines.weigh import _given
+
+    (tmp_path / "shard.json").write_bytes(b"\xff\xfe")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match=rf"^weights\.from: .*{message}"):
+        _given("weights.from", str(tmp_path / given), ["a"])
+
+
 def test_given_weights_enter_where_computed_ones_do() -> None:
     given_weights: DomainWeights = load_weights("{a: 1, b: 3}", ["a", "b"])
     assert feasible_weights(given_weights.weights, cap=0.6).decimals == {"a": "0.40000", "b": "0.60000"}

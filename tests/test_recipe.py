@@ -49,6 +49,8 @@ def test_the_least_recipe_has_the_documented_defaults_and_absolute_paths():
         ("input: {hash: id}", "sources.a: lacks the key 'id', the column that 'input.hash: id' identifies"),
         ("input: {dedup: fuzzy}", "Input should be 'none', 'exact' or 'exact_across'"),
         ("sources2: {}", "did you mean 'sources'?"),
+        ("shards: {formats: [parqet]}", "r.yaml:4: shards.formats.0: Input should be 'parquet', "),
+        ("shards: {formats: [parqet]}", "(given: 'parqet'); did you mean 'parquet'?"),
         ("seed: yes", "r.yaml:4: seed: yes, on or true is not a number"),
         ("seed: 1:30", "seed: Input should be a valid integer"),
         ("seed: 0x10", "seed: Input should be a valid integer"),
@@ -192,6 +194,11 @@ def test_a_url_that_may_hold_a_secret_is_refused_and_not_repeated(key, url):
 )
 def test_urls_without_secrets_stay_as_they_are(url):
     assert parse(f"name: x\nout: out\nsources: {{a: '{url}'}}\n").sources["a"].path == (url,)
+
+
+def test_a_key_that_is_missing_is_named():
+    with pytest.raises(InputError, match=r"^r\.yaml:1: sources: this key is missing$"):
+        parse("name: x\nout: out\n")
 
 
 def test_several_faults_are_named_at_once():

@@ -16,7 +16,7 @@ import pytest
 from chameleon_data.errors import InputError
 from chameleon_data.readers import read_blocks
 from chameleon_data.recipe import Source
-from chameleon_data.sources import Fragment, list_fragments
+from chameleon_data.sources import Fragment, explained, list_fragments
 
 LINE = b'{"text": "a"}\n'
 
@@ -74,11 +74,23 @@ def test_a_name_that_looks_like_a_pattern(tmp_path: Path) -> None:
     assert names(fragments(tmp_path / "part[1].jsonl"), tmp_path) == ["part[1].jsonl"]
 
 
+@pytest.mark.parametrize(("scheme", "needed"), [("s3", "AWS_ACCESS"), ("gs", "GOOGLE_APPLICATION"), ("az", "AZURE_STORAGE")])
+def test_a_store_without_credentials_says_which(scheme: str, needed: str) -> None:
+    class NoCredentialsError(Exception):
+        """As botocore has one."""
+
+    where = f"sources.a: {scheme}://b/x"
+    with pytest.raises(InputError, match=rf"^{where}: no usable credentials .*Error.; set {needed}"), explained(where):
+        raise NoCredentialsError("Unable to locate credentials")
+
+
 @pytest.mark.parametrize(
     ("path", "says"),
     [
         ("*.parquet", r"sources\.book: .*\*\.parquet matches no file; check the path"),
-        ("none.jsonl", "no such file"),
+        ("none.jsonl", "no such file; check the path"),
+        ("README.mdd", r"no such file; did you mean .*/README\.md\?"),
+        ("gone/x.jsonl", "no such file; check the path"),
         ("none/*.jsonl", "matches no file"),
         ("README.md", "suffix that no reader knows; .*known are"),
         ("x.parquet.gz", "suffix that no reader knows"),
