@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, BinaryIO
@@ -31,6 +32,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from chameleon_data.errors import InputError
+from chameleon_data.pages import Unwatched, Watched, chunk_of
 from chameleon_data.recipe import Source, check_domain_name
 from chameleon_data.sources import Fragment, explained, open_fragment
 
@@ -41,9 +43,6 @@ BATCH_BYTES = 2**21  # of all columns of Parquet, uncompressed; .4 to 7 MB a bat
 CSV_RECORD = 2**25  # bytes; the csv module needs some eight times this for a field
 
 EXPANDED = 2**26  # of a batch of Parquet, where repeated values are stored once
-SMALL = 2**24
-"""Bytes of a Parquet file whose column chunks are read whole: what is there is then all that a page can ask for. A buffer is made
-as large as a damaged page header says, 2 GiB, and took 23 s."""
 OTHERS = {
     b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PAR1": "Parquet", b"ARRO": "Arrow", b"PK\x03\x04": "zip",
     b"\xfd7zX": "xz", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16",
@@ -311,20 +310,25 @@ def _binary(values: list[bytes]) -> pa.LargeBinaryArray:
 
 
 def _parquet(file: BinaryIO, fragment: Fragment, source: Source, vectors: str | None, longest: int) -> Iterator[_Rows]:
+    watched = Watched(file)
     opened = pq.ParquetFile(
-        file,
+        watched,
         pre_buffer=False,  # with it the whole row group is held: 115 MB at 8,000 documents, where this takes 15
-        buffer_size=2**16 if fragment.size > SMALL else 0,
+        buffer_size=2**16,
         page_checksum_verification=True,
         arrow_extensions_enabled=False,
     )
     paths = _columns(opened.schema_arrow, source, fragment, vectors)
     at = fragment.row_group or 0
-    group = opened.metadata.row_group(at)
     number = sum(opened.metadata.row_group(i).num_rows for i in range(at))
     columns = list(dict.fromkeys(".".join(path) for path in paths))
     how: dict[str, Any] = {"row_groups": [at], "columns": columns, "use_threads": False}
-    next(opened.iter_batches(1, **how), None)  # of a damaged footer this raises, where `group.column` would abort the process
+    watched.chunks = None
+    with suppress(Unwatched):  # all of a damaged footer's columns raise before a page is read; `column` would abort the process
+        next(opened.iter_batches(1, **how), None)
+    group = opened.metadata.row_group(at)
+    of_group = (group.column(i) for i in range(group.num_columns) if opened.schema.column(i).path in columns)
+    watched.chunks = [chunk_of(column) for column in of_group]
     rows = BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)
     most = EXPANDED // _repeatable(file, opened, at, columns)
     for batch in opened.iter_batches(max(1, min(rows, most, BATCH_ROWS)), **how):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -12,12 +12,15 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
 
 from chameleon_data.errors import InputError
+from chameleon_data.pages import SLACK, Watched, _struct, chunk_of
 from chameleon_data.readers import read_blocks
 from chameleon_data.recipe import Recipe, Source, parse_recipe
 from chameleon_data.sources import list_fragments
@@ -38,6 +41,7 @@ from tests.hostile import (
     cases,
     line,
     lines,
+    parquet,
     repeated,
     views,
 )  # fmt: skip
@@ -89,6 +93,7 @@ PEAK = """
 import sys
 from pathlib import Path
 from chameleon_data.errors import InputError
+from chameleon_data.pages import SLACK, Watched, _struct, chunk_of
 from chameleon_data.readers import read_blocks
 from chameleon_data.recipe import Source
 from chameleon_data.sources import list_fragments
@@ -194,11 +199,70 @@ def test_fuzzed_readers(target: str) -> None:
 def test_a_page_that_says_it_has_two_gigabytes(tmp_path: Path) -> None:
     """Found by the fuzzer: 3.6 kB of Parquet, read as they are, for which Arrow made a buffer of 2 GiB."""
     (tmp_path / "a.parquet").write_bytes((Path(__file__).parent / "data/page_of_2_gib.parquet").read_bytes())
-    how = Source(path=(str(tmp_path),))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(InputError, match="Page was smaller"):
-        [list(read_blocks(f, how, LONGEST)) for f in list_fragments("own", how)]
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
+    assert _refused(tmp_path, "the page at byte 4 says") < 2**24
+
+
+@pytest.mark.parametrize(("compression", "field", "page"), [("none", 3, 0), ("none", 2, 9), ("zstd", 2, 0), ("zstd", 3, 9)])
+def test_a_page_of_a_large_file_that_says_it_has_two_gigabytes(tmp_path: Path, compression: str, field: int, page: int) -> None:
+    """17 MiB that do not compress, in pages of 1 MiB; a header (its field 2: bytes as read; 3: as stored) is damaged."""
+    table = pa.table({"text": [Random(i).randbytes(2**15).decode("latin-1") for i in range(480)]})
+    how: dict[str, Any] = {"use_dictionary": False, "write_statistics": False, "write_batch_size": 8}
+    body = parquet(table, compression=compression, write_page_checksum=True, **how)
+    assert len(body) > 17 * 2**20
+    at, sizes = 4, {}
+    for _ in range(page + 1):
+        at += sizes.get("size", 0) + sizes.get(3, 0)
+        end, found = _struct(body, at, 0)
+        sizes = {"size": end - at, 2: found[2], 3: found[3]}
+    said = [varint(2 * (2**31 - 1) if key == field else 2 * sizes[key]) for key in (2, 3)]
+    old = b"\x15\x00\x15" + varint(2 * sizes[2]) + b"\x15" + varint(2 * sizes[3])
+    new = b"\x15\x00\x15" + said[0] + b"\x15" + said[1]
+    assert body[at:].startswith(old)
+    rest = body[at + len(old) :]
+    (tmp_path / "a.parquet").write_bytes(body[:at] + new + rest[: 2**19] + rest[2**19 + len(new) - len(old) :])
+    assert _refused(tmp_path, f"the page at byte {at:,} says 2,147,483,647 bytes; its column has fewer") < 2**24
+
+
+def test_a_dictionary_that_says_it_has_two_billion_values(tmp_path: Path) -> None:
+    body = parquet(pa.table({"text": [f"{i:070}" for i in range(1000)]}), compression="none", write_statistics=False)
+    values = b"\x4c\x15" + varint(2 * 1000)  # field 7, a structure; its field 1
+    assert body.count(values) == 1
+    (tmp_path / "a.parquet").write_bytes(body.replace(values + b"\x15\x00", b"\x4c\x15" + varint(2 * (2**27 - 1))))
+    assert _refused(tmp_path, "the dictionary at byte 4 says 134217727 values") < 2**24
+
+
+def varint(number: int) -> bytes:
+    return bytes([number]) if number < 128 else bytes([number & 127 | 128]) + varint(number >> 7)
+
+
+def _refused(folder: Path, says: str) -> int:
+    """The most bytes that Arrow held while the folder was read and refused."""
+    how, before = Source(path=(str(folder),)), pa.default_memory_pool()
+    pool = pa.proxy_memory_pool(before)
+    pa.set_memory_pool(pool)
+    try:
+        with pytest.raises(InputError, match=re.escape(says)):
+            [list(read_blocks(f, how, LONGEST)) for f in list_fragments("own", how)]
+    finally:
+        pa.set_memory_pool(before)
+    assert pool.max_memory() > 0
+    return int(pool.max_memory())
+
+
+@pytest.mark.parametrize("options", [{}, {"use_dictionary": False, "compression": "zstd"}, {"data_page_version": "2.0"}])
+def test_headers_are_followed_however_a_file_is_read(options: dict[str, Any]) -> None:
+    random = Random(SEED)
+    table = pa.table({"text": [random.randbytes(random.randint(0, 900)).hex() for _ in range(500)], "b": ["one", None] * 250})
+    body = parquet(table, data_page_size=3000, write_page_checksum=True, **options)
+    group = pq.ParquetFile(io.BytesIO(body)).metadata.row_group(0)
+    for longest in (7, 40, 4000, 2**17):
+        watched = Watched(io.BytesIO(body))
+        watched.chunks = [chunk_of(group.column(i)) for i in (0, 1)]
+        for chunk in reversed(watched.chunks):
+            watched.seek(chunk.start)
+            while watched.tell() < chunk.end - SLACK:
+                watched.read(min(random.randint(1, longest), chunk.end - SLACK - watched.tell()))
+            assert (chunk.next, chunk.held) == (chunk.end - SLACK, b"")
 
 
 def test_a_quantity_of_nothing(tmp_path: Path) -> None:
