@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -38,7 +39,7 @@ from chameleon_data.recipe import Recipe
 from chameleon_data.sequences import pack
 from chameleon_data.shards import ROW_OVERHEAD, SCHEMA, sequence_schema
 from chameleon_data.storage import Store
-from chameleon_data.survey import Part, by_domain, byte_lengths, hashes_of, usable
+from chameleon_data.survey import Part, by_domain, byte_lengths, hashes_of, read_documents, usable
 from chameleon_data.tokens import Counter
 
 RUN_BYTES = 128 * 2**20
@@ -115,6 +116,17 @@ def spill(store: Store, build: Build, job: Job, number: int, part: Part, copies:
                     recorded.seen[name] += len(hi[rows])
                     spiller.add(name, block.text, hi, lo, tokens, block.rows, np.arange(len(hi))[rows], index)
         recorded.end(part)
+    write_record(store, build.run(part), {"runs": spiller.end()})
+
+
+def spill_records(store: Store, build: Build, job: Job, number: int, part: Part, copies: pa.Table) -> None:
+    """The same runs without texts, from the survey's record of the part alone: what decides where each row of text stands."""
+    spiller = _Spiller(store, f"{build.runs}/{part.key}", job, number, copies)
+    for documents in read_documents(store, part):
+        rows, nothing = np.arange(len(documents)), pa.repeat(pa.scalar("", pa.large_string()), len(documents))
+        hi, lo, tokens = (documents[name].to_numpy() for name in ("hi", "lo", "tokens"))
+        for (name,), at in documents.with_row_index().group_by(pl.col("domain").cast(pl.String), maintain_order=True):
+            spiller.add(str(name), nothing, hi, lo, tokens, rows, at["index"].to_numpy(), 0)
     write_record(store, build.run(part), {"runs": spiller.end()})
 
 
@@ -296,11 +308,16 @@ def write_shards(store: Store, build: Build, job: Job, parts: Sequence[Part], sh
         _write_shard(store, build, job, parts, tables.pop(shard), shard)
 
 
+def shard_content(store: Store, build: Build, job: Job, parts: Sequence[Part], shard: int) -> str:
+    """`content_hash` of a shard, made from the runs again and written nowhere. Memory: the shard, twice over."""
+    layout, number = job.locate(shard)
+    return content_hash(_make(layout, number, read_runs(store, build, parts, [shard])[shard], job.counter).table)
+
+
 def _write_shard(store: Store, build: Build, job: Job, parts: Sequence[Part], rows: pa.Table, shard: int) -> None:
     """The receipt is the promise that the shard's files are whole: it is written last and create-only."""
     layout, number = job.locate(shard)
-    packing = layout.plan.packing
-    made = _sequences(layout, packing, number, rows, job.counter) if packing else _documents(layout, number, rows)
+    made = _make(layout, number, rows, job.counter)
     if job.recipe.shards.lineage:
         _write_lineage(store, f"{build.folder}/lineage/{layout.plan.split}-{number:05d}.parquet", parts, rows, made.documents)
     receipt = {
@@ -333,6 +350,11 @@ class _Made:
     """(rows,) which of the documents that came each row is, or begins with."""
     copies: dict[str, list[int]]
     """Domain -> rows of the first epoch that repeat another one, and the most copies of one document."""
+
+
+def _make(layout: Layout, number: int, rows: pa.Table, counter: Counter) -> _Made:
+    packing = layout.plan.packing
+    return _sequences(layout, packing, number, rows, counter) if packing else _documents(layout, number, rows)
 
 
 def _located(layout: Layout, number: int, columns: Mapping[str, Any]) -> tuple[I64, dict[str, list[int]]]:
