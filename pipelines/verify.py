@@ -29,8 +29,11 @@ def survey_again(store: Store, manifest: Mapping[str, Any], progress: Progress) 
 
     No earlier survey is believed: the records of this one go into a folder of their own, which is removed at the end.
     """
+    said, priority = manifest["recipe"], manifest.get("priority", [])
+    if sorted(priority) != sorted(said["sources"]):
+        raise InputError(f"{store.url}: 'priority' in the manifest does not name each source of its recipe once")
     try:
-        recipe = Recipe.model_validate(manifest["recipe"])
+        recipe = Recipe.model_validate({**said, "sources": {name: said["sources"][name] for name in priority}})
     except ValidationError as error:
         raise InputError(f"{store.url}: the recipe in the manifest is not one of this chameleon-data ({error})") from error
     scratch = Store(f"{store.url.rstrip('/')}/{ROOT}/recount/{secrets.token_hex(8)}")

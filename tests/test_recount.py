@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 from chameleon_data import parquet
+from chameleon_data.errors import InputError
 from chameleon_data.exchange import content_hash
 from chameleon_data.hashing import content_hashes, hex_digests
 from chameleon_data.manifest import files_digest
@@ -60,6 +61,24 @@ def test_every_shard_holds_what_the_corpus_has_for_it(tmp_path, sections):
     assert {key[0] for key in contents} == set(manifest["shard_counts"])
     assert len(contents) == sum(manifest["shard_counts"].values()) > 1
     assert verify(made.store, manifest, corpus=contents).problems == ()
+
+
+@pytest.mark.parametrize("first", ["legal", "book", "code"])
+def test_the_domain_that_keeps_a_copy_is_the_one_that_the_recipe_named_first(tmp_path, first):
+    """A manifest has its keys in the order of their names."""
+    corpus = documents()
+    corpus["book"] += corpus["legal"][:20] + corpus["code"][:6]
+    corpus["code"] += corpus["legal"][10:25]
+    sources = lay_out(tmp_path / "corpus", corpus, ["jsonl"], 2)
+    sources = {name: sources[name] for name in sorted(sources, key=lambda name: name != first)}
+    recipe = write_recipe(tmp_path / "recipe.yaml", sources, input={"dedup": "exact_across"}, mix={"budget": 60_000})
+    made = ready(load_recipe(recipe))
+    manifest = made.manifest()
+    problems, contents = again(tmp_path, manifest)
+    assert problems == []
+    assert verify(made.store, manifest, corpus=contents).problems == ()
+    with pytest.raises(InputError, match="'priority' in the manifest does not name each source"):
+        again(tmp_path, {**manifest, "priority": ["legal", "book", "book"]})
 
 
 def test_an_invented_document_is_seen_with_the_corpus_alone(tmp_path):
