@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -36,7 +37,7 @@ from chameleon_data.runs import RUN, RUN_BYTES, Run, list_runs, listed_runs, rea
 from chameleon_data.sequences import pack
 from chameleon_data.shards import ROW_OVERHEAD, SCHEMA, sequence_schema
 from chameleon_data.storage import Store
-from chameleon_data.survey import Part, byte_lengths, hashes_of, usable
+from chameleon_data.survey import Part, byte_lengths, hashes_of, read_documents, usable
 from chameleon_data.tokens import Counter
 
 SLICE_BYTES = 16 * 2**20
@@ -103,8 +104,20 @@ def spill(store: Store, build: Build, job: Job, number: int, part: Part, copies:
                 tokens = recorded.tokens(hi, lo, fragment.url)
                 block, (hi, lo, tokens) = usable(read, tokens, [hi, lo, tokens])
                 recorded.see(block)
-                spiller.add(block, hi, lo, tokens, index)
+                code, names = pa.array(block.domain, pa.int32()), pa.array(block.names, pa.large_string())
+                spiller.add(pa.DictionaryArray.from_arrays(code, names), block.text, hi, lo, tokens, block.rows, index)
         recorded.end(part)
+    list_runs(store, build.run(part), spiller.end())
+
+
+def spill_records(store: Store, build: Build, job: Job, number: int, part: Part, copies: pa.Table) -> None:
+    """The same runs without texts, from the survey's record of the part alone: what decides where each row of text stands."""
+    spiller = _Spiller(store, f"{build.runs}/{part.key}", job, number, copies)
+    for documents in read_documents(store, part):
+        names = documents["domain"].cast(pl.String).to_arrow().cast(pa.large_string()).dictionary_encode()
+        nothing = pa.repeat(pa.scalar("", pa.large_string()), len(documents))
+        hi, lo, tokens = (documents[name].to_numpy() for name in ("hi", "lo", "tokens"))
+        spiller.add(names, nothing, hi, lo, tokens, np.arange(len(documents)), 0)
     list_runs(store, build.run(part), spiller.end())
 
 
@@ -121,10 +134,12 @@ class _Spiller:
         self._bytes = 0
         self._files: list[tuple[str, int]] = []
 
-    def add(self, block: Block, hi: U64, lo: U64, tokens: I64, fragment: int) -> None:
+    def add(
+        self, names: pa.DictionaryArray, text: pa.Array, hi: U64, lo: U64, tokens: I64, number: I64, fragment: int
+    ) -> None:  # fmt: skip
         """The usable rows of a block. Those of a domain that was not surveyed are for `_Recorded.end` to refuse."""
-        domain = np.array([self._index.get(name, -1) for name in block.names], np.int64)[block.domain]
-        names = pa.DictionaryArray.from_arrays(pa.array(block.domain, pa.int32()), pa.array(block.names, pa.large_string()))
+        index = np.array([self._index.get(name, -1) for name in names.dictionary.to_pylist()], np.int64)
+        domain = index[names.indices.to_numpy()]
         rows = np.flatnonzero((domain >= 0) & self._dropping.mask(names, hi, lo))
         sides = [rows]
         if self._job.rules.threshold:
@@ -132,8 +147,8 @@ class _Spiller:
             sides = [rows[~held], rows[held]]
         for split, mine in enumerate(sides):
             if len(mine):
-                text = block.text if len(mine) == len(hi) else block.text.take(pa.array(mine))
-                self._route(split, domain[mine], text, hi[mine], lo[mine], tokens[mine], block.rows[mine], fragment)
+                some = text if len(mine) == len(hi) else text.take(pa.array(mine))
+                self._route(split, domain[mine], some, hi[mine], lo[mine], tokens[mine], number[mine], fragment)
 
     def _route(
         self, split: int, domain: I64, text: pa.Array, hi: U64, lo: U64, tokens: I64, number: I64, fragment: int
@@ -249,11 +264,17 @@ def write_shards(store: Store, build: Build, job: Job, parts: Sequence[Part], ru
         _write_shard(store, build, job, parts, rows, shard)
 
 
+def shard_content(store: Store, job: Job, runs: Sequence[Run], shard: int) -> str:
+    """`content_hash` of a shard, made from the runs again and written nowhere. Memory: the shard, twice over."""
+    layout, number = job.locate(shard)
+    (rows,) = read_runs(store, runs, range(shard, shard + 1))
+    return content_hash(_make(layout, number, rows, job.counter).table)
+
+
 def _write_shard(store: Store, build: Build, job: Job, parts: Sequence[Part], rows: pa.Table, shard: int) -> None:
     """The receipt is the promise that the shard's files are whole: it is written last and create-only."""
     layout, number = job.locate(shard)
-    packing = layout.plan.packing
-    made = _sequences(layout, packing, number, rows, job.counter) if packing else _documents(layout, number, rows)
+    made = _make(layout, number, rows, job.counter)
     if job.recipe.shards.lineage:
         _write_lineage(store, f"{build.folder}/lineage/{layout.plan.split}-{number:05d}.parquet", parts, rows, made.documents)
     receipt = {
@@ -286,6 +307,11 @@ class _Made:
     """(rows,) which of the documents that came each row is, or begins with."""
     copies: dict[str, list[int]]
     """Domain -> rows of the first epoch that repeat another one, and the most copies of one document."""
+
+
+def _make(layout: Layout, number: int, rows: pa.Table, counter: Counter) -> _Made:
+    packing = layout.plan.packing
+    return _sequences(layout, packing, number, rows, counter) if packing else _documents(layout, number, rows)
 
 
 def _located(layout: Layout, number: int, columns: Mapping[str, Any]) -> tuple[I64, dict[str, list[int]]]:

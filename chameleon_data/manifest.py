@@ -98,6 +98,7 @@ def make_manifest(
         "format": FORMAT,
         "name": recipe.name,
         "recipe": recipe.model_dump(mode="json", by_alias=True),
+        "priority": list(recipe.sources),  # the order of `sources`, which JSON with sorted keys does not keep; `dedup` goes by it
         "plan_digest": digest,
         "digest": files_digest(files),
         "content_digest": content_digest(ordered),

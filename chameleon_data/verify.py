@@ -9,12 +9,12 @@ is, bucket by bucket, what the first one held; and with `dedup` no document stan
 of the manifest: quotas follow from weights and budget, totals from the rows, the plan digest from the plan, the books of rows
 balance, and nothing else lies in the folders that trainers read.
 
-Not proved, since the bytes do not say it (what the corpus says is proved with `recount.py`): that the counts of the survey are
-those of the corpus, so that an invented document in a domain of less than one epoch cannot be told; in the one bucket of each
-domain that the quota cuts (16 documents, about), which documents stand in it and in what order, beyond their tokens. Packed
-sequences do not say which documents their ids are of: of those it is proved that each whole epoch has as many documents and the
-same ids as the first one, and that the documents which rows name follow each other bucket by bucket; of a last epoch that is
-not whole, its tokens; and nothing of copies.
+Not proved, since the bytes do not say it (`recount.py` proves it with the corpus): that the counts of the survey are those of
+the corpus, so that an invented document in a domain of less than one epoch cannot be told; in the one bucket of each domain that
+the quota cuts (16 documents, about), which documents stand in it and in what order, beyond their tokens. Packed sequences do not
+say which documents their ids are of: of those it is proved that each whole epoch has as many documents and the same ids as the
+first one, and that the documents which rows name follow each other bucket by bucket; of a last epoch that is not whole, its
+tokens; and nothing of copies.
 
 Memory: two shards in each format, and with `dedup` 2^24 rows of 28 bytes, which the first epoch's documents take on a local disk.
 Cost: about 160 MB of text a second, and with `dedup` a second more for each 3 million documents.
@@ -35,14 +35,14 @@ from chameleon_data.census import ROWS_AT_ONCE, is_validation
 from chameleon_data.errors import InputError
 from chameleon_data.exchange import content_hash
 from chameleon_data.formats import FORMATS
-from chameleon_data.hashing import U64, content_hashes, hex_digests, multiset_hash
+from chameleon_data.hashing import U64, content_hashes, hex_digests
 from chameleon_data.judge import Balance, TextStream, TokenStream, Worst
 from chameleon_data.layout import build_digest
 from chameleon_data.manifest import files_digest
 from chameleon_data.place import I64
 from chameleon_data.plan import DomainPlan, Packing, Plan, bucket_bits, phase_of, quota_of, whole_sequences
 from chameleon_data.ranges import Ranges, Rows, ranges, repeated
-from chameleon_data.recount import Sums
+from chameleon_data.recount import Contents
 from chameleon_data.shards import IDS, TRAIN, VALIDATION, token_ids
 from chameleon_data.storage import Store
 from chameleon_data.survey import byte_lengths
@@ -85,11 +85,11 @@ def verify(
     store: Store,
     manifest: Mapping[str, Any],
     progress: Callable[[int, int], None] = lambda done, total: None,
-    corpus: Sums | None = None,
+    corpus: Contents | None = None,
 ) -> Verification:
     """Prove a version. Problems are collected, not raised, so that one run names them all.
 
-    `corpus` says which documents each shard must hold, from the corpus itself (`recount.py`).
+    `corpus` says what each shard must hold, from the corpus itself (`recount.py`).
     """
     counts = manifest["shard_counts"]
     done, total, proofs = 0, sum(counts.values()), []
@@ -141,7 +141,8 @@ def domains_of(manifest: Mapping[str, Any], split: str) -> dict[str, Any]:
 
 
 def _prove(
-    store: Store, manifest: Mapping[str, Any], split: str, progress: Callable[[int], None], corpus: Sums | None, sorting: Ranges
+    store: Store, manifest: Mapping[str, Any], split: str, progress: Callable[[int], None], corpus: Contents | None,
+    sorting: Ranges,
 ) -> _Proof:  # fmt: skip
     """Read the shards of one split, each in every format, and judge its rows."""
     domains, packing, seed = domains_of(manifest, split), packing_of(manifest), manifest["seed"]
@@ -176,6 +177,8 @@ def _prove(
             f"{other}: holds other rows than {path}" for other, rows in tables.items() if not same_rows(rows, table, end_of_text)
         ]
         contents.append(content_hash(table))
+        if corpus and corpus.get((split, number)) != contents[-1]:
+            problems.append(f"{path}: does not hold the rows that the corpus gives it, in their order")
         rows_read += table.num_rows
         if not table.num_rows:
             problems.append(f"{path}: holds no row")
@@ -202,8 +205,6 @@ def _prove(
                 if distinct:
                     once, measure = epoch[rows] == 0, tokens[rows] if sizes is None else sizes
                     sorting.add(_documents(index, hi[rows][once], lo[rows][once], measure[once]))
-            if corpus and corpus.get((split, number, names[index])) != multiset_hash(hi[rows], lo[rows]):
-                problems.append(f"{path}: does not hold the documents of domain {names[index]!r} that the corpus has for it")
         if wrong := balance.add(number, code, tokens, first):
             problems.append(f"{path}: {wrong} stands before its place in the plan's order")
     for text_stream in texts:

@@ -33,6 +33,7 @@ PASSES = {
     "embed": "embed the samples",
     "read": "read and sort",
     "write": "write shards",
+    "make": "make the shards again",
     "verify": "verify",
     "compare": "compare documents",
     "remove": "remove files",

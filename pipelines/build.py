@@ -68,8 +68,8 @@ class Planned:
             )
         if plan.packing and plan.packing.whole:  # of two sequences that follow each other, the documents do not fit one
             found.append(
-                "whole documents leave sequences half empty at worst: there may be twice as many as stand here, in shards of twice "
-                "the size; 'shards.packing: cross' pads nothing"
+                "whole documents leave sequences half empty at worst: there may be twice as many as stand here, in shards of "
+                "twice the size; 'shards.packing: cross' pads nothing"
             )
         return found
 

@@ -3,34 +3,65 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 from pydantic import ValidationError
 
+from chameleon_data.cache import read_record, write_record
 from chameleon_data.errors import InputError
+from chameleon_data.exchange import Job, runs_of, shard_content
 from chameleon_data.leases import leased
 from chameleon_data.recipe import Recipe
-from chameleon_data.recount import Sums, recount
+from chameleon_data.recount import Contents, recount, spill_again
 from chameleon_data.storage import Store
+from chameleon_data.survey import Part
+from chameleon_data.tokens import load_counter
 from chameleon_data.versions import ROOT
-from pipelines.cluster import Progress
+from pipelines.cluster import Progress, run
 from pipelines.survey import census, survey
+from pipelines.write import build_of, read_parts
 
 
-def survey_again(store: Store, manifest: Mapping[str, Any], progress: Progress) -> tuple[list[str], Sums]:
+def survey_again(store: Store, manifest: Mapping[str, Any], progress: Progress) -> tuple[list[str], Contents]:
     """What the corpus says against a version, and what each shard must hold.
 
     No earlier survey is believed: the records of this one go into a folder of their own, which is removed at the end.
     """
+    said, priority = manifest["recipe"], manifest.get("priority", [])
+    if sorted(priority) != sorted(said["sources"]):
+        raise InputError(f"{store.url}: 'priority' in the manifest does not name each source of its recipe once")
     try:
-        recipe = Recipe.model_validate(manifest["recipe"])
+        recipe = Recipe.model_validate({**said, "sources": {name: said["sources"][name] for name in priority}})
     except ValidationError as error:
         raise InputError(f"{store.url}: the recipe in the manifest is not one of this chameleon-data ({error})") from error
     scratch = Store(f"{store.url.rstrip('/')}/{ROOT}/recount/{secrets.token_hex(8)}")
     with leased(store):
         try:
             corpus = survey(scratch, recipe, progress)
-            return recount(scratch, recipe, corpus, census(scratch, recipe, corpus), manifest)
+            counted = census(scratch, recipe, corpus)
+            problems, layouts = recount(scratch, recipe, corpus, counted, manifest)
+            if problems:
+                return problems, {}
+            job = Job(recipe, layouts, counted.rules, load_counter(recipe.tokens))
+            return [], _make_again(scratch, job, counted.copies, corpus.parts, progress)
         finally:
             scratch.remove(list(scratch.list()))
+
+
+def _make_again(store: Store, job: Job, copies: pa.Table, parts: Sequence[Part], progress: Progress) -> Contents:
+    """What the rows of each shard must be; each is made by itself, on any worker."""
+    import ray
+
+    build, shared = build_of(job, parts), ray.put(job)
+    read_parts(store, build, shared, copies, parts, spill_again, progress)
+
+    runs = runs_of(store, build, parts)
+
+    def make_one(shard: int) -> None:
+        write_record(store, build.receipt(shard), {"content": shard_content(store, ray.get(shared), runs, shard)})
+
+    run("make", range(build.shards), make_one, progress)
+    places = [(layout.plan.split, number) for layout, number in map(job.locate, range(build.shards))]
+    return {place: read_record(store, build.receipt(shard))["content"] for shard, place in enumerate(places)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -33,14 +33,8 @@ def write(
     build = build_of(job, parts)
     missing = _missing(store, build)
     if missing:
-        shared, here = ray.put(job), store.list(build.runs)
-        todo = [number for number, part in enumerate(parts) if build.run(part) not in here]
-        mine = {number: ray.put(copies_of(copies, number)) for number in todo}
-
-        def spill_one(number: int) -> None:
-            spill(store, build, ray.get(shared), number, parts[number], ray.get(mine[number]))
-
-        run("read", todo, spill_one, progress, done=len(parts) - len(todo))
+        shared = ray.put(job)
+        read_parts(store, build, shared, copies, parts, spill, progress)
 
         try:
             runs = runs_of(store, build, parts)
@@ -74,6 +68,22 @@ def grouped(missing: Sequence[int], most: int) -> list[range]:
         else:
             groups.append(range(shard, shard + 1))
     return groups
+
+
+def read_parts(
+    store: Store, build: Build, job: Any, copies: pa.Table, parts: Sequence[Part], spill: Callable[..., None], progress: Progress
+) -> None:  # fmt: skip
+    """Spill every part whose runs are not there yet; `job` is a reference to it, and `copies` are those of all parts."""
+    import ray
+
+    here = store.list(build.runs)
+    todo = [number for number, part in enumerate(parts) if build.run(part) not in here]
+    mine = {number: ray.put(copies_of(copies, number)) for number in todo}
+
+    def spill_one(number: int) -> None:
+        spill(store, build, ray.get(job), number, parts[number], ray.get(mine[number]))
+
+    run("read", todo, spill_one, progress, done=len(parts) - len(todo))
 
 
 def build_of(job: Job, parts: Sequence[Part]) -> Build:

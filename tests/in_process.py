@@ -8,6 +8,7 @@ from typing import Any
 
 from chameleon_data.census import Census, copies_of, rules_of, take_census
 from chameleon_data.exchange import Build, Job, finished, indexes, runs_of, spill, write_shards
+from chameleon_data.hashing import canonical_json
 from chameleon_data.layout import lay_out_splits
 from chameleon_data.manifest import make_manifest, writer
 from chameleon_data.recipe import Recipe
@@ -61,7 +62,7 @@ class Ready:
         """Of the written build, as the store would give it back."""
         about = {"scores": {}, "intervals": {}}
         manifest = make_manifest(self.recipe, self.survey, self.census, about, self.budget, self.job.layouts, self.write(), {})
-        found: dict[str, Any] = json.loads(json.dumps(manifest))
+        found: dict[str, Any] = json.loads(canonical_json(manifest))
         return found
 
 
