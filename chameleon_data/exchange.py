@@ -29,10 +29,11 @@ from chameleon_data.census import CopyFilter, Rules, is_validation
 from chameleon_data.errors import InputError
 from chameleon_data.formats import FORMATS
 from chameleon_data.hashing import U64, hex_digests
-from chameleon_data.place import I64, CopyCounter, Layout, anchors, arrange, locate, reach, route
+from chameleon_data.place import I64, Layout, anchors, reach
 from chameleon_data.plan import Packing
 from chameleon_data.readers import Block, read_blocks
 from chameleon_data.recipe import Recipe
+from chameleon_data.route import CopyCounter, arrange, locate, route
 from chameleon_data.runs import RUN, RUN_BYTES, Run, list_runs, listed_runs, read_runs, write_run
 from chameleon_data.sequences import pack
 from chameleon_data.shards import ROW_OVERHEAD, SCHEMA, sequence_schema

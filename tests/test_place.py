@@ -11,7 +11,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from chameleon_data import place
+from chameleon_data import place, route
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import key64, mix64, multiset_hash
 from chameleon_data.plan import DomainCount, Plan, bucket_bits, certain_shards, epoch_caps, make_plan, shard_spread
@@ -77,10 +77,10 @@ def distributed(plan: Plan, corpus: Corpus, parts: list[list[tuple[str, int, int
     for number, part in enumerate(parts):
         hi, lo, tokens = columns([document for _, *document in part])
         of = np.array([index[name] for name, *_ in part], np.int64)
-        counter = place.CopyCounter(layout.slots, number)
+        counter = route.CopyCounter(layout.slots, number)
         for block in np.array_split(np.arange(len(part)), 3):
             copy = counter.number(of[block], hi[block], lo[block])
-            for found in place.route(layout.slots, of[block], hi[block], lo[block], copy):
+            for found in route.route(layout.slots, of[block], hi[block], lo[block], copy):
                 for r, epoch, shard in zip(*found, strict=True):
                     row = block[r]
                     shards[shard].append((of[row], epoch, hi[row], lo[row], copy[r], tokens[row]))
@@ -89,9 +89,9 @@ def distributed(plan: Plan, corpus: Corpus, parts: list[list[tuple[str, int, int
         domain, epoch, hi, lo, copy, tokens = (np.array(c, object) for c in zip(*rows, strict=True))
         signed = [c.astype(np.int64) for c in (domain, epoch, copy, tokens)]
         hi, lo = hi.astype(np.uint64), lo.astype(np.uint64)
-        offset, _ = place.locate(layout, shard, signed[0], signed[1], hi, lo, signed[2], signed[3])
+        offset, _ = route.locate(layout, shard, signed[0], signed[1], hi, lo, signed[2], signed[3])
         anchor = place.anchors(np.array([s.domain.phase for s in streams])[signed[0]], offset, signed[3])
-        order = place.arrange(signed[0], anchor, [s.domain.quota for s in streams])
+        order = route.arrange(signed[0], anchor, [s.domain.quota for s in streams])
         out += [(int(domain[r]), int(epoch[r]), int(hi[r]), int(lo[r]), int(tokens[r]), shard) for r in order]
     return layout, out
 
@@ -166,7 +166,7 @@ def test_placement_equals_sorting_everything_and_keeps_the_bounds(case):
 def small_groups(monkeypatch):
     """Domains in several groups, and deliveries in several slices."""
     monkeypatch.setattr(place, "GROUP_SLOTS", 8)
-    monkeypatch.setattr(place, "DELIVERIES", 50)
+    monkeypatch.setattr(route, "DELIVERIES", 50)
 
 
 def uniform(name_sizes: dict[str, tuple[int, int]]) -> Corpus:
@@ -280,7 +280,7 @@ large = st.sampled_from([0, 1, 2**63, 2**63 + 1, 2**64 - 1])
 def test_copies_are_numbered_as_by_counting_them(rows):
     types = (np.int64, np.int64, np.uint64, np.uint64)
     domain, epoch, hi, lo = (np.array([r[i] for r in rows], t) for i, t in enumerate(types))
-    found = place._counted(domain, epoch, hi, lo)
+    found = route._counted(domain, epoch, hi, lo)
     for row in set(rows):
         assert sorted(found[[r == row for r in rows]]) == list(range(rows.count(row)))
 
@@ -290,7 +290,7 @@ def test_copies_are_numbered_as_by_counting_them(rows):
 def test_one_sort_gives_the_order_of_three_also_where_keys_look_alike(rows):
     slot, key, lo = (np.array([r[i] for r in rows], t) for i, t in enumerate((np.int64, np.uint64, np.uint64)))
     base, domain = np.array([700, 5, 90, 10**15], np.int64)[slot], np.array([0, 1, 1, 0])[slot]
-    order = place._by_base(domain, slot, base, key, lo)
+    order = route._by_base(domain, slot, base, key, lo)
     plain = np.lexsort((lo, key, base, domain))
     for column in (domain, base, key, lo):
         assert (column[order] == column[plain]).all()
@@ -298,7 +298,7 @@ def test_one_sort_gives_the_order_of_three_also_where_keys_look_alike(rows):
 
 def test_rows_at_one_place_follow_their_domains():
     domain, anchor = np.array([1, 0, 1, 0]), np.array([4, 2, 0, 0])
-    assert place.arrange(domain, anchor, [2, 4]).tolist() == [3, 2, 1, 0]
+    assert route.arrange(domain, anchor, [2, 4]).tolist() == [3, 2, 1, 0]
 
 
 def test_one_document_beside_a_hundred_thousand():

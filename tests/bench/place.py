@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from chameleon_data import place
+from chameleon_data import place, route
 from chameleon_data.plan import DomainCount, bucket_bits, make_plan
 from tests.bench.figures import Figure, median_seconds, show
 
@@ -33,18 +33,18 @@ def run() -> list[Figure]:
     (stream,) = layout.streams
     none = np.zeros(ROWS, np.int64)
 
-    def route() -> tuple[place.I64, place.I64]:
-        found = list(place.route(layout.slots, none, hi, lo, none))
+    def routed() -> tuple[place.I64, place.I64]:
+        found = list(route.route(layout.slots, none, hi, lo, none))
         return np.concatenate([row for row, _, _ in found]), np.concatenate([shard for *_, shard in found])
 
-    routing = median_seconds(route)
-    row, shard = route()
+    routing = median_seconds(routed)
+    row, shard = routed()
     mine = row[shard == 3]
     zero = np.zeros(len(mine), np.int64)
 
     def arrange() -> None:
-        offset, _ = place.locate(layout, 3, zero, zero, hi[mine], lo[mine], zero, tokens[mine])
-        place.arrange(zero, place.anchors(stream.domain.phase, offset, tokens[mine]), [stream.domain.quota])
+        offset, _ = route.locate(layout, 3, zero, zero, hi[mine], lo[mine], zero, tokens[mine])
+        route.arrange(zero, place.anchors(stream.domain.phase, offset, tokens[mine]), [stream.domain.quota])
 
     arranging = median_seconds(arrange)
     both = 1 / (routing / ROWS + arranging / len(mine))
