@@ -261,8 +261,9 @@ def runs_of(store: Store, build: Build, parts: Sequence[Part]) -> tuple[Run, ...
 
 def write_shards(store: Store, build: Build, job: Job, parts: Sequence[Part], runs: Sequence[Run], shards: range) -> None:
     """These shards in every format of the recipe, each followed by its receipt. Memory: all of them, and one four times over."""
-    for shard, rows in zip(shards, read_runs(store, runs, shards), strict=True):
-        _write_shard(store, build, job, parts, rows, shard)
+    tables = read_runs(store, runs, shards)
+    for shard in shards:
+        _write_shard(store, build, job, parts, tables.pop(0), shard)  # the only reference to it: it goes before anything is encoded
 
 
 def shard_content(store: Store, job: Job, runs: Sequence[Run], shard: int) -> str:
@@ -278,6 +279,7 @@ def _write_shard(store: Store, build: Build, job: Job, parts: Sequence[Part], ro
     made = _make(layout, number, rows, job.counter)
     if job.recipe.shards.lineage:
         _write_lineage(store, f"{build.folder}/lineage/{layout.plan.split}-{number:05d}.parquet", parts, rows, made.documents)
+    del rows
     receipt = {
         "shard": shard,
         "split": layout.plan.split,
