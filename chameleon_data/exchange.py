@@ -263,7 +263,7 @@ def write_shards(store: Store, build: Build, job: Job, parts: Sequence[Part], ru
     """These shards in every format of the recipe, each followed by its receipt. Memory: all of them, and one four times over."""
     tables = read_runs(store, runs, shards)
     for shard in shards:
-        _write_shard(store, build, job, parts, tables.pop(0), shard)  # the only reference to it: it goes before anything is encoded
+        _write_shard(store, build, job, parts, tables.pop(0), shard)  # which so goes before anything is encoded
 
 
 def shard_content(store: Store, job: Job, runs: Sequence[Run], shard: int) -> str:
