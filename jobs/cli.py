@@ -7,7 +7,9 @@ traceback; 130: interrupted. Answers go to stdout, progress and messages to stde
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import traceback
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -499,6 +501,7 @@ def _open(target: str) -> tuple[Store, dict[str, Any], int, str | None]:
 
 def main() -> None:
     """Entry point. Ends in SystemExit, whose code the module's docstring explains."""
+    threading.excepthook = _watcher_failed
     try:
         code = app(args=sys.argv[1:] or ["--help"], standalone_mode=False) or 0
     except InputError as error:
@@ -520,6 +523,20 @@ def main() -> None:
         _answer_error("interrupted")
         err.print("interrupted; the same command goes on from here")
     sys.exit(code)
+
+
+def _watcher_failed(failure: threading.ExceptHookArgs) -> None:
+    """An InputError of a thread that watches over a build ends it at once: the main one may be waiting for what is dead."""
+    if not isinstance(failure.exc_value, InputError):
+        threading.__excepthook__(failure)
+        return
+    sys.stdout = sys.__stdout__  # which is stderr while Ray works
+    try:
+        _fail(2, str(failure.exc_value))
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(2)
 
 
 def _fail(code: int, reason: str) -> NoReturn:

@@ -11,11 +11,13 @@ import logging
 import os
 import re
 import secrets
+import select
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,8 @@ EXTENSION_TYPES = (
 )  # fmt: skip
 """That `import ray.data` registers with Arrow: what a Parquet file says of such a column is then handed to their Python code,
 whatever the reader is told, and one environment variable lets Ray unpickle it. Here no column is of these types."""
+VITAL = ("raylet", "gcs_server")
+"""Processes of a local cluster without which it is dead; of its dashboard, monitor and log monitor a build has no need."""
 ADVICE = "start a cluster with 'ray start --head', correct the address, or leave --address out"
 UNASKED = {"": "/ray.rpc.NodeInfoGcsService/CheckAlive", "ray": "/ray.rpc.RayletDriver/ClusterInfo"}
 """Scheme of an address -> a method that a cluster with token authentication refuses to whoever has no token."""
@@ -95,9 +99,45 @@ def _cluster(address: str | None, workers: int | None, allow_open: bool) -> Iter
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     try:
-        yield
+        with _alive() if address is None else nullcontext():
+            yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _alive() -> Iterator[None]:
+    """For as long as this lasts an InputError is raised, in a thread of its own, when a process dies without which Ray is dead.
+
+    Ray's core ends this process by itself then, with exit code 1 and no word: 15 s after its raylet, a minute after its GCS. Its
+    agents take their raylet with them.
+    """
+    import ray
+
+    node = ray._private.worker._global_node
+    if node is None or not hasattr(os, "pidfd_open"):  # elsewhere than on Linux
+        yield
+        return
+    pids = {one.process.pid: kind for kind, some in node.all_processes.items() if kind in VITAL for one in some}
+    watched = {os.pidfd_open(pid): kind for pid, kind in pids.items()}
+    poll, stop = select.poll(), os.eventfd(0)
+    for descriptor in (stop, *watched):
+        poll.register(descriptor, select.POLLIN)
+
+    def watch() -> None:
+        died = [watched[descriptor] for descriptor, _ in poll.poll() if descriptor != stop]
+        if died:
+            raise InputError(f"Ray's {died[0]} died here, so the build cannot go on; the same command goes on from here")
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        os.eventfd_write(stop, 1)
+        watcher.join()
+        for descriptor in (stop, *watched):
+            os.close(descriptor)
 
 
 def _forget_extension_types() -> None:

@@ -59,6 +59,11 @@ def test_killed_workers(clean: kills.Clean, tmp_path: Path) -> None:
     assert kills.kill_workers(clean, tmp_path / "build", seed=1, kills=3) > 0
 
 
+@pytest.mark.timeout(600)
+def test_a_killed_raylet(clean: kills.Clean, tmp_path: Path) -> None:
+    kills.kill_a_vital(clean, tmp_path / "build", kills.VITALS[0])
+
+
 def test_a_network_that_fails(moto_endpoint: str, tmp_path: Path) -> None:
     with network.proxy(moto_endpoint) as (proxy, endpoint), servers.as_s3(endpoint) as bucket:
         url = f"{bucket}/{uuid.uuid4().hex}"

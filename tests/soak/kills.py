@@ -2,6 +2,7 @@
 
     drivers    killed when it has run for a while or when some more files are there; the same command then ends in the same digest
     workers    killed one after the other while their driver goes on: the build ends by itself
+    vitals     a process of Ray's own is killed, without which there is no Ray: one message, exit 2; the same command goes on
     node       one of two raylets is killed while it works (python -m tests.soak.kills node FOLDER SEED, as Ray is one a process)
 
 The corpus is that of tests/test_build.py: three domains, eight shards in two formats.
@@ -160,6 +161,29 @@ def _workers(driver: int) -> list[psutil.Process]:
                 if title.startswith("ray::") and "IDLE" not in title and "Agent" not in title:
                     found.append(one)
     return found
+
+
+VITALS = ("raylet/raylet", "gcs/gcs_server", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
+"""How the command lines begin, or their first words end, of the processes without which Ray on one machine is dead."""
+
+
+def kill_a_vital(clean: Clean, folder: Path, vital: str) -> None:
+    """Kill one of VITALS in the middle of a build, then let the same command end."""
+    recipe, out = recipe_for(clean, folder), folder / "out"
+    with driver(recipe) as process:
+        while process.poll() is None and len(list(out.rglob("*"))) < 25:
+            time.sleep(0.005)
+        below = psutil.Process(process.pid).children(recursive=True)
+        (found,) = (one for one in below if one.cmdline() and one.cmdline()[0].endswith(vital))
+        found.kill()
+        said, complained = process.communicate(timeout=LONGEST)
+    assert process.returncode == 2, (vital, process.returncode, said, complained[-2000:])
+    assert "died here, so the build cannot go on; the same command goes on" in json.loads(said)["error"], (vital, said)
+    for _ in range(3):
+        with driver(recipe) as process:
+            if _ended(process, clean, out, vital):
+                return
+    raise AssertionError(f"{vital}: Ray did not start")
 
 
 def lose_a_node(clean: Clean, folder: Path, seed: int) -> None:

@@ -69,6 +69,14 @@ def workers(folder: Path) -> Figures:
     return _killed(folder, "workers killed", kills.kill_workers, *WORKERS)
 
 
+def vitals(folder: Path) -> Figures:
+    """Each of Ray's own processes without which there is no Ray."""
+    clean = kills.clean(folder)
+    for number, vital in enumerate(kills.VITALS):
+        kills.kill_a_vital(clean, folder / str(number), vital)
+        yield Counter({"Ray's own processes killed": 1})
+
+
 def _killed(folder: Path, what: str, kill: Callable[..., int], builds: int, each: int) -> Figures:
     clean = kills.clean(folder)
     for number in range(builds):
@@ -115,4 +123,6 @@ def fuzzed(folder: Path) -> Figures:
             yield Counter({"inputs made by the fuzzer": fuzz.run(target, seconds, folder / target), "seconds fuzzed": seconds})
 
 
-PARTS = {part.__name__: part for part in (crashes, flips, raced, hostile_inputs, nodes, drivers, workers, troubled, fuzzed)}
+PARTS = {
+    part.__name__: part for part in (crashes, flips, raced, hostile_inputs, nodes, vitals, drivers, workers, troubled, fuzzed)
+}
