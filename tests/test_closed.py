@@ -52,14 +52,16 @@ def faults(source: str) -> Iterator[str]:
 
 READERS = {"sources.py", "storage.py", "remote.py"}
 """The modules that turn a URL into a file system; each refuses a chain of them, and secrets."""
-TEMPORARY = {"survey.py", "exchange.py", "difference.py"}
+TEMPORARY = {"survey.py", "runs.py"}
 """They write Arrow's own files, in a temporary folder alone, before a store takes them over."""
 WRITERS = {"storage.py", "cli.py"}
 """`cli.py` writes the report where its user says."""
 KNOWN = {
     ("cluster.py", "Path(os.devnull).open"),  # for what Ray's core says
     ("collect.py", "Path(folder).rmdir"),  # an empty one below `out`
-    ("difference.py", "(folder / f'{number:08d}').open"),  # its temporary one
+    ("ranges.py", "(self._folder / f'{n:08d}').open"),  # its temporary one
+    ("ranges.py", "file.unlink"),
+    ("runs.py", "Path(file).open"),  # and here
 }
 WRITING = {
     "write_text", "write_bytes", "mkdir", "makedirs", "rename", "replace", "unlink", "rmdir", "rmtree", "symlink_to", "touch",
