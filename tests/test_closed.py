@@ -52,7 +52,7 @@ def faults(source: str) -> Iterator[str]:
 
 READERS = {"sources.py", "storage.py", "remote.py"}
 """The modules that turn a URL into a file system; each refuses a chain of them, and secrets."""
-TEMPORARY = {"survey.py", "runs.py"}
+TEMPORARY = {"survey.py", "runs.py", "ranges.py"}
 """They write Arrow's own files, in a temporary folder alone, before a store takes them over."""
 WRITERS = {"storage.py", "cli.py"}
 """`cli.py` writes the report where its user says."""
