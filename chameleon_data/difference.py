@@ -91,7 +91,7 @@ def compare(before: Side, after: Side, progress: Callable[[int, int], None] = la
     (_, a), (_, b) = before, after
     origin = [{key: value for key, value in lineage(m).items() if key != "inputs"} for m in (a, b)]
     return Difference(
-        changes(a["recipe"], b["recipe"]),
+        changes(a["recipe"], b["recipe"]) | _reordered(a.get("priority", []), b.get("priority", [])),
         _domains(a["domains"], b["domains"]),
         compare_documents(before, after, progress),
         _shared(before, after),
@@ -104,6 +104,11 @@ def changes(before: Any, after: Any) -> dict[str, Change]:
     """Dotted key -> [before, after], of the leaves of two nested mappings that differ; lists are leaves."""
     a, b = dict(_leaves(before)), dict(_leaves(after))
     return {key: [a.get(key), b.get(key)] for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)}
+
+
+def _reordered(before: list[str], after: list[str]) -> dict[str, Change]:
+    """The same sources in another order: of a document that several hold, the first one's copy is kept."""
+    return {"sources": [before, after]} if before != after and sorted(before) == sorted(after) else {}
 
 
 def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -4,19 +4,17 @@
     index     for each shard of the build, where its slice ends, and the sum of its bytes: two uint64, little-endian
 
 So whoever makes a shard reads 32 bytes and one range of each run, of 16 runs at once, however far away the store is. (An Arrow
-file would be asked for its size, its footer and then batch after batch.) A slice that is not what was written is read again,
-twice; then its run goes, with the list that names it, and the same command makes it anew.
+file would be asked for its size, its footer and then batch after batch.) A slice that is not what was written, torn by a power
+failure, say, is read again, twice; then its run goes, with the list that names it, and the same command makes it anew.
 
 Cost: a run of 128 MiB is written in .2 s and 16 shards of it read in .1 s on one core.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +27,8 @@ from chameleon_data.storage import Store
 RUN_BYTES = 128 * 2**20
 ENTRY = 16
 """Bytes of a shard in the index."""
+NOTHING = 2**64 - 1
+"""In the place of the sum, where a shard has no rows; not zero, since a file that was not yet on the disk may be full of that."""
 READERS = 16
 """Runs that are read at once."""
 
@@ -64,8 +64,7 @@ def write_run(store: Store, path: str, pending: Sequence[tuple[I64, pa.Table]], 
     """One run of a build of `shards` shards; returns its path and where its index begins. Of each table the rows are in the order
     of their shards, which stand beside it.
 
-    Through a file of its own: an Arrow buffer that grows costs seven times as much as writing the file (.24 s against .03 for
-    125 MB).
+    Into a file: an Arrow buffer that grows costs seven times as much (.24 s against .03 for 125 MB).
     """
     slices: dict[int, list[pa.Table]] = {}
     for shard, table in pending:
@@ -73,25 +72,23 @@ def write_run(store: Store, path: str, pending: Sequence[tuple[I64, pa.Table]], 
         for number, begin, end in zip(numbers.tolist(), begins.tolist(), [*begins[1:].tolist(), len(shard)], strict=True):
             slices.setdefault(number, []).append(table.slice(begin, end - begin))
     entries, at = np.zeros((shards, 2), np.dtype("<u8")), 0
-    with tempfile.TemporaryDirectory(prefix="chameleon-") as folder:
-        file = str(Path(folder) / "run")
-        with pa.OSFile(file, "wb") as sink:
+    entries[:, 1] = NOTHING
+    with store.writing(path) as file:
+        with pa.OSFile(str(file), "wb") as sink:
             for number in sorted(slices):
                 with pa.ipc.new_stream(sink, RUN) as stream:
                     stream.write_table(pa.concat_tables(slices.pop(number)).combine_chunks())
                 entries[number, 0] = sink.tell()
         entries[:, 0] = np.maximum.accumulate(entries[:, 0])
-        with pa.memory_map(file) as mapped:
+        with pa.memory_map(str(file)) as mapped:
             body = memoryview(mapped.read_buffer())
             for number, end in enumerate(entries[:, 0].tolist()):
                 if end > at:
                     entries[number, 1] = _sum(body[at:end], number)
                 at = end
             del body
-        with Path(file).open("ab") as more:
+        with file.open("ab") as more:
             more.write(entries.tobytes())
-        with pa.memory_map(file) as mapped:
-            store.write(path, mapped.read_buffer())
     return path, at
 
 
@@ -122,7 +119,7 @@ def _slices(store: Store, run: Run, shards: range) -> list[pa.Table | None]:
             if not begin <= end <= body.size:
                 raise Wrong
             some = body.slice(begin, end - begin)
-            if entries[before + number, 1] != (_sum(some, shard) if some.size else 0):
+            if entries[before + number, 1] != (_sum(some, shard) if some.size else NOTHING):
                 raise Wrong
             found.append(pa.ipc.open_stream(some).read_all() if some.size else None)
         return found

@@ -108,6 +108,20 @@ class Store:
         with self._explained(path):
             self._backend.replace(_checked(path), body)
 
+    @contextmanager
+    def writing(self, path: str) -> Iterator[Path]:
+        """A file of this machine to fill, which at the end stands there in one step, as with `write`. It is not flushed to the
+        disk: what a power failure may tear must have sums of its own."""
+        target = self.local(path)
+        if target:
+            with self._explained(path), _staged(target) as file:
+                yield file
+                cast(LocalFolder, self._backend).replace(path, file)
+        else:
+            with tempfile.TemporaryDirectory(prefix="chameleon-") as folder:
+                yield (file := Path(folder) / "file")
+                self.write(path, pa.memory_map(str(file)).read_buffer())
+
     def exists(self, path: str) -> bool:
         """Whether there is a file of this name; a folder is none."""
         with self._explained(path):
@@ -237,7 +251,8 @@ class LocalFolder:
 
     def create(self, path: str, data: pa.Buffer) -> None:
         target = self.root / path
-        with _staged(target, data) as staged:
+        with _staged(target) as staged:
+            _fill(staged, data)
             try:
                 os.link(staged, target)
             except FileExistsError:
@@ -251,10 +266,15 @@ class LocalFolder:
                 ) from None
         _sync_folder(target.parent)
 
-    def replace(self, path: str, data: pa.Buffer) -> None:
+    def replace(self, path: str, data: pa.Buffer | Path) -> None:
+        """A file beside the target is moved."""
         target = self.root / path
-        with _staged(target, data) as staged:
-            staged.replace(target)
+        if isinstance(data, Path):
+            data.replace(target)
+        else:
+            with _staged(target) as staged:
+                _fill(staged, data)
+                staged.replace(target)
         _sync_folder(target.parent)
 
     def size(self, path: str) -> int | None:
@@ -285,21 +305,25 @@ class LocalFolder:
 
 
 @contextmanager
-def _staged(target: Path, data: pa.Buffer) -> Iterator[Path]:
-    """The bytes, safe on disk, in a file beside the target."""
+def _staged(target: Path) -> Iterator[Path]:
+    """The name of a file beside the target, which is gone at the end."""
     missing = [folder for folder in target.parents if not folder.exists()]
     for folder in reversed(missing):
         folder.mkdir(exist_ok=True)
         _sync_folder(folder.parent)
     staged = target.with_name(TEMPORARY + secrets.token_hex(8))
     try:
-        with staged.open("xb") as file:
-            file.write(memoryview(data))
-            file.flush()
-            os.fsync(file.fileno())
         yield staged
     finally:
         staged.unlink(missing_ok=True)
+
+
+def _fill(file: Path, data: pa.Buffer) -> None:
+    """Put the bytes into a new file, safe on disk."""
+    with file.open("xb") as opened:
+        opened.write(memoryview(data))
+        opened.flush()
+        os.fsync(opened.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -181,7 +181,7 @@ def resolve(store: Store, reference: str) -> Version:
     newest = history[-1]
     if newest.version in deleted:
         told = f"tag {reference!r} is v{newest.version}, which was deleted{_when(store, newest.version)}"
-        raise InputError(f"{store.url}: {told}; tag another version with it: {_there(store, live)}")
+        raise InputError(f"{store.url}: {told}; tag another version with it; {_there(store, live)}")
     if newest.version not in live:
         raise InputError(f"{store.url}: tag {reference!r} is v{newest.version}, which is not there; was the folder copied whole?")
     version = _read_version(store, newest.version)
@@ -352,5 +352,6 @@ def _there(store: Store, numbers: list[int]) -> str:
     tags = list(list_tags(store))
     first = [f"v{n}" for n in numbers[:-5]]
     there = [*(first if len(first) < 2 else [first[0], "…"]), *(f"v{n}" for n in numbers[-5:])]
-    named = f"the tags {', '.join(tags[:20])}{' …' if len(tags) > 20 else ''}" if tags else "no tags"
-    return f"there are {', '.join(there)} and {named}" if there else f"no version is left; there are {named}"
+    listed = f"{', '.join(tags[:20])}{' …' if len(tags) > 20 else ''}"
+    named = f"the tag{'s' * (len(tags) > 1)} {listed}" if tags else "no tags"
+    return f"the folder has {', '.join(there)} and {named}" if there else f"no version is left, and {named}"

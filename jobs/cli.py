@@ -91,7 +91,7 @@ def weights(
     workers: Workers = None,
     single_writer: SingleWriter = False,
 ) -> None:
-    """Survey the corpus, embed samples and compute the weights; writes only caches."""
+    """Survey the corpus, embed samples, compute weights. Writes only caches."""
     from pipelines.build import weigh_recipe
     from pipelines.cluster import cluster
 
@@ -116,7 +116,7 @@ def plan(
     workers: Workers = None,
     single_writer: SingleWriter = False,
 ) -> None:
-    """The same, and the plan: tokens, epochs, shards and bytes; writes no shard."""
+    """The same, and the plan: tokens, epochs, shards. Writes no shard."""
     from pipelines.build import plan_recipe
     from pipelines.cluster import cluster
 
@@ -232,7 +232,7 @@ def diff(
     after: Annotated[str, typer.Argument(metavar="OUT@B")],
     json: AsJson = False,
 ) -> None:
-    """What changed between two versions, of one dataset or of two: recipe, mixture, documents, shards, lineage."""
+    """What changed between two versions: recipe, mixture, documents. Also shards and lineage; of one dataset or of two."""
     from chameleon_data.difference import compare
 
     (first, a, m, _), (second, b, n, _) = _open(before), _open(after)
@@ -254,7 +254,7 @@ def verify(
     open_cluster: OpenCluster = False,
     workers: Workers = None,
 ) -> None:
-    """Prove a version from its stored bytes: files, order, bounds, epochs, books."""
+    """Prove a version from its bytes: files, order, bounds, books."""
     from chameleon_data.verify import verify as prove
 
     store, manifest, number, _ = _open(target)
@@ -290,7 +290,7 @@ def verify(
 
 @app.command()
 def tag(target: Annotated[str, typer.Argument(metavar="OUT@V")], name: str, json: AsJson = False) -> None:
-    """Give a version a name; the name can move later, its history stays."""
+    """Give a version a name. The name can move later, its history stays."""
     store, _, number, _ = _open(target)
     tag_version(store, resolve(store, f"v{number}"), name, _now())
     if json:
@@ -301,7 +301,7 @@ def tag(target: Annotated[str, typer.Argument(metavar="OUT@V")], name: str, json
 
 @app.command()
 def tags(target: Out, name: Annotated[str | None, typer.Argument(metavar="NAME")] = None, json: AsJson = False) -> None:
-    """Where the tags point; with NAME, where that one pointed before."""
+    """Where the tags point. With NAME, where that one pointed before."""
     store = open_dataset(target)
     if name is None:
         found = list(list_tags(store).items())
@@ -350,7 +350,7 @@ def gc(
     caches: Annotated[bool, typer.Option("--caches", help="Surveys, vectors, weighings too; a build makes them anew.")] = False,
     json: AsJson = False,
 ) -> None:
-    """What no version refers to and no build at work owns; a dry run unless --delete."""
+    """What no version refers to and no build at work owns. A dry run unless --delete."""
     from chameleon_data.collect import collect, find_garbage
 
     store = open_dataset(target)
@@ -428,7 +428,7 @@ def export(
     workers: Workers = None,
     open_cluster: OpenCluster = False,
 ) -> None:
-    """Other ways out: a version as a Delta or Iceberg table, its weights as a trainer's own configuration."""
+    """A table over the shards, or the weights as a trainer takes them."""
     if form in TABLES:
         _export_table(target, form, to, json)
         return

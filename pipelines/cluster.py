@@ -38,7 +38,10 @@ EXTENSION_TYPES = (
 """That `import ray.data` registers with Arrow: what a Parquet file says of such a column is then handed to their Python code,
 whatever the reader is told, and one environment variable lets Ray unpickle it. Here no column is of these types."""
 VITAL = ("raylet", "gcs_server")
-"""Processes of a local cluster without which it is dead; of its dashboard, monitor and log monitor a build has no need."""
+"""Processes of a local cluster without which it is dead."""
+IDLE = ("monitor", "log_monitor", "dashboard")
+"""Those that do nothing for a build: an autoscaler of what cannot grow, a reader of logs for nobody, a dashboard that is off.
+Ray would wait a second for the first of them when it shuts down."""
 ADVICE = "start a cluster with 'ray start --head', correct the address, or leave --address out"
 UNASKED = {"": "/ray.rpc.NodeInfoGcsService/CheckAlive", "ray": "/ray.rpc.RayletDriver/ClusterInfo"}
 """Scheme of an address -> a method that a cluster with token authentication refuses to whoever has no token."""
@@ -94,15 +97,29 @@ def _cluster(address: str | None, workers: int | None, allow_open: bool) -> Iter
         except InputError:
             ray.shutdown()
             raise
+    if address is None:
+        _dismiss_idle()
     _forget_extension_types()
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.op_resource_reservation_enabled = False  # for operators downstream, of which there are none; see `stream`
     try:
         with _alive() if address is None else nullcontext():
             yield
     finally:
         ray.shutdown()
+
+
+def _dismiss_idle() -> None:
+    """End what a local cluster does not need."""
+    import ray
+
+    node = ray._private.worker._global_node
+    for kind in IDLE if node else ():
+        for one in node.all_processes.get(kind, ()):
+            one.process.kill()
+            one.process.wait()
 
 
 @contextmanager
@@ -206,7 +223,7 @@ def _native_quiet() -> Iterator[None]:
 
 def run(
     name: str, tasks: Sequence[int], function: Callable[[int], None], progress: Progress, done: int = 0,
-    sizes: Sequence[int] | None = None, **resources: Any,
+    sizes: Sequence[int] | None = None,
 ) -> None:  # fmt: skip
     """Call `function` with every task number on the cluster, in any order.
 
@@ -216,26 +233,33 @@ def run(
     size_of = dict(zip(tasks, sizes or [1] * len(tasks), strict=True))
     total = done + sum(size_of.values())
     progress(name, done, total)
-    for outcome in stream([pa.table({"task": [task]}) for task in tasks], _outcome_of(function), **resources):
+    for outcome in stream(len(tasks), _outcome_of(tasks, function)):
         if outcome["error"]:
             raise InputError(outcome["error"])
         done += size_of[outcome["task"]]
         progress(name, done, total)
 
 
-def stream(tables: Sequence[pa.Table], function: Any, **resources: Any) -> Iterator[dict[str, Any]]:
-    """Rows of what `function` (or, for a class, an actor of it) makes of each table; a table is a task, rows come as tasks
-    end."""
+def stream(tables: Sequence[pa.Table] | int, function: Any, **resources: Any) -> Iterator[dict[str, Any]]:
+    """Rows of what `function` (or, for a class, an actor of it) makes of each table; a table is a task, rows come as tasks end.
+
+    A number stands for so many tables that hold their own number, `id`, and that nobody has to carry to the workers.
+
+    Sixteen tasks of .4 s on two CPUs take 3.3 s (4.9 where Ray Data reserves resources for what reads their rows: it then waits
+    for a task to be over before it gives out the next); the driver has 6 to 10 ms of work for each.
+    """
     import ray.data
 
     if tables:
-        data = ray.data.from_arrow(list(tables))
+        numbered = isinstance(tables, int)
+        data = ray.data.range(tables, override_num_blocks=tables) if numbered else ray.data.from_arrow(list(tables))
         yield from data.map_batches(function, batch_size=None, batch_format="pyarrow", **resources).iter_rows()
 
 
-def _outcome_of(function: Callable[[int], None]) -> Callable[[pa.Table], pa.Table]:
+def _outcome_of(tasks: Sequence[int], function: Callable[[int], None]) -> Callable[[pa.Table], pa.Table]:
     def outcome(table: pa.Table) -> pa.Table:
-        error, task = "", table["task"][0].as_py()
+        ((at,), error) = table["id"].to_pylist(), ""
+        task = tasks[at]
         _forget_extension_types()
         try:
             for wait in (*RETRY_SECONDS, None):

@@ -18,6 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 import polars as pl
+import psutil
 import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
@@ -60,6 +61,12 @@ def built(build, tmp_path_factory):
     folder = tmp_path_factory.mktemp("built")
     recipe = write_recipe(folder / "recipe.yaml", lay_out(folder / "corpus", documents(), ["jsonl"], 2))
     return folder, recipe, build(recipe).manifest
+
+
+def test_a_local_cluster_keeps_no_process_that_does_nothing_for_a_build(ray_cluster):
+    commands = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    assert any("raylet/raylet" in command for command in commands)
+    assert not [c for c in commands for idle in ("monitor.py", "log_monitor.py", "dashboard/dashboard.py") if f"/{idle}" in c]
 
 
 # What comes out
@@ -388,8 +395,15 @@ def test_the_command_from_build_to_report(built):
     assert "no version" in run_command("show", f"{out}@v9", expect=2)["error"]
 
 
-def test_verify_exits_with_1(built, tmp_path):
-    folder, _, manifest = built
+def test_a_damaged_version_fails_and_a_build_mends_it_once_the_file_is_gone(built, build, tmp_path):
+    folder, recipe, manifest = built
     shutil.copytree(folder / "out", tmp_path / "out")
-    flip(tmp_path / "out" / manifest["shards"][0]["path"])
+    damaged = tmp_path / "out" / manifest["shards"][0]["path"]
+    flip(damaged)
     assert not run_command("verify", f"{tmp_path / 'out'}@v1", expect=1)["ok"]
+    damaged.unlink()
+    copy = tmp_path / "recipe.yaml"
+    copy.write_text(json.dumps({**json.loads(recipe.read_text()), "out": str(tmp_path / "out")}))
+    again = build(copy)
+    assert (again.version.number, again.new, again.written) == (1, False, 1)
+    assert verify(Store(str(tmp_path / "out")), manifest).ok

@@ -61,7 +61,7 @@ KNOWN = {
     ("collect.py", "Path(folder).rmdir"),  # an empty one below `out`
     ("ranges.py", "(self._folder / f'{n:08d}').open"),  # its temporary one
     ("ranges.py", "file.unlink"),
-    ("runs.py", "Path(file).open"),  # and here
+    ("runs.py", "file.open"),  # that the store gave it to fill
 }
 WRITING = {
     "write_text", "write_bytes", "mkdir", "makedirs", "rename", "replace", "unlink", "rmdir", "rmtree", "symlink_to", "touch",

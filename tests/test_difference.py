@@ -205,6 +205,13 @@ def test_changes_of_nested_mappings() -> None:
     assert changes(a, a) == {}
 
 
+def test_the_same_sources_in_another_order(memory_store: Store) -> None:
+    rows = [[("x", "one", "train")]]
+    ordered = [(memory_store, publish(memory_store, "a", rows, priority=p)) for p in (["a", "b"], ["b", "a"], ["b", "c"])]
+    assert compare(ordered[0], ordered[1]).recipe == {"sources": [["a", "b"], ["b", "a"]]}
+    assert compare(ordered[0], ordered[0]).recipe == compare(ordered[0], ordered[2]).recipe == {}
+
+
 def test_inputs_and_packages_that_changed(memory_store: Store) -> None:
     def inputs(*parts: tuple[str, int | None, str]) -> list[dict[str, Any]]:
         return [{"source": "s", "url": u, "row_group": g, "bytes": 1, "identity": i} for u, g, i in parts]

@@ -76,6 +76,22 @@ def test_no_changed_byte_is_believed(written):
     assert seen == len(tried)
 
 
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("zeros", [True, False])
+def test_a_run_that_a_power_failure_tore_is_seen_and_goes(tmp_path, kept, zeros):
+    """Its beginning reached the disk; the rest is full of zeros, or not there."""
+    store, file = Store(str(tmp_path)), tmp_path / "a-0.run"
+    list_runs(store, "a.json", [write_run(store, file.name, [(np.array([0, 2]), rows([0, 1]))], SHARDS)])
+    runs, body, listed = listed_runs(store, ["a.json"]), file.read_bytes(), store.read("a.json")
+    first = int(len(body) * kept)
+    for shard in range(SHARDS) if kept <= 0.5 else [SHARDS - 1]:  # the beginning of the index may be there
+        file.write_bytes(body[:first] + bytes(len(body) - first) * zeros)
+        store.write("a.json", listed)
+        with pytest.raises(InputError, match="run the same command again, which makes it anew"):
+            read_runs(store, runs, range(shard, shard + 1))
+        assert store.list() == {}
+
+
 def test_a_slice_in_the_place_of_another_one_is_seen(tmp_path):
     """Two shards with the same bytes in their slices; the index of one is put in the other's place."""
     store = Store(str(tmp_path))

@@ -123,6 +123,23 @@ def test_in_memory_nobody_comes_between_looking_and_writing(memory_store: Store,
     assert sorted(at_once(lambda _: memory_store.write_new("race", b"the same"))) == [False] * 7 + [True]
 
 
+def test_a_file_that_is_filled_is_seen_whole_or_not_at_all(store: Store) -> None:
+    store.write("a/x", b"old")
+    with store.writing("a/x") as file:
+        file.write_bytes(b"new one")
+        assert (store.read("a/x"), store.list()) == (b"old", {"a/x": 3})
+    assert store.read("a/x") == b"new one"
+
+    def die() -> None:
+        with store.writing("a/x") as file:
+            file.write_bytes(b"half")
+            raise Killed
+
+    with pytest.raises(Killed):
+        die()
+    assert (store.read("a/x"), list(store.entries())) == (b"new one", ["a/x"])
+
+
 def test_of_eight_writers_of_the_same_bytes_none_fails(store: Store) -> None:
     results = at_once(lambda _: store.write_new("race", b"the same"))
     assert sorted(results) == [False] * 7 + [True]

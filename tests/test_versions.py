@@ -280,7 +280,7 @@ def test_a_reference_means(twelve: Store, reference: str, number: int) -> None:
 @pytest.mark.parametrize(
     ("reference", "text"),
     [
-        ("v13", r"no version 'v13'; there are v1, …, v8, v9, v10, v11, v12 and the tags night-ly_1.0, prod"),
+        ("v13", r"no version 'v13'; the folder has v1, …, v8, v9, v10, v11, v12 and the tags night-ly_1.0, prod"),
         ("0", "no version '0'"), ("pord", "no version 'pord', did you mean 'prod'"), ("lastest", "did you mean 'latest'"),
         ("nightly", "did you mean 'night-ly_1.0'"), ("..", "no version"), ("../versions", "no version"), ("", "no version"),
         ("v1\n", "no version"), ("-1", "no version"), ("٣", "no version"), ("1" * 50, "no version"), ("a/b", "no version"),
@@ -418,11 +418,11 @@ def test_a_deleted_version_is_gone_and_its_number_does_not_come_back(store: Stor
     assert list_versions(store) == tuple(made[:2])
     assert list_deleted(store) == {made[2]: "2026-02-01"}
     assert resolve(store, "latest") == made[1]
-    with pytest.raises(InputError, match="v3 was deleted on 2026-02-01; there are v1, v2 and the tags prod"):
+    with pytest.raises(InputError, match="v3 was deleted on 2026-02-01; the folder has v1, v2 and the tag prod"):
         resolve(store, "v3")
-    with pytest.raises(InputError, match="tag 'prod' is v3, which was deleted on 2026-02-01; tag another version with it: there"):
+    with pytest.raises(InputError, match="'prod' is v3, which was deleted on 2026-02-01; tag another version with it; the folder"):
         resolve(store, "prod")
-    with pytest.raises(InputError, match="no version '9'; there are v1, v2 and"):
+    with pytest.raises(InputError, match="no version '9'; the folder has v1, v2 and"):
         resolve(store, "9")
     again = commit(store, build("c"), THEN)
     assert (again.number, again.manifest) == (4, made[2].manifest), "to the byte and the second the same, and yet a new version"
@@ -439,7 +439,7 @@ def test_when_every_version_is_deleted(store: Store) -> None:
     assert list_versions(store) == ()
     with pytest.raises(InputError, match="holds no version any more, v2 was the last that was deleted"):
         resolve(store, "latest")
-    with pytest.raises(InputError, match=r"v1 was deleted on .* no version is left; there are no tags"):
+    with pytest.raises(InputError, match=r"v1 was deleted on .* no version is left, and no tags"):
         resolve(store, "1")
     assert commit(store, build("b"), THEN).number == 3
 

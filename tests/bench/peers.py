@@ -4,10 +4,12 @@
     interleave        datasets.interleave_datasets by probabilities, with a shuffle buffer of 10,000 rows, into MDSWriter
     random_shuffle    Ray Data: read_json, random_shuffle, write_parquet; no mixture
     datatrove         JsonlReader into ParquetWriter, two workers: it has no shuffle of texts, so nothing is mixed or shuffled
-    groupby           the exchange alone by Ray Data: read_json, groupby(shard).map_groups(sort), nothing written
 
-Each runs in a process of its own, from its start to its end. Memory is the largest sum over all processes of a run of what each
-holds alone and its share of what they hold together (PSS).
+And the exchange alone, every row of the corpus read, brought to its shard and put in order there, nothing kept: our spilled runs
+against Ray Data's read_json, groupby(shard).map_groups(sort). Both clusters have read the corpus once before the clock starts.
+
+Each runs in a process of its own; a build is timed from its start to its end. Memory is the largest sum over all processes of a
+run of what each holds alone and its share of what they hold together (PSS).
 
     python -m tests.bench.peers [GIGABYTES]
 """
@@ -31,9 +33,8 @@ from tests.bench.figures import Figure, show
 SHARD = 64 * 2**20
 
 
-def ours(corpus: Path, out: Path, format: str) -> None:
-    from jobs.cli import main
-
+def recipe_of(corpus: Path, out: Path, format: str) -> Path:
+    """A recipe that writes the whole corpus with equal weights."""
     names = sorted(p.name for p in corpus.iterdir())
     weights = out / "weights.json"
     weights.write_text(json.dumps({name: 1 / len(names) for name in names}))
@@ -42,7 +43,13 @@ def ours(corpus: Path, out: Path, format: str) -> None:
         "name": "bench", "out": str(out / "out"), "sources": {n: str(corpus / n) for n in names},
         "weights": {"from": str(weights)}, "mix": {"max_epochs": 8}, "shards": {"formats": format},
     }))  # fmt: skip
-    sys.argv = ["chameleon-data", "build", str(recipe)]
+    return recipe
+
+
+def ours(corpus: Path, out: Path, format: str) -> None:
+    from jobs.cli import main
+
+    sys.argv = ["chameleon-data", "build", str(recipe_of(corpus, out, format))]
     main()
 
 
@@ -91,8 +98,60 @@ def groupby(corpus: Path, out: Path) -> None:
         hi, lo = content_hashes(table["text"].combine_chunks().cast(pa.large_string()))
         return table.append_column("hi", pa.array(hi)).append_column("shard", pa.array((lo % np.uint64(shards)).astype(np.int32)))
 
-    found = _ray_data(corpus).map_batches(keyed, batch_format="pyarrow").groupby("shard")
-    assert found.map_groups(lambda table: table.sort_by("hi"), batch_format="pyarrow").materialize().count()
+    def ordered(table: pa.Table) -> pa.Table:
+        return pa.table({"rows": [table.sort_by("hi").num_rows]})
+
+    rows = _ray_data(corpus)
+    counted = rows.map_batches(keyed, batch_format="pyarrow").count()
+    start = time.perf_counter()
+    groups = rows.map_batches(keyed, batch_format="pyarrow").groupby("shard").map_groups(ordered, batch_format="pyarrow")
+    assert sum(row["rows"] for row in groups.iter_rows()) == counted
+    _tell(out, time.perf_counter() - start)
+
+
+def exchange(corpus: Path, out: Path) -> None:
+    import ray
+
+    from chameleon_data.exchange import Job, runs_of, shard_content, spill
+    from chameleon_data.layout import lay_out_splits
+    from chameleon_data.manifest import writer
+    from chameleon_data.recipe import load_recipe
+    from chameleon_data.storage import Store
+    from chameleon_data.tokens import load_counter
+    from pipelines.cluster import cluster, run
+    from pipelines.survey import census, survey
+    from pipelines.weigh import weigh_corpus
+    from pipelines.write import build_of, read_parts
+
+    def quiet(*_: object) -> None:
+        pass
+
+    recipe = load_recipe(recipe_of(corpus, out, "parquet"))
+    store, counter = Store(recipe.out), load_counter(recipe.tokens)
+    with cluster(workers=CORES):
+        surveyed = survey(store, recipe, quiet)
+        counted = census(store, recipe, surveyed)
+        weighed = weigh_corpus(store, recipe, surveyed, counted, quiet)
+        layouts = lay_out_splits(
+            store, recipe, surveyed.parts, counted, weighed.mixture.decimals, weighed.budget, writer(recipe, counter)
+        )
+        job = Job(recipe, layouts, counted.rules, counter)
+        build = build_of(job, surveyed.parts)
+        start = time.perf_counter()
+        shared = ray.put(job)
+        read_parts(store, build, shared, counted.copies, surveyed.parts, spill, quiet)
+        runs = runs_of(store, build, surveyed.parts)
+
+        def make(shard: int) -> None:
+            shard_content(store, ray.get(shared), runs, shard)
+
+        run("make", range(build.shards), make, quiet)
+        _tell(out, time.perf_counter() - start)
+
+
+def _tell(out: Path, seconds: float) -> None:
+    """What `measure` takes for the time of the run."""
+    (out / "seconds").write_text(str(seconds))
 
 
 def datatrove(corpus: Path, out: Path) -> None:
@@ -113,7 +172,8 @@ PEERS: dict[str, Callable[[Path, Path], None]] = {
     "interleave_datasets and MDSWriter": interleave,
     "random_shuffle and write_parquet": random_shuffle,
     "datatrove without a shuffle": datatrove,
-    "groupby and map_groups, nothing written": groupby,
+    "exchange, ours": exchange,
+    "exchange, groupby and map_groups": groupby,
 }
 
 
@@ -132,6 +192,8 @@ def measure(name: str, corpus: Path, folder: Path) -> tuple[float, float]:
     taken = time.perf_counter() - start
     if process.returncode:
         raise SystemExit(f"{name}:\n{log.read_text()[-3000:]}")
+    told = out / "seconds"
+    taken = float(told.read_text()) if told.exists() else taken
     shutil.rmtree(out)
     return taken, most
 
@@ -167,7 +229,9 @@ def run(gigabytes: float = 1.0, repeats: int = 3) -> list[Figure]:
     memory = {peer: statistics.median(m for _, m in runs) for peer, runs in found.items()}
     figures = [Figure(f"whole build, {peer}", seconds[peer], "s", None, f"{memory[peer] / 1e6:,.0f} MB") for peer in names[:2]]
     for peer in names[2:]:
-        own = names[0] if "MDS" in peer else names[1]
+        own = names[-2] if "exchange" in peer else names[0] if "MDS" in peer else names[1]
+        if peer == own:
+            continue
         beside = f"{seconds[peer]:.1f} s, {memory[peer] / 1e6:,.0f} MB; {own} {seconds[own]:.1f} s, {memory[own] / 1e6:,.0f} MB"
         figures.append(Figure(f"against {peer}", seconds[peer] / seconds[own], "×", 5, beside))
     return figures

@@ -26,7 +26,9 @@ proved: Counter[str] = Counter()
 CREATED = "2026-01-01T00:00:00+00:00"
 
 
-def _loop(tables: Sequence[pa.Table], function: Any, **_: Any) -> Iterator[dict[str, Any]]:
+def _loop(tables: Sequence[pa.Table] | int, function: Any, **_: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(tables, int):
+        tables = [pa.table({"id": [number]}) for number in range(tables)]
     return itertools.chain.from_iterable(function(table).to_pylist() for table in tables)
 
 

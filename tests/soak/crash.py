@@ -86,7 +86,7 @@ class Fated:
     def create(self, path: str, data: pa.Buffer) -> None:
         self.fate.meet(f"create {path}", lambda: self.real.create(path, data), lambda: self._leave(path, data))
 
-    def replace(self, path: str, data: pa.Buffer) -> None:
+    def replace(self, path: str, data: pa.Buffer | Path) -> None:
         self.fate.meet(f"replace {path}", lambda: self.real.replace(path, data), lambda: self._leave(path, data))
 
     def size(self, path: str) -> int | None:
@@ -99,12 +99,13 @@ class Fated:
         name = f"delete {len(paths)} {paths[0] if paths else ''}"
         self.fate.meet(name, lambda: self.real.delete(paths), lambda: self.real.delete(paths[: len(paths) // 2]))
 
-    def _leave(self, path: str, data: pa.Buffer) -> None:
+    def _leave(self, path: str, data: pa.Buffer | Path) -> None:
         """What a writer leaves that dies before the name: half the bytes in a file of another name, or nothing in a bucket."""
         if isinstance(self.real, LocalFolder):
             target = self.real.root / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.with_name(TEMPORARY + secrets.token_hex(8)).write_bytes(data.to_pybytes()[: data.size // 2])
+            body = data.read_bytes() if isinstance(data, Path) else data.to_pybytes()
+            target.with_name(TEMPORARY + secrets.token_hex(8)).write_bytes(body[: len(body) // 2])
 
 
 @contextmanager

@@ -46,7 +46,7 @@ class Rotten:
     def create(self, path: str, data: pa.Buffer) -> None:
         self.real.create(path, data)
 
-    def replace(self, path: str, data: pa.Buffer) -> None:
+    def replace(self, path: str, data: pa.Buffer | Path) -> None:
         self.real.replace(path, data)
 
     def size(self, path: str) -> int | None:
