@@ -7,6 +7,7 @@ there, is not done again, whoever was killed. The runs live under the build's ow
 run, and go when the version is committed.
 
 Measured here first (144,000 rows, 355 MB, 16 shards, 2 cores): `groupby().map_groups()` of Ray Data 24.7 s, spilled runs 4.3 s.
+With Ray 2.60, 1 GB of 195,000 rows, on a cluster that is up: 20.7 s and 5.1 s (`make bench`).
 """
 
 from __future__ import annotations

@@ -110,8 +110,6 @@ def groupby(corpus: Path, out: Path) -> None:
 
 
 def exchange(corpus: Path, out: Path) -> None:
-    import ray
-
     from chameleon_data.exchange import Job, runs_of, shard_content, spill
     from chameleon_data.layout import lay_out_splits
     from chameleon_data.manifest import writer
@@ -129,6 +127,8 @@ def exchange(corpus: Path, out: Path) -> None:
     recipe = load_recipe(recipe_of(corpus, out, "parquet"))
     store, counter = Store(recipe.out), load_counter(recipe.tokens)
     with cluster(workers=CORES):
+        import ray  # it reads the environment that `cluster` sets
+
         surveyed = survey(store, recipe, quiet)
         counted = census(store, recipe, surveyed)
         weighed = weigh_corpus(store, recipe, surveyed, counted, quiet)
