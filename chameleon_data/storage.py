@@ -3,6 +3,7 @@
     write_new(path, data)    create-only: of any number of writers exactly one puts its bytes under a name; for whatever a
                              version refers to
     write(path, data)        replaces in one step; for caches, which anybody may write again
+    writing(path)            the same for a file that grows, as a run does: on a local disk it is written once, where it belongs
 
 Local create-only is a temporary file, fsync and `os.link` (fsspec's own `mode="create"` let several writers win there). S3
 takes `If-None-Match: *` on one PUT, Google Cloud Storage `ifGenerationMatch=0`, Azure `If-None-Match: *`; see `remote.py`. A
