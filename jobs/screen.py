@@ -359,5 +359,5 @@ def print_verification(number: int, found: Verification, again: dict[str, int] |
         out.print(Text("✓", style="green"), "every check holds")
     else:
         out.print(Text(f"{counted(len(found.problems), 'check')} failed", style="red"))
-        advice = "missing or damaged files: restore them from a copy, or remove them and build again, which makes the same bytes"
+        advice = "missing or damaged files: restore them from a copy, or remove them and build again from the same corpus"
         out.print(advice, soft_wrap=True)

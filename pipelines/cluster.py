@@ -103,7 +103,6 @@ def _cluster(address: str | None, workers: int | None, allow_open: bool) -> Iter
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.op_resource_reservation_enabled = False  # for operators downstream, of which there are none; see `stream`
     try:
         with _alive() if address is None else nullcontext():
             yield
@@ -251,6 +250,7 @@ def stream(tables: Sequence[pa.Table] | int, function: Any, **resources: Any) ->
     import ray.data
 
     if tables:
+        ray.data.DataContext.get_current().op_resource_reservation_enabled = False
         numbered = isinstance(tables, int)
         data = ray.data.range(tables, override_num_blocks=tables) if numbered else ray.data.from_arrow(list(tables))
         yield from data.map_batches(function, batch_size=None, batch_format="pyarrow", **resources).iter_rows()

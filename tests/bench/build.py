@@ -230,8 +230,9 @@ def run(gigabytes: float = 1.0, repeats: int = 5, folder: Path | None = None) ->
                         Figure("write, share of reading and encoding", (reading + encoding) / seconds["write"], "×", 0.7, peer)
                     )
                 else:
-                    _, memory = passes(base, corpus, size, 1)
-                figures.append(Figure(f"peak memory of a worker, {size / 1e9:g} GB", memory / 2**20, "MiB"))
+                    seconds, memory = passes(base, corpus, size, 1)
+                beside = f"survey and write: {sum(seconds.values()):.0f} s"
+                figures.append(Figure(f"peak memory of a worker, {size / 1e9:g} GB", memory / 2**20, "MiB", None, beside))
                 shutil.rmtree(corpus)
                 shutil.rmtree(base / "out")
     return figures
