@@ -39,6 +39,9 @@ EXTENSION_TYPES = (
 whatever the reader is told, and one environment variable lets Ray unpickle it. Here no column is of these types."""
 VITAL = ("raylet", "gcs_server")
 """Processes of a local cluster without which it is dead."""
+AGENTS = {"dashboard agent": (b"ray::DashboardAgent", b"dashboard/agent.py"),
+          "runtime env agent": (b"ray::RuntimeEnvAgent", b"runtime_env/agent/main.py")}  # fmt: skip
+"""The raylet's own children that it does not outlive -> what their command lines hold, once they are up and before."""
 IDLE = ("monitor", "log_monitor", "dashboard")
 """Those that do nothing for a build: an autoscaler of what cannot grow, a reader of logs for nobody, a dashboard that is off.
 Ray would wait a second for the first of them when it shuts down."""
@@ -125,8 +128,8 @@ def _dismiss_idle() -> None:
 def _alive() -> Iterator[None]:
     """For as long as this lasts an InputError is raised, in a thread of its own, when a process dies without which Ray is dead.
 
-    Ray's core ends this process by itself then, with exit code 1 and no word: 15 s after its raylet, a minute after its GCS. Its
-    agents take their raylet with them.
+    Ray's core ends this process by itself then, with exit code 1 and no word: 15 s after its raylet, a minute after its GCS. An
+    agent takes its raylet with it, which takes its leave first, so that the core can be sooner than the raylet's end.
     """
     import ray
 
@@ -135,6 +138,8 @@ def _alive() -> Iterator[None]:
         yield
         return
     pids = {one.process.pid: kind for kind, some in node.all_processes.items() if kind in VITAL for one in some}
+    for raylet in [pid for pid, kind in pids.items() if kind == "raylet"]:
+        pids |= _agents(raylet)
     watched = {os.pidfd_open(pid): kind for pid, kind in pids.items()}
     poll, stop = select.poll(), os.eventfd(0)
     for descriptor in (stop, *watched):
@@ -154,6 +159,17 @@ def _alive() -> Iterator[None]:
         watcher.join()
         for descriptor in (stop, *watched):
             os.close(descriptor)
+
+
+def _agents(raylet: int) -> dict[int, str]:
+    """Process -> one of AGENTS, of those below a raylet."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended meanwhile
+            parent, command = (folder / "stat").read_text().rpartition(")")[2].split()[1], (folder / "cmdline").read_bytes()
+            if int(parent) == raylet:
+                found |= {int(folder.name): kind for kind, names in AGENTS.items() if any(name in command for name in names)}
+    return found
 
 
 def _forget_extension_types() -> None:

@@ -69,6 +69,13 @@ def test_a_local_cluster_keeps_no_process_that_does_nothing_for_a_build(ray_clus
     assert not [c for c in commands for idle in ("monitor.py", "log_monitor.py", "dashboard/dashboard.py") if f"/{idle}" in c]
 
 
+def test_the_agents_without_which_a_raylet_dies_are_watched_too(ray_cluster):
+    from pipelines import cluster
+
+    (raylet,) = (c.pid for c in psutil.Process().children() if c.cmdline() and c.cmdline()[0].endswith("raylet/raylet"))
+    assert sorted(cluster._agents(raylet).values()) == sorted(cluster.AGENTS)
+
+
 # What comes out
 
 
