@@ -14,7 +14,7 @@ import traceback
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TextIO
 
 import typer
 from rich.text import Text
@@ -530,24 +530,24 @@ def _watcher_failed(failure: threading.ExceptHookArgs) -> None:
     if not isinstance(failure.exc_value, InputError):
         threading.__excepthook__(failure)
         return
-    sys.stdout = sys.__stdout__  # which is stderr while Ray works
     try:
-        _fail(2, str(failure.exc_value))
+        _fail(2, str(failure.exc_value), sys.__stdout__)  # `sys.stdout` is stderr while Ray works, whose threads write there
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.__stdout__, sys.stderr):
+            if stream:
+                stream.flush()
         os._exit(2)
 
 
-def _fail(code: int, reason: str) -> NoReturn:
-    _answer_error(reason)
+def _fail(code: int, reason: str, answer: TextIO | None = None) -> NoReturn:
+    _answer_error(reason, answer)
     err.print(Text("error", style="red"), reason, soft_wrap=True)
     sys.exit(code)
 
 
-def _answer_error(reason: str) -> None:
+def _answer_error(reason: str, answer: TextIO | None = None) -> None:
     if "--json" in sys.argv[1:]:
-        print_json({"error": reason})
+        print_json({"error": reason}, answer)
 
 
 if __name__ == "__main__":

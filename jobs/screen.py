@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -103,14 +103,16 @@ def patient(progress: Callable[[str, int, int], None], name: str) -> Callable[[i
     return tell
 
 
-def print_json(value: Any) -> None:
+def print_json(value: Any, to: TextIO | None = None) -> None:
+    """To `sys.stdout`, if nothing else is said."""
+    to = to or sys.stdout
     text = json.dumps(value, ensure_ascii=False, indent=2)
     text = UNPRINTED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     try:
-        text.encode(sys.stdout.encoding or "utf-8")
+        text.encode(to.encoding or "utf-8")
     except UnicodeEncodeError:  # a terminal of few characters, or a path that is not UTF-8
         text = json.dumps(value, indent=2)
-    sys.stdout.write(text + "\n")
+    to.write(text + "\n")
 
 
 def table_of(*columns: str) -> Table:

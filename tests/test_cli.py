@@ -709,3 +709,28 @@ def test_the_terminal_tells_of_twenty_bounds(capsys: pytest.CaptureFixture[str])
     told = capsys.readouterr().out
     assert told.count("0.3000 to 0.2000 by its cap") == 20
     assert "and 5 more" in told
+
+
+def test_what_rays_threads_print_while_a_build_is_ended_is_no_part_of_the_answer() -> None:
+    script = """
+import sys, threading
+from contextlib import redirect_stdout
+from chameleon_data.errors import InputError
+from jobs import cli
+
+sys.argv = ["chameleon-data", "--json"]
+threading.excepthook = cli._watcher_failed
+cli.err.print = lambda *_, **__: print("(raylet) my own words")  # between the answer and the end
+
+def watch():
+    raise InputError("it died")
+
+with redirect_stdout(sys.stderr):
+    thread = threading.Thread(target=watch)
+    thread.start()
+    thread.join()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.returncode == 2
+    assert json.loads(done.stdout) == {"error": "it died"}
+    assert "my own words" in done.stderr
