@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from chameleon_data.errors import InputError
 
 if TYPE_CHECKING:
-    from chameleon_data.weights import DomainWeights, domain_weights
+    from chameleon_data.weights.weigh import DomainWeights, domain_weights
 
 __all__ = ["DomainWeights", "InputError", "__version__", "domain_weights"]
 
@@ -22,7 +22,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> object:
     if name in ("DomainWeights", "domain_weights"):
-        from chameleon_data import weights
+        from chameleon_data.weights import weigh
 
-        return getattr(weights, name)
+        return getattr(weigh, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

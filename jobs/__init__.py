@@ -1,0 +1,1 @@
+"""Where and when it runs: the command line, recipes, cluster jobs. Installed as `chameleon_data.jobs`."""

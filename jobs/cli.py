@@ -21,22 +21,7 @@ from rich.text import Text
 from typer.exceptions import TyperException
 
 from chameleon_data.errors import InputError
-from chameleon_data.recipe import load_recipe
-from chameleon_data.storage import Store, told
-from chameleon_data.versions import (
-    UNFINISHED,
-    delete_version,
-    list_deleted,
-    list_tags,
-    list_versions,
-    load_manifest,
-    open_dataset,
-    resolve,
-    split_target,
-    tag_history,
-    tag_version,
-)
-from jobs.screen import (
+from chameleon_data.jobs.screen import (
     counted,
     err,
     lineage_rows,
@@ -56,9 +41,24 @@ from jobs.screen import (
     weights_table,
     worst_of,
 )
+from chameleon_data.recipe import load_recipe
+from chameleon_data.store.store import Store, told
+from chameleon_data.versions.versions import (
+    UNFINISHED,
+    delete_version,
+    list_deleted,
+    list_tags,
+    list_versions,
+    load_manifest,
+    open_dataset,
+    resolve,
+    split_target,
+    tag_history,
+    tag_version,
+)
 
 if TYPE_CHECKING:
-    from chameleon_data.pointers import Blend
+    from chameleon_data.views.trainer_files import Blend
 
 app = typer.Typer(
     help="Raw text corpora in, an exact, versioned, pre-mixed training set out.",
@@ -92,8 +92,8 @@ def weights(
     single_writer: SingleWriter = False,
 ) -> None:
     """Survey the corpus, embed samples, compute weights. Writes only caches."""
-    from pipelines.build import weigh_recipe
-    from pipelines.cluster import cluster
+    from chameleon_data.pipelines.build import weigh_recipe
+    from chameleon_data.pipelines.ray_cluster import cluster
 
     wanted = load_recipe(recipe)
     with narrated() as progress, cluster(address, workers, open_cluster):
@@ -117,8 +117,8 @@ def plan(
     single_writer: SingleWriter = False,
 ) -> None:
     """The same, and the plan: tokens, epochs, shards. Writes no shard."""
-    from pipelines.build import plan_recipe
-    from pipelines.cluster import cluster
+    from chameleon_data.pipelines.build import plan_recipe
+    from chameleon_data.pipelines.ray_cluster import cluster
 
     wanted = load_recipe(recipe)
     with narrated() as progress, cluster(address, workers, open_cluster):
@@ -139,9 +139,9 @@ def build(
     single_writer: SingleWriter = False,
 ) -> None:
     """Everything: shards, manifest and a new version. The same command goes on where a killed one stopped."""
-    from chameleon_data.manifest import PASSES
-    from pipelines.build import build_recipe
-    from pipelines.cluster import cluster
+    from chameleon_data.pipelines.build import build_recipe
+    from chameleon_data.pipelines.ray_cluster import cluster
+    from chameleon_data.versions.manifest import PASSES
 
     wanted = load_recipe(recipe)
     with narrated() as progress, cluster(address, workers, open_cluster):
@@ -233,7 +233,7 @@ def diff(
     json: AsJson = False,
 ) -> None:
     """What changed between two versions: recipe, mixture, documents. Also shards and lineage; of one dataset or of two."""
-    from chameleon_data.difference import compare
+    from chameleon_data.versions.diff import compare
 
     (first, a, m, _), (second, b, n, _) = _open(before), _open(after)
     with narrated() as progress:
@@ -255,14 +255,14 @@ def verify(
     workers: Workers = None,
 ) -> None:
     """Prove a version from its bytes: files, order, bounds, books."""
-    from chameleon_data.verify import verify as prove
+    from chameleon_data.versions.verify import verify as prove
 
     store, manifest, number, _ = _open(target)
     against, expected = list[str](), None
     with narrated() as progress:
         if corpus:
-            from pipelines.cluster import cluster
-            from pipelines.verify import survey_again
+            from chameleon_data.pipelines.ray_cluster import cluster
+            from chameleon_data.pipelines.verify import survey_again
 
             with cluster(address, workers, open_cluster):
                 against, expected = survey_again(store, manifest, progress)
@@ -351,7 +351,7 @@ def gc(
     json: AsJson = False,
 ) -> None:
     """What no version refers to and no build at work owns. A dry run unless --delete."""
-    from chameleon_data.collect import collect, find_garbage
+    from chameleon_data.versions.gc import collect, find_garbage
 
     store = open_dataset(target)
     with narrated() as progress:
@@ -384,8 +384,8 @@ def report(
     json: AsJson = False,
 ) -> None:
     """The HTML report of a version, verified first."""
-    from chameleon_data.report import render
-    from chameleon_data.verify import verify as prove
+    from chameleon_data.versions.verify import verify as prove
+    from chameleon_data.views.report.page import render
 
     store, manifest, number, created = _open(target)
     found = None
@@ -432,13 +432,13 @@ def export(
     if form in TABLES:
         _export_table(target, form, to, json)
         return
-    from chameleon_data.pointers import TRAINERS as writers
+    from chameleon_data.views.trainer_files import TRAINERS as writers
 
     folder = data.rstrip("/") if data else None
     if target.endswith(RECIPES):
         blend, beside = _weigh_blend(Path(target), address, workers, open_cluster)
     else:
-        from chameleon_data.pointers import blend_of_version
+        from chameleon_data.views.trainer_files import blend_of_version
 
         store, manifest, number, _ = _open(target)
         blend, beside = blend_of_version(f"{store.url}@v{number}", manifest), store.url.rstrip("/")
@@ -456,10 +456,10 @@ def export(
 
 def _weigh_blend(path: Path, address: str | None, workers: int | None, open_cluster: bool) -> tuple[Blend, str]:
     """The mixture of a recipe that need not have been built, and its `out`."""
-    from chameleon_data.manifest import corpus_fingerprints
-    from chameleon_data.pointers import make_blend
-    from pipelines.build import weigh_recipe
-    from pipelines.cluster import cluster
+    from chameleon_data.pipelines.build import weigh_recipe
+    from chameleon_data.pipelines.ray_cluster import cluster
+    from chameleon_data.versions.manifest import corpus_fingerprints
+    from chameleon_data.views.trainer_files import make_blend
 
     recipe = load_recipe(path)
     with narrated() as progress, cluster(address, workers, open_cluster):
@@ -469,7 +469,7 @@ def _weigh_blend(path: Path, address: str | None, workers: int | None, open_clus
 
 
 def _export_table(target: str, form: str, to: str | None, json: bool) -> None:
-    from chameleon_data.tables import register_delta, register_iceberg
+    from chameleon_data.views.lake_tables import register_delta, register_iceberg
 
     if target.endswith(RECIPES):
         raise InputError(f"{target}: a table is of a version's shards; build it first, then name OUT@V")

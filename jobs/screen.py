@@ -23,10 +23,10 @@ from rich.text import Text
 from chameleon_data.errors import listed, printable
 
 if TYPE_CHECKING:
-    from chameleon_data.difference import Change, Difference
-    from chameleon_data.verify import Verification
-    from pipelines.build import Planned
-    from pipelines.weigh import Weighed
+    from chameleon_data.pipelines.build import Planned
+    from chameleon_data.pipelines.weigh import Weighed
+    from chameleon_data.versions.diff import Change, Difference
+    from chameleon_data.versions.verify import Verification
 
 PASSES = {
     "survey": "survey the corpus",
@@ -246,7 +246,7 @@ def decimal(value: float | None, digits: int = 3) -> str:
 
 
 def lineage_rows(manifest: dict[str, Any]) -> list[tuple[str, str]]:
-    from chameleon_data.lineage import lineage
+    from chameleon_data.versions.provenance import lineage
 
     found = lineage(manifest)
     rows = [("input", f"{name}: {counted(i['files'], 'file')}, {i['bytes']:,} bytes, {i['fingerprint'][:12]}…")

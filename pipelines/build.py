@@ -8,21 +8,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from chameleon_data.exchange import Job
-from chameleon_data.layout import build_digest, lay_out_splits
-from chameleon_data.leases import Lease, leased
-from chameleon_data.lineage import code_version
-from chameleon_data.manifest import corpus_fingerprints, make_manifest, packages, writer
-from chameleon_data.place import Layout
-from chameleon_data.plan import shard_spread
+from chameleon_data.corpus.tokens import Counter, load_counter
+from chameleon_data.pipelines.ray_cluster import Progress
+from chameleon_data.pipelines.survey import census, survey
+from chameleon_data.pipelines.weigh import Weighed, exhaustions, weigh_corpus
+from chameleon_data.pipelines.write import build_of, write
+from chameleon_data.plan.plan import shard_spread
+from chameleon_data.plan.streams import Layout
 from chameleon_data.recipe import Recipe
-from chameleon_data.storage import Store
-from chameleon_data.tokens import Counter, load_counter
-from chameleon_data.versions import Version, commit, list_versions, load_manifest
-from pipelines.cluster import Progress
-from pipelines.survey import census, survey
-from pipelines.weigh import Weighed, exhaustions, weigh_corpus
-from pipelines.write import build_of, write
+from chameleon_data.shards.exchange import Job
+from chameleon_data.shards.lay_out import build_digest, lay_out_splits
+from chameleon_data.store.store import Store
+from chameleon_data.versions.leases import Lease, leased
+from chameleon_data.versions.manifest import corpus_fingerprints, make_manifest, packages, writer
+from chameleon_data.versions.provenance import code_version
+from chameleon_data.versions.versions import Version, commit, list_versions, load_manifest
 
 ENCODED = 60e6
 """Bytes of text a second that one core of two sorts, encodes in both formats, compresses and hashes (88 when it is alone)."""

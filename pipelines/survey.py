@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from chameleon_data.census import Census, rules_of, take_census
+from chameleon_data.corpus.fragments import list_fragments
+from chameleon_data.corpus.selection import Census, rules_of, take_census
+from chameleon_data.corpus.survey import Part, Survey, read_survey, split_parts, survey_part, surveyed
+from chameleon_data.corpus.tokens import load_counter
+from chameleon_data.pipelines.ray_cluster import Progress, run
 from chameleon_data.recipe import Recipe
-from chameleon_data.sources import list_fragments
-from chameleon_data.storage import Store
-from chameleon_data.survey import Part, Survey, read_survey, split_parts, survey_part, surveyed
-from chameleon_data.tokens import load_counter
-from pipelines.cluster import Progress, run
+from chameleon_data.store.store import Store
 
 
 def find_parts(recipe: Recipe) -> tuple[Part, ...]:

@@ -9,19 +9,19 @@ from typing import Any
 import pyarrow as pa
 from pydantic import ValidationError
 
-from chameleon_data.cache import read_record, write_record
+from chameleon_data.corpus.survey import Part
+from chameleon_data.corpus.tokens import load_counter
 from chameleon_data.errors import InputError
-from chameleon_data.exchange import Job, runs_of, shard_content
-from chameleon_data.leases import leased
+from chameleon_data.pipelines.ray_cluster import Progress, run
+from chameleon_data.pipelines.survey import census, survey
+from chameleon_data.pipelines.write import build_of, read_parts
 from chameleon_data.recipe import Recipe
-from chameleon_data.recount import Contents, recount, spill_again
-from chameleon_data.storage import Store
-from chameleon_data.survey import Part
-from chameleon_data.tokens import load_counter
-from chameleon_data.versions import ROOT
-from pipelines.cluster import Progress, run
-from pipelines.survey import census, survey
-from pipelines.write import build_of, read_parts
+from chameleon_data.shards.exchange import Job, runs_of, shard_content
+from chameleon_data.store.checksummed import read_record, write_record
+from chameleon_data.store.store import Store
+from chameleon_data.versions.against_corpus import Contents, recount, spill_again
+from chameleon_data.versions.leases import leased
+from chameleon_data.versions.versions import ROOT
 
 
 def survey_again(store: Store, manifest: Mapping[str, Any], progress: Progress) -> tuple[list[str], Contents]:

@@ -12,30 +12,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from chameleon_data.affinity import GROUPS, I64, domain_statistics, moments
-from chameleon_data.cache import read_record, read_table, write_record, write_table
-from chameleon_data.census import Census
-from chameleon_data.embed import F32, Column, Embedder, load_embedder
+from chameleon_data.corpus.sample import merge
+from chameleon_data.corpus.selection import Census
+from chameleon_data.corpus.survey import Survey
 from chameleon_data.errors import InputError
-from chameleon_data.explain import misfiled, near_duplicates, nearest_pairs, neighbours, sensitivity
-from chameleon_data.feasible import feasible_weights
 from chameleon_data.hashing import fingerprint
-from chameleon_data.kernels import EXACT
-from chameleon_data.leverage import perplexity
-from chameleon_data.plan import epoch_caps, quota_of
-from chameleon_data.projection import flat_map
-from chameleon_data.published import Published, mixtures, published_weights
+from chameleon_data.pipelines.embed import Features, by_domain, embed, sample_fingerprint
+from chameleon_data.pipelines.ray_cluster import Progress
+from chameleon_data.plan.plan import epoch_caps, quota_of
 from chameleon_data.recipe import Recipe, Recorded
-from chameleon_data.sample import merge
-from chameleon_data.storage import Store
-from chameleon_data.survey import Survey
-from chameleon_data.versions import Version, load_manifest, open_dataset, resolve, split_target
-from chameleon_data.weights import DomainWeights, unmeasured, weigh, weigh_features
-from pipelines.cluster import Progress
-from pipelines.embed import Features, by_domain, embed, sample_fingerprint
+from chameleon_data.store.checksummed import read_record, read_table, write_record, write_table
+from chameleon_data.store.store import Store
+from chameleon_data.versions.versions import Version, load_manifest, open_dataset, resolve, split_target
+from chameleon_data.weights.affinity import GROUPS, I64, domain_statistics, moments
+from chameleon_data.weights.bounds import feasible_weights
+from chameleon_data.weights.embedder import F32, Column, Embedder, load_embedder
+from chameleon_data.weights.explain import misfiled, near_duplicates, nearest_pairs, neighbours, sensitivity
+from chameleon_data.weights.kernels import EXACT
+from chameleon_data.weights.leverage import perplexity
+from chameleon_data.weights.published import Published, mixtures, published_weights
+from chameleon_data.weights.sample_map import flat_map
+from chameleon_data.weights.weigh import DomainWeights, unmeasured, weigh, weigh_features
 
 if TYPE_CHECKING:
-    from chameleon_data.landmarks import Chunk, Fitted, Landmarks, Sums
+    from chameleon_data.weights.landmarks import Chunk, Fitted, Landmarks, Sums
 
 CACHE = "_chameleon/cache/weights"
 STATISTICS = "_chameleon/cache/statistics"
@@ -212,7 +212,7 @@ def _rounds(
 
 def _known(store: Store, landmarks: Landmarks, keys: Mapping[str, str]) -> dict[str, Fitted]:
     """What earlier runs made of these domains with these landmarks."""
-    from chameleon_data.landmarks import load_fitted
+    from chameleon_data.weights.landmarks import load_fitted
 
     found: dict[str, Fitted] = {}
     for path in sorted(store.list(f"{STATISTICS}/{landmarks.digest}")):
@@ -221,7 +221,7 @@ def _known(store: Store, landmarks: Landmarks, keys: Mapping[str, str]) -> dict[
 
 
 def _keep(store: Store, result: DomainWeights, keys: Mapping[str, str]) -> None:
-    from chameleon_data.landmarks import Fitted
+    from chameleon_data.weights.landmarks import Fitted
 
     if keys and result.nystrom is not None and result.statistics is not None:
         table = Fitted(result.statistics, result.nystrom.residuals).table(keys)
@@ -256,7 +256,7 @@ def _recorded(asked: int | str | Recorded, embedder: str) -> Landmarks | None:
     """The landmarks of an earlier version, where the recipe names one; they are points among the vectors of one embedder."""
     if not isinstance(asked, Recorded):
         return None
-    from chameleon_data.landmarks import load_landmarks
+    from chameleon_data.weights.landmarks import load_landmarks
 
     store = Store(split_target(asked.from_)[0])
     about = _version_of("leverage.landmarks", asked.from_)[1]["weights"]

@@ -7,14 +7,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from chameleon_data.census import copies_of
+from chameleon_data.corpus.selection import copies_of
+from chameleon_data.corpus.survey import Part
 from chameleon_data.errors import InputError
-from chameleon_data.exchange import Build, Job, finished, indexes, runs_of, spill, write_shards
 from chameleon_data.hashing import fingerprint
-from chameleon_data.layout import build_digest
-from chameleon_data.storage import Store
-from chameleon_data.survey import Part
-from pipelines.cluster import Progress, run
+from chameleon_data.pipelines.ray_cluster import Progress, run
+from chameleon_data.shards.exchange import Build, Job, finished, indexes, runs_of, spill, write_shards
+from chameleon_data.shards.lay_out import build_digest
+from chameleon_data.store.store import Store
 
 GROUP_BYTES = 256 * 2**20
 MOST_RANGES = 2**20
@@ -26,7 +26,7 @@ def write(
 ) -> tuple[list[dict[str, Any]], int]:  # fmt: skip
     """Write the shards that are not finished yet, and what lists them; returns all receipts in order, and how many were there.
 
-    `copies` are those of all parts (`census.COPIES`); a worker gets its part's.
+    `copies` are those of all parts (`selection.COPIES`); a worker gets its part's.
     """
     import ray
 

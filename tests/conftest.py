@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from chameleon_data.storage import Store
+from chameleon_data.store.store import Store
 from tests.soak import servers
 
 settings.register_profile("unhurried", deadline=None)  # how long an example takes says how busy the machine is

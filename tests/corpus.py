@@ -21,9 +21,9 @@ Documents = dict[str, list[str]]
 
 def demo_texts() -> Documents:
     """All texts of the demo's corpus, by source."""
-    from chameleon_data.readers import read_blocks
+    from chameleon_data.corpus.fragments import list_fragments
+    from chameleon_data.corpus.readers.blocks import read_blocks
     from chameleon_data.recipe import load_recipe
-    from chameleon_data.sources import list_fragments
 
     sources = load_recipe(DEMO.parent / "demo.yaml").sources
     return {

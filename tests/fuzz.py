@@ -22,15 +22,17 @@ import pyarrow as pa
 import pyarrow.ipc
 import zstandard
 
-from chameleon_data import arrow as arrow_format
-from chameleon_data import jsonl as jsonl_format
-from chameleon_data import litdata, mds, parquet, versions, webdataset
+from chameleon_data.corpus.fragments import list_fragments
+from chameleon_data.corpus.readers.blocks import OTHERS, read_blocks
 from chameleon_data.errors import InputError
-from chameleon_data.readers import OTHERS, read_blocks
+from chameleon_data.plan.plan import TRAIN
 from chameleon_data.recipe import Recipe, Source, parse_recipe
-from chameleon_data.shards import IDS, SCHEMA, TRAIN, Compression, Format
-from chameleon_data.sources import list_fragments
-from chameleon_data.storage import Store
+from chameleon_data.shards.formats import arrow as arrow_format
+from chameleon_data.shards.formats import jsonl as jsonl_format
+from chameleon_data.shards.formats import litdata, mds, parquet, webdataset
+from chameleon_data.shards.rows import IDS, SCHEMA, Compression, Format
+from chameleon_data.store.store import Store
+from chameleon_data.versions import versions
 from tests import hostile
 
 FOLDER = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())

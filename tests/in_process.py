@@ -6,17 +6,17 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from chameleon_data.census import Census, copies_of, rules_of, take_census
-from chameleon_data.exchange import Build, Job, finished, indexes, runs_of, spill, write_shards
+from chameleon_data.corpus.fragments import list_fragments
+from chameleon_data.corpus.selection import Census, copies_of, rules_of, take_census
+from chameleon_data.corpus.survey import Part, Survey, read_survey, split_parts, survey_part
+from chameleon_data.corpus.tokens import load_counter
 from chameleon_data.hashing import canonical_json
-from chameleon_data.layout import lay_out_splits
-from chameleon_data.manifest import make_manifest, writer
+from chameleon_data.pipelines.write import build_of
 from chameleon_data.recipe import Recipe
-from chameleon_data.sources import list_fragments
-from chameleon_data.storage import Store
-from chameleon_data.survey import Part, Survey, read_survey, split_parts, survey_part
-from chameleon_data.tokens import load_counter
-from pipelines.write import build_of
+from chameleon_data.shards.exchange import Build, Job, finished, indexes, runs_of, spill, write_shards
+from chameleon_data.shards.lay_out import lay_out_splits
+from chameleon_data.store.store import Store
+from chameleon_data.versions.manifest import make_manifest, writer
 
 WEIGHTS = {"legal": "0.5", "book": "0.3", "code": "0.2"}
 

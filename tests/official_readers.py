@@ -21,8 +21,9 @@ import pyarrow as pa
 import pyarrow.dataset
 import pytest
 
-from chameleon_data.formats import FORMATS
-from chameleon_data.shards import IDS, TRAIN, Compression
+from chameleon_data.plan.plan import TRAIN
+from chameleon_data.shards.formats.registry import FORMATS
+from chameleon_data.shards.rows import IDS, Compression
 from tests import streaming_reader
 
 Rows = list[dict[str, Any]]

@@ -22,8 +22,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from chameleon_data.mds import HASHES, LEVEL, encodings
-from chameleon_data.shards import IDS, SCHEMA, conform, token_ids
+from chameleon_data.shards.formats.mds import HASHES, LEVEL, encodings
+from chameleon_data.shards.rows import IDS, SCHEMA, conform, token_ids
 
 STAND_INS = {
     "torchvision": (),

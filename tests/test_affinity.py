@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from chameleon_data.affinity import (
+from chameleon_data.errors import InputError
+from chameleon_data.weights.affinity import (
     GROUPS,
     DomainStatistics,
     affinity,
@@ -21,7 +22,6 @@ from chameleon_data.affinity import (
     merge,
     moments,
 )
-from chameleon_data.errors import InputError
 
 
 def samples(k: int, n: int, p: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -225,7 +225,7 @@ def test_blocks_add_up_and_no_whole_array_is_in_float64(monkeypatch: pytest.Monk
     generator = np.random.default_rng(0)
     x, group = generator.normal(size=(50, 6)).astype(np.float32), generator.integers(0, 20, 50)
     whole = domain_statistics({"a": x}, {"a": group}, lambda block: 2 * block)
-    monkeypatch.setattr("chameleon_data.affinity.BLOCK", 7)
+    monkeypatch.setattr("chameleon_data.weights.affinity.BLOCK", 7)
     parts = domain_statistics({"a": 2 * x}, {"a": group})
     for column in ("domain", "group", "count"):
         assert_array_equal(getattr(parts, column), getattr(whole, column))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from chameleon_data.report import render
+from chameleon_data.views.report.page import render
 from tests.test_report import CREATED, HOSTILE, SECTIONS, example
 
 CHROMIUM = next(

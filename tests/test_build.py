@@ -26,8 +26,8 @@ import pytest
 
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import load_recipe
-from chameleon_data.storage import Store
-from chameleon_data.verify import verify
+from chameleon_data.store.store import Store
+from chameleon_data.versions.verify import verify
 from tests import streaming_reader
 from tests.corpus import documents, lay_out, write_file, write_recipe
 
@@ -43,7 +43,7 @@ def run_command(*arguments: str, expect: int = 0) -> dict:
 
 @pytest.fixture(scope="module")
 def ray_cluster():
-    from pipelines.cluster import cluster
+    from chameleon_data.pipelines.ray_cluster import cluster
 
     with cluster(workers=2):
         yield
@@ -51,7 +51,7 @@ def ray_cluster():
 
 @pytest.fixture(scope="module")
 def build(ray_cluster):
-    from pipelines.build import build_recipe
+    from chameleon_data.pipelines.build import build_recipe
 
     return lambda path: build_recipe(load_recipe(path), lambda *_: None, "2026-01-01T00:00:00+00:00")
 
@@ -70,7 +70,7 @@ def test_a_local_cluster_keeps_no_process_that_does_nothing_for_a_build(ray_clus
 
 
 def test_the_agents_without_which_a_raylet_dies_are_watched_too(ray_cluster):
-    from pipelines import cluster
+    from chameleon_data.pipelines import ray_cluster as cluster
 
     (raylet,) = (c.pid for c in psutil.Process().children() if c.cmdline() and c.cmdline()[0].endswith("raylet/raylet"))
     assert sorted(cluster._agents(raylet).values()) == sorted(cluster.AGENTS)
@@ -265,7 +265,7 @@ def test_bad_rows_are_counted_and_named_and_pass_under_the_threshold(build, tmp_
 
 
 def test_a_corpus_that_changes_during_the_build_is_refused(ray_cluster, tmp_path):
-    from pipelines.build import build_recipe
+    from chameleon_data.pipelines.build import build_recipe
 
     sources = lay_out(tmp_path / "corpus", documents(), ["jsonl"], 1)
     recipe = load_recipe(write_recipe(tmp_path / "recipe.yaml", sources))

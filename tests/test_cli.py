@@ -19,11 +19,11 @@ import pytest
 
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
-from chameleon_data.leases import leased
-from chameleon_data.manifest import PASSES
-from chameleon_data.storage import Store
-from chameleon_data.versions import UNFINISHED, commit, delete_version, list_versions, load_manifest, tag_version
-from jobs import cli, screen
+from chameleon_data.jobs import cli, screen
+from chameleon_data.store.store import Store
+from chameleon_data.versions.leases import leased
+from chameleon_data.versions.manifest import PASSES
+from chameleon_data.versions.versions import UNFINISHED, commit, delete_version, list_versions, load_manifest, tag_version
 from tests.test_difference import publish
 
 ROOT = Path(__file__).parent.parent
@@ -179,7 +179,7 @@ def test_what_is_no_dataset_is_told_with_what_to_type(command, dataset, tmp_path
 
 
 def test_a_report_that_cannot_be_written_is_refused(command, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr("chameleon_data.report.render", lambda *_: "page")
+    monkeypatch.setattr("chameleon_data.views.report.page.render", lambda *_: "page")
     (tmp_path / "file").touch()
     for to in (tmp_path / "file" / "page.html", tmp_path):
         code, out, _ = command("report", dataset, "--trust", "--to", str(to), "--json")
@@ -430,17 +430,16 @@ def test_why_a_weight_lies_outside_its_interval_is_said(capsys):
     ],
 )
 def test_a_build_of_what_is_there_tells_no_old_timings(command, dataset, tmp_path, monkeypatch, new, written, said):
-    import pipelines.build
-    import pipelines.cluster
+    from chameleon_data.pipelines import build, ray_cluster
 
     (version,) = list_versions(Store(dataset))
     manifest = load_manifest(Store(dataset), version) | {
         "weights": {"moved": [], "warnings": []}, "reused": {"embed": "embedded 8 of 8 domains"}, "validation": {},
         "timings": dict.fromkeys(PASSES, 1.0),
     }  # fmt: skip
-    built = pipelines.build.Built(manifest, version, new, written)
-    monkeypatch.setattr(pipelines.cluster, "cluster", lambda *_: ExitStack())
-    monkeypatch.setattr(pipelines.build, "build_recipe", lambda *_: built)
+    built = build.Built(manifest, version, new, written)
+    monkeypatch.setattr(ray_cluster, "cluster", lambda *_: ExitStack())
+    monkeypatch.setattr(build, "build_recipe", lambda *_: built)
     (tmp_path / "r.yaml").write_text("name: t\nout: out\nsources: {a: x.jsonl}\n")
     code, text, _ = command("build", str(tmp_path / "r.yaml"))
     assert (code, "seconds" in text, "embedded 8" in text, "already this build" in text) == (0, new, new, not new)
@@ -471,20 +470,20 @@ def test_a_plan_says_how_large_its_shards_come_out(capsys, packed, shards, size,
 
 
 def test_verify_says_what_it_read_again_of_the_corpus(command, three, monkeypatch):
-    import chameleon_data.verify
-    import pipelines.cluster
-    import pipelines.verify
+    from chameleon_data.pipelines import ray_cluster
+    from chameleon_data.pipelines import verify as prove_again
+    from chameleon_data.versions import verify
 
-    worst = chameleon_data.verify.Worst("x", "the whole", 0.0, 1)
-    found = chameleon_data.verify.Verification((), 2, 4, 99, worst, worst, worst, {})
+    worst = verify.Worst("x", "the whole", 0.0, 1)
+    found = verify.Verification((), 2, 4, 99, worst, worst, worst, {})
     store = Store(three)
     manifest = load_manifest(store, list_versions(store)[0])
     manifest["domains"] = {name: {**d, "rows_read": 1_000} for name, d in manifest["domains"].items()}
     commit(store, {**manifest, "digest": "d" * 64}, "now")
-    monkeypatch.setattr(pipelines.cluster, "cluster", lambda *_: ExitStack())
-    monkeypatch.setattr(chameleon_data.verify, "verify", lambda *_: found)
+    monkeypatch.setattr(ray_cluster, "cluster", lambda *_: ExitStack())
+    monkeypatch.setattr(verify, "verify", lambda *_: found)
     for problems, code in (([], 0), (["the corpus differs"], 1)):
-        monkeypatch.setattr(pipelines.verify, "survey_again", lambda *_, problems=problems: (problems, {}))
+        monkeypatch.setattr(prove_again, "survey_again", lambda *_, problems=problems: (problems, {}))
         done, text, _ = command("verify", three, "--corpus")
         assert (done, "2 domains read again, 2,000 rows: the books and the plan agree" in text) == (code, not problems)
         again = json.loads(command("verify", three, "--corpus", "--json")[1])["corpus"]
@@ -507,7 +506,7 @@ def closed_port():
     "address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}", "nonsense", "127.0.0.1:99999", "http://127.0.0.1:1/x"]
 )
 def test_an_address_without_a_cluster_is_refused_at_once(address, closed_port):
-    from pipelines.cluster import cluster
+    from chameleon_data.pipelines.ray_cluster import cluster
 
     address, start = address.format(port=closed_port), time.monotonic()
     with pytest.raises(InputError, match=re.escape(f"--address {address}: ") + ".*leave --address out"), cluster(address):
@@ -516,7 +515,7 @@ def test_an_address_without_a_cluster_is_refused_at_once(address, closed_port):
 
 
 def test_an_address_with_a_password_is_not_repeated():
-    from pipelines.cluster import cluster
+    from chameleon_data.pipelines.ray_cluster import cluster
 
     with pytest.raises(InputError, match=r"--address …@host:1: is not HOST:PORT") as refusal, cluster("ray://me:secret@host:1"):
         pass
@@ -524,7 +523,7 @@ def test_an_address_with_a_password_is_not_repeated():
 
 
 def test_a_host_that_does_not_answer_is_given_up(monkeypatch):
-    from pipelines import cluster
+    from chameleon_data.pipelines import ray_cluster as cluster
 
     def silent(where: tuple[str, int], timeout: float) -> None:
         assert (where, timeout) == (("127.0.0.1", 6379), cluster.CONNECT_SECONDS)
@@ -539,7 +538,7 @@ def test_a_host_that_does_not_answer_is_given_up(monkeypatch):
 def test_what_ray_says_about_an_address_is_one_message(monkeypatch, fault):
     import ray
 
-    from pipelines.cluster import cluster
+    from chameleon_data.pipelines.ray_cluster import cluster
 
     def refuse(**_: Any) -> None:
         raise fault
@@ -596,7 +595,7 @@ def joining(monkeypatch):
 @pytest.mark.parametrize("scheme", ["", "ray://"])
 @pytest.mark.parametrize("code", [None, "NOT_FOUND", "INTERNAL"])
 def test_an_open_cluster_is_joined_only_where_that_is_said(answering, joining, scheme, code):
-    from pipelines.cluster import cluster
+    from chameleon_data.pipelines.ray_cluster import cluster
 
     address = scheme + answering(code)
     with pytest.raises(InputError, match=rf"--address {address}: .*asks for no token.*--open-cluster"), cluster(address):
@@ -607,14 +606,14 @@ def test_an_open_cluster_is_joined_only_where_that_is_said(answering, joining, s
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
 def test_a_cluster_that_asks_for_a_token_is_joined(answering, joining, scheme):
-    from pipelines.cluster import cluster
+    from chameleon_data.pipelines.ray_cluster import cluster
 
     with pytest.raises(Joined), cluster(scheme + answering("UNAUTHENTICATED")):
         pass
 
 
 def test_what_is_no_cluster_is_not_joined(answering, joining):
-    from pipelines.cluster import cluster
+    from chameleon_data.pipelines.ray_cluster import cluster
 
     with pytest.raises(InputError, match="no Ray cluster answers there"), cluster(answering("UNAVAILABLE")):
         pass
@@ -623,7 +622,7 @@ def test_what_is_no_cluster_is_not_joined(answering, joining):
 def test_the_cluster_that_auto_finds_is_asked_before_anything_runs_on_it(answering, monkeypatch):
     import ray
 
-    from pipelines.cluster import cluster
+    from chameleon_data.pipelines.ray_cluster import cluster
 
     left: list[str] = []
     found = SimpleNamespace(gcs_address=answering(None))
@@ -642,7 +641,7 @@ def test_the_cluster_that_auto_finds_is_asked_before_anything_runs_on_it(answeri
 
 
 def test_the_flag_reaches_the_cluster(command, tmp_path, monkeypatch):
-    import pipelines.cluster
+    from chameleon_data.pipelines import ray_cluster
 
     (tmp_path / "r.yaml").write_text("name: t\nout: out\nsources: {a: x.jsonl}\n")
     asked: list[Any] = []
@@ -651,7 +650,7 @@ def test_the_flag_reaches_the_cluster(command, tmp_path, monkeypatch):
         asked.append(arguments)
         raise InputError("enough")
 
-    monkeypatch.setattr(pipelines.cluster, "cluster", refuse)
+    monkeypatch.setattr(ray_cluster, "cluster", refuse)
     for verb in ("weights", "plan", "build"):
         for flag in ([], ["--open-cluster"]):
             assert command(verb, str(tmp_path / "r.yaml"), "--address", "h:1", *flag)[0] == 2
@@ -702,7 +701,7 @@ def test_the_readmes_own_example_has_an_absolute_out():
 
 
 def test_the_terminal_tells_of_twenty_bounds(capsys: pytest.CaptureFixture[str]) -> None:
-    from jobs.screen import print_notes
+    from chameleon_data.jobs.screen import print_notes
 
     moved = [{"domain": f"d{i}", "bound": "cap", "before": 0.3, "after": 0.2} for i in range(25)]
     print_notes({"moved": moved, "warnings": []}, {})
@@ -716,7 +715,7 @@ def test_what_rays_threads_print_while_a_build_is_ended_is_no_part_of_the_answer
 import sys, threading
 from contextlib import redirect_stdout
 from chameleon_data.errors import InputError
-from jobs import cli
+from chameleon_data.jobs import cli
 
 sys.argv = ["chameleon-data", "--json"]
 threading.excepthook = cli._watcher_failed

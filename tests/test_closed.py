@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.cluster import EXTENSION_TYPES
+from chameleon_data.pipelines.ray_cluster import EXTENSION_TYPES
 from tests.corpus import documents, lay_out, write_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -50,17 +50,17 @@ def faults(source: str) -> Iterator[str]:
                     yield f"{argument.arg}={ast.unparse(argument.value)}"
 
 
-READERS = {"sources.py", "storage.py", "remote.py"}
+READERS = {"fragments.py", "store.py", "object_store.py"}
 """The modules that turn a URL into a file system; each refuses a chain of them, and secrets."""
-TEMPORARY = {"survey.py", "runs.py", "ranges.py"}
+TEMPORARY = {"survey.py", "runs.py", "hash_partitions.py"}
 """They write Arrow's own files, in a temporary folder alone, before a store takes them over."""
-WRITERS = {"storage.py", "cli.py"}
+WRITERS = {"store.py", "cli.py"}
 """`cli.py` writes the report where its user says."""
 KNOWN = {
-    ("cluster.py", "Path(os.devnull).open"),  # for what Ray's core says
-    ("collect.py", "Path(folder).rmdir"),  # an empty one below `out`
-    ("ranges.py", "(self._folder / f'{n:08d}').open"),  # its temporary one
-    ("ranges.py", "file.unlink"),
+    ("ray_cluster.py", "Path(os.devnull).open"),  # for what Ray's core says
+    ("gc.py", "Path(folder).rmdir"),  # an empty one below `out`
+    ("hash_partitions.py", "(self._folder / f'{n:08d}').open"),  # its temporary one
+    ("hash_partitions.py", "file.unlink"),
     ("runs.py", "file.open"),  # that the store gave it to fill
 }
 WRITING = {
@@ -92,7 +92,7 @@ def reaches(source: str) -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize("file", OURS, ids=lambda file: str(file.relative_to(ROOT)))
 def test_only_few_modules_reach_a_file_system(file: Path) -> None:
     """So that no path outside `out` is written and no URL is chained, whatever a recipe says."""
-    allowed = {"url": READERS, "temporary": TEMPORARY | {"storage.py", "parquet.py"}, "write": WRITERS}
+    allowed = {"url": READERS, "temporary": TEMPORARY | {"store.py", "parquet.py"}, "write": WRITERS}
     found = [(what, call) for what, call in reaches(file.read_text(encoding="utf-8")) if file.name not in allowed[what]]
     assert [call for call in found if (file.name, call[1]) not in KNOWN] == []
 
@@ -135,10 +135,10 @@ from ray.data._internal.tensor_extensions import arrow
 import pandas.core.arrays.arrow.extension_types
 from pathlib import Path
 from chameleon_data.errors import InputError
-from chameleon_data.readers import read_blocks
+from chameleon_data.corpus.readers.blocks import read_blocks
 from chameleon_data.recipe import Source
-from chameleon_data.sources import list_fragments
-from pipelines.cluster import _forget_extension_types
+from chameleon_data.corpus.fragments import list_fragments
+from chameleon_data.pipelines.ray_cluster import _forget_extension_types
 _forget_extension_types()
 for path in Path({str(tmp_path)!r}).glob("*.parquet"):
     source = Source(path=(str(path),))
@@ -164,7 +164,7 @@ def test_ray_registers_no_other_extension_types() -> None:
 INTRUDER = """
 import json, os, sys, urllib.error, urllib.request
 import grpc, psutil
-from pipelines.cluster import cluster
+from chameleon_data.pipelines.ray_cluster import cluster
 
 RUNS = {  # a method of each server of Ray's, by what it does
     "gcs": "/ray.rpc.InternalKVGcsService/InternalKVKeys", "nodes": "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo",
@@ -302,7 +302,7 @@ DEFECTS = (
 
 def defective(defect: str, *arguments: str) -> str:
     """All that the command says where listing versions ends in this."""
-    steps = ["import sys", "from jobs import cli", f"cli.list_versions = lambda store: {defect}"]
+    steps = ["import sys", "from chameleon_data.jobs import cli", f"cli.list_versions = lambda store: {defect}"]
     code = "\n".join([*steps, f"sys.argv[1:] = {[*arguments]}", "cli.main()"])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env={**os.environ})
     assert done.returncode == 70, done.stdout + done.stderr
@@ -312,7 +312,7 @@ def defective(defect: str, *arguments: str) -> str:
 
 def run(*arguments: str, expect: int) -> str:
     """All that the command says."""
-    command = [sys.executable, "-m", "jobs.cli"]
+    command = [sys.executable, "-m", "chameleon_data.jobs.cli"]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120, cwd=ROOT, env={**os.environ})
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr

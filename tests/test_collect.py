@@ -14,14 +14,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chameleon_data import collect as collection
-from chameleon_data import leases, storage
-from chameleon_data.collect import collect, find_garbage
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
-from chameleon_data.leases import CACHES, COLLECT, LEASE, LIMIT, LOOK, Lease, leased
-from chameleon_data.storage import Store
-from chameleon_data.versions import Version, commit, delete_version, list_versions, load_manifest, tag_version
+from chameleon_data.store import store as storage
+from chameleon_data.store.store import Store
+from chameleon_data.versions import gc as collection
+from chameleon_data.versions import leases
+from chameleon_data.versions.gc import collect, find_garbage
+from chameleon_data.versions.leases import CACHES, COLLECT, LEASE, LIMIT, LOOK, Lease, leased
+from chameleon_data.versions.versions import Version, commit, delete_version, list_versions, load_manifest, tag_version
 from tests.test_storage import Killed
 from tests.test_versions import THEN, Dying, build
 
@@ -384,7 +385,7 @@ def test_a_lease_that_somebody_took_away_is_lost(memory_store: Store) -> None:
 
 
 def test_the_times_leave_room_for_the_longest_put() -> None:
-    from chameleon_data.remote import DEADLINE
+    from chameleon_data.store.object_store import DEADLINE
 
     assert LIMIT + DEADLINE < LEASE
     assert leases.RENEW + DEADLINE < LIMIT

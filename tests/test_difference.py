@@ -16,13 +16,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chameleon_data import difference, lineage
-from chameleon_data.difference import Documents, changes, compare, compare_documents
 from chameleon_data.errors import InputError
-from chameleon_data.formats import FORMATS
 from chameleon_data.hashing import content_hashes, hex_digests
-from chameleon_data.shards import SCHEMA
-from chameleon_data.storage import Store
+from chameleon_data.shards.formats.registry import FORMATS
+from chameleon_data.shards.rows import SCHEMA
+from chameleon_data.store.store import Store
+from chameleon_data.versions import diff as difference
+from chameleon_data.versions import provenance as lineage
+from chameleon_data.versions.diff import Documents, changes, compare, compare_documents
 
 Rows = list[tuple[str, str, str]]  # domain, text, split
 

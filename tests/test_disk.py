@@ -18,12 +18,12 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from chameleon_data import storage
+from chameleon_data.corpus.hash_partitions import ranges
 from chameleon_data.errors import InputError
-from chameleon_data.ranges import ranges
 from chameleon_data.recipe import Recipe
-from chameleon_data.storage import Store, told
-from chameleon_data.versions import list_versions
+from chameleon_data.store import store as storage
+from chameleon_data.store.store import Store, told
+from chameleon_data.versions.versions import list_versions
 from tests.soak.alone import alone, build, kept, readable, small_recipe
 from tests.soak.crash import HALVES, Fate, Fated
 from tests.soak.rot import clean, elsewhere

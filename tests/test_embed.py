@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chameleon_data import embed, hub
-from chameleon_data.embed import batches, encode_texts, load_embedder
+from chameleon_data.corpus import model_files as hub
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Embed
+from chameleon_data.weights import embedder as embed
+from chameleon_data.weights.embedder import batches, encode_texts, load_embedder
 
 WORDS = ["the", "of", "and", "river", "model", "leverage", "ridge", "zwölf", "漢字", "x", "=", "y", "+", "1", "domain", "token"]
 
@@ -289,7 +290,7 @@ def test_hub_models_come_from_the_cache_by_commit(tiny, tmp_path, monkeypatch):
 def test_finding_and_hashing_a_model_loads_no_torch():
     code = """
 import sys
-from chameleon_data.embed import load_embedder
+from chameleon_data.weights.embedder import load_embedder
 from chameleon_data.recipe import Embed
 load_embedder(Embed())
 assert not {"torch", "transformers", "sentence_transformers"} & sys.modules.keys()

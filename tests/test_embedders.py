@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from chameleon_data import domain_weights
-from chameleon_data.embed import Embedder
 from chameleon_data.errors import InputError
+from chameleon_data.pipelines.build import build_recipe, weigh_recipe
+from chameleon_data.pipelines.weigh import Weighed
 from chameleon_data.recipe import load_recipe
-from pipelines.build import build_recipe, weigh_recipe
-from pipelines.weigh import Weighed
+from chameleon_data.weights.embedder import Embedder
 from tests.corpus import documents
 
 D = 12
@@ -26,7 +26,7 @@ D = 12
 
 @pytest.fixture(scope="module", autouse=True)
 def ray_cluster() -> Iterator[None]:
-    from pipelines.cluster import cluster
+    from chameleon_data.pipelines.ray_cluster import cluster
 
     with cluster(workers=2):
         yield
@@ -199,9 +199,9 @@ def test_landmarks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_pass_over_samples_is_the_same_on_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    from chameleon_data import landmarks as module
-    from chameleon_data.landmarks import Landmarks, nystrom_statistics
-    from pipelines import weigh as pipeline
+    from chameleon_data.pipelines import weigh as pipeline
+    from chameleon_data.weights import landmarks as module
+    from chameleon_data.weights.landmarks import Landmarks, nystrom_statistics
 
     generator = np.random.default_rng(0)
     samples = {name: generator.normal(size=(n, 8)).astype(np.float32) for name, n in (("a", 900), ("b", 70), ("c", 301))}
@@ -275,8 +275,8 @@ def test_embedding_says_what_was_new_of_eleven(tmp_path: Path) -> None:
 
 
 def test_of_many_domains_nothing_is_recorded_for_each_pair_or_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from chameleon_data.report import render
-    from pipelines import weigh as pipeline
+    from chameleon_data.pipelines import weigh as pipeline
+    from chameleon_data.views.report.page import render
 
     corpus(tmp_path / "in", "abcd")
     monkeypatch.setattr(pipeline, "RECORDED_DOMAINS", 3)

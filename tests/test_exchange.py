@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from chameleon_data import exchange, layout, readers, survey
-from chameleon_data.census import copies_of, rules_of, take_census
+from chameleon_data.corpus import survey
+from chameleon_data.corpus.readers import blocks as readers
+from chameleon_data.corpus.selection import copies_of, rules_of, take_census
+from chameleon_data.corpus.tokens import load_counter
 from chameleon_data.errors import InputError
-from chameleon_data.exchange import finished, spill
-from chameleon_data.manifest import content_digest
 from chameleon_data.recipe import Recipe, load_recipe
-from chameleon_data.tokens import load_counter
+from chameleon_data.shards import exchange
+from chameleon_data.shards import lay_out as layout
+from chameleon_data.shards.exchange import finished, spill
+from chameleon_data.versions.manifest import content_digest
 from tests.corpus import documents, lay_out, write_recipe
 from tests.in_process import Ready, ready, surveyed
 

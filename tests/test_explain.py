@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from chameleon_data import InputError, domain_weights
-from chameleon_data.affinity import Moments, domain_statistics, moments
-from chameleon_data.explain import lowered_by, misfiled, near_duplicates, nearest_pairs, neighbours, sensitivity
 from chameleon_data.recipe import Leverage, Weights
+from chameleon_data.weights.affinity import Moments, domain_statistics, moments
+from chameleon_data.weights.explain import lowered_by, misfiled, near_duplicates, nearest_pairs, neighbours, sensitivity
 
 
 def clusters(k: int, n: int, p: int, seed: int = 0, spread: float = 0.5) -> dict[str, np.ndarray]:
@@ -90,7 +90,7 @@ def by_hand(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.mark.parametrize("block", [1, 3, 1024])
 def test_pairs_are_all_pairs_by_hand(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chameleon_data.explain.BLOCK", block)
+    monkeypatch.setattr("chameleon_data.weights.explain.BLOCK", block)
     embeddings = clusters(8, 30, 5)
     names, whole = sorted(embeddings), moments(domain_statistics(embeddings))
     expected = sorted((by_hand(embeddings[a], embeddings[b]), a, b) for a, b in itertools.combinations(names, 2))
@@ -119,7 +119,7 @@ def test_two_halves_of_a_domain_warn_and_two_domains_do_not(seed: int) -> None:
 def test_of_very_many_domains_the_nearest_pairs_are_found_among_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     statistics = domain_statistics(clusters(60, 10, 8))
     every = nearest_pairs(statistics.names, moments(statistics), 10)
-    monkeypatch.setattr("chameleon_data.explain.EVERY_PAIR", 10)
+    monkeypatch.setattr("chameleon_data.weights.explain.EVERY_PAIR", 10)
     some = nearest_pairs(statistics.names, moments(statistics), 10)
     assert [(p.first, p.second) for p in some] == [(p.first, p.second) for p in every]
     assert [p.separation for p in some] == pytest.approx([p.separation for p in every], rel=1e-9)
@@ -175,7 +175,7 @@ def test_planted_strangers_head_the_list() -> None:
 
 
 def test_a_bounded_search_finds_planted_strangers_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chameleon_data.explain.REFERENCES", 60)
+    monkeypatch.setattr("chameleon_data.weights.explain.REFERENCES", 60)
     vectors = {name: x.astype(np.float32) for name, x in clusters(6, 50, 32, spread=0.6).items()}
     vectors["d01"][40] = vectors["d04"][20] + 0.01
     assert [(f.domain, f.row, f.nearest) for f in misfiled(vectors)[:1]] == [("d01", 40, "d04")]

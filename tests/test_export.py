@@ -30,15 +30,16 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from chameleon_data import parquet, pointers
 from chameleon_data.errors import InputError
-from chameleon_data.pointers import Blend, blend_of_version, make_blend
+from chameleon_data.jobs import cli
 from chameleon_data.recipe import Source, load_recipe, parse_recipe
-from chameleon_data.storage import Store
-from chameleon_data.tables import Registered, register_delta, register_iceberg
-from chameleon_data.verify import verify
-from chameleon_data.versions import Version, commit, list_versions, load_manifest
-from jobs import cli
+from chameleon_data.shards.formats import parquet
+from chameleon_data.store.store import Store
+from chameleon_data.versions.verify import verify
+from chameleon_data.versions.versions import Version, commit, list_versions, load_manifest
+from chameleon_data.views import trainer_files as pointers
+from chameleon_data.views.lake_tables import Registered, register_delta, register_iceberg
+from chameleon_data.views.trainer_files import Blend, blend_of_version, make_blend
 from tests import official_readers, streaming_reader
 from tests.corpus import documents, lay_out
 from tests.test_storage import at_once
@@ -53,8 +54,8 @@ TABLES = pytest.mark.parametrize("form", REGISTER)
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> tuple[Path, Blend]:
     """A folder with corpus and `out`, and the mixture of a recipe that was not built. Names are awkward on purpose."""
-    from pipelines.build import build_recipe
-    from pipelines.cluster import cluster
+    from chameleon_data.pipelines.build import build_recipe
+    from chameleon_data.pipelines.ray_cluster import cluster
 
     folder = tmp_path_factory.mktemp("export #1")
     corpus = documents()
@@ -78,7 +79,7 @@ def made(tmp_path_factory) -> tuple[Path, Blend]:
         for budget, formats in ((300_000, ["parquet", "mds"]), (500_000, ["parquet"])):
             build_recipe(load_recipe(write_recipe("out", budget, formats)), lambda *_: None, "2026-01-01T00:00:00+00:00")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("pipelines.cluster.cluster", lambda *_: nullcontext())  # the one that runs
+            patch.setattr("chameleon_data.pipelines.ray_cluster.cluster", lambda *_: nullcontext())  # the one that runs
             blend, _ = cli._weigh_blend(write_recipe("other", 500_000, ["mds"]), None, None, False)
     return folder, blend
 

@@ -14,8 +14,8 @@ from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 
 from chameleon_data.errors import InputError
-from chameleon_data.feasible import clip_to, feasible_weights, round_to_one
 from chameleon_data.recipe import Group, Weights, parse_recipe
+from chameleon_data.weights.bounds import clip_to, feasible_weights, round_to_one
 
 
 def values(mapping: dict[str, float]) -> np.ndarray:

@@ -16,11 +16,12 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chameleon_data import arrow, jsonl, litdata, megatron, webdataset
 from chameleon_data.errors import InputError
-from chameleon_data.formats import FORMATS
-from chameleon_data.shards import IDS, SCHEMA, TRAIN, VALIDATION, Compression
-from chameleon_data.verify import same_rows
+from chameleon_data.plan.plan import TRAIN, VALIDATION
+from chameleon_data.shards.formats import arrow, jsonl, litdata, megatron, webdataset
+from chameleon_data.shards.formats.registry import FORMATS
+from chameleon_data.shards.rows import IDS, SCHEMA, Compression
+from chameleon_data.versions.verify import same_rows
 from tests import official_readers as official
 from tests.test_parquet import some_rows, some_sequences
 

@@ -19,14 +19,14 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from chameleon_data.corpus.fragments import list_fragments
+from chameleon_data.corpus.readers.blocks import read_blocks
+from chameleon_data.corpus.readers.parquet_pages import SLACK, Watched, _struct, chunk_of
+from chameleon_data.corpus.survey import Survey, read_survey, split_parts, survey_part
+from chameleon_data.corpus.tokens import load_counter
 from chameleon_data.errors import InputError
-from chameleon_data.pages import SLACK, Watched, _struct, chunk_of
-from chameleon_data.readers import read_blocks
 from chameleon_data.recipe import Recipe, Source, parse_recipe
-from chameleon_data.sources import list_fragments
-from chameleon_data.storage import Store
-from chameleon_data.survey import Survey, read_survey, split_parts, survey_part
-from chameleon_data.tokens import load_counter
+from chameleon_data.store.store import Store
 from tests import fuzz
 from tests.hostile import (
     GOOD,
@@ -93,10 +93,10 @@ PEAK = """
 import sys
 from pathlib import Path
 from chameleon_data.errors import InputError
-from chameleon_data.pages import SLACK, Watched, _struct, chunk_of
-from chameleon_data.readers import read_blocks
+from chameleon_data.corpus.readers.parquet_pages import SLACK, Watched, _struct, chunk_of
+from chameleon_data.corpus.readers.blocks import read_blocks
 from chameleon_data.recipe import Source
-from chameleon_data.sources import list_fragments
+from chameleon_data.corpus.fragments import list_fragments
 source, rows, bad = Source(path=(sys.argv[1],)), 0, []
 try:
     for fragment in list_fragments("own", source):

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from chameleon_data import InputError, domain_weights
-from chameleon_data import landmarks as module
-from chameleon_data.affinity import affinity, domain_statistics, merge, moments
-from chameleon_data.kernels import Kernel, auto_bandwidth, diagonal, evaluate
-from chameleon_data.landmarks import (
+from chameleon_data.recipe import Leverage, Weights
+from chameleon_data.weights import landmarks as module
+from chameleon_data.weights.affinity import affinity, domain_statistics, merge, moments
+from chameleon_data.weights.kernels import Kernel, auto_bandwidth, diagonal, evaluate
+from chameleon_data.weights.landmarks import (
     Chunk,
     Landmarks,
     Sums,
@@ -35,10 +36,9 @@ from chameleon_data.landmarks import (
     nystrom_statistics,
     whitening,
 )
-from chameleon_data.leverage import leverage_scores
-from chameleon_data.recipe import Leverage, Weights
-from chameleon_data.sample_leverage import sample_leverage
-from chameleon_data.weights import weigh
+from chameleon_data.weights.leverage import leverage_scores
+from chameleon_data.weights.sample_leverage import sample_leverage
+from chameleon_data.weights.weigh import weigh
 
 RBF = Kernel("rbf", 1.2)
 KERNELS = [RBF, Kernel("laplacian", 6.0), Kernel("polynomial", 1.0, 2), Kernel("polynomial", 1.0, 3)]

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from chameleon_data.affinity import Affinity, affinity, domain_statistics, moments
 from chameleon_data.errors import InputError
-from chameleon_data.leverage import leverage_scores, perplexity, ridge_for
+from chameleon_data.weights.affinity import Affinity, affinity, domain_statistics, moments
+from chameleon_data.weights.leverage import leverage_scores, perplexity, ridge_for
 
 
 def from_means(means: np.ndarray, centre: bool = True) -> Affinity:

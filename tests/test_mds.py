@@ -15,10 +15,11 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chameleon_data import mds
 from chameleon_data.errors import InputError
-from chameleon_data.frames import decompress
-from chameleon_data.shards import IDS, SCHEMA, TRAIN, VALIDATION, Compression, Encoded, conform, token_ids
+from chameleon_data.plan.plan import TRAIN, VALIDATION
+from chameleon_data.shards.formats import mds
+from chameleon_data.shards.formats.zstd import decompress
+from chameleon_data.shards.rows import IDS, SCHEMA, Compression, Encoded, conform, token_ids
 from tests import streaming_reader
 from tests.test_parquet import some_sequences
 

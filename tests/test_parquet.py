@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chameleon_data import parquet
 from chameleon_data.errors import InputError
-from chameleon_data.shards import IDS, SCHEMA, TRAIN, VALIDATION, Compression, sequence_schema
+from chameleon_data.plan.plan import TRAIN, VALIDATION
+from chameleon_data.shards.formats import parquet
+from chameleon_data.shards.rows import IDS, SCHEMA, Compression, sequence_schema
 
 
 def some_rows(count: int, size: int = 50, seed: int = 0) -> pa.Table:

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from chameleon_data import place, route
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import key64, mix64, multiset_hash
-from chameleon_data.plan import DomainCount, Plan, bucket_bits, certain_shards, epoch_caps, make_plan, shard_spread
+from chameleon_data.plan import routing as route
+from chameleon_data.plan import streams as place
+from chameleon_data.plan.plan import DomainCount, Plan, bucket_bits, certain_shards, epoch_caps, make_plan, shard_spread
 
 Corpus = dict[str, list[tuple[int, int, int]]]  # domain -> documents (hi, lo, tokens), copies included
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from chameleon_data.jobs import screen
+from chameleon_data.pipelines.build import Planned
+from chameleon_data.pipelines.weigh import Weighed, exhaustions, weigh_corpus
 from chameleon_data.recipe import load_recipe
-from jobs import screen
-from pipelines.build import Planned
-from pipelines.weigh import Weighed, exhaustions, weigh_corpus
 from tests.corpus import documents, lay_out, write_recipe
 from tests.in_process import ready
 

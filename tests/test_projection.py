@@ -1,6 +1,6 @@
 import numpy as np
 
-from chameleon_data.projection import flat_map
+from chameleon_data.weights.sample_map import flat_map
 
 
 def test_the_map_is_the_first_two_principal_components_whatever_the_sign():

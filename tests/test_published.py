@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chameleon_data import DomainWeights, InputError
-from chameleon_data.feasible import feasible_weights
-from chameleon_data.published import load_weights, mixtures, plain_name, published_weights
+from chameleon_data.weights.bounds import feasible_weights
+from chameleon_data.weights.published import load_weights, mixtures, plain_name, published_weights
 
 FOLDER = Path(__file__).parent / "data" / "published"
 SLIMPAJAMA = ["arxiv", "book", "c4", "cc", "github", "stackexchange", "wikipedia"]
@@ -208,7 +208,7 @@ def test_a_file_that_does_not_fit_is_refused(case: str) -> None:
     ],
 )
 def test_weights_that_are_not_there_are_told_with_their_key(tmp_path: Path, given: str, message: str) -> None:
-    from pipelines.weigh import _given
+    from chameleon_data.pipelines.weigh import _given
 
     (tmp_path / "shard.json").write_bytes(b"\xff\xfe")
     (tmp_path / "folder").mkdir()

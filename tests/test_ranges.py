@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chameleon_data import ranges as module
-from chameleon_data.ranges import ranges, repeated
+from chameleon_data.corpus import hash_partitions as module
+from chameleon_data.corpus.hash_partitions import ranges, repeated
 
 KIND = np.dtype([("lo", "<u8"), ("number", "<i4")])
 

@@ -24,11 +24,11 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chameleon_data import readers
+from chameleon_data.corpus.fragments import list_fragments
+from chameleon_data.corpus.readers import blocks as readers
+from chameleon_data.corpus.readers.blocks import Block, read_blocks
 from chameleon_data.errors import InputError
-from chameleon_data.readers import Block, read_blocks
 from chameleon_data.recipe import Source
-from chameleon_data.sources import list_fragments
 
 Rows = list[tuple[int, str, str, str | None]]  # row, domain, text, id
 LIMIT = 10_000
@@ -633,9 +633,9 @@ def peak(path: Path) -> int:
     """Peak memory in MiB of a fresh process that reads the file."""
     code = f"""
 from pathlib import Path
-from chameleon_data.readers import read_blocks
+from chameleon_data.corpus.readers.blocks import read_blocks
 from chameleon_data.recipe import Source
-from chameleon_data.sources import list_fragments
+from chameleon_data.corpus.fragments import list_fragments
 source = Source(path=({str(path)!r},))
 for fragment in list_fragments("own", source):
     for block in read_blocks(fragment, source, 2**20, 2**20):

@@ -13,17 +13,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from chameleon_data import parquet
 from chameleon_data.errors import InputError
-from chameleon_data.exchange import content_hash
 from chameleon_data.hashing import content_hashes, hex_digests
-from chameleon_data.manifest import files_digest
+from chameleon_data.pipelines.verify import survey_again
+from chameleon_data.plan.plan import TRAIN
 from chameleon_data.recipe import load_recipe
-from chameleon_data.recount import Contents
-from chameleon_data.shards import TRAIN
-from chameleon_data.storage import Store
-from chameleon_data.verify import verify
-from pipelines.verify import survey_again
+from chameleon_data.shards.exchange import content_hash
+from chameleon_data.shards.formats import parquet
+from chameleon_data.store.store import Store
+from chameleon_data.versions.against_corpus import Contents
+from chameleon_data.versions.manifest import files_digest
+from chameleon_data.versions.verify import verify
 from tests.corpus import documents, lay_out, write_recipe
 from tests.in_process import Ready, ready
 from tests.soak.alone import alone

@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chameleon_data.affinity import domain_statistics, moments
-from chameleon_data.explain import misfiled, nearest_pairs, neighbours, sensitivity
-from chameleon_data.feasible import feasible_weights
-from chameleon_data.figures import _shard_axis, alike_together
-from chameleon_data.formats import FORMATS
 from chameleon_data.hashing import key64
-from chameleon_data.plan import PHASE_BITS
-from chameleon_data.published import mixtures
+from chameleon_data.plan.plan import PHASE_BITS
 from chameleon_data.recipe import Leverage, Weights
-from chameleon_data.report import NAMES as NAMES_OF_FORMATS
-from chameleon_data.report import render
-from chameleon_data.verify import Balance, Verification
-from chameleon_data.weights import domain_weights
+from chameleon_data.shards.formats.registry import FORMATS
+from chameleon_data.versions.verify import Balance, Verification
+from chameleon_data.views.report.figures import _shard_axis, alike_together
+from chameleon_data.views.report.page import NAMES as NAMES_OF_FORMATS
+from chameleon_data.views.report.page import render
+from chameleon_data.weights.affinity import domain_statistics, moments
+from chameleon_data.weights.bounds import feasible_weights
+from chameleon_data.weights.explain import misfiled, nearest_pairs, neighbours, sensitivity
+from chameleon_data.weights.published import mixtures
+from chameleon_data.weights.weigh import domain_weights
 
 NAMES = ("arxiv", "book", "c4", "cc", "github", "legal", "medical", "stackexchange", "technical", "wikipedia")
 HOSTILE = (

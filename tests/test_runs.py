@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from chameleon_data import storage
 from chameleon_data.errors import InputError
-from chameleon_data.runs import RUN, Run, list_runs, listed_runs, read_runs, write_run
-from chameleon_data.storage import Store
-from pipelines.write import MOST_RANGES, at_once, grouped
+from chameleon_data.pipelines.write import MOST_RANGES, at_once, grouped
+from chameleon_data.shards.runs import RUN, Run, list_runs, listed_runs, read_runs, write_run
+from chameleon_data.store import store as storage
+from chameleon_data.store.store import Store
 
 SHARDS = 7
 

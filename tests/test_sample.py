@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chameleon_data.hashing import content_hashes, key64, mix64
-from chameleon_data.sample import (
+from chameleon_data.corpus.sample import (
     CHARACTERS_A_TOKEN,
     NEAR,
     SAMPLE_SCHEMA,
@@ -19,6 +18,7 @@ from chameleon_data.sample import (
     merge,
     priorities,
 )
+from chameleon_data.hashing import content_hashes, key64, mix64
 
 WINDOW = 8
 LENGTH = CHARACTERS_A_TOKEN * WINDOW

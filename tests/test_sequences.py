@@ -17,14 +17,14 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from chameleon_data.corpus.tokens import load_counter
 from chameleon_data.errors import InputError
-from chameleon_data.formats import FORMATS
-from chameleon_data.judge import TokenStream
-from chameleon_data.plan import Packing
+from chameleon_data.pipelines.build import Planned
+from chameleon_data.plan.plan import Packing
 from chameleon_data.recipe import Tokens, load_recipe
-from chameleon_data.tokens import load_counter
-from chameleon_data.verify import verify
-from pipelines.build import Planned
+from chameleon_data.shards.formats.registry import FORMATS
+from chameleon_data.versions.row_order import TokenStream
+from chameleon_data.versions.verify import verify
 from tests.corpus import documents, lay_out, write_recipe
 from tests.in_process import Ready, ready
 

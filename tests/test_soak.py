@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from chameleon_data.errors import InputError
-from chameleon_data.storage import Store
-from chameleon_data.versions import commit, list_versions
+from chameleon_data.store.store import Store
+from chameleon_data.versions.versions import commit, list_versions
 from tests.fuzz import FOLDER
 from tests.soak import kills, network, races, rot, servers
 from tests.soak.alone import CREATED, small_recipe

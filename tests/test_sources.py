@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from chameleon_data.corpus.fragments import Fragment, explained, list_fragments
+from chameleon_data.corpus.readers.blocks import read_blocks
 from chameleon_data.errors import InputError
-from chameleon_data.readers import read_blocks
 from chameleon_data.recipe import Source
-from chameleon_data.sources import Fragment, explained, list_fragments
 
 LINE = b'{"text": "a"}\n'
 

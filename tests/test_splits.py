@@ -17,15 +17,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chameleon_data import census as module
-from chameleon_data.census import CopyFilter, Rules, copies_of, find_copies, rules_of
+from chameleon_data.corpus import selection as module
+from chameleon_data.corpus.selection import CopyFilter, Rules, copies_of, find_copies, rules_of
+from chameleon_data.corpus.survey import Part, Survey
+from chameleon_data.corpus.tokens import load_counter
 from chameleon_data.errors import InputError
-from chameleon_data.exchange import Job
 from chameleon_data.recipe import Recipe, load_recipe
-from chameleon_data.storage import Store
-from chameleon_data.survey import Part, Survey
-from chameleon_data.tokens import load_counter
-from chameleon_data.verify import verify
+from chameleon_data.shards.exchange import Job
+from chameleon_data.store.store import Store
+from chameleon_data.versions.verify import verify
 from tests.corpus import documents, lay_out, write_recipe
 from tests.in_process import Ready, ready, surveyed
 from tests.soak.alone import alone, build
@@ -172,7 +172,7 @@ def test_a_verifier_sees_a_copy_that_was_not_dropped(tmp_path, monkeypatch):
 @pytest.mark.parametrize("rows_at_once", [4, 10**6])
 def test_a_verifier_sees_a_text_in_two_domains(tmp_path, monkeypatch, rows_at_once):
     """Each text stands once in its domain; only between domains it does not."""
-    monkeypatch.setattr("chameleon_data.verify.ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr("chameleon_data.versions.verify.ROWS_AT_ONCE", rows_at_once)
     made = ready(recipe_of(tmp_path, mix={"budget": "auto", "max_epochs": 8}, input={"dedup": "exact"}))
     manifest = made.manifest()
     assert verify(made.store, manifest).problems == ()
@@ -260,7 +260,7 @@ def test_exactly_one_copy_of_each_document_passes_the_filter(parts, alike):
 
 
 def test_a_worker_gets_the_copies_of_its_part_alone(tmp_path, monkeypatch):
-    from pipelines import write as passes
+    from chameleon_data.pipelines import write as passes
 
     given, real = {}, passes.spill
 
@@ -271,7 +271,7 @@ def test_a_worker_gets_the_copies_of_its_part_alone(tmp_path, monkeypatch):
 
     monkeypatch.setattr(passes, "spill", watched)
     recipe = recipe_of(tmp_path, files=4, input={"dedup": "exact_across"})
-    monkeypatch.setattr("chameleon_data.survey.PART_BYTES", 1)  # a part a file
+    monkeypatch.setattr("chameleon_data.corpus.survey.PART_BYTES", 1)  # a part a file
     with alone():
         manifest = build(recipe)
     assert verify(Store(recipe.out), manifest).problems == ()

@@ -24,10 +24,11 @@ from botocore.exceptions import ClientError
 from fsspec.implementations.memory import MemoryFileSystem
 from s3fs import S3FileSystem
 
-from chameleon_data import remote, storage
 from chameleon_data.errors import InputError
-from chameleon_data.remote import Upload
-from chameleon_data.storage import TEMPORARY, Store, Taken
+from chameleon_data.store import object_store as remote
+from chameleon_data.store import store as storage
+from chameleon_data.store.object_store import Upload
+from chameleon_data.store.store import TEMPORARY, Store, Taken
 from tests.soak import servers
 
 CANARY = "wJalrXUtnFEMI-K7MDENG-canary"

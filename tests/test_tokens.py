@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from chameleon_data import tokens
+from chameleon_data.corpus import tokens
+from chameleon_data.corpus.model_files import packaged
+from chameleon_data.corpus.tokens import Counter, load_counter
 from chameleon_data.errors import InputError
-from chameleon_data.hub import packaged
 from chameleon_data.recipe import Tokens
-from chameleon_data.tokens import Counter, load_counter
 
 TEXTS = ["the quick brown fox", "a", "  two  words\n", "漢字 and 😀", "the fox " * 300]
 

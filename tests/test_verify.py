@@ -18,14 +18,16 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from chameleon_data import judge, mds, parquet
-from chameleon_data.exchange import content_hash
 from chameleon_data.hashing import content_hashes, hex_digests
-from chameleon_data.manifest import files_digest
+from chameleon_data.plan.plan import TRAIN
 from chameleon_data.recipe import load_recipe
-from chameleon_data.shards import SCHEMA, TRAIN
-from chameleon_data.storage import Store
-from chameleon_data.verify import verify
+from chameleon_data.shards.exchange import content_hash
+from chameleon_data.shards.formats import mds, parquet
+from chameleon_data.shards.rows import SCHEMA
+from chameleon_data.store.store import Store
+from chameleon_data.versions import row_order as judge
+from chameleon_data.versions.manifest import files_digest
+from chameleon_data.versions.verify import verify
 from tests.corpus import documents, lay_out, write_recipe
 from tests.in_process import ready
 

@@ -15,13 +15,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from chameleon_data import storage
-from chameleon_data.collect import collect, find_garbage
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
-from chameleon_data.leases import LEASES
-from chameleon_data.storage import Store
-from chameleon_data.versions import (
+from chameleon_data.store import store as storage
+from chameleon_data.store.store import Store
+from chameleon_data.versions.gc import collect, find_garbage
+from chameleon_data.versions.leases import LEASES
+from chameleon_data.versions.versions import (
     Version,
     delete_version,
     list_deleted,

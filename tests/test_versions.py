@@ -14,12 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chameleon_data import manifest as manifests
-from chameleon_data import storage, versions
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
-from chameleon_data.storage import Backend, Store
-from chameleon_data.versions import (
+from chameleon_data.store import store as storage
+from chameleon_data.store.store import Backend, Store
+from chameleon_data.versions import manifest as manifests
+from chameleon_data.versions import versions
+from chameleon_data.versions.versions import (
     Tagging,
     Version,
     commit,

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from chameleon_data import InputError, domain_weights
-from chameleon_data.affinity import domain_statistics, merge
 from chameleon_data.recipe import Leverage, Weights
-from chameleon_data.weights import SPREAD, temperature_for, weigh
+from chameleon_data.weights.affinity import domain_statistics, merge
+from chameleon_data.weights.weigh import SPREAD, temperature_for, weigh
 
 VECTORS = json.loads((Path(__file__).parent / "data" / "krls_reference.json").read_text())["cases"]
 

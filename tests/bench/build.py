@@ -26,11 +26,11 @@ import pyarrow as pa
 import pyarrow.json
 import zstandard
 
-from chameleon_data import mds, parquet
-from chameleon_data.shards import TRAIN
-from chameleon_data.storage import Store
-from chameleon_data.verify import verify
-from chameleon_data.versions import load_manifest, resolve
+from chameleon_data.plan.plan import TRAIN
+from chameleon_data.shards.formats import mds, parquet
+from chameleon_data.store.store import Store
+from chameleon_data.versions.verify import verify
+from chameleon_data.versions.versions import load_manifest, resolve
 from tests.bench.figures import Figure, show
 from tests.corpus import demo_texts
 
@@ -151,8 +151,8 @@ def recipe_for(folder: Path, corpus: Path, budget: int) -> Path:
 
 def passes(folder: Path, corpus: Path, size: int, repeats: int) -> tuple[dict[str, float], int]:
     """Median seconds of survey and write, on a cluster that is up; and the peak memory of a worker."""
+    from chameleon_data.pipelines.build import build_recipe
     from chameleon_data.recipe import load_recipe
-    from pipelines.build import build_recipe
 
     seconds: dict[str, list[float]] = {"survey": [], "write": []}
     with peak() as memory:
@@ -195,7 +195,7 @@ def fixed_cost(folder: Path, repeats: int) -> float:
 
 def run(gigabytes: float = 1.0, repeats: int = 5, folder: Path | None = None) -> list[Figure]:
     """All figures of this file."""
-    from pipelines.cluster import cluster
+    from chameleon_data.pipelines.ray_cluster import cluster
 
     figures = []
     with tempfile.TemporaryDirectory(dir=folder) as name:

@@ -17,9 +17,9 @@ import pyarrow as pa
 import torch
 
 from chameleon_data import domain_weights
-from chameleon_data.embed import BATCH_TOKENS, Embedder, _load, _pad, _tokenise, batches, load_embedder
+from chameleon_data.corpus.sample import _windows
 from chameleon_data.recipe import Embed
-from chameleon_data.sample import _windows
+from chameleon_data.weights.embedder import BATCH_TOKENS, Embedder, _load, _pad, _tokenise, batches, load_embedder
 from tests.bench.figures import Figure, show
 from tests.corpus import demo_texts, documents
 

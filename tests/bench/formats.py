@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from chameleon_data.formats import FORMATS
-from chameleon_data.shards import IDS, TRAIN, Compression
+from chameleon_data.plan.plan import TRAIN
+from chameleon_data.shards.formats.registry import FORMATS
+from chameleon_data.shards.rows import IDS, Compression
 from tests import official_readers as official
 from tests.bench.figures import Figure, median_seconds, show
 from tests.bench.mds import _table

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from chameleon_data import domain_weights
-from chameleon_data.affinity import affinity, domain_statistics, moments
-from chameleon_data.kernels import Kernel, auto_bandwidth
-from chameleon_data.landmarks import balanced_pool, choose_landmarks, nystrom_statistics
-from chameleon_data.leverage import leverage_scores
+from chameleon_data.weights.affinity import affinity, domain_statistics, moments
+from chameleon_data.weights.kernels import Kernel, auto_bandwidth
+from chameleon_data.weights.landmarks import balanced_pool, choose_landmarks, nystrom_statistics
+from chameleon_data.weights.leverage import leverage_scores
 from tests.bench.figures import Figure, show
 
 DIMENSIONS = 384
@@ -139,9 +139,9 @@ def _weight_error(n: int, landmarks: int) -> list[Figure]:
 
 def _exact_weights(samples: dict[str, np.ndarray], kernel: Kernel) -> dict[str, float]:
     """By the affinity itself: features of k domains whose inner products are the block means of the kernel."""
-    from chameleon_data.kernels import evaluate
-    from chameleon_data.leverage import ridge_for
-    from chameleon_data.weights import COLDEST, SPREAD, temperature_for
+    from chameleon_data.weights.kernels import evaluate
+    from chameleon_data.weights.leverage import ridge_for
+    from chameleon_data.weights.weigh import COLDEST, SPREAD, temperature_for
 
     blocks = list(samples.values())
     k, matrix = len(blocks), np.zeros((len(blocks), len(blocks)))

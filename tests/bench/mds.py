@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from chameleon_data import mds
-from chameleon_data.shards import SCHEMA, conform
+from chameleon_data.shards.formats import mds
+from chameleon_data.shards.rows import SCHEMA, conform
 from tests.bench.figures import Figure, median_seconds, show
 from tests.streaming_reader import as_rows, load, options
 

@@ -47,7 +47,7 @@ def recipe_of(corpus: Path, out: Path, format: str) -> Path:
 
 
 def ours(corpus: Path, out: Path, format: str) -> None:
-    from jobs.cli import main
+    from chameleon_data.jobs.cli import main
 
     sys.argv = ["chameleon-data", "build", str(recipe_of(corpus, out, format))]
     main()
@@ -110,16 +110,16 @@ def groupby(corpus: Path, out: Path) -> None:
 
 
 def exchange(corpus: Path, out: Path) -> None:
-    from chameleon_data.exchange import Job, runs_of, shard_content, spill
-    from chameleon_data.layout import lay_out_splits
-    from chameleon_data.manifest import writer
+    from chameleon_data.corpus.tokens import load_counter
+    from chameleon_data.pipelines.ray_cluster import cluster, run
+    from chameleon_data.pipelines.survey import census, survey
+    from chameleon_data.pipelines.weigh import weigh_corpus
+    from chameleon_data.pipelines.write import build_of, read_parts
     from chameleon_data.recipe import load_recipe
-    from chameleon_data.storage import Store
-    from chameleon_data.tokens import load_counter
-    from pipelines.cluster import cluster, run
-    from pipelines.survey import census, survey
-    from pipelines.weigh import weigh_corpus
-    from pipelines.write import build_of, read_parts
+    from chameleon_data.shards.exchange import Job, runs_of, shard_content, spill
+    from chameleon_data.shards.lay_out import lay_out_splits
+    from chameleon_data.store.store import Store
+    from chameleon_data.versions.manifest import writer
 
     def quiet(*_: object) -> None:
         pass

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from chameleon_data import place, route
-from chameleon_data.plan import DomainCount, bucket_bits, make_plan
+from chameleon_data.plan import routing as route
+from chameleon_data.plan import streams as place
+from chameleon_data.plan.plan import DomainCount, bucket_bits, make_plan
 from tests.bench.figures import Figure, median_seconds, show
 
 ROWS = 1_000_000

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from chameleon_data import mds, parquet
 from chameleon_data.hashing import content_hashes, hex_digests
-from chameleon_data.shards import SCHEMA, TRAIN
+from chameleon_data.plan.plan import TRAIN
+from chameleon_data.shards.formats import mds, parquet
+from chameleon_data.shards.rows import SCHEMA
 from tests import streaming_reader
 from tests.bench.figures import Figure, median_seconds, show
 from tests.corpus import demo_texts

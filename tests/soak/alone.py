@@ -1,6 +1,7 @@
 """A whole build in this process, without Ray: what is faulty is then faulty for every pass, and a build takes .1 s.
 
-`run` of `pipelines/cluster.py` stays as it is; the stream of tasks under it is a loop here, and Ray's object store is the object.
+`run` of `pipelines/ray_cluster.py` stays as it is; the stream of tasks under it is a loop here, and Ray's object
+store is the object.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import pyarrow as pa
 import pytest
 
 from chameleon_data.recipe import Recipe, load_recipe
-from chameleon_data.storage import Store
-from chameleon_data.verify import verify
-from chameleon_data.versions import list_versions, load_manifest
+from chameleon_data.store.store import Store
+from chameleon_data.versions.verify import verify
+from chameleon_data.versions.versions import list_versions, load_manifest
 from tests.corpus import documents, lay_out, write_recipe
 
 proved: Counter[str] = Counter()
@@ -37,7 +38,7 @@ def alone() -> Iterator[None]:
     """Passes run here, one task after the other, and a fault is not waited for."""
     import ray
 
-    from pipelines import cluster
+    from chameleon_data.pipelines import ray_cluster as cluster
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cluster, "stream", _loop)
@@ -51,7 +52,7 @@ def alone() -> Iterator[None]:
 
 def build(recipe: Recipe) -> dict[str, Any]:
     """The manifest that a build ends in; inside `alone()`."""
-    from pipelines.build import build_recipe
+    from chameleon_data.pipelines.build import build_recipe
 
     return build_recipe(recipe, lambda *_: None, CREATED).manifest
 

@@ -20,10 +20,10 @@ from typing import Any, BinaryIO, Literal, TypeVar, get_args
 import pyarrow as pa
 import pytest
 
-from chameleon_data import storage
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe
-from chameleon_data.storage import TEMPORARY, Backend, LocalFolder, Store
+from chameleon_data.store import store as storage
+from chameleon_data.store.store import TEMPORARY, Backend, LocalFolder, Store
 from tests.soak.alone import alone, build, kept, readable, small_recipe
 
 How = Literal["fail", "kill", "after", "half"]

@@ -27,7 +27,7 @@ from pathlib import Path
 import psutil
 
 from chameleon_data.recipe import Recipe, load_recipe
-from chameleon_data.storage import Store
+from chameleon_data.store.store import Store
 from tests.corpus import documents, lay_out, write_recipe
 from tests.soak.alone import CREATED, alone, build, kept, readable
 
@@ -69,7 +69,7 @@ def recipe_for(clean: Clean, folder: Path) -> Path:
 @contextmanager
 def driver(recipe: Path) -> Iterator[subprocess.Popen[str]]:
     """A build in a process of its own; its Ray is gone when this ends."""
-    command = [sys.executable, "-m", "jobs.cli", "build", str(recipe), "--json", "--workers", "2"]
+    command = [sys.executable, "-m", "chameleon_data.jobs.cli", "build", str(recipe), "--json", "--workers", "2"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
                                env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True)  # fmt: skip
     family: dict[int, psutil.Process] = {}
@@ -206,7 +206,7 @@ def _build_on_two_nodes(recipe: Recipe, seed: int) -> str:
     import ray
     from ray.cluster_utils import Cluster
 
-    from pipelines.build import build_recipe
+    from chameleon_data.pipelines.build import build_recipe
 
     chance, out = random.Random(seed), Path(recipe.out)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})

@@ -29,11 +29,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from chameleon_data import remote, storage
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe
-from chameleon_data.storage import Store
-from chameleon_data.versions import commit, list_versions, load_manifest, resolve, tag_history, tag_version
+from chameleon_data.store import object_store as remote
+from chameleon_data.store import store as storage
+from chameleon_data.store.store import Store
+from chameleon_data.versions.versions import commit, list_versions, load_manifest, resolve, tag_history, tag_version
 from tests.soak import servers
 from tests.soak.alone import CREATED, alone, build, kept, proved, readable, small_recipe
 from tests.soak.rot import ATTEMPTS, clean, elsewhere, flipped

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from chameleon_data.storage import Store
+from chameleon_data.store.store import Store
 from tests import fuzz, hostile
 from tests.soak import crash, kills, network, races, rot
 from tests.soak.alone import proved, small_recipe

@@ -15,10 +15,10 @@ from typing import TypeVar
 
 import pytest
 
-from chameleon_data import storage
 from chameleon_data.recipe import Recipe
-from chameleon_data.storage import Store
-from chameleon_data.versions import list_versions, tag_history, tag_version
+from chameleon_data.store import store as storage
+from chameleon_data.store.store import Store
+from chameleon_data.versions.versions import list_versions, tag_history, tag_version
 from tests.soak.alone import alone, build, kept, readable
 from tests.soak.crash import Fate, Fated
 

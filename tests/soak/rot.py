@@ -18,10 +18,10 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pytest
 
-from chameleon_data import storage
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe
-from chameleon_data.storage import Backend, Store
+from chameleon_data.store import store as storage
+from chameleon_data.store.store import Backend, Store
 from tests.soak.alone import alone, build, kept, readable
 from tests.soak.crash import Fate, Killed, fated
 

@@ -59,7 +59,7 @@ def as_s3(endpoint: str) -> Iterator[str]:
     from botocore.exceptions import ClientError
     from s3fs import S3FileSystem
 
-    from chameleon_data import storage
+    from chameleon_data.store import store as storage
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {

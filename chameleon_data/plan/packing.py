@@ -1,0 +1,69 @@
+"""Documents of one domain and shard, packed into sequences of L token ids.
+
+    cross   the shard holds the tokens bounds[s] to bounds[s + 1] of the domain's stream, whole sequences; they are cut every L
+    whole   the pieces of documents (see `plan.py`) whose anchors lie in the shard, in order, each sequence taking the next ones
+            as long as they fit; the rest of it is padding with end-of-text
+
+A sequence is of the domain, document and epoch of its first token, and counts its tokens without padding.
+Cost on one core, documents of 400 tokens: whole ones 54 million tokens a second; across documents nothing, it is a view of `ids`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from chameleon_data.plan.plan import PHASE_BITS, Packing
+from chameleon_data.plan.streams import I64, Stream, cut_pieces
+
+Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Sequences of one domain in one shard, in the order of their anchors."""
+
+    ids: Ids
+    """(sequences, L)"""
+    tokens: I64
+    anchor: I64
+    document: I64
+    """(sequences,) which document the first token is of."""
+
+
+def pack(stream: Stream, shard: int, packing: Packing, offset: I64, tokens: I64, ids: Ids, padding: int) -> Packed:
+    """Pack the documents that `shard` is made from.
+
+    `offset` and `tokens` are (documents,) in the order of the stream; `ids` is (sum of tokens,), end-of-text included.
+    """
+    if packing.whole:
+        return _whole(stream, shard, packing, offset, tokens, ids, padding)
+    length, (begin, end) = packing.length, stream.bounds[shard : shard + 2].tolist()
+    first = np.arange(begin, end, length)
+    skipped = begin - int(offset[0]) if len(first) else 0
+    rows = ids[skipped : skipped + end - begin].reshape(-1, length)
+    anchor = first + ((length * stream.domain.phase) >> PHASE_BITS)
+    return Packed(rows, np.full(len(first), length), anchor, np.searchsorted(offset, first, "right") - 1)
+
+
+def _whole(stream: Stream, shard: int, packing: Packing, offset: I64, tokens: I64, ids: Ids, padding: int) -> Packed:
+    document, size, anchor = cut_pieces(stream.domain, packing, offset, tokens)
+    source = np.cumsum(size) - size  # pieces lie in `ids` one behind the other
+    mine = (stream.bounds[shard] <= anchor) & (anchor < stream.bounds[shard + 1])
+    document, size, anchor, source = document[mine], size[mine], anchor[mine], source[mine]
+    ends = np.cumsum(size)
+    begins = []
+    at = 0
+    while at < len(size):
+        begins.append(at)
+        at = int(np.searchsorted(ends, ends[at] - size[at] + packing.length, "right"))
+    first = np.array(begins, np.int64)
+    sequence = np.searchsorted(first, np.arange(len(size)), "right") - 1
+    filled = np.add.reduceat(size, first) if len(first) else size
+    column = ends - size - (ends - size)[first[sequence]]
+    rows = np.full((len(first), packing.length), padding, ids.dtype)
+    within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - size, size)
+    rows.reshape(-1)[np.repeat(sequence * packing.length + column, size) + within] = ids[np.repeat(source, size) + within]
+    return Packed(rows, filled, anchor[first], document[first])

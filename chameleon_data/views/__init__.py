@@ -1,0 +1,4 @@
+"""Other ways to look at a version: the report, lake tables, trainers' files.
+
+Imports versions and everything below.
+"""

@@ -1,0 +1,52 @@
+"""Kernel ridge leverage scores of domains: how much of a domain the others do not already span.
+
+    s = diag(K (K + r I)⁻¹) = Σ_j c_ij² / (λ_j + r),   K = C Cᵀ with eigenvalues λ,   r = ridge × k
+
+After Chameleon (Xie, Tonin, Cevher, ICML 2025). Taken from the eigenpairs, a score costs m products, needs no inverse, and
+is never negative. `auto` sets r so that the scores add up to half the effective rank of K (Roy and Vetterli 2007): half of
+what K could tell. On ten real domains the published ridge of 10 lies far above the trace of K, and the scores follow the
+diagonal alone. Exact at any k. Cost: 1 ms at 10 domains, .1 s at 10,000 with p = 384.
+"""
+
+from __future__ import annotations
+
+from math import exp, log
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import entr
+
+from chameleon_data.errors import InputError
+from chameleon_data.weights.affinity import F64, Affinity
+
+FAR_ABOVE = 10.0
+"""Times the largest eigenvalue; with r beyond, (K + r I)⁻¹ is I / r within a tenth."""
+
+
+def perplexity(shares: F64) -> float:
+    """exp of the entropy: the number of equal shares that would be as spread out."""
+    return exp(float(entr(shares).sum()))
+
+
+def ridge_for(eigenvalues: F64, dimension: float | None = None) -> float:
+    """The r at which the effective dimension Σ λ_j / (λ_j + r) is `dimension`; by default half the effective rank.
+
+    Half the effective rank is always attainable, and continuous where "half the rank" jumps (with a near-duplicate domain it
+    moved a weight from .24 to .21). The sum falls with r, from the rank; it is at most trace / r. Raises InputError for a
+    dimension that no r gives.
+    """
+    rank = len(eigenvalues)
+    target = perplexity(eigenvalues / eigenvalues.sum()) / 2 if dimension is None else dimension
+    if target >= rank:
+        raise InputError(
+            f"leverage.ridge: an effective dimension of {target:g} is not below {rank}, what it is without a ridge; lower it"
+        )
+    # Every term is at least λ_min / (λ_min + r): at this r, and below, the sum is at least the target.
+    low, high = log(eigenvalues.min() * (rank / target - 1)) - 1e-9, log(eigenvalues.sum() / target) + 1e-9
+    return exp(brentq(lambda x: float((eigenvalues / (eigenvalues + exp(x))).sum()) - target, low, high, xtol=1e-14, rtol=1e-14))
+
+
+def leverage_scores(affinity: Affinity, r: float) -> F64:
+    """(k) scores in [0, 1): diag(K (K + r I)⁻¹)."""
+    scores: F64 = np.square(affinity.coordinates) @ (1.0 / (affinity.eigenvalues + r))
+    return scores
