@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import chameleon_data
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "chameleon_data"
 FLOORS = (
     ("errors", "hashing"),

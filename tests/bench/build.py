@@ -32,7 +32,7 @@ from chameleon_data.store.store import Store
 from chameleon_data.versions.verify import verify
 from chameleon_data.versions.versions import load_manifest, resolve
 from tests.bench.figures import Figure, show
-from tests.corpus import demo_texts
+from tests.support.corpus import demo_texts
 
 GIGABYTE = 10**9
 FILES, DOMAINS = 8, 4

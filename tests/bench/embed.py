@@ -21,7 +21,7 @@ from chameleon_data.corpus.sample import _windows
 from chameleon_data.recipe import Embed
 from chameleon_data.weights.embedder import BATCH_TOKENS, Embedder, _load, _pad, _tokenise, batches, load_embedder
 from tests.bench.figures import Figure, show
-from tests.corpus import demo_texts, documents
+from tests.support.corpus import demo_texts, documents
 
 DOCUMENTS, ROUNDS = 64, 5
 DRAWS = 200

@@ -19,9 +19,9 @@ import pyarrow as pa
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.rows import IDS, Compression
-from tests import official_readers as official
 from tests.bench.figures import Figure, median_seconds, show
 from tests.bench.mds import _table
+from tests.support import official_readers as official
 
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 AIMS = {"jsonl": 2.0, "webdataset": 5.0, "litdata": 5.0, "megatron": 2.0, "arrow": 0.8}

@@ -14,7 +14,7 @@ import pyarrow as pa
 from chameleon_data.shards.formats import mds
 from chameleon_data.shards.rows import SCHEMA, conform
 from tests.bench.figures import Figure, median_seconds, show
-from tests.streaming_reader import as_rows, load, options
+from tests.support.streaming_reader import as_rows, load, options
 
 SHARD = 64 * 2**20
 

@@ -56,7 +56,7 @@ def ours(corpus: Path, out: Path, format: str) -> None:
 def interleave(corpus: Path, out: Path) -> None:
     import datasets
 
-    from tests.streaming_reader import load
+    from tests.support.streaming_reader import load
 
     names = sorted(p.name for p in corpus.iterdir())
     streams = [

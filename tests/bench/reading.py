@@ -15,9 +15,9 @@ from chameleon_data.hashing import content_hashes, hex_digests
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.shards.formats import mds, parquet
 from chameleon_data.shards.rows import SCHEMA
-from tests import streaming_reader
 from tests.bench.figures import Figure, median_seconds, show
-from tests.corpus import demo_texts
+from tests.support import streaming_reader
+from tests.support.corpus import demo_texts
 
 COPIES, SHARDS = 12, 4
 

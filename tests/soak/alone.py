@@ -20,7 +20,7 @@ from chameleon_data.recipe import Recipe, load_recipe
 from chameleon_data.store.store import Store
 from chameleon_data.versions.verify import verify
 from chameleon_data.versions.versions import list_versions, load_manifest
-from tests.corpus import documents, lay_out, write_recipe
+from tests.support.corpus import documents, lay_out, write_recipe
 
 proved: Counter[str] = Counter()
 """What `readable` has proved in this process."""

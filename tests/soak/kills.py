@@ -5,7 +5,7 @@
     vitals     a process of Ray's own is killed, without which there is no Ray: one message, exit 2; the same command goes on
     node       one of two raylets is killed while it works (python -m tests.soak.kills node FOLDER SEED, as Ray is one a process)
 
-The corpus is that of tests/test_build.py: three domains, eight shards in two formats.
+The corpus is that of tests/system/test_build.py: three domains, eight shards in two formats.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ import psutil
 
 from chameleon_data.recipe import Recipe, load_recipe
 from chameleon_data.store.store import Store
-from tests.corpus import documents, lay_out, write_recipe
 from tests.soak.alone import CREATED, alone, build, kept, readable
+from tests.support.corpus import documents, lay_out, write_recipe
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 BUSY = "Ray did not start here"
 """What a build says on a machine on which Ray does not come up in its 30 s; the same command is then given again."""
 LONGEST = 400.0

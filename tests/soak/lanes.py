@@ -18,9 +18,9 @@ from typing import Any
 
 import psutil
 
-from tests import fuzz
 from tests.soak.alone import proved
 from tests.soak.parts import PARTS
+from tests.support import fuzz
 
 PULSE, PATIENCE = 30, 40
 """Seconds between lines of progress; and until a part that was interrupted is killed."""

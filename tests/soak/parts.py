@@ -11,9 +11,9 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from chameleon_data.store.store import Store
-from tests import fuzz, hostile
 from tests.soak import crash, kills, network, races, rot
 from tests.soak.alone import proved, small_recipe
+from tests.support import fuzz, hostile
 
 SEED = int(os.environ.get("SOAK_SEED", "1")) * 10_000
 MINUTES = float(os.environ.get("SOAK_MINUTES", "60"))
@@ -105,10 +105,10 @@ def raced(folder: Path) -> Figures:
 
 
 def hostile_inputs(folder: Path) -> Figures:
-    """The table of bad inputs, and of bad recipes; tests/test_hostile.py holds each to its promise."""
+    """The table of bad inputs, and of bad recipes; tests/system/test_hostile.py holds each to its promise."""
     import pytest
 
-    assert pytest.main(["-q", "-p", "no:cacheprovider", f"--basetemp={folder / 'pytest'}", "tests/test_hostile.py"]) == 0
+    assert pytest.main(["-q", "-p", "no:cacheprovider", f"--basetemp={folder / 'pytest'}", "tests/system/test_hostile.py"]) == 0
     yield Counter({"bad inputs tried": len(hostile.cases()), "bad recipes tried": len(hostile.RECIPES)})
 
 

@@ -1,0 +1,1 @@
+"""What several tests share: corpora, builds in one process, other projects' readers, hostile files, paths."""

@@ -1,0 +1,106 @@
+"""The report in headless Chromium: at two widths nothing overflows, every section is laid out, and the console stays empty.
+
+The report allows no script, so the probe goes into a copy without its content policy; one test shows that the policy holds.
+The page sits in a frame of the wanted width: a browser window is never narrower than some 500 pixels.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from chameleon_data.views.report.page import render
+from tests.unit.views.test_report import CREATED, HOSTILE, SECTIONS, example
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))), None
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--enable-logging=stderr",
+    "--hide-scrollbars",
+)
+POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
+PROBE = """<script>addEventListener("load", () => {
+  const root = document.documentElement, all = (query) => [...document.querySelectorAll(query)];
+  const box = (element) => element.getBoundingClientRect();
+  parent.document.title = JSON.stringify({
+    width: innerWidth, scroll: root.scrollWidth,
+    sections: all("section").map(s => [s.id, s.offsetWidth, s.offsetHeight, s.querySelector("h2").innerText]),
+    figures: all("figure > svg").map(s => [box(s).width, box(s).height]),
+    texts: all("figure > svg text").map(t => [t.textContent, box(t).left]),
+  });
+})</script>"""
+FRAME = """<!doctype html><meta charset="utf-8"><title>nothing</title><body style="margin:0">
+<iframe style="border:0;width:{}px;height:900px" srcdoc="{}"></iframe>"""
+
+
+def browse(page: Path, folder: Path, *more: str) -> tuple[str, list[str]]:
+    """The document as the browser left it, and what it wrote to the console."""
+    assert CHROMIUM
+    done = subprocess.run(
+        [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", *more, page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@pytest.fixture(scope="module", params=["ten", "hostile", "given"])
+def text(request: pytest.FixtureRequest) -> str:
+    cases = {"ten": lambda: example(), "hostile": lambda: example(HOSTILE, samples=30), "given": lambda: example(given=True)}
+    return render(*cases[request.param](), CREATED)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_overflows_and_every_section_is_laid_out(text, tmp_path, width):
+    page = tmp_path / "page.html"
+    probed = POLICY.sub("", text).replace("</body>", f"{PROBE}</body>")
+    page.write_text(FRAME.format(width, html.escape(probed)), encoding="utf-8")
+    document, console = browse(page, tmp_path, "--window-size=1400,1000", "--dump-dom")
+    assert console == []
+    title = re.search(r"<title>(.*?)</title>", document, re.S)
+    assert title
+    assert title[1] != "nothing", "the probe did not run"
+    seen = json.loads(html.unescape(title[1]))
+    assert seen["width"] == width
+    assert seen["scroll"] <= width, "the page scrolls sideways"
+    assert [s[0] for s in seen["sections"]] == list(SECTIONS)
+    assert all(0 < w <= width and h > 50 and heading for _, w, h, heading in seen["sections"])
+    assert all(w > 250 and h > 40 for w, h in seen["figures"])
+    assert all(left >= -1 for _, left in seen["texts"]), "a label of a figure is cut at the left"
+
+
+def test_as_it_is_the_page_loads_without_a_word_and_can_be_pictured(text, tmp_path):
+    page, picture = tmp_path / "page.html", tmp_path / "page.png"
+    page.write_text(text, encoding="utf-8")
+    _, console = browse(page, tmp_path, "--window-size=1280,2000", f"--screenshot={picture}")
+    assert console == []
+    assert picture.stat().st_size > 30_000
+
+
+def test_its_policy_lets_no_script_run(text, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text(text.replace("</body>", "<script>document.title = 'owned'</script></body>"), encoding="utf-8")
+    document, console = browse(page, tmp_path, "--dump-dom")
+    assert "<title>owned" not in document
+    assert len(console) == 1
+    assert "Content Security Policy" in console[0]

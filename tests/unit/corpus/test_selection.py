@@ -1,0 +1,281 @@
+"""Copies dropped, validation held out: what is left is exact, nothing leaks, and no layout of the corpus shows."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chameleon_data.corpus import selection as module
+from chameleon_data.corpus.selection import CopyFilter, Rules, copies_of, find_copies, rules_of
+from chameleon_data.corpus.survey import Part, Survey
+from chameleon_data.corpus.tokens import load_counter
+from chameleon_data.errors import InputError
+from chameleon_data.recipe import Recipe, load_recipe
+from chameleon_data.shards.exchange import Job
+from chameleon_data.store.store import Store
+from chameleon_data.versions.verify import verify
+from tests.soak.alone import alone, build
+from tests.support.corpus import documents, lay_out, write_recipe
+from tests.support.in_process import Ready, ready, surveyed
+
+
+def corpus() -> dict[str, list[str]]:
+    """The test corpus, some of whose texts stand in several domains, and several times in one."""
+    found = documents()
+    found["book"] += found["legal"][:20] + found["code"][:3] * 2
+    found["code"] += found["legal"][10:25]
+    return found
+
+
+def recipe_of(
+    folder: Path, files: int = 1, formats: Sequence[str] = ("jsonl",), reverse: bool = False, **sections: Any
+) -> Recipe:  # fmt: skip
+    sources = lay_out(folder / "corpus", corpus(), formats, files, reverse)
+    return load_recipe(write_recipe(folder / "recipe.yaml", sources, **{"shards": {"size": "50KB"}, **sections}))
+
+
+def rows(made: Ready, manifest: dict[str, Any], split: str = "train") -> pl.DataFrame:
+    files = [f["path"] for f in manifest["shards"] if f["format"] == "parquet" and f["split"] == split]
+    return pl.concat([pl.read_parquet(Path(made.store.url) / f) for f in files])
+
+
+def test_the_validation_split_is_held_out_of_every_domain_and_verifies(tmp_path):
+    made = ready(recipe_of(tmp_path, mix={"budget": 300_000, "max_epochs": 8, "validation": 0.2}))
+    manifest = made.manifest()
+    found = verify(made.store, manifest)
+    assert found.problems == ()
+    train, held = rows(made, manifest), rows(made, manifest, "validation")
+    assert found.rows == len(train) + len(held)
+    assert not set(train["text"]) & set(held["text"])
+    everything = corpus()
+    for name, texts in everything.items():
+        mine = Counter(held.filter(pl.col("domain") == name)["text"].to_list())
+        assert mine
+        assert mine == Counter(t for t in texts if t in mine), "every copy of a text is on the same side, once an epoch"
+        domain = manifest["domains"][name]
+        assert domain["held_out"] == mine.total() == manifest["validation"][name]["rows"]
+        assert domain["rows_read"] == domain["rows_written_once"] + domain["rows_not_selected"] + domain["held_out"]
+        assert 0.05 < mine.total() / len(texts) < 0.4
+
+
+def test_verify_sees_a_share_of_the_validation_split_that_is_not_so(tmp_path):
+    made = ready(recipe_of(tmp_path, mix={"budget": 300_000, "max_epochs": 8, "validation": 0.2}))
+    manifest = made.manifest()
+    manifest["validation"]["book"]["weight"] = 0.9
+    assert any("of the validation split, 'weight' is another" in p for p in verify(made.store, manifest).problems)
+
+
+def test_a_side_is_of_the_text_alone(tmp_path):
+    """Another seed, layout, or a corpus with more in it: a text stays where it is; a larger share contains the smaller one's."""
+    sides = {}
+    for name, sections in {
+        "a": {"seed": 1, "mix": {"budget": 200_000, "max_epochs": 8, "validation": 0.2}},
+        "b": {"seed": 2, "mix": {"budget": 300_000, "max_epochs": 8, "validation": 0.2}},
+        "larger": {"seed": 1, "mix": {"budget": 200_000, "max_epochs": 8, "validation": 0.4}},
+    }.items():
+        made = ready(recipe_of(tmp_path / name, files=1 + len(name), reverse=name == "b", **sections))
+        sides[name] = set(rows(made, made.manifest(), "validation")["text"])
+    assert sides["a"] == sides["b"] < sides["larger"]
+
+
+def test_a_domain_that_would_be_empty_on_a_side_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"domain 'book': none of its 51 documents falls on the validation side .*raise it"):
+        ready(recipe_of(tmp_path, mix={"budget": 100_000, "validation": 0.0001}))
+
+
+def test_verify_sees_a_text_on_the_wrong_side(tmp_path):
+    made = ready(recipe_of(tmp_path, mix={"budget": 300_000, "max_epochs": 8, "validation": 0.2}))
+    manifest = made.manifest()
+    manifest["recipe"]["mix"]["validation"] = 0.4
+    assert any("belongs into the other split" in p for p in verify(made.store, manifest).problems)
+
+
+@pytest.mark.parametrize("dedup", ["exact", "exact_across"])
+def test_copies_are_dropped_and_the_rest_is_exact(tmp_path, dedup):
+    sections: dict[str, Any] = {"input": {"dedup": dedup}, "mix": {"budget": "auto", "max_epochs": 8}}
+    made = ready(recipe_of(tmp_path / "a", **sections))
+    manifest = made.manifest()
+    assert verify(made.store, manifest).problems == ()
+    first_epoch = rows(made, manifest).filter(pl.col("epoch") == 0)
+    available = {}
+    seen: set[str] = set()
+    for name, texts in corpus().items():  # in the order of `sources`
+        distinct = set(texts) - (seen if dedup == "exact_across" else set())
+        seen |= distinct
+        available[name] = distinct
+        domain = manifest["domains"][name]
+        assert domain["available_rows"] == len(distinct)
+        assert domain["copies_dropped"] == len(texts) - len(distinct)
+        assert domain["available_tokens"] == sum(len(t.encode()) for t in distinct)
+        assert domain["largest_document"] == max(len(t.encode()) for t in distinct)
+        mine = first_epoch.filter(pl.col("domain") == name)["text"].to_list()
+        assert len(mine) == len(set(mine)) == domain["rows_written_once"]
+        assert set(mine) <= distinct
+    again = ready(recipe_of(tmp_path / "b", files=4, formats=("parquet", "csv"), reverse=True, **sections)).manifest()
+    assert again["content_digest"] == manifest["content_digest"], "which copy is kept does not depend on the layout"
+    plain = ready(recipe_of(tmp_path / "c", mix=sections["mix"])).manifest()["domains"]["legal"]
+    assert plain["copies_written"] == 14
+    assert plain["most_copies"] == 3
+
+
+def with_ids(folder: Path, reverse: bool = False, **sections: Any) -> Ready:
+    """Each document under an id of its own, in two files a domain."""
+    sources = lay_out(folder / "corpus", {}, ["jsonl"], 1)
+    for domain, texts in corpus().items():
+        lines = [json.dumps({"text": t, "id": f"{domain}-{i}"}) + "\n" for i, t in enumerate(texts)]
+        for part, some in enumerate((lines[::2], lines[1::2])):
+            file = folder / "corpus" / domain / f"{part}.jsonl"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("".join(some[::-1] if reverse else some))
+        sources[domain] = {"path": str(folder / "corpus" / domain), "id": "id"}
+    wanted = {"shards": {"size": "50KB"}, "mix": {"budget": "auto", "max_epochs": 8}, **sections}
+    return ready(load_recipe(write_recipe(folder / "recipe.yaml", sources, **wanted)))
+
+
+@pytest.mark.parametrize("dedup", ["exact", "exact_across"])
+def test_of_copies_with_ids_the_least_id_is_kept_wherever_it_lies(tmp_path, dedup):
+    """With ids half of the hash is the id's, so which copy is kept shows in the shards."""
+    digests = []
+    for name, reverse in (("a", False), ("b", True)):
+        made = with_ids(tmp_path / name, reverse, input={"hash": "id", "dedup": dedup})
+        manifest = made.manifest()
+        assert verify(made.store, manifest).problems == ()
+        digests.append(manifest["content_digest"])
+        assert made.census.dropped["legal"] == 14
+    assert digests[0] == digests[1]
+
+
+TWICE = r"^[0-9]+ documents stand twice in an epoch, in spite of 'input.dedup: {}'; [0-9a-f]+ of domain '{}' is [0-9a-f]+ of"
+
+
+def test_a_verifier_sees_a_copy_that_was_not_dropped(tmp_path, monkeypatch):
+    """The mutant: the filter lets every row pass, and the plan counts them all."""
+    monkeypatch.setattr(module, "find_copies", lambda *_: module.COPIES.empty_table())
+    made = ready(recipe_of(tmp_path, input={"dedup": "exact"}))
+    found = verify(made.store, made.manifest()).problems
+    assert len(found) == 1
+    assert re.search(TWICE.format("exact", "(legal|book|code)"), found[0])
+
+
+@pytest.mark.parametrize("rows_at_once", [4, 10**6])
+def test_a_verifier_sees_a_text_in_two_domains(tmp_path, monkeypatch, rows_at_once):
+    """Each text stands once in its domain; only between domains it does not."""
+    monkeypatch.setattr("chameleon_data.versions.verify.ROWS_AT_ONCE", rows_at_once)
+    made = ready(recipe_of(tmp_path, mix={"budget": "auto", "max_epochs": 8}, input={"dedup": "exact"}))
+    manifest = made.manifest()
+    assert verify(made.store, manifest).problems == ()
+    manifest["recipe"]["input"]["dedup"] = "exact_across"
+    (found,) = verify(made.store, manifest).problems
+    assert re.search(TWICE.format("exact_across", "(legal|book|code)"), found)
+
+
+@pytest.mark.parametrize("dedup", ["exact", "exact_across"])
+def test_a_verifier_sees_a_copy_under_another_id(tmp_path, dedup):
+    made = with_ids(tmp_path, input={"hash": "id"})
+    manifest = made.manifest()
+    assert verify(made.store, manifest).problems == ()
+    manifest["recipe"]["input"]["dedup"] = dedup
+    (found,) = verify(made.store, manifest).problems
+    assert re.search(TWICE.format(dedup, "(legal|book|code)"), found)
+    one, other = re.findall("[0-9a-f]{32}", found)
+    assert one != other
+    assert one[16:] == other[16:], "the half that is of the text"
+
+
+@pytest.mark.parametrize("dedup", ["exact", "exact_across"])
+def test_copies_are_found_in_ranges_as_in_one_go_and_records_are_read_once(tmp_path, monkeypatch, dedup):
+    recipe = recipe_of(tmp_path, files=3, input={"dedup": dedup})
+    store, parts, survey = surveyed(recipe)
+    rules = rules_of(recipe, load_counter(recipe.tokens))
+    read, real = Counter(), module.read_documents
+
+    def counted(store: Store, part: Part) -> Any:
+        read[part.key] += 1
+        return real(store, part)
+
+    monkeypatch.setattr(module, "read_documents", counted)
+    found = []
+    for rows_at_once in (1, 16, 100, 10**6):
+        monkeypatch.setattr(module, "ROWS_AT_ONCE", rows_at_once)
+        found.append(find_copies(store, survey, rules))
+        assert read == dict.fromkeys((part.key for part in parts), 1)
+        read.clear()
+    assert all(table.equals(found[-1]) for table in found)
+    assert found[-1].equals(naive_copies(store, survey, rules))
+    assert found[-1].num_rows > 10
+
+
+def naive_copies(store: Store, survey: Survey, rules: Rules) -> pa.Table:
+    """Document by document."""
+    everywhere: dict[Any, list[Any]] = {}
+    for number, part in enumerate(survey.parts):
+        for batch in module.read_documents(store, part):
+            for domain, hi, lo in batch.select(pl.col("domain").cast(pl.String), "hi", "lo").iter_rows():
+                place = (rules.priority.index(part.source), domain.encode(), number, domain, hi, lo)
+                everywhere.setdefault((hi, lo, domain if rules.dedup == "exact" else ""), []).append(place)
+    rows = sorted(
+        (number, domain, hi, lo, place == min(places))
+        for places in everywhere.values() if len(places) > 1
+        for place in set(places) for _, _, number, domain, hi, lo in [place]
+    )  # fmt: skip
+    return pa.table([pa.array(c, f.type) for c, f in zip(zip(*rows, strict=True), module.COPIES, strict=True)], module.COPIES)
+
+
+DOCUMENT = st.tuples(st.sampled_from("ab"), st.integers(0, 2), st.integers(0, 2))
+
+
+@pytest.mark.parametrize("alike", [False, True], ids=["keys differ", "keys of the first salt are alike"])
+@settings(max_examples=60)
+@given(parts=st.lists(st.lists(DOCUMENT, max_size=12), min_size=1, max_size=4))
+def test_exactly_one_copy_of_each_document_passes_the_filter(parts, alike):
+    """Of any documents in any parts, read in blocks of any size; halves of hashes alike, and domains with the same texts."""
+    first = {document: n for n, part in reversed(list(enumerate(parts))) for document in part}
+    table = [(n, *document, first[document] == n) for n, part in enumerate(parts) for document in sorted(set(part))]
+    columns = zip(*table, strict=True) if table else [[]] * 5
+    copies = pa.table([pa.array(c, f.type) for c, f in zip(columns, module.COPIES, strict=True)], schema=module.COPIES)
+    mix, kept = module.mix64, []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "mix64", lambda columns, salt: mix(columns, salt) * np.uint64(salt > 0 or not alike))
+        for number, part in enumerate(parts):
+            dropping = CopyFilter(copies_of(copies, number))
+            for block in (part[:3], part[3:]):
+                names = pa.array([name for name, _, _ in block], pa.string())
+                hi, lo = (np.array([document[i] for document in block], np.uint64) for i in (1, 2))
+                kept += [x for x, keep in zip(block, dropping.mask(names, hi, lo), strict=True) if keep]
+                strangers = dropping.mask(pa.repeat("c", 9), *np.indices((3, 3), np.uint64).reshape(2, -1))
+                assert strangers.all(), "another domain's documents"
+    assert sorted(kept) == sorted(first)
+
+
+def test_a_worker_gets_the_copies_of_its_part_alone(tmp_path, monkeypatch):
+    from chameleon_data.pipelines import write as passes
+
+    given, real = {}, passes.spill
+
+    def watched(store: Store, build: Any, job: Job, number: int, part: Part, copies: pa.Table) -> None:
+        given[number] = copies
+        assert not any(isinstance(value, pa.Table) for value in vars(job).values())
+        real(store, build, job, number, part, copies)
+
+    monkeypatch.setattr(passes, "spill", watched)
+    recipe = recipe_of(tmp_path, files=4, input={"dedup": "exact_across"})
+    monkeypatch.setattr("chameleon_data.corpus.survey.PART_BYTES", 1)  # a part a file
+    with alone():
+        manifest = build(recipe)
+    assert verify(Store(recipe.out), manifest).problems == ()
+    assert len(given) == 12
+    assert all(copies["part"].unique().to_pylist() in ([number], []) for number, copies in given.items())
+    whole = pa.concat_tables(given.values())
+    assert max(len(pickle.dumps(copies)) for copies in given.values()) < len(pickle.dumps(whole.combine_chunks())) / 3
