@@ -11,14 +11,16 @@ import hashlib
 import json
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import xxhash
 
-U64 = npt.NDArray[np.uint64]
+from chameleon_data.arrays import U64, string_offsets
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 HASH_FUNCTION = "xxh3_128"
 MODULUS = 1 << 128
@@ -26,7 +28,7 @@ MODULUS = 1 << 128
 
 def content_hashes(texts: pa.Array) -> tuple[U64, U64]:
     """128-bit hashes of the values of a large_string or large_binary array without nulls, as two halves (high, low)."""
-    offsets = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1].tolist()
+    offsets = string_offsets(texts).tolist()
     data = memoryview(texts.buffers()[2] or b"")
     digest = xxhash.xxh3_128_digest
     joined = b"".join([digest(data[a:b]) for a, b in pairwise(offsets)])
@@ -34,8 +36,10 @@ def content_hashes(texts: pa.Array) -> tuple[U64, U64]:
     return np.ascontiguousarray(halves[:, 0]), np.ascontiguousarray(halves[:, 1])
 
 
-def hex_digests(hi: U64, lo: U64) -> pa.Array:
+def hex_digests(hi: U64, lo: U64) -> pa.StringArray:
     """The hashes as 32 hexadecimal digits, which is how `doc_id` shows them."""
+    import pyarrow as pa
+
     joined = np.stack([hi, lo], axis=1).astype(">u8").tobytes().hex()
     return pa.array([joined[i : i + 32] for i in range(0, len(joined), 32)], pa.string())
 

@@ -19,11 +19,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from chameleon_data.arrays import F32
 from chameleon_data.errors import InputError
 from chameleon_data.pipelines.ray_cluster import Progress, stream
 from chameleon_data.store.checksummed import read_table, write_table
 from chameleon_data.store.store import Store
-from chameleon_data.weights.embedder import F32, Column, Embedder
+from chameleon_data.weights.embedder import Column, Embedder
 
 CACHE = "_chameleon/cache/embed"
 CHUNK = 64

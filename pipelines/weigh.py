@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from chameleon_data.arrays import F32, I64
 from chameleon_data.corpus.sample import merge
 from chameleon_data.corpus.selection import Census
 from chameleon_data.corpus.survey import Survey
@@ -24,9 +25,9 @@ from chameleon_data.recipe import Recipe, Recorded
 from chameleon_data.store.checksummed import read_record, read_table, write_record, write_table
 from chameleon_data.store.store import Store
 from chameleon_data.versions.versions import Version, load_manifest, open_dataset, resolve, split_target
-from chameleon_data.weights.affinity import GROUPS, I64, domain_statistics, moments
+from chameleon_data.weights.affinity import GROUPS, domain_statistics, moments
 from chameleon_data.weights.bounds import feasible_weights
-from chameleon_data.weights.embedder import F32, Column, Embedder, load_embedder
+from chameleon_data.weights.embedder import Column, Embedder, load_embedder
 from chameleon_data.weights.explain import misfiled, near_duplicates, nearest_pairs, neighbours, sensitivity
 from chameleon_data.weights.kernels import EXACT
 from chameleon_data.weights.leverage import perplexity

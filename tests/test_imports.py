@@ -17,7 +17,7 @@ from tests.support.paths import ROOT
 
 PACKAGE = ROOT / "chameleon_data"
 FLOORS = (
-    ("errors", "hashing"),
+    ("errors", "hashing", "arrays"),
     ("store", "plan"),
     ("recipe",),
     ("corpus",),

@@ -25,10 +25,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from chameleon_data.hashing import U64, key64, mix64
-
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
+from chameleon_data.arrays import F64, I64, U64
+from chameleon_data.hashing import key64, mix64
 
 SAMPLE_SCHEMA = pa.schema([
     ("domain", pa.string()),

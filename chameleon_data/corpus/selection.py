@@ -21,18 +21,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from chameleon_data.arrays import I64, U64, Mask
 from chameleon_data.corpus.hash_partitions import Rows, ranges, repeated
 from chameleon_data.corpus.survey import Part, Survey, read_documents
 from chameleon_data.corpus.tokens import Counter
 from chameleon_data.errors import InputError
-from chameleon_data.hashing import MODULUS, U64, mix64
+from chameleon_data.hashing import MODULUS, mix64
 from chameleon_data.plan.plan import TRAIN, VALIDATION, DomainCount, Packing, bucket_bits
-from chameleon_data.plan.streams import DOCUMENTS, I64
+from chameleon_data.plan.streams import DOCUMENTS
 from chameleon_data.recipe import Recipe
 from chameleon_data.store.store import Store
 
@@ -45,7 +45,6 @@ COPIES = pa.schema(
 )  # fmt: skip
 """Documents that are there several times: whether the first in this part and domain is the one that is kept."""
 
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

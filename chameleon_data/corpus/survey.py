@@ -23,13 +23,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from chameleon_data.arrays import I64, U64, byte_lengths
 from chameleon_data.corpus.fragments import Fragment
 from chameleon_data.corpus.readers.blocks import BadRow, Block, read_blocks
 from chameleon_data.corpus.sample import SAMPLE_SCHEMA, candidates, merge
 from chameleon_data.corpus.tokens import Counter as TokenCounter
 from chameleon_data.errors import InputError
-from chameleon_data.hashing import HASH_FUNCTION, MODULUS, U64, content_hashes, fingerprint, multiset_hash
-from chameleon_data.plan.streams import I64
+from chameleon_data.hashing import HASH_FUNCTION, MODULUS, content_hashes, fingerprint, multiset_hash
 from chameleon_data.recipe import Recipe
 from chameleon_data.store.checksummed import (
     GroupWriter,
@@ -245,11 +245,6 @@ def by_domain(block: Block) -> Iterator[tuple[str, Any]]:
     codes, starts = np.unique(block.domain[order], return_index=True)
     for code, rows in zip(codes, np.split(order, starts[1:]), strict=True):
         yield block.names[code], rows
-
-
-def byte_lengths(texts: pa.Array) -> I64:
-    """Bytes of UTF-8 of each text of a large_string array."""
-    return np.diff(np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1])
 
 
 def _tally(hi: U64, lo: U64, tokens: I64, size: I64) -> Tally:

@@ -20,15 +20,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from chameleon_data import recipe
+from chameleon_data.arrays import I64, byte_lengths
 from chameleon_data.corpus.model_files import tokenizer_file
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
-
-I64 = npt.NDArray[np.int64]
 
 BATCH_BYTES = 1 << 19
 """Of text tokenised at once: the library holds 100 to 200 bytes for each. A longer text is cut before a space, where tokenizers
@@ -67,7 +65,7 @@ class Counter:
         Raises InputError where the tokenizer fails or has no end-of-text.
         """
         end, dtype = [self.required_end], self.dtype
-        sizes = np.diff(np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1])
+        sizes = byte_lengths(texts)
         found = [b""] * len(texts)
         batches, long = _batches(sizes)
         for rows in batches:
@@ -82,10 +80,7 @@ class Counter:
 
     def count(self, texts: pa.LargeStringArray) -> I64:
         """Tokens of each text; no nulls. Linear in the length of a text. Raises InputError where the tokenizer fails."""
-        if not len(texts):
-            return np.zeros(0, np.int64)
-        offsets = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]
-        counts = np.diff(offsets)
+        counts = byte_lengths(texts)
         if not self.definition:
             return counts
         batches, long = _batches(counts)

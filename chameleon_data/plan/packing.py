@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from chameleon_data.arrays import I64
 from chameleon_data.plan.plan import PHASE_BITS, Packing
-from chameleon_data.plan.streams import I64, Stream, cut_pieces
+from chameleon_data.plan.streams import Stream, cut_pieces
 
 Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from chameleon_data.arrays import I64, U64
 from chameleon_data.errors import InputError
-from chameleon_data.hashing import U64
-from chameleon_data.plan.streams import CUT, I64, Layout, Pieces, Slots, offsets
+from chameleon_data.plan.streams import CUT, Layout, Pieces, Slots, offsets
 
 DELIVERIES = 2**22
 

@@ -20,11 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from chameleon_data.arrays import I64, U64
 from chameleon_data.errors import InputError
-from chameleon_data.hashing import U64, key64, mix64
+from chameleon_data.hashing import key64, mix64
 from chameleon_data.plan.plan import PHASE_BITS, DomainCount, DomainPlan, Packing, Plan
-
-I64 = npt.NDArray[np.int64]
 
 NOWHERE = -1
 CUT = -2

@@ -25,16 +25,17 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from chameleon_data.arrays import I64, U64, byte_lengths
 from chameleon_data.corpus.readers.blocks import Block, read_blocks
 from chameleon_data.corpus.selection import CopyFilter, Rules, is_validation
-from chameleon_data.corpus.survey import Part, byte_lengths, hashes_of, read_documents, usable
+from chameleon_data.corpus.survey import Part, hashes_of, read_documents, usable
 from chameleon_data.corpus.tokens import Counter
 from chameleon_data.errors import InputError
-from chameleon_data.hashing import U64, hex_digests
+from chameleon_data.hashing import hex_digests
 from chameleon_data.plan.packing import pack
 from chameleon_data.plan.plan import Packing
 from chameleon_data.plan.routing import CopyCounter, arrange, locate, route
-from chameleon_data.plan.streams import I64, Layout, anchors, reach
+from chameleon_data.plan.streams import Layout, anchors, reach
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.rows import ROW_OVERHEAD, SCHEMA, sequence_schema

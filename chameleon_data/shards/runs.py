@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from chameleon_data.plan.streams import I64
+from chameleon_data.arrays import I64
 from chameleon_data.store.checksummed import Wrong, proved, read_record, write_record
 from chameleon_data.store.store import Store
 

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from chameleon_data.arrays import string_offsets
 from chameleon_data.corpus.hash_partitions import ranges
 from chameleon_data.errors import InputError
 from chameleon_data.shards.formats.registry import FORMATS
@@ -258,7 +259,7 @@ def _identities(shard: Shard, names: Sequence[str]) -> Identities:
         table, _ = FORMATS[file["format"]].decode(stored, path)
     domain = pc.index_in(table["domain"], pa.array(names, pa.string())).fill_null(-1).to_numpy().astype(np.int64)
     ids = table["doc_id"].combine_chunks().cast(pa.large_string())
-    offsets = np.frombuffer(ids.buffers()[1], np.int64)[ids.offset : ids.offset + len(ids) + 1]
+    offsets = string_offsets(ids)
     try:
         if (np.diff(offsets) != 32).any() or len(domain) != file["rows"] or (domain < 0).any():
             raise ValueError

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from chameleon_data.hashing import MODULUS, U64, key64, mix64, multiset_hash
+from chameleon_data.arrays import I64, U64
+from chameleon_data.hashing import MODULUS, key64, mix64, multiset_hash
 from chameleon_data.plan.plan import Packing, bucket_bits, phase_of
-from chameleon_data.plan.streams import I64, anchors, bucket_of
+from chameleon_data.plan.streams import anchors, bucket_of
 
 
 @dataclass(frozen=True)

@@ -31,11 +31,11 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from chameleon_data.arrays import I64, U64, byte_lengths
 from chameleon_data.corpus.hash_partitions import Ranges, Rows, ranges, repeated
 from chameleon_data.corpus.selection import ROWS_AT_ONCE, is_validation
-from chameleon_data.corpus.survey import byte_lengths
 from chameleon_data.errors import InputError
-from chameleon_data.hashing import U64, content_hashes, hex_digests
+from chameleon_data.hashing import content_hashes, hex_digests
 from chameleon_data.plan.plan import (
     TRAIN,
     VALIDATION,
@@ -47,7 +47,6 @@ from chameleon_data.plan.plan import (
     quota_of,
     whole_sequences,
 )
-from chameleon_data.plan.streams import I64
 from chameleon_data.shards.exchange import content_hash
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.lay_out import build_digest

@@ -22,10 +22,9 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from chameleon_data.arrays import F64, I64
 from chameleon_data.errors import InputError
 
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
 Number = TypeVar("Number", np.int64, np.float64)
 
 GROUPS = 20

@@ -23,9 +23,9 @@ from typing import Literal
 
 import numpy as np
 
+from chameleon_data.arrays import F64, I64
 from chameleon_data.errors import InputError, listed
 from chameleon_data.recipe import Group
-from chameleon_data.weights.affinity import F64, I64
 
 Bounds = float | Mapping[str, float]
 Limit = Literal["cap", "epochs"]

@@ -40,11 +40,10 @@ import numpy as np
 import numpy.typing as npt
 
 from chameleon_data import recipe
+from chameleon_data.arrays import F32
 from chameleon_data.corpus import model_files as hub
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
-
-F32 = npt.NDArray[np.float32]
 
 FORMAT = 1  # of the vectors: raise it when the same model and windows give others
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}

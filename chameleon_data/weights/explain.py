@@ -29,9 +29,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from chameleon_data.arrays import F64, I64
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Leverage, Weights
-from chameleon_data.weights.affinity import F64, I64, DomainStatistics, Moments, affinity, debias_fraction, merge, moments
+from chameleon_data.weights.affinity import DomainStatistics, Moments, affinity, debias_fraction, merge, moments
 from chameleon_data.weights.leverage import perplexity
 from chameleon_data.weights.weigh import estimate, refuse_overflow, weigh
 

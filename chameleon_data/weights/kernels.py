@@ -15,17 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from scipy.spatial.distance import cdist, pdist
 
+from chameleon_data.arrays import F64, Floats
 from chameleon_data.errors import InputError
-from chameleon_data.weights.affinity import F64
 
-Floats = npt.NDArray[Any]
-"""float32 or float64; what comes out has the type of what went in."""
 KernelName = Literal["linear", "cosine", "rbf", "polynomial", "laplacian"]
 
 EXACT: tuple[KernelName, ...] = ("linear", "cosine")

@@ -27,10 +27,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from chameleon_data.arrays import F64, I64, U64, Floats
 from chameleon_data.errors import InputError
-from chameleon_data.hashing import U64, canonical_json, key64, mix64
-from chameleon_data.weights.affinity import BLOCK, F64, GROUPS, I64, Affinity, DomainStatistics, domain_statistics, merge
-from chameleon_data.weights.kernels import Floats, Kernel, diagonal, evaluate, evaluator, squared_norms, unit
+from chameleon_data.hashing import canonical_json, key64, mix64
+from chameleon_data.weights.affinity import BLOCK, GROUPS, Affinity, DomainStatistics, domain_statistics, merge
+from chameleon_data.weights.kernels import Kernel, diagonal, evaluate, evaluator, squared_norms, unit
 from chameleon_data.weights.leverage import leverage_scores
 
 Sampling = Literal["kmeans", "uniform", "bless"]

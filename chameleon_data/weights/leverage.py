@@ -16,8 +16,9 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import entr
 
+from chameleon_data.arrays import F64
 from chameleon_data.errors import InputError
-from chameleon_data.weights.affinity import F64, Affinity
+from chameleon_data.weights.affinity import Affinity
 
 FAR_ABOVE = 10.0
 """Times the largest eigenvalue; with r beyond, (K + r I)⁻¹ is I / r within a tenth."""

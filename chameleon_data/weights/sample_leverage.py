@@ -32,10 +32,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import blas, cholesky, solve_triangular
 
+from chameleon_data.arrays import F64, I64, Floats
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Dimension
-from chameleon_data.weights.affinity import BLOCK, F64, GROUPS, I64, SAME
-from chameleon_data.weights.kernels import Floats, squared_norms
+from chameleon_data.weights.affinity import BLOCK, GROUPS, SAME
+from chameleon_data.weights.kernels import squared_norms
 from chameleon_data.weights.landmarks import Features, checked
 from chameleon_data.weights.leverage import ridge_for
 

@@ -26,11 +26,10 @@ from pydantic import ValidationError
 from scipy.optimize import brentq
 from scipy.special import log_softmax, logsumexp, softmax, stdtrit
 
+from chameleon_data.arrays import F64, I64
 from chameleon_data.errors import InputError, listed
 from chameleon_data.recipe import Dimension, Leverage, Recorded, Spread, Weights
 from chameleon_data.weights.affinity import (
-    F64,
-    I64,
     Affinity,
     DomainStatistics,
     Moments,

@@ -31,6 +31,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from chameleon_data.arrays import string_offsets
 from chameleon_data.corpus.fragments import Fragment, explained, open_fragment
 from chameleon_data.corpus.readers.parquet_pages import Unwatched, Watched, chunk_of
 from chameleon_data.errors import InputError
@@ -596,7 +597,7 @@ def _gather(rows: Iterator[_Rows], block_bytes: int) -> Iterator[_Rows]:
     size = count = 0
     for some in rows:
         held.append(some)
-        offsets = _offsets(some.text)
+        offsets = string_offsets(some.text)
         size += int(offsets[-1] - offsets[0])
         count += len(some.rows)
         del some
@@ -624,16 +625,10 @@ def _joined(parts: list[_Rows]) -> _Rows:
     )
 
 
-def _offsets(values: pa.LargeBinaryArray) -> npt.NDArray[np.int64]:
-    if len(values) == 0:
-        return np.zeros(1, np.int64)
-    return np.frombuffer(values.buffers()[1], np.int64)[values.offset : values.offset + len(values) + 1]
-
-
 def _judged(some: _Rows, source: Source, name: str, max_document: int) -> Block:
     """Finds the faults that show in the values, and parts good rows from bad ones."""
     fault = some.fault.copy()
-    lengths = np.diff(_offsets(some.text))
+    lengths = np.diff(string_offsets(some.text))
     fault[(fault == 0) & (lengths > max_document)] = LONG
     if not some.valid:
         _mark_not_utf8(some.text, fault)
@@ -648,7 +643,7 @@ def _judged(some: _Rows, source: Source, name: str, max_document: int) -> Block:
         missing = ids.is_null().to_numpy(zero_copy_only=False).astype(np.uint8)
         ids = ids.fill_null(b"")
         _mark_not_utf8(ids, missing)
-        missing[np.diff(_offsets(ids)) == 0] = 1
+        missing[np.diff(string_offsets(ids)) == 0] = 1
         fault[(fault == 0) & (missing != 0)] = NO_ID
 
     text, rows, good, vectors, wrong = some.text, some.rows, domain, some.vectors, np.flatnonzero(fault)
@@ -683,7 +678,7 @@ def _mark_not_utf8(values: pa.LargeBinaryArray, fault: npt.NDArray[np.uint8]) ->
 
 def _mark_blank(values: pa.LargeBinaryArray, lengths: npt.NDArray[np.int64], fault: npt.NDArray[np.uint8]) -> None:
     """Blank is what `str.strip` leaves nothing of. Only values whose first and last byte can be a blank's are looked at."""
-    offsets = _offsets(values)
+    offsets = string_offsets(values)
     data = np.frombuffer(values.buffers()[2] or b"\0", np.uint8)
     first, last = (data[np.clip(at, 0, len(data) - 1)] for at in (offsets[:-1], offsets[1:] - 1))
     for i in np.flatnonzero((fault == 0) & ((lengths == 0) | (_BLANK_START[first] & _BLANK_END[last]))):

@@ -16,17 +16,17 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from markupsafe import Markup
 from scipy.cluster.hierarchy import leaves_list, linkage
+
+from chameleon_data.arrays import F64
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
 
-F64 = npt.NDArray[np.float64]
 
 DRAWN = 24
 """Domains that a chart of bars shows and the map colours, largest weight first; the tables hold the others."""

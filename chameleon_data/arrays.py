@@ -1,0 +1,34 @@
+"""Names of the array types that functions here take and give, and the one look into an Arrow string array.
+
+Importing this file loads numpy alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+U64 = npt.NDArray[np.uint64]
+I64 = npt.NDArray[np.int64]
+F64 = npt.NDArray[np.float64]
+F32 = npt.NDArray[np.float32]
+Floats = npt.NDArray[Any]
+"""float32 or float64; what comes out has the type of what went in."""
+Mask = npt.NDArray[np.bool_]
+
+
+def string_offsets(values: pa.LargeStringArray | pa.LargeBinaryArray) -> I64:
+    """(values + 1) where each value begins in the array's third buffer, in bytes, and where the last one ends."""
+    if not len(values):
+        return np.zeros(1, np.int64)
+    return np.frombuffer(values.buffers()[1], np.int64)[values.offset : values.offset + len(values) + 1]
+
+
+def byte_lengths(values: pa.LargeStringArray | pa.LargeBinaryArray) -> I64:
+    """(values) bytes of UTF-8 of each value; 0 for null."""
+    return np.diff(string_offsets(values))
