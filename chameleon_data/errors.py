@@ -9,12 +9,12 @@ class InputError(ValueError):
     """The recipe, the corpus or the stored data cannot give an answer. The command exits with 2 and prints this text."""
 
 
-def listed(items: Sequence[str], most: int = 8) -> str:
+def list_some(items: Sequence[str], most: int = 8) -> str:
     """The first of them, and how many more there are."""
     return ", ".join(items[:most]) + (f" and {len(items) - most:,} more" if len(items) > most else "")
 
 
-def printable(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     """The text with what a terminal would obey (escape sequences, bells, turns of direction) written out; lines stay lines."""
     if text.isprintable():
         return text

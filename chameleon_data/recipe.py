@@ -20,12 +20,12 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from chameleon_data.errors import InputError, listed
+from chameleon_data.errors import InputError, list_some
 from chameleon_data.store.urls import EXTRAS, refuse_secrets
 
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+BYTE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
          "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
-COUNTS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+TOKEN_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 LARGEST_BUDGET = 2**52  # above it a float64 no longer holds every token offset
 LARGEST_DOCUMENT = 2**31 - 1  # bytes that one string of Arrow's 32-bit offsets, and one cell of Parquet, can hold
 
@@ -57,19 +57,19 @@ def _no_bool(value: Any) -> Any:
 
 
 def _size(value: Any) -> Any:
-    return _quantity(value, UNITS, "64MiB")
+    return _quantity(value, BYTE_UNITS, "64MiB")
 
 
 def _count(value: Any) -> Any:
-    return value if value == "auto" else _quantity(value, COUNTS, "40M")
+    return value if value == "auto" else _quantity(value, TOKEN_UNITS, "40M")
 
 
-Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
+ByteSize = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 Budget = Annotated[Literal["auto"] | Annotated[int, Field(gt=0, le=LARGEST_BUDGET)], BeforeValidator(_count)]
 Share = Annotated[float, BeforeValidator(_no_bool), Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Positive = Annotated[float, BeforeValidator(_no_bool), Field(gt=0.0, allow_inf_nan=False)]
 Factor = Annotated[float, BeforeValidator(_no_bool), Field(ge=0.0, allow_inf_nan=False)]
-Whole = Annotated[int, BeforeValidator(_no_bool)]
+WholeNumber = Annotated[int, BeforeValidator(_no_bool)]
 
 
 class Section(BaseModel):
@@ -109,7 +109,7 @@ class Input(Section):
     """What identifies a document and orders the stream: its text, or its id."""
     max_bad: Share = 0.001
     """Largest share of quarantined rows a domain may have."""
-    max_document: Size = 256 * 2**20
+    max_document: ByteSize = 256 * 2**20
     """Longest text, in bytes of UTF-8; longer rows are quarantined."""
     dedup: Literal["none", "exact", "exact_across"] = "none"
     """Exact copies: kept; dropped within each domain; dropped over all domains, the one first in `sources` keeping its copy."""
@@ -143,19 +143,19 @@ class Embed(Section):
     """A sentence-transformers hub id or folder."""
     causal_lm: str | None = None
     """In its place, a causal or masked language model's hub id or folder: the mean over real tokens of one of its layers."""
-    layer: Literal["middle"] | Annotated[Whole, Field(ge=1, le=10_000)] = "middle"
+    layer: Literal["middle"] | Annotated[WholeNumber, Field(ge=1, le=10_000)] = "middle"
     """Of `causal_lm`: the block, from 1, whose output is taken."""
     column: str | None = None
     """In its place, a column of the sources' Parquet or Arrow files that holds a vector for each document."""
     revision: str | None = None
     """Commit of the model on the hub."""
-    samples: Literal["auto"] | Annotated[Whole, Field(ge=1, le=1_000_000)] = 256
+    samples: Literal["auto"] | Annotated[WholeNumber, Field(ge=1, le=1_000_000)] = 256
     """Documents drawn per domain, in proportion to their tokens; `auto` doubles them until the intervals are narrow."""
     tolerance: Annotated[Positive, Field(le=1.0)] = 0.02
     """Of `samples: auto`: the width of a weight's 90 % interval, from end to end, that is narrow enough."""
-    max_samples: Annotated[Whole, Field(ge=1, le=1_000_000)] = 2048
+    max_samples: Annotated[WholeNumber, Field(ge=1, le=1_000_000)] = 2048
     """Of `samples: auto`: where it stops in any case."""
-    window: Annotated[Whole, Field(ge=8, le=1_000_000)] = 256
+    window: Annotated[WholeNumber, Field(ge=8, le=1_000_000)] = 256
     """Tokens of the model that one sample shows it."""
 
     @property
@@ -181,14 +181,14 @@ class Embed(Section):
         return self
 
 
-class Dimension(Section):
+class EffectiveDimension(Section):
     """A ridge by what it does."""
 
     effective_dimension: Positive
     """Sum of the leverage scores, Σ λ/(λ + r): how many directions the domains (or samples) may take up."""
 
 
-class Recorded(Section):
+class RecordedLandmarks(Section):
     """Landmarks of an earlier version."""
 
     from_: str = Field(alias="from")
@@ -202,12 +202,12 @@ class Leverage(Section):
     bandwidth: Literal["auto"] | Positive = "auto"
     degree: Literal[2, 3] = 2
     """Of the polynomial kernel."""
-    landmarks: Literal["auto"] | Annotated[Whole, Field(ge=1, le=16_384)] | Recorded = 256
+    landmarks: Literal["auto"] | Annotated[WholeNumber, Field(ge=1, le=16_384)] | RecordedLandmarks = 256
     """Points that stand for all samples with rbf, polynomial and laplacian."""
     sampling: Literal["kmeans", "uniform", "bless"] = "kmeans"
     tolerance: Positive = 0.005
     """Error of a weight through landmarks that is accepted; `landmarks: auto` grows until it is reached."""
-    ridge: Literal["auto"] | Positive | Dimension = "auto"
+    ridge: Literal["auto"] | Positive | EffectiveDimension = "auto"
     debias: Literal["auto"] | Share = "auto"
     centre: bool = True
 
@@ -219,7 +219,7 @@ class Leverage(Section):
             )
         if self.bandwidth != "auto" and self.kernel in ("linear", "cosine"):
             raise ValueError(f"the {self.kernel} kernel has no bandwidth; leave it at 'auto'")
-        if isinstance(self.landmarks, Recorded) and (self.bandwidth != "auto" or self.kernel in ("linear", "cosine")):
+        if isinstance(self.landmarks, RecordedLandmarks) and (self.bandwidth != "auto" or self.kernel in ("linear", "cosine")):
             raise ValueError("recorded landmarks, of rbf, polynomial or laplacian, bring their bandwidth; leave it at 'auto'")
         if self.level == "sample" and self.debias != "auto":
             raise ValueError("'level: sample' has no diagonal to debias; leave 'debias' at 'auto'")
@@ -234,7 +234,7 @@ class Group(Section):
     cap: Share = 1.0
 
 
-class Spread(Section):
+class EffectiveDomains(Section):
     """A temperature by what it does."""
 
     effective_domains: Annotated[Positive, Field(gt=1.0)]
@@ -243,7 +243,7 @@ class Spread(Section):
 
 class Weights(Section):
     objective: Literal["pretrain", "finetune"] = "pretrain"
-    temperature: Literal["auto"] | Positive | Spread = "auto"
+    temperature: Literal["auto"] | Positive | EffectiveDomains = "auto"
     floor: Share | dict[str, Share] = 0.0
     cap: Share | dict[str, Share] = 1.0
     prior: dict[str, Factor] = {}
@@ -273,10 +273,10 @@ class Mix(Section):
 
 class Shards(Section):
     formats: tuple[Literal["parquet", "mds", "arrow", "jsonl", "webdataset", "litdata", "megatron"], ...] = ("parquet", "mds")
-    size: Size = 64 * 2**20
+    size: ByteSize = 64 * 2**20
     """Uncompressed bytes of text (or token ids) in one shard, about."""
     compression: Literal["zstd", "none"] = "zstd"
-    sequence_length: Literal["none"] | Annotated[Whole, Field(ge=2, le=2**24)] = "none"
+    sequence_length: Literal["none"] | Annotated[WholeNumber, Field(ge=2, le=2**24)] = "none"
     """Tokens of a row, where rows are sequences of token ids; none: a row is a document's text."""
     packing: Literal["cross", "whole"] = "cross"
     """Of sequences: cut from the stream of documents wherever they end, or whole documents and padding."""
@@ -297,7 +297,7 @@ class Shards(Section):
         return self
 
 
-class Misplaced(ValueError):
+class MisplacedKeyError(ValueError):
     """A fault between two sections, which stands at the key where a person mends it."""
 
     def __init__(self, keys: tuple[str, ...], what: str) -> None:
@@ -309,7 +309,7 @@ class Recipe(Section):
     name: Annotated[str, Field(min_length=1, max_length=200)]
     out: str
     """Any fsspec URL; everything that is written goes under it."""
-    seed: Annotated[Whole, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[WholeNumber, Field(ge=0, lt=2**63)] = 0
     sources: Annotated[dict[str, Source], Field(min_length=1)]
     input: Input = Input()
     tokens: Tokens = Tokens(unit="bytes")
@@ -334,23 +334,29 @@ class Recipe(Section):
             try:
                 check_domain_name(name)
             except ValueError as error:
-                raise Misplaced(keys, str(error)) from None
+                raise MisplacedKeyError(keys, str(error)) from None
             folded = unicodedata.normalize("NFC", name)
             if seen.setdefault(folded, name) != name:
-                raise Misplaced(keys, f"two domains are both called {folded!r} once Unicode is normalised; rename one")
+                raise MisplacedKeyError(keys, f"two domains are both called {folded!r} once Unicode is normalised; rename one")
         if self.tokens.tokenizer is None:
             if self.shards.sequence_length != "none":
                 keys = ("shards", "sequence_length")
-                raise Misplaced(keys, "sequences are of token ids; name what makes them, 'tokens: {tokenizer: FILE or hub id}'")
+                raise MisplacedKeyError(
+                    keys, "sequences are of token ids; name what makes them, 'tokens: {tokenizer: FILE or hub id}'"
+                )
             if "megatron" in self.shards.formats:
                 keys = ("shards", "formats")
-                raise Misplaced(keys, "megatron holds token ids; name what makes them, 'tokens: {tokenizer: FILE or hub id}'")
+                raise MisplacedKeyError(
+                    keys, "megatron holds token ids; name what makes them, 'tokens: {tokenizer: FILE or hub id}'"
+                )
         if self.input.hash == "id":
             without = [name for name, source in self.sources.items() if source.id is None]
             if without:
-                more = f" (as do {listed(without[1:])})" if without[1:] else ""
+                more = f" (as do {list_some(without[1:])})" if without[1:] else ""
                 keys = ("sources", without[0])
-                raise Misplaced(keys, f"lacks the key 'id', the column that 'input.hash: id' identifies documents by{more}")
+                raise MisplacedKeyError(
+                    keys, f"lacks the key 'id', the column that 'input.hash: id' identifies documents by{more}"
+                )
         return self
 
 
@@ -430,7 +436,7 @@ def _recipes_near(file: Path, is_folder: bool) -> str:
     if close:
         return f"did you mean {' or '.join(str(folder / name) for name in there if Path(name).stem == close[0])}?"
     if there:
-        return f"in {folder} there are {listed(there)}"
+        return f"in {folder} there are {list_some(there)}"
     return f"no .yaml file is in {folder}; jobs/recipes/own.yaml is one to copy"
 
 
@@ -509,7 +515,7 @@ def _keys_at(path: list[str]) -> list[str]:
     return [field.alias or key for key, field in model.model_fields.items()]
 
 
-def absolute(path: str, folder: Path) -> str:
+def absolute_path(path: str, folder: Path) -> str:
     """A path of a recipe as a URL or an absolute path. URL chaining is refused: it would reach past `out`."""
     if "::" in path:
         raise InputError("chained URLs ('::') are not allowed; name one file system")
@@ -524,7 +530,7 @@ def _absolute(recipe: Recipe, folder: Path) -> Recipe:
     sources = {}
     for name, source in recipe.sources.items():
         try:
-            paths = tuple(absolute(path, folder) for path in source.path)
+            paths = tuple(absolute_path(path, folder) for path in source.path)
             for path in paths:
                 refuse_secrets(path)
         except InputError as error:
@@ -535,18 +541,18 @@ def _absolute(recipe: Recipe, folder: Path) -> Recipe:
     except InputError as error:
         raise InputError(f"out: {error}") from None
     _no_secrets(recipe)
-    update: dict[str, Any] = {"sources": sources, "out": absolute(recipe.out, folder)}
+    update: dict[str, Any] = {"sources": sources, "out": absolute_path(recipe.out, folder)}
     local = recipe.tokens.tokenizer
     if local and (folder / local).exists():
-        update["tokens"] = recipe.tokens.model_copy(update={"tokenizer": absolute(local, folder)})
+        update["tokens"] = recipe.tokens.model_copy(update={"tokenizer": absolute_path(local, folder)})
     for key in ("model", "causal_lm"):
         if (named := getattr(recipe.embed, key)) and (folder / named).exists():
-            update["embed"] = recipe.embed.model_copy(update={key: absolute(named, folder)})
-    if isinstance(recipe.leverage.landmarks, Recorded):
-        recorded = Recorded.model_validate({"from": absolute(recipe.leverage.landmarks.from_, folder)})
+            update["embed"] = recipe.embed.model_copy(update={key: absolute_path(named, folder)})
+    if isinstance(recipe.leverage.landmarks, RecordedLandmarks):
+        recorded = RecordedLandmarks.model_validate({"from": absolute_path(recipe.leverage.landmarks.from_, folder)})
         update["leverage"] = recipe.leverage.model_copy(update={"landmarks": recorded})
     given, compared = recipe.weights.from_, recipe.weights.compare
-    files = {"from_": given and absolute(given, folder), "compare": tuple(absolute(file, folder) for file in compared)}
+    files = {"from_": given and absolute_path(given, folder), "compare": tuple(absolute_path(file, folder) for file in compared)}
     update["weights"] = recipe.weights.model_copy(update=files)
     return recipe.model_copy(update=update)
 
@@ -557,7 +563,7 @@ def _no_secrets(recipe: Recipe) -> None:
     named = {
         "weights.from": [recipe.weights.from_], "weights.compare": recipe.weights.compare, "embed.model": [recipe.embed.model],
         "embed.causal_lm": [recipe.embed.causal_lm], "tokens.tokenizer": [recipe.tokens.tokenizer],
-        "leverage.landmarks.from": [recorded.from_ if isinstance(recorded, Recorded) else None],
+        "leverage.landmarks.from": [recorded.from_ if isinstance(recorded, RecordedLandmarks) else None],
     }  # fmt: skip
     for key, urls in named.items():
         for url in urls:

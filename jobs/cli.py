@@ -22,13 +22,13 @@ from typer.exceptions import TyperException
 
 from chameleon_data.errors import InputError
 from chameleon_data.jobs.screen import (
-    counted,
+    count_noun,
+    delay_progress,
+    describe_deviation,
     err,
-    lineage_rows,
+    make_table,
     mixture_table,
-    narrated,
     out,
-    patient,
     print_difference,
     print_explanations,
     print_json,
@@ -37,21 +37,21 @@ from chameleon_data.jobs.screen import (
     print_pairs,
     print_plan,
     print_verification,
-    table_of,
+    provenance_rows,
+    show_progress,
     weights_table,
-    worst_of,
 )
 from chameleon_data.recipe import load_recipe
-from chameleon_data.store.store import Store, told
+from chameleon_data.store.store import Store, explain_os_error
 from chameleon_data.versions.versions import (
-    UNFINISHED,
+    NO_VERSION_YET,
     delete_version,
     list_deleted,
     list_tags,
     list_versions,
     load_manifest,
     open_dataset,
-    resolve,
+    resolve_version,
     split_target,
     tag_history,
     tag_version,
@@ -78,8 +78,8 @@ SingleWriter = Annotated[
 ]
 
 Form = Literal["delta", "iceberg", "mosaicml", "megatron", "olmo", "datasets"]
-RECIPES = (".yaml", ".yml")
-TABLES, TRAINERS = ("delta", "iceberg"), ("mosaicml", "megatron", "olmo", "datasets")
+RECIPE_SUFFIXES = (".yaml", ".yml")
+TABLE_FORMS, TRAINER_FORMS = ("delta", "iceberg"), ("mosaicml", "megatron", "olmo", "datasets")
 
 
 @app.command()
@@ -96,7 +96,7 @@ def weights(
     from chameleon_data.pipelines.ray_cluster import cluster
 
     wanted = load_recipe(recipe)
-    with narrated() as progress, cluster(address, workers, open_cluster):
+    with show_progress() as progress, cluster(address, workers, open_cluster):
         weighed = weigh_recipe(wanted, progress, single_writer)
     if json:
         print_json(weighed.describe())
@@ -121,7 +121,7 @@ def plan(
     from chameleon_data.pipelines.ray_cluster import cluster
 
     wanted = load_recipe(recipe)
-    with narrated() as progress, cluster(address, workers, open_cluster):
+    with show_progress() as progress, cluster(address, workers, open_cluster):
         planned = plan_recipe(wanted, progress, single_writer)
     if json:
         print_json(planned.describe())
@@ -141,10 +141,10 @@ def build(
     """Everything: shards, manifest and a new version. The same command goes on where a killed one stopped."""
     from chameleon_data.pipelines.build import build_recipe
     from chameleon_data.pipelines.ray_cluster import cluster
-    from chameleon_data.versions.manifest import PASSES
+    from chameleon_data.versions.manifest import TIMED_PASSES
 
     wanted = load_recipe(recipe)
-    with narrated() as progress, cluster(address, workers, open_cluster):
+    with show_progress() as progress, cluster(address, workers, open_cluster):
         built = build_recipe(wanted, progress, _now(), single_writer)
     manifest, number = built.manifest, built.version.number
     if json:
@@ -154,10 +154,10 @@ def build(
     print_outside(manifest["domains"])
     print_notes(manifest["weights"], manifest["reused"] if built.new else {})
     if not built.new:
-        told = f"{counted(built.written, 'missing shard')} written again" if built.written else "nothing to do"
+        told = f"{count_noun(built.written, 'missing shard')} written again" if built.written else "nothing to do"
         out.print(f"{told}: v{number} is already this build", soft_wrap=True)
     held = manifest["validation"].values()
-    seconds = ", ".join(f"{name} {manifest['timings'][name]:.1f}" for name in PASSES)
+    seconds = ", ".join(f"{name} {manifest['timings'][name]:.1f}" for name in TIMED_PASSES)
     rows = [
         ("version", f"v{number}"),
         ("digest", manifest["digest"]),
@@ -199,9 +199,9 @@ def versions(
         return
     if not rows:
         gone = bool(list_deleted(store))
-        out.print(f"{target}: {'every version was deleted; --deleted lists them' if gone else UNFINISHED}", soft_wrap=True)
+        out.print(f"{target}: {'every version was deleted; --deleted lists them' if gone else NO_VERSION_YET}", soft_wrap=True)
         return
-    table = table_of("version", "tags", "created", "name", ">tokens", ">domains", "digest")
+    table = make_table("version", "tags", "created", "name", ">tokens", ">domains", "digest")
     for row in rows:
         if "deleted" in row:
             held = (f"deleted {row['deleted']}", "", "")
@@ -222,7 +222,7 @@ def show(target: Target, json: AsJson = False) -> None:
     print_outside(manifest["domains"])
     rows = [("version", f"v{number}, {created}"), ("digest", manifest["digest"]), ("content", manifest["content_digest"]),
             ("plan", manifest["plan_digest"]), ("folder", manifest["build"]), ("shards", f"{manifest['shard_count']:,}"),
-            ("seed", str(manifest["seed"])), ("tokens are", manifest["unit"]), *lineage_rows(manifest)]  # fmt: skip
+            ("seed", str(manifest["seed"])), ("tokens are", manifest["unit"]), *provenance_rows(manifest)]  # fmt: skip
     print_pairs(rows)
 
 
@@ -233,11 +233,11 @@ def diff(
     json: AsJson = False,
 ) -> None:
     """What changed between two versions: recipe, mixture, documents. Also shards and lineage; of one dataset or of two."""
-    from chameleon_data.versions.diff import compare
+    from chameleon_data.versions.diff import diff_versions
 
     (first, a, m, _), (second, b, n, _) = _open(before), _open(after)
-    with narrated() as progress:
-        found = compare((first, a), (second, b), patient(progress, "compare"))
+    with show_progress() as progress:
+        found = diff_versions((first, a), (second, b), delay_progress(progress, "compare"))
     if json:
         print_json({"before": f"{first.url}@v{m}", "after": f"{second.url}@v{n}", **found.describe()})
     else:
@@ -255,17 +255,17 @@ def verify(
     workers: Workers = None,
 ) -> None:
     """Prove a version from its bytes: files, order, bounds, books."""
-    from chameleon_data.versions.verify import verify as prove
+    from chameleon_data.versions.verify import verify_version as prove
 
     store, manifest, number, _ = _open(target)
     against, expected = list[str](), None
-    with narrated() as progress:
+    with show_progress() as progress:
         if corpus:
             from chameleon_data.pipelines.ray_cluster import cluster
-            from chameleon_data.pipelines.verify import survey_again
+            from chameleon_data.pipelines.verify import check_against_corpus
 
             with cluster(address, workers, open_cluster):
-                against, expected = survey_again(store, manifest, progress)
+                against, expected = check_against_corpus(store, manifest, progress)
         found = prove(store, manifest, lambda done, total: progress("verify", done, total), expected)
     found = replace(found, problems=(*against, *found.problems))
     domains = manifest["domains"].values()  # the counts of the corpus are these where nothing speaks against them
@@ -280,7 +280,7 @@ def verify(
                 "rows": found.rows,
                 "bytes": found.bytes,
                 "corpus": again,
-                **{k: worst_of(getattr(found, k)) for k in ("whole", "shard", "prefix")},
+                **{k: describe_deviation(getattr(found, k)) for k in ("whole", "shard", "prefix")},
             }
         )
     else:
@@ -292,7 +292,7 @@ def verify(
 def tag(target: Annotated[str, typer.Argument(metavar="OUT@V")], name: str, json: AsJson = False) -> None:
     """Give a version a name. The name can move later, its history stays."""
     store, _, number, _ = _open(target)
-    tag_version(store, resolve(store, f"v{number}"), name, _now())
+    tag_version(store, resolve_version(store, f"v{number}"), name, _now())
     if json:
         print_json({"version": f"v{number}", "tag": name})
     else:
@@ -318,7 +318,7 @@ def tags(target: Out, name: Annotated[str | None, typer.Argument(metavar="NAME")
     if json:
         print_json(rows)
         return
-    table = table_of("tag", ">generation", "version", "tagged", *([""] if name else []))
+    table = make_table("tag", ">generation", "version", "tagged", *([""] if name else []))
     for row in rows:
         told = row["version"] + (" (deleted)" if row["deleted"] else "")
         marked = ["← current" if row["current"] else ""] if name else []
@@ -332,7 +332,7 @@ def delete(target: Annotated[str, typer.Argument(metavar="OUT@V")], json: AsJson
     if split_target(target)[0] == target:
         raise InputError(f"{target}: name the version to delete, OUT@V; @latest is one too")
     store, _, number, _ = _open(target)
-    delete_version(store, resolve(store, f"v{number}"), _now())
+    delete_version(store, resolve_version(store, f"v{number}"), _now())
     tagged = [name for name, tagging in list_tags(store).items() if tagging.version == number]
     if json:
         print_json({"version": f"v{number}", "deleted": True, "tags": tagged})
@@ -351,24 +351,24 @@ def gc(
     json: AsJson = False,
 ) -> None:
     """What no version refers to and no build at work owns. A dry run unless --delete."""
-    from chameleon_data.versions.gc import collect, find_garbage
+    from chameleon_data.versions.gc import find_garbage, remove_garbage
 
     store = open_dataset(target)
-    with narrated() as progress:
-        found = collect(store, caches, patient(progress, "remove")) if delete else find_garbage(store, caches)
+    with show_progress() as progress:
+        found = remove_garbage(store, caches, delay_progress(progress, "remove")) if delete else find_garbage(store, caches)
     if json:
         files = [{"path": path, "kind": kind, "bytes": size} for path, (kind, size) in found.files.items()]
         uploads = [{"path": upload.path, "id": upload.id} for upload in found.uploads]
         print_json({"removed": delete, "bytes": found.bytes, "files": files, "uploads": uploads, "at_work": list(found.spared)})
         return
-    table = table_of("what", "where", ">files", ">bytes")
+    table = make_table("what", "where", ">files", ">bytes")
     for (kind, folder), (files, size) in found.groups().items():
         table.add_row(kind, folder, f"{files:,}", f"{size:,}")
     if found.uploads:
         table.add_row("uploads", "", f"{len(found.uploads):,}", "")
     if found.files or found.uploads:
         out.print(table)
-    total = f"{counted(len(found.files), 'file')}, {found.bytes:,} bytes"
+    total = f"{count_noun(len(found.files), 'file')}, {found.bytes:,} bytes"
     out.print(f"{total} removed" if delete else f"{total} could be removed; --delete does it")
     if found.spared:
         out.print(Text("note", style="yellow"), "a build is at work: its files, caches and manifests stay", soft_wrap=True)
@@ -384,17 +384,17 @@ def report(
     json: AsJson = False,
 ) -> None:
     """The HTML report of a version, verified first."""
-    from chameleon_data.versions.verify import verify as prove
-    from chameleon_data.views.report.page import render
+    from chameleon_data.versions.verify import verify_version as prove
+    from chameleon_data.views.report.page import render_report
 
     store, manifest, number, created = _open(target)
     found = None
     if not trust:
-        with narrated() as progress:
+        with show_progress() as progress:
             found = prove(store, manifest, lambda done, total: progress("verify", done, total))
     local = store.local(f"reports/v{number}.html")
     path = to or local or Path(f"v{number}.html")
-    page = render({"version": f"v{number}", **manifest}, found, created)
+    page = render_report({"version": f"v{number}", **manifest}, found, created)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8")
@@ -416,7 +416,9 @@ def export(
     target: Annotated[
         str, typer.Argument(metavar="OUT[@V]", help="A version; for a trainer's file also a RECIPE.yaml, which is weighed first.")
     ],
-    form: Annotated[Form, typer.Argument(metavar="FORM", help=f"A table: {', '.join(TABLES)}. A file: {', '.join(TRAINERS)}.")],
+    form: Annotated[
+        Form, typer.Argument(metavar="FORM", help=f"A table: {', '.join(TABLE_FORMS)}. A file: {', '.join(TRAINER_FORMS)}.")
+    ],
     to: Annotated[
         str | None, typer.Option(help="A table's folder, by default in OUT; or the file to write, by default stdout.")
     ] = None,
@@ -429,13 +431,13 @@ def export(
     open_cluster: OpenCluster = False,
 ) -> None:
     """A table over the shards, or the weights as a trainer takes them."""
-    if form in TABLES:
+    if form in TABLE_FORMS:
         _export_table(target, form, to, json)
         return
-    from chameleon_data.views.trainer_files import TRAINERS as writers
+    from chameleon_data.views.trainer_files import TRAINER_WRITERS as writers
 
     folder = data.rstrip("/") if data else None
-    if target.endswith(RECIPES):
+    if target.endswith(RECIPE_SUFFIXES):
         blend, beside = _weigh_blend(Path(target), address, workers, open_cluster)
     else:
         from chameleon_data.views.trainer_files import blend_of_version
@@ -458,24 +460,24 @@ def _weigh_blend(path: Path, address: str | None, workers: int | None, open_clus
     """The mixture of a recipe that need not have been built, and its `out`."""
     from chameleon_data.pipelines.build import weigh_recipe
     from chameleon_data.pipelines.ray_cluster import cluster
-    from chameleon_data.versions.manifest import corpus_fingerprints
+    from chameleon_data.versions.manifest import input_fragments
     from chameleon_data.views.trainer_files import make_blend
 
     recipe = load_recipe(path)
-    with narrated() as progress, cluster(address, workers, open_cluster):
+    with show_progress() as progress, cluster(address, workers, open_cluster):
         weighed = weigh_recipe(recipe, progress)
-    inputs = corpus_fingerprints(weighed.survey)
+    inputs = input_fragments(weighed.survey)
     return make_blend(f"recipe {recipe.name}", recipe, weighed.describe()["domains"], weighed.budget, inputs), recipe.out
 
 
 def _export_table(target: str, form: str, to: str | None, json: bool) -> None:
     from chameleon_data.views.lake_tables import register_delta, register_iceberg
 
-    if target.endswith(RECIPES):
+    if target.endswith(RECIPE_SUFFIXES):
         raise InputError(f"{target}: a table is of a version's shards; build it first, then name OUT@V")
     url, reference = split_target(target)
     store = open_dataset(url)
-    version = resolve(store, reference)
+    version = resolve_version(store, reference)
     register = register_delta if form == "delta" else register_iceberg
     registered = register(store, load_manifest(store, version), version, to)
     if json:
@@ -485,7 +487,7 @@ def _export_table(target: str, form: str, to: str | None, json: bool) -> None:
         ("table", registered.table),
         ("version", f"v{version.number}" + ("" if registered.new else "  (was there already; nothing was written)")),
         ("delta version" if form == "delta" else "snapshot", str(registered.state)),
-        ("rows", f"{registered.rows:,} in {counted(registered.files, 'file')}, registered where they lie"),
+        ("rows", f"{registered.rows:,} in {count_noun(registered.files, 'file')}, registered where they lie"),
     ]
     if form == "delta" and registered.absolute:
         rows.append(("note", "absolute paths: deltalake's queries follow them, polars and to_pyarrow_table do not"))
@@ -495,7 +497,7 @@ def _export_table(target: str, form: str, to: str | None, json: bool) -> None:
 def _open(target: str) -> tuple[Store, dict[str, Any], int, str | None]:
     url, reference = split_target(target)
     store = open_dataset(url)
-    version = resolve(store, reference)
+    version = resolve_version(store, reference)
     return store, load_manifest(store, version), version.number, version.created
 
 
@@ -512,7 +514,7 @@ def main() -> None:
             err.print(context.get_usage(), soft_wrap=True)
         _fail(2, error.format_message())
     except OSError as error:  # of the network or the disk, where no sentence of ours was nearer
-        _fail(2, told(error))
+        _fail(2, explain_os_error(error))
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except Exception as error:  # noqa: BLE001 - the last resort, so that --json always has its document

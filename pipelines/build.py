@@ -8,27 +8,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from chameleon_data.corpus.tokens import Counter, load_counter
+from chameleon_data.corpus.tokens import TokenCounter, load_token_counter
 from chameleon_data.pipelines.ray_cluster import Progress
-from chameleon_data.pipelines.survey import census, survey
-from chameleon_data.pipelines.weigh import Weighed, exhaustions, weigh_corpus
-from chameleon_data.pipelines.write import build_of, write
+from chameleon_data.pipelines.survey import select_corpus, survey_corpus
+from chameleon_data.pipelines.weigh import Weighed, compare_exhaustion_rules, weigh_corpus
+from chameleon_data.pipelines.write import build_folder, write_shards_on_cluster
 from chameleon_data.plan.plan import shard_spread
 from chameleon_data.plan.streams import Layout
 from chameleon_data.recipe import Recipe
-from chameleon_data.shards.exchange import Job
+from chameleon_data.shards.exchange import ShardSpec
 from chameleon_data.shards.lay_out import build_digest, lay_out_splits
 from chameleon_data.store.store import Store
 from chameleon_data.versions.leases import Lease, leased
-from chameleon_data.versions.manifest import corpus_fingerprints, make_manifest, packages, writer
+from chameleon_data.versions.manifest import input_fragments, make_manifest, package_versions, writer_fingerprint
 from chameleon_data.versions.provenance import code_version
-from chameleon_data.versions.versions import Version, commit, list_versions, load_manifest
+from chameleon_data.versions.versions import Version, commit_version, list_versions, load_manifest
 
-ENCODED = 60e6
+ENCODED_BYTES_PER_SECOND = 60e6
 """Bytes of text a second that one core of two sorts, encodes in both formats, compresses and hashes (88 when it is alone)."""
 
 
-SPREAD = 0.5
+LARGEST_SHARD_SPREAD = 0.5
 """Of the size asked for: a plan whose shards may be further off says so."""
 
 
@@ -36,7 +36,7 @@ SPREAD = 0.5
 class Planned:
     weighed: Weighed
     layouts: tuple[Layout, ...]
-    counter: Counter
+    counter: TokenCounter
     timings: dict[str, float]
     """Pass -> seconds."""
     shard_bytes: int
@@ -47,8 +47,9 @@ class Planned:
 
     @property
     def expected_seconds(self) -> float:
-        """Of the write pass: the corpus read as the survey read it, and the shards encoded at `ENCODED` a core."""
-        return (self.weighed.survey.seconds + self.bytes / ENCODED) / self.cpus
+        """Of the write pass: the corpus read as the survey read it, and the shards encoded at
+        `ENCODED_BYTES_PER_SECOND` a core."""
+        return (self.weighed.survey.seconds + self.bytes / ENCODED_BYTES_PER_SECOND) / self.cpus
 
     @property
     def bytes(self) -> int:
@@ -61,7 +62,7 @@ class Planned:
         plan = self.layouts[0].plan
         spread, shards = shard_spread(plan), plan.shards
         found = []
-        if shards > 1 and spread > SPREAD * self.shard_bytes:
+        if shards > 1 and spread > LARGEST_SHARD_SPREAD * self.shard_bytes:
             found.append(
                 f"a shard may be {spread:,} bytes off its {self.shard_bytes:,}, the sum of one largest "
                 f"{'sequence' if plan.packing else 'document'} a domain; larger 'shards.size' makes them more even"
@@ -132,22 +133,20 @@ def _build(store: Store, lease: Lease, recipe: Recipe, progress: Progress, creat
     planned = _plan(store, recipe, progress)
     weighed, timings = planned.weighed, dict(planned.timings)
     corpus, mixture, counted = weighed.survey, weighed.mixture, weighed.census
-    job = Job(recipe, planned.layouts, counted.rules, planned.counter)
-    build = build_of(job, corpus.parts)
+    job = ShardSpec(recipe, planned.layouts, counted.rules, planned.counter)
+    build = build_folder(job, corpus.parts)
     lease.own(build.digest)
     with _timed(timings, "write"):
-        receipts, there = write(store, job, counted.copies, corpus.parts, progress)
-    provenance = {"inputs": corpus_fingerprints(corpus), "tokenizer": planned.counter.fingerprint, "packages": packages(),
+        receipts, there = write_shards_on_cluster(store, job, counted.copies, corpus.parts, progress)
+    provenance = {"inputs": input_fragments(corpus), "tokenizer": planned.counter.fingerprint, "packages": package_versions(),
                   "code": code_version()}  # fmt: skip
-    manifest = make_manifest(
-        recipe, corpus, counted, mixture.description, weighed.budget, planned.layouts, receipts, provenance
-    )
+    manifest = make_manifest(recipe, corpus, counted, mixture.description, weighed.budget, planned.layouts, receipts, provenance)
     reused = dict(weighed.reused)
     if there:
         reused["write"] = f"{there:,} of {build.shards:,} shards were there from an earlier run of the same plan"
     manifest |= {"map": mixture.map, "timings": timings, "reused": reused}
     before = {v.number for v in list_versions(store)}
-    version = commit(store, manifest, created, lease.check)
+    version = commit_version(store, manifest, created, lease.check)
     store.remove(list(store.list(f"{build.folder}/runs")))
     return Built(load_manifest(store, version), version, version.number not in before, build.shards - there)
 
@@ -160,8 +159,8 @@ def _open(recipe: Recipe, single_writer: bool) -> Store:
 
 def _weigh(store: Store, recipe: Recipe, progress: Progress, timings: dict[str, float]) -> Weighed:
     with _timed(timings, "survey"):
-        corpus = survey(store, recipe, progress)
-        counted = census(store, recipe, corpus)
+        corpus = survey_corpus(store, recipe, progress)
+        counted = select_corpus(store, recipe, corpus)
     with _timed(timings, "embed and weigh"):
         weighed = weigh_corpus(store, recipe, corpus, counted, progress)
     if not corpus.recorded:
@@ -176,10 +175,16 @@ def _plan(store: Store, recipe: Recipe, progress: Progress) -> Planned:
     timings: dict[str, float] = {}
     weighed = _weigh(store, recipe, progress, timings)
     with _timed(timings, "plan"):
-        counter = load_counter(recipe.tokens)
+        counter = load_token_counter(recipe.tokens)
         layouts = lay_out_splits(
-            store, recipe, weighed.survey.parts, weighed.census, weighed.mixture.decimals, weighed.budget, writer(recipe, counter)
+            store,
+            recipe,
+            weighed.survey.parts,
+            weighed.census,
+            weighed.mixture.decimals,
+            weighed.budget,
+            writer_fingerprint(recipe, counter),
         )
-        exhausted = exhaustions(recipe, weighed)
+        exhausted = compare_exhaustion_rules(recipe, weighed)
     cpus = ray.cluster_resources().get("CPU", 1.0)
     return Planned(weighed, layouts, counter, timings, recipe.shards.size, cpus, exhausted)

@@ -21,19 +21,19 @@ import pyarrow.compute as pc
 
 from chameleon_data.arrays import F32
 from chameleon_data.errors import InputError
-from chameleon_data.pipelines.ray_cluster import Progress, stream
+from chameleon_data.pipelines.ray_cluster import Progress, stream_tables
 from chameleon_data.store.checksummed import read_table, write_table
 from chameleon_data.store.store import Store
-from chameleon_data.weights.embedder import Column, Embedder
+from chameleon_data.weights.embedder import ColumnEmbedder, Embedder
 
-CACHE = "_chameleon/cache/embed"
-CHUNK = 64
-BATCH = 256
+EMBEDDING_CACHE = "_chameleon/cache/embed"
+DOCUMENTS_PER_TASK = 64
+DOCUMENTS_AT_ONCE = 256
 """Documents that are Python objects at a time, some 10 kB each with a vector."""
 
 
 @dataclass(frozen=True)
-class Features:
+class EmbeddedSamples:
     """Embedded samples, by domain, each sorted by hash."""
 
     vectors: dict[str, F32]
@@ -46,7 +46,7 @@ class Features:
     """Documents that were embedded now."""
 
 
-def by_domain(sample: pa.Table) -> dict[str, pa.Table]:
+def group_sample_by_domain(sample: pa.Table) -> dict[str, pa.Table]:
     """The sample's rows of each domain, in their order."""
     encoded = sample["domain"].combine_chunks().dictionary_encode()
     codes = encoded.indices.to_numpy()
@@ -60,7 +60,7 @@ def by_domain(sample: pa.Table) -> dict[str, pa.Table]:
 def sample_fingerprint(rows: pa.Table) -> str:
     """sha256 of the documents of one domain's sample, their windows and the vectors they came with."""
     digest = hashlib.sha256()
-    for batch in rows.select(["hi", "lo", "windows", "vector"]).to_batches(max_chunksize=BATCH):
+    for batch in rows.select(["hi", "lo", "windows", "vector"]).to_batches(max_chunksize=DOCUMENTS_AT_ONCE):
         for row in batch.to_pylist():
             digest.update(f"{row['hi']:016x}{row['lo']:016x}".encode())
             for window in row["windows"]:
@@ -70,17 +70,17 @@ def sample_fingerprint(rows: pa.Table) -> str:
     return digest.hexdigest()
 
 
-def contents(rows: pa.Table) -> list[str]:
+def window_digests(rows: pa.Table) -> list[str]:
     """What each sampled document shows the embedder: sha256 of its windows."""
     return [hashlib.sha256("\0".join(windows).encode()).hexdigest() for windows in rows["windows"].to_pylist()]
 
 
-def embed(store: Store, embedder: Embedder | Column, sample: pa.Table, progress: Progress) -> Features:
+def embed_sample(store: Store, embedder: Embedder | ColumnEmbedder, sample: pa.Table, progress: Progress) -> EmbeddedSamples:
     """Vectors of all sampled documents; embeds what the cache lacks."""
-    domains = by_domain(sample)
-    if isinstance(embedder, Column):
+    domains = group_sample_by_domain(sample)
+    if isinstance(embedder, ColumnEmbedder):
         return _brought(embedder, domains)
-    cache = f"{CACHE}/{embedder.fingerprint}"
+    cache = f"{EMBEDDING_CACHE}/{embedder.fingerprint}"
     folders = {name: f"{cache}/{hashlib.sha256(name.encode()).hexdigest()[:16]}" for name in domains}
     paths = {name: f"{folders[name]}/{sample_fingerprint(rows)}.parquet" for name, rows in domains.items()}
     cached = store.list(cache)
@@ -92,19 +92,19 @@ def embed(store: Store, embedder: Embedder | Column, sample: pa.Table, progress:
             known[name] |= dict(zip(earlier["content"].to_pylist(), _stacked(earlier["vector"]), strict=True))
     new = {}
     for name in missing:
-        mask = [content not in known[name] for content in contents(domains[name])]
+        mask = [content not in known[name] for content in window_digests(domains[name])]
         new[name] = domains[name].filter(pa.array(mask))
     for name, vectors in _embedded(embedder, {name: rows for name, rows in new.items() if rows.num_rows}, progress).items():
-        known[name] |= dict(zip(contents(new[name]), vectors, strict=True))
+        known[name] |= dict(zip(window_digests(new[name]), vectors, strict=True))
     for name in missing:
-        rows, of = domains[name], contents(domains[name])
+        rows, of = domains[name], window_digests(domains[name])
         vectors = np.stack([known[name][content] for content in of])
         write_table(store, paths[name], pa.table({
             "hi": rows["hi"], "lo": rows["lo"], "content": of,
             "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
         }))  # fmt: skip
     tables = {name: read_table(store, path) for name, path in paths.items()}
-    return Features(
+    return EmbeddedSamples(
         {name: _stacked(t["vector"]) for name, t in tables.items()},
         {name: t["lo"].to_numpy() for name, t in tables.items()},
         frozenset(name for name, rows in new.items() if rows.num_rows),
@@ -112,7 +112,7 @@ def embed(store: Store, embedder: Embedder | Column, sample: pa.Table, progress:
     )
 
 
-def _brought(embedder: Column, domains: Mapping[str, pa.Table]) -> Features:
+def _brought(embedder: ColumnEmbedder, domains: Mapping[str, pa.Table]) -> EmbeddedSamples:
     """The vectors that the corpus holds."""
     vectors = {}
     for name, rows in domains.items():
@@ -123,7 +123,7 @@ def _brought(embedder: Column, domains: Mapping[str, pa.Table]) -> Features:
                 f"{name!r}; embed all of it with one model"
             )
         vectors[name] = _stacked(rows["vector"])
-    return Features(vectors, {name: rows["lo"].to_numpy() for name, rows in domains.items()}, None, 0)
+    return EmbeddedSamples(vectors, {name: rows["lo"].to_numpy() for name, rows in domains.items()}, None, 0)
 
 
 def _stacked(vectors: pa.ChunkedArray) -> F32:
@@ -135,7 +135,11 @@ def _embedded(embedder: Embedder, domains: Mapping[str, pa.Table], progress: Pro
     """(documents, dimensions) of each domain's rows."""
     import ray
 
-    chunks = [rows.slice(at, CHUNK).combine_chunks() for rows in domains.values() for at in range(0, rows.num_rows, CHUNK)]
+    chunks = [
+        rows.slice(at, DOCUMENTS_PER_TASK).combine_chunks()
+        for rows in domains.values()
+        for at in range(0, rows.num_rows, DOCUMENTS_PER_TASK)
+    ]
     total, found = sum(c.num_rows for c in chunks), []
     if not chunks:
         return {}
@@ -145,7 +149,7 @@ def _embedded(embedder: Embedder, domains: Mapping[str, pa.Table], progress: Pro
         pool = {"num_gpus": 1, "concurrency": (1, min(gpus, len(chunks)))}
     else:  # half a CPU each: a pool that takes every CPU leaves none to feed it, and the job waits for ever
         pool = {"num_cpus": 0.5, "concurrency": min(max(1, int(resources["CPU"])), len(chunks))}
-    for row in stream(chunks, _actor(embedder), **pool):
+    for row in stream_tables(chunks, _actor(embedder), **pool):
         if row["error"]:
             raise InputError(row["error"])
         found.append(row)

@@ -24,7 +24,7 @@ from typing import Any
 import pyarrow as pa
 
 from chameleon_data.errors import InputError
-from chameleon_data.store.store import told
+from chameleon_data.store.store import explain_os_error
 
 Progress = Callable[[str, int, int], None]
 """Called with (pass, units done, units in all)."""
@@ -37,16 +37,16 @@ EXTENSION_TYPES = (
 )  # fmt: skip
 """That `import ray.data` registers with Arrow: what a Parquet file says of such a column is then handed to their Python code,
 whatever the reader is told, and one environment variable lets Ray unpickle it. Here no column is of these types."""
-VITAL = ("raylet", "gcs_server")
+VITAL_PROCESSES = ("raylet", "gcs_server")
 """Processes of a local cluster without which it is dead."""
-AGENTS = {"dashboard agent": (b"ray::DashboardAgent", b"dashboard/agent.py"),
+RAYLET_AGENTS = {"dashboard agent": (b"ray::DashboardAgent", b"dashboard/agent.py"),
           "runtime env agent": (b"ray::RuntimeEnvAgent", b"runtime_env/agent/main.py")}  # fmt: skip
 """The raylet's own children that it does not outlive -> what their command lines hold, once they are up and before."""
-IDLE = ("monitor", "log_monitor", "dashboard")
+IDLE_PROCESSES = ("monitor", "log_monitor", "dashboard")
 """Those that do nothing for a build: an autoscaler of what cannot grow, a reader of logs for nobody, a dashboard that is off.
 Ray would wait a second for the first of them when it shuts down."""
-ADVICE = "start a cluster with 'ray start --head', correct the address, or leave --address out"
-UNASKED = {"": "/ray.rpc.NodeInfoGcsService/CheckAlive", "ray": "/ray.rpc.RayletDriver/ClusterInfo"}
+ADDRESS_ADVICE = "start a cluster with 'ray start --head', correct the address, or leave --address out"
+METHODS_WITHOUT_TOKEN = {"": "/ray.rpc.NodeInfoGcsService/CheckAlive", "ray": "/ray.rpc.RayletDriver/ClusterInfo"}
 """Scheme of an address -> a method that a cluster with token authentication refuses to whoever has no token."""
 
 
@@ -61,9 +61,9 @@ def cluster(address: str | None = None, workers: int | None = None, allow_open: 
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address is not None:
-        _reached(address)
+        _refuse_unreachable(address)
         if not allow_open and address != "auto":
-            _closed(address)
+            _refuse_open_cluster(address)
     else:
         os.environ["RAY_AUTH_MODE"] = "token"  # whatever was set for other clusters
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -93,10 +93,10 @@ def _cluster(address: str | None, workers: int | None, allow_open: bool) -> Iter
             ray.init(address=address, **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
             why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-            raise InputError(f"--address {address}: no Ray cluster can be joined there ({why}); {ADVICE}") from error
+            raise InputError(f"--address {address}: no Ray cluster can be joined there ({why}); {ADDRESS_ADVICE}") from error
     if address == "auto" and not allow_open:  # where it is, only Ray knows
         try:
-            _closed(ray.get_runtime_context().gcs_address)
+            _refuse_open_cluster(ray.get_runtime_context().gcs_address)
         except InputError:
             ray.shutdown()
             raise
@@ -118,7 +118,7 @@ def _dismiss_idle() -> None:
     import ray
 
     node = ray._private.worker._global_node
-    for kind in IDLE if node else ():
+    for kind in IDLE_PROCESSES if node else ():
         for one in node.all_processes.get(kind, ()):
             one.process.kill()
             one.process.wait()
@@ -137,7 +137,7 @@ def _alive() -> Iterator[None]:
     if node is None or not hasattr(os, "pidfd_open"):  # elsewhere than on Linux
         yield
         return
-    pids = {one.process.pid: kind for kind, some in node.all_processes.items() if kind in VITAL for one in some}
+    pids = {one.process.pid: kind for kind, some in node.all_processes.items() if kind in VITAL_PROCESSES for one in some}
     for raylet in [pid for pid, kind in pids.items() if kind == "raylet"]:
         pids |= _agents(raylet)
     watched = {os.pidfd_open(pid): kind for pid, kind in pids.items()}
@@ -168,7 +168,9 @@ def _agents(raylet: int) -> dict[int, str]:
         with suppress(OSError):  # it ended meanwhile
             parent, command = (folder / "stat").read_text().rpartition(")")[2].split()[1], (folder / "cmdline").read_bytes()
             if int(parent) == raylet:
-                found |= {int(folder.name): kind for kind, names in AGENTS.items() if any(name in command for name in names)}
+                found |= {
+                    int(folder.name): kind for kind, names in RAYLET_AGENTS.items() if any(name in command for name in names)
+                }
     return found
 
 
@@ -179,7 +181,7 @@ def _forget_extension_types() -> None:
             pa.unregister_extension_type(name)
 
 
-def _reached(address: str) -> None:
+def _refuse_unreachable(address: str) -> None:
     """Raise InputError unless something listens at HOST:PORT or ray://HOST:PORT; `auto` is Ray's to find."""
     if address == "auto":
         return
@@ -187,14 +189,14 @@ def _reached(address: str) -> None:
     if not match:
         if "@" in address:  # perhaps with a password before it
             address = "…@" + address.rpartition("@")[2]
-        raise InputError(f"--address {address}: is not HOST:PORT, ray://HOST:PORT or auto; {ADVICE}")
+        raise InputError(f"--address {address}: is not HOST:PORT, ray://HOST:PORT or auto; {ADDRESS_ADVICE}")
     try:
         socket.create_connection((match[1], int(match[2])), timeout=CONNECT_SECONDS).close()
     except (OSError, OverflowError, UnicodeError) as error:  # a name too long, or a port above 65535, besides the network
-        raise InputError(f"--address {address}: nothing answers there ({error}); {ADVICE}") from error
+        raise InputError(f"--address {address}: nothing answers there ({error}); {ADDRESS_ADVICE}") from error
 
 
-def _closed(address: str) -> None:
+def _refuse_open_cluster(address: str) -> None:
     """Raise InputError for a cluster that answers a question without a token. One with TLS asks for a certificate instead."""
     if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
         return
@@ -205,13 +207,15 @@ def _closed(address: str) -> None:
     scheme, _, target = address.rpartition("://")
     with grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
-            channel.unary_unary(UNASKED[scheme])(b"", timeout=CONNECT_SECONDS)
+            channel.unary_unary(METHODS_WITHOUT_TOKEN[scheme])(b"", timeout=CONNECT_SECONDS)
         except grpc.RpcError as refusal:
             code = refusal.code()  # type: ignore[attr-defined]
             if code == grpc.StatusCode.UNAUTHENTICATED:
                 return
             if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                raise InputError(f"--address {address}: no Ray cluster answers there ({code.name}); {ADVICE}") from refusal
+                raise InputError(
+                    f"--address {address}: no Ray cluster answers there ({code.name}); {ADDRESS_ADVICE}"
+                ) from refusal
     raise InputError(
         f"--address {address}: this cluster asks for no token, so whoever reaches it can run code on it and read what it reads; "
         "start it with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or say --open-cluster if its network is closed to others"
@@ -236,7 +240,7 @@ def _native_quiet() -> Iterator[None]:
             sys.stderr = python
 
 
-def run(
+def run_tasks(
     name: str, tasks: Sequence[int], function: Callable[[int], None], progress: Progress, done: int = 0,
     sizes: Sequence[int] | None = None,
 ) -> None:  # fmt: skip
@@ -248,14 +252,14 @@ def run(
     size_of = dict(zip(tasks, sizes or [1] * len(tasks), strict=True))
     total = done + sum(size_of.values())
     progress(name, done, total)
-    for outcome in stream(len(tasks), _outcome_of(tasks, function)):
+    for outcome in stream_tables(len(tasks), _outcome_of(tasks, function)):
         if outcome["error"]:
             raise InputError(outcome["error"])
         done += size_of[outcome["task"]]
         progress(name, done, total)
 
 
-def stream(tables: Sequence[pa.Table] | int, function: Any, **resources: Any) -> Iterator[dict[str, Any]]:
+def stream_tables(tables: Sequence[pa.Table] | int, function: Any, **resources: Any) -> Iterator[dict[str, Any]]:
     """Rows of what `function` (or, for a class, an actor of it) makes of each table; a table is a task, rows come as tasks end.
 
     A number stands for so many tables that hold their own number, `id`, and that nobody has to carry to the workers.
@@ -284,7 +288,9 @@ def _outcome_of(tasks: Sequence[int], function: Callable[[int], None]) -> Callab
                     break
                 except OSError as fault:  # of the network, mostly; a lost machine is Ray's to mend
                     if wait is None:
-                        raise InputError(f"reading or writing failed {len(RETRY_SECONDS) + 1} times: {told(fault)}") from fault
+                        raise InputError(
+                            f"reading or writing failed {len(RETRY_SECONDS) + 1} times: {explain_os_error(fault)}"
+                        ) from fault
                     time.sleep(wait)
         except InputError as wrong:
             error = str(wrong)

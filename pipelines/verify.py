@@ -10,21 +10,21 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from chameleon_data.corpus.survey import Part
-from chameleon_data.corpus.tokens import load_counter
+from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.errors import InputError
-from chameleon_data.pipelines.ray_cluster import Progress, run
-from chameleon_data.pipelines.survey import census, survey
-from chameleon_data.pipelines.write import build_of, read_parts
+from chameleon_data.pipelines.ray_cluster import Progress, run_tasks
+from chameleon_data.pipelines.survey import select_corpus, survey_corpus
+from chameleon_data.pipelines.write import build_folder, spill_parts
 from chameleon_data.recipe import Recipe
-from chameleon_data.shards.exchange import Job, runs_of, shard_content
+from chameleon_data.shards.exchange import ShardSpec, read_run_lists, shard_content
 from chameleon_data.store.checksummed import read_record, write_record
 from chameleon_data.store.store import Store
-from chameleon_data.versions.against_corpus import Contents, recount, spill_again
+from chameleon_data.versions.against_corpus import ShardContents, check_plan_against_corpus, spill_for_check
 from chameleon_data.versions.leases import leased
 from chameleon_data.versions.versions import ROOT
 
 
-def survey_again(store: Store, manifest: Mapping[str, Any], progress: Progress) -> tuple[list[str], Contents]:
+def check_against_corpus(store: Store, manifest: Mapping[str, Any], progress: Progress) -> tuple[list[str], ShardContents]:
     """What the corpus says against a version, and what each shard must hold.
 
     No earlier survey is believed: the records of this one go into a folder of their own, which is removed at the end.
@@ -39,29 +39,29 @@ def survey_again(store: Store, manifest: Mapping[str, Any], progress: Progress) 
     scratch = Store(f"{store.url.rstrip('/')}/{ROOT}/recount/{secrets.token_hex(8)}")
     with leased(store):
         try:
-            corpus = survey(scratch, recipe, progress)
-            counted = census(scratch, recipe, corpus)
-            problems, layouts = recount(scratch, recipe, corpus, counted, manifest)
+            corpus = survey_corpus(scratch, recipe, progress)
+            counted = select_corpus(scratch, recipe, corpus)
+            problems, layouts = check_plan_against_corpus(scratch, recipe, corpus, counted, manifest)
             if problems:
                 return problems, {}
-            job = Job(recipe, layouts, counted.rules, load_counter(recipe.tokens))
+            job = ShardSpec(recipe, layouts, counted.rules, load_token_counter(recipe.tokens))
             return [], _make_again(scratch, job, counted.copies, corpus.parts, progress)
         finally:
             scratch.remove(list(scratch.list()))
 
 
-def _make_again(store: Store, job: Job, copies: pa.Table, parts: Sequence[Part], progress: Progress) -> Contents:
+def _make_again(store: Store, job: ShardSpec, copies: pa.Table, parts: Sequence[Part], progress: Progress) -> ShardContents:
     """What the rows of each shard must be; each is made by itself, on any worker."""
     import ray
 
-    build, shared = build_of(job, parts), ray.put(job)
-    read_parts(store, build, shared, copies, parts, spill_again, progress)
+    build, shared = build_folder(job, parts), ray.put(job)
+    spill_parts(store, build, shared, copies, parts, spill_for_check, progress)
 
-    runs = runs_of(store, build, parts)
+    runs = read_run_lists(store, build, parts)
 
     def make_one(shard: int) -> None:
         write_record(store, build.receipt(shard), {"content": shard_content(store, ray.get(shared), runs, shard)})
 
-    run("make", range(build.shards), make_one, progress)
+    run_tasks("make", range(build.shards), make_one, progress)
     places = [(layout.plan.split, number) for layout, number in map(job.locate, range(build.shards))]
     return {place: read_record(store, build.receipt(shard))["content"] for shard, place in enumerate(places)}

@@ -13,35 +13,41 @@ import numpy as np
 import pyarrow as pa
 
 from chameleon_data.arrays import F32, I64
-from chameleon_data.corpus.sample import merge
-from chameleon_data.corpus.selection import Census
+from chameleon_data.corpus.sample import merge_samples
+from chameleon_data.corpus.selection import Selection
 from chameleon_data.corpus.survey import Survey
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
-from chameleon_data.pipelines.embed import Features, by_domain, embed, sample_fingerprint
+from chameleon_data.pipelines.embed import EmbeddedSamples, embed_sample, group_sample_by_domain, sample_fingerprint
 from chameleon_data.pipelines.ray_cluster import Progress
 from chameleon_data.plan.plan import epoch_caps, quota_of
-from chameleon_data.recipe import Recipe, Recorded
+from chameleon_data.recipe import Recipe, RecordedLandmarks
 from chameleon_data.store.checksummed import read_record, read_table, write_record, write_table
 from chameleon_data.store.store import Store
-from chameleon_data.versions.versions import Version, load_manifest, open_dataset, resolve, split_target
-from chameleon_data.weights.affinity import GROUPS, domain_statistics, moments
-from chameleon_data.weights.bounds import feasible_weights
-from chameleon_data.weights.embedder import Column, Embedder, load_embedder
-from chameleon_data.weights.explain import misfiled, near_duplicates, nearest_pairs, neighbours, sensitivity
+from chameleon_data.versions.versions import Version, load_manifest, open_dataset, resolve_version, split_target
+from chameleon_data.weights.affinity import JACKKNIFE_GROUPS, domain_statistics, moments
+from chameleon_data.weights.bounds import bound_weights
+from chameleon_data.weights.embedder import ColumnEmbedder, Embedder, load_embedder
+from chameleon_data.weights.explain import (
+    find_misfiled,
+    find_neighbours,
+    nearest_pairs,
+    sensitivity_table,
+    warn_of_near_duplicates,
+)
 from chameleon_data.weights.kernels import EXACT
 from chameleon_data.weights.leverage import perplexity
-from chameleon_data.weights.published import Published, mixtures, published_weights
-from chameleon_data.weights.sample_map import flat_map
-from chameleon_data.weights.weigh import DomainWeights, unmeasured, weigh, weigh_features
+from chameleon_data.weights.published import PublishedWeights, comparison_mixtures, read_published_weights
+from chameleon_data.weights.sample_map import map_samples
+from chameleon_data.weights.weigh import DomainWeights, weigh, weigh_features, weights_without_scores
 
 if TYPE_CHECKING:
-    from chameleon_data.weights.landmarks import Chunk, Fitted, Landmarks, Sums
+    from chameleon_data.weights.landmarks import ChunkSums, Landmarks, LandmarkStatistics, SampleChunk
 
-CACHE = "_chameleon/cache/weights"
-STATISTICS = "_chameleon/cache/statistics"
+WEIGHING_CACHE = "_chameleon/cache/weights"
+STATISTICS_CACHE = "_chameleon/cache/statistics"
 """By the digest of the landmarks. What needs none is summed again from the cached vectors, at 1 µs a sample."""
-LANDMARKS = "_chameleon/landmarks"
+LANDMARKS_FOLDER = "_chameleon/landmarks"
 """As long as a version names one of them, another build may ask for it: no cache."""
 FIRST_ROUND = 64
 """Documents of the first round of `samples: auto`; the half correction of fewer leaves a bias that no interval sees."""
@@ -49,8 +55,8 @@ ON_DRIVER = 65_536
 """Samples whose kernel the driver evaluates itself, in half a second."""
 RECORDED_DOMAINS = 300
 """Up to these many, what has a number for each pair of domains, or for each domain and setting, is recorded: 1 MB at most."""
-MISFILED = 20
-MISFILED_DOMAINS = 200
+MISFILED_RECORDED = 20
+MOST_DOMAINS_SEARCHED = 200
 """Beyond these many, the search for misfiled documents would take longer than all else here."""
 
 
@@ -69,7 +75,7 @@ class Mixture:
 @dataclass(frozen=True)
 class Weighed:
     survey: Survey
-    census: Census
+    census: Selection
     mixture: Mixture
     budget: int
     reused: dict[str, str]
@@ -91,7 +97,7 @@ class Weighed:
         return {"domains": domains, "weights": about, "budget": self.budget, "reused": self.reused}
 
 
-def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, census: Census, progress: Progress) -> Weighed:
+def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, census: Selection, progress: Progress) -> Weighed:
     """The mixture of this corpus, from the record where there is one."""
     budget = sum(c.tokens for c in census.counts) if recipe.mix.budget == "auto" else recipe.mix.budget
     caps = epoch_caps(census.counts, budget, recipe.mix.max_epochs, recipe.mix.exhausted)
@@ -99,11 +105,11 @@ def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, census: Census, p
     if recipe.weights.from_:
         given, lineage = _given("weights.from", recipe.weights.from_, list(tokens))
         origin = f"{recipe.weights.from_} ({given.format})"
-        mixture = _mixture(recipe, unmeasured(given.weights, dict.fromkeys(given.weights), given.notes), caps, origin)
+        mixture = _mixture(recipe, weights_without_scores(given.weights, dict.fromkeys(given.weights), given.notes), caps, origin)
         mixture.description["given"] = lineage
         return _compared(Weighed(survey, census, mixture, budget, {"weigh": f"weights read from {origin}"}), recipe, tokens)
     embedder = load_embedder(recipe.embed)
-    samples = {name: sample_fingerprint(rows) for name, rows in by_domain(survey.sample).items()}
+    samples = {name: sample_fingerprint(rows) for name, rows in group_sample_by_domain(survey.sample).items()}
     if absent := sorted(tokens.keys() - samples.keys()):
         raise InputError(
             f"embed.column: no document of domain {absent[0]!r} has a usable vector in {recipe.embed.column!r}; embed it, or "
@@ -117,7 +123,7 @@ def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, census: Census, p
         "weights": recipe.weights.model_dump(mode="json", exclude={"compare"}),
         "seed": None if recipe.leverage.kernel in EXACT else recipe.seed,
     })  # fmt: skip
-    path = f"{CACHE}/{key}.json"
+    path = f"{WEIGHING_CACHE}/{key}.json"
     if store.exists(path):
         mixture = Mixture(**read_record(store, path))
         reused = {"weigh": "weights read from the record of an earlier run, nothing embedded"}
@@ -136,10 +142,10 @@ def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, census: Census, p
         about |= _explained(recipe, result, features.vectors, measured.groups, measured.sample)
         about |= {"embedder": embedder.describe(), "rounds": list(measured.rounds)}
         about["warnings"] += [*measured.doubts, *_unembedded(recipe, survey)]
-        mixture = replace(mixture, map=flat_map(features.vectors))
+        mixture = replace(mixture, map=map_samples(features.vectors))
         if result.nystrom:
             about["nystrom"]["recorded"] = recorded is not None
-            write_table(store, f"{LANDMARKS}/{result.nystrom.landmarks.digest}.parquet", result.nystrom.landmarks.table())
+            write_table(store, f"{LANDMARKS_FOLDER}/{result.nystrom.landmarks.digest}.parquet", result.nystrom.landmarks.table())
         reused = {"embed": _said(features, len(samples))}
         if measured.known:
             reused["statistics"] = f"{measured.known} of {len(samples)} domains kept their statistics on the recorded landmarks"
@@ -154,7 +160,7 @@ class _Measured:
     """What was computed from the embedded samples, after the last round of `samples: auto` or the only one."""
 
     result: DomainWeights
-    features: Features
+    features: EmbeddedSamples
     """Of the last round; `embedded` and `documents` of all."""
     groups: dict[str, I64]
     sample: pa.Table
@@ -166,7 +172,12 @@ class _Measured:
 
 
 def _rounds(
-    store: Store, recipe: Recipe, embedder: Embedder | Column, sample: pa.Table, recorded: Landmarks | None, progress: Progress
+    store: Store,
+    recipe: Recipe,
+    embedder: Embedder | ColumnEmbedder,
+    sample: pa.Table,
+    recorded: Landmarks | None,
+    progress: Progress,
 ) -> _Measured:
     """Embed and weigh; with `samples: auto` twice as many documents each time, until every interval is narrow enough.
 
@@ -178,20 +189,20 @@ def _rounds(
     documents = 0
     while True:
         size = min(size, wanted.max_samples) if wanted.samples == "auto" else wanted.samples
-        some = sample if size == wanted.drawn else merge([sample], size)
-        features = embed(store, embedder, some, progress)
+        some = sample if size == wanted.drawn else merge_samples([sample], size)
+        features = embed_sample(store, embedder, some, progress)
         if features.embedded is not None:
             embedded = features.embedded | (embedded or frozenset())
         documents += features.documents
         features = replace(features, embedded=embedded, documents=documents)
-        groups = {name: (lo % np.uint64(GROUPS)).astype(np.int64) for name, lo in features.hashes.items()}
+        groups = {name: (lo % np.uint64(JACKKNIFE_GROUPS)).astype(np.int64) for name, lo in features.hashes.items()}
         keys = {
             name: fingerprint({"domain": name, "embedder": embedder.fingerprint, "sample": sample_fingerprint(rows)})
-            for name, rows in by_domain(some).items()
+            for name, rows in group_sample_by_domain(some).items()
         }
         known = {} if recorded is None else _known(store, recorded, keys)
         result = weigh_features(
-            features.vectors, groups, recipe.leverage, recipe.weights, recipe.seed, recorded, on_cluster, known
+            features.vectors, groups, recipe.leverage, recipe.weights, recipe.seed, recorded, map_chunks, known
         )
         _keep(store, result, {name: key for name, key in keys.items() if name not in known})
         if wanted.samples != "auto":
@@ -211,25 +222,25 @@ def _rounds(
         size *= 2
 
 
-def _known(store: Store, landmarks: Landmarks, keys: Mapping[str, str]) -> dict[str, Fitted]:
+def _known(store: Store, landmarks: Landmarks, keys: Mapping[str, str]) -> dict[str, LandmarkStatistics]:
     """What earlier runs made of these domains with these landmarks."""
-    from chameleon_data.weights.landmarks import load_fitted
+    from chameleon_data.weights.landmarks import load_landmark_statistics
 
-    found: dict[str, Fitted] = {}
-    for path in sorted(store.list(f"{STATISTICS}/{landmarks.digest}")):
-        found |= load_fitted(read_table(store, path), keys)
+    found: dict[str, LandmarkStatistics] = {}
+    for path in sorted(store.list(f"{STATISTICS_CACHE}/{landmarks.digest}")):
+        found |= load_landmark_statistics(read_table(store, path), keys)
     return found
 
 
 def _keep(store: Store, result: DomainWeights, keys: Mapping[str, str]) -> None:
-    from chameleon_data.weights.landmarks import Fitted
+    from chameleon_data.weights.landmarks import LandmarkStatistics
 
     if keys and result.nystrom is not None and result.statistics is not None:
-        table = Fitted(result.statistics, result.nystrom.residuals).table(keys)
-        write_table(store, f"{STATISTICS}/{result.nystrom.landmarks.digest}/{fingerprint(dict(keys))}.parquet", table)
+        table = LandmarkStatistics(result.statistics, result.nystrom.residuals).table(keys)
+        write_table(store, f"{STATISTICS_CACHE}/{result.nystrom.landmarks.digest}/{fingerprint(dict(keys))}.parquet", table)
 
 
-def on_cluster(function: Callable[[Chunk], Sums], chunks: Sequence[Chunk]) -> Iterator[Sums]:
+def map_chunks(function: Callable[[SampleChunk], ChunkSums], chunks: Sequence[SampleChunk]) -> Iterator[ChunkSums]:
     """The pass over the samples of a kernel: a task a chunk on the cluster, or here where all are one task's work.
 
     One thread a chunk, since the order of sums changes with their number.
@@ -237,7 +248,7 @@ def on_cluster(function: Callable[[Chunk], Sums], chunks: Sequence[Chunk]) -> It
     import ray
     from threadpoolctl import threadpool_limits
 
-    def one(chunk: Chunk) -> Sums:
+    def one(chunk: SampleChunk) -> ChunkSums:
         with threadpool_limits(1):
             return function(chunk)
 
@@ -253,9 +264,9 @@ def on_cluster(function: Callable[[Chunk], Sums], chunks: Sequence[Chunk]) -> It
     yield from map(ray.get, waiting)
 
 
-def _recorded(asked: int | str | Recorded, embedder: str) -> Landmarks | None:
+def _recorded(asked: int | str | RecordedLandmarks, embedder: str) -> Landmarks | None:
     """The landmarks of an earlier version, where the recipe names one; they are points among the vectors of one embedder."""
-    if not isinstance(asked, Recorded):
+    if not isinstance(asked, RecordedLandmarks):
         return None
     from chameleon_data.weights.landmarks import load_landmarks
 
@@ -266,10 +277,10 @@ def _recorded(asked: int | str | Recorded, embedder: str) -> Landmarks | None:
         raise InputError(f"leverage.landmarks: {asked.from_} was embedded by another model or window; use that one, or a number")
     if not used:
         raise InputError(f"leverage.landmarks: {asked.from_} was weighed without landmarks; name another version, or a number")
-    return load_landmarks(read_table(store, f"{LANDMARKS}/{used['digest']}.parquet"))
+    return load_landmarks(read_table(store, f"{LANDMARKS_FOLDER}/{used['digest']}.parquet"))
 
 
-def _said(features: Features, domains: int) -> str:
+def _said(features: EmbeddedSamples, domains: int) -> str:
     if features.embedded is None:
         return "embedded nothing: the vectors came with the corpus"
     return f"embedded {len(features.embedded)} of {domains} domains, {features.documents:,} documents"
@@ -288,7 +299,7 @@ def _compared(weighed: Weighed, recipe: Recipe, tokens: Mapping[str, int]) -> We
     """With the mixtures that the computed one is to be held against."""
     files = {path: _given("weights.compare", path, list(tokens))[0].weights for path in recipe.weights.compare}
     mixture = weighed.mixture
-    beside = mixtures(tokens, mixture.description["target"], files)
+    beside = comparison_mixtures(tokens, mixture.description["target"], files)
     return replace(weighed, mixture=replace(mixture, description={**mixture.description, "mixtures": beside}))
 
 
@@ -298,18 +309,18 @@ def _explained(
     """Why the weights are what they are: neighbours, domains that look alike, documents that look misfiled, other settings."""
     statistics = domain_statistics(vectors, groups)
     pairs = nearest_pairs(statistics.names, moments(statistics))
-    about: dict[str, Any] = {"pairs": [asdict(p) for p in pairs], "near_duplicates": list(near_duplicates(pairs))}
+    about: dict[str, Any] = {"pairs": [asdict(p) for p in pairs], "near_duplicates": list(warn_of_near_duplicates(pairs))}
     if result.affinity is not None and result.ridge is not None:
-        found = neighbours(list(result.weights), result.affinity, result.ridge * len(result.weights))
+        found = find_neighbours(list(result.weights), result.affinity, result.ridge * len(result.weights))
         about["neighbours"] = {name: [asdict(n) for n in some] for name, some in found.items()}
     if result.statistics is not None and recipe.leverage.preset == "default":
-        settings = sensitivity(result.statistics, recipe.leverage, recipe.weights)
+        settings = sensitivity_table(result.statistics, recipe.leverage, recipe.weights)
         few = len(vectors) <= RECORDED_DOMAINS
         about["sensitivity"] = [asdict(s if few else replace(s, weights=None)) for s in settings]
-    if len(vectors) <= MISFILED_DOMAINS:
-        rows = by_domain(sample)
+    if len(vectors) <= MOST_DOMAINS_SEARCHED:
+        rows = group_sample_by_domain(sample)
         listed = []
-        for found_ in misfiled(vectors, most=MISFILED):
+        for found_ in find_misfiled(vectors, most=MISFILED_RECORDED):
             row = rows[found_.domain].slice(found_.row, 1).to_pylist()[0]
             text = " ".join(row["windows"][0][:200].split())[:120]
             listed.append({**asdict(found_), "document": f"{row['hi']:016x}{row['lo']:016x}", "text": text})
@@ -322,13 +333,13 @@ def _version_of(key: str, target: str) -> tuple[Version, dict[str, Any]]:
     try:
         url, reference = split_target(target)
         store = open_dataset(url)
-        version = resolve(store, reference)
+        version = resolve_version(store, reference)
         return version, load_manifest(store, version)
     except InputError as error:
         raise InputError(f"{key}: {error}") from None
 
 
-def _given(key: str, origin: str, names: list[str]) -> tuple[Published, dict[str, Any]]:
+def _given(key: str, origin: str, names: list[str]) -> tuple[PublishedWeights, dict[str, Any]]:
     """Weights from a file, or from a version of a dataset (OUT@V), and what they were exactly, as files change and tags move.
 
     `key` is the recipe's, for messages.
@@ -347,10 +358,10 @@ def _given(key: str, origin: str, names: list[str]) -> tuple[Published, dict[str
         domains = manifest["domains"]
         text = json.dumps({name: d["weight"] for name, d in domains.items()})
         lineage = {"dataset": url, "version": version.number, "manifest": version.manifest}
-    return published_weights(text, names, origin), lineage
+    return read_published_weights(text, names, origin), lineage
 
 
-def exhaustions(recipe: Recipe, weighed: Weighed) -> dict[str, Any]:
+def compare_exhaustion_rules(recipe: Recipe, weighed: Weighed) -> dict[str, Any]:
     """What each rule for exhausted domains would do with these weights: domain -> weight, tokens, epochs; or why it refuses."""
     counts, mix, wanted = weighed.census.counts, recipe.mix, recipe.weights
     target = weighed.mixture.description["target"]
@@ -358,7 +369,7 @@ def exhaustions(recipe: Recipe, weighed: Weighed) -> dict[str, Any]:
     for policy in ("redistribute", "repeat", "fail"):
         try:
             caps = epoch_caps(counts, weighed.budget, mix.max_epochs, policy)
-            decimals = feasible_weights(
+            decimals = bound_weights(
                 target, prior=wanted.prior, floor=wanted.floor, cap=wanted.cap, epoch_cap=caps, groups=wanted.groups
             ).decimals
             quotas = {c.name: quota_of(c.tokens, decimals[c.name], weighed.budget, mix.max_epochs, policy) for c in counts}
@@ -376,7 +387,7 @@ def exhaustions(recipe: Recipe, weighed: Weighed) -> dict[str, Any]:
 
 def _mixture(recipe: Recipe, result: DomainWeights, caps: Mapping[str, float], origin: str) -> Mixture:
     wanted = recipe.weights
-    feasible = feasible_weights(
+    feasible = bound_weights(
         result.weights, prior=wanted.prior, floor=wanted.floor, cap=wanted.cap, epoch_cap=caps, groups=wanted.groups
     )
     description = {

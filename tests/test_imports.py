@@ -17,7 +17,8 @@ from tests.support.paths import ROOT
 
 PACKAGE = ROOT / "chameleon_data"
 FLOORS = (
-    ("errors", "hashing", "arrays"),
+    ("errors", "arrays"),
+    ("hashing",),
     ("store", "plan"),
     ("recipe",),
     ("corpus",),

@@ -31,22 +31,22 @@ from fsspec.utils import glob_translate
 
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Source
-from chameleon_data.store.object_store import lacks_credentials, passing
+from chameleon_data.store.object_store import is_transient, lacks_credentials
 from chameleon_data.store.urls import CREDENTIALS, EXTRAS, refuse_secrets
 
-FORMATS = {
+FORMAT_OF_SUFFIX = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".txt": "txt",
     ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow",
 }  # fmt: skip
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
-KNOWN = ".jsonl .ndjson .json .csv .txt (each also with .gz or .zst), .parquet .arrow .feather .ipc"
+COMPRESSION_OF_SUFFIX = {".gz": "gzip", ".zst": "zstd"}
+KNOWN_SUFFIXES = ".jsonl .ndjson .json .csv .txt (each also with .gz or .zst), .parquet .arrow .feather .ipc"
 
-MARKS = ("ETag", "etag", "md5Hash", "md5", "crc32c", "blob_id", "oid", "mtime", "last_modified", "LastModified", "created")
+CHANGE_MARKS = ("ETag", "etag", "md5Hash", "md5", "crc32c", "blob_id", "oid", "mtime", "last_modified", "LastModified", "created")
 """What stores say about a file that changes when the file does, the surest first."""
 
-NAMES = 10_000
+MOST_NEIGHBOURS = 10_000
 """Files of a folder among which one is sought that is spelled much like one that is missing."""
-Info = dict[str, Any]  # one entry of an fsspec listing: name, type, size and whatever the store adds
+ListingEntry = dict[str, Any]  # one entry of an fsspec listing: name, type, size and whatever the store adds
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ def list_fragments(name: str, source: Source) -> tuple[Fragment, ...]:
 
     A Parquet file without row groups has no fragment. Raises InputError for what cannot be found or read.
     """
-    files: dict[str, tuple[str, Info]] = {}  # by what the file really is, so that a link and its target are one
+    files: dict[str, tuple[str, ListingEntry]] = {}  # by what the file really is, so that a link and its target are one
     for pattern in source.path:
         refuse_secrets(pattern)
         where = f"sources.{name}: {pattern}"
-        with explained(where):
+        with explain_read_errors(where):
             fs, path = _file_system(pattern)
             fs.invalidate_cache()
             for info in _matches(fs, path, where):
@@ -102,7 +102,7 @@ def open_fragment(fragment: Fragment, sequential: bool = True) -> BinaryIO:
 
     Remote reads go in blocks of 8 MiB and keep at most four of them.
     """
-    with explained(fragment.url):
+    with explain_read_errors(fragment.url):
         fs, path = _file_system(fragment.url)
         fs.invalidate_cache(path)
         info = fs.info(path)
@@ -115,7 +115,7 @@ def open_fragment(fragment: Fragment, sequential: bool = True) -> BinaryIO:
 
 
 @contextmanager
-def explained(where: str) -> Iterator[None]:
+def explain_read_errors(where: str) -> Iterator[None]:
     """Turn what a person can mend into InputError; network faults pass through, so that whoever runs this can try again."""
     try:
         yield
@@ -132,7 +132,7 @@ def explained(where: str) -> Iterator[None]:
             raise
         raise InputError(f"{where}: {_damage(_brief(error))}") from error  # Arrow's own errors: no errno
     except Exception as error:
-        if passing(error):  # what a store's package says of the network need not be an OSError
+        if is_transient(error):  # what a store's package says of the network need not be an OSError
             raise ConnectionError(f"{where}: no good answer ({type(error).__name__})") from None
         if lacks_credentials(error):
             scheme = re.search(r"(\w+)://", where)
@@ -171,7 +171,7 @@ def _url(fs: Any, path: str) -> str:
     return os.path.normpath(path) if _is_local(fs) else str(fs.unstrip_protocol(path))
 
 
-def _matches(fs: Any, path: str, where: str) -> list[Info]:
+def _matches(fs: Any, path: str, where: str) -> list[ListingEntry]:
     """The files of one pattern, folder or file."""
     wild = re.search(r"[*?\[]", path) is not None
     if wild and not fs.exists(path):
@@ -191,27 +191,29 @@ def _matches(fs: Any, path: str, where: str) -> list[Info]:
             listed = _walk(path) if _is_local(fs) else fs.find(path, detail=True).values()
             found = [i for i in listed if i["type"] != "directory" and _kind(i["name"]) and not _hidden(i["name"], path)]
             if not found:
-                raise InputError(f"{where}: no file in this folder has a suffix that can be read; known are {KNOWN}")
+                raise InputError(f"{where}: no file in this folder has a suffix that can be read; known are {KNOWN_SUFFIXES}")
     for info in found:
         if not info["name"].isprintable():  # it would stand in messages, manifests and quarantine lists
             raise InputError(f"{where}: {info['name']!a} has characters in its name that are not printable; rename it")
         if info["type"] != "file":
             raise InputError(f"{where}: {info['name']} is not a regular file but a pipe, a device or a dead link; leave it out")
         if not _kind(info["name"]):
-            raise InputError(f"{where}: {info['name']} has a suffix that no reader knows; narrow the pattern. Known are {KNOWN}")
+            raise InputError(
+                f"{where}: {info['name']} has a suffix that no reader knows; narrow the pattern. Known are {KNOWN_SUFFIXES}"
+            )
     return found
 
 
 def _near(path: Path) -> str:
     """Which file was meant."""
-    beside = [other.name for other in islice(path.parent.iterdir(), NAMES)] if path.parent.is_dir() else []
+    beside = [other.name for other in islice(path.parent.iterdir(), MOST_NEIGHBOURS)] if path.parent.is_dir() else []
     close = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.8)
     return f"did you mean {path.parent / close[0]}?" if close else "check the path"
 
 
-def _glob(fs: Any, pattern: str) -> list[Info]:
+def _glob(fs: Any, pattern: str) -> list[ListingEntry]:
     if not _is_local(fs):
-        found: list[Info] = list(fs.glob(pattern, detail=True).values())
+        found: list[ListingEntry] = list(fs.glob(pattern, detail=True).values())
     else:  # fsspec's own walk does not enter folders that are links, and so would lose files
         root = re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0] or "/"
         depth = None if "**" in pattern else pattern[len(root) :].strip("/").count("/") + 1
@@ -226,7 +228,7 @@ def _glob(fs: Any, pattern: str) -> list[Info]:
     return [info for info in found if not _hidden(info["name"], wanted)]
 
 
-def _walk(folder: str, depth: int | None = None, above: tuple[str, ...] = ()) -> Iterator[Info]:
+def _walk(folder: str, depth: int | None = None, above: tuple[str, ...] = ()) -> Iterator[ListingEntry]:
     """Everything below a local folder in the order of names, links followed, but never round a loop."""
     real = os.path.realpath(folder)
     if real in above or depth == 0 or not Path(folder).is_dir():
@@ -234,7 +236,7 @@ def _walk(folder: str, depth: int | None = None, above: tuple[str, ...] = ()) ->
     fs = fsspec.filesystem("file")
     for path in sorted(map(str, Path(folder).iterdir())):
         try:
-            info: Info = fs.info(path)
+            info: ListingEntry = fs.info(path)
         except OSError:  # a dead link, or one that loops
             info = {"name": path, "type": "other", "size": 0}
         yield info
@@ -249,18 +251,18 @@ def _hidden(path: str, root: str) -> bool:
 def _kind(path: str) -> tuple[str, str] | None:
     """Format and compression by suffix; None where no reader fits."""
     name = PurePosixPath(path.lower())
-    compression = COMPRESSIONS.get(name.suffix, "none")
-    kind = FORMATS.get(name.suffix if compression == "none" else PurePosixPath(name.stem).suffix)
+    compression = COMPRESSION_OF_SUFFIX.get(name.suffix, "none")
+    kind = FORMAT_OF_SUFFIX.get(name.suffix if compression == "none" else PurePosixPath(name.stem).suffix)
     if kind is None or (compression != "none" and kind in ("parquet", "arrow")):
         return None
     return kind, compression
 
 
-def _identity(url: str, info: Info) -> str:
+def _identity(url: str, info: ListingEntry) -> str:
     if "://" not in url:
         found = Path(url).stat()  # in nanoseconds, and of what a link points to
         return f"size={found.st_size} mtime={found.st_mtime_ns} ctime={found.st_ctime_ns}"
-    key = next((key for key in MARKS if info.get(key)), "")
+    key = next((key for key in CHANGE_MARKS if info.get(key)), "")
     mark = info.get(key, "")
     if isinstance(mark, datetime):  # some stores list a number and look up a date
         mark = mark.timestamp()
@@ -270,7 +272,7 @@ def _identity(url: str, info: Info) -> str:
 def _row_groups(fragment: Fragment) -> list[Fragment]:
     if fragment.format != "parquet":
         return [fragment]
-    with explained(fragment.url), open_fragment(fragment, sequential=False) as file:
+    with explain_read_errors(fragment.url), open_fragment(fragment, sequential=False) as file:
         footer = pq.ParquetFile(file, pre_buffer=False).metadata
         sizes = [footer.row_group(i).total_byte_size for i in range(footer.num_row_groups)]
     # Uncompressed: looking at a column's compressed size aborts the process on a damaged footer. The parts add up to the file.

@@ -15,22 +15,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Rows = npt.NDArray[Any]
+HashedRows = npt.NDArray[Any]
 """(rows,) of a structured type with a field `lo`, a uint64."""
 
-WAITING = 1 << 22
+BUFFERED_ROWS = 1 << 22
 """Rows that are put in order before they are added to the files."""
 
 
-class Ranges:
+class HashPartitions:
     def __init__(self, folder: Path, bits: int) -> None:
         self._folder, self._bits = folder, bits
-        self._waiting, self._number = list[Rows](), 0
+        self._waiting, self._number = list[HashedRows](), 0
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: HashedRows) -> None:
         self._waiting.append(rows)
         self._number += len(rows)
-        if self._number >= WAITING:
+        if self._number >= BUFFERED_ROWS:
             self._write()
 
     def _write(self) -> None:
@@ -42,7 +42,7 @@ class Ranges:
             with (self._folder / f"{n:08d}").open("ab") as file:  # not all at once: a process may open 1,024 files
                 file.write(rows[some].tobytes())
 
-    def taken(self, kind: np.dtype[Any]) -> Iterator[Rows]:
+    def taken(self, kind: np.dtype[Any]) -> Iterator[HashedRows]:
         """The rows of one range after the other, once all are there."""
         if self._number:
             self._write()
@@ -53,13 +53,13 @@ class Ranges:
 
 
 @contextmanager
-def ranges(rows: int, at_once: int) -> Iterator[Ranges]:
+def hash_partitions(rows: int, at_once: int) -> Iterator[HashPartitions]:
     """Ranges for about so many rows, of which each is to hold about `at_once` at most."""
     with tempfile.TemporaryDirectory(prefix="chameleon-") as folder:
-        yield Ranges(Path(folder), max(0, (rows - 1) // at_once).bit_length())
+        yield HashPartitions(Path(folder), max(0, (rows - 1) // at_once).bit_length())
 
 
-def repeated(rows: Rows) -> Rows:
+def rows_with_repeated_hash(rows: HashedRows) -> HashedRows:
     """Those of a range whose `lo` another one has too, in its order: all that can be copies, and mostly few."""
     order = np.argsort(rows["lo"])
     same, again = np.diff(rows["lo"][order]) == 0, np.zeros(len(rows), bool)

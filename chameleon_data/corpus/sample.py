@@ -8,7 +8,8 @@ order, at any parallelism, whatever stands where.
 
 A document shows windows of its text: window i starts at the fraction (v + i g) mod 1 of it, v from the hash and the seed, g the
 golden ratio. Each start is uniform, any prefix of the starts is evenly spread, and a prefix is what a smaller count would give.
-So a part, which cannot know how many documents the domain has elsewhere, keeps enough for its own count and `merge` trims.
+So a part, which cannot know how many documents the domain has elsewhere, keeps enough for its own count and
+`merge_samples` trims.
 
 Cost: 24 million priorities a second on one core; text is touched only for the documents that beat the sample so far, about
 k ln(n / k) of n. Memory: about 2 k windows of 6 x `window` characters for a domain and part.
@@ -39,16 +40,16 @@ SAMPLE_SCHEMA = pa.schema([
 ])  # fmt: skip
 """`vector` is null unless the corpus brings embeddings of its own; equal documents are to have equal ones."""
 
-CHARACTERS_A_TOKEN = 6
+CHARACTERS_PER_TOKEN = 6
 """Of window per token of the model, so that the model's own truncation decides where it ends: over ten corpora (English, German,
 LaTeX, code) MiniLM's first 254 tokens take 2.7 to 4.9 characters each at the median and 4.1 to 5.9 at the 99th percentile."""
-NEAR = 32
+WORD_START_BYTES = 32
 """Bytes within which a window's start moves on to the next word."""
-GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio
+GOLDEN_RATIO_64 = 0x9E3779B97F4A7C15  # 2^64 / golden ratio
 LN2 = 0.6931471805599453
 
 
-def candidates(
+def sample_candidates(
     text: pa.LargeStringArray,
     hi: U64,
     lo: U64,
@@ -67,7 +68,7 @@ def candidates(
     `hi`, `lo`, `tokens` (each at least 1) and `domain` (code into `names`) have a row a text. `known` is the merged sample of the
     blocks before: what it already beats is dropped unread. With `vectors`, a document without one is not offered.
     """
-    priority = priorities(hi, lo, tokens, seed)
+    priority = sample_priorities(hi, lo, tokens, seed)
     limit, count = np.full(len(names), np.inf), np.zeros(len(names), np.int64)
     if known is not None and known.num_rows:
         found = pa.TableGroupBy(known, "domain").aggregate([("priority", "max"), ("priority", "count")])
@@ -90,7 +91,7 @@ def candidates(
     return pa.table([pa.array(c, f.type) for c, f in zip(columns, SAMPLE_SCHEMA, strict=True)], schema=SAMPLE_SCHEMA)
 
 
-def merge(tables: Sequence[pa.Table], samples: int) -> pa.Table:
+def merge_samples(tables: Sequence[pa.Table], samples: int) -> pa.Table:
     """The sample of several parts together, sorted by (domain in byte order, hi, lo).
 
     Associative and commutative, and the sample of one pass over everything: a document among the `samples` smallest of the whole
@@ -105,7 +106,7 @@ def merge(tables: Sequence[pa.Table], samples: int) -> pa.Table:
     return table.set_column(5, SAMPLE_SCHEMA.field("windows"), _trim(table["windows"], windows[codes]))
 
 
-def priorities(hi: U64, lo: U64, tokens: I64, seed: int) -> F64:
+def sample_priorities(hi: U64, lo: U64, tokens: I64, seed: int) -> F64:
     """-ln(u) / tokens of each document."""
     return _exponential(mix64([hi, lo], key64(seed, "sample"))) / tokens
 
@@ -142,19 +143,19 @@ def _smallest(codes: npt.NDArray[np.integer[Any]], hi: U64, lo: U64, priority: F
 def _windows(texts: pa.LargeStringArray, row: int, place: int, count: int, window: int) -> list[str]:
     """Up to `count` windows of one text, of 6 x `window` characters or all there are; fewer where they would mostly overlap."""
     text = texts.slice(row, 1)
-    characters, length = pc.utf8_length(text)[0].as_py(), CHARACTERS_A_TOKEN * window
+    characters, length = pc.utf8_length(text)[0].as_py(), CHARACTERS_PER_TOKEN * window
     if characters <= length:
         return [text[0].as_py()]
     data = memoryview(text[0].as_buffer())
     room = len(data) - -(-length * len(data) // characters) + 1  # bytes where a window may start, were all characters as long
-    starts = [(place + i * GOLDEN) % 2**64 * room >> 64 for i in range(min(count, characters // length))]
+    starts = [(place + i * GOLDEN_RATIO_64) % 2**64 * room >> 64 for i in range(min(count, characters // length))]
     return [_cut(data, start, length) for start in starts]
 
 
 def _cut(data: memoryview, start: int, length: int) -> str:
     """`length` characters of UTF-8 from byte `start`, moved on to the start of a word if one is near, or of a character."""
     if start:
-        blank = re.search(rb"\s+", data[start - 1 : start + NEAR])
+        blank = re.search(rb"\s+", data[start - 1 : start + WORD_START_BYTES])
         start += blank.end() - 1 if blank else 0
     return str(data[start : start + 4 * length], "utf-8", "ignore")[:length]  # ignored: a character cut in two, at either end
 

@@ -26,29 +26,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from chameleon_data.arrays import I64, U64, Mask
-from chameleon_data.corpus.hash_partitions import Rows, ranges, repeated
+from chameleon_data.corpus.hash_partitions import HashedRows, hash_partitions, rows_with_repeated_hash
 from chameleon_data.corpus.survey import Part, Survey, read_documents
-from chameleon_data.corpus.tokens import Counter
+from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import MODULUS, mix64
 from chameleon_data.plan.plan import TRAIN, VALIDATION, DomainCount, Packing, bucket_bits
-from chameleon_data.plan.streams import DOCUMENTS
+from chameleon_data.plan.streams import DOCUMENTS_SCHEMA
 from chameleon_data.recipe import Recipe
 from chameleon_data.store.store import Store
 
-ROWS_AT_ONCE = 1 << 24
+DEDUP_ROWS_AT_ONCE = 1 << 24
 """Of which copies are looked for in memory."""
 _ROW = np.dtype([("lo", "<u8"), ("hi", "<u8"), ("bytes", "<i8"), ("domain", "<i4"), ("part", "<i4")])
 
-COPIES = pa.schema(
+COPIES_SCHEMA = pa.schema(
     [("part", pa.int64()), ("domain", pa.string()), ("hi", pa.uint64()), ("lo", pa.uint64()), ("kept", pa.bool_())]
 )  # fmt: skip
 """Documents that are there several times: whether the first in this part and domain is the one that is kept."""
 
 
-
 @dataclass(frozen=True)
-class Rules:
+class SelectionRules:
     """What a recipe says of the rows that may be written."""
 
     dedup: str
@@ -63,8 +62,8 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Census:
-    rules: Rules
+class Selection:
+    rules: SelectionRules
     splits: dict[str, tuple[DomainCount, ...]]
     """`train`, and `validation` where some is held out; each in byte order of name."""
     copies: pa.Table
@@ -80,7 +79,7 @@ class Census:
         return next((c.rows for c in self.splits.get(VALIDATION, ()) if c.name == name), 0)
 
 
-def copies_of(copies: pa.Table, part: int) -> pa.Table:
+def copies_in_part(copies: pa.Table, part: int) -> pa.Table:
     """The rows of one part, by themselves: what the worker that reads it needs, and no other part's."""
     begin, end = np.searchsorted(copies["part"].to_numpy(), [part, part + 1])
     return copies.take(np.arange(begin, end))  # a slice would travel with all that it is a slice of
@@ -94,7 +93,7 @@ class CopyFilter:
     """
 
     def __init__(self, copies: pa.Table) -> None:
-        """`copies` are the part's, see `copies_of`."""
+        """`copies` are the part's, see `copies_in_part`."""
         self._names = pc.unique(copies["domain"].cast(pa.large_string()))
         hi, lo, domain = copies["hi"].to_numpy(), copies["lo"].to_numpy(), self._codes(copies["domain"])
         for salt in range(9):  # of a million copies two have one key in one of 30 million parts
@@ -126,9 +125,9 @@ class CopyFilter:
         return kept
 
 
-def rules_of(recipe: Recipe, counter: Counter) -> Rules:
+def selection_rules(recipe: Recipe, counter: TokenCounter) -> SelectionRules:
     length = recipe.shards.sequence_length
-    return Rules(
+    return SelectionRules(
         recipe.input.dedup,
         recipe.input.hash == "id",
         tuple(recipe.sources),
@@ -143,13 +142,13 @@ def is_validation(lo: U64, threshold: int) -> Mask:
     return lo < np.uint64(threshold)
 
 
-def take_census(store: Store, survey: Survey, rules: Rules) -> Census:
+def select_rows(store: Store, survey: Survey, rules: SelectionRules) -> Selection:
     """Count what may be written. Raises InputError for a domain that has nothing left on one side."""
-    copies = COPIES.empty_table() if rules.dedup == "none" else find_copies(store, survey, rules)
+    copies = COPIES_SCHEMA.empty_table() if rules.dedup == "none" else find_copies(store, survey, rules)
     buckets = _Buckets({name: bucket_bits(t.rows) for name, t in survey.tallies.items() if t.rows})
     sums = {split: _Sums(buckets) for split in _splits(rules)}
     for number, part in enumerate(survey.parts):
-        for split, documents in written_documents(store, number, part, copies, rules):
+        for split, documents in selected_documents(store, number, part, copies, rules):
             sums[split].add(documents, rules)
     splits = {split: sums[split].counts(rules) for split in sums}
     for split, counts in splits.items():
@@ -157,18 +156,18 @@ def take_census(store: Store, survey: Survey, rules: Rules) -> Census:
             raise InputError(_nothing_left(absent[0], split, survey, rules))
     kept = np.sum([s.rows for s in sums.values()], axis=0).tolist()
     dropped = {name: survey.tallies[name].rows - rows for name, rows in zip(buckets.names, kept, strict=True)}
-    return Census(rules, splits, copies, dropped)
+    return Selection(rules, splits, copies, dropped)
 
 
-def _splits(rules: Rules) -> tuple[str, ...]:
+def _splits(rules: SelectionRules) -> tuple[str, ...]:
     return (TRAIN, VALIDATION) if rules.threshold else (TRAIN,)
 
 
-def written_documents(
-    store: Store, number: int, part: Part, copies: pa.Table, rules: Rules
+def selected_documents(
+    store: Store, number: int, part: Part, copies: pa.Table, rules: SelectionRules
 ) -> Iterator[tuple[str, pl.DataFrame]]:  # fmt: skip
     """The documents of one part in order, a million at a time, without copies, by split; `tokens` are those written."""
-    dropping = CopyFilter(copies_of(copies, number)) if copies.num_rows else None
+    dropping = CopyFilter(copies_in_part(copies, number)) if copies.num_rows else None
     for documents in read_documents(store, part):
         if dropping is not None:
             hi, lo = documents["hi"].to_numpy(), documents["lo"].to_numpy()
@@ -212,7 +211,7 @@ class _Sums:
         self._words = np.zeros((4, len(buckets.names)), np.uint64)
         self._flat = np.zeros((int(buckets.ends[-1]), 2), np.int64)
 
-    def add(self, documents: pl.DataFrame, rules: Rules) -> None:
+    def add(self, documents: pl.DataFrame, rules: SelectionRules) -> None:
         code, slot = self._buckets.slots(documents)
         tokens = documents["tokens"].to_numpy()
         np.add.at(self._flat[:, 0], slot, 1)
@@ -224,7 +223,7 @@ class _Sums:
         for word, (half, shift) in zip(self._words, (("lo", 0), ("lo", 32), ("hi", 0), ("hi", 32)), strict=True):
             np.add.at(word, code, documents[half].to_numpy() >> np.uint64(shift) & np.uint64(0xFFFFFFFF))
 
-    def counts(self, rules: Rules) -> tuple[DomainCount, ...]:
+    def counts(self, rules: SelectionRules) -> tuple[DomainCount, ...]:
         """In byte order of name, without domains that have no row here."""
         found = []
         for index, histogram in enumerate(np.split(self._flat, self._buckets.ends[:-1])):
@@ -237,7 +236,7 @@ class _Sums:
         return tuple(sorted(found, key=lambda c: c.name.encode()))
 
 
-def _nothing_left(name: str, split: str, survey: Survey, rules: Rules) -> str:
+def _nothing_left(name: str, split: str, survey: Survey, rules: SelectionRules) -> str:
     rows = survey.tallies[name].rows
     if rules.threshold:
         return (
@@ -247,7 +246,7 @@ def _nothing_left(name: str, split: str, survey: Survey, rules: Rules) -> str:
     return f"domain {name!r}: each of its {rows:,} documents is a copy from another domain; take it out, or use 'dedup: exact'"
 
 
-def find_copies(store: Store, survey: Survey, rules: Rules) -> pa.Table:
+def find_copies(store: Store, survey: Survey, rules: SelectionRules) -> pa.Table:
     """Documents that are there more than once, and which of them is kept; schema COPIES.
 
     Two documents are copies where their hashes agree; with ids, which are then half of the hash, the other half and the length.
@@ -257,11 +256,11 @@ def find_copies(store: Store, survey: Survey, rules: Rules) -> pa.Table:
     names = sorted(survey.tallies, key=str.encode)
     rank = np.array([rules.priority.index(part.source) for part in survey.parts])
     found = []
-    with ranges(sum(t.rows for t in survey.tallies.values()), ROWS_AT_ONCE) as sorting:
+    with hash_partitions(sum(t.rows for t in survey.tallies.values()), DEDUP_ROWS_AT_ONCE) as sorting:
         for number, part in enumerate(survey.parts):
             for documents in read_documents(store, part):
                 sorting.add(_rows(documents, number, names))
-        for rows in map(repeated, sorting.taken(_ROW)):
+        for rows in map(rows_with_repeated_hash, sorting.taken(_ROW)):
             each = pl.DataFrame({name: rows[name] for name in _ROW.names or ()}).filter(pl.len().over(within) > 1)
             if len(each):
                 each = each.unique(["part", "domain", "hi", "lo"])
@@ -270,13 +269,13 @@ def find_copies(store: Store, survey: Survey, rules: Rules) -> pa.Table:
                 winner = best.select("part", "domain", "hi", "lo", kept=pl.lit(True))
                 found.append(each.join(winner, on=["part", "domain", "hi", "lo"], how="left"))
     if not found:
-        return COPIES.empty_table()
+        return COPIES_SCHEMA.empty_table()
     table = pl.concat(found).with_columns(pl.col("kept").fill_null(False)).sort("part", "domain", "hi", "lo")
     named = table.with_columns(domain=pl.Series(names, dtype=pl.String).gather(table["domain"]))
-    return named.select(COPIES.names).to_arrow().cast(COPIES)
+    return named.select(COPIES_SCHEMA.names).to_arrow().cast(COPIES_SCHEMA)
 
 
-def _rows(documents: pl.DataFrame, part: int, names: Sequence[str]) -> Rows:
+def _rows(documents: pl.DataFrame, part: int, names: Sequence[str]) -> HashedRows:
     rows = np.empty(len(documents), _ROW)
     for name in ("lo", "hi", "bytes"):
         rows[name] = documents[name].to_numpy()
@@ -285,7 +284,7 @@ def _rows(documents: pl.DataFrame, part: int, names: Sequence[str]) -> Rows:
     return rows
 
 
-def cut_documents(store: Store, parts: Sequence[Part], census: Census, split: str, cut: Mapping[str, I64]) -> pa.Table:
+def cut_documents(store: Store, parts: Sequence[Part], census: Selection, split: str, cut: Mapping[str, I64]) -> pa.Table:
     """What `place.place` needs: each distinct document of the cut buckets, by part, with its copies (schema DOCUMENTS)."""
     buckets = _Buckets({c.name: c.bits for c in census.splits[split]})
     counts = {c.name: c for c in census.splits[split]}
@@ -294,11 +293,16 @@ def cut_documents(store: Store, parts: Sequence[Part], census: Census, split: st
     for number, part in enumerate(parts):
         kept = [
             documents.filter(wanted[buckets.slots(documents)[1]])
-            for side, documents in written_documents(store, number, part, census.copies, census.rules)
+            for side, documents in selected_documents(store, number, part, census.copies, census.rules)
             if side == split
         ]
         if kept:
             rows = pl.concat(kept).with_columns(pl.col("domain").cast(pl.String))
             counted = rows.group_by("domain", "hi", "lo", "tokens").agg(copies=pl.len().cast(pl.Int64))
-            found.append(counted.with_columns(part=pl.lit(number, pl.Int64)).select(DOCUMENTS.names).to_arrow().cast(DOCUMENTS))
-    return pa.concat_tables(found or [DOCUMENTS.empty_table()])
+            found.append(
+                counted.with_columns(part=pl.lit(number, pl.Int64))
+                .select(DOCUMENTS_SCHEMA.names)
+                .to_arrow()
+                .cast(DOCUMENTS_SCHEMA)
+            )
+    return pa.concat_tables(found or [DOCUMENTS_SCHEMA.empty_table()])

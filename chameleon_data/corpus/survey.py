@@ -26,8 +26,8 @@ import pyarrow.parquet as pq
 from chameleon_data.arrays import I64, U64, byte_lengths
 from chameleon_data.corpus.fragments import Fragment
 from chameleon_data.corpus.readers.blocks import BadRow, Block, read_blocks
-from chameleon_data.corpus.sample import SAMPLE_SCHEMA, candidates, merge
-from chameleon_data.corpus.tokens import Counter as TokenCounter
+from chameleon_data.corpus.sample import SAMPLE_SCHEMA, merge_samples, sample_candidates
+from chameleon_data.corpus.tokens import TokenCounter as TokenCounter
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import HASH_FUNCTION, MODULUS, content_hashes, fingerprint, multiset_hash
 from chameleon_data.recipe import Recipe
@@ -42,14 +42,14 @@ from chameleon_data.store.checksummed import (
 )
 from chameleon_data.store.store import Store
 
-CACHE = "_chameleon/cache/survey"
-FORMAT = 5
+SURVEY_CACHE = "_chameleon/cache/survey"
+SURVEY_FORMAT = 5
 PART_BYTES = 32 * 2**20
 PART_FILES = 4096
 MOST_DOMAINS = 2**16
 """In a corpus. Ten times the largest that was weighed; a column with more values is no column of domains."""
 
-ROWS = pa.schema(
+ROW_RECORD_SCHEMA = pa.schema(
     [
         ("domain", pa.dictionary(pa.int32(), pa.string())),
         ("hi", pa.uint64()),
@@ -58,10 +58,10 @@ ROWS = pa.schema(
         ("bytes", pa.int64()),
     ]
 )
-QUARANTINE = pa.schema([("file", pa.string()), ("row", pa.int64()), ("domain", pa.string()), ("reason", pa.string())])
+QUARANTINE_SCHEMA = pa.schema([("file", pa.string()), ("row", pa.int64()), ("domain", pa.string()), ("reason", pa.string())])
 
 
-RECORD = ("documents.parquet", "quarantine.parquet", "sample.parquet", "summary.json")
+RECORD_FILES = ("documents.parquet", "quarantine.parquet", "sample.parquet", "summary.json")
 """Files of a part's record."""
 
 
@@ -74,7 +74,7 @@ class Part:
     fragments: tuple[Fragment, ...]
 
     def path(self, name: str) -> str:
-        return f"{CACHE}/{self.key}/{name}"
+        return f"{SURVEY_CACHE}/{self.key}/{name}"
 
     @property
     def size(self) -> int:
@@ -148,10 +148,12 @@ def _part(recipe: Recipe, name: str, group: Sequence[Fragment], tokens: str) -> 
     embed = recipe.embed
     sample = {"samples": embed.drawn, "window": embed.window, "seed": recipe.seed, "column": embed.column}
     identities = [[f.url, f.row_group, f.identity] for f in group]
-    return Part(fingerprint({"format": FORMAT, "reader": reader, "sample": sample, "fragments": identities}), name, tuple(group))
+    return Part(
+        fingerprint({"format": SURVEY_FORMAT, "reader": reader, "sample": sample, "fragments": identities}), name, tuple(group)
+    )
 
 
-def hashes_of(block: Block, hash: str) -> tuple[U64, U64]:
+def document_hashes(block: Block, hash: str) -> tuple[U64, U64]:
     """Content hash of each text; with `hash: id` the top half is of the id, so that the id decides the order of the stream."""
     hi, lo = content_hashes(block.text)
     if hash == "id":
@@ -168,22 +170,24 @@ def survey_part(store: Store, part: Part, recipe: Recipe, counter: TokenCounter)
     with tempfile.TemporaryDirectory(prefix="chameleon-") as folder:
         files = {name: Path(folder) / name for name in ("documents.parquet", "quarantine.parquet")}
         with (
-            pq.ParquetWriter(files["documents.parquet"], ROWS, compression="zstd", use_dictionary=["domain"]) as writer,
-            pq.ParquetWriter(files["quarantine.parquet"], QUARANTINE, compression="zstd") as quarantine,
+            pq.ParquetWriter(
+                files["documents.parquet"], ROW_RECORD_SCHEMA, compression="zstd", use_dictionary=["domain"]
+            ) as writer,
+            pq.ParquetWriter(files["quarantine.parquet"], QUARANTINE_SCHEMA, compression="zstd") as quarantine,
         ):
             documents = GroupWriter(writer)
             for fragment in part.fragments:
                 for read in read_blocks(fragment, source, recipe.input.max_document, vectors=embed.column):
                     _check_number(tallies.keys() | set(read.names), f"sources.{part.source}: {fragment.url}")
                     tokens, size = counter.count(read.text), byte_lengths(read.text)
-                    hi, lo = hashes_of(read, recipe.input.hash)
+                    hi, lo = document_hashes(read, recipe.input.hash)
                     if len(read.text):
                         names = pa.DictionaryArray.from_arrays(
                             pa.array(read.domain, pa.int32()), pa.array(read.names, pa.string())
                         )
-                        documents.write(pa.table([names, hi, lo, tokens, size], schema=ROWS))
-                    block, (hi, lo, tokens, size) = usable(read, tokens, [hi, lo, tokens, size])
-                    for name, mine in by_domain(block):
+                        documents.write(pa.table([names, hi, lo, tokens, size], schema=ROW_RECORD_SCHEMA))
+                    block, (hi, lo, tokens, size) = drop_rows_without_tokens(read, tokens, [hi, lo, tokens, size])
+                    for name, mine in split_by_domain(block):
                         tallies[name] += _tally(hi[mine], lo[mine], tokens[mine], size[mine])
                         if block.vectors is not None:
                             missing = block.vectors.is_null().to_numpy(zero_copy_only=False)[mine]
@@ -192,18 +196,18 @@ def survey_part(store: Store, part: Part, recipe: Recipe, counter: TokenCounter)
                         tallies[bad.domain] += Tally(read=1, quarantined=1)
                         reasons[bad.domain][bad.reason] += 1
                     if len(block.text):
-                        new = candidates(
+                        new = sample_candidates(
                             block.text, hi, lo, tokens, block.domain, block.names,
                             samples=embed.drawn, window=embed.window, seed=recipe.seed, known=sample,
                             vectors=block.vectors,
                         )  # fmt: skip
-                        sample = merge([sample, new], embed.drawn)
+                        sample = merge_samples([sample, new], embed.drawn)
                     if block.bad:
                         rows = [(fragment.url, b.row, b.domain, b.reason) for b in block.bad]
                         quarantine.write_table(
                             pa.table(
-                                [pa.array(c, f.type) for c, f in zip(zip(*rows, strict=True), QUARANTINE, strict=True)],
-                                schema=QUARANTINE,
+                                [pa.array(c, f.type) for c, f in zip(zip(*rows, strict=True), QUARANTINE_SCHEMA, strict=True)],
+                                schema=QUARANTINE_SCHEMA,
                             )
                         )
             documents.end()
@@ -218,7 +222,7 @@ def survey_part(store: Store, part: Part, recipe: Recipe, counter: TokenCounter)
     write_record(store, part.path("summary.json"), summary)
 
 
-def usable(block: Block, tokens: I64, columns: Sequence[Any]) -> tuple[Block, Sequence[Any]]:
+def drop_rows_without_tokens(block: Block, tokens: I64, columns: Sequence[Any]) -> tuple[Block, Sequence[Any]]:
     """The block, and columns beside it, without the texts in which the tokenizer sees nothing; those join the quarantined
     rows."""
     if (tokens > 0).all():
@@ -234,7 +238,7 @@ def usable(block: Block, tokens: I64, columns: Sequence[Any]) -> tuple[Block, Se
     return block, [column[kept] for column in columns]
 
 
-def by_domain(block: Block) -> Iterator[tuple[str, Any]]:
+def split_by_domain(block: Block) -> Iterator[tuple[str, Any]]:
     """(name, index of the rows) for each domain that the block has rows of."""
     if not len(block.text):
         return
@@ -251,10 +255,10 @@ def _tally(hi: U64, lo: U64, tokens: I64, size: I64) -> Tally:
     return Tally(len(hi), len(hi), int(tokens.sum()), int(size.sum()), int(tokens.max()), multiset_hash(hi, lo), 0)
 
 
-def surveyed(store: Store, parts: Sequence[Part]) -> set[str]:
+def find_recorded_parts(store: Store, parts: Sequence[Part]) -> set[str]:
     """Keys of the parts whose record is complete; a file of it that was found damaged has been removed."""
-    here = store.list(CACHE)
-    return {p.key for p in parts if all(p.path(name) in here for name in RECORD)}
+    here = store.list(SURVEY_CACHE)
+    return {p.key for p in parts if all(p.path(name) in here for name in RECORD_FILES)}
 
 
 def read_survey(store: Store, parts: tuple[Part, ...], recipe: Recipe) -> Survey:
@@ -294,7 +298,7 @@ def read_survey(store: Store, parts: tuple[Part, ...], recipe: Recipe) -> Survey
             )
     if empty := [name for name, tally in tallies.items() if not tally.rows and name not in homeless]:
         raise InputError(f"domain {empty[0]!r} has rows but no usable document; mend them, or take the domain out of the corpus")
-    sample = merge([read_table(store, p.path("sample.parquet")) for p in parts], recipe.embed.drawn)
+    sample = merge_samples([read_table(store, p.path("sample.parquet")) for p in parts], recipe.embed.drawn)
     return Survey(parts, dict(tallies), sample, seconds, {name: dict(c) for name, c in reasons.items()})
 
 
@@ -341,5 +345,5 @@ def read_quarantine(store: Store, parts: Sequence[Part]) -> pl.DataFrame:
 
 def read_documents(store: Store, part: Part) -> Iterator[pl.DataFrame]:
     """The usable documents of one part in the order of reading, a million at a time; columns as in ROWS."""
-    for rows in read_groups(store, part.path("documents.parquet"), ROWS.names, 2**20):
+    for rows in read_groups(store, part.path("documents.parquet"), ROW_RECORD_SCHEMA.names, 2**20):
         yield pl.DataFrame(rows).filter(pl.col("tokens") > 0)

@@ -24,11 +24,11 @@ import pyarrow as pa
 
 from chameleon_data import recipe
 from chameleon_data.arrays import I64, byte_lengths
-from chameleon_data.corpus.model_files import tokenizer_file
+from chameleon_data.corpus.model_files import find_tokenizer_file
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
 
-BATCH_BYTES = 1 << 19
+TOKENISED_AT_ONCE = 1 << 19
 """Of text tokenised at once: the library holds 100 to 200 bytes for each. A longer text is cut before a space, where tokenizers
 cut too, so that memory does not grow with it; without a space, between characters, and a cut may cost a token."""
 
@@ -38,7 +38,7 @@ ENDS_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|im_end|>", 
 
 
 @dataclass(frozen=True)
-class Counter:
+class TokenCounter:
     fingerprint: str
     """'bytes', or of the tokenizer's definition without truncation and padding, and of where long texts are cut."""
     definition: str = field(default="", repr=False, compare=False)
@@ -100,16 +100,16 @@ class Counter:
 
 def _batches(sizes: I64) -> tuple[list[I64], I64]:
     """Rows to tokenise together, and those that are too long for that; `sizes` is (rows,) in bytes."""
-    short = np.flatnonzero(sizes <= BATCH_BYTES)
-    batches = np.split(short, np.flatnonzero(np.diff(np.cumsum(sizes[short]) // BATCH_BYTES)) + 1)
-    return batches, np.flatnonzero(sizes > BATCH_BYTES)
+    short = np.flatnonzero(sizes <= TOKENISED_AT_ONCE)
+    batches = np.split(short, np.flatnonzero(np.diff(np.cumsum(sizes[short]) // TOKENISED_AT_ONCE)) + 1)
+    return batches, np.flatnonzero(sizes > TOKENISED_AT_ONCE)
 
 
 def _pieces(text: memoryview) -> Iterator[str]:
     """UTF-8 in pieces of at most BATCH_BYTES, each but the first beginning with a space if there is one to cut at."""
     start = 0
     while start < len(text):
-        piece = bytes(text[start : start + BATCH_BYTES])
+        piece = bytes(text[start : start + TOKENISED_AT_ONCE])
         if start + len(piece) < len(text):
             space = piece.rfind(b" ")
             piece = piece[:space] if space > 0 else piece[: len(piece) - len(_cut_character(piece))]
@@ -123,11 +123,11 @@ def _cut_character(piece: bytes) -> bytes:
     return found[0] if found else b""
 
 
-def load_counter(tokens: recipe.Tokens) -> Counter:
+def load_token_counter(tokens: recipe.Tokens) -> TokenCounter:
     """The counter that a recipe asks for. Raises InputError where the tokenizer cannot be found or read."""
     if tokens.tokenizer is None:
-        return Counter("bytes")
-    file = tokenizer_file(tokens.tokenizer, "tokens.tokenizer")
+        return TokenCounter("bytes")
+    file = find_tokenizer_file(tokens.tokenizer, "tokens.tokenizer")
     try:
         definition = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -135,8 +135,8 @@ def load_counter(tokens: recipe.Tokens) -> Counter:
     if not isinstance(definition, dict) or "model" not in definition:
         raise InputError(f"tokens.tokenizer: {file} is not a tokenizer.json: it has no 'model'")
     definition |= {"truncation": None, "padding": None}
-    identity = {"definition": definition, "cut": BATCH_BYTES, "special": "as text"}
-    counter = Counter(fingerprint(identity), json.dumps(definition, ensure_ascii=False))
+    identity = {"definition": definition, "cut": TOKENISED_AT_ONCE, "special": "as text"}
+    counter = TokenCounter(fingerprint(identity), json.dumps(definition, ensure_ascii=False))
     with _explained(f"tokens.tokenizer: {file} is not a tokenizer.json", "use one that the tokenizers library wrote"):
         tokenizer = _tokenizer(counter)
     wanted = ENDS_OF_TEXT if tokens.end_of_text is None else (tokens.end_of_text,)
@@ -160,7 +160,7 @@ def _explained(what: str, advice: str) -> Iterator[None]:
 
 
 @functools.lru_cache(maxsize=2)
-def _tokenizer(counter: Counter) -> Any:
+def _tokenizer(counter: TokenCounter) -> Any:
     """Built once a process. One thread unless the user says otherwise: there is a worker on every core already."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from tokenizers import Tokenizer

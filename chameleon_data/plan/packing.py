@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from chameleon_data.arrays import I64
 from chameleon_data.plan.plan import PHASE_BITS, Packing
-from chameleon_data.plan.streams import Stream, cut_pieces
+from chameleon_data.plan.streams import Stream, cut_into_pieces
 
 Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
@@ -50,7 +50,7 @@ def pack(stream: Stream, shard: int, packing: Packing, offset: I64, tokens: I64,
 
 
 def _whole(stream: Stream, shard: int, packing: Packing, offset: I64, tokens: I64, ids: Ids, padding: int) -> Packed:
-    document, size, anchor = cut_pieces(stream.domain, packing, offset, tokens)
+    document, size, anchor = cut_into_pieces(stream.domain, packing, offset, tokens)
     source = np.cumsum(size) - size  # pieces lie in `ids` one behind the other
     mine = (stream.bounds[shard] <= anchor) & (anchor < stream.bounds[shard + 1])
     document, size, anchor, source = document[mine], size[mine], anchor[mine], source[mine]

@@ -52,9 +52,9 @@ PLAN_FORMAT = 1
 FINEST_BITS = 20
 ROWS_PER_BUCKET = 16
 PHASE_BITS = 32
-MOST_ROWS = 1 << 20
+MOST_ROWS_PER_SHARD = 1 << 20
 """Of a shard, on average: documents of a word would be fifty million in 64 MiB, and ten times that in memory."""
-MOST_EPOCHS = 1 << 20
+MOST_EPOCHS_PER_DOMAIN = 1 << 20
 """Of a domain. Each is laid out by itself, in 20 µs and 12 bytes a bucket; ten tokens in a budget of 10^12 would never end."""
 
 
@@ -202,10 +202,11 @@ def make_plan(
                 f"domain {count.name!r}: its share is {quota:,} tokens but it holds {count.tokens:,}, and 'mix.exhausted' is "
                 "'fail'; lower 'mix.budget', set 'weights.cap', or choose 'redistribute' or 'repeat'"
             )
-        if quota > MOST_EPOCHS * count.tokens:
+        if quota > MOST_EPOCHS_PER_DOMAIN * count.tokens:
             raise InputError(
                 f"domain {count.name!r}: its share is {quota:,} tokens but it holds {count.tokens:,}, which is more than "
-                f"{MOST_EPOCHS:,} epochs; lower its 'weights.cap', set 'mix.exhausted: redistribute', or take the domain out"
+                f"{MOST_EPOCHS_PER_DOMAIN:,} epochs; lower its 'weights.cap', set 'mix.exhausted: redistribute', or take "
+                "the domain out"
             )
         quotas[count.name] = quota
         if whole_sequences(quota, packing) == 0:
@@ -274,10 +275,10 @@ def shard_count(domains: Sequence[DomainPlan], shard_bytes: int, packing: Packin
         rows = sum(-(-d.quota // packing.length) for d in domains)
     else:
         rows = sum(ceil(Fraction(d.quota * d.rows, d.tokens)) for d in domains)
-    return max(1, min(max(ceil(selected / shard_bytes), -(-rows // MOST_ROWS)), rows))
+    return max(1, min(max(ceil(selected / shard_bytes), -(-rows // MOST_ROWS_PER_SHARD)), rows))
 
 
-def certain_shards(plan: Plan) -> int:
+def largest_full_shard_count(plan: Plan) -> int:
     """A number of shards of which none is empty: one holds more than Q / S - m tokens of a domain, so S < Q / m will do."""
     return max(1, *((d.quota - 1) // plan.bound(d) for d in plan.domains))
 

@@ -1,9 +1,9 @@
 """Where each row of the corpus goes, and where it stands there: the side of `streams.py` that workers use.
 
 `route` gives every row its destination in each epoch, in any order of reading; `locate` gives the rows of one shard their
-places in the streams, from which `arrange` makes the final order. Rows of all domains are one array operation. Cost: routing 50
-million rows a second on one core, arranging 8 million; of 2,000 domains .8 s for 200,000 rows, where a call for each domain and
-block took 9.
+places in the streams, from which `order_rows` makes the final order. Rows of all domains are one array operation. Cost: routing
+50 million rows a second on one core, arranging 8 million. Of 2,000 domains .8 s for 200,000 rows, where a call for each domain
+and block took 9.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 
 from chameleon_data.arrays import I64, U64
 from chameleon_data.errors import InputError
-from chameleon_data.plan.streams import CUT, Layout, Pieces, Slots, offsets
+from chameleon_data.plan.streams import SEVERAL_SHARDS, CutSegments, Layout, Slots, stream_offsets
 
-DELIVERIES = 2**22
+DELIVERIES_AT_ONCE = 2**22
 
 
 def route(slots: Slots, domain: I64, hi: U64, lo: U64, copy: I64) -> Iterator[tuple[I64, I64, I64]]:
@@ -29,7 +29,7 @@ def route(slots: Slots, domain: I64, hi: U64, lo: U64, copy: I64) -> Iterator[tu
     if not len(times) or times.max() == 1:
         yield _routed(slots, np.arange(len(hi)), np.zeros(len(hi), np.int64), domain, hi, lo, copy)
         return
-    for rows in np.split(np.arange(len(hi)), np.flatnonzero(np.diff(np.cumsum(times) // DELIVERIES)) + 1):
+    for rows in np.split(np.arange(len(hi)), np.flatnonzero(np.diff(np.cumsum(times) // DELIVERIES_AT_ONCE)) + 1):
         row = np.repeat(rows, times[rows])
         epoch = np.arange(len(row)) - np.repeat(np.cumsum(times[rows]) - times[rows], times[rows])
         yield _routed(slots, row, epoch, domain[row], hi[row], lo[row], copy[row])
@@ -39,7 +39,7 @@ def _routed(slots: Slots, row: I64, epoch: I64, domain: I64, hi: U64, lo: U64, c
     """(row, epoch, shard) of deliveries that may be none, or several."""
     slot = slots.slot(domain, epoch, hi)
     target = slots.shard[slot].astype(np.int64)
-    cut, more = np.flatnonzero(target == CUT), np.zeros(0, np.int64)
+    cut, more = np.flatnonzero(target == SEVERAL_SHARDS), np.zeros(0, np.int64)
     if len(cut):
         key = slots.key(domain[cut], epoch[cut], hi[cut], lo[cut], copy[cut])
         piece = _find_piece(slots.pieces, slot[cut], key, lo[cut])
@@ -52,7 +52,7 @@ def _routed(slots: Slots, row: I64, epoch: I64, domain: I64, hi: U64, lo: U64, c
     return row[kept], epoch[kept], np.append(target[target >= 0], further)
 
 
-def _find_piece(pieces: Pieces, slot: I64, key: U64, lo: U64) -> I64:
+def _find_piece(pieces: CutSegments, slot: I64, key: U64, lo: U64) -> I64:
     """Last piece of each row's slot that starts at or before the row: a binary search over (key, lo)."""
     left: I64 = np.searchsorted(pieces.slot, slot, "left")
     right: I64 = np.searchsorted(pieces.slot, slot, "right")
@@ -109,7 +109,7 @@ def locate(
     _check_delivered(layout, shard, domain, tokens)
     slots, pieces = layout.slots, layout.slots.pieces
     slot = slots.slot(domain, epoch, hi)
-    base, cut = slots.start[slot], slots.shard[slot] == CUT
+    base, cut = slots.start[slot], slots.shard[slot] == SEVERAL_SHARDS
     if cut.any():
         mine = np.flatnonzero((pieces.shard <= shard) & (shard <= pieces.last))
         base[cut] = pieces.offset[mine[np.searchsorted(pieces.slot[mine], slot[cut])]]
@@ -122,7 +122,7 @@ def locate(
         else:
             rows = np.flatnonzero((group[0] <= domain) & (domain <= group[-1]))
         order = rows[_by_base(domain[rows], slot[rows], base[rows], key[rows], lo[rows])]
-        offset[order] = offsets(domain[order], base[order], tokens[order])
+        offset[order] = stream_offsets(domain[order], base[order], tokens[order])
     return offset, copy
 
 
@@ -180,7 +180,7 @@ def _counted(domain: I64, epoch: I64, hi: U64, lo: U64) -> I64:
     return copy
 
 
-def arrange(domain: I64, anchor: I64, quotas: Sequence[int]) -> I64:
+def order_rows(domain: I64, anchor: I64, quotas: Sequence[int]) -> I64:
     """The rows of one shard in their final order: by p / Q, then by domain, then by stream; all arrays are (rows,).
 
     The quotient is a float64: exact while quotas are below 2^26; above, two domains' rows closer than 2^-53 may

@@ -25,12 +25,12 @@ from chameleon_data.errors import InputError
 from chameleon_data.hashing import key64, mix64
 from chameleon_data.plan.plan import PHASE_BITS, DomainCount, DomainPlan, Packing, Plan
 
-NOWHERE = -1
-CUT = -2
-GROUP_SLOTS = 2**18
+NO_SHARD = -1
+SEVERAL_SHARDS = -2
+SLOTS_PER_GROUP = 2**18
 """Of domains whose rows are put in order together, 4 MB of tables."""
 
-DOCUMENTS = pa.schema(
+DOCUMENTS_SCHEMA = pa.schema(
     [
         ("domain", pa.string()),
         ("hi", pa.uint64()),
@@ -40,11 +40,11 @@ DOCUMENTS = pa.schema(
         ("copies", pa.int64()),
     ]
 )
-"""What `lay_out` reads: for each part of the corpus and each distinct document in it, how many copies there are."""
+"""What `place_stream` reads: for each part of the corpus and each distinct document in it, how many copies there are."""
 
 
 @dataclass(frozen=True)
-class Pieces:
+class CutSegments:
     """The cut buckets of one domain. A piece is the documents of one bucket, in one epoch, that go to the same shards."""
 
     slot: I64
@@ -82,7 +82,7 @@ class Stream:
 
 
 @dataclass(frozen=True)
-class Laid:
+class PlacedStream:
     """A stream, and where its documents go."""
 
     stream: Stream
@@ -92,7 +92,7 @@ class Laid:
     """(epochs, buckets) token offset."""
     shard: npt.NDArray[np.int32]
     """(epochs, buckets) the one shard of a bucket, or NOWHERE, or CUT."""
-    pieces: Pieces
+    pieces: CutSegments
 
 
 def bucket_of(hi: U64, bits: int) -> I64:
@@ -100,7 +100,7 @@ def bucket_of(hi: U64, bits: int) -> I64:
     return (hi >> np.uint64(64 - bits)).astype(np.int64) if bits else np.zeros(len(hi), np.int64)
 
 
-def lay_out(plan: Plan, domain: DomainPlan, histogram: npt.NDArray[np.int64], documents: pa.Table) -> Laid:
+def place_stream(plan: Plan, domain: DomainPlan, histogram: npt.NDArray[np.int64], documents: pa.Table) -> PlacedStream:
     """The stream of one domain.
 
     `histogram` is (2^bits, 2) rows and tokens; `documents` (schema DOCUMENTS) holds at least this domain's documents of
@@ -122,7 +122,7 @@ def lay_out(plan: Plan, domain: DomainPlan, histogram: npt.NDArray[np.int64], do
             f"alone passes that (its largest holds {domain.largest:,}); raise 'mix.budget' or set 'weights.floor'"
         )
     stream = Stream(domain, plan.packing, bounds, sums.delivered, sums.delivered_tokens, sums.tokens, once + cut_once)
-    return Laid(stream, salts, start, shard, pieces)
+    return PlacedStream(stream, salts, start, shard, pieces)
 
 
 class _Sums:
@@ -138,9 +138,9 @@ class _Sums:
 
 
 def cut_buckets(plan: Plan, domain: DomainPlan, histogram: npt.NDArray[np.int64]) -> I64:
-    """The buckets whose documents `lay_out` needs to see: about one a shard and epoch."""
+    """The buckets whose documents `place_stream` needs to see: about one a shard and epoch."""
     shard = _whole_buckets(plan, domain, histogram)[2]
-    return np.flatnonzero((shard == CUT).any(axis=0)).astype(np.int64)
+    return np.flatnonzero((shard == SEVERAL_SHARDS).any(axis=0)).astype(np.int64)
 
 
 def _whole_buckets(
@@ -159,12 +159,12 @@ def _whole_buckets(
         start[epoch, order] = ends - tokens[order]
         first = np.searchsorted(bounds, start[epoch], "right") - 1
         last = np.searchsorted(bounds, start[epoch] + tokens - 1, "right") - 1
-        shard[epoch] = np.where(first == last, first, CUT)
-        shard[epoch, (rows == 0) | (first >= plan.shards)] = NOWHERE
+        shard[epoch] = np.where(first == last, first, SEVERAL_SHARDS)
+        shard[epoch, (rows == 0) | (first >= plan.shards)] = NO_SHARD
     return salts, start, shard
 
 
-def reach(phase: int | I64, packing: Packing | None, offset: I64, tokens: I64) -> tuple[I64, I64]:
+def span_of(phase: int | I64, packing: Packing | None, offset: I64, tokens: I64) -> tuple[I64, I64]:
     """Where documents begin and end to belong, in the measure of the bounds: one anchor, or those of the first and last piece,
     or, where sequences are cut from the stream, the first and last token. `phase` as in `anchors`."""
     if packing is None:
@@ -180,7 +180,7 @@ def reach(phase: int | I64, packing: Packing | None, offset: I64, tokens: I64) -
 def _resolve(
     plan: Plan, domain: DomainPlan, bounds: I64, salts: Sequence[int], start: I64, shard: npt.NDArray[np.int32],
     documents: pa.Table, sums: _Sums,
-) -> tuple[Pieces, int]:  # fmt: skip
+) -> tuple[CutSegments, int]:  # fmt: skip
     hi, lo, tokens, part, copies = (documents[c].to_numpy() for c in ("hi", "lo", "tokens", "part", "copies"))
     order = np.lexsort((part, lo, hi))
     hi, lo, tokens, part, copies = hi[order], lo[order], tokens[order], part[order], copies[order]
@@ -199,16 +199,16 @@ def _resolve(
     found: list[tuple[npt.NDArray[np.generic], ...]] = []
     once = 0
     for epoch, salt in enumerate(salts):
-        rows = np.flatnonzero(shard[epoch][bucket] == CUT)
+        rows = np.flatnonzero(shard[epoch][bucket] == SEVERAL_SHARDS)
         key = mix64([each_hi[rows], each_lo[rows], copy[rows]], salt)
         order = np.lexsort((each_lo[rows], key, bucket[rows]))
         rows, key = rows[order], key[order]
         size = each_tokens[rows]
-        offset = offsets(bucket[rows], start[epoch][bucket[rows]], size)
-        first, last = (np.searchsorted(bounds, at, "right") - 1 for at in reach(domain.phase, plan.packing, offset, size))
+        offset = stream_offsets(bucket[rows], start[epoch][bucket[rows]], size)
+        first, last = (np.searchsorted(bounds, at, "right") - 1 for at in span_of(domain.phase, plan.packing, offset, size))
         nowhere = first >= plan.shards
-        last = np.where(nowhere, NOWHERE, np.minimum(last, plan.shards - 1))
-        first = np.where(nowhere, NOWHERE, first)
+        last = np.where(nowhere, NO_SHARD, np.minimum(last, plan.shards - 1))
+        first = np.where(nowhere, NO_SHARD, first)
         kept = np.flatnonzero(~nowhere)
         _add_cut(sums, plan.packing, domain, bounds, first[kept], last[kept], offset[kept], size[kept])
         once += len(kept) if epoch == 0 else 0
@@ -217,7 +217,7 @@ def _resolve(
         found.append((epoch * buckets + bucket[rows][begins], key[begins], each_lo[rows][begins], offset[begins], first[begins],
                       last[begins]))  # fmt: skip
     slot, key, low, offset, first, last = (np.concatenate([f[i] for f in found]) for i in range(6))
-    return Pieces(slot, key, low, offset, first, last, *duplicates), once
+    return CutSegments(slot, key, low, offset, first, last, *duplicates), once
 
 
 def _add_cut(
@@ -232,13 +232,13 @@ def _add_cut(
     np.add.at(sums.delivered, shard, 1)
     np.add.at(sums.delivered_tokens, shard, tokens[each])
     if packing.whole:
-        _, size, anchor = cut_pieces(domain, packing, offset, tokens)
+        _, size, anchor = cut_into_pieces(domain, packing, offset, tokens)
         at = np.searchsorted(bounds, anchor, "right") - 1
         inside = at < len(sums.tokens)
         np.add.at(sums.tokens, at[inside], size[inside])
 
 
-def cut_pieces(domain: DomainPlan, packing: Packing, offset: I64, tokens: I64) -> tuple[I64, I64, I64]:
+def cut_into_pieces(domain: DomainPlan, packing: Packing, offset: I64, tokens: I64) -> tuple[I64, I64, I64]:
     """The pieces of documents, of at most a sequence each: (pieces,) index of the document, tokens, and anchor."""
     count = -(-tokens // packing.length)
     each = np.repeat(np.arange(len(tokens)), count)
@@ -247,7 +247,7 @@ def cut_pieces(domain: DomainPlan, packing: Packing, offset: I64, tokens: I64) -
     return each, size, anchors(domain.phase, offset[each] + before, size)
 
 
-def offsets(of: I64, base: I64, tokens: I64) -> I64:
+def stream_offsets(of: I64, base: I64, tokens: I64) -> I64:
     """Token offset of rows that are sorted by stream order; rows of one (of, base) follow each other without a gap."""
     before = np.cumsum(tokens) - tokens
     new = np.ones(len(base), bool)
@@ -276,30 +276,30 @@ class Slots:
     """(slots,) token offset in the domain's stream."""
     shard: npt.NDArray[np.int32]
     """(slots,) the one shard of a bucket, or NOWHERE, or CUT."""
-    pieces: Pieces
+    pieces: CutSegments
     """With these slots; duplicates by (part, hi, lo, domain)."""
     domain_of_copies: I64
     groups: tuple[I64, ...]
-    """Domains that follow each other, of some `GROUP_SLOTS` slots together or a single one."""
+    """Domains that follow each other, of some `SLOTS_PER_GROUP` slots together or a single one."""
 
     @classmethod
-    def of(cls, laid: Sequence[Laid]) -> Slots:
+    def of(cls, laid: Sequence[PlacedStream]) -> Slots:
         sizes = np.array([one.start.size for one in laid], np.int64)
         begin = np.cumsum(sizes) - sizes
         epochs = np.array([len(one.start) for one in laid], np.int64)
-        columns = {field.name: [getattr(one.pieces, field.name) for one in laid] for field in fields(Pieces)}
+        columns = {field.name: [getattr(one.pieces, field.name) for one in laid] for field in fields(CutSegments)}
         columns["slot"] = [slot + first for slot, first in zip(columns["slot"], begin, strict=True)]
         joined = {name: np.concatenate(column) for name, column in columns.items()}
         domain = np.repeat(np.arange(len(laid)), [len(one.pieces.part) for one in laid])
         order = np.lexsort((domain, joined["lo_of_copies"], joined["hi_of_copies"], joined["part"]))
         for name in ("part", "hi_of_copies", "lo_of_copies", "first_copy"):
             joined[name] = joined[name][order]
-        ends = np.flatnonzero(np.diff(begin // GROUP_SLOTS)) + 1
+        ends = np.flatnonzero(np.diff(begin // SLOTS_PER_GROUP)) + 1
         return cls(
             begin, np.array([one.stream.domain.bits for one in laid], np.int64), epochs, np.cumsum(epochs) - epochs,
             np.concatenate([np.array(one.salts, np.uint64) for one in laid]),
             np.concatenate([one.start.reshape(-1) for one in laid]), np.concatenate([one.shard.reshape(-1) for one in laid]),
-            Pieces(**joined), domain[order], tuple(np.split(np.arange(len(laid)), ends)),
+            CutSegments(**joined), domain[order], tuple(np.split(np.arange(len(laid)), ends)),
         )  # fmt: skip
 
     def slot(self, domain: I64, epoch: I64, hi: U64) -> I64:
@@ -342,8 +342,8 @@ class Layout:
         return np.asarray(np.sum([s.tokens for s in self.streams], axis=0), np.int64)
 
 
-def place(plan: Plan, counts: Sequence[DomainCount], documents: pa.Table) -> Layout:
-    """All streams of a plan; `documents` as in `lay_out`, of all domains."""
+def place_streams(plan: Plan, counts: Sequence[DomainCount], documents: pa.Table) -> Layout:
+    """All streams of a plan; `documents` as in `place_stream`, of all domains."""
     by_name = {c.name: c for c in counts}
     dictionary = documents["domain"].combine_chunks().dictionary_encode()
     code_of = {name: code for code, name in enumerate(dictionary.dictionary.to_pylist())}
@@ -354,5 +354,5 @@ def place(plan: Plan, counts: Sequence[DomainCount], documents: pa.Table) -> Lay
     for domain in plan.domains:
         at = code_of.get(domain.name)
         rows = order[:0] if at is None else order[ends[at] : ends[at + 1]]
-        laid.append(lay_out(plan, domain, by_name[domain.name].histogram, documents.take(rows)))
+        laid.append(place_stream(plan, domain, by_name[domain.name].histogram, documents.take(rows)))
     return Layout(plan, tuple(one.stream for one in laid), Slots.of(laid))

@@ -27,34 +27,34 @@ import pyarrow.compute as pc
 
 from chameleon_data.arrays import I64, U64, byte_lengths
 from chameleon_data.corpus.readers.blocks import Block, read_blocks
-from chameleon_data.corpus.selection import CopyFilter, Rules, is_validation
-from chameleon_data.corpus.survey import Part, hashes_of, read_documents, usable
-from chameleon_data.corpus.tokens import Counter
+from chameleon_data.corpus.selection import CopyFilter, SelectionRules, is_validation
+from chameleon_data.corpus.survey import Part, document_hashes, drop_rows_without_tokens, read_documents
+from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import hex_digests
 from chameleon_data.plan.packing import pack
 from chameleon_data.plan.plan import Packing
-from chameleon_data.plan.routing import CopyCounter, arrange, locate, route
-from chameleon_data.plan.streams import Layout, anchors, reach
+from chameleon_data.plan.routing import CopyCounter, locate, order_rows, route
+from chameleon_data.plan.streams import Layout, anchors, span_of
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.shards.rows import ROW_OVERHEAD, SCHEMA, sequence_schema
-from chameleon_data.shards.runs import RUN, RUN_BYTES, Run, list_runs, listed_runs, read_runs, write_run
+from chameleon_data.shards.rows import ROW_OVERHEAD, TEXT_SCHEMA, sequence_schema
+from chameleon_data.shards.runs import RUN_BYTES, RUN_SCHEMA, Run, read_runs, read_runs_listed, write_run, write_run_list
 from chameleon_data.store.checksummed import read_groups, read_record, write_record, write_table
 from chameleon_data.store.store import Store
 
-SLICE_BYTES = 16 * 2**20
+ROUTED_AT_ONCE = 16 * 2**20
 
 
 @dataclass(frozen=True)
-class Job:
+class ShardSpec:
     """What every task of an exchange knows."""
 
     recipe: Recipe
     layouts: tuple[Layout, ...]
     """One a split; shards are numbered through all of them."""
-    rules: Rules
-    counter: Counter
+    rules: SelectionRules
+    counter: TokenCounter
 
     def locate(self, shard: int) -> tuple[Layout, int]:
         """The split that shard `shard` of all belongs to, and its number there."""
@@ -66,7 +66,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Build:
+class BuildFolder:
     """Where the files of one build live, relative to `out`."""
 
     digest: str
@@ -91,10 +91,10 @@ class Build:
         return f"{self.folder}/receipts/{shard:05d}.json"
 
 
-def spill(store: Store, build: Build, job: Job, number: int, part: Part, copies: pa.Table) -> None:
+def spill(store: Store, build: BuildFolder, job: ShardSpec, number: int, part: Part, copies: pa.Table) -> None:
     """Read part `number` again and write its rows, each with its destination, as runs.
 
-    `copies` are the part's (`selection.copies_of`). Memory: they, one run and a block. Raises InputError where a row is not
+    `copies` are the part's (`selection.copies_in_part`). Memory: they, one run and a block. Raises InputError where a row is not
     the one that was surveyed.
     """
     recipe = job.recipe
@@ -103,17 +103,17 @@ def spill(store: Store, build: Build, job: Job, number: int, part: Part, copies:
         recorded = _Recorded(store, part)
         for index, fragment in enumerate(part.fragments):
             for read in read_blocks(fragment, recipe.sources[part.source], recipe.input.max_document):
-                hi, lo = hashes_of(read, recipe.input.hash)
+                hi, lo = document_hashes(read, recipe.input.hash)
                 tokens = recorded.tokens(hi, lo, fragment.url)
-                block, (hi, lo, tokens) = usable(read, tokens, [hi, lo, tokens])
+                block, (hi, lo, tokens) = drop_rows_without_tokens(read, tokens, [hi, lo, tokens])
                 recorded.see(block)
                 code, names = pa.array(block.domain, pa.int32()), pa.array(block.names, pa.large_string())
                 spiller.add(pa.DictionaryArray.from_arrays(code, names), block.text, hi, lo, tokens, block.rows, index)
         recorded.end(part)
-    list_runs(store, build.run(part), spiller.end())
+    write_run_list(store, build.run(part), spiller.end())
 
 
-def spill_records(store: Store, build: Build, job: Job, number: int, part: Part, copies: pa.Table) -> None:
+def spill_records(store: Store, build: BuildFolder, job: ShardSpec, number: int, part: Part, copies: pa.Table) -> None:
     """The same runs without texts, from the survey's record of the part alone: what decides where each row of text stands."""
     spiller = _Spiller(store, f"{build.runs}/{part.key}", job, number, copies)
     for documents in read_documents(store, part):
@@ -121,13 +121,13 @@ def spill_records(store: Store, build: Build, job: Job, number: int, part: Part,
         nothing = pa.repeat(pa.scalar("", pa.large_string()), len(documents))
         hi, lo, tokens = (documents[name].to_numpy() for name in ("hi", "lo", "tokens"))
         spiller.add(names, nothing, hi, lo, tokens, np.arange(len(documents)), 0)
-    list_runs(store, build.run(part), spiller.end())
+    write_run_list(store, build.run(part), spiller.end())
 
 
 class _Spiller:
     """Collects the rows of one part, each with its destination, and writes a run whenever there are enough."""
 
-    def __init__(self, store: Store, prefix: str, job: Job, part: int, copies: pa.Table) -> None:
+    def __init__(self, store: Store, prefix: str, job: ShardSpec, part: int, copies: pa.Table) -> None:
         self._store, self._prefix, self._job, self._part = store, prefix, job, part
         self._index = {s.domain.name: i for i, s in enumerate(job.layouts[0].streams)}  # the same domains in every split
         self._counters = [CopyCounter(layout.slots, part) for layout in job.layouts]
@@ -167,7 +167,7 @@ class _Spiller:
             if layout.plan.packing:
                 needed, row_of = np.unique(row, return_inverse=True)
                 body = self._ids(text.take(pa.array(needed)), tokens[needed])
-            slices = np.cumsum(byte_lengths(body)[row_of] + ROW_OVERHEAD) // SLICE_BYTES
+            slices = np.cumsum(byte_lengths(body)[row_of] + ROW_OVERHEAD) // ROUTED_AT_ONCE
             for some in np.split(np.arange(len(row)), np.flatnonzero(np.diff(slices)) + 1) if len(row) else ():
                 some = some[np.argsort(shard[some], kind="stable")]
                 r, n = row[some], len(some)
@@ -176,7 +176,7 @@ class _Spiller:
                     np.full(n, self._part, np.int32), np.full(n, fragment, np.int32), number[r],
                     body.take(pa.array(row_of[some])).cast(pa.large_binary()),
                 ]  # fmt: skip
-                self._put(shard[some], pa.table(columns, schema=RUN))
+                self._put(shard[some], pa.table(columns, schema=RUN_SCHEMA))
 
     def _ids(self, text: pa.Array, tokens: I64) -> pa.Array:
         ids = self._job.counter.ids(text)
@@ -256,26 +256,28 @@ class _Recorded:
             )
 
 
-def runs_of(store: Store, build: Build, parts: Sequence[Part]) -> tuple[Run, ...]:
+def read_run_lists(store: Store, build: BuildFolder, parts: Sequence[Part]) -> tuple[Run, ...]:
     """What `spill` left of all parts."""
-    return listed_runs(store, [build.run(part) for part in parts])
+    return read_runs_listed(store, [build.run(part) for part in parts])
 
 
-def write_shards(store: Store, build: Build, job: Job, parts: Sequence[Part], runs: Sequence[Run], shards: range) -> None:
+def write_shards(
+    store: Store, build: BuildFolder, job: ShardSpec, parts: Sequence[Part], runs: Sequence[Run], shards: range
+) -> None:
     """These shards in every format of the recipe, each followed by its receipt. Memory: all of them, and one four times over."""
     tables = read_runs(store, runs, shards)
     for shard in shards:
         _write_shard(store, build, job, parts, tables.pop(0), shard)  # which so goes before anything is encoded
 
 
-def shard_content(store: Store, job: Job, runs: Sequence[Run], shard: int) -> str:
+def shard_content(store: Store, job: ShardSpec, runs: Sequence[Run], shard: int) -> str:
     """`content_hash` of a shard, made from the runs again and written nowhere. Memory: the shard, twice over."""
     layout, number = job.locate(shard)
     (rows,) = read_runs(store, runs, range(shard, shard + 1))
     return content_hash(_make(layout, number, rows, job.counter).table)
 
 
-def _write_shard(store: Store, build: Build, job: Job, parts: Sequence[Part], rows: pa.Table, shard: int) -> None:
+def _write_shard(store: Store, build: BuildFolder, job: ShardSpec, parts: Sequence[Part], rows: pa.Table, shard: int) -> None:
     """The receipt is the promise that the shard's files are whole: it is written last and create-only."""
     layout, number = job.locate(shard)
     made = _make(layout, number, rows, job.counter)
@@ -314,7 +316,7 @@ class _Made:
     """Domain -> rows of the first epoch that repeat another one, and the most copies of one document."""
 
 
-def _make(layout: Layout, number: int, rows: pa.Table, counter: Counter) -> _Made:
+def _make(layout: Layout, number: int, rows: pa.Table, counter: TokenCounter) -> _Made:
     packing = layout.plan.packing
     return _sequences(layout, packing, number, rows, counter) if packing else _documents(layout, number, rows)
 
@@ -325,7 +327,7 @@ def _located(layout: Layout, number: int, columns: Mapping[str, Any]) -> tuple[I
     offset, copy = locate(layout, number, domain, epoch, *(columns[name] for name in ("hi", "lo", "copy", "tokens")))
     begun = np.array([stream.bounds[number] for stream in layout.streams])
     phase = np.array([stream.domain.phase for stream in layout.streams])[domain]
-    begin, _ = reach(phase, layout.plan.packing, offset, columns["tokens"])
+    begin, _ = span_of(phase, layout.plan.packing, offset, columns["tokens"])
     again = np.flatnonzero((epoch == 0) & (copy > 0) & (begin >= begun[domain]))  # packed across a bound: where it begins
     rows, most = np.zeros((2, len(layout.streams)), np.int64)
     np.add.at(rows, domain[again], 1)
@@ -335,19 +337,19 @@ def _located(layout: Layout, number: int, columns: Mapping[str, Any]) -> tuple[I
 
 def _documents(layout: Layout, number: int, rows: pa.Table) -> _Made:
     """A row a document."""
-    columns = {name: rows[name].to_numpy() for name in RUN.names if name != "body"}
+    columns = {name: rows[name].to_numpy() for name in RUN_SCHEMA.names if name != "body"}
     domain, tokens = columns["domain"].astype(np.int64), columns["tokens"]
     offset, copies = _located(layout, number, columns)
     phase = np.array([s.domain.phase for s in layout.streams], np.int64)
-    order = arrange(domain, anchors(phase[domain], offset, tokens), [s.domain.quota for s in layout.streams])
+    order = order_rows(domain, anchors(phase[domain], offset, tokens), [s.domain.quota for s in layout.streams])
     text = rows["body"].take(pa.array(order)).combine_chunks().cast(pa.large_string())
     columns = {name: column[order] for name, column in columns.items()}
-    return _Made(_table(SCHEMA, text, layout, domain[order], columns, tokens[order]), domain[order], order, copies)
+    return _Made(_table(TEXT_SCHEMA, text, layout, domain[order], columns, tokens[order]), domain[order], order, copies)
 
 
-def _sequences(layout: Layout, packing: Packing, number: int, rows: pa.Table, counter: Counter) -> _Made:
+def _sequences(layout: Layout, packing: Packing, number: int, rows: pa.Table, counter: TokenCounter) -> _Made:
     """A row a sequence, of one domain each."""
-    columns = {name: rows[name].to_numpy() for name in RUN.names if name != "body"}
+    columns = {name: rows[name].to_numpy() for name in RUN_SCHEMA.names if name != "body"}
     offset, copies = _located(layout, number, columns)
     stream_order = np.lexsort((offset, columns["domain"]))  # one take for all domains: each would join all chunks of the runs
     begins = np.searchsorted(columns["domain"][stream_order], np.arange(len(layout.streams) + 1))
@@ -365,7 +367,7 @@ def _sequences(layout: Layout, packing: Packing, number: int, rows: pa.Table, co
         document.append(mine[packed.document])
         domain.append(np.full(len(packed.tokens), index))
     of, counted, first = np.concatenate(domain), np.concatenate(tokens), np.concatenate(document)
-    order = arrange(of, np.concatenate(anchor), [s.domain.quota for s in layout.streams])
+    order = order_rows(of, np.concatenate(anchor), [s.domain.quota for s in layout.streams])
     schema = sequence_schema(packing.length, pa.from_numpy_dtype(counter.dtype))
     body = pa.array(np.concatenate(ids)[order].reshape(-1))
     columns = {name: column[first[order]] for name, column in columns.items()}
@@ -414,11 +416,11 @@ def content_hash(table: pa.Table) -> str:
 
 
 def _write_format(
-    store: Store, build: Build, format: str, table: pa.Table, number: int, layout: Layout, job: Job
+    store: Store, build: BuildFolder, format: str, table: pa.Table, number: int, layout: Layout, job: ShardSpec
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The files of one shard in one format, and what the receipt says of them; the format's entry stands with the first."""
     if format == "megatron" and "text" in table.column_names:
-        table = tokenised(table, job.counter)
+        table = tokenise_rows(table, job.counter)
     plan = layout.plan
     encoded = FORMATS[format].encode(table, number, plan.shards, plan.split, job.recipe.shards.compression)
     for name, data in encoded.files.items():
@@ -430,7 +432,7 @@ def _write_format(
     ]  # fmt: skip
 
 
-def tokenised(table: pa.Table, counter: Counter) -> pa.Table:
+def tokenise_rows(table: pa.Table, counter: TokenCounter) -> pa.Table:
     """Rows of text as rows of token ids, each ending in end-of-text; `tokens` stays without it."""
     ids = counter.ids(table["text"].combine_chunks())
     flat = np.frombuffer(ids.buffers()[2] or b"", counter.dtype)
@@ -438,7 +440,7 @@ def tokenised(table: pa.Table, counter: Counter) -> pa.Table:
     return table.set_column(0, "input_ids", pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(flat)))
 
 
-def finished(store: Store, build: Build) -> dict[int, dict[str, Any]]:
+def read_receipts(store: Store, build: BuildFolder) -> dict[int, dict[str, Any]]:
     """Shard -> receipt, of the shards whose files are there with the sizes that the receipt gives."""
     here = store.list(build.folder)
     with ThreadPoolExecutor(16) as pool:
@@ -450,7 +452,7 @@ def finished(store: Store, build: Build) -> dict[int, dict[str, Any]]:
         }
 
 
-def indexes(job: Job, receipts: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
+def encode_indexes(job: ShardSpec, receipts: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
     """Path in the build's folder -> bytes of the files that list the shards, in every format that has such."""
     found: dict[str, bytes] = {}
     for format in job.recipe.shards.formats:

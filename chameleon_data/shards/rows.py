@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from chameleon_data.errors import InputError
 
-SCHEMA = pa.schema(
+TEXT_SCHEMA = pa.schema(
     [
         ("text", pa.large_string()),
         ("domain", pa.string()),
@@ -31,27 +31,27 @@ SCHEMA = pa.schema(
 """A row of text. `doc_id` is the document's hash as 32 hexadecimal digits; epochs count from 0."""
 
 Compression = Literal["zstd", "none"]
-IDS = "input_ids"
+INPUT_IDS = "input_ids"
 ROW_OVERHEAD = 64  # bytes a row counts beside its text, so that a million empty-ish rows are more than one piece
 
 
 def sequence_schema(length: int, dtype: pa.DataType) -> pa.Schema:
     """A row of packed tokens: `input_ids`, `length` of uint16 or uint32, in the place of `text`."""
-    return pa.schema([pa.field(IDS, pa.list_(dtype, length)), *list(SCHEMA)[1:]])
+    return pa.schema([pa.field(INPUT_IDS, pa.list_(dtype, length)), *list(TEXT_SCHEMA)[1:]])
 
 
 def is_sequences(schema: pa.Schema) -> bool:
     """Whether these are rows of tokens rather than of text."""
-    return IDS in schema.names
+    return INPUT_IDS in schema.names
 
 
 def schema_of(found: pa.Schema) -> pa.Schema:
     """The schema that rows with these columns have in a shard. ValueError where they are of neither kind."""
     if not is_sequences(found):
-        return SCHEMA
-    kind = found.field(IDS).type
+        return TEXT_SCHEMA
+    kind = found.field(INPUT_IDS).type
     if not pa.types.is_fixed_size_list(kind) or kind.value_type not in (pa.uint16(), pa.uint32()) or not kind.list_size:
-        raise ValueError(f"'{IDS}' is {kind}; sequences of one length, of uint16 or uint32, are expected")
+        raise ValueError(f"'{INPUT_IDS}' is {kind}; sequences of one length, of uint16 or uint32, are expected")
     return sequence_schema(kind.list_size, kind.value_type)
 
 
@@ -67,19 +67,19 @@ def conform(table: pa.Table) -> pa.Table:
         raise ValueError(f"a shard has the columns {schema.names}, not {table.column_names}")
     rows = table.select(schema.names).cast(schema)
     nulls = [name for name in schema.names if rows[name].null_count]
-    if IDS in schema.names and any(chunk.flatten().null_count for chunk in rows[IDS].chunks):
-        nulls.append(IDS)
+    if INPUT_IDS in schema.names and any(chunk.flatten().null_count for chunk in rows[INPUT_IDS].chunks):
+        nulls.append(INPUT_IDS)
     if nulls:
         raise ValueError(f"nulls in the column {nulls[0]!r}; a shard has none")
     return rows.combine_chunks()
 
 
-def column(rows: pa.Table, name: str) -> pa.Array:
+def column_array(rows: pa.Table, name: str) -> pa.Array:
     """A column of a table that `conform` gave, as one array."""
     return rows[name].chunk(0) if rows[name].num_chunks else pa.array([], rows.schema.field(name).type)
 
 
-def cuts(rows: pa.Table, size: int) -> npt.NDArray[np.int64]:
+def equal_byte_bounds(rows: pa.Table, size: int) -> npt.NDArray[np.int64]:
     """Row numbers where G = ceil(bytes / size) pieces of about equal bytes begin, and the number of rows at the end.
 
     With B bytes in all, piece g begins at the first row that starts at or after B g / G. No piece is empty.
@@ -101,8 +101,8 @@ def refuse_empty(rows: pa.Table, format: str) -> None:
 
 def token_ids(rows: pa.Table) -> npt.NDArray[np.unsignedinteger[Any]]:
     """(rows, length) `input_ids` of a table that `conform` gave."""
-    ids: npt.NDArray[np.unsignedinteger[Any]] = column(rows, IDS).flatten().to_numpy()
-    return ids.reshape(-1, rows.schema.field(IDS).type.list_size)
+    ids: npt.NDArray[np.unsignedinteger[Any]] = column_array(rows, INPUT_IDS).flatten().to_numpy()
+    return ids.reshape(-1, rows.schema.field(INPUT_IDS).type.list_size)
 
 
 @dataclass(frozen=True)

@@ -21,18 +21,18 @@ import pyarrow as pa
 import xxhash
 
 from chameleon_data.arrays import I64
-from chameleon_data.store.checksummed import Wrong, proved, read_record, write_record
+from chameleon_data.store.checksummed import ChecksumError, read_checked, read_record, write_record
 from chameleon_data.store.store import Store
 
 RUN_BYTES = 128 * 2**20
-ENTRY = 16
+INDEX_ENTRY_BYTES = 16
 """Bytes of a shard in the index."""
-NOTHING = 2**64 - 1
+NO_ROWS = 2**64 - 1
 """In the place of the sum, where a shard has no rows; not zero, since a file that was not yet on the disk may be full of that."""
-READERS = 16
+RUN_READERS = 16
 """Runs that are read at once."""
 
-RUN = pa.schema(
+RUN_SCHEMA = pa.schema(
     [("domain", pa.int32()), ("epoch", pa.uint32()), ("hi", pa.uint64()), ("lo", pa.uint64()), ("copy", pa.int64()),
      ("tokens", pa.int64()), ("part", pa.int32()), ("fragment", pa.int32()), ("row", pa.int64()), ("body", pa.large_binary())]
 )  # fmt: skip
@@ -48,14 +48,14 @@ class Run:
     """Path of the list that names it."""
 
 
-def list_runs(store: Store, path: str, runs: Sequence[tuple[str, int]]) -> None:
+def write_run_list(store: Store, path: str, runs: Sequence[tuple[str, int]]) -> None:
     """Record the runs of a part, (path, index) each: what makes the part done."""
     write_record(store, path, {"runs": runs})
 
 
-def listed_runs(store: Store, lists: Sequence[str]) -> tuple[Run, ...]:
+def read_runs_listed(store: Store, lists: Sequence[str]) -> tuple[Run, ...]:
     """All runs that the lists name."""
-    with ThreadPoolExecutor(READERS) as pool:
+    with ThreadPoolExecutor(RUN_READERS) as pool:
         found = list(pool.map(lambda path: read_record(store, path)["runs"], lists))
     return tuple(Run(path, index, listed) for listed, runs in zip(lists, found, strict=True) for path, index in runs)
 
@@ -72,11 +72,11 @@ def write_run(store: Store, path: str, pending: Sequence[tuple[I64, pa.Table]], 
         for number, begin, end in zip(numbers.tolist(), begins.tolist(), [*begins[1:].tolist(), len(shard)], strict=True):
             slices.setdefault(number, []).append(table.slice(begin, end - begin))
     entries, at = np.zeros((shards, 2), np.dtype("<u8")), 0
-    entries[:, 1] = NOTHING
+    entries[:, 1] = NO_ROWS
     with store.writing(path) as file:
         with pa.OSFile(str(file), "wb") as sink:
             for number in sorted(slices):
-                with pa.ipc.new_stream(sink, RUN) as stream:
+                with pa.ipc.new_stream(sink, RUN_SCHEMA) as stream:
                     stream.write_table(pa.concat_tables(slices.pop(number)).combine_chunks())
                 entries[number, 0] = sink.tell()
         entries[:, 0] = np.maximum.accumulate(entries[:, 0])
@@ -95,9 +95,9 @@ def write_run(store: Store, path: str, pending: Sequence[tuple[I64, pa.Table]], 
 def read_runs(store: Store, runs: Sequence[Run], shards: range) -> list[pa.Table]:
     """Every row of these shards, in no order that matters."""
     far = store.local("x") is None
-    with ThreadPoolExecutor(READERS if far else 1) as pool:  # of a disk, one after the other is as fast, and in less memory
+    with ThreadPoolExecutor(RUN_READERS if far else 1) as pool:  # of a disk, one after the other is as fast, and in less memory
         found = list(pool.map(lambda run: _slices(store, run, shards), runs))
-    empty = RUN.empty_table()
+    empty = RUN_SCHEMA.empty_table()
     return [pa.concat_tables([empty, *(slices[n] for slices in found if slices[n] is not None)]) for n in range(len(shards))]
 
 
@@ -105,26 +105,26 @@ def _slices(store: Store, run: Run, shards: range) -> list[pa.Table | None]:
     before = min(shards.start, 1)
 
     def read() -> list[pa.Table | None]:
-        begin, end = ((run.index + ENTRY * shard) for shard in (shards.start - before, shards.stop))
+        begin, end = ((run.index + INDEX_ENTRY_BYTES * shard) for shard in (shards.start - before, shards.stop))
         entries = np.frombuffer(store.read_range(run.path, begin, end), "<u8").reshape(-1, 2)
         if len(entries) != len(shards) + before:
-            raise Wrong
+            raise ChecksumError
         ends = [0, *entries[:, 0].tolist()][-len(shards) - 1 :]
         if not 0 <= ends[0] <= ends[-1] <= run.index:
-            raise Wrong
+            raise ChecksumError
         body = store.read_range(run.path, ends[0], ends[-1]) if ends[-1] > ends[0] else pa.py_buffer(b"")
         found: list[pa.Table | None] = []
         for number, shard in enumerate(shards):
             begin, end = ends[number] - ends[0], ends[number + 1] - ends[0]
             if not begin <= end <= body.size:
-                raise Wrong
+                raise ChecksumError
             some = body.slice(begin, end - begin)
-            if entries[before + number, 1] != (_sum(some, shard) if some.size else NOTHING):
-                raise Wrong
+            if entries[before + number, 1] != (_sum(some, shard) if some.size else NO_ROWS):
+                raise ChecksumError
             found.append(pa.ipc.open_stream(some).read_all() if some.size else None)
         return found
 
-    return proved(store, read, run.path, run.listed)
+    return read_checked(store, read, run.path, run.listed)
 
 
 def _sum(body: memoryview | pa.Buffer, shard: int) -> int:

@@ -25,18 +25,18 @@ from chameleon_data.errors import InputError
 from chameleon_data.hashing import canonical_json
 from chameleon_data.store.store import Store
 
-SUM = 16
-TAIL = 8
+CHECKSUM_BYTES = 16
+FOOTER_TAIL_BYTES = 8
 """Bytes at the end of a Parquet file: the length of the footer, PAR1."""
-READS = 3
+READ_ATTEMPTS = 3
 T = TypeVar("T")
 
 
-class Wrong(Exception):
+class ChecksumError(Exception):
     """The sum is not that of the bytes."""
 
 
-UNREADABLE = (Wrong, pa.ArrowException, OSError, EOFError, ValueError, KeyError, IndexError, TypeError, RecursionError)
+UNREADABLE = (ChecksumError, pa.ArrowException, OSError, EOFError, ValueError, KeyError, IndexError, TypeError, RecursionError)
 """What readers of bytes say that are not what was written."""
 
 
@@ -56,10 +56,10 @@ def read_record(store: Store, path: str) -> dict[str, Any]:
     def read() -> dict[str, Any]:
         found = json.loads(store.read(path))
         if not isinstance(found, dict) or found.pop("sum", None) != _sum(canonical_json(found)):
-            raise Wrong
+            raise ChecksumError
         return found
 
-    return proved(store, read, path)
+    return read_checked(store, read, path)
 
 
 def write_table(store: Store, path: str, table: pa.Table) -> None:
@@ -72,7 +72,7 @@ def write_table(store: Store, path: str, table: pa.Table) -> None:
 def write_sealed(store: Store, path: str, parquet: pa.Buffer) -> None:
     """The same for a finished Parquet file."""
     body = memoryview(parquet)
-    footer = len(body) - TAIL - int.from_bytes(body[-TAIL:-4], "little")
+    footer = len(body) - FOOTER_TAIL_BYTES - int.from_bytes(body[-FOOTER_TAIL_BYTES:-4], "little")
     store.write(path, b"".join([body[:footer], bytes.fromhex(_sum(body)), body[footer:]]))
 
 
@@ -81,12 +81,15 @@ def read_table(store: Store, path: str) -> pa.Table:
 
     def read() -> pa.Table:
         body = memoryview(store.read(path))
-        footer = len(body) - TAIL - int.from_bytes(body[-TAIL:-4], "little")
-        if footer < SUM or _sum(body[: footer - SUM], body[footer:]) != bytes(body[footer - SUM : footer]).hex():
-            raise Wrong
+        footer = len(body) - FOOTER_TAIL_BYTES - int.from_bytes(body[-FOOTER_TAIL_BYTES:-4], "little")
+        if (
+            footer < CHECKSUM_BYTES
+            or _sum(body[: footer - CHECKSUM_BYTES], body[footer:]) != bytes(body[footer - CHECKSUM_BYTES : footer]).hex()
+        ):
+            raise ChecksumError
         return pq.read_table(pa.BufferReader(pa.py_buffer(body)))
 
-    return proved(store, read, path)
+    return read_checked(store, read, path)
 
 
 def column_sums(rows: pa.Table) -> dict[str, str]:
@@ -135,7 +138,7 @@ def read_groups(store: Store, path: str, columns: Sequence[str], rows: int = 2**
     with store.open(path) as file:
         groups, held = _proved_groups(file, columns), list[pa.Table]()
         while True:
-            with damage(store, path):  # not around the yield: what the user of a table raises is no damage
+            with remove_if_damaged(store, path):  # not around the yield: what the user of a table raises is no damage
                 group = next(groups, None)
             if group is not None:
                 held.append(group)
@@ -150,16 +153,16 @@ def _proved_groups(file: BinaryIO, columns: Sequence[str]) -> Iterator[pa.Table]
     parquet = pq.ParquetFile(file)
     wanted = json.loads(parquet.metadata.metadata[b"sums"])
     if len(wanted) != parquet.num_row_groups:
-        raise Wrong
+        raise ChecksumError
     for number, sums in enumerate(wanted):
         rows = parquet.read_row_group(number, list(columns))
         if column_sums(rows) != {name: sums[name] for name in columns}:
-            raise Wrong
+            raise ChecksumError
         yield rows
 
 
 @contextmanager
-def damage(store: Store, path: str) -> Iterator[None]:
+def remove_if_damaged(store: Store, path: str) -> Iterator[None]:
     """What cannot be decoded, or is not what was written, is removed and told."""
     try:
         yield
@@ -169,9 +172,9 @@ def damage(store: Store, path: str) -> Iterator[None]:
         raise _removed(store, path) from None
 
 
-def proved(store: Store, read: Callable[[], T], path: str, *more: str) -> T:
+def read_checked(store: Store, read: Callable[[], T], path: str, *more: str) -> T:
     """What `read` makes of the bytes at `path`; where it cannot, again and again, they are removed with what goes with them."""
-    for _ in range(READS):
+    for _ in range(READ_ATTEMPTS):
         try:
             return read()
         except InputError:

@@ -30,29 +30,29 @@ DEADLINE = 120.0
 """Seconds that one operation may take with all its retries, and one more for each MiB it carries."""
 LISTING_DEADLINE = 900.0
 """The same for a listing."""
-LARGEST = 5 * 2**30
+LARGEST_PUT = 5 * 2**30
 """Bytes of the largest object that one S3 put takes; shards are below 4 GiB."""
-RANGE = 32 * 2**20
+RANGE_BYTES = 32 * 2**20
 """Bytes of one read."""
-BUFFER = 2**20
+READ_AHEAD_BYTES = 2**20
 """Bytes that an open file reads ahead."""
 
-PACKAGES = {"s3": "s3fs", "gcs": "gcsfs", "azure": "adlfs"}
-OPTIONS: dict[str, dict[str, Any]] = {
+STORE_PACKAGES = {"s3": "s3fs", "gcs": "gcsfs", "azure": "adlfs"}
+FILE_SYSTEM_OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"total_max_attempts": 1}}},
 }
-PUT_OPTIONS = {extra: {"chunksize": LARGEST} for extra in ("s3", "gcs")}
+PUT_OPTIONS = {extra: {"chunksize": LARGEST_PUT} for extra in ("s3", "gcs")}
 """One request, which is conditional as a whole; and the multipart upload of a killed writer stays behind, and costs."""
 ENDPOINTS = {"s3": "AWS_ENDPOINT_URL, AWS_REGION", "gcs": "STORAGE_EMULATOR_HOST", "azure": "AZURE_STORAGE_ACCOUNT_NAME"}
 
 MISSING_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
-PASSING_STATUS = {408, 409, 425, 429, 500, 502, 503, 504}
+TRANSIENT_STATUS = {408, 409, 425, 429, 500, 502, 503, 504}
 """Answers that may be another one in a moment. On S3, 409 is a conditional put that met another one."""
-PASSING_CODES = {
+TRANSIENT_CODES = {
     "SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable", "OperationAborted", "ConditionalRequestConflict",
     "Throttling", "XAmzContentSHA256Mismatch", "BadDigest", "IncompleteBody",
 }  # fmt: skip
-PASSING_ERRORS = {
+TRANSIENT_ERRORS = {
     "TimeoutError", "ConnectionError", "ClientError", "HTTPClientError", "ResponseParserError", "ChecksumError",
     "FlexibleChecksumError", "IncompleteReadError", "ServiceRequestError", "ServiceResponseError", "TransportError", "gaierror",
 }  # fmt: skip
@@ -62,7 +62,7 @@ NO_CREDENTIALS = {
 }  # fmt: skip
 
 
-class Fault(Exception):
+class StoreError(Exception):
     """What a store answered, in our words; `status` is the HTTP status, where there was one."""
 
     def __init__(self, text: str, status: int | None = None) -> None:
@@ -86,19 +86,21 @@ class RemoteFolder:
     def __init__(self, url: str, deadline: float, single_writer: bool = False) -> None:
         self.url, self.deadline, self.single_writer = url, deadline, single_writer
         self.extra = EXTRAS[url.partition("://")[0].lower()]
-        package = PACKAGES[self.extra]
+        package = STORE_PACKAGES[self.extra]
         try:
-            self.fs, root = url_to_fs(url, use_listings_cache=False, **OPTIONS.get(self.extra, {}))
+            self.fs, root = url_to_fs(url, use_listings_cache=False, **FILE_SYSTEM_OPTIONS.get(self.extra, {}))
             self.errors = _library_errors(self.extra)
         except ImportError:
-            raise Fault(f"the package {package} is missing; install it: pip install 'chameleon-data[{self.extra}]'") from None
+            raise StoreError(
+                f"the package {package} is missing; install it: pip install 'chameleon-data[{self.extra}]'"
+            ) from None
         self.root = root.rstrip("/")
 
     def read(self, path: str) -> bytes:
-        parts = [self.get(path, 0, RANGE)]
-        while len(parts[-1]) == RANGE:
-            start = len(parts) * RANGE
-            parts.append(self.get(path, start, start + RANGE))
+        parts = [self.get(path, 0, RANGE_BYTES)]
+        while len(parts[-1]) == RANGE_BYTES:
+            start = len(parts) * RANGE_BYTES
+            parts.append(self.get(path, start, start + RANGE_BYTES))
         return b"".join(parts) if len(parts) > 1 else parts[0]
 
     def read_range(self, path: str, start: int, end: int) -> pa.Buffer:
@@ -108,7 +110,7 @@ class RemoteFolder:
         """Bytes from start to end, or to the end of the object; none behind it."""
         try:
             return bytes(self._call(self.fs._cat_file, self._full(path), start=start, end=end, size=end - start))
-        except Fault as fault:
+        except StoreError as fault:
             if fault.status == 416:
                 return b""
             raise
@@ -117,7 +119,7 @@ class RemoteFolder:
         size = self.size(path)
         if size is None:
             raise FileNotFoundError(errno.ENOENT, "No such file")
-        return io.BufferedReader(_Ranges(self, path, size), BUFFER)
+        return io.BufferedReader(_Ranges(self, path, size), READ_AHEAD_BYTES)
 
     def create(self, path: str, data: pa.Buffer) -> None:
         if self.single_writer and self.size(path) is not None:  # this store may ignore the condition
@@ -200,13 +202,13 @@ class RemoteFolder:
                 passing = _passing(error, status, code)
                 pause = wait * (1 + time.monotonic_ns() % 1000 / 1000)  # so that workers do not all come back at once
                 if not passing or time.monotonic() + pause >= end:
-                    raise Fault(self._remedy(error, status, code, allowed if passing else None), status) from None
+                    raise StoreError(self._remedy(error, status, code, allowed if passing else None), status) from None
             time.sleep(pause)
             wait = min(2 * wait, 10.0)
 
-    def _no_bucket(self) -> Fault:
+    def _no_bucket(self) -> StoreError:
         kind = "container" if self.extra == "azure" else "bucket"
-        return Fault(f"no such {kind}; create it, or correct the URL or the endpoint ({ENDPOINTS[self.extra]})", 404)
+        return StoreError(f"no such {kind}; create it, or correct the URL or the endpoint ({ENDPOINTS[self.extra]})", 404)
 
     def _remedy(self, error: BaseException, status: int | None, code: str, waited: float | None) -> str:
         """One sentence, from the kind of error alone."""
@@ -245,13 +247,13 @@ class _Ranges(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        wanted = min(len(view), self._size - self._at, RANGE)
+        wanted = min(len(view), self._size - self._at, RANGE_BYTES)
         if wanted <= 0:
             return 0
         where = f"{self._folder.url.rstrip('/')}/{self._path}"
         try:
             data = self._folder.get(self._path, self._at, self._at + wanted)
-        except Fault as fault:
+        except StoreError as fault:
             raise InputError(f"{where}: {fault}") from None
         except FileNotFoundError:
             data = b""
@@ -306,7 +308,7 @@ def _answer(error: BaseException) -> tuple[int | None, str]:
     return None, ""
 
 
-def passing(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether an error of a store's package is of the network, so that trying again can help."""
     return _passing(error, *_answer(error))
 
@@ -318,9 +320,9 @@ def lacks_credentials(error: BaseException) -> bool:
 def _passing(error: BaseException, status: int | None, code: str) -> bool:
     """Whether trying again can help."""
     if status is not None:
-        return status in PASSING_STATUS or code in PASSING_CODES
+        return status in TRANSIENT_STATUS or code in TRANSIENT_CODES
     kinds = _kinds(error)
-    return bool(kinds & PASSING_ERRORS) and not kinds & NO_CREDENTIALS
+    return bool(kinds & TRANSIENT_ERRORS) and not kinds & NO_CREDENTIALS
 
 
 def _kinds(error: BaseException) -> set[str]:

@@ -33,16 +33,16 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from chameleon_data.errors import InputError
 from chameleon_data.store import object_store as remote
-from chameleon_data.store.object_store import LARGEST, Fault, Upload
+from chameleon_data.store.object_store import LARGEST_PUT, StoreError, Upload
 from chameleon_data.store.urls import EXTRAS, refuse_secrets, scheme_of
 
 PROBE_DEADLINE = 30.0
 """Seconds for each step of the probe, so that a mistyped endpoint does not take minutes to be told."""
-TEMPORARY = ".tmp-"
+TEMPORARY_PREFIX = ".tmp-"
 """How the names of files begin that a writer has not finished; they are no data."""
 
 
-class Taken(InputError):
+class NameTakenError(InputError):
     """The name holds other bytes already."""
 
 
@@ -98,7 +98,7 @@ class Store:
                         if any(pa.py_buffer(self._backend.read(path)).equals(body) for _ in range(2)):  # a read may be flipped
                             return False
                         break
-        raise Taken(
+        raise NameTakenError(
             f"{self._shown(path)}: other bytes are there already, and what is written once is never replaced; if something else "
             "put them there, remove them and run the command again"
         )
@@ -130,7 +130,7 @@ class Store:
 
     def list(self, prefix: str = "") -> dict[str, int]:
         """Path -> bytes of every file in the folder `prefix` and below, sorted, as of now. Unfinished files are left out."""
-        return {path: entry.bytes for path, entry in self.entries(prefix).items() if not unfinished(path)}
+        return {path: entry.bytes for path, entry in self.entries(prefix).items() if not is_unfinished(path)}
 
     def entries(self, prefix: str = "") -> dict[str, Entry]:
         """The same with the times, and with unfinished files: what is to be cleared away."""
@@ -162,7 +162,7 @@ class Store:
 
     def probe(self) -> None:
         """Refuse a store where a create-only put replaces what is there, before anything is trusted to it. Leaves no file."""
-        path = f"{TEMPORARY}probe-{secrets.token_hex(8)}"
+        path = f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}"
         first, second = pa.py_buffer(b"first"), pa.py_buffer(b"second")
         with self._explained(""):
             backend = _backend(self.url, os.getpid(), PROBE_DEADLINE, self.single_writer)
@@ -171,13 +171,13 @@ class Store:
                     backend.create(path, first)
                 with suppress(FileExistsError):
                     backend.create(path, second)
-                    raise Fault(
+                    raise StoreError(
                         "this store ignores conditional writes (If-None-Match), so that two builds could destroy each other's "
                         "versions; use one that honours them (AWS S3, GCS, Azure, MinIO, Ceph, a local disk), or say "
                         "--single-writer if nothing else writes there while this runs"
                     )
                 if backend.read(path) != b"first":
-                    raise Fault("this store refuses a conditional write and yet makes it; use another one")
+                    raise StoreError("this store refuses a conditional write and yet makes it; use another one")
             finally:
                 backend.delete([path])
 
@@ -189,7 +189,7 @@ class Store:
         body = pa.py_buffer(data)
         if body.size == 0:
             raise ValueError(f"{path}: an empty file cannot be told from one that was never written")
-        if body.size > LARGEST:
+        if body.size > LARGEST_PUT:
             raise InputError(f"{self._shown(path)}: {body.size:,} bytes are more than one put takes (5 GiB); use smaller shards")
         return body
 
@@ -201,7 +201,7 @@ class Store:
         """What the operating system or the network says, as one sentence for a person, and without their own words."""
         try:
             yield
-        except Fault as fault:
+        except StoreError as fault:
             raise InputError(f"{self._shown(path)}: {fault}") from None
         except OSError as error:
             kind = os.strerror(error.errno) if error.errno else type(error).__name__
@@ -262,7 +262,7 @@ class LocalFolder:
             except OSError as error:
                 if error.errno not in NO_LINKS:
                     raise
-                raise Fault(
+                raise StoreError(
                     "this file system has no hard links, without which a name cannot be taken just once; choose another"
                 ) from None
         _sync_folder(target.parent)
@@ -312,7 +312,7 @@ def _staged(target: Path) -> Iterator[Path]:
     for folder in reversed(missing):
         folder.mkdir(exist_ok=True)
         _sync_folder(folder.parent)
-    staged = target.with_name(TEMPORARY + secrets.token_hex(8))
+    staged = target.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
     try:
         yield staged
     finally:
@@ -410,7 +410,7 @@ REMEDIES = {
 }
 
 
-def told(error: OSError) -> str:
+def explain_os_error(error: OSError) -> str:
     """What the operating system says, and what to do, as one sentence; of files outside a store, temporary ones mostly."""
     where = f"{error.filename}: " if error.filename else ""
     what = REMEDIES.get(error.errno or 0, str(error) or type(error).__name__)
@@ -441,11 +441,11 @@ def _checked_url(url: str) -> str:
 def _checked(path: str, may_be_unfinished: bool = False) -> str:
     parts = path.split("/")
     inside = "\\" not in path and "\0" not in path and not any(part in ("", ".", "..") for part in parts)
-    if not inside or (unfinished(path) and not may_be_unfinished):
+    if not inside or (is_unfinished(path) and not may_be_unfinished):
         raise ValueError(f"{path!r} is no path inside the store: relative, with forward slashes, without '.' and '..'")
     return path
 
 
-def unfinished(path: str) -> bool:
+def is_unfinished(path: str) -> bool:
     """Whether it is the file of a writer that is at work, or that died."""
-    return any(part.startswith(TEMPORARY) for part in path.split("/"))
+    return any(part.startswith(TEMPORARY_PREFIX) for part in path.split("/"))

@@ -18,22 +18,22 @@ from typing import Any
 
 import pyarrow as pa
 
-from chameleon_data.corpus.selection import Census
+from chameleon_data.corpus.selection import Selection
 from chameleon_data.corpus.survey import Part, Survey
 from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import TRAIN, VALIDATION
 from chameleon_data.plan.streams import Layout
 from chameleon_data.recipe import Recipe
-from chameleon_data.shards.exchange import Build, Job, spill, spill_records
+from chameleon_data.shards.exchange import BuildFolder, ShardSpec, spill, spill_records
 from chameleon_data.shards.lay_out import build_digest, lay_out_splits
 from chameleon_data.store.store import Store
 
-Contents = dict[tuple[str, int], str]
+ShardContents = dict[tuple[str, int], str]
 """(split, shard) -> `content_hash` of its rows."""
 
 
-def recount(
-    store: Store, recipe: Recipe, survey: Survey, census: Census, manifest: Mapping[str, Any]
+def check_plan_against_corpus(
+    store: Store, recipe: Recipe, survey: Survey, census: Selection, manifest: Mapping[str, Any]
 ) -> tuple[list[str], tuple[Layout, ...]]:  # fmt: skip
     """What is wrong with the counts and the plan of a version by its corpus; if nothing is, its layouts, to make its shards
     from. `store` holds the survey's records."""
@@ -51,12 +51,12 @@ def recount(
     return [], layouts
 
 
-def spill_again(store: Store, build: Build, job: Job, number: int, part: Part, copies: pa.Table) -> None:
+def spill_for_check(store: Store, build: BuildFolder, job: ShardSpec, number: int, part: Part, copies: pa.Table) -> None:
     """The runs of a part, as far as `shard_content` needs them."""
     (spill if job.rules.packing else spill_records)(store, build, job, number, part, copies)
 
 
-def _counts(survey: Survey, census: Census, manifest: Mapping[str, Any]) -> list[str]:
+def _counts(survey: Survey, census: Selection, manifest: Mapping[str, Any]) -> list[str]:
     problems = []
     sides = {TRAIN: manifest["domains"], VALIDATION: manifest["validation"]}
     for split, said in sides.items():

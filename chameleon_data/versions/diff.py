@@ -27,16 +27,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from chameleon_data.arrays import string_offsets
-from chameleon_data.corpus.hash_partitions import ranges
+from chameleon_data.corpus.hash_partitions import hash_partitions
 from chameleon_data.errors import InputError
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.store.store import Store
-from chameleon_data.versions.provenance import lineage
+from chameleon_data.versions.provenance import describe_provenance
 
-PARTITION = 2**22
+ROWS_COMPARED_AT_ONCE = 2**22
 """Rows that are compared at once."""
-READERS = 4
-COLUMNS = ["domain", "doc_id"]
+SHARD_READERS = 4
+COMPARED_COLUMNS = ["domain", "doc_id"]
 
 Change = list[Any]
 """[before, after]; None for what is not there."""
@@ -87,21 +87,21 @@ Identities = tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64], npt.NDArray[np
 """(rows) of a shard: domain index, and the halves of `doc_id`."""
 
 
-def compare(before: Side, after: Side, progress: Callable[[int, int], None] = lambda done, total: None) -> Difference:
+def diff_versions(before: Side, after: Side, progress: Callable[[int, int], None] = lambda done, total: None) -> Difference:
     """What one must know to go from the first version to the second. Raises InputError where a shard cannot be read."""
     (_, a), (_, b) = before, after
-    origin = [{key: value for key, value in lineage(m).items() if key != "inputs"} for m in (a, b)]
+    origin = [{key: value for key, value in describe_provenance(m).items() if key != "inputs"} for m in (a, b)]
     return Difference(
-        changes(a["recipe"], b["recipe"]) | _reordered(a.get("priority", []), b.get("priority", [])),
+        diff_values(a["recipe"], b["recipe"]) | _reordered(a.get("priority", []), b.get("priority", [])),
         _domains(a["domains"], b["domains"]),
         compare_documents(before, after, progress),
         _shared(before, after),
         _inputs(a["provenance"].get("inputs", []), b["provenance"].get("inputs", [])),
-        changes(*origin),
+        diff_values(*origin),
     )
 
 
-def changes(before: Any, after: Any) -> dict[str, Change]:
+def diff_values(before: Any, after: Any) -> dict[str, Change]:
     """Dotted key -> [before, after], of the leaves of two nested mappings that differ; lists are leaves."""
     a, b = dict(_leaves(before)), dict(_leaves(after))
     return {key: [a.get(key), b.get(key)] for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)}
@@ -199,7 +199,7 @@ def compare_documents(
             for name, kept in shard.files[0]["domain_rows"].items():
                 totals[groups.index((shard.split, name)), 0] += kept
     rows = sum(shard.files[0]["rows"] for shard in unread)
-    with ranges(rows, PARTITION) as sorting:
+    with hash_partitions(rows, ROWS_COMPARED_AT_ONCE) as sorting:
         for done, (shard, (domain, hi, lo)) in enumerate(_read_all(unread, names)):
             found = np.empty(len(hi), _ROW)
             first = splits.index(shard.split) * len(names)
@@ -239,10 +239,10 @@ def _shards(before: Side, after: Side) -> list[Shard]:
 def _read_all(shards: Sequence[Shard], names: Sequence[str]) -> Iterator[tuple[Shard, Identities]]:
     """Each shard with (rows) domain index, and the halves of the hash; in order, some of them ahead."""
     ahead: deque[Any] = deque()
-    with ThreadPoolExecutor(READERS) as pool:
+    with ThreadPoolExecutor(SHARD_READERS) as pool:
         for shard in shards:
             ahead.append((shard, pool.submit(_identities, shard, names)))
-            if len(ahead) > READERS:
+            if len(ahead) > SHARD_READERS:
                 of, reading = ahead.popleft()
                 yield of, reading.result()
         for of, reading in ahead:
@@ -274,9 +274,9 @@ def _two_columns(store: Store, name: str, path: str) -> pa.Table:
     try:
         with store.open(name) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
             schema: Any = file.schema_arrow
-            if any(column not in schema.names or schema.field(column).type != pa.string() for column in COLUMNS):
+            if any(column not in schema.names or schema.field(column).type != pa.string() for column in COMPARED_COLUMNS):
                 raise InputError(f"{path}: this is not a shard of ours, its columns are {schema.names}; restore it from a copy")
-            return file.read(COLUMNS, use_threads=False)
+            return file.read(COMPARED_COLUMNS, use_threads=False)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: damaged Parquet file ({error}); restore it from a copy or build it again") from error
 

@@ -36,19 +36,19 @@ from typing import Any
 
 from chameleon_data.errors import InputError
 from chameleon_data.store.object_store import Upload
-from chameleon_data.store.store import Entry, Store, unfinished
+from chameleon_data.store.store import Entry, Store, is_unfinished
 from chameleon_data.versions.leases import COLLECT, LEASE, LOOK, Lease, Look, leased
 from chameleon_data.versions.versions import ROOT, Version, list_versions, load_manifest
 
-BATCH = 1000
+REMOVED_AT_ONCE = 1000
 """Files that are removed between two looks at our own lease."""
 UPLOAD_AGE = 86_400.0
 """Seconds after which a multipart upload is taken for dead. We begin none: it is of a program that copies and holds no lease."""
 
-CACHE, LANDMARKS, MANIFESTS = f"{ROOT}/cache", f"{ROOT}/landmarks", f"{ROOT}/manifests"
-WEIGHINGS = f"{CACHE}/weights"
+CACHE_ROOT, LANDMARKS, MANIFESTS = f"{ROOT}/cache", f"{ROOT}/landmarks", f"{ROOT}/manifests"
+WEIGHINGS = f"{CACHE_ROOT}/weights"
 RECOUNT = f"{ROOT}/recount"
-KINDS = ("builds", "runs", "manifests", "landmarks", "recounts", "caches", "leases", "temporary files", "uploads")
+GARBAGE_KINDS = ("builds", "runs", "manifests", "landmarks", "recounts", "caches", "leases", "temporary files", "uploads")
 
 
 @dataclass(frozen=True)
@@ -72,16 +72,19 @@ class Garbage:
             folder = "/".join(path.split("/")[:depth]) if kind != "temporary files" else ""
             files, total = found.get((kind, folder), (0, 0))
             found[kind, folder] = (files + 1, total + size)
-        return dict(sorted(found.items(), key=lambda group: (KINDS.index(group[0][0]), group[0][1])))
+        return dict(sorted(found.items(), key=lambda group: (GARBAGE_KINDS.index(group[0][0]), group[0][1])))
 
 
 def find_garbage(store: Store, caches: bool = False) -> Garbage:
-    """What `collect` would remove; with `caches` those as well. Writes a lease, to learn the store's time, and nothing else."""
+    """What `remove_garbage` would remove; with `caches` those as well. Writes a lease, to learn the store's time, and
+    nothing else."""
     with leased(store, LOOK) as lease:
         return _find(store, lease, caches)
 
 
-def collect(store: Store, caches: bool = False, progress: Callable[[int, int], None] = lambda done, total: None) -> Garbage:
+def remove_garbage(
+    store: Store, caches: bool = False, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Garbage:
     """Remove the garbage, and return what it was. Safe to kill, to repeat, and beside builds and other collections."""
     with leased(store, COLLECT) as lease:
         found = _find(store, lease, caches)
@@ -89,10 +92,10 @@ def collect(store: Store, caches: bool = False, progress: Callable[[int, int], N
         others = [path for path in found.files if not path.endswith(".json")]
         total, done = len(found.files) + len(found.uploads), 0
         for paths in (records, others):
-            for start in range(0, len(paths), BATCH):
+            for start in range(0, len(paths), REMOVED_AT_ONCE):
                 lease.check()
-                store.remove(paths[start : start + BATCH])
-                done += len(paths[start : start + BATCH])
+                store.remove(paths[start : start + REMOVED_AT_ONCE])
+                done += len(paths[start : start + REMOVED_AT_ONCE])
                 progress(done, total)
         for upload in found.uploads:
             lease.check()
@@ -170,7 +173,7 @@ def _kind(path: str, entry: Entry, look: Look, referred: _Referred, named: set[s
     """What kind of garbage a file is; None for what stays."""
     working = bool(look.held - {COLLECT, LOOK})
     name = path.rpartition("/")[2]
-    if unfinished(path):
+    if is_unfinished(path):
         ours = re.fullmatch(r"\.tmp-(probe-)?[0-9a-f]{16}", name)
         return "temporary files" if ours and not working and look.now - entry.modified > LEASE else None
     if match := re.fullmatch(r"builds/([0-9a-f]{64})/(.*)", path):
@@ -188,14 +191,16 @@ def _kind(path: str, entry: Entry, look: Look, referred: _Referred, named: set[s
         return None if match[1] in referred.landmarks | named else "landmarks"
     if path.startswith(f"{RECOUNT}/"):
         return "recounts"
-    if caches and path.startswith(f"{CACHE}/"):
+    if caches and path.startswith(f"{CACHE_ROOT}/"):
         return "caches"
     return None
 
 
 def _remove_empty_folders(store: Store, removed: Iterable[str]) -> None:
     """A local disk keeps them; object stores have none. Who is about to write into one waits for our end."""
-    for root in {"/".join(path.split("/")[:2]) for path in removed if path.startswith(("builds/", f"{CACHE}/", f"{RECOUNT}/"))}:
+    for root in {
+        "/".join(path.split("/")[:2]) for path in removed if path.startswith(("builds/", f"{CACHE_ROOT}/", f"{RECOUNT}/"))
+    }:
         local = store.local(root)
         for folder, _, _ in os.walk(local, topdown=False) if local else ():
             with suppress(OSError):  # not empty

@@ -8,19 +8,19 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from chameleon_data.corpus.selection import Census
+from chameleon_data.corpus.selection import Selection
 from chameleon_data.corpus.survey import Survey, Tally
-from chameleon_data.corpus.tokens import Counter
+from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.errors import InputError
 from chameleon_data.plan.streams import Layout, Stream
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.lay_out import build_digest
 
-FORMAT = 1
-PASSES = ("survey", "embed and weigh", "plan", "write")
+MANIFEST_FORMAT = 1
+TIMED_PASSES = ("survey", "embed and weigh", "plan", "write")
 """What is timed, in this order; the manifest's keys are sorted by name."""
-PACKAGES = (
+RECORDED_PACKAGES = (
     "chameleon-data",
     "faiss-cpu",
     "fsspec",
@@ -37,7 +37,7 @@ PACKAGES = (
 )
 
 
-def writer(recipe: Recipe, counter: Counter) -> dict[str, object]:
+def writer_fingerprint(recipe: Recipe, counter: TokenCounter) -> dict[str, object]:
     """What decides the bytes of the shards beside the documents and their places; part of the plan digest."""
     formats = {f: FORMATS[f].WRITER for f in recipe.shards.formats}
     found: dict[str, object] = {"formats": formats, "compression": recipe.shards.compression, "tokens": counter.fingerprint}
@@ -61,7 +61,7 @@ def content_digest(receipts: Sequence[Mapping[str, Any]]) -> str:
 def make_manifest(
     recipe: Recipe,
     survey: Survey,
-    census: Census,
+    census: Selection,
     weights: Mapping[str, Any],
     budget: int,
     layouts: Sequence[Layout],
@@ -95,7 +95,7 @@ def make_manifest(
     train, *rest = layouts
     by_split = {layout.plan.split: [r for r in ordered if r["split"] == layout.plan.split] for layout in layouts}
     return {
-        "format": FORMAT,
+        "format": MANIFEST_FORMAT,
         "name": recipe.name,
         "recipe": recipe.model_dump(mode="json", by_alias=True),
         "priority": list(recipe.sources),  # the order of `sources`, which JSON with sorted keys does not keep; `dedup` goes by it
@@ -123,7 +123,7 @@ def make_manifest(
     }
 
 
-def _check_books(survey: Survey, census: Census, layouts: Sequence[Layout], receipts: Sequence[Mapping[str, Any]]) -> None:
+def _check_books(survey: Survey, census: Selection, layouts: Sequence[Layout], receipts: Sequence[Mapping[str, Any]]) -> None:
     """What was read, planned and written must be the same rows."""
     for layout in layouts:
         mine = [r for r in receipts if r["split"] == layout.plan.split]
@@ -169,7 +169,7 @@ def _domain(stream: Stream, receipts: Sequence[Mapping[str, Any]]) -> dict[str, 
     }
 
 
-def _corpus(stream: Stream, survey: Survey, census: Census) -> dict[str, Any]:
+def _corpus(stream: Stream, survey: Survey, census: Selection) -> dict[str, Any]:
     """What the corpus holds of a domain beside what its train split may take."""
     name = stream.domain.name
     tally: Tally = survey.tallies[name]
@@ -181,9 +181,9 @@ def _corpus(stream: Stream, survey: Survey, census: Census) -> dict[str, Any]:
     }
 
 
-def packages() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Versions of the libraries that read, embed and write."""
-    return {name: version for name in PACKAGES if (version := _version(name))}
+    return {name: version for name in RECORDED_PACKAGES if (version := _version(name))}
 
 
 def _version(name: str) -> str | None:
@@ -193,7 +193,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def corpus_fingerprints(survey: Survey) -> list[dict[str, Any]]:
+def input_fragments(survey: Survey) -> list[dict[str, Any]]:
     """One line for each input fragment: source, URL, row group, stored bytes and the identity that the store gave it."""
     return [
         {"source": f.source, "url": f.url, "row_group": f.row_group, "bytes": f.size, "identity": f.identity}

@@ -18,7 +18,7 @@ import chameleon_data
 from chameleon_data.hashing import fingerprint
 
 PACKAGE = Path(__file__).parents[1]
-WEIGHED = ("origin", "given", "objective", "preset", "kernel", "level", "ridge", "temperature")
+WEIGHT_FACTS = ("origin", "given", "objective", "preset", "kernel", "level", "ridge", "temperature")
 
 
 @functools.lru_cache(maxsize=1)
@@ -53,7 +53,7 @@ def commit_of(checkout: Path) -> str | None:
     return head if re.fullmatch("[0-9a-f]{40}([0-9a-f]{24})?", head) else None
 
 
-def lineage(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def describe_provenance(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What a person asks of a version's origin, in one nested mapping. What an older manifest does not hold is None."""
     provenance, weights, recipe = (manifest.get(key) or {} for key in ("provenance", "weights", "recipe"))
     tokenizer = (recipe.get("tokens") or {}).get("tokenizer") or "bytes"
@@ -64,7 +64,7 @@ def lineage(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "inputs": {source: _inputs(fragments) for source, fragments in sorted(by_source.items())},
         "tokenizer": {"name": tokenizer, "fingerprint": provenance.get("tokenizer")},
         "embedder": weights.get("embedder"),
-        "weights": {key: weights.get(key) for key in WEIGHED},
+        "weights": {key: weights.get(key) for key in WEIGHT_FACTS},
         "landmarks": (weights.get("nystrom") or {}).get("digest"),
         "seed": manifest.get("seed"),
         "code": provenance.get("code"),

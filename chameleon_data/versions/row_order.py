@@ -1,9 +1,10 @@
 """What rows in output order must show of their plan, whoever wrote them: balance between domains, and order within each.
 
-`Balance` follows the tokens of all domains and remembers where a bound of `plan.py` is closest to broken. `TextStream` holds
-one domain's rows against the order that hashes decide (`streams.py`) and the documents that were counted; `TokenStream` does what
-can be done where rows are packed sequences of ids: documents end where end-of-text stands, an epoch is as many documents and
-tokens as were counted, every whole epoch is made of the same ids, and the documents named follow each other bucket by bucket.
+`BalanceCheck` follows the tokens of all domains and remembers where a bound of `plan.py` is closest to broken. `TextOrderCheck`
+holds one domain's rows against the order that hashes decide (`streams.py`) and the documents that were counted.
+`TokenOrderCheck` does what can be done where rows are packed sequences of ids: documents end where end-of-text stands, an epoch
+is as many documents and tokens as were counted, every whole epoch is made of the same ids, and the documents named follow each
+other bucket by bucket.
 
 Memory: for each domain 8 bytes a bucket (8 MB at most) and the hashes of one bucket.
 """
@@ -24,7 +25,7 @@ from chameleon_data.plan.streams import anchors, bucket_of
 
 
 @dataclass(frozen=True)
-class Worst:
+class Deviation:
     """The place where a bound is closest to broken."""
 
     domain: str
@@ -39,7 +40,7 @@ class Worst:
         return self.tokens / self.bound
 
 
-class Balance:
+class BalanceCheck:
     """Follows rows in output order and remembers the worst points. Everything is recomputed from (domain, tokens) and the seed.
 
     `largest` is the bound of each domain: its largest document, or a sequence. State: per domain the tokens so far. `add` takes
@@ -52,8 +53,8 @@ class Balance:
         self._phase = [phase_of(seed, name) for name in names]
         self.so_far = [0] * len(names)
         self._last = (-1.0, -1)
-        self.prefix = [Worst(name, "the start", 0.0, m) for name, m in zip(names, self.largest, strict=True)]
-        self.shard = Worst(names[0], "shard 0", 0.0, self.largest[0])
+        self.prefix = [Deviation(name, "the start", 0.0, m) for name, m in zip(names, self.largest, strict=True)]
+        self.shard = Deviation(names[0], "shard 0", 0.0, self.largest[0])
 
     def add(self, number: int, domain: I64, tokens: I64, first: I64) -> str | None:
         """Take the rows of shard `number`; returns what is wrong with their order, if anything is.
@@ -68,7 +69,7 @@ class Balance:
             ends[index] = (rows, end)
             shard_off = abs(float(tokens[rows].sum()) - self.quotas[index] / self.shards)
             if shard_off / self.largest[index] > self.shard.share:
-                self.shard = Worst(name, f"shard {number}", shard_off, self.largest[index])
+                self.shard = Deviation(name, f"shard {number}", shard_off, self.largest[index])
         for index, (rows, end) in ends.items():
             held = np.full(len(domain), self.so_far[index], np.int64)
             held[rows] = end
@@ -76,7 +77,7 @@ class Balance:
             off = np.abs(held - quotient * self.quotas[index])
             at = int(off.argmax())
             if off[at] > self.prefix[index].tokens:
-                self.prefix[index] = Worst(
+                self.prefix[index] = Deviation(
                     self.names[index], f"row {at:,} of shard {number}", float(off[at]), self.largest[index]
                 )
             if len(end):
@@ -88,9 +89,9 @@ class Balance:
         return wrong
 
     @property
-    def whole(self) -> Worst:
+    def whole(self) -> Deviation:
         worst = [
-            Worst(n, "the whole", float(abs(s - q)), m)
+            Deviation(n, "the whole", float(abs(s - q)), m)
             for n, s, q, m in zip(self.names, self.so_far, self.quotas, self.largest, strict=True)
         ]
         return max(worst, key=lambda w: w.share)
@@ -106,7 +107,7 @@ class _Epoch:
     buckets: int = 0
 
 
-class TextStream:
+class TextOrderCheck:
     """One domain's rows in output order, against the order that hashes decide and the documents that the survey counted.
 
     All copies of a text share a bucket, and a bucket is one stretch of the stream. So rows are judged by whole buckets, and those
@@ -227,7 +228,7 @@ def _copies(epoch: I64, hi: U64, lo: U64) -> I64:
     return copy
 
 
-class TokenStream:
+class TokenOrderCheck:
     """One domain's packed sequences in output order. Its ids, without padding, are the stream of its documents."""
 
     def __init__(self, name: str, domain: Mapping[str, Any], seed: int, packing: Packing, end_of_text: int) -> None:

@@ -32,8 +32,8 @@ import polars as pl
 import pyarrow as pa
 
 from chameleon_data.arrays import I64, U64, byte_lengths
-from chameleon_data.corpus.hash_partitions import Ranges, Rows, ranges, repeated
-from chameleon_data.corpus.selection import ROWS_AT_ONCE, is_validation
+from chameleon_data.corpus.hash_partitions import HashedRows, HashPartitions, hash_partitions, rows_with_repeated_hash
+from chameleon_data.corpus.selection import DEDUP_ROWS_AT_ONCE, is_validation
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import content_hashes, hex_digests
 from chameleon_data.plan.plan import (
@@ -50,11 +50,11 @@ from chameleon_data.plan.plan import (
 from chameleon_data.shards.exchange import content_hash
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.lay_out import build_digest
-from chameleon_data.shards.rows import IDS, token_ids
+from chameleon_data.shards.rows import INPUT_IDS, token_ids
 from chameleon_data.store.store import Store
-from chameleon_data.versions.against_corpus import Contents
+from chameleon_data.versions.against_corpus import ShardContents
 from chameleon_data.versions.manifest import files_digest
-from chameleon_data.versions.row_order import Balance, TextStream, TokenStream, Worst
+from chameleon_data.versions.row_order import BalanceCheck, Deviation, TextOrderCheck, TokenOrderCheck
 
 _DOCUMENT = np.dtype([("lo", "<u8"), ("hi", "<u8"), ("size", "<i8"), ("domain", "<i4")])
 """`size` is in bytes, or in tokens where the rows do not hold their text."""
@@ -67,11 +67,11 @@ class Verification:
     files: int
     rows: int
     bytes: int
-    whole: Worst
-    shard: Worst
-    prefix: Worst
+    whole: Deviation
+    shard: Deviation
+    prefix: Deviation
     """The worst points of all splits."""
-    by_domain: dict[str, Worst]
+    by_domain: dict[str, Deviation]
     """The worst prefix of each domain in the train split."""
 
     @property
@@ -84,17 +84,17 @@ class _Proof:
     """What the pass over one split found."""
 
     problems: list[str]
-    balance: Balance
+    balance: BalanceCheck
     contents: list[str]
     rows: int
     bytes: int
 
 
-def verify(
+def verify_version(
     store: Store,
     manifest: Mapping[str, Any],
     progress: Callable[[int, int], None] = lambda done, total: None,
-    corpus: Contents | None = None,
+    corpus: ShardContents | None = None,
 ) -> Verification:
     """Prove a version. Problems are collected, not raised, so that one run names them all.
 
@@ -109,7 +109,7 @@ def verify(
         def step(n: int, before: int = before) -> None:
             progress(before + n, total)
 
-        with ranges(rows, ROWS_AT_ONCE) as sorting:
+        with hash_partitions(rows, DEDUP_ROWS_AT_ONCE) as sorting:
             proofs.append(_prove(store, manifest, split, step, corpus, sorting))
         done += counts[split]
     problems = [p for proof in proofs for p in proof.problems]
@@ -123,7 +123,7 @@ def verify(
     problems += _strangers(store, manifest)
     balances = [proof.balance for proof in proofs]
 
-    def worst(of: Callable[[Balance], Sequence[Worst]]) -> Worst:
+    def worst(of: Callable[[BalanceCheck], Sequence[Deviation]]) -> Deviation:
         return max((w for balance in balances for w in of(balance)), key=lambda w: w.share)
 
     return Verification(
@@ -138,30 +138,30 @@ def verify(
     )
 
 
-def packing_of(manifest: Mapping[str, Any]) -> Packing | None:
+def read_packing(manifest: Mapping[str, Any]) -> Packing | None:
     """How the recipe of a version packs its rows."""
     shards = manifest["recipe"]["shards"]
     return None if shards["sequence_length"] == "none" else Packing(shards["sequence_length"], shards["packing"] == "whole")
 
 
-def domains_of(manifest: Mapping[str, Any], split: str) -> dict[str, Any]:
+def read_domains(manifest: Mapping[str, Any], split: str) -> dict[str, Any]:
     found: dict[str, Any] = manifest["domains"] if split == TRAIN else manifest["validation"]
     return dict(sorted(found.items(), key=lambda item: item[0].encode()))
 
 
 def _prove(
-    store: Store, manifest: Mapping[str, Any], split: str, progress: Callable[[int], None], corpus: Contents | None,
-    sorting: Ranges,
+    store: Store, manifest: Mapping[str, Any], split: str, progress: Callable[[int], None], corpus: ShardContents | None,
+    sorting: HashPartitions,
 ) -> _Proof:  # fmt: skip
     """Read the shards of one split, each in every format, and judge its rows."""
-    domains, packing, seed = domains_of(manifest, split), packing_of(manifest), manifest["seed"]
+    domains, packing, seed = read_domains(manifest, split), read_packing(manifest), manifest["seed"]
     names = list(domains)
     bounds = [packing.length if packing else d["largest_document"] for d in domains.values()]
-    balance = Balance(names, [d["target_tokens"] for d in domains.values()], bounds, manifest["shard_counts"][split], seed)
+    balance = BalanceCheck(names, [d["target_tokens"] for d in domains.values()], bounds, manifest["shard_counts"][split], seed)
     distinct = manifest["recipe"]["input"]["dedup"] != "none"
     end_of_text = int(manifest["provenance"]["writer"].get("ids", {}).get("end_of_text", -1))
-    texts = [] if packing else [TextStream(n, d, seed) for n, d in domains.items()]
-    ids = [TokenStream(n, d, seed, packing, end_of_text) for n, d in domains.items()] if packing else []
+    texts = [] if packing else [TextOrderCheck(n, d, seed) for n, d in domains.items()]
+    ids = [TokenOrderCheck(n, d, seed, packing, end_of_text) for n, d in domains.items()] if packing else []
     problems: list[str] = []
     contents, seen_bytes, rows_read = [], 0, 0
     by_shard: dict[int, dict[str, list[dict[str, Any]]]] = {}
@@ -183,7 +183,9 @@ def _prove(
             continue
         path, table = max(tables.items(), key=lambda item: "text" in item[1].column_names)
         problems += [
-            f"{other}: holds other rows than {path}" for other, rows in tables.items() if not same_rows(rows, table, end_of_text)
+            f"{other}: holds other rows than {path}"
+            for other, rows in tables.items()
+            if not have_same_rows(rows, table, end_of_text)
         ]
         contents.append(content_hash(table))
         if corpus and corpus.get((split, number)) != contents[-1]:
@@ -255,13 +257,13 @@ def _fixed(table: pa.Table, packing: Packing, manifest: Mapping[str, Any]) -> pa
     """Rows of ids as sequences of one length, where the format has lists of any length; as they are where they have not."""
     kind = pa.list_(pa.type_for_alias(manifest["provenance"]["writer"]["ids"]["dtype"]), packing.length)
     ids, ends = _flat_ids(table)
-    if table.schema.field(IDS).type == kind or (np.diff(np.append(0, ends)) != packing.length).any():
+    if table.schema.field(INPUT_IDS).type == kind or (np.diff(np.append(0, ends)) != packing.length).any():
         return table
     column = pa.FixedSizeListArray.from_arrays(pa.array(ids).cast(kind.value_type), packing.length)
-    return table.set_column(table.column_names.index(IDS), pa.field(IDS, kind), column)
+    return table.set_column(table.column_names.index(INPUT_IDS), pa.field(INPUT_IDS, kind), column)
 
 
-def same_rows(rows: pa.Table, others: pa.Table, end_of_text: int) -> bool:
+def have_same_rows(rows: pa.Table, others: pa.Table, end_of_text: int) -> bool:
     """Whether two formats hold the same documents in the same order, be it as text or as ids that end in end-of-text."""
     beside = ["domain", "doc_id", "epoch", "tokens"]
     if not rows.select(beside).equals(others.select(beside)):
@@ -320,14 +322,14 @@ def _check_rows(path: str, table: pa.Table, manifest: Mapping[str, Any], split: 
     return hi, lo, problems
 
 
-def _documents(domain: int, hi: U64, lo: U64, size: I64) -> Rows:
+def _documents(domain: int, hi: U64, lo: U64, size: I64) -> HashedRows:
     """What `_check_copies` compares."""
     rows = np.empty(len(hi), _DOCUMENT)
     rows["domain"], rows["hi"], rows["lo"], rows["size"] = domain, hi, lo, size
     return rows
 
 
-def _check_copies(sorting: Ranges, manifest: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+def _check_copies(sorting: HashPartitions, manifest: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     """Whether a document of the first epoch stands there twice, by the rule of `selection.find_copies`: in its domain or in all.
 
     Later epochs hold the documents of the first one, which `row_order.py` proves. Equal texts lie in one split.
@@ -335,7 +337,7 @@ def _check_copies(sorting: Ranges, manifest: Mapping[str, Any], names: Sequence[
     rule = manifest["recipe"]["input"]["dedup"]
     same = [*(["lo", "size"] if manifest["hash"] == "id" else ["lo", "hi"]), *(["domain"] if rule == "exact" else [])]
     found, told = 0, ""
-    for rows in map(repeated, sorting.taken(_DOCUMENT)):
+    for rows in map(rows_with_repeated_hash, sorting.taken(_DOCUMENT)):
         rows = rows[np.lexsort([rows[name] for name in same])]
         again = np.flatnonzero(np.all([rows[name][1:] == rows[name][:-1] for name in same], axis=0))
         if len(again) and not found:
@@ -361,7 +363,7 @@ def _counts(files: Sequence[Mapping[str, Any]], table: pa.Table) -> list[str]:
     ]
 
 
-def _check_bounds(balance: Balance) -> list[str]:
+def _check_bounds(balance: BalanceCheck) -> list[str]:
     worst = [*balance.prefix, balance.shard, balance.whole]
     slack = [1 + max(balance.quotas) * 2.0**-52] * len(worst)  # of float64, where this reports what integers decided
     return [
@@ -385,7 +387,7 @@ def _check_books(manifest: Mapping[str, Any]) -> list[str]:
         if d["copies_dropped"] and manifest["recipe"]["input"]["dedup"] == "none":
             problems.append(f"domain {name!r}: copies were dropped, which the recipe does not ask for")
     for split in manifest["shard_counts"]:
-        for name, d in domains_of(manifest, split).items():
+        for name, d in read_domains(manifest, split).items():
             if d["available_rows"] != d["rows_written_once"] + d["rows_not_selected"]:
                 problems.append(f"domain {name!r}: rows written and not selected are not its {d['available_rows']:,} documents")
     strange = set(manifest["quarantine"]) - set(manifest["domains"]) - set(manifest["recipe"]["sources"])
@@ -395,12 +397,12 @@ def _check_books(manifest: Mapping[str, Any]) -> list[str]:
 def _check_plan(manifest: Mapping[str, Any]) -> list[str]:
     """Budget, quotas and plan digest, computed again from what the manifest says they came from."""
     domains, recipe, budget = manifest["domains"], manifest["recipe"], manifest["budget"]
-    problems, mix, packing = [], recipe["mix"], packing_of(manifest)
+    problems, mix, packing = [], recipe["mix"], read_packing(manifest)
     if budget != (sum(d["available_tokens"] for d in domains.values()) if mix["budget"] == "auto" else mix["budget"]):
         problems.append(f"the budget of {budget:,} tokens is not the recipe's")
     plans = []
     for split, count in manifest["shard_counts"].items():
-        of_split = domains_of(manifest, split)
+        of_split = read_domains(manifest, split)
         total = sum(d["available_tokens"] for d in of_split.values())
         planned = []
         for name, d in of_split.items():

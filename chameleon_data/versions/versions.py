@@ -24,17 +24,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any
 
-from chameleon_data.errors import InputError, listed
+from chameleon_data.errors import InputError, list_some
 from chameleon_data.hashing import canonical_json
-from chameleon_data.store.store import Store, Taken
+from chameleon_data.store.store import NameTakenError, Store
 
-FORMAT = 1
+LAYOUT_FORMAT = 1
 """Of the layout and of the manifest; what a later one means is not known here, so it is refused."""
 ROOT = "_chameleon"
 LATEST = "latest"
 TAG_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}"
-NUMBER = r"[vV]?(\d{1,18})"
-UNFINISHED = "no version is finished there yet; `chameleon-data build RECIPE` makes one, or goes on where it was interrupted"
+VERSION_NUMBER = r"[vV]?(\d{1,18})"
+NO_VERSION_YET = "no version is finished there yet; `chameleon-data build RECIPE` makes one, or goes on where it was interrupted"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Version:
 
 
 @dataclass(frozen=True)
-class Tagging:
+class TagEntry:
     """One time that somebody pointed a tag at a version."""
 
     generation: int
@@ -60,7 +60,7 @@ class Tagging:
     """When, as the caller said."""
 
 
-def commit(store: Store, manifest: Mapping[str, Any], created: str, still: Callable[[], None] = lambda: None) -> Version:
+def commit_version(store: Store, manifest: Mapping[str, Any], created: str, still: Callable[[], None] = lambda: None) -> Version:
     """Make the build that `manifest` describes a version; if its (plan_digest, digest) is one already, return that one.
 
     Nothing is there before the last put, and everything is there after it. Safe to repeat and to run many times at once.
@@ -81,10 +81,10 @@ def commit(store: Store, manifest: Mapping[str, Any], created: str, still: Calla
         version = Version(number, sha256, *build, created)
         still()
         try:
-            if store.write_new(_path(number), canonical_json({"format": FORMAT, **vars(version)})):
+            if store.write_new(_path(number), canonical_json({"format": LAYOUT_FORMAT, **vars(version)})):
                 return version
             winner = version  # our own put, its answer lost; or, to the byte and the second, one of before
-        except Taken:
+        except NameTakenError:
             winner = _read_version(store, number)
         if _is(store, winner, build) and not store.exists(_tombstone(number)):
             return winner
@@ -119,10 +119,10 @@ def delete_version(store: Store, version: Version, deleted: str) -> bool:
 
     Its files stay until `collect` removes what no other version refers to. False if it was deleted already.
     """
-    body = {"format": FORMAT, "number": version.number, "manifest": version.manifest, "deleted": deleted}
+    body = {"format": LAYOUT_FORMAT, "number": version.number, "manifest": version.manifest, "deleted": deleted}
     try:
         return store.write_new(_tombstone(version.number), canonical_json(body))
-    except Taken:
+    except NameTakenError:
         return False
 
 
@@ -155,20 +155,20 @@ def _instead(store: Store) -> str:
         return f"no dataset is there, nor a folder; correct the folder{hint}, or {make}"
     below = sorted(str(other.parent.parent) for other in folder.glob(f"*/{ROOT}/format.json"))
     if below:
-        return f"a folder that is no dataset, but holds some; correct the folder: {listed(below)}"
+        return f"a folder that is no dataset, but holds some; correct the folder: {list_some(below)}"
     return f"a folder, but no dataset is there; correct the folder: it is a recipe's 'out', or {make}"
 
 
-def resolve(store: Store, reference: str) -> Version:
+def resolve_version(store: Store, reference: str) -> Version:
     """The version that `v12`, `12`, a tag or `latest` means."""
     live, deleted = _numbers(store)
     if not live and not deleted:
-        raise InputError(f"{store.url}: {UNFINISHED}")
+        raise InputError(f"{store.url}: {NO_VERSION_YET}")
     if reference == LATEST:
         if not live:
             raise InputError(f"{store.url}: holds no version any more, v{deleted[-1]} was the last that was deleted; build anew")
         return _read_version(store, live[-1])
-    match = re.fullmatch(NUMBER, reference, re.ASCII)
+    match = re.fullmatch(VERSION_NUMBER, reference, re.ASCII)
     if match:
         if int(match[1]) in deleted:
             raise InputError(f"{store.url}: v{int(match[1])} was deleted{_when(store, int(match[1]))}; {_there(store, live)}")
@@ -202,9 +202,9 @@ def load_manifest(store: Store, version: Version) -> dict[str, Any]:
     return manifest
 
 
-def tag_version(store: Store, version: Version, name: str, created: str | None = None) -> Tagging:
+def tag_version(store: Store, version: Version, name: str, created: str | None = None) -> TagEntry:
     """Point the tag `name` at a version. The last to do so wins, and what was before stays in the history."""
-    if not re.fullmatch(TAG_NAME, name) or re.fullmatch(NUMBER, name, re.ASCII) or name.lower() == LATEST:
+    if not re.fullmatch(TAG_NAME, name) or re.fullmatch(VERSION_NUMBER, name, re.ASCII) or name.lower() == LATEST:
         raise InputError(
             f"tag {name!r}: a tag is 1 to 100 of the characters A-Z a-z 0-9 . _ -, begins with a letter, digit or _, and is "
             f"neither like a version (v12, 12) nor {LATEST!r}"
@@ -214,24 +214,24 @@ def tag_version(store: Store, version: Version, name: str, created: str | None =
     while True:
         if history and (history[-1].version, history[-1].manifest) == (version.number, version.manifest):
             return history[-1]
-        tagging = Tagging(generation, version.number, version.manifest, created)
+        tagging = TagEntry(generation, version.number, version.manifest, created)
         try:
-            store.write_new(_tag_path(name, generation), canonical_json({"format": FORMAT, **vars(tagging)}))
-        except Taken:
+            store.write_new(_tag_path(name, generation), canonical_json({"format": LAYOUT_FORMAT, **vars(tagging)}))
+        except NameTakenError:
             history = (_read_tagging(store, name, generation),)
             generation += 1
         else:
             return tagging
 
 
-def tag_history(store: Store, name: str) -> tuple[Tagging, ...]:
+def tag_history(store: Store, name: str) -> tuple[TagEntry, ...]:
     """Every generation of a tag, the present one last; empty for a tag that never was."""
     paths = store.list(f"{ROOT}/tags/{name}")
     generations = [int(match[1]) for path in paths if (match := re.fullmatch(r".*/(\d{8,18})\.json", path, re.ASCII))]
     return tuple(_read_tagging(store, name, generation) for generation in sorted(generations))
 
 
-def list_tags(store: Store) -> dict[str, Tagging]:
+def list_tags(store: Store) -> dict[str, TagEntry]:
     """Where every tag points, by name; on a deleted version too."""
     pattern = rf"{ROOT}/tags/({TAG_NAME})/(\d{{8,18}})\.json"
     newest: dict[str, int] = {}
@@ -288,8 +288,8 @@ def _numbers(store: Store) -> tuple[list[int], list[int]]:
 def _write_format(store: Store, first: str) -> None:
     path = f"{ROOT}/format.json"
     try:
-        store.write_new(path, canonical_json({"format": FORMAT, "dataset": first[:32]}))
-    except Taken:
+        store.write_new(path, canonical_json({"format": LAYOUT_FORMAT, "dataset": first[:32]}))
+    except NameTakenError:
         _parse(store, path, store.read(path))
 
 
@@ -314,14 +314,14 @@ def _when(store: Store, number: int) -> str:
     return f" on {deleted}" if deleted else ""
 
 
-def _read_tagging(store: Store, name: str, generation: int) -> Tagging:
+def _read_tagging(store: Store, name: str, generation: int) -> TagEntry:
     path = _tag_path(name, generation)
     found = _parse(store, path, store.read(path))
     version, manifest = found.get("version"), found.get("manifest")
     if found.get("generation") != generation or type(version) is not int or not isinstance(manifest, str):
         raise _damaged(store, path)
     created = found.get("created")
-    return Tagging(generation, version, manifest, created if isinstance(created, str) else None)
+    return TagEntry(generation, version, manifest, created if isinstance(created, str) else None)
 
 
 def _parse(store: Store, path: str, body: bytes) -> dict[str, Any]:
@@ -331,9 +331,10 @@ def _parse(store: Store, path: str, body: bytes) -> dict[str, Any]:
         raise _damaged(store, path) from None
     if not isinstance(found, dict) or type(found.get("format")) is not int:
         raise _damaged(store, path)
-    if found["format"] > FORMAT:
+    if found["format"] > LAYOUT_FORMAT:
         raise InputError(
-            f"{store.url}/{path}: has format {found['format']}, this chameleon-data reads up to {FORMAT}; install a newer one"
+            f"{store.url}/{path}: has format {found['format']}, this chameleon-data reads up to {LAYOUT_FORMAT}; "
+            "install a newer one"
         )
     return found
 

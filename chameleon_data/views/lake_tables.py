@@ -41,22 +41,22 @@ import pyarrow.parquet as pq
 
 from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import TRAIN
-from chameleon_data.store.store import Store, Taken
+from chameleon_data.store.store import NameTakenError, Store
 from chameleon_data.store.urls import scheme_of
 from chameleon_data.versions.versions import ROOT, Version
 
 ICEBERG = "exports/iceberg"
 """Where the Iceberg table is when nothing else is said, relative to `out`."""
-NAME = "chameleon.mixture"
+TABLE_NAME = "chameleon.mixture"
 DESCRIPTION = "versions of the chameleon-data dataset "
 """Of a Delta table, with the dataset's id behind it: deltalake refuses properties that it does not know."""
 FOR_EVER = "interval 36500 days"
-KEYS = ("dataset", "version", "manifest", "digest")
+TABLE_PROPERTIES = ("dataset", "version", "manifest", "digest")
 """What a table's commit says of a version, each under `chameleon.`."""
 
 
 @dataclass(frozen=True)
-class Registered:
+class RegisteredTable:
     table: str
     """Folder or URL of the table."""
     state: int
@@ -79,7 +79,7 @@ class _Shards:
     created: str | None
 
 
-def register_delta(store: Store, manifest: Mapping[str, Any], version: Version, target: str | None = None) -> Registered:
+def register_delta(store: Store, manifest: Mapping[str, Any], version: Version, target: str | None = None) -> RegisteredTable:
     """Make the version the newest state of the Delta table in the folder `target`, or in `out` itself."""
     deltalake = _package("deltalake", "delta")
     from deltalake.exceptions import DeltaError
@@ -104,8 +104,8 @@ def register_delta(store: Store, manifest: Mapping[str, Any], version: Version, 
                 return int(commit["version"])
         return None
 
-    def registered(state: int, new: bool) -> Registered:
-        return Registered(table, state, len(shards.files), sum(rows for _, _, rows in shards.files), new, absolute)
+    def registered(state: int, new: bool) -> RegisteredTable:
+        return RegisteredTable(table, state, len(shards.files), sum(rows for _, _, rows in shards.files), new, absolute)
 
     with _explained(table, (OSError, DeltaError)):
         if deltalake.DeltaTable.is_deltatable(table, options):
@@ -143,7 +143,7 @@ def register_delta(store: Store, manifest: Mapping[str, Any], version: Version, 
     return registered(state, True)
 
 
-def register_iceberg(store: Store, manifest: Mapping[str, Any], version: Version, target: str | None = None) -> Registered:
+def register_iceberg(store: Store, manifest: Mapping[str, Any], version: Version, target: str | None = None) -> RegisteredTable:
     """Make the version the newest snapshot of the Iceberg table in the folder `target`, or in `out`/exports/iceberg."""
     _package("pyiceberg", "iceberg")
     from pyiceberg.catalog.memory import InMemoryCatalog
@@ -159,10 +159,10 @@ def register_iceberg(store: Store, manifest: Mapping[str, Any], version: Version
         number = _newest_metadata(folder)
         catalog: Any = InMemoryCatalog("chameleon", warehouse=table, **io)
         try:
-            catalog.create_namespace(NAME.split(".")[0])
+            catalog.create_namespace(TABLE_NAME.split(".")[0])
             with _explained(table):
                 if number:
-                    known = catalog.register_table(NAME, f"{table}/{_metadata_path(number)}")
+                    known = catalog.register_table(TABLE_NAME, f"{table}/{_metadata_path(number)}")
                     _refuse_foreign(table, known.properties.get("chameleon.dataset"), shards)
                     for snapshot in known.snapshots():
                         said = snapshot.summary.additional_properties if snapshot.summary else {}
@@ -184,16 +184,18 @@ def register_iceberg(store: Store, manifest: Mapping[str, Any], version: Version
                         "gc.enabled": "false",
                         "write.metadata.metrics.default": "none",  # shards hold all domains: no statistic would prune one
                     }
-                    transaction = catalog.create_table_transaction(NAME, shards.schema, location=table, properties=properties)
+                    transaction = catalog.create_table_transaction(
+                        TABLE_NAME, shards.schema, location=table, properties=properties
+                    )
                 transaction.add_files([f"{data}/{path}" for path, _, _ in shards.files], snapshot_properties=_commit(shards))
                 transaction.commit_transaction()
-                written = catalog.load_table(NAME)
+                written = catalog.load_table(TABLE_NAME)
         finally:
             catalog.close()
         draft = written.metadata_location.removeprefix(f"{table}/")
         try:
             folder.write_new(_metadata_path(number + 1), folder.read(draft))
-        except Taken:
+        except NameTakenError:
             continue
         finally:
             folder.remove([draft])
@@ -202,8 +204,8 @@ def register_iceberg(store: Store, manifest: Mapping[str, Any], version: Version
     raise InputError(f"{table}: ten others wrote to this table meanwhile; export again")
 
 
-def _registered(table: str, snapshot: int, shards: _Shards, new: bool) -> Registered:
-    return Registered(table, snapshot, len(shards.files), sum(rows for _, _, rows in shards.files), new, True)
+def _registered(table: str, snapshot: int, shards: _Shards, new: bool) -> RegisteredTable:
+    return RegisteredTable(table, snapshot, len(shards.files), sum(rows for _, _, rows in shards.files), new, True)
 
 
 def _metadata_path(number: int) -> str:
@@ -247,7 +249,7 @@ def _shards(store: Store, manifest: Mapping[str, Any], version: Version) -> _Sha
     return _Shards(
         files=tuple((s["path"], s["bytes"], s["rows"]) for s in wanted),
         schema=pa.schema([(field.name, _signed(field.type)) for field in stored]),
-        about=dict(zip(KEYS, values, strict=True)),
+        about=dict(zip(TABLE_PROPERTIES, values, strict=True)),
         name=manifest["name"],
         created=version.created,
     )

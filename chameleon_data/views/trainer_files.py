@@ -28,19 +28,19 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from chameleon_data.corpus.fragments import COMPRESSIONS, FORMATS
-from chameleon_data.errors import InputError, listed
+from chameleon_data.corpus.fragments import COMPRESSION_OF_SUFFIX, FORMAT_OF_SUFFIX
+from chameleon_data.errors import InputError, list_some
 from chameleon_data.recipe import Recipe, Source
 
 BUILDERS = {"jsonl": "json", "parquet": "parquet", "arrow": "arrow", "csv": "csv", "txt": "text"}
 """Format of a fragment -> the name of the `datasets` builder that reads it."""
-OPTIONS = {"csv": ", keep_default_na=False", "text": ', sample_by="document"'}
+BUILDER_OPTIONS = {"csv": ", keep_default_na=False", "text": ', sample_by="document"'}
 """What those builders must be told, so that a row is the document that the survey counted."""
 SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
 @dataclass(frozen=True)
-class Share:
+class BlendEntry:
     """One domain of a mixture."""
 
     name: str
@@ -59,7 +59,7 @@ class Blend:
 
     title: str
     recipe: Recipe
-    shares: tuple[Share, ...]
+    shares: tuple[BlendEntry, ...]
     """Domains with a weight above zero, by name."""
     budget: int
     documents: int
@@ -76,7 +76,8 @@ def make_blend(
     rates = {name: d["weight"] * d["available_rows"] / d["available_tokens"] for name, d in named.items()}
     total = math.fsum(rates.values())
     shares = tuple(
-        Share(name, d["weight"], rates[name] / total, d["available_tokens"], d["available_rows"]) for name, d in named.items()
+        BlendEntry(name, d["weight"], rates[name] / total, d["available_tokens"], d["available_rows"])
+        for name, d in named.items()
     )
     files = {name: tuple(sorted({i["url"] for i in inputs if i["source"] == name})) for name in recipe.sources}
     return Blend(title, recipe, shares, budget, round(budget * total), files)
@@ -147,7 +148,7 @@ def olmo(blend: Blend, folder: str) -> str:
     return _commented(blend, notes, {}) + _yaml({"sources": sources})
 
 
-def interleaved(blend: Blend) -> str:
+def datasets_script(blend: Blend) -> str:
     """A Python module that ends with `mixture`, an `IterableDataset` of `datasets` over the raw files."""
     parts = []
     for share in blend.shares:
@@ -155,7 +156,7 @@ def interleaved(blend: Blend) -> str:
         for name, source in _sources_of(blend, share.name):
             for builder, patterns in _patterns(source, blend.files[name]):
                 text = "text" if builder == "text" else source.text
-                more = _values(source, share.name) + OPTIONS.get(builder, "")
+                more = _values(source, share.name) + BUILDER_OPTIONS.get(builder, "")
                 read.append(f"rows({share.name!r}, {builder!r}, {patterns!r}, text={text!r}{more}),\n")
         together = "".join(f"        {line}" for line in read)
         parts.append(f"    concatenate_datasets([\n{together}    ]),\n" if len(read) > 1 else f"    {read[0]}")
@@ -180,11 +181,11 @@ def interleaved(blend: Blend) -> str:
     )
 
 
-TRAINERS: dict[str, Callable[[Blend, str], str]] = {
+TRAINER_WRITERS: dict[str, Callable[[Blend, str], str]] = {
     "mosaicml": mosaicml,
     "megatron": megatron,
     "olmo": olmo,
-    "datasets": lambda blend, _: interleaved(blend),
+    "datasets": lambda blend, _: datasets_script(blend),
 }
 """Word of the command line -> what writes the file, given the folder of converted data."""
 
@@ -259,13 +260,13 @@ def _patterns(source: Source, files: Sequence[str]) -> list[tuple[str, list[str]
 def _suffix(path: str) -> str:
     """`.jsonl.zst` of a path; empty where no reader would know it."""
     name = PurePosixPath(path)
-    packed = name.suffix if name.suffix.lower() in COMPRESSIONS else ""
+    packed = name.suffix if name.suffix.lower() in COMPRESSION_OF_SUFFIX else ""
     kind = PurePosixPath(name.stem).suffix if packed else name.suffix
-    return kind + packed if kind.lower() in FORMATS else ""
+    return kind + packed if kind.lower() in FORMAT_OF_SUFFIX else ""
 
 
 def _builder(suffix: str) -> str:
-    return BUILDERS[FORMATS[PurePosixPath(f"x{suffix}").suffixes[0].lower()]]
+    return BUILDERS[FORMAT_OF_SUFFIX[PurePosixPath(f"x{suffix}").suffixes[0].lower()]]
 
 
 def _folder_name(domain: str) -> str:
@@ -303,8 +304,8 @@ def _told_apart(blend: Blend) -> list[str]:
             held = [s.name for s in blend.shares if any(name == n for n, _ in _sources_of(blend, s.name, named=True))]
             mapped = [f"{v} = {d}" for d in held for v in _raw_values(source, d) if v != d]
             notes.append(
-                f"no path can point at the domains of source {name} ({listed(held)}): the column {source.domain} tells its rows "
-                f"apart{f' ({listed(mapped)})' if mapped else ''}; split them while converting"
+                f"no path can point at the domains of source {name} ({list_some(held)}): the column {source.domain} tells its "
+                f"rows apart{f' ({list_some(mapped)})' if mapped else ''}; split them while converting"
             )
     return notes
 
@@ -315,7 +316,7 @@ def _commented(blend: Blend, notes: Sequence[str], beside: Mapping[str, str] | N
     if beside is not None:
         for share in blend.shares:
             where = [path for _, source in _sources_of(blend, share.name, named=True) for path in source.path]
-            lines.append(f"{share.name}: {beside.get(share.name, '')}raw files {listed(where)}")
+            lines.append(f"{share.name}: {beside.get(share.name, '')}raw files {list_some(where)}")
     return "".join(f"# {' '.join(line.split())}\n" for line in lines)
 
 

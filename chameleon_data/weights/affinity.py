@@ -27,13 +27,13 @@ from chameleon_data.errors import InputError
 
 Number = TypeVar("Number", np.int64, np.float64)
 
-GROUPS = 20
+JACKKNIFE_GROUPS = 20
 """Jackknife groups. 20 give an interval 19 degrees of freedom and cost 20 sums a domain."""
-BLOCK = 2_048
+SAMPLES_AT_ONCE = 2_048
 """Samples that are in float64 at a time."""
 FULL_DEBIAS = 100
 """Samples in every domain from which the full correction has the smaller error."""
-SAME = 1e-12
+ROUNDING_SHARE = 1e-12
 """Share of the uncentred trace below which what centring leaves is rounding."""
 
 
@@ -75,7 +75,9 @@ def domain_statistics(
     without = [name for name in features if groups is not None and name not in groups]
     if without:
         raise InputError(f"domain {without[0]!r} has embeddings but no jackknife groups; give groups of every domain, or of none")
-    return merge(*(_one_domain(name, x, None if groups is None else groups[name], phi) for name, x in features.items()))
+    return merge_statistics(
+        *(_one_domain(name, x, None if groups is None else groups[name], phi) for name, x in features.items())
+    )
 
 
 def _one_domain(
@@ -91,12 +93,12 @@ def _one_domain(
     n, dimensions = given.shape
     if n == 0 or dimensions == 0:
         raise InputError(f"domain {name!r} has no embeddings (shape {given.shape}); give it a sample or take it out")
-    group = np.arange(n) % GROUPS if groups is None else np.asarray(groups)
-    if group.shape != (n,) or group.dtype.kind not in "iu" or group.min() < 0 or group.max() >= GROUPS:
-        raise InputError(f"domain {name!r}: groups must be {n} whole numbers from 0 to {GROUPS - 1}, one a sample")
+    group = np.arange(n) % JACKKNIFE_GROUPS if groups is None else np.asarray(groups)
+    if group.shape != (n,) or group.dtype.kind not in "iu" or group.min() < 0 or group.max() >= JACKKNIFE_GROUPS:
+        raise InputError(f"domain {name!r}: groups must be {n} whole numbers from 0 to {JACKKNIFE_GROUPS - 1}, one a sample")
     whole: DomainStatistics | None = None
-    for at in range(0, n, BLOCK):
-        some = given[at : at + BLOCK]
+    for at in range(0, n, SAMPLES_AT_ONCE):
+        some = given[at : at + SAMPLES_AT_ONCE]
         x = (some if phi is None else phi(some)).astype(np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
             squares = np.einsum("ij,ij->i", x, x)
@@ -105,15 +107,15 @@ def _one_domain(
             bad = np.flatnonzero(~np.isfinite(squares))
             where = f"row {at + bad[0]} of {n}" if len(bad) else "their sum"
             raise InputError(f"domain {name!r}: an embedding is NaN, infinite or too large to square ({where}); embed it again")
-        of = group[at : at + BLOCK].astype(np.int64)
+        of = group[at : at + SAMPLES_AT_ONCE].astype(np.int64)
         part = _summed((name,), np.zeros(len(x), np.int64), of, np.ones(len(x), np.int64), x, squares)
-        whole = part if whole is None else merge(whole, part)
+        whole = part if whole is None else merge_statistics(whole, part)
     if whole is None or not whole.squares.any():
         raise InputError(f"domain {name!r}: every embedding is zero; look at what the embedder returned for it")
     return whole
 
 
-def merge(*parts: DomainStatistics) -> DomainStatistics:
+def merge_statistics(*parts: DomainStatistics) -> DomainStatistics:
     """The statistics of all samples together: of further domains, or of further samples of the same ones."""
     for part in parts:
         if part.total.shape[1] != parts[0].total.shape[1]:
@@ -128,13 +130,13 @@ def merge(*parts: DomainStatistics) -> DomainStatistics:
 
 def _summed(names: tuple[str, ...], domain: I64, group: I64, count: I64, total: F64, squares: F64) -> DomainStatistics:
     """One row a (domain, group), from rows in any order."""
-    key = domain * GROUPS + group
+    key = domain * JACKKNIFE_GROUPS + group
     if (key[1:] < key[:-1]).any():
         order = np.argsort(key, kind="stable")
         key, count, total, squares = key[order], count[order], total[order], squares[order]
     starts = np.flatnonzero(np.diff(key, prepend=-1))
     return DomainStatistics(
-        names, key[starts] // GROUPS, key[starts] % GROUPS,
+        names, key[starts] // JACKKNIFE_GROUPS, key[starts] % JACKKNIFE_GROUPS,
         _add_runs(count, starts), _add_runs(total, starts), _add_runs(squares, starts),
     )  # fmt: skip
 
@@ -229,7 +231,7 @@ def affinity(statistics: Moments, *, debias: float = 0.0, centre: bool = True) -
     k, p = statistics.mean.shape
     x = statistics.mean - statistics.mean.mean(axis=0) if centre else statistics.mean
     plain = float(np.einsum("ij,ij->", x, x))
-    if plain <= SAME * np.einsum("ij,ij->", statistics.mean, statistics.mean):
+    if plain <= ROUNDING_SHARE * np.einsum("ij,ij->", statistics.mean, statistics.mean):
         raise InputError(f"all {k} domains have the same mean embedding; nothing tells them apart, so give the weights yourself")
     excess = debias * np.nan_to_num(statistics.variance_of_mean)
     if not can_debias(k, p):

@@ -24,7 +24,7 @@ from typing import Literal
 import numpy as np
 
 from chameleon_data.arrays import F64, I64
-from chameleon_data.errors import InputError, listed
+from chameleon_data.errors import InputError, list_some
 from chameleon_data.recipe import Group
 
 Bounds = float | Mapping[str, float]
@@ -32,13 +32,13 @@ Limit = Literal["cap", "epochs"]
 
 FINEST_DIGITS = 14
 """A double times 10^14 is still right to a hundredth of a step."""
-ADVICE = {"cap": "raise 'weights.cap'", "epochs": "raise 'mix.max_epochs' or lower 'mix.budget'"}
+BOUND_ADVICE = {"cap": "raise 'weights.cap'", "epochs": "raise 'mix.max_epochs' or lower 'mix.budget'"}
 FREE = 1e-9
 """Relative difference from the scaled target below which no bound acted."""
 
 
 @dataclass(frozen=True)
-class Moved:
+class MovedWeight:
     """A bound that acted on a domain, or on a group of them."""
 
     domain: str
@@ -53,12 +53,12 @@ class Moved:
 
 
 @dataclass(frozen=True)
-class FeasibleWeights:
+class BoundedWeights:
     weights: dict[str, float]
     """Nearest to the target within the bounds, not rounded; in byte order of name."""
     decimals: dict[str, str]
     """The same, rounded, to be recorded: decimals that sum to exactly one and keep the bounds."""
-    moved: tuple[Moved, ...]
+    moved: tuple[MovedWeight, ...]
     """Of domains in byte order, then of groups."""
 
 
@@ -72,7 +72,7 @@ class _Block:
     high: float
 
 
-def feasible_weights(
+def bound_weights(
     target: Mapping[str, float],
     *,
     prior: Mapping[str, float] | None = None,
@@ -80,7 +80,7 @@ def feasible_weights(
     cap: Bounds = 1.0,
     epoch_cap: Mapping[str, float] | None = None,
     groups: Mapping[str, Group] | None = None,
-) -> FeasibleWeights:
+) -> BoundedWeights:
     """The mixture nearest to target × prior, in KL(w ‖ t), that keeps every bound.
 
     `floor` and `cap` are one share for all or shares by domain; `epoch_cap` is the largest share that each domain's tokens
@@ -105,7 +105,7 @@ def feasible_weights(
     moved = _moved(names, shares, low, high, limits, blocks, weights, scale)
     steps, digits = round_to_one(weights, low, high, [(b.members, b.low, b.high) for b in blocks[:-1]])
     decimals = {name: f"{n // 10**digits}.{n % 10**digits:0{digits}d}" for name, n in zip(names, steps.tolist(), strict=True)}
-    return FeasibleWeights(dict(zip(names, weights.tolist(), strict=True)), decimals, moved)
+    return BoundedWeights(dict(zip(names, weights.tolist(), strict=True)), decimals, moved)
 
 
 def _blocks(names: Sequence[str], groups: Mapping[str, Group]) -> list[_Block]:
@@ -149,7 +149,7 @@ def _moved(
     blocks: Sequence[_Block],
     weights: F64,
     c: float,
-) -> tuple[Moved, ...]:
+) -> tuple[MovedWeight, ...]:
     scales = np.full(len(names), c)
     of_groups = []
     for block in blocks[:-1]:
@@ -160,12 +160,12 @@ def _moved(
         if abs(free - now) <= FREE * now:
             continue
         scales[i] = scale = clip_to(target[i], low[i], high[i], limit)[1]
-        of_groups.append(Moved(str(block.name), bound, fsum(target[i]), now, _price(scale, c)))
+        of_groups.append(MovedWeight(str(block.name), bound, fsum(target[i]), now, _price(scale, c)))
     found = []
     for j in np.flatnonzero(~np.isclose(weights, scales * target, rtol=FREE, atol=0.0)).tolist():
         acted: Limit | Literal["floor"] = limits[j] if weights[j] < scales[j] * target[j] else "floor"
         price = _price(float(weights[j]), float(scales[j] * target[j])) if target[j] > 0 else None
-        found.append(Moved(names[j], acted, float(target[j]), float(weights[j]), price))
+        found.append(MovedWeight(names[j], acted, float(target[j]), float(weights[j]), price))
     return (*found, *of_groups)
 
 
@@ -188,7 +188,7 @@ def _by_domain(what: str, given: Bounds, names: Sequence[str], default: float) -
 
 def _meant(unknown: str, names: Sequence[str]) -> str:
     near = difflib.get_close_matches(unknown, names, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"there are {listed(names)}"
+    return f"did you mean {near[0]!r}?" if near else f"there are {list_some(names)}"
 
 
 def _refuse_conflicts(
@@ -200,7 +200,7 @@ def _refuse_conflicts(
         what = {"cap": "cap", "epochs": "largest share that its tokens allow"}[limits[i]]
         raise InputError(
             f"domain {names[i]!r}: its floor, {low[i]:g}, is above its {what}, {high[i]:g}; "
-            f"lower 'weights.floor' or {ADVICE[limits[i]]}"
+            f"lower 'weights.floor' or {BOUND_ADVICE[limits[i]]}"
         )
     reach = np.where(target > 0, np.maximum(low, high), low)
     tops = [
@@ -214,7 +214,7 @@ def _refuse_conflicts(
         if fsum(floors) > block.high + slack:
             n = int(np.argmax(np.append(np.cumsum(floors) > block.high + slack, True))) + 1
             least = block.members[np.argsort(-low[block.members], kind="stable")][:n]
-            shown = listed([f"{names[i]!r} {low[i]:g}" for i in least])
+            shown = list_some([f"{names[i]!r} {low[i]:g}" for i in least])
             raise InputError(
                 f"group {block.name!r}: the floors of {len(least)} of its domains sum to {fsum(low[least]):g}, above its cap, "
                 f"{block.high:g}: {shown}; lower 'weights.floor' or raise the group's cap"
@@ -244,8 +244,8 @@ class _Top:
 def _held(tops: Sequence[_Top]) -> tuple[str, str]:
     """What holds domains down, in words, and what can be done about it."""
     falling = sorted(tops, key=lambda top: -top.share)
-    shown = listed([f"{top.name!r} {top.share:g} ({top.limit or 'target 0, so its floor'})" for top in falling])
-    advice = [text for limit, text in ADVICE.items() if any(top.limit == limit for top in tops)]
+    shown = list_some([f"{top.name!r} {top.share:g} ({top.limit or 'target 0, so its floor'})" for top in falling])
+    advice = [text for limit, text in BOUND_ADVICE.items() if any(top.limit == limit for top in tops)]
     return shown, " or ".join(advice) or "look at 'weights.prior'"
 
 
@@ -263,7 +263,7 @@ def _refuse_floors(names: Sequence[str], low: F64, blocks: Sequence[_Block], one
         else:
             domains += [(names[i], float(low[i])) for i in members[:choice]]
     domains.sort(key=lambda domain: -domain[1])
-    shown = listed([*(f"group {b.name!r} {b.low:g}" for b in groups), *(f"{name!r} {floor:g}" for name, floor in domains)])
+    shown = list_some([*(f"group {b.name!r} {b.low:g}" for b in groups), *(f"{name!r} {floor:g}" for name, floor in domains)])
     total = fsum([*(b.low for b in groups), *(floor for _, floor in domains)])
     fixes = [*(["the groups' floors"] if groups else []), *(["'weights.floor'"] if domains else [])]
     raise InputError(

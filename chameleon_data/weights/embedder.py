@@ -45,11 +45,11 @@ from chameleon_data.corpus import model_files as hub
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
 
-FORMAT = 1  # of the vectors: raise it when the same model and windows give others
+EMBEDDER_FORMAT = 1  # of the vectors: raise it when the same model and windows give others
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
 """Tokens of one batch, padding included. On CPUs 1,024 to 4,096 are fastest (8,192, which is 32 windows, 15 % slower): larger
 intermediate results, 6 kB a token, exceed the 32 MB up to which glibc keeps freed memory, and every page is cleared anew."""
-PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+PICKLED_FILES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Embedder:
 
 
 @dataclass(frozen=True)
-class Column:
+class ColumnEmbedder:
     """Vectors that the corpus brings along; nothing is computed."""
 
     name: str
@@ -109,16 +109,16 @@ class Column:
         return {"column": self.name, "fingerprint": self.fingerprint}
 
 
-def load_embedder(embed: recipe.Embed) -> Embedder | Column:
+def load_embedder(embed: recipe.Embed) -> Embedder | ColumnEmbedder:
     """The embedder that a recipe asks for; its files are found (or downloaded) and hashed, torch is not loaded."""
     if embed.column is not None:
-        return Column(embed.column)
+        return ColumnEmbedder(embed.column)
     named, key, layer = embed.model, "embed.model", None
     if embed.causal_lm is not None:
         named, key, layer = embed.causal_lm, "embed.causal_lm", embed.layer
     if named is None:
         raise ValueError("a recipe names one embedder")
-    folder = hub.model_folder(named, embed.revision, key)
+    folder = hub.find_model_folder(named, embed.revision, key)
     revision = folder.name if folder.parent.name == "snapshots" else embed.revision
     return Embedder(named, revision, layer, embed.window, _fingerprint(folder, layer, embed.window, key))
 
@@ -128,20 +128,20 @@ def _fingerprint(folder: Path, layer: int | str | None, window: int, key: str) -
     files = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
-        if path.is_file() and any(path.match(p) for p in hub.DATA) and not any(name.match(p) for p in hub.OTHER_RUNTIMES):
+        if path.is_file() and any(path.match(p) for p in hub.DATA_FILES) and not any(name.match(p) for p in hub.OTHER_RUNTIMES):
             with path.open("rb") as file:
                 files[name.as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-        if path.suffix in PICKLED and not any(path.parent.glob("*.safetensors")):
+        if path.suffix in PICKLED_FILES and not any(path.parent.glob("*.safetensors")):
             raise InputError(f"{key}: {folder}: {name} is pickled and could run code; save the model with safetensors")
     if not {"modules.json", "config.json"} & files.keys() or not any(name.endswith(".safetensors") for name in files):
         raise InputError(f"{key}: {folder} is no model: it needs modules.json or config.json, and weights in safetensors")
-    return fingerprint({"format": FORMAT, "files": files, "window": window, **({"layer": layer} if layer else {})})
+    return fingerprint({"format": EMBEDDER_FORMAT, "files": files, "window": window, **({"layer": layer} if layer else {})})
 
 
 @functools.lru_cache(maxsize=1)
 def _load(embedder: Embedder) -> Any:
     """The model, on the GPU where torch sees one. Refuses files other than those the embedder was made from."""
-    folder = hub.model_folder(embedder.model, embedder.revision, embedder.key)
+    folder = hub.find_model_folder(embedder.model, embedder.revision, embedder.key)
     if _fingerprint(folder, embedder.layer, embedder.window, embedder.key) != embedder.fingerprint:
         raise InputError(f"{embedder.key}: the files in {folder} changed, or differ between machines; use one model everywhere")
     import torch
@@ -268,7 +268,7 @@ def encode_texts(model: Any, texts: Sequence[str]) -> F32:
             return np.asarray(model.encode(list(texts), show_progress_bar=False), np.float32)
         lengths = np.array([len(row["attention_mask"]) for row in rows])
         found: list[Any] = [None] * len(rows)
-        for batch in batches(lengths, BATCH_TOKENS[model.device.type]):
+        for batch in token_batches(lengths, BATCH_TOKENS[model.device.type]):
             features = {key: value.to(model.device) for key, value in _pad(model.tokenizer, [rows[i] for i in batch]).items()}
             vectors = model.forward(features | shared)["sentence_embedding"]
             for i, vector in zip(batch, vectors.float().cpu().numpy(), strict=True):
@@ -276,7 +276,7 @@ def encode_texts(model: Any, texts: Sequence[str]) -> F32:
     return np.stack(found)
 
 
-def batches(lengths: npt.NDArray[np.int64], tokens: int) -> list[list[int]]:
+def token_batches(lengths: npt.NDArray[np.int64], tokens: int) -> list[list[int]]:
     """Indices by falling length, equal ones in their order, in batches that hold at most `tokens` when padded, or one row."""
     order = np.argsort(-lengths, kind="stable").tolist()
     found, start = [], 0

@@ -32,22 +32,22 @@ import numpy.typing as npt
 from chameleon_data.arrays import F64, I64
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Leverage, Weights
-from chameleon_data.weights.affinity import DomainStatistics, Moments, affinity, debias_fraction, merge, moments
+from chameleon_data.weights.affinity import DomainStatistics, Moments, affinity, debias_fraction, merge_statistics, moments
 from chameleon_data.weights.leverage import perplexity
-from chameleon_data.weights.weigh import estimate, refuse_overflow, weigh
+from chameleon_data.weights.weigh import estimate_mixture, refuse_overflow, weigh
 
 NEAR_DUPLICATE = 0.04
 """Separation below which two domains count as one: halves of a domain lie below it, different domains above."""
-NEAREST = 5
+NEAREST_DOCUMENTS = 5
 """Documents of a domain that a document is held against."""
-REFERENCES = 10_000
+REFERENCE_DOCUMENTS = 10_000
 """Documents to compare with, in all, the first of each domain: bounds the search at n × 10,000 products."""
-BLOCK = 1_024
-ENTRIES = 2**22
+DOMAINS_AT_ONCE = 1_024
+PAIRS_AT_ONCE = 2**22
 """Pairs of domains that are looked at together; a few arrays of as many doubles are in memory."""
-EVERY_PAIR = 10_000
+MOST_DOMAINS_BY_PAIR = 10_000
 """Domains up to which every pair is looked at."""
-CANDIDATES = 5
+NEAREST_DOMAINS = 5
 RIDGE_FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
 TEMPERATURE_FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0)
 
@@ -120,7 +120,7 @@ def _inverse(affinity: F64, r: float) -> F64:
     return np.asarray(np.linalg.inv(affinity + r * np.eye(len(affinity))), np.float64)
 
 
-def neighbours(names: Sequence[str], affinity: F64, r: float, most: int = 5) -> dict[str, tuple[Neighbour, ...]]:
+def find_neighbours(names: Sequence[str], affinity: F64, r: float, most: int = 5) -> dict[str, tuple[Neighbour, ...]]:
     """For each domain those that lower its leverage most, the strongest first. Arguments as for `lowered_by`."""
     lowered = lowered_by(affinity, r)
     if len(names) != len(affinity):
@@ -168,7 +168,7 @@ def nearest_pairs(names: Sequence[str], moments: Moments, most: int = 20) -> tup
         return scaled
 
     best: list[Pair] = []
-    for i, j, products in _near(x) if k > EVERY_PAIR else _all_pairs(x):
+    for i, j, products in _near(x) if k > MOST_DOMAINS_BY_PAIR else _all_pairs(x):
         scaled = np.where(i < j, separation(i, j, products), np.inf)
         flat, (firsts, seconds) = scaled.ravel(), np.broadcast_arrays(i, j)
         near = np.argpartition(flat, most - 1)[:most] if most < flat.size else np.arange(flat.size)
@@ -183,7 +183,7 @@ def nearest_pairs(names: Sequence[str], moments: Moments, most: int = 20) -> tup
 def _all_pairs(x: F64) -> Iterator[tuple[I64, I64, F64]]:
     """(rows, 1) and (columns) domains and their (rows, columns) products: each pair once, in blocks, beside others."""
     k = len(x)
-    block = min(BLOCK, max(1, ENTRIES // k))
+    block = min(DOMAINS_AT_ONCE, max(1, PAIRS_AT_ONCE // k))
     for start in range(0, k, block):
         i, j = np.arange(start, min(start + block, k)), np.arange(start, k)
         yield i[:, None], j, x[i] @ x[j].T
@@ -194,15 +194,15 @@ def _near(x: F64) -> Iterator[tuple[I64, I64, F64]]:
     import faiss
 
     rows = np.ascontiguousarray(x, np.float32)
-    _, nearest = faiss.knn(rows, rows, CANDIDATES + 1)
-    i, j = np.repeat(np.arange(len(x)), CANDIDATES + 1), nearest.ravel().astype(np.int64)
+    _, nearest = faiss.knn(rows, rows, NEAREST_DOMAINS + 1)
+    i, j = np.repeat(np.arange(len(x)), NEAREST_DOMAINS + 1), nearest.ravel().astype(np.int64)
     pairs = np.unique(np.stack([np.minimum(i, j), np.maximum(i, j)], axis=1)[i != j], axis=0)
-    for at in range(0, len(pairs), BLOCK):
-        i, j = pairs[at : at + BLOCK].T
+    for at in range(0, len(pairs), DOMAINS_AT_ONCE):
+        i, j = pairs[at : at + DOMAINS_AT_ONCE].T
         yield i, j, np.einsum("ij,ij->i", x[i], x[j])
 
 
-def near_duplicates(pairs: Sequence[Pair]) -> tuple[str, ...]:
+def warn_of_near_duplicates(pairs: Sequence[Pair]) -> tuple[str, ...]:
     """A sentence of warning for each pair that embeddings do not tell apart."""
     return tuple(
         f"{pair.first!r} and {pair.second!r} look like one domain: the squared distance of their means is "
@@ -213,7 +213,9 @@ def near_duplicates(pairs: Sequence[Pair]) -> tuple[str, ...]:
     )
 
 
-def misfiled(vectors: Mapping[str, npt.NDArray[np.float32]], most: int = 50, nearest: int = NEAREST) -> tuple[Misfiled, ...]:
+def find_misfiled(
+    vectors: Mapping[str, npt.NDArray[np.float32]], most: int = 50, nearest: int = NEAREST_DOCUMENTS
+) -> tuple[Misfiled, ...]:
     """Documents nearer to another domain than to their own, the largest margin first, from (n_i, p) embeddings a domain.
 
     Embeddings are moved by the mean of the domains' means and brought to unit length; the search is faiss's exact inner
@@ -228,7 +230,7 @@ def misfiled(vectors: Mapping[str, npt.NDArray[np.float32]], most: int = 50, nea
         return ()
     centre = np.mean([np.mean(vectors[name], axis=0, dtype=np.float64) for name in names], axis=0)
     unit = {name: _unit(vectors[name] - centre) for name in names}
-    share = max(nearest + 1, REFERENCES // len(names))
+    share = max(nearest + 1, REFERENCE_DOCUMENTS // len(names))
     starts = np.cumsum([0, *(len(unit[name]) for name in names)])
     queries = np.concatenate([unit[name] for name in names])
     own, best = np.empty(len(queries)), np.full(len(queries), -np.inf)
@@ -267,7 +269,7 @@ def _mean_without(similar: npt.NDArray[np.float32], itself: npt.NDArray[np.bool_
     return means
 
 
-def sensitivity(
+def sensitivity_table(
     statistics: DomainStatistics,
     leverage: Leverage,
     weights: Weights,
@@ -281,7 +283,7 @@ def sensitivity(
     """
     if leverage.level == "sample":
         raise InputError("a sensitivity table is made of leverage of domains; 'leverage.level' is 'sample'")
-    together = merge(replace(statistics, group=np.zeros_like(statistics.group)))  # one group: no jackknife
+    together = merge_statistics(replace(statistics, group=np.zeros_like(statistics.group)))  # one group: no jackknife
     used = weigh(together, leverage, weights)
     if used.ridge is None or used.temperature is None:
         raise InputError("a single domain has all the weight at every ridge and temperature")
@@ -294,7 +296,7 @@ def sensitivity(
         for temperature in temperatures if temperatures is not None else [f * warmth for f in TEMPERATURE_FACTORS]:
             asked = leverage.model_copy(update={"ridge": ridge})
             try:
-                best = estimate(kernel, asked, weights.model_copy(update={"temperature": temperature}))
+                best = estimate_mixture(kernel, asked, weights.model_copy(update={"temperature": temperature}))
                 refuse_overflow(best, statistics.names, asked)
             except InputError as reason:
                 found.append(Setting(ridge, temperature, None, None, None, str(reason)))

@@ -38,18 +38,18 @@ class Kernel:
     """Of polynomial."""
 
 
-def evaluate(kernel: Kernel, x: Floats, z: Floats) -> Floats:
-    """(n, m) values for (n, p) and (m, p) points, in the wider of their types. For many blocks of x, see `evaluator`.
+def evaluate_kernel(kernel: Kernel, x: Floats, z: Floats) -> Floats:
+    """(n, m) values for (n, p) and (m, p) points, in the wider of their types. For many blocks of x, see `kernel_evaluator`.
 
     For rbf both are moved by the mean of z first: an offset that all embeddings share would cost its square in digits.
     In float32 a value is then right to about 1e-6. Products of sums are taken by BLAS, squared norms always in float64.
     """
     kind = np.result_type(x, z)
-    return evaluator(kernel, z.astype(kind, copy=False))(x.astype(kind, copy=False))
+    return kernel_evaluator(kernel, z.astype(kind, copy=False))(x.astype(kind, copy=False))
 
 
-def evaluator(kernel: Kernel, z: Floats) -> Callable[[Floats], Floats]:
-    """`evaluate` of blocks of x, of the type of z; what depends on z alone is done once."""
+def kernel_evaluator(kernel: Kernel, z: Floats) -> Callable[[Floats], Floats]:
+    """`evaluate_kernel` of blocks of x, of the type of z; what depends on z alone is done once."""
     kind, p = z.dtype, z.shape[1]
     if kernel.name == "laplacian":
 
@@ -76,7 +76,7 @@ def evaluator(kernel: Kernel, z: Floats) -> Callable[[Floats], Floats]:
             return np.exp(exponent, out=exponent)
 
         return rbf
-    ready = _scaled(z, kernel) if kernel.name == "polynomial" else unit(z) if kernel.name == "cosine" else z
+    ready = _scaled(z, kernel) if kernel.name == "polynomial" else unit_rows(z) if kernel.name == "cosine" else z
 
     def product(x: Floats) -> Floats:
         if kernel.name == "polynomial":
@@ -84,7 +84,7 @@ def evaluator(kernel: Kernel, z: Floats) -> Callable[[Floats], Floats]:
             inner += kind.type(1)
             inner **= kernel.degree
             return inner
-        like: Floats = (unit(x) if kernel.name == "cosine" else x) @ ready.T
+        like: Floats = (unit_rows(x) if kernel.name == "cosine" else x) @ ready.T
         return like
 
     return product
@@ -96,7 +96,7 @@ def _scaled(x: Floats, kernel: Kernel) -> Floats:
     return scaled
 
 
-def diagonal(kernel: Kernel, x: Floats) -> F64:
+def kernel_diagonal(kernel: Kernel, x: Floats) -> F64:
     """(n) κ(x, x)."""
     if kernel.name in ("rbf", "laplacian"):
         return np.ones(len(x))
@@ -111,7 +111,7 @@ def squared_norms(x: Floats) -> F64:
     return norms
 
 
-def unit(x: Floats) -> Floats:
+def unit_rows(x: Floats) -> Floats:
     """Rows divided by their norms; a row of zeros stays, and is like nothing."""
     norms = np.sqrt(squared_norms(x))
     divided: Floats = x / np.where(norms > 0, norms, 1.0).astype(x.dtype)[:, None]

@@ -30,19 +30,26 @@ import pyarrow.compute as pc
 from chameleon_data.arrays import F64, I64, U64, Floats
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import canonical_json, key64, mix64
-from chameleon_data.weights.affinity import BLOCK, GROUPS, Affinity, DomainStatistics, domain_statistics, merge
-from chameleon_data.weights.kernels import Kernel, diagonal, evaluate, evaluator, squared_norms, unit
+from chameleon_data.weights.affinity import (
+    JACKKNIFE_GROUPS,
+    SAMPLES_AT_ONCE,
+    Affinity,
+    DomainStatistics,
+    domain_statistics,
+    merge_statistics,
+)
+from chameleon_data.weights.kernels import Kernel, evaluate_kernel, kernel_diagonal, kernel_evaluator, squared_norms, unit_rows
 from chameleon_data.weights.leverage import leverage_scores
 
 Sampling = Literal["kmeans", "uniform", "bless"]
-Features = Mapping[str, npt.ArrayLike]
+FeatureArrays = Mapping[str, npt.ArrayLike]
 
 POOL_PER_LANDMARK = 8
 """Samples that choose a landmark. Worst of three seeds, rbf, 128 landmarks, with 4: .009, with 8 .0007, with 16 .0016.
 Most of a choice is the time of k-means, which is in proportion."""
 ITERATIONS = 5
 """Of k-means, always all of them: a rule for stopping early would depend on rounding. From 3 on, the error was the same."""
-CHUNK = 65_536
+SAMPLES_PER_CHUNK = 65_536
 """Samples of a domain that are one task where there are workers: .5 s and, at p = 384, 100 MB."""
 NORMS = 4_096
 """Samples of a domain whose squared norms are looked at."""
@@ -58,7 +65,7 @@ HELD_OUT = 1_024
 HELD_OUT_DOMAINS = 64
 LARGEST_PAIRS = 2**26
 """Pairs of samples of a domain, over all domains, up to which `leverage_bounds` looks at each (a few seconds)."""
-DRIFT = 0.5
+DRIFT_FACTOR = 0.5
 """A domain of which the landmarks explain less than this share of what they explain of the others needs new ones."""
 
 
@@ -88,7 +95,9 @@ def load_landmarks(table: pa.Table) -> Landmarks:
     return Landmarks(Kernel(**json.loads(table.schema.metadata[b"kernel"])), points.flatten().to_numpy().reshape(len(points), -1))
 
 
-def draw(features: Features, size: int, seed: int, purpose: str, *, last: bool = False) -> dict[str, npt.NDArray[np.float32]]:
+def draw_samples(
+    features: FeatureArrays, size: int, seed: int, purpose: str, *, last: bool = False
+) -> dict[str, npt.NDArray[np.float32]]:
     """`size` distinct samples, as many of each domain, by domain in byte order: those with the smallest keys, or the largest.
 
     A sample's key is a hash of (seed, purpose) and of the vector itself, so that neither the order of domains nor that of samples
@@ -99,16 +108,16 @@ def draw(features: Features, size: int, seed: int, purpose: str, *, last: bool =
     for name, x in sorted(features.items()):
         with np.errstate(over="ignore"):
             rows = np.ascontiguousarray(x, np.float32)
-        if not all(np.isfinite(rows[at : at + BLOCK]).all() for at in range(0, len(rows), BLOCK)):
+        if not all(np.isfinite(rows[at : at + SAMPLES_AT_ONCE]).all() for at in range(0, len(rows), SAMPLES_AT_ONCE)):
             raise InputError(f"domain {name!r}: an embedding is NaN or beyond float32, which landmarks are; embed it again")
         _, order = np.unique(_keys(rows, salt), return_index=True)
         found[name] = rows[(order[::-1] if last else order)[:each]]
     return found
 
 
-def balanced_pool(features: Features, size: int, seed: int, purpose: str) -> npt.NDArray[np.float32]:
-    """(about size, p) distinct samples of all domains, as `draw` has them, in the order of their keys."""
-    pool = np.unique(np.concatenate(list(draw(features, size, seed, purpose).values())), axis=0)
+def draw_balanced_pool(features: FeatureArrays, size: int, seed: int, purpose: str) -> npt.NDArray[np.float32]:
+    """(about size, p) distinct samples of all domains, as `draw_samples` has them, in the order of their keys."""
+    pool = np.unique(np.concatenate(list(draw_samples(features, size, seed, purpose).values())), axis=0)
     return pool[np.argsort(_keys(pool, key64(seed, purpose)), kind="stable")]
 
 
@@ -117,18 +126,20 @@ def _keys(rows: Floats, salt: int) -> U64:
     bits = np.ascontiguousarray(rows).view(np.uint32 if rows.dtype == np.float32 else np.uint64)
     odd = mix64([np.arange(bits.shape[1])], key64("words")) | np.uint64(1)
     found = np.empty(len(bits), np.uint64)
-    for at in range(0, len(bits), BLOCK):
-        found[at : at + BLOCK] = np.einsum("ij,j->i", bits[at : at + BLOCK].astype(np.uint64), odd)
+    for at in range(0, len(bits), SAMPLES_AT_ONCE):
+        found[at : at + SAMPLES_AT_ONCE] = np.einsum("ij,j->i", bits[at : at + SAMPLES_AT_ONCE].astype(np.uint64), odd)
     return mix64([found], salt)
 
 
-def choose_landmarks(features: Features, kernel: Kernel, count: int, sampling: Sampling = "kmeans", seed: int = 0) -> Landmarks:
+def choose_landmarks(
+    features: FeatureArrays, kernel: Kernel, count: int, sampling: Sampling = "kmeans", seed: int = 0
+) -> Landmarks:
     """`count` landmarks for (n_i, p) samples of domains, from a pool of as many of each domain; all of the pool if it has fewer.
 
     kmeans: the centres of faiss k-means, on a GPU where there is one. uniform: samples. bless: samples in proportion to their
     approximate ridge leverage.
     """
-    pool = balanced_pool(features, count * POOL_PER_LANDMARK, seed, "landmarks")
+    pool = draw_balanced_pool(features, count * POOL_PER_LANDMARK, seed, "landmarks")
     if len(pool) <= count:
         return Landmarks(kernel, np.unique(pool, axis=0))
     points = {"kmeans": _kmeans, "uniform": _uniform, "bless": _bless}[sampling](pool, kernel, count, seed)
@@ -172,7 +183,7 @@ def bless_scores(pool: npt.NDArray[np.float32], kernel: Kernel, count: int, seed
 
     and kept with probability min(1, 8 ℓ), 16 or more of them. It ends where twice the effective dimension, Σ ℓ, reaches `count`.
     """
-    n, diag = len(pool), diagonal(kernel, pool.astype(np.float64))
+    n, diag = len(pool), kernel_diagonal(kernel, pool.astype(np.float64))
     ridge, top = float(diag.max()), float(diag.max())
     chosen, weight = np.zeros(0, np.int64), np.zeros(0)
     for level in range(LEVELS):
@@ -183,8 +194,8 @@ def bless_scores(pool: npt.NDArray[np.float32], kernel: Kernel, count: int, seed
         some, seen = pool[rows].astype(np.float64), diag[rows]
         if len(chosen):
             held = pool[chosen].astype(np.float64)
-            cross = evaluate(kernel, some, held)
-            solved = np.linalg.solve(evaluate(kernel, held, held) + np.diag(ridge * n * weight), cross.T)
+            cross = evaluate_kernel(kernel, some, held)
+            solved = np.linalg.solve(evaluate_kernel(kernel, held, held) + np.diag(ridge * n * weight), cross.T)
             seen = np.maximum(seen - np.einsum("ij,ji->i", cross, solved), FLOOR * top)
         scores: F64 = np.minimum(seen / (ridge * n), 1.0)
         if len(chosen) and (2 * scores.mean() * n >= count or level == LEVELS - 1):
@@ -204,7 +215,7 @@ def _uniform_keys(rows: Floats, seed: int, purpose: str, level: int) -> F64:
 def whitening(landmarks: Landmarks) -> F64:
     """(m, rank) R with R Rᵀ = κ(Z, Z)⁺."""
     points = landmarks.points.astype(np.float64)
-    values, vectors = np.linalg.eigh(evaluate(landmarks.kernel, points, points))
+    values, vectors = np.linalg.eigh(evaluate_kernel(landmarks.kernel, points, points))
     kept = values > FLOOR * values[-1]
     root: F64 = vectors[:, kept] / np.sqrt(values[kept])
     return root
@@ -221,7 +232,7 @@ def _floating(x: npt.NDArray[Any]) -> Floats:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class LandmarkStatistics:
     """Samples as landmarks see them."""
 
     statistics: DomainStatistics
@@ -242,8 +253,8 @@ class Fitted:
         })  # fmt: skip
 
 
-def load_fitted(table: pa.Table, keys: Mapping[str, str]) -> dict[str, Fitted]:
-    """Of what `Fitted.table` gave, each domain of `keys` that is there."""
+def load_landmark_statistics(table: pa.Table, keys: Mapping[str, str]) -> dict[str, LandmarkStatistics]:
+    """Of what `LandmarkStatistics.table` gave, each domain of `keys` that is there."""
     rows: dict[str, list[int]] = {}
     for i, key in enumerate(table["key"].to_pylist()):
         rows.setdefault(key, []).append(i)
@@ -253,12 +264,12 @@ def load_fitted(table: pa.Table, keys: Mapping[str, str]) -> dict[str, Fitted]:
     for name, key in keys.items():
         if at := rows.get(key):
             own = DomainStatistics((name,), np.zeros(len(at), np.int64), group[at], count[at], total[at], squares[at])
-            found[name] = Fitted(own, {name: float(residual[at[0]])})
+            found[name] = LandmarkStatistics(own, {name: float(residual[at[0]])})
     return found
 
 
 @dataclass(frozen=True)
-class Chunk:
+class SampleChunk:
     """Samples of one domain that are looked at together, wherever that is."""
 
     x: Floats
@@ -268,7 +279,7 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Sums:
+class ChunkSums:
     """What a chunk adds to its domain."""
 
     total: F64
@@ -279,17 +290,17 @@ class Sums:
     """Sum of their κ(x, x)."""
 
 
-Mapped = Callable[[Callable[[Chunk], Sums], Sequence[Chunk]], Iterable[Sums]]
+ChunkMap = Callable[[Callable[[SampleChunk], ChunkSums], Sequence[SampleChunk]], Iterable[ChunkSums]]
 """As the built-in `map`: results in the order of the chunks, wherever they were computed."""
 
 
 def nystrom_statistics(
-    features: Features,
+    features: FeatureArrays,
     landmarks: Landmarks,
     groups: Mapping[str, npt.ArrayLike] | None = None,
-    mapped: Mapped = map,
-    known: Mapping[str, Fitted] | None = None,
-) -> Fitted:
+    mapped: ChunkMap = map,
+    known: Mapping[str, LandmarkStatistics] | None = None,
+) -> LandmarkStatistics:
     """What `domain_statistics` gives for ψ of (n_i, p) samples and (n_i) jackknife groups: one pass over chunks, whose sums add.
 
     `mapped` runs the chunks, here by default; `known` are domains that these landmarks have seen, whose kernel is not evaluated.
@@ -297,7 +308,7 @@ def nystrom_statistics(
     m² products a sample, are those of at most 4,096 samples of a domain, by a hash of each, and scaled to all: what they correct
     is then a variance over 4,096 or more, and right to 1e-6 of κ(x, x).
     """
-    root, found, known = whitening(landmarks), checked(features, groups), known or {}
+    root, found, known = whitening(landmarks), check_features(features, groups), known or {}
     found = {name: of for name, of in found.items() if name not in known}
     chunks, owner = [], []
     for name, (x, group) in found.items():
@@ -307,18 +318,24 @@ def nystrom_statistics(
         normed = np.ones(len(x), np.bool_)
         if len(x) > NORMS:
             normed[np.argsort(_keys(x, 0), kind="stable")[NORMS:]] = False
-        for at in range(0, len(x), CHUNK):
-            chunks.append(Chunk(x[at : at + CHUNK], group[at : at + CHUNK], normed[at : at + CHUNK]))
+        for at in range(0, len(x), SAMPLES_PER_CHUNK):
+            chunks.append(
+                SampleChunk(
+                    x[at : at + SAMPLES_PER_CHUNK], group[at : at + SAMPLES_PER_CHUNK], normed[at : at + SAMPLES_PER_CHUNK]
+                )
+            )
             owner.append(name)
-    sums: dict[str, Sums] = {}
-    for name, one in zip(owner, mapped(partial(chunk_sums, landmarks, root), chunks), strict=True):
+    sums: dict[str, ChunkSums] = {}
+    for name, one in zip(owner, mapped(partial(sum_chunk, landmarks, root), chunks), strict=True):
         so_far = sums.get(name)
-        both = one if so_far is None else Sums(so_far.total + one.total, so_far.squares + one.squares, so_far.whole + one.whole)
+        both = (
+            one if so_far is None else ChunkSums(so_far.total + one.total, so_far.squares + one.squares, so_far.whole + one.whole)
+        )
         sums[name] = both
     parts, residuals = [], {}
     for name, (x, group) in found.items():
         squares, seen = sums[name].squares, float(sums[name].squares.sum())
-        count = np.bincount(group, minlength=GROUPS)
+        count = np.bincount(group, minlength=JACKKNIFE_GROUPS)
         if len(x) > NORMS:
             squares = count.astype(np.float64) * (seen / NORMS)
         held = np.flatnonzero(count)
@@ -329,35 +346,37 @@ def nystrom_statistics(
     for name, of in known.items():
         parts.append(of.statistics)
         residuals[name] = of.residuals[name]
-    return Fitted(merge(*parts), dict(sorted(residuals.items())))
+    return LandmarkStatistics(merge_statistics(*parts), dict(sorted(residuals.items())))
 
 
-def chunk_sums(landmarks: Landmarks, root: F64, chunk: Chunk) -> Sums:
+def sum_chunk(landmarks: Landmarks, root: F64, chunk: SampleChunk) -> ChunkSums:
     """In blocks of 2,048 samples, those with norms first."""
-    total, squares, whole = np.zeros((GROUPS, len(root))), np.zeros(GROUPS), 0.0
+    total, squares, whole = np.zeros((JACKKNIFE_GROUPS, len(root))), np.zeros(JACKKNIFE_GROUPS), 0.0
     kind = chunk.x.dtype
-    small, kappas = root.astype(kind), evaluator(landmarks.kernel, landmarks.points.astype(kind))
+    small, kappas = root.astype(kind), kernel_evaluator(landmarks.kernel, landmarks.points.astype(kind))
     for normed in (True, False):
         rows = np.flatnonzero(chunk.normed == normed)
-        for at in range(0, len(rows), BLOCK):
-            some = rows[at : at + BLOCK]
+        for at in range(0, len(rows), SAMPLES_AT_ONCE):
+            some = rows[at : at + SAMPLES_AT_ONCE]
             block, member = chunk.x[some], chunk.group[some]
             kappa = kappas(block)
-            total += (member == np.arange(GROUPS)[:, None]).astype(kind) @ kappa  # in that type within a block alone
+            total += (member == np.arange(JACKKNIFE_GROUPS)[:, None]).astype(kind) @ kappa  # in that type within a block alone
             if normed:
-                squares += np.bincount(member, squared_norms(kappa @ small), GROUPS)
-                whole += float(diagonal(landmarks.kernel, block).sum())
-    return Sums(total, squares, whole)
+                squares += np.bincount(member, squared_norms(kappa @ small), JACKKNIFE_GROUPS)
+                whole += float(kernel_diagonal(landmarks.kernel, block).sum())
+    return ChunkSums(total, squares, whole)
 
 
-def checked(features: Features, groups: Mapping[str, npt.ArrayLike] | None) -> dict[str, tuple[Floats, I64]]:
+def check_features(features: FeatureArrays, groups: Mapping[str, npt.ArrayLike] | None) -> dict[str, tuple[Floats, I64]]:
     """(n_i, p) samples and (n_i) jackknife groups by domain, in byte order. Refuses what `domain_statistics` does."""
     found: dict[str, tuple[Floats, I64]] = {}
     for name, values in sorted(features.items()):
         given = np.asarray(values)
-        group = np.arange(len(given) if given.ndim else 0) % GROUPS if groups is None else np.asarray(groups.get(name, ()))
+        group = (
+            np.arange(len(given) if given.ndim else 0) % JACKKNIFE_GROUPS if groups is None else np.asarray(groups.get(name, ()))
+        )
         sound = given.dtype.kind in "fiu" and given.ndim == 2 and given.size > 0 and group.dtype.kind in "iu"
-        sound = sound and group.shape == (len(given),) and group.min() >= 0 and group.max() < GROUPS
+        sound = sound and group.shape == (len(given),) and group.min() >= 0 and group.max() < JACKKNIFE_GROUPS
         if not sound or not 0 < float(np.vdot(given, given)) < np.inf:
             domain_statistics({name: values}, groups)  # says what is wrong; float16 may only have overflowed here
         found[name] = _floating(given), group.astype(np.int64)
@@ -375,31 +394,31 @@ def checked(features: Features, groups: Mapping[str, npt.ArrayLike] | None) -> d
 def feature_map(kernel: Kernel, landmarks: Landmarks | None) -> Callable[[Floats], Floats]:
     """From a block of samples to its features: x, x / ‖x‖ or ψ(x). The result is a new array."""
     if landmarks is None:
-        return unit if kernel.name == "cosine" else np.copy
+        return unit_rows if kernel.name == "cosine" else np.copy
     root = whitening(landmarks)
     by_type = {kind: root.astype(kind) for kind in ("float32", "float64")}
-    kappa = {kind: evaluator(kernel, landmarks.points.astype(kind)) for kind in by_type}
+    kappa = {kind: kernel_evaluator(kernel, landmarks.points.astype(kind)) for kind in by_type}
     return lambda x: kappa[x.dtype.name](x) @ by_type[x.dtype.name]
 
 
 @dataclass(frozen=True)
-class Fit:
+class FittedLandmarks:
     landmarks: Landmarks
     error: float | None
     """Largest difference of a weight from the exact kernel's, measured on held-out samples. Not a bound. None: unknown."""
 
 
 def fit_landmarks(
-    features: Features,
+    features: FeatureArrays,
     kernel: Kernel,
-    mixture: Callable[[Features, Landmarks], F64],
+    mixture: Callable[[FeatureArrays, Landmarks], F64],
     *,
     count: int | Literal["auto"] = 256,
     sampling: Sampling = "kmeans",
     tolerance: float = 0.005,
     seed: int = 0,
     recorded: Landmarks | None = None,
-) -> Fit:
+) -> FittedLandmarks:
     """Landmarks for these domains (or those of an earlier run), and the error of the weights that `mixture` makes through them.
 
     The error is measured where the exact kernel can be afforded: at most 1,024 samples of at most 64 domains, other samples
@@ -407,7 +426,7 @@ def fit_landmarks(
     from the number of domains, so that debiasing can work) to 4,096 until that error is within the tolerance.
     """
     names = sorted(sorted(features), key=lambda name: key64(seed, "held out", name))[:HELD_OUT_DOMAINS]
-    problem = draw({name: features[name] for name in names}, HELD_OUT, seed, "landmarks", last=True)
+    problem = draw_samples({name: features[name] for name in names}, HELD_OUT, seed, "landmarks", last=True)
     everything = Landmarks(kernel, np.unique(np.concatenate(list(problem.values())), axis=0))
     if recorded is not None:
         count = len(recorded.points)
@@ -417,25 +436,25 @@ def fit_landmarks(
     except InputError:
         if count == "auto":
             raise
-        return Fit(recorded or choose_landmarks(features, kernel, sizes[0], sampling, seed), None)
+        return FittedLandmarks(recorded or choose_landmarks(features, kernel, sizes[0], sampling, seed), None)
     for size in sizes:
         landmarks = recorded or choose_landmarks(features, kernel, size, sampling, seed)
         error = float(np.abs(mixture(problem, landmarks) - exact).max())
         if error <= tolerance or len(landmarks.points) < size:
             break
-    return Fit(landmarks, error)
+    return FittedLandmarks(landmarks, error)
 
 
-def drifted(residuals: Mapping[str, float], new: str) -> bool:
+def has_drifted(residuals: Mapping[str, float], new: str) -> bool:
     """Whether recorded landmarks no longer fit, now that domain `new` is there: choose them again, from all domains.
 
     They do not where they explain less than half as much of its samples, 1 - residual, as of the other domains' on average.
     """
     others = [1.0 - residual for name, residual in residuals.items() if name != new]
-    return bool(others) and 1.0 - residuals[new] < DRIFT * float(np.mean(others))
+    return bool(others) and 1.0 - residuals[new] < DRIFT_FACTOR * float(np.mean(others))
 
 
-def leverage_bounds(features: Features, landmarks: Landmarks, plain: Affinity, r: float) -> tuple[F64, F64]:
+def leverage_bounds(features: FeatureArrays, landmarks: Landmarks, plain: Affinity, r: float) -> tuple[F64, F64]:
     """(k), (k): bounds of the exact kernel's leverage scores at the same r, without debiasing, centred or not.
 
     `plain` is the affinity of ψ (`debias=0`, in byte order of name). K̃ ≤ K ≤ K̃ + δ I in the order of operators, with
@@ -453,6 +472,6 @@ def _missed(x: F64, landmarks: Landmarks, *, exact: bool) -> float:
     """‖μ - P μ‖² of a domain's mean, or a bound."""
     kernel, psi = landmarks.kernel, nystrom_features(x, landmarks)
     if not exact:
-        return max(0.0, float((diagonal(kernel, x) - squared_norms(psi)).mean()))
-    inner = sum(float(evaluate(kernel, x[at : at + BLOCK], x).sum()) for at in range(0, len(x), BLOCK))
+        return max(0.0, float((kernel_diagonal(kernel, x) - squared_norms(psi)).mean()))
+    inner = sum(float(evaluate_kernel(kernel, x[at : at + SAMPLES_AT_ONCE], x).sum()) for at in range(0, len(x), SAMPLES_AT_ONCE))
     return max(0.0, inner / len(x) ** 2 - float(np.square(psi.mean(axis=0)).sum()))

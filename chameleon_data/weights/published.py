@@ -28,11 +28,11 @@ from typing import Any, Literal
 import numpy as np
 import yaml
 
-from chameleon_data.errors import InputError, listed
+from chameleon_data.errors import InputError, list_some
 from chameleon_data.recipe import StrictLoader
-from chameleon_data.weights.weigh import DomainWeights, unmeasured
+from chameleon_data.weights.weigh import DomainWeights, weights_without_scores
 
-Format = Literal["plain", "DoReMi", "DoGE", "RegMix"]
+WeightsFormat = Literal["plain", "DoReMi", "DoGE", "RegMix"]
 
 SLIMPAJAMA = ("arxiv", "book", "c4", "cc", "github", "stackexchange", "wikipedia")
 """The order in which DoGE's loader applies `train_dw`; a weight of `mix`, all of them together, may follow."""
@@ -42,19 +42,19 @@ MULTILINGUAL_ALPHA = 0.7
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedWeights:
     """A mixture from a file, for a recipe's domains."""
 
     weights: dict[str, float]
     """Summing to one, not rounded; the recipe's names, in byte order."""
-    format: Format
+    format: WeightsFormat
     names: dict[str, str]
     """Domain -> its name in the file."""
     notes: tuple[str, ...]
     """One sentence for whatever was not taken as it stands: another order, other names, another sum."""
 
 
-def published_weights(text: str, domains: Iterable[str], name: str = "weights") -> Published:
+def read_published_weights(text: str, domains: Iterable[str], name: str = "weights") -> PublishedWeights:
     """The mixture in a file's text, for exactly these domains; `name` is the file's, for messages.
 
     Weights that do not sum to one (published lists often do not) are normalised, and a note says so. Raises InputError for
@@ -67,16 +67,16 @@ def published_weights(text: str, domains: Iterable[str], name: str = "weights") 
     if total <= 0:
         raise InputError(f"{name}: every weight is zero; give one domain a positive weight")
     if renamed := [f"{theirs!r} as {ours}" for ours, theirs in names.items() if theirs != ours]:
-        notes.append(f"{name}: names matched but for case, prefix and separators: {listed(renamed)}")
+        notes.append(f"{name}: names matched but for case, prefix and separators: {list_some(renamed)}")
     if abs(total - 1) > 1e-6:
         notes.append(f"{name}: the weights sum to {total:.6g} and were divided by it")
-    return Published({ours: weights[theirs] / total for ours, theirs in names.items()}, kind, names, tuple(notes))
+    return PublishedWeights({ours: weights[theirs] / total for ours, theirs in names.items()}, kind, names, tuple(notes))
 
 
-def load_weights(text: str, domains: Iterable[str], name: str = "weights") -> DomainWeights:
-    """`published_weights` in the place of computed ones; the notes are its warnings."""
-    given = published_weights(text, domains, name)
-    return unmeasured(given.weights, dict.fromkeys(given.weights), given.notes)
+def load_published_weights(text: str, domains: Iterable[str], name: str = "weights") -> DomainWeights:
+    """`read_published_weights` in the place of computed ones; the notes are its warnings."""
+    given = read_published_weights(text, domains, name)
+    return weights_without_scores(given.weights, dict.fromkeys(given.weights), given.notes)
 
 
 def _parse(text: str, name: str) -> dict[str, Any]:
@@ -98,12 +98,12 @@ def _parse(text: str, name: str) -> dict[str, Any]:
     return value
 
 
-def _as_applied(value: dict[str, Any], name: str) -> tuple[dict[str, Any], Format, list[str]]:
+def _as_applied(value: dict[str, Any], name: str) -> tuple[dict[str, Any], WeightsFormat, list[str]]:
     """The file's own names and weights, as its trainer applies them."""
     if "train_dw" in value and "train_domains" in value:
         weights, note = _doge(value["train_domains"], value["train_dw"], name)
         return weights, "DoGE", [note]
-    wrappers: tuple[tuple[str, Format], ...] = (("train_domain_weights", "DoReMi"), ("train", "RegMix"))
+    wrappers: tuple[tuple[str, WeightsFormat], ...] = (("train_domain_weights", "DoReMi"), ("train", "RegMix"))
     for key, kind in wrappers:
         if isinstance(value.get(key), dict):
             if not value[key]:
@@ -156,13 +156,15 @@ def _match(theirs: Sequence[str], ours: Sequence[str], name: str) -> dict[str, s
         candidates = [t for t in rest if plain_name(t) == plain_name(o)]
         rivals = [other for other in open_ if plain_name(other) == plain_name(o)]
         if candidates and len(candidates) + len(rivals) > 2:
-            raise InputError(f"{name}: {listed(candidates)} may each be meant for {listed(rivals)}; use the recipe's own names")
+            raise InputError(
+                f"{name}: {list_some(candidates)} may each be meant for {list_some(rivals)}; use the recipe's own names"
+            )
         if candidates:
             found[o] = candidates[0]
     missing, extra = [o for o in ours if o not in found], [t for t in rest if t not in found.values()]
     if not missing and not extra:
         return {o: found[o] for o in ours}
-    parts = [f"{what} {listed(names)}" for what, names in (("no weight for", missing), ("unknown", extra)) if names]
+    parts = [f"{what} {list_some(names)}" for what, names in (("no weight for", missing), ("unknown", extra)) if names]
     nearest = [(m, _nearest(m, extra)) for m in missing]
     hint = "".join(f"; {near!r} may be meant for {m!r}" for m, near in [pair for pair in nearest if pair[1]][:3])
     raise InputError(f"{name}: {'; '.join(parts)}{hint}; name exactly the recipe's domains")
@@ -174,7 +176,7 @@ def _nearest(wanted: str, among: Sequence[str]) -> str | None:
     return by_plain[near[0]] if near else None
 
 
-def mixtures(
+def comparison_mixtures(
     counts: Mapping[str, int],
     target: Mapping[str, float] | None = None,
     extra: Mapping[str, Mapping[str, float]] | None = None,
@@ -185,7 +187,7 @@ def mixtures(
 
     `counts`: tokens of each domain. Always `uniform`, `natural` (in proportion to tokens) and `natural^0.7` (to tokens to the
     power `alpha`, as languages are balanced: Conneau et al. 2020); `target` is the computed mixture before bounds, and
-    `extra` holds further ones by name, such as `published_weights(...).weights`. Raises InputError for other domains, for no
+    `extra` holds further ones by name, such as `read_published_weights(...).weights`. Raises InputError for other domains, for no
     tokens at all, and for a name that is taken.
     """
     names = sorted(counts)
@@ -207,7 +209,7 @@ def mixtures(
         given[label] = mixture
     for label, mixture in given.items():
         if odd := sorted(mixture.keys() ^ counts.keys()):
-            raise InputError(f"mixture {label!r}: {listed(odd)} in it or in the corpus, not in both")
+            raise InputError(f"mixture {label!r}: {list_some(odd)} in it or in the corpus, not in both")
         shares = np.array([mixture[name] for name in names], np.float64)
         if not (np.isfinite(shares).all() and (shares >= 0).all() and shares.any()):
             raise InputError(f"mixture {label!r}: shares must be finite, nowhere negative and somewhere positive")

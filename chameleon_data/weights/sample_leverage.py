@@ -34,10 +34,10 @@ from scipy.linalg import blas, cholesky, solve_triangular
 
 from chameleon_data.arrays import F64, I64, Floats
 from chameleon_data.errors import InputError
-from chameleon_data.recipe import Dimension
-from chameleon_data.weights.affinity import BLOCK, GROUPS, SAME
+from chameleon_data.recipe import EffectiveDimension
+from chameleon_data.weights.affinity import JACKKNIFE_GROUPS, ROUNDING_SHARE, SAMPLES_AT_ONCE
 from chameleon_data.weights.kernels import squared_norms
-from chameleon_data.weights.landmarks import Features, checked
+from chameleon_data.weights.landmarks import FeatureArrays, check_features
 from chameleon_data.weights.leverage import ridge_for
 
 
@@ -70,21 +70,21 @@ class SampleLeverage:
 
 
 def sample_leverage(
-    features: Features,
+    features: FeatureArrays,
     groups: Mapping[str, npt.ArrayLike] | None,
     mapped: Callable[[Floats], Floats],
     *,
-    ridge: float | Literal["auto"] | Dimension = "auto",
+    ridge: float | Literal["auto"] | EffectiveDimension = "auto",
     centre: bool = True,
 ) -> SampleLeverage:
     """Of (n_i, p) samples (a memory-mapped array too), by domain, whose features `mapped` gives block by block."""
-    samples = checked(features, groups)
+    samples = check_features(features, groups)
     k = len(samples)
     mean, second, variance = np.zeros(()), np.zeros(()), []
     for x, _ in samples.values():
         total, inner = np.zeros(()), np.zeros(())
-        for at in range(0, len(x), BLOCK):
-            phi = mapped(x[at : at + BLOCK]).astype(np.float64)
+        for at in range(0, len(x), SAMPLES_AT_ONCE):
+            phi = mapped(x[at : at + SAMPLES_AT_ONCE]).astype(np.float64)
             total, inner = total + phi.sum(axis=0), inner + phi.T @ phi
         n, own = len(x), total / len(x)
         mean, second = mean + own / k, second + inner / (n * k)
@@ -93,18 +93,18 @@ def sample_leverage(
     if centre:
         second = second - np.outer(mean, mean)
     values: F64 = np.linalg.eigvalsh(second).astype(np.float64)
-    if float(np.trace(second)) <= SAME * whole:
+    if float(np.trace(second)) <= ROUNDING_SHARE * whole:
         raise InputError(f"all samples of the {k} domains are the same; nothing tells them apart, so give the weights yourself")
     kept = values[values > whole * np.finfo(np.float64).eps * len(values)]
     r = ridge if isinstance(ridge, int | float) else ridge_for(kept, None if ridge == "auto" else ridge.effective_dimension)
     lower = cholesky(second + r * np.eye(len(second)), lower=True)
     root = np.asfortranarray(solve_triangular(lower, np.eye(len(second)), lower=True))
-    count, scores = np.zeros((k, GROUPS), np.int64), np.zeros((k, GROUPS))
+    count, scores = np.zeros((k, JACKKNIFE_GROUPS), np.int64), np.zeros((k, JACKKNIFE_GROUPS))
     for i, (x, group) in enumerate(samples.values()):
-        for at in range(0, len(x), BLOCK):
-            phi = mapped(x[at : at + BLOCK]).astype(np.float64) - (mean if centre else 0.0)
+        for at in range(0, len(x), SAMPLES_AT_ONCE):
+            phi = mapped(x[at : at + SAMPLES_AT_ONCE]).astype(np.float64) - (mean if centre else 0.0)
             product = blas.dtrmm(1.0, root, phi.T, lower=1, overwrite_b=1)
-            member = group[at : at + BLOCK]
-            scores[i] += np.bincount(member, squared_norms(product.T), GROUPS)
-            count[i] += np.bincount(member, minlength=GROUPS)
+            member = group[at : at + SAMPLES_AT_ONCE]
+            scores[i] += np.bincount(member, squared_norms(product.T), JACKKNIFE_GROUPS)
+            count[i] += np.bincount(member, minlength=JACKKNIFE_GROUPS)
     return SampleLeverage(tuple(samples), count, scores, np.array(variance), r)

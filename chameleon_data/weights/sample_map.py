@@ -7,15 +7,15 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-POINTS = 5_000
+MAP_POINTS = 5_000
 """On the map, in all; each domain shows an equal share, its lowest hashes."""
 
 
-def flat_map(vectors: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, list[list[float]]]:
+def map_samples(vectors: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, list[list[float]]]:
     """Domain -> (x, y) of its documents, from (documents, dimensions) a domain. Axes are signed so that the map does not flip."""
     import faiss
 
-    share = max(1, POINTS // len(vectors))
+    share = max(1, MAP_POINTS // len(vectors))
     shown = {name: np.ascontiguousarray(x[:share]) for name, x in vectors.items()}
     pooled = np.concatenate(list(shown.values()))
     if pooled.shape[1] < 2:

@@ -27,8 +27,8 @@ from scipy.optimize import brentq
 from scipy.special import log_softmax, logsumexp, softmax, stdtrit
 
 from chameleon_data.arrays import F64, I64
-from chameleon_data.errors import InputError, listed
-from chameleon_data.recipe import Dimension, Leverage, Recorded, Spread, Weights
+from chameleon_data.errors import InputError, list_some
+from chameleon_data.recipe import EffectiveDimension, EffectiveDomains, Leverage, RecordedLandmarks, Weights
 from chameleon_data.weights.affinity import (
     Affinity,
     DomainStatistics,
@@ -40,11 +40,11 @@ from chameleon_data.weights.affinity import (
     jackknife,
     moments,
 )
-from chameleon_data.weights.kernels import EXACT, Kernel, auto_bandwidth, unit
+from chameleon_data.weights.kernels import EXACT, Kernel, auto_bandwidth, unit_rows
 from chameleon_data.weights.leverage import FAR_ABOVE, leverage_scores, perplexity, ridge_for
 
 if TYPE_CHECKING:
-    from chameleon_data.weights.landmarks import Features, Fitted, Landmarks, Mapped, Sampling
+    from chameleon_data.weights.landmarks import ChunkMap, FeatureArrays, Landmarks, LandmarkStatistics, Sampling
     from chameleon_data.weights.sample_leverage import SampleLeverage
 
 Objective = Literal["pretrain", "finetune"]
@@ -52,7 +52,7 @@ Objective = Literal["pretrain", "finetune"]
 LEAST_SCORE = 1e-3
 """ŝ counts as at least this: a domain at the centroid has ŝ = 0, and is to get the largest weight, not all of it."""
 COLDEST = {"pretrain": 5 / 7, "finetune": 1.4}
-SPREAD = 0.985
+AUTO_EFFECTIVE_SHARE = 0.985
 """Perplexity of the mixture over k that `temperature: auto` asks for."""
 REFERENCE_RIDGE = 10.0
 REFERENCE_TEMPERATURE = {"pretrain": 5.0, "finetune": 0.2}
@@ -93,14 +93,14 @@ class DomainWeights:
     variance_of_mean: dict[str, float | None]
     """Variance over n: how far, squared, a domain's mean embedding lies from its true one. None for a single sample."""
     warnings: tuple[str, ...]
-    nystrom: Nystrom | None = None
+    nystrom: NystromUse | None = None
     """Where the kernel went through landmarks."""
     statistics: DomainStatistics | None = None
     """What the scores were computed from; None where samples were scored, or nothing was."""
 
 
 @dataclass(frozen=True)
-class Nystrom:
+class NystromUse:
     """The landmarks that stood for a kernel, and what that cost."""
 
     landmarks: Landmarks
@@ -162,14 +162,14 @@ def domain_weights(
 
 
 def weigh_features(
-    features: Features,
+    features: FeatureArrays,
     groups: Mapping[str, npt.ArrayLike] | None,
     leverage: Leverage,
     weights: Weights,
     seed: int,
     recorded: Landmarks | None = None,
-    mapped: Mapped = map,
-    known: Mapping[str, Fitted] | None = None,
+    mapped: ChunkMap = map,
+    known: Mapping[str, LandmarkStatistics] | None = None,
 ) -> DomainWeights:
     """`domain_weights` from the recipe's sections; `recorded` landmarks are used instead of new ones, and `known` is what they
     made of domains before. `mapped` runs the pass over the samples that they take."""
@@ -180,17 +180,17 @@ def weigh_features(
         return weigh(domain_statistics(features, groups), leverage, weights)
     from chameleon_data.weights.landmarks import (
         LARGEST_PAIRS,
-        balanced_pool,
-        checked,
-        drifted,
+        check_features,
+        draw_balanced_pool,
         feature_map,
         fit_landmarks,
+        has_drifted,
         leverage_bounds,
         nystrom_statistics,
     )
     from chameleon_data.weights.sample_leverage import sample_leverage
 
-    samples = {name: x for name, (x, _) in checked(features, groups).items()}
+    samples = {name: x for name, (x, _) in check_features(features, groups).items()}
     p = next(iter(samples.values())).shape[1]
     if recorded is not None and recorded.points.shape[1] != p:
         raise InputError(f"the landmarks have {recorded.points.shape[1]} dimensions, the embeddings {p}; choose new ones")
@@ -199,19 +199,19 @@ def weigh_features(
         if by_samples:
             return _weigh_samples(sample_leverage(samples, groups, feature_map(kernel, None), ridge=leverage.ridge,
                                                   centre=leverage.centre), weights)  # fmt: skip
-        return weigh(domain_statistics(samples, groups, unit), leverage, weights)
+        return weigh(domain_statistics(samples, groups, unit_rows), leverage, weights)
     bandwidth = leverage.bandwidth
     if bandwidth == "auto" and recorded is None:
-        bandwidth = auto_bandwidth(leverage.kernel, balanced_pool(samples, BANDWIDTH_POOL, seed, "bandwidth"))
+        bandwidth = auto_bandwidth(leverage.kernel, draw_balanced_pool(samples, BANDWIDTH_POOL, seed, "bandwidth"))
     kernel = Kernel(leverage.kernel, float(bandwidth), leverage.degree) if recorded is None else recorded.kernel
 
-    def scored(some: Features, points: Landmarks) -> SampleLeverage:
+    def scored(some: FeatureArrays, points: Landmarks) -> SampleLeverage:
         given = groups if some is samples else None
         return sample_leverage(some, given, feature_map(kernel, points), ridge=leverage.ridge, centre=leverage.centre)
 
     counts = np.array([len(x) for x in samples.values()])
 
-    def mixture(some: Features, points: Landmarks) -> F64:
+    def mixture(some: FeatureArrays, points: Landmarks) -> F64:
         if by_samples:
             return np.asarray(softmax(_preferences(scored(some, points).scores, weights)[1]))
         of_some = moments(nystrom_statistics(some, points).statistics)
@@ -222,7 +222,7 @@ def weigh_features(
 
     fit = fit_landmarks(
         samples, kernel, mixture,
-        count="auto" if isinstance(leverage.landmarks, Recorded) else leverage.landmarks,
+        count="auto" if isinstance(leverage.landmarks, RecordedLandmarks) else leverage.landmarks,
         sampling=leverage.sampling, tolerance=leverage.tolerance, seed=seed,
         recorded=recorded,
     )  # fmt: skip
@@ -236,12 +236,12 @@ def weigh_features(
             plain = affinity(moments(fitted.statistics), centre=leverage.centre)
             low, high = leverage_bounds(samples, fit.landmarks, plain, result.ridge * len(samples))
             bounds = dict(zip(samples, zip(low.tolist(), high.tolist(), strict=True), strict=True))
-    used = Nystrom(fit.landmarks, fit.error, fitted.residuals, bounds)
-    strangers = [name for name in fitted.residuals if recorded is not None and drifted(fitted.residuals, name)]
+    used = NystromUse(fit.landmarks, fit.error, fitted.residuals, bounds)
+    strangers = [name for name in fitted.residuals if recorded is not None and has_drifted(fitted.residuals, name)]
     return replace(result, nystrom=used, warnings=(*result.warnings, *_doubts(used, leverage, strangers)))
 
 
-def _doubts(used: Nystrom, leverage: Leverage, strangers: list[str]) -> Iterator[str]:
+def _doubts(used: NystromUse, leverage: Leverage, strangers: list[str]) -> Iterator[str]:
     if used.error is None:
         yield "the error of the weights through landmarks could not be measured: held-out samples alone give no weights"
     elif used.error > leverage.tolerance:
@@ -251,7 +251,7 @@ def _doubts(used: Nystrom, leverage: Leverage, strangers: list[str]) -> Iterator
             f"above the tolerance of {leverage.tolerance:g}; try {advice}"
         )
     if strangers:
-        yield f"{listed(strangers)}: the recorded landmarks see less than half as much of it as of the others; choose new ones"
+        yield f"{list_some(strangers)}: the recorded landmarks see less than half as much of it as of the others; choose new ones"
 
 
 def _weigh_samples(scored: SampleLeverage, weights: Weights) -> DomainWeights:
@@ -286,7 +286,7 @@ def weigh(statistics: DomainStatistics, leverage: Leverage, weights: Weights) ->
         raise InputError("the published formula gives NaN for a single domain; the default preset gives it all the weight")
     whole = moments(statistics)
     if k == 1:
-        return unmeasured({names[0]: 1.0}, _optional(names, whole.variance_of_mean), ())
+        return weights_without_scores({names[0]: 1.0}, _optional(names, whole.variance_of_mean), ())
     if k == 2 and leverage.centre:
         raise InputError(
             f"two domains always come out equal: centring makes {names[0]!r} and {names[1]!r} mirror images, whatever they hold; "
@@ -349,24 +349,24 @@ def refuse_overflow(best: Estimate, names: Sequence[str], leverage: Leverage) ->
 
 
 def _estimate(statistics: Moments, leverage: Leverage, weights: Weights, debias: float) -> Estimate:
-    return estimate(affinity(statistics, debias=debias, centre=leverage.centre), leverage, weights)
+    return estimate_mixture(affinity(statistics, debias=debias, centre=leverage.centre), leverage, weights)
 
 
-def estimate(kernel: Affinity, leverage: Leverage, weights: Weights) -> Estimate:
+def estimate_mixture(kernel: Affinity, leverage: Leverage, weights: Weights) -> Estimate:
     """The mixture of an affinity, at the ridge and temperature that these sections ask for."""
     k, given = len(kernel.coordinates), weights.temperature
     if leverage.preset == "reference":
-        if isinstance(leverage.ridge, Dimension):
+        if isinstance(leverage.ridge, EffectiveDimension):
             raise InputError("the reference preset takes its ridge as a number; 'effective_dimension' is for the default one")
         r = k * (REFERENCE_RIDGE if leverage.ridge == "auto" else leverage.ridge)
         scores = leverage_scores(kernel, r)
         scores = scores / scores.sum()
         preference = 1.0 / (scores + REFERENCE_EPSILON) if weights.objective == "pretrain" else scores
-        if isinstance(given, Spread):
+        if isinstance(given, EffectiveDomains):
             raise InputError("the reference preset takes its temperature as a number; 'effective_domains' is for the default one")
         temperature = REFERENCE_TEMPERATURE[weights.objective] if given == "auto" else given
     else:
-        if isinstance(leverage.ridge, Dimension):
+        if isinstance(leverage.ridge, EffectiveDimension):
             r = ridge_for(kernel.eigenvalues, leverage.ridge.effective_dimension)
         else:
             r = ridge_for(kernel.eigenvalues) if leverage.ridge == "auto" else k * leverage.ridge
@@ -381,8 +381,8 @@ def _preferences(scores: F64, weights: Weights) -> tuple[F64, F64, float]:
     preference = 1.0 / clipped if weights.objective == "pretrain" else clipped
     given = weights.temperature
     if given == "auto":
-        temperature = temperature_for(preference, SPREAD * len(preference), COLDEST[weights.objective])
-    elif isinstance(given, Spread):
+        temperature = temperature_for(preference, AUTO_EFFECTIVE_SHARE * len(preference), COLDEST[weights.objective])
+    elif isinstance(given, EffectiveDomains):
         temperature = temperature_for(preference, given.effective_domains)
     else:
         temperature = given
@@ -454,7 +454,7 @@ def _warnings(statistics: DomainStatistics, whole: Moments, best: Estimate, *, d
     lone = [names[i] for i in np.flatnonzero(_lone(statistics))]
     if lone:
         yield (
-            f"{listed(lone)}: all samples in one jackknife group, so no interval, and other intervals leave that noise out; "
+            f"{list_some(lone)}: all samples in one jackknife group, so no interval, and other intervals leave that noise out; "
             "embed more samples of them"
         )
     excess = best.r / float(best.affinity.eigenvalues[0])
@@ -469,7 +469,9 @@ def _warnings(statistics: DomainStatistics, whole: Moments, best: Estimate, *, d
         yield f"{names[largest]!r} takes {share:.3f} of the mixture; a higher temperature, or 'auto', spreads it"
 
 
-def unmeasured(weights: dict[str, float], variance: dict[str, float | None], warnings: tuple[str, ...]) -> DomainWeights:
+def weights_without_scores(
+    weights: dict[str, float], variance: dict[str, float | None], warnings: tuple[str, ...]
+) -> DomainWeights:
     """A mixture that no leverage stands behind."""
     nothing: dict[str, None] = dict.fromkeys(weights)
     return DomainWeights(

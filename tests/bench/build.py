@@ -29,8 +29,8 @@ import zstandard
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.shards.formats import mds, parquet
 from chameleon_data.store.store import Store
-from chameleon_data.versions.verify import verify
-from chameleon_data.versions.versions import load_manifest, resolve
+from chameleon_data.versions.verify import verify_version
+from chameleon_data.versions.versions import load_manifest, resolve_version
 from tests.bench.figures import Figure, show
 from tests.support.corpus import demo_texts
 
@@ -83,9 +83,9 @@ def merely_read(files: list[Path]) -> float:
 def verifying(out: Path) -> float:
     """Seconds to prove the version."""
     store = Store(str(out))
-    manifest = load_manifest(store, resolve(store, "latest"))
+    manifest = load_manifest(store, resolve_version(store, "latest"))
     start = time.perf_counter()
-    found = verify(store, manifest)
+    found = verify_version(store, manifest)
     if not found.ok:
         raise SystemExit("\n".join(found.problems))
     return time.perf_counter() - start

@@ -19,7 +19,7 @@ import torch
 from chameleon_data import domain_weights
 from chameleon_data.corpus.sample import _windows
 from chameleon_data.recipe import Embed
-from chameleon_data.weights.embedder import BATCH_TOKENS, Embedder, _load, _pad, _tokenise, batches, load_embedder
+from chameleon_data.weights.embedder import BATCH_TOKENS, Embedder, _load, _pad, _tokenise, load_embedder, token_batches
 from tests.bench.figures import Figure, show
 from tests.support.corpus import demo_texts, documents
 
@@ -43,7 +43,9 @@ def run() -> list[Figure]:
         rows, _ = _tokenise(model, windows, None)
         assert rows is not None
         lengths = np.array([len(row["attention_mask"]) for row in rows])
-        ready = [_pad(model.tokenizer, [rows[i] for i in batch]) for batch in batches(lengths, BATCH_TOKENS[model.device.type])]
+        ready = [
+            _pad(model.tokenizer, [rows[i] for i in batch]) for batch in token_batches(lengths, BATCH_TOKENS[model.device.type])
+        ]
 
     def forward() -> None:
         with torch.inference_mode():

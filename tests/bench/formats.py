@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.shards.rows import IDS, Compression
+from chameleon_data.shards.rows import INPUT_IDS, Compression
 from tests.bench.figures import Figure, median_seconds, show
 from tests.bench.mds import _table
 from tests.support import official_readers as official
@@ -32,7 +32,7 @@ def run() -> list[Figure]:
     generator = np.random.default_rng(0)
     count = text.num_rows // 2
     ids = pa.FixedSizeListArray.from_arrays(pa.array(generator.integers(0, 50_000, count * 2_048, np.uint16)), 2_048)
-    sequences = text.slice(0, count).set_column(0, IDS, ids)
+    sequences = text.slice(0, count).set_column(0, INPUT_IDS, ids)
     figures = [_compare(format, text, "text", peer) for format, peer in TEXT_PEERS.items()]
     return figures + [_compare(format, sequences, "tokens", peer) for format, peer in TOKEN_PEERS.items()]
 
@@ -64,8 +64,8 @@ def _tar(rows: list[dict[str, Any]]) -> bytes:
     stream = io.BytesIO()
     with official.load("webdataset").TarWriter(stream, mtime=0) as writer:
         for number, row in enumerate(rows):
-            facts = {key: value for key, value in row.items() if key not in ("text", IDS)}
-            data = {"txt": row["text"]} if "text" in row else {"input_ids.npy": row[IDS]}
+            facts = {key: value for key, value in row.items() if key not in ("text", INPUT_IDS)}
+            data = {"txt": row["text"]} if "text" in row else {"input_ids.npy": row[INPUT_IDS]}
             writer.write({"__key__": f"{number:09}", "json": facts, **data})
     return stream.getvalue()
 
@@ -84,7 +84,7 @@ def _megatron(rows: list[dict[str, Any]]) -> None:
         module = official.load("megatron.core.datasets.indexed_dataset")
         builder = module.IndexedDatasetBuilder(f"{folder}/own.bin", dtype=np.uint16)
         for row in rows:
-            builder.add_item(torch.from_numpy(row[IDS]))
+            builder.add_item(torch.from_numpy(row[INPUT_IDS]))
             builder.end_document()
         builder.finalize(f"{folder}/own.idx")
 

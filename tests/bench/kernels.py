@@ -22,7 +22,7 @@ import numpy as np
 from chameleon_data import domain_weights
 from chameleon_data.weights.affinity import affinity, domain_statistics, moments
 from chameleon_data.weights.kernels import Kernel, auto_bandwidth
-from chameleon_data.weights.landmarks import balanced_pool, choose_landmarks, nystrom_statistics
+from chameleon_data.weights.landmarks import choose_landmarks, draw_balanced_pool, nystrom_statistics
 from chameleon_data.weights.leverage import leverage_scores
 from tests.bench.figures import Figure, show
 
@@ -85,7 +85,7 @@ def _many_samples(n: int) -> list[Figure]:
 
 
 def _ours(samples: dict[str, np.ndarray]) -> None:
-    kernel = Kernel("rbf", auto_bandwidth("rbf", balanced_pool(samples, 1_024, 0, "bandwidth")))
+    kernel = Kernel("rbf", auto_bandwidth("rbf", draw_balanced_pool(samples, 1_024, 0, "bandwidth")))
     nystrom_statistics(samples, choose_landmarks(samples, kernel, LANDMARKS))
 
 
@@ -125,7 +125,7 @@ def _weight_error(n: int, landmarks: int) -> list[Figure]:
     samples = corpus(10, n // 10)
     figures = []
     for name in ("rbf", "laplacian"):
-        bandwidth = auto_bandwidth(name, balanced_pool(samples, 1_024, 0, "bandwidth"))
+        bandwidth = auto_bandwidth(name, draw_balanced_pool(samples, 1_024, 0, "bandwidth"))
         exact = _exact_weights(samples, Kernel(name, bandwidth))
         for sampling in ("kmeans", "bless", "uniform"):
             result = domain_weights(samples, kernel=name, bandwidth=bandwidth, landmarks=landmarks, sampling=sampling)
@@ -139,15 +139,15 @@ def _weight_error(n: int, landmarks: int) -> list[Figure]:
 
 def _exact_weights(samples: dict[str, np.ndarray], kernel: Kernel) -> dict[str, float]:
     """By the affinity itself: features of k domains whose inner products are the block means of the kernel."""
-    from chameleon_data.weights.kernels import evaluate
+    from chameleon_data.weights.kernels import evaluate_kernel
     from chameleon_data.weights.leverage import ridge_for
-    from chameleon_data.weights.weigh import COLDEST, SPREAD, temperature_for
+    from chameleon_data.weights.weigh import AUTO_EFFECTIVE_SHARE, COLDEST, temperature_for
 
     blocks = list(samples.values())
     k, matrix = len(blocks), np.zeros((len(blocks), len(blocks)))
     for i, x in enumerate(blocks):
         for j, y in enumerate(blocks):
-            values = evaluate(kernel, x.astype(float), y.astype(float))
+            values = evaluate_kernel(kernel, x.astype(float), y.astype(float))
             n = len(x)
             matrix[i, j] = values.mean() if i != j else (values.sum() - np.trace(values)) / (n * (n - 1))
     centring = np.eye(k) - 1 / k
@@ -155,7 +155,7 @@ def _exact_weights(samples: dict[str, np.ndarray], kernel: Kernel) -> dict[str, 
     values, vectors = values[values > 1e-12], vectors[:, values > 1e-12]
     scores = np.square(vectors) @ (values / (values + ridge_for(values)))
     preference = 1 / np.maximum(scores / scores.mean(), 1e-3)
-    e = np.exp(preference / temperature_for(preference, SPREAD * len(preference), COLDEST["pretrain"]))
+    e = np.exp(preference / temperature_for(preference, AUTO_EFFECTIVE_SHARE * len(preference), COLDEST["pretrain"]))
     return dict(zip(samples, (e / e.sum()).tolist(), strict=True))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from chameleon_data.shards.formats import mds
-from chameleon_data.shards.rows import SCHEMA, conform
+from chameleon_data.shards.rows import TEXT_SCHEMA, conform
 from tests.bench.figures import Figure, median_seconds, show
 from tests.support.streaming_reader import as_rows, load, options
 
@@ -56,7 +56,7 @@ def _table(size: int) -> pa.Table:
             "epoch": np.zeros(len(texts), np.uint32),
             "tokens": np.full(len(texts), size, np.uint32),
         }
-    ).cast(SCHEMA)
+    ).cast(TEXT_SCHEMA)
 
 
 if __name__ == "__main__":

@@ -110,42 +110,42 @@ def groupby(corpus: Path, out: Path) -> None:
 
 
 def exchange(corpus: Path, out: Path) -> None:
-    from chameleon_data.corpus.tokens import load_counter
-    from chameleon_data.pipelines.ray_cluster import cluster, run
-    from chameleon_data.pipelines.survey import census, survey
+    from chameleon_data.corpus.tokens import load_token_counter
+    from chameleon_data.pipelines.ray_cluster import cluster, run_tasks
+    from chameleon_data.pipelines.survey import select_corpus, survey_corpus
     from chameleon_data.pipelines.weigh import weigh_corpus
-    from chameleon_data.pipelines.write import build_of, read_parts
+    from chameleon_data.pipelines.write import build_folder, spill_parts
     from chameleon_data.recipe import load_recipe
-    from chameleon_data.shards.exchange import Job, runs_of, shard_content, spill
+    from chameleon_data.shards.exchange import ShardSpec, read_run_lists, shard_content, spill
     from chameleon_data.shards.lay_out import lay_out_splits
     from chameleon_data.store.store import Store
-    from chameleon_data.versions.manifest import writer
+    from chameleon_data.versions.manifest import writer_fingerprint
 
     def quiet(*_: object) -> None:
         pass
 
     recipe = load_recipe(recipe_of(corpus, out, "parquet"))
-    store, counter = Store(recipe.out), load_counter(recipe.tokens)
+    store, counter = Store(recipe.out), load_token_counter(recipe.tokens)
     with cluster(workers=CORES):
         import ray  # it reads the environment that `cluster` sets
 
-        surveyed = survey(store, recipe, quiet)
-        counted = census(store, recipe, surveyed)
+        surveyed = survey_corpus(store, recipe, quiet)
+        counted = select_corpus(store, recipe, surveyed)
         weighed = weigh_corpus(store, recipe, surveyed, counted, quiet)
         layouts = lay_out_splits(
-            store, recipe, surveyed.parts, counted, weighed.mixture.decimals, weighed.budget, writer(recipe, counter)
+            store, recipe, surveyed.parts, counted, weighed.mixture.decimals, weighed.budget, writer_fingerprint(recipe, counter)
         )
-        job = Job(recipe, layouts, counted.rules, counter)
-        build = build_of(job, surveyed.parts)
+        job = ShardSpec(recipe, layouts, counted.rules, counter)
+        build = build_folder(job, surveyed.parts)
         start = time.perf_counter()
         shared = ray.put(job)
-        read_parts(store, build, shared, counted.copies, surveyed.parts, spill, quiet)
-        runs = runs_of(store, build, surveyed.parts)
+        spill_parts(store, build, shared, counted.copies, surveyed.parts, spill, quiet)
+        runs = read_run_lists(store, build, surveyed.parts)
 
         def make(shard: int) -> None:
             shard_content(store, ray.get(shared), runs, shard)
 
-        run("make", range(build.shards), make, quiet)
+        run_tasks("make", range(build.shards), make, quiet)
         _tell(out, time.perf_counter() - start)
 
 

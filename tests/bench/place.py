@@ -28,9 +28,9 @@ def run() -> list[Figure]:
     some, ones = int(kept.sum()), np.ones(int(kept.sum()), np.int64)
     documents = pa.table(
         {"domain": ["a"] * some, "hi": hi[kept], "lo": lo[kept], "tokens": tokens[kept], "part": 0 * ones, "copies": ones},
-        schema=place.DOCUMENTS,
+        schema=place.DOCUMENTS_SCHEMA,
     )
-    layout = place.place(plan, [count], documents)
+    layout = place.place_streams(plan, [count], documents)
     (stream,) = layout.streams
     none = np.zeros(ROWS, np.int64)
 
@@ -45,7 +45,7 @@ def run() -> list[Figure]:
 
     def arrange() -> None:
         offset, _ = route.locate(layout, 3, zero, zero, hi[mine], lo[mine], zero, tokens[mine])
-        route.arrange(zero, place.anchors(stream.domain.phase, offset, tokens[mine]), [stream.domain.quota])
+        route.order_rows(zero, place.anchors(stream.domain.phase, offset, tokens[mine]), [stream.domain.quota])
 
     arranging = median_seconds(arrange)
     both = 1 / (routing / ROWS + arranging / len(mine))

@@ -14,7 +14,7 @@ import pyarrow as pa
 from chameleon_data.hashing import content_hashes, hex_digests
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.shards.formats import mds, parquet
-from chameleon_data.shards.rows import SCHEMA
+from chameleon_data.shards.rows import TEXT_SCHEMA
 from tests.bench.figures import Figure, median_seconds, show
 from tests.support import streaming_reader
 from tests.support.corpus import demo_texts
@@ -29,7 +29,7 @@ def rows() -> list[pa.Table]:
     n = len(texts)
     table = pa.table(
         [array, ["a"] * n, hex_digests(*content_hashes(array)), pa.array([0] * n, pa.uint32()), [len(t) % 9000 for t in texts]],
-        schema=SCHEMA,
+        schema=TEXT_SCHEMA,
     )
     return [table.slice(n * s // SHARDS, n * (s + 1) // SHARDS - n * s // SHARDS) for s in range(SHARDS)]
 

@@ -20,8 +20,8 @@ from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import TRAIN, VALIDATION
 from chameleon_data.shards.formats import arrow, jsonl, litdata, megatron, webdataset
 from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.shards.rows import IDS, SCHEMA, Compression
-from chameleon_data.versions.verify import same_rows
+from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, Compression
+from chameleon_data.versions.verify import have_same_rows
 from tests.contract.test_parquet import some_rows, some_sequences
 from tests.support import official_readers as official
 
@@ -43,16 +43,16 @@ def some_documents(count: int, dtype: Any, seed: int = 0) -> pa.Table:
     generator = np.random.default_rng(seed)
     most = min(2**31 - 1, np.iinfo(dtype.to_pandas_dtype()).max)
     lists = [generator.integers(0, most, generator.integers(0, 10), endpoint=True).tolist() for _ in range(count)]
-    return some_rows(count).set_column(0, IDS, pa.array(lists, pa.large_list(dtype)))
+    return some_rows(count).set_column(0, INPUT_IDS, pa.array(lists, pa.large_list(dtype)))
 
 
 def storable(table: pa.Table, format: str) -> pa.Table:
     """Megatron ends at 2^31."""
-    if format != "megatron" or table.schema.field(IDS).type.value_type != pa.uint32():
+    if format != "megatron" or table.schema.field(INPUT_IDS).type.value_type != pa.uint32():
         return table
-    ids = table[IDS].combine_chunks()
+    ids = table[INPUT_IDS].combine_chunks()
     halved = pa.array(ids.flatten().to_numpy() // 2)
-    return table.set_column(0, IDS, pa.FixedSizeListArray.from_arrays(halved, type=ids.type))
+    return table.set_column(0, INPUT_IDS, pa.FixedSizeListArray.from_arrays(halved, type=ids.type))
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -109,7 +109,9 @@ def test_polars_and_pyarrow_too(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [pa.uint16(), pa.uint32()])
 def test_megatron_reads_whole_documents(dtype: Any, tmp_path: Path) -> None:
     table = some_documents(50, dtype)
-    table = table.set_column(0, IDS, pa.array([[0, 65_535, 65_500], *table[IDS].to_pylist()[1:]], pa.large_list(dtype)))
+    table = table.set_column(
+        0, INPUT_IDS, pa.array([[0, 65_535, 65_500], *table[INPUT_IDS].to_pylist()[1:]], pa.large_list(dtype))
+    )
     official.store(tmp_path, "megatron", [table.slice(0, 20), table.slice(20)], TRAIN, "zstd")
     assert official.read(tmp_path, "megatron", TRAIN) == table.to_pylist()
 
@@ -130,12 +132,12 @@ def test_any_rows_come_back_and_chunks_do_not_change_a_byte(format: str, data: s
             table = storable(some_sequences(count, data.draw(st.integers(1, 40)), dtype), format)
     else:
         texts = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), min_size=count, max_size=count)
-        table = some_rows(count).set_column(0, SCHEMA.field("text"), pa.array(data.draw(texts), pa.large_string()))
+        table = some_rows(count).set_column(0, TEXT_SCHEMA.field("text"), pa.array(data.draw(texts), pa.large_string()))
         table = table.set_column(1, "domain", pa.array(data.draw(texts), pa.string()))
     compression = data.draw(st.sampled_from(COMPRESSIONS))
     shard = FORMATS[format].encode(table, 3, 7, VALIDATION, compression)
     found, entry = FORMATS[format].decode(shard.files, "here")
-    assert same_rows(found, table, end_of_text=-1)
+    assert have_same_rows(found, table, end_of_text=-1)
     assert found.equals(table) or format == "jsonl"
     assert entry == shard.entry
     assert json.loads(json.dumps(entry)) == entry  # it is kept in a receipt
@@ -200,7 +202,7 @@ def test_the_index_of_litdata_says_what_its_writer_says(compression: Compression
 def test_the_bytes_of_an_indexed_dataset_are_its_builders(dtype: Any, tmp_path: Path) -> None:
     for table in (some_documents(40, dtype), storable(some_sequences(40, 9, dtype), "megatron")):
         files = megatron.encode(table, 0, 1, TRAIN, "zstd").files
-        theirs = official.indexed_dataset(table[IDS].to_pylist(), np.uint16 if dtype == pa.uint16() else np.int32, tmp_path)
+        theirs = official.indexed_dataset(table[INPUT_IDS].to_pylist(), np.uint16 if dtype == pa.uint16() else np.int32, tmp_path)
         assert (files["train-00000.bin"].to_pybytes(), files["train-00000.idx"].to_pybytes()) == theirs
 
 
@@ -210,7 +212,7 @@ def test_the_blend_file_weighs_by_tokens() -> None:
 
 
 def test_record_batches_hold_equal_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrow, "BATCH", 10 * (66 + 64))
+    monkeypatch.setattr(arrow, "RECORD_BATCH_BYTES", 10 * (66 + 64))
     (body,) = arrow.encode(SEQUENCES, 0, 1, TRAIN, "zstd").files.values()
     with pa.ipc.open_file(body) as reader:
         assert [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)] == [10] * 30
@@ -258,7 +260,7 @@ def test_nulls_and_other_columns_are_refused(format: str) -> None:
     for wrong, message in (
         (SEQUENCES.drop_columns(["epoch"]), "columns"),
         (SEQUENCES.append_column("more", SEQUENCES["epoch"]), "columns"),
-        (SEQUENCES.set_column(0, IDS, lists), "nulls"),
+        (SEQUENCES.set_column(0, INPUT_IDS, lists), "nulls"),
         (SEQUENCES.set_column(1, "domain", pa.array([None] * 300, pa.string())), "nulls"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -270,13 +272,17 @@ def test_what_a_format_does_not_hold_is_refused(monkeypatch: pytest.MonkeyPatch)
         megatron.encode(TEXTS, 0, 1, TRAIN, "none")
     for column in (pa.array([[2**31]], pa.large_list(pa.uint32())), pa.array([[2**31]], pa.list_(pa.uint32(), 1))):
         with pytest.raises(InputError, match="the token 2,147,483,648"):
-            megatron.encode(TEXTS.slice(0, 1).set_column(0, IDS, column), 0, 1, TRAIN, "none")
+            megatron.encode(TEXTS.slice(0, 1).set_column(0, INPUT_IDS, column), 0, 1, TRAIN, "none")
     with pytest.raises(ValueError, match="lists of uint16 or uint32"):
-        megatron.encode(TEXTS.slice(0, 1).set_column(0, IDS, pa.array([[1]], pa.large_list(pa.int32()))), 0, 1, TRAIN, "none")
+        megatron.encode(
+            TEXTS.slice(0, 1).set_column(0, INPUT_IDS, pa.array([[1]], pa.large_list(pa.int32()))), 0, 1, TRAIN, "none"
+        )
     with pytest.raises(ValueError, match="nulls in the column 'input_ids'"):
-        megatron.encode(TEXTS.slice(0, 1).set_column(0, IDS, pa.array([[None]], pa.large_list(pa.uint16()))), 0, 1, TRAIN, "none")
+        megatron.encode(
+            TEXTS.slice(0, 1).set_column(0, INPUT_IDS, pa.array([[None]], pa.large_list(pa.uint16()))), 0, 1, TRAIN, "none"
+        )
     size = litdata.encode(SEQUENCES, 0, 1, TRAIN, "none").files["chunk-00000.bin"].size
-    monkeypatch.setattr(litdata, "LIMIT", size // 2)
+    monkeypatch.setattr(litdata, "LARGEST_CHUNK", size // 2)
     with pytest.raises(InputError, match=r"4 GiB; lower 'shards\.size'"):
         litdata.encode(SEQUENCES, 0, 1, TRAIN, "zstd")
 
@@ -380,7 +386,7 @@ def test_bytes_that_no_row_of_a_litdata_chunk_asks_for_are_refused(compression: 
 
 
 def test_text_in_an_arrow_file_that_is_not_utf8_is_refused() -> None:
-    rows = TEXTS.slice(0, 1).set_column(0, SCHEMA.field("text"), pa.array(["plain words"], pa.large_string()))
+    rows = TEXTS.slice(0, 1).set_column(0, TEXT_SCHEMA.field("text"), pa.array(["plain words"], pa.large_string()))
     (body,) = arrow.encode(rows, 0, 1, TRAIN, "none").files.values()
     with pytest.raises(InputError, match="here: damaged Arrow file"):
         arrow.decode({"": body.to_pybytes().replace(b"words", b"w\xffrds")}, "here")

@@ -19,7 +19,7 @@ from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import TRAIN, VALIDATION
 from chameleon_data.shards.formats import mds
 from chameleon_data.shards.formats.zstd import decompress
-from chameleon_data.shards.rows import IDS, SCHEMA, Compression, Encoded, conform, token_ids
+from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, Compression, Encoded, conform, token_ids
 from tests.contract.test_parquet import some_sequences
 from tests.support import streaming_reader
 
@@ -32,7 +32,7 @@ rows_of = st.lists(st.tuples(texts, unicode, texts, numbers, numbers), max_size=
 
 
 def table_of(rows: list[tuple[Any, ...]]) -> pa.Table:
-    return pa.table([list(column) for column in zip(*rows, strict=True)] or [[]] * 5, names=SCHEMA.names).cast(SCHEMA)
+    return pa.table([list(column) for column in zip(*rows, strict=True)] or [[]] * 5, names=TEXT_SCHEMA.names).cast(TEXT_SCHEMA)
 
 
 THREE = table_of([("one", "book", "a" * 32, 0, 3), ("", "c4", "b" * 32, 1, 0), ("zwei \U0001f98e\0", "bücher", "c" * 32, 2, 7)])
@@ -75,9 +75,9 @@ def naive(table: pa.Table, compression: Compression) -> bytes:
         doc_id, domain, text = (row.get(key, "").encode() for key in ("doc_id", "domain", "text"))
         head = struct.pack("<3I", len(doc_id), len(domain), len(text))
         epoch, tokens = struct.pack("<I", row["epoch"]), struct.pack("<I", row["tokens"])
-        if IDS in row:
-            letter = "H" if table.schema.field(IDS).type.value_type == pa.uint16() else "I"
-            ids = struct.pack(f"<{len(row[IDS])}{letter}", *row[IDS])
+        if INPUT_IDS in row:
+            letter = "H" if table.schema.field(INPUT_IDS).type.value_type == pa.uint16() else "I"
+            ids = struct.pack(f"<{len(row[INPUT_IDS])}{letter}", *row[INPUT_IDS])
             samples.append(head[:8] + doc_id + domain + epoch + ids + tokens)
         else:
             samples.append(head + doc_id + domain + epoch + text + tokens)
@@ -131,7 +131,7 @@ def test_the_official_writer_makes_the_same_file_and_the_same_index(streaming: A
 
 
 def test_no_rows_are_a_shard_too() -> None:
-    empty = SCHEMA.empty_table()
+    empty = TEXT_SCHEMA.empty_table()
     assert body_of(empty).to_pybytes() == naive(empty, "none")
     assert rows_in(body_of(empty)).equals(empty)
 
@@ -142,7 +142,7 @@ def test_chunks_slices_order_of_columns_and_dictionaries_do_not_change_a_byte(ro
     cut = data.draw(st.integers(0, len(rows)))
     padded = pa.concat_tables([THREE, table, THREE]).combine_chunks()
     window = padded.slice(3, len(rows))
-    other = pa.concat_tables([window.slice(0, cut), window.slice(cut)]).select(sorted(SCHEMA.names))
+    other = pa.concat_tables([window.slice(0, cut), window.slice(cut)]).select(sorted(TEXT_SCHEMA.names))
     other = other.set_column(1, "domain", other["domain"].dictionary_encode()).replace_schema_metadata({"a": "b"})
     assert body_of(other).equals(body_of(table))
 
@@ -157,9 +157,9 @@ def test_the_same_rows_give_the_same_frame_with_size_and_checksum() -> None:
 
 def test_four_gibibytes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     size = body_of(THREE).size
-    monkeypatch.setattr(mds, "LIMIT", size + 1)
+    monkeypatch.setattr(mds, "LARGEST_MDS_SHARD", size + 1)
     assert body_of(THREE).size == size
-    monkeypatch.setattr(mds, "LIMIT", size)
+    monkeypatch.setattr(mds, "LARGEST_MDS_SHARD", size)
     with pytest.raises(InputError, match=r"4 GiB; lower 'shards\.size'"):
         body_of(THREE)
 
@@ -167,7 +167,7 @@ def test_four_gibibytes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_real_four_gibibytes_are_refused_before_they_are_joined() -> None:
     zeros = pa.py_buffer(np.zeros(2**32, np.uint8))  # never touched, so never in memory
     text = pa.LargeStringArray.from_buffers(2, pa.py_buffer(struct.pack("<3q", 0, 2**32, 2**32)), zeros)
-    table = THREE.slice(0, 2).set_column(0, SCHEMA.field("text"), text)
+    table = THREE.slice(0, 2).set_column(0, TEXT_SCHEMA.field("text"), text)
     with pytest.raises(InputError, match="4,294,967,"):
         body_of(table)
 
@@ -202,10 +202,10 @@ def test_streaming_dataset_reads_sequences_and_each_split_by_its_name(
     store(tmp_path, [SEQUENCES.slice(9)], compression, VALIDATION)
     for split, rows in ((None, SEQUENCES.slice(0, 9)), (VALIDATION, SEQUENCES.slice(9))):
         found = streaming_reader.read_folder(tmp_path, split=split)
-        ids = np.stack([row.pop(IDS) for row in found])
+        ids = np.stack([row.pop(INPUT_IDS) for row in found])
         assert ids.dtype == np.uint16
         assert np.array_equal(ids, token_ids(conform(rows)))
-        assert found == rows.drop_columns([IDS]).to_pylist()
+        assert found == rows.drop_columns([INPUT_IDS]).to_pylist()
 
 
 def test_streaming_dataset_refuses_a_changed_byte(streaming: Any, tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_a_damaged_body_is_refused_or_its_rows_are_still_well_formed(data: st.Da
     except InputError:
         return
     table.validate(full=True)
-    assert table.schema.equals(SCHEMA)
+    assert table.schema.equals(TEXT_SCHEMA)
     assert table.num_rows == struct.unpack_from("<I", body)[0]
 
 
@@ -310,4 +310,4 @@ def test_a_damaged_frame_is_refused() -> None:
     flipped = frame[:60] + bytes([frame[60] ^ 1]) + frame[61:]
     for lie in (frame[:-1], frame[:20], b"", frame + b"x", frame + frame, flipped, huge, unsized, b"not zstd at all"):
         with pytest.raises(InputError, match="does not give a size" if lie in (huge, unsized) else "damaged zstd frame"):
-            decompress(lie, "", mds.LIMIT)
+            decompress(lie, "", mds.LARGEST_MDS_SHARD)

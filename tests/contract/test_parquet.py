@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import TRAIN, VALIDATION
 from chameleon_data.shards.formats import parquet
-from chameleon_data.shards.rows import IDS, SCHEMA, Compression, sequence_schema
+from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, Compression, sequence_schema
 
 
 def some_rows(count: int, size: int = 50, seed: int = 0) -> pa.Table:
@@ -33,7 +33,7 @@ def some_rows(count: int, size: int = 50, seed: int = 0) -> pa.Table:
             "epoch": [i % 2 for i in range(count)],
             "tokens": [2**32 - 1 - i for i in range(count)],
         }
-    ).cast(SCHEMA)
+    ).cast(TEXT_SCHEMA)
 
 
 def some_sequences(count: int, length: int = 9, dtype: Any = None, seed: int = 0) -> pa.Table:
@@ -42,7 +42,7 @@ def some_sequences(count: int, length: int = 9, dtype: Any = None, seed: int = 0
     most = np.iinfo(dtype.to_pandas_dtype()).max
     ids = np.random.default_rng(seed).integers(0, most, count * length, dtype.to_pandas_dtype(), endpoint=True)
     column = pa.FixedSizeListArray.from_arrays(pa.array(ids), length)
-    return some_rows(count).set_column(0, IDS, column).cast(sequence_schema(length, dtype))
+    return some_rows(count).set_column(0, INPUT_IDS, column).cast(sequence_schema(length, dtype))
 
 
 ROWS = some_rows(500)
@@ -116,9 +116,9 @@ def test_sequences_and_splits_in_every_reader(compression: Compression, tmp_path
     loaded = datasets.load_dataset(str(tmp_path), cache_dir=str(tmp_path / "cache"))
     assert loaded["train"].to_list() == SEQUENCES.slice(0, 35).to_pylist()
     assert loaded["validation"].to_list() == SEQUENCES.slice(35).to_pylist()
-    assert loaded["train"].features[IDS] == datasets.List(datasets.Value("uint16"), length=9)
+    assert loaded["train"].features[INPUT_IDS] == datasets.List(datasets.Value("uint16"), length=9)
     frame = pl.read_parquet(tmp_path / "train-*.parquet")
-    assert frame.schema[IDS] == pl.Array(pl.UInt16, 9)
+    assert frame.schema[INPUT_IDS] == pl.Array(pl.UInt16, 9)
     assert frame.to_dicts() == SEQUENCES.slice(0, 35).to_pylist()
     assert ds.dataset(sorted(map(str, tmp_path.glob("train-*")))).to_table().to_pylist() == SEQUENCES.slice(0, 35).to_pylist()
 
@@ -127,7 +127,7 @@ def test_duckdb(folder: Path) -> None:
     duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed; it is no dependency")
     with duckdb.connect() as connection:
         found = connection.sql(f"select * from '{folder}/*.parquet' order by filename, file_row_number").fetchall()
-    assert found == [tuple(row[name] for name in SCHEMA.names) for row in PLAIN]
+    assert found == [tuple(row[name] for name in TEXT_SCHEMA.names) for row in PLAIN]
 
 
 # Bytes
@@ -148,11 +148,11 @@ rows_of = st.lists(
 @settings(deadline=None)
 @given(rows_of, st.integers(0, 20), st.sampled_from(["zstd", "none"]))
 def test_the_same_rows_give_the_same_bytes_and_come_back(rows: list[Any], cut: int, compression: Compression) -> None:
-    table = pa.table([list(c) for c in zip(*rows, strict=True)] or [[]] * 5, names=SCHEMA.names).cast(SCHEMA)
+    table = pa.table([list(c) for c in zip(*rows, strict=True)] or [[]] * 5, names=TEXT_SCHEMA.names).cast(TEXT_SCHEMA)
     data = encode(table, compression)
     assert decode(data).equals(table)
     other = pa.concat_tables([ROWS, table]).combine_chunks().slice(ROWS.num_rows)
-    other = pa.concat_tables([other.slice(0, cut), other.slice(cut)]).select(sorted(SCHEMA.names))
+    other = pa.concat_tables([other.slice(0, cut), other.slice(cut)]).select(sorted(TEXT_SCHEMA.names))
     other = other.set_column(1, "domain", other["domain"].dictionary_encode()).replace_schema_metadata({"pandas": "{}"})
     assert encode(other, compression).equals(data)
 
@@ -181,7 +181,7 @@ def test_the_file_is_what_the_note_says() -> None:
     file = pq.ParquetFile(encode(ROWS, "zstd"))
     group = file.metadata.row_group(0)
     columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
-    assert list(columns) == SCHEMA.names
+    assert list(columns) == TEXT_SCHEMA.names
     assert {column.compression for column in columns.values()} == {"ZSTD"}
     assert {name for name, column in columns.items() if column.has_dictionary_page} == {"domain", "epoch"}
     assert {name for name, column in columns.items() if column.is_stats_set} == {"domain", "doc_id", "epoch", "tokens"}
@@ -190,7 +190,7 @@ def test_the_file_is_what_the_note_says() -> None:
 
 
 def test_the_file_of_sequences_holds_no_statistics_of_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "ROW_GROUP", 10 * (18 + parquet.ROW_OVERHEAD))
+    monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 10 * (18 + parquet.ROW_OVERHEAD))
     file = pq.ParquetFile(encode(SEQUENCES))
     assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == [10] * 4
     ids, *others = (file.metadata.row_group(0).column(i) for i in range(file.metadata.num_columns))
@@ -199,7 +199,7 @@ def test_the_file_of_sequences_holds_no_statistics_of_tokens(monkeypatch: pytest
 
 
 def test_row_groups_hold_equal_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "ROW_GROUP", 100_000)
+    monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 100_000)
     sizes = np.random.default_rng(1).lognormal(6, 1.5, 2_000).astype(int)
     table = pa.table(
         {
@@ -209,7 +209,7 @@ def test_row_groups_hold_equal_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
             "epoch": [0] * 2000,
             "tokens": sizes,
         }
-    ).cast(SCHEMA)
+    ).cast(TEXT_SCHEMA)
     file = pq.ParquetFile(encode(table, "none"))
     bounds = parquet.row_groups(table)
     held = np.add.reduceat(sizes + parquet.ROW_OVERHEAD, bounds[:-1])
@@ -221,15 +221,15 @@ def test_row_groups_hold_equal_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_document_larger_than_groups_and_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "ROW_GROUP", 1000)
+    monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 1000)
     texts = ["a", "b" * 50_000, "c"]
-    table = some_rows(3).set_column(0, SCHEMA.field("text"), pa.array(texts, pa.large_string()))
+    table = some_rows(3).set_column(0, TEXT_SCHEMA.field("text"), pa.array(texts, pa.large_string()))
     bounds = parquet.row_groups(table)
     assert np.all(np.diff(bounds) > 0)
     assert (bounds[0], bounds[-1]) == (0, 3)
     assert decode(encode(table, "zstd")).equals(table)
-    assert parquet.row_groups(SCHEMA.empty_table()).tolist() == [0]
-    assert decode(encode(SCHEMA.empty_table(), "zstd")).equals(SCHEMA.empty_table())
+    assert parquet.row_groups(TEXT_SCHEMA.empty_table()).tolist() == [0]
+    assert decode(encode(TEXT_SCHEMA.empty_table(), "zstd")).equals(TEXT_SCHEMA.empty_table())
 
 
 def test_nulls_and_other_columns_are_refused() -> None:
@@ -237,12 +237,12 @@ def test_nulls_and_other_columns_are_refused() -> None:
         encode(ROWS.drop_columns(["epoch"]), "zstd")
     null = pa.FixedSizeListArray.from_arrays(pa.array([1, None] * 40, pa.uint16()), 2)
     with pytest.raises(ValueError, match="nulls in the column 'input_ids'"):
-        encode(SEQUENCES.set_column(0, IDS, null))
+        encode(SEQUENCES.set_column(0, INPUT_IDS, null))
     for wrong in (pa.list_(pa.uint16()), pa.list_(pa.int32(), 9)):
         with pytest.raises(ValueError, match="sequences of one length"):
-            encode(SEQUENCES.set_column(0, IDS, SEQUENCES[IDS].cast(wrong)))
+            encode(SEQUENCES.set_column(0, INPUT_IDS, SEQUENCES[INPUT_IDS].cast(wrong)))
     with pytest.raises(ValueError, match="nulls in the column 'text'"):
-        encode(ROWS.slice(0, 1).set_column(0, SCHEMA.field("text"), pa.array([None], pa.large_string())), "zstd")
+        encode(ROWS.slice(0, 1).set_column(0, TEXT_SCHEMA.field("text"), pa.array([None], pa.large_string())), "zstd")
 
 
 # Damage
@@ -267,10 +267,10 @@ def test_cut_files_and_other_tables_are_refused() -> None:
     for lie in (b"", data[:-1], data[: len(data) // 2], b"PAR1" * 5):
         with pytest.raises(InputError, match="shard-7: damaged"):
             decode(lie, "shard-7")
-    renamed = ROWS.rename_columns(["content", *SCHEMA.names[1:]])
+    renamed = ROWS.rename_columns(["content", *TEXT_SCHEMA.names[1:]])
     retyped = ROWS.set_column(4, "tokens", ROWS["tokens"].cast(pa.int64()))
-    lists = SEQUENCES.set_column(0, IDS, SEQUENCES[IDS].cast(pa.list_(pa.uint16())))
-    sorted_rows = ROWS.select(sorted(SCHEMA.names))
+    lists = SEQUENCES.set_column(0, INPUT_IDS, SEQUENCES[INPUT_IDS].cast(pa.list_(pa.uint16())))
+    sorted_rows = ROWS.select(sorted(TEXT_SCHEMA.names))
     for other in (renamed, retyped, ROWS.append_column("more", ROWS["domain"]), sorted_rows, lists):
         sink = pa.BufferOutputStream()
         pq.write_table(other, sink, store_schema=False)

@@ -28,7 +28,7 @@ from chameleon_data.errors import InputError
 from chameleon_data.store import object_store as remote
 from chameleon_data.store import store as storage
 from chameleon_data.store.object_store import Upload
-from chameleon_data.store.store import TEMPORARY, Store, Taken
+from chameleon_data.store.store import TEMPORARY_PREFIX, NameTakenError, Store
 from tests.soak import servers
 
 CANARY = "wJalrXUtnFEMI-K7MDENG-canary"
@@ -90,7 +90,7 @@ def test_the_same_bytes_again_are_fine_and_others_are_refused(store: Store) -> N
     assert store.write_new("x", b"first") is True
     assert store.write_new("x", pa.py_buffer(b"first")) is False
     for other in (b"second", b"first ", b"firs"):
-        with pytest.raises(Taken, match="other bytes are there already"):
+        with pytest.raises(NameTakenError, match="other bytes are there already"):
             store.write_new("x", other)
     assert store.read("x") == b"first"
     store.write("x", b"third")
@@ -103,7 +103,7 @@ def test_of_eight_writers_one_wins(store: Store) -> None:
     def write(i: int) -> str:
         try:
             return "won" if store.write_new("race", body[i]) else "same"
-        except Taken:
+        except NameTakenError:
             return "lost"
 
     results = at_once(write)
@@ -175,8 +175,8 @@ def test_remove(store: Store) -> None:
 
 
 def test_open_reads_and_seeks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "BUFFER", 1000)
-    monkeypatch.setattr(remote, "RANGE", 3000)
+    monkeypatch.setattr(remote, "READ_AHEAD_BYTES", 1000)
+    monkeypatch.setattr(remote, "RANGE_BYTES", 3000)
     body = bytes(range(256)) * 40
     store.write_new("x", body)
     with store.open("x") as file, store.open("x") as other:
@@ -220,12 +220,12 @@ def test_paths_stay_inside(local_store: Store, path: str) -> None:
 def test_unfinished_files_can_be_removed_and_nothing_else(local_store: Store) -> None:
     for attempt in (local_store.read, local_store.open, local_store.exists, lambda p: local_store.write(p, b"1")):
         with pytest.raises(ValueError, match="no path inside the store"):
-            attempt(f"a/{TEMPORARY}1")
-    file = Path(local_store.url, "a", f"{TEMPORARY}1")
+            attempt(f"a/{TEMPORARY_PREFIX}1")
+    file = Path(local_store.url, "a", f"{TEMPORARY_PREFIX}1")
     file.parent.mkdir(parents=True)
     file.write_bytes(b"half")
-    assert (local_store.list(), list(local_store.entries("a"))) == ({}, [f"a/{TEMPORARY}1"])
-    local_store.remove([f"a/{TEMPORARY}1"])
+    assert (local_store.list(), list(local_store.entries("a"))) == ({}, [f"a/{TEMPORARY_PREFIX}1"])
+    local_store.remove([f"a/{TEMPORARY_PREFIX}1"])
     assert not file.exists()
 
 
@@ -291,7 +291,7 @@ def test_other_stores_have_no_uploads(kind: str, request: pytest.FixtureRequest)
 
 
 def test_empty_and_huge_bodies_are_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "LARGEST", 100)
+    monkeypatch.setattr(storage, "LARGEST_PUT", 100)
     for write in (store.write, store.write_new):
         with pytest.raises(ValueError, match="an empty file"):
             write("x", b"")
@@ -314,7 +314,7 @@ def test_a_store_is_its_url(store: Store) -> None:
 def test_unfinished_files_are_no_data(store: Store) -> None:
     store.write_new("a/x", b"1")
     fs, root = fsspec.url_to_fs(store.url)
-    fs.pipe_file(f"{root}/a/{TEMPORARY}0123", b"half of some")
+    fs.pipe_file(f"{root}/a/{TEMPORARY_PREFIX}0123", b"half of some")
     assert list(store.list()) == list(store.list("a")) == ["a/x"]
 
 
@@ -529,7 +529,7 @@ def test_a_lost_answer_does_not_hide_that_another_won(s3_store: Store, monkeypat
         raise ConnectionResetError
 
     monkeypatch.setattr(S3FileSystem, "_pipe_file", late)
-    with pytest.raises(Taken):
+    with pytest.raises(NameTakenError):
         s3_store.write_new("x", b"mine")
     assert s3_store.read("x") == b"theirs"
 
@@ -540,7 +540,7 @@ def test_412_means_that_the_name_is_taken_whatever_the_server_calls_it(
 ) -> None:
     s3_store.write_new("x", b"theirs")
     before(monkeypatch, "_pipe_file", answer(412, code))
-    with pytest.raises(Taken):
+    with pytest.raises(NameTakenError):
         s3_store.write_new("x", b"mine")
 
 
@@ -553,7 +553,7 @@ def test_a_deadline_of_our_own(s3_store: Store, monkeypatch: pytest.MonkeyPatch)
     ):  # fmt: skip
         with monkeypatch.context() as patch:
             before(patch, method, *busy)
-            monkeypatch.setattr(remote, "RANGE", 1)
+            monkeypatch.setattr(remote, "RANGE_BYTES", 1)
             start = time.monotonic()
             with pytest.raises(InputError, match=r"no good answer in 1 s \(SlowDown\).*AWS_ENDPOINT_URL"):
                 attempt()
@@ -667,7 +667,7 @@ def test_a_server_that_ignores_conditions_wants_a_promise(rclone_bucket: str) ->
     assert store.list() == {}
     assert store.write_new("a/x", b"first")
     assert not store.write_new("a/x", b"first")
-    with pytest.raises(Taken):
+    with pytest.raises(NameTakenError):
         store.write_new("a/x", b"other")
     assert store.read("a/x") == store.open("a/x").read() == b"first"
     assert pickle.loads(pickle.dumps(store)).single_writer
@@ -690,7 +690,7 @@ def test_a_large_body_goes_in_one_conditional_put(s3_store: Store, monkeypatch: 
 
 
 def test_an_object_that_shrinks_while_it_is_read(s3_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "BUFFER", 10)
+    monkeypatch.setattr(remote, "READ_AHEAD_BYTES", 10)
     s3_store.write("x", bytes(100))
     file = s3_store.open("x")
     assert file.read(10) == bytes(10)
@@ -766,7 +766,7 @@ def test_google_and_azure(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cloud.objects == {}
     assert store.write_new("a", b"1")
     assert not store.write_new("a", b"1")
-    with pytest.raises(Taken):
+    with pytest.raises(NameTakenError):
         store.write_new("a", b"2")
     assert (store.read("a"), store.list(), store.exists("b"), store.open("a").read()) == (b"1", {"a": 1}, False, b"1")
     assert store.entries()["a"].modified == math.inf
@@ -796,7 +796,7 @@ def test_google_is_asked_for_generation_0(monkeypatch: pytest.MonkeyPatch) -> No
     async def ordinary(*_: Any) -> bool:
         return False
 
-    monkeypatch.setitem(remote.OPTIONS, "gcs", {"token": "anon", "skip_instance_cache": True})
+    monkeypatch.setitem(remote.FILE_SYSTEM_OPTIONS, "gcs", {"token": "anon", "skip_instance_cache": True})
     for kind in gcsfs.GCSFileSystem, gcsfs.extended_gcsfs.ExtendedGcsFileSystem:
         monkeypatch.setattr(kind, "_call", call)
     monkeypatch.setattr(gcsfs.extended_gcsfs.ExtendedGcsFileSystem, "_is_zonal_bucket", ordinary)

@@ -18,7 +18,7 @@ import pytest
 
 from chameleon_data.recipe import Recipe, load_recipe
 from chameleon_data.store.store import Store
-from chameleon_data.versions.verify import verify
+from chameleon_data.versions.verify import verify_version
 from chameleon_data.versions.versions import list_versions, load_manifest
 from tests.support.corpus import documents, lay_out, write_recipe
 
@@ -41,7 +41,7 @@ def alone() -> Iterator[None]:
     from chameleon_data.pipelines import ray_cluster as cluster
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cluster, "stream", _loop)
+        patch.setattr(cluster, "stream_tables", _loop)
         patch.setattr(cluster, "RETRY_SECONDS", (0.0, 0.0))
         patch.setattr(cluster, "_forget_extension_types", lambda: None)
         patch.setattr(ray, "put", lambda value: value)
@@ -71,7 +71,7 @@ def readable(store: Store) -> list[dict[str, Any]]:
     found = []
     for version in list_versions(store):
         manifest = load_manifest(store, version)
-        proof = verify(store, manifest)
+        proof = verify_version(store, manifest)
         assert proof.problems == (), version
         found.append(manifest)
         proved["versions verified"] += 1
@@ -82,4 +82,3 @@ def readable(store: Store) -> list[dict[str, Any]]:
 def kept(store: Store) -> dict[str, int]:
     """Path -> bytes of everything but the caches and the versions' own records, whose sizes hold timings."""
     return {path: size for path, size in store.list().items() if not path.startswith("_chameleon/")}
-

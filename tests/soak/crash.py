@@ -23,7 +23,7 @@ import pytest
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe
 from chameleon_data.store import store as storage
-from chameleon_data.store.store import TEMPORARY, Backend, LocalFolder, Store
+from chameleon_data.store.store import TEMPORARY_PREFIX, Backend, LocalFolder, Store
 from tests.soak.alone import alone, build, kept, readable, small_recipe
 
 How = Literal["fail", "kill", "after", "half"]
@@ -105,7 +105,7 @@ class Fated:
             target = self.real.root / path
             target.parent.mkdir(parents=True, exist_ok=True)
             body = data.read_bytes() if isinstance(data, Path) else data.to_pybytes()
-            target.with_name(TEMPORARY + secrets.token_hex(8)).write_bytes(body[: len(body) // 2])
+            target.with_name(TEMPORARY_PREFIX + secrets.token_hex(8)).write_bytes(body[: len(body) // 2])
 
 
 @contextmanager

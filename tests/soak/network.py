@@ -34,7 +34,14 @@ from chameleon_data.recipe import Recipe
 from chameleon_data.store import object_store as remote
 from chameleon_data.store import store as storage
 from chameleon_data.store.store import Store
-from chameleon_data.versions.versions import commit, list_versions, load_manifest, resolve, tag_history, tag_version
+from chameleon_data.versions.versions import (
+    commit_version,
+    list_versions,
+    load_manifest,
+    resolve_version,
+    tag_history,
+    tag_version,
+)
 from tests.soak import servers
 from tests.soak.alone import CREATED, alone, build, kept, proved, readable, small_recipe
 from tests.soak.rot import ATTEMPTS, clean, elsewhere, flipped
@@ -219,7 +226,7 @@ def troubled_versions(proxy: Proxy, store: Store, seed: int) -> int:
         return {"format": 1, "plan_digest": f"plan {name}", "digest": f"digest {name}", "name": name}
 
     def publish(name: str) -> None:
-        tag_version(store, commit(store, manifest(name), CREATED), "newest")
+        tag_version(store, commit_version(store, manifest(name), CREATED), "newest")
 
     def work(writer: int) -> None:
         for name in (f"own {writer}", "common"):
@@ -236,7 +243,7 @@ def troubled_versions(proxy: Proxy, store: Store, seed: int) -> int:
         assert [v.number for v in found] == [1, 2, 3, 4, 5], seed
         history = tag_history(store, "newest")
         assert [t.generation for t in history] == list(range(1, len(history) + 1)), seed
-        assert resolve(store, "newest").number == history[-1].version, seed
+        assert resolve_version(store, "newest").number == history[-1].version, seed
     return len(found)
 
 

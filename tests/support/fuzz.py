@@ -23,14 +23,14 @@ import pyarrow.ipc
 import zstandard
 
 from chameleon_data.corpus.fragments import list_fragments
-from chameleon_data.corpus.readers.blocks import OTHERS, read_blocks
+from chameleon_data.corpus.readers.blocks import CONTAINER_MAGIC, read_blocks
 from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.recipe import Recipe, Source, parse_recipe
 from chameleon_data.shards.formats import arrow as arrow_format
 from chameleon_data.shards.formats import jsonl as jsonl_format
 from chameleon_data.shards.formats import litdata, mds, parquet, webdataset
-from chameleon_data.shards.rows import IDS, SCHEMA, Compression, Format
+from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, Compression, Format
 from chameleon_data.store.store import Store
 from chameleon_data.versions import versions
 from tests.support import hostile
@@ -40,8 +40,8 @@ FOLDER = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettem
 ROWS = pa.table(
     {"text": ["one", "two \U0001f40d", "x" * 300], "domain": ["a", "b", "a"], "doc_id": ["0" * 32, "f" * 32, "1" * 32],
      "epoch": pa.array([0, 0, 1], pa.uint32()), "tokens": pa.array([3, 8, 300], pa.uint32())}
-).cast(SCHEMA)  # fmt: skip
-SEQUENCES = ROWS.set_column(0, IDS, [pa.array([[1, 2, 3]] * ROWS.num_rows, pa.list_(pa.uint16(), 3))])
+).cast(TEXT_SCHEMA)  # fmt: skip
+SEQUENCES = ROWS.set_column(0, INPUT_IDS, [pa.array([[1, 2, 3]] * ROWS.num_rows, pa.list_(pa.uint16(), 3))])
 
 
 def _read(name: str, data: bytes, **source: Any) -> tuple[int, int]:
@@ -57,7 +57,7 @@ def _read(name: str, data: bytes, **source: Any) -> tuple[int, int]:
 
 def jsonl(data: bytes) -> None:
     """Every line that is not blank is a document or a quarantined row."""
-    if data.startswith(tuple(OTHERS)):  # something else under this name, which is refused
+    if data.startswith(tuple(CONTAINER_MAGIC)):  # something else under this name, which is refused
         return
     found = _read("a.jsonl", data, id="id", domain="meta.domain")
     body = data.removeprefix(b"\xef\xbb\xbf")

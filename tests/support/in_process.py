@@ -7,22 +7,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from chameleon_data.corpus.fragments import list_fragments
-from chameleon_data.corpus.selection import Census, copies_of, rules_of, take_census
+from chameleon_data.corpus.selection import Selection, copies_in_part, select_rows, selection_rules
 from chameleon_data.corpus.survey import Part, Survey, read_survey, split_parts, survey_part
-from chameleon_data.corpus.tokens import load_counter
+from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.hashing import canonical_json
-from chameleon_data.pipelines.write import build_of
+from chameleon_data.pipelines.write import build_folder
 from chameleon_data.recipe import Recipe
-from chameleon_data.shards.exchange import Build, Job, finished, indexes, runs_of, spill, write_shards
+from chameleon_data.shards.exchange import (
+    BuildFolder,
+    ShardSpec,
+    encode_indexes,
+    read_receipts,
+    read_run_lists,
+    spill,
+    write_shards,
+)
 from chameleon_data.shards.lay_out import lay_out_splits
 from chameleon_data.store.store import Store
-from chameleon_data.versions.manifest import make_manifest, writer
+from chameleon_data.versions.manifest import make_manifest, writer_fingerprint
 
 WEIGHTS = {"legal": "0.5", "book": "0.3", "code": "0.2"}
 
 
 def surveyed(recipe: Recipe) -> tuple[Store, tuple[Part, ...], Survey]:
-    store, counter = Store(recipe.out), load_counter(recipe.tokens)
+    store, counter = Store(recipe.out), load_token_counter(recipe.tokens)
     parts = split_parts(recipe, {n: list_fragments(n, s) for n, s in recipe.sources.items()}, counter.fingerprint)
     for part in parts:
         survey_part(store, part, recipe, counter)
@@ -37,24 +45,24 @@ class Ready:
     store: Store
     parts: tuple[Part, ...]
     survey: Survey
-    census: Census
+    census: Selection
     budget: int
-    job: Job
-    build: Build
+    job: ShardSpec
+    build: BuildFolder
 
     def spill(self) -> None:
         for number, part in enumerate(self.parts):
-            spill(self.store, self.build, self.job, number, part, copies_of(self.census.copies, number))
+            spill(self.store, self.build, self.job, number, part, copies_in_part(self.census.copies, number))
 
     def write_shards(self, shards: range) -> None:
-        write_shards(self.store, self.build, self.job, self.parts, runs_of(self.store, self.build, self.parts), shards)
+        write_shards(self.store, self.build, self.job, self.parts, read_run_lists(self.store, self.build, self.parts), shards)
 
     def write(self) -> list[dict[str, Any]]:
         """All receipts in order."""
         self.spill()
         self.write_shards(range(self.build.shards))
-        receipts = [receipt for _, receipt in sorted(finished(self.store, self.build).items())]
-        for path, data in indexes(self.job, receipts).items():
+        receipts = [receipt for _, receipt in sorted(read_receipts(self.store, self.build).items())]
+        for path, data in encode_indexes(self.job, receipts).items():
             self.store.write_new(f"{self.build.folder}/{path}", data)
         return receipts
 
@@ -68,9 +76,9 @@ class Ready:
 
 def ready(recipe: Recipe, weights: dict[str, str] = WEIGHTS) -> Ready:
     store, parts, survey = surveyed(recipe)
-    counter = load_counter(recipe.tokens)
-    census = take_census(store, survey, rules_of(recipe, counter))
+    counter = load_token_counter(recipe.tokens)
+    census = select_rows(store, survey, selection_rules(recipe, counter))
     budget = sum(c.tokens for c in census.counts) if recipe.mix.budget == "auto" else recipe.mix.budget
-    layouts = lay_out_splits(store, recipe, parts, census, weights, budget, writer(recipe, counter))
-    job = Job(recipe, layouts, census.rules, counter)
-    return Ready(recipe, store, parts, survey, census, budget, job, build_of(job, parts))
+    layouts = lay_out_splits(store, recipe, parts, census, weights, budget, writer_fingerprint(recipe, counter))
+    job = ShardSpec(recipe, layouts, census.rules, counter)
+    return Ready(recipe, store, parts, survey, census, budget, job, build_folder(job, parts))

@@ -23,7 +23,7 @@ import pytest
 
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.shards.rows import IDS, Compression
+from chameleon_data.shards.rows import INPUT_IDS, Compression
 from tests.support import streaming_reader
 
 Rows = list[dict[str, Any]]
@@ -64,14 +64,14 @@ def _datasets(kind: str, folder: Path, split: str) -> Rows:
 def _mds(folder: Path, split: str) -> Rows:
     streaming_reader.load_or_skip()
     rows = streaming_reader.read_folder(folder, split=None if split == TRAIN else split)
-    return [{key: value.tolist() if key == IDS else value for key, value in row.items()} for row in rows]
+    return [{key: value.tolist() if key == INPUT_IDS else value for key, value in row.items()} for row in rows]
 
 
 def _webdataset(folder: Path, split: str) -> Rows:
     shards = sorted(str(file) for file in folder.glob(f"{split}-*.tar"))
     samples = load("webdataset").WebDataset(shards, shardshuffle=False).decode()
     return [
-        {**sample["json"], **({"text": sample["txt"]} if "txt" in sample else {IDS: sample["input_ids.npy"].tolist()})}
+        {**sample["json"], **({"text": sample["txt"]} if "txt" in sample else {INPUT_IDS: sample["input_ids.npy"].tolist()})}
         for sample in samples
     ]
 
@@ -80,7 +80,7 @@ def _litdata(folder: Path, split: str) -> Rows:
     where = str(folder if split == TRAIN else folder / split)
     with tempfile.TemporaryDirectory() as cache:
         rows = list(load("litdata").StreamingDataset(where, cache_dir=cache, shuffle=False))
-    return [{key: value.tolist() if key == IDS else value for key, value in row.items()} for row in rows]
+    return [{key: value.tolist() if key == INPUT_IDS else value for key, value in row.items()} for row in rows]
 
 
 def _megatron(folder: Path, split: str) -> Rows:
@@ -91,7 +91,7 @@ def _megatron(folder: Path, split: str) -> Rows:
         documents, about = reader(str(folder / prefix)), pl.read_parquet(folder / f"{prefix}.rows.parquet").to_dicts()
         assert sum(len(documents[i]) for i in range(len(documents))) == int(weight)
         assert np.array_equal(documents.document_indices, np.arange(len(documents) + 1))
-        rows += [{IDS: documents[i].tolist(), **row} for i, row in enumerate(about)]
+        rows += [{INPUT_IDS: documents[i].tolist(), **row} for i, row in enumerate(about)]
     return rows
 
 
@@ -123,9 +123,9 @@ def tar_samples(table: pa.Table, shard: str) -> Rows:
         facts = {key: row[key] for key in ("domain", "doc_id", "epoch", "tokens")}
         about = json.dumps(facts, ensure_ascii=False, separators=(",", ":")).encode()
         sample = {"__key__": f"{shard}-{number:09}", "json": about}
-        if IDS in row:
+        if INPUT_IDS in row:
             array = io.BytesIO()
-            np.save(array, np.array(row[IDS], table.schema.field(IDS).type.value_type.to_pandas_dtype()))
+            np.save(array, np.array(row[INPUT_IDS], table.schema.field(INPUT_IDS).type.value_type.to_pandas_dtype()))
             sample["input_ids.npy"] = array.getvalue()
         else:
             sample["txt"] = row["text"].encode()
@@ -135,8 +135,10 @@ def tar_samples(table: pa.Table, shard: str) -> Rows:
 
 def litdata_items(table: pa.Table) -> Rows:
     """The rows as litdata takes them."""
-    dtype = table.schema.field(IDS).type.value_type.to_pandas_dtype() if IDS in table.column_names else None
-    return [{key: np.array(value, dtype) if key == IDS else value for key, value in row.items()} for row in table.to_pylist()]
+    dtype = table.schema.field(INPUT_IDS).type.value_type.to_pandas_dtype() if INPUT_IDS in table.column_names else None
+    return [
+        {key: np.array(value, dtype) if key == INPUT_IDS else value for key, value in row.items()} for row in table.to_pylist()
+    ]
 
 
 def litdata_chunk(items: Rows, folder: Path) -> bytes:

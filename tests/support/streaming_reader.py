@@ -23,7 +23,7 @@ import pyarrow as pa
 import pytest
 
 from chameleon_data.shards.formats.mds import HASHES, LEVEL, encodings
-from chameleon_data.shards.rows import IDS, SCHEMA, conform, token_ids
+from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, conform, token_ids
 
 STAND_INS = {
     "torchvision": (),
@@ -77,7 +77,7 @@ def read_folder(folder: Path, validate_hash: str = "sha256", split: str | None =
         return [data[number] for number in range(len(data))]
 
 
-def write_folder(folder: Path, rows: Iterable[dict[str, Any]], compression: str, schema: pa.Schema = SCHEMA) -> None:
+def write_folder(folder: Path, rows: Iterable[dict[str, Any]], compression: str, schema: pa.Schema = TEXT_SCHEMA) -> None:
     """The same rows, one by one, by MDSWriter: one shard and index.json."""
     streaming = load()
     with streaming.MDSWriter(out=str(folder), size_limit=None, **options(compression, schema)) as writer:
@@ -85,7 +85,7 @@ def write_folder(folder: Path, rows: Iterable[dict[str, Any]], compression: str,
             writer.write(row)
 
 
-def options(compression: str, schema: pa.Schema = SCHEMA) -> dict[str, Any]:
+def options(compression: str, schema: pa.Schema = TEXT_SCHEMA) -> dict[str, Any]:
     """How MDSWriter is told to write what we write."""
     return {
         "columns": encodings(schema),
@@ -97,7 +97,7 @@ def options(compression: str, schema: pa.Schema = SCHEMA) -> dict[str, Any]:
 def as_rows(table: pa.Table) -> list[dict[str, Any]]:
     """The rows of a table as the package takes and gives them."""
     rows = [{key: row[key] for key in sorted(table.column_names)} for row in table.to_pylist()]
-    if IDS in table.column_names:  # numbers, where everything else is compared as it is
+    if INPUT_IDS in table.column_names:  # numbers, where everything else is compared as it is
         for row, ids in zip(rows, token_ids(conform(table)), strict=True):
-            row[IDS] = ids
+            row[INPUT_IDS] = ids
     return rows

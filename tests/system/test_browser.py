@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from chameleon_data.views.report.page import render
+from chameleon_data.views.report.page import render_report
 from tests.unit.views.test_report import CREATED, HOSTILE, SECTIONS, example
 
 CHROMIUM = next(
@@ -67,7 +67,7 @@ def browse(page: Path, folder: Path, *more: str) -> tuple[str, list[str]]:
 @pytest.fixture(scope="module", params=["ten", "hostile", "given"])
 def text(request: pytest.FixtureRequest) -> str:
     cases = {"ten": lambda: example(), "hostile": lambda: example(HOSTILE, samples=30), "given": lambda: example(given=True)}
-    return render(*cases[request.param](), CREATED)
+    return render_report(*cases[request.param](), CREATED)
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -27,7 +27,7 @@ import pytest
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import load_recipe
 from chameleon_data.store.store import Store
-from chameleon_data.versions.verify import verify
+from chameleon_data.versions.verify import verify_version
 from tests.support import streaming_reader
 from tests.support.corpus import documents, lay_out, write_file, write_recipe
 
@@ -73,7 +73,7 @@ def test_the_agents_without_which_a_raylet_dies_are_watched_too(ray_cluster):
     from chameleon_data.pipelines import ray_cluster as cluster
 
     (raylet,) = (c.pid for c in psutil.Process().children() if c.cmdline() and c.cmdline()[0].endswith("raylet/raylet"))
-    assert sorted(cluster._agents(raylet).values()) == sorted(cluster.AGENTS)
+    assert sorted(cluster._agents(raylet).values()) == sorted(cluster.RAYLET_AGENTS)
 
 
 # What comes out
@@ -114,7 +114,7 @@ def rows(folder: Path, manifest: dict) -> pl.DataFrame:
 
 def test_verify_holds_and_names_the_worst_points(built):
     folder, _, manifest = built
-    found = verify(Store(str(folder / "out")), manifest)
+    found = verify_version(Store(str(folder / "out")), manifest)
     assert found.problems == ()
     assert found.rows == sum(d["rows"] for d in manifest["domains"].values())
     assert 0 < found.prefix.share <= 1
@@ -126,7 +126,7 @@ def test_a_second_build_is_the_same_version_and_a_copy_verifies(built, build, tm
     again = build(recipe)
     assert (again.version.number, again.new, again.manifest["digest"]) == (1, False, manifest["digest"])
     shutil.copytree(folder / "out", tmp_path / "copy")
-    assert verify(Store(str(tmp_path / "copy")), manifest).ok
+    assert verify_version(Store(str(tmp_path / "copy")), manifest).ok
     assert not list((folder / "out" / manifest["build"] / "runs").rglob("*.*")), "runs are removed once the version is there"
 
 
@@ -261,7 +261,7 @@ def test_bad_rows_are_counted_and_named_and_pass_under_the_threshold(build, tmp_
     manifest = build(write_recipe(tmp_path / "recipe.yaml", sources, input={"max_bad": 0.1})).manifest
     assert sum(manifest["quarantine"]["legal"].values()) == manifest["domains"]["legal"]["quarantined"] == 6
     assert manifest["domains"]["legal"]["rows_read"] == 80
-    assert verify(Store(str(tmp_path / "out")), manifest).ok
+    assert verify_version(Store(str(tmp_path / "out")), manifest).ok
 
 
 def test_a_corpus_that_changes_during_the_build_is_refused(ray_cluster, tmp_path):
@@ -341,7 +341,7 @@ def test_verify_catches_damaged_files(built, tmp_path, damage, message, kind):
     shutil.copytree(folder / "out", tmp_path / "out")
     first, second = [tmp_path / "out" / s["path"] for s in manifest["shards"] if s["format"] == kind][:2]
     damage(first, second)
-    problems = verify(Store(str(tmp_path / "out")), manifest).problems
+    problems = verify_version(Store(str(tmp_path / "out")), manifest).problems
     assert any(message in p for p in problems), problems
 
 
@@ -364,7 +364,7 @@ def test_verify_catches_forged_shards_whose_hashes_fit(built, tmp_path, forge, m
             path = tmp_path / "out" / shard["path"]
             pq.write_table(forge(pq.read_table(path)), path)
             shard["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    problems = verify(Store(str(tmp_path / "out")), forged).problems
+    problems = verify_version(Store(str(tmp_path / "out")), forged).problems
     assert any(re.search(message, p) for p in problems), problems
 
 
@@ -413,4 +413,4 @@ def test_a_damaged_version_fails_and_a_build_mends_it_once_the_file_is_gone(buil
     copy.write_text(json.dumps({**json.loads(recipe.read_text()), "out": str(tmp_path / "out")}))
     again = build(copy)
     assert (again.version.number, again.new, again.written) == (1, False, 1)
-    assert verify(Store(str(tmp_path / "out")), manifest).ok
+    assert verify_version(Store(str(tmp_path / "out")), manifest).ok

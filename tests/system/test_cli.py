@@ -22,8 +22,15 @@ from chameleon_data.hashing import fingerprint
 from chameleon_data.jobs import cli, screen
 from chameleon_data.store.store import Store
 from chameleon_data.versions.leases import leased
-from chameleon_data.versions.manifest import PASSES
-from chameleon_data.versions.versions import UNFINISHED, commit, delete_version, list_versions, load_manifest, tag_version
+from chameleon_data.versions.manifest import TIMED_PASSES
+from chameleon_data.versions.versions import (
+    NO_VERSION_YET,
+    commit_version,
+    delete_version,
+    list_versions,
+    load_manifest,
+    tag_version,
+)
 from tests.support.paths import ROOT
 from tests.unit.versions.test_diff import publish
 
@@ -68,7 +75,7 @@ def dataset(tmp_path: Path) -> str:
         "unit": "bytes",
         "domains": dict.fromkeys(HOSTILE, domain),
     }
-    commit(Store(str(tmp_path / "out")), manifest, "2026-01-01")
+    commit_version(Store(str(tmp_path / "out")), manifest, "2026-01-01")
     return str(tmp_path / "out")
 
 
@@ -108,7 +115,7 @@ def test_what_a_terminal_would_obey_is_written_out(command, dataset, tmp_path, m
     assert r"\x1b]0;owned\x07 \x9b31m \u202ex" in err
     manifest = {**load_manifest(Store(dataset), list_versions(Store(dataset))[0]), "name": COMMANDS, "digest": "d" * 64}
     manifest["domains"] = {COMMANDS: manifest["domains"]["[/b]"]}
-    commit(Store(dataset), {**manifest, "plan_digest": "e" * 64}, COMMANDS)
+    commit_version(Store(dataset), {**manifest, "plan_digest": "e" * 64}, COMMANDS)
     for arguments in (["versions", dataset], ["show", dataset], ["show", dataset, "--json"], ["versions", dataset, "--json"]):
         code, out, err = command(*arguments)
         assert (code, obeyed(out + err)) == (0, [])
@@ -136,9 +143,9 @@ def test_a_folder_without_a_dataset_is_refused(command, tmp_path, verb):
 def test_a_dataset_without_a_version_is_listed_as_empty(command, dataset):
     Path(dataset, "_chameleon/versions/v00000001.json").unlink()
     code, out, _ = command("versions", dataset)
-    assert (code, out) == (0, f"{dataset}: {UNFINISHED}\n")
+    assert (code, out) == (0, f"{dataset}: {NO_VERSION_YET}\n")
     assert command("show", dataset)[0] == 2
-    assert UNFINISHED in command("show", dataset)[2]
+    assert NO_VERSION_YET in command("show", dataset)[2]
 
 
 def test_a_build_that_was_interrupted_is_told_from_no_dataset(command, tmp_path):
@@ -179,7 +186,7 @@ def test_what_is_no_dataset_is_told_with_what_to_type(command, dataset, tmp_path
 
 
 def test_a_report_that_cannot_be_written_is_refused(command, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr("chameleon_data.views.report.page.render", lambda *_: "page")
+    monkeypatch.setattr("chameleon_data.views.report.page.render_report", lambda *_: "page")
     (tmp_path / "file").touch()
     for to in (tmp_path / "file" / "page.html", tmp_path):
         code, out, _ = command("report", dataset, "--trust", "--to", str(to), "--json")
@@ -268,7 +275,7 @@ def three(tmp_path: Path) -> str:
             "domains": {name: {**d, **more} for name, d in manifest["domains"].items()},
             "weights": {"origin": "computed", "embedder": {"model": "m", "revision": "r1"}},
         }  # fmt: skip
-        made.append(commit(store, manifest, f"2026-01-0{i + 1}"))
+        made.append(commit_version(store, manifest, f"2026-01-0{i + 1}"))
     tag_version(store, made[1], "prod", "then")
     tag_version(store, made[0], "prod", "later")
     tag_version(store, made[1], "old", "once")
@@ -340,7 +347,7 @@ def test_changes_are_told_as_people_read_them() -> None:
         "writer.formats.mds.hashes": [["sha256", "xxh64"], None], "writer.formats.mds.level": [3, None],
         'sources."a.b".path': [["/data"], None], 'sources."a.b".text': ["body", None], 'sources."c.d"': [None, 1],
     }  # fmt: skip
-    assert screen.changes_told(changes) == [
+    assert screen.format_changes(changes) == [
         "mix.budget: 6,000,000 → 5,000,000", "mix.validation: 0 → 0.02", "shards.lineage: false → true",
         "shards.formats: [parquet, mds] → [parquet]", "code.commit: aaaaaaaaaaaa… → bbbbbbbbbbbb…", "seed: 1 → –",
         f"tokens.tokenizer: – → /models/{'x' * 12}…{'x' * 25}/tokenizer.json", "tokens.unit: bytes → –",
@@ -353,14 +360,14 @@ def test_none_of_the_shards_is_the_same(command, three):
     store = Store(three)
     one = load_manifest(store, list_versions(store)[0])
     shards = [{**file, "sha256": fingerprint(file["sha256"])} for file in one["shards"]]
-    commit(store, {**one, "shards": shards, "digest": "d" * 64}, "now")
+    commit_version(store, {**one, "shards": shards, "digest": "d" * 64}, "now")
     text = command("diff", f"{three}@1", f"{three}@4")[1]
     assert "2 → 2, none the same" in text
     assert "recipe  the same" in text
 
 
 def test_a_long_comparison_tells_how_far_it_is(command, three, monkeypatch):
-    monkeypatch.setattr(screen, "SILENT", -1.0)
+    monkeypatch.setattr(screen, "SILENT_SECONDS", -1.0)
     assert "compare documents: 3 of 3" in command("diff", f"{three}@1", f"{three}@3")[2]
 
 
@@ -414,7 +421,8 @@ DOMAINS = {
 def test_why_a_weight_lies_outside_its_interval_is_said(capsys):
     screen.print_outside(DOMAINS)
     assert capsys.readouterr().out == (
-        "intervals are of the weights by leverage alone, before priors and bounds moved them: b lies outside its own\n")
+        "intervals are of the weights by leverage alone, before priors and bounds moved them: b lies outside its own\n"
+    )
     screen.print_outside(dict.fromkeys("xy", DOMAINS["b"]))
     assert "x, y lie outside theirs" in capsys.readouterr().out
     screen.print_outside({"a": DOMAINS["a"]})
@@ -435,7 +443,7 @@ def test_a_build_of_what_is_there_tells_no_old_timings(command, dataset, tmp_pat
     (version,) = list_versions(Store(dataset))
     manifest = load_manifest(Store(dataset), version) | {
         "weights": {"moved": [], "warnings": []}, "reused": {"embed": "embedded 8 of 8 domains"}, "validation": {},
-        "timings": dict.fromkeys(PASSES, 1.0),
+        "timings": dict.fromkeys(TIMED_PASSES, 1.0),
     }  # fmt: skip
     built = build.Built(manifest, version, new, written)
     monkeypatch.setattr(ray_cluster, "cluster", lambda *_: ExitStack())
@@ -479,11 +487,11 @@ def test_verify_says_what_it_read_again_of_the_corpus(command, three, monkeypatc
     store = Store(three)
     manifest = load_manifest(store, list_versions(store)[0])
     manifest["domains"] = {name: {**d, "rows_read": 1_000} for name, d in manifest["domains"].items()}
-    commit(store, {**manifest, "digest": "d" * 64}, "now")
+    commit_version(store, {**manifest, "digest": "d" * 64}, "now")
     monkeypatch.setattr(ray_cluster, "cluster", lambda *_: ExitStack())
-    monkeypatch.setattr(verify, "verify", lambda *_: found)
+    monkeypatch.setattr(verify, "verify_version", lambda *_: found)
     for problems, code in (([], 0), (["the corpus differs"], 1)):
-        monkeypatch.setattr(prove_again, "survey_again", lambda *_, problems=problems: (problems, {}))
+        monkeypatch.setattr(prove_again, "check_against_corpus", lambda *_, problems=problems: (problems, {}))
         done, text, _ = command("verify", three, "--corpus")
         assert (done, "2 domains read again, 2,000 rows: the books and the plan agree" in text) == (code, not problems)
         again = json.loads(command("verify", three, "--corpus", "--json")[1])["corpus"]

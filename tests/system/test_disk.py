@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from chameleon_data.corpus.hash_partitions import ranges
+from chameleon_data.corpus.hash_partitions import hash_partitions
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe
 from chameleon_data.store import store as storage
-from chameleon_data.store.store import Store, told
+from chameleon_data.store.store import Store, explain_os_error
 from chameleon_data.versions.versions import list_versions
 from tests.soak.alone import alone, build, kept, readable, small_recipe
 from tests.soak.crash import HALVES, Fate, Fated
@@ -122,10 +122,12 @@ def test_ranges_in_a_temporary_folder_that_is_full(tmp_path: Path, monkeypatch: 
     rows["lo"] = np.arange(2**15, dtype=np.uint64) << np.uint64(49)
     with mounted(tmp_path / "tmp", "size=128k") as folder:
         monkeypatch.setattr(tempfile, "tempdir", str(folder))
-        with pytest.raises(OSError, match="No space left") as caught, ranges(2**15, 2**12) as sorting:  # noqa: PT012
+        with pytest.raises(OSError, match="No space left") as caught, hash_partitions(2**15, 2**12) as sorting:  # noqa: PT012
             sorting.add(rows)
             list(sorting.taken(rows.dtype))
-        assert re.fullmatch(r"the disk is full; make room .* \(temporary files are in .*; TMPDIR .*\)", told(caught.value))
+        assert re.fullmatch(
+            r"the disk is full; make room .* \(temporary files are in .*; TMPDIR .*\)", explain_os_error(caught.value)
+        )
         assert list(folder.iterdir()) == []
 
 

@@ -35,10 +35,10 @@ from chameleon_data.jobs import cli
 from chameleon_data.recipe import Source, load_recipe, parse_recipe
 from chameleon_data.shards.formats import parquet
 from chameleon_data.store.store import Store
-from chameleon_data.versions.verify import verify
-from chameleon_data.versions.versions import Version, commit, list_versions, load_manifest
+from chameleon_data.versions.verify import verify_version
+from chameleon_data.versions.versions import Version, commit_version, list_versions, load_manifest
 from chameleon_data.views import trainer_files as pointers
-from chameleon_data.views.lake_tables import Registered, register_delta, register_iceberg
+from chameleon_data.views.lake_tables import RegisteredTable, register_delta, register_iceberg
 from chameleon_data.views.trainer_files import Blend, blend_of_version, make_blend
 from tests.contract.test_stores import at_once
 from tests.support import official_readers, streaming_reader
@@ -142,7 +142,7 @@ def check_table(url: str, form: str) -> None:
     """Two versions registered in turn: both readable with their shards' rows, nothing else touched, nothing done twice."""
     store = Store(url)
     before = store.list()
-    made: dict[int, Registered] = {}
+    made: dict[int, RegisteredTable] = {}
     for number in (1, 2):
         manifest, found = version(store, number)
         made[number] = REGISTER[form](store, manifest, found)
@@ -161,9 +161,9 @@ def check_table(url: str, form: str) -> None:
     assert all(path.startswith({"delta": "_delta_log/", "iceberg": "exports/iceberg/metadata/"}[form]) for path in added)
     assert not [path for path in added if path.endswith(".parquet")]
     for number in (1, 2):
-        assert verify(store, version(store, number)[0]).ok
+        assert verify_version(store, version(store, number)[0]).ok
         again = REGISTER[form](store, *version(store, number))  # also v1, which is not the newest any more
-        assert again == Registered(**{**vars(made[number]), "new": False})
+        assert again == RegisteredTable(**{**vars(made[number]), "new": False})
     assert store.list() == after
 
 
@@ -234,7 +234,7 @@ def test_no_vacuum_deletes_what_is_not_of_the_table(copy: Store) -> None:
         assert table.vacuum(dry_run=False, full=full) == []
         with pytest.raises(deltalake.exceptions.DeltaError, match="retention"):
             table.vacuum(retention_hours=24 * 365, dry_run=False, full=full)
-    assert all(verify(copy, version(copy, number)[0]).ok for number in (1, 2))
+    assert all(verify_version(copy, version(copy, number)[0]).ok for number in (1, 2))
 
 
 def sequences(store: Store, name: str, kind: pa.DataType, rows: int) -> tuple[dict[str, Any], Version]:
@@ -251,7 +251,7 @@ def sequences(store: Store, name: str, kind: pa.DataType, rows: int) -> tuple[di
     held = {**shard, "path": path.replace("train", "validation"), "split": "validation"}
     manifest = {"format": 1, "name": name, "build": f"builds/{name}", "plan_digest": name, "digest": name}
     manifest["shards"] = [shard, held]
-    return manifest, commit(store, manifest, "2026-01-01T00:00:00+00:00")
+    return manifest, commit_version(store, manifest, "2026-01-01T00:00:00+00:00")
 
 
 @TABLES
@@ -385,7 +385,7 @@ def pointer(built: Path, form: str, **changes: Any) -> str:
     manifest, _ = version(Store(str(built / "out")), 2)
     for section, keys in changes.items():
         manifest["recipe"][section] |= keys
-    return pointers.TRAINERS[form](blend_of_version("v2", manifest), "s3://bucket/converted data")
+    return pointers.TRAINER_WRITERS[form](blend_of_version("v2", manifest), "s3://bucket/converted data")
 
 
 def test_streams_of_mosaicml(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -445,7 +445,7 @@ def test_the_snippet_of_datasets_draws_the_weights(built: Path, tmp_path: Path) 
     """Run as it is, over the raw files: every text is of the domain that it says, and the tokens are shared by the weights."""
     manifest, _ = version(Store(str(built / "out")), 2)
     manifest["budget"] = 6_000_000
-    text = pointers.TRAINERS["datasets"](blend_of_version("v2", manifest), "")
+    text = pointers.TRAINER_WRITERS["datasets"](blend_of_version("v2", manifest), "")
     (tmp_path / "mixture.py").write_text(text, encoding="utf-8")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -468,7 +468,7 @@ def test_the_snippet_of_datasets_draws_the_weights(built: Path, tmp_path: Path) 
 
 
 def test_what_cannot_be_said_is_said_in_comments(built: Path) -> None:
-    for form in pointers.TRAINERS:
+    for form in pointers.TRAINER_WRITERS:
         text = pointer(built, form)
         comments = " ".join(line for line in text.splitlines() if line.startswith("#"))
         assert "500,000 tokens" in comments or "requested_tokens: 500000" in comments
@@ -492,7 +492,7 @@ def test_names_and_paths_stay_data(built: Path) -> None:
     counts = {name: {"weight": 0.5, "available_tokens": 10, "available_rows": 2} for name in (evil, "b")}
     inputs = [{"source": evil, "url": f"/in\n{evil}/1.jsonl"}, {"source": "b", "url": "/b.csv"}]
     blend = make_blend("v1\nimport os", recipe, counts, 100, inputs)
-    texts = {form: write(blend, "/data") for form, write in pointers.TRAINERS.items()}
+    texts = {form: write(blend, "/data") for form, write in pointers.TRAINER_WRITERS.items()}
     assert yaml.safe_load(texts["mosaicml"])["streams"].keys() == {evil, "b"}
     assert {s["source_name"] for s in yaml.safe_load(texts["olmo"])["sources"]} == {evil, "b"}
     assert len(shlex.split(texts["megatron"], comments=True)) == 5
@@ -548,8 +548,8 @@ def test_the_command_registers_and_points(command, copy: Store, tmp_path: Path) 
 def test_a_recipe_that_was_never_built_is_weighed(made: tuple[Path, Blend]) -> None:
     folder, weighed = made
     recorded = blend_of_version(weighed.title, version(Store(str(folder / "out")), 2)[0])
-    assert [write(weighed, "/data") for write in pointers.TRAINERS.values()] == [
-        write(recorded, "/data") for write in pointers.TRAINERS.values()
+    assert [write(weighed, "/data") for write in pointers.TRAINER_WRITERS.values()] == [
+        write(recorded, "/data") for write in pointers.TRAINER_WRITERS.values()
     ]
     assert weighed.title == "recipe ways: out"
     assert not list_versions(Store(str(folder / "other")))

@@ -21,9 +21,9 @@ import zstandard
 
 from chameleon_data.corpus.fragments import list_fragments
 from chameleon_data.corpus.readers.blocks import read_blocks
-from chameleon_data.corpus.readers.parquet_pages import SLACK, Watched, _struct, chunk_of
+from chameleon_data.corpus.readers.parquet_pages import CHUNK_SLACK_BYTES, WatchedFile, _struct, column_chunk
 from chameleon_data.corpus.survey import Survey, read_survey, split_parts, survey_part
-from chameleon_data.corpus.tokens import load_counter
+from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe, Source, parse_recipe
 from chameleon_data.store.store import Store
@@ -60,7 +60,7 @@ def recipe_of(case: Case, folder: Path) -> Recipe:
 
 def surveyed(recipe: Recipe) -> Survey:
     """The survey as the job makes it, without Ray."""
-    store, counter = Store(recipe.out), load_counter(recipe.tokens)
+    store, counter = Store(recipe.out), load_token_counter(recipe.tokens)
     found = {name: list_fragments(name, source) for name, source in recipe.sources.items()}
     parts = split_parts(recipe, found, counter.fingerprint)
     for part in parts:
@@ -175,7 +175,7 @@ def test_a_file_replaced_between_survey_and_write(tmp_path: Path) -> None:
     case = Case("replaced", lambda _: None, kept=3)
     recipe = recipe_of(case, folder)
     found = {"own": list_fragments("own", recipe.sources["own"])}
-    counter = load_counter(recipe.tokens)
+    counter = load_token_counter(recipe.tokens)
     (part,) = split_parts(recipe, found, counter.fingerprint)
     time.sleep(0.01)
     (folder / "a.jsonl").write_bytes(line("another") * len(GOOD))
@@ -257,13 +257,13 @@ def test_headers_are_followed_however_a_file_is_read(options: dict[str, Any]) ->
     body = parquet(table, data_page_size=3000, write_page_checksum=True, **options)
     group = pq.ParquetFile(io.BytesIO(body)).metadata.row_group(0)
     for longest in (7, 40, 4000, 2**17):
-        watched = Watched(io.BytesIO(body))
-        watched.chunks = [chunk_of(group.column(i)) for i in (0, 1)]
+        watched = WatchedFile(io.BytesIO(body))
+        watched.chunks = [column_chunk(group.column(i)) for i in (0, 1)]
         for chunk in reversed(watched.chunks):
             watched.seek(chunk.start)
-            while watched.tell() < chunk.end - SLACK:
-                watched.read(min(random.randint(1, longest), chunk.end - SLACK - watched.tell()))
-            assert (chunk.next, chunk.held) == (chunk.end - SLACK, b"")
+            while watched.tell() < chunk.end - CHUNK_SLACK_BYTES:
+                watched.read(min(random.randint(1, longest), chunk.end - CHUNK_SLACK_BYTES - watched.tell()))
+            assert (chunk.next, chunk.held) == (chunk.end - CHUNK_SLACK_BYTES, b"")
 
 
 def test_a_quantity_of_nothing(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from chameleon_data.errors import InputError
 from chameleon_data.store.store import Store
-from chameleon_data.versions.versions import commit, list_versions
+from chameleon_data.versions.versions import commit_version, list_versions
 from tests.soak import kills, network, races, rot, servers
 from tests.soak.alone import CREATED, small_recipe
 from tests.soak.crash import HALVES, How, crash_at_every_step
@@ -88,7 +88,7 @@ def test_races(kind: str, tmp_path: Path) -> None:
 def test_a_flipped_version_does_not_become_two(memory_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever byte of a version's file is read as another one, once: a commit of the same build makes no other version."""
     build = {"format": 1, "plan_digest": "plan", "digest": "digest", "name": "name"}
-    version = commit(memory_store, build, CREATED)
+    version = commit_version(memory_store, build, CREATED)
     path = "_chameleon/versions/v00000001.json"
     body, read = memory_store.read(path), Store.read
     refused = 0
@@ -97,7 +97,7 @@ def test_a_flipped_version_does_not_become_two(memory_store: Store, monkeypatch:
         with monkeypatch.context() as patch:
             patch.setattr(Store, "read", lambda store, name, changed=changed: changed if name == path else read(store, name))
             try:
-                commit(memory_store, build, CREATED)
+                commit_version(memory_store, build, CREATED)
             except InputError:
                 refused += 1
         assert list_versions(memory_store) == (version,), at

@@ -32,28 +32,40 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from chameleon_data.arrays import string_offsets
-from chameleon_data.corpus.fragments import Fragment, explained, open_fragment
-from chameleon_data.corpus.readers.parquet_pages import Unwatched, Watched, chunk_of
+from chameleon_data.corpus.fragments import Fragment, explain_read_errors, open_fragment
+from chameleon_data.corpus.readers.parquet_pages import UnwatchedReadError, WatchedFile, column_chunk
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Source, check_domain_name
 
 READ_BYTES = 2**17
 BLOCK_ROWS = 2**17  # bounds a block of very short texts, or of bad rows alone
 BATCH_ROWS = 2**10  # of Parquet, Arrow and CSV
-BATCH_BYTES = 2**21  # of all columns of Parquet, uncompressed; .4 to 7 MB a batch read equally fast, 28 MB a fifth slower
+READ_BATCH_BYTES = 2**21  # of all columns of Parquet, uncompressed; .4 to 7 MB a batch read equally fast, 28 MB a fifth slower
 CSV_RECORD = 2**25  # bytes; the csv module needs some eight times this for a field
 
-EXPANDED = 2**26  # of a batch of Parquet, where repeated values are stored once
-OTHERS = {
+LARGEST_EXPANDED_BATCH = 2**26  # of a batch of Parquet, where repeated values are stored once
+CONTAINER_MAGIC = {
     b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PAR1": "Parquet", b"ARRO": "Arrow", b"PK\x03\x04": "zip",
     b"\xfd7zX": "xz", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16",
 }  # fmt: skip
 """How files begin that are something else than lines of UTF-8."""
-KNOWN = ("gzip", "zstd", "Parquet", "Arrow")
+READABLE_CONTAINERS = ("gzip", "zstd", "Parquet", "Arrow")
 
-BROKEN, NOT_OBJECT, NO_TEXT, NULL_TEXT, NOT_STRING, BLANK, NOT_UTF8, LONG, COLUMNS, BROKEN_CSV, NO_DOMAIN, BAD_DOMAIN, NO_ID = (
-    range(1, 14)
-)
+(
+    BROKEN,
+    NOT_OBJECT,
+    NO_TEXT,
+    NULL_TEXT,
+    NOT_STRING,
+    BLANK,
+    NOT_UTF8,
+    TOO_LONG,
+    WRONG_COLUMNS,
+    BROKEN_CSV,
+    NO_DOMAIN,
+    BAD_DOMAIN,
+    NO_ID,
+) = range(1, 14)
 REASONS = (
     "", "broken JSON", "not an object", "no text", "null text", "text is not a string", "blank text", "invalid UTF-8",
     "longer than max_document", "wrong number of columns", "broken CSV", "no domain", "bad domain name", "no id",
@@ -111,7 +123,7 @@ def read_blocks(
     if vectors is not None and fragment.format not in ("parquet", "arrow"):
         raise InputError(f"{fragment.url}: holds no column of vectors, as 'embed.column' wants; only Parquet and Arrow files do")
     sequential = fragment.format not in ("parquet", "arrow")
-    with explained(fragment.url), open_fragment(fragment, sequential) as file:
+    with explain_read_errors(fragment.url), open_fragment(fragment, sequential) as file:
         if fragment.format == "parquet":
             rows = _parquet(file, fragment, source, vectors, max_document)
         elif fragment.format == "arrow":
@@ -140,9 +152,11 @@ def _decompressed(file: BinaryIO, fragment: Fragment) -> pa.NativeFile:
         if not start:
             raise InputError(f"{fragment.url}: truncated (no bytes at all); fetch it again")
         return pa.CompressedInputStream(raw, fragment.compression)
-    for magic, what in OTHERS.items():
+    for magic, what in CONTAINER_MAGIC.items():
         if start.startswith(magic):
-            advice = "write it again as UTF-8" if what == "UTF-16" else "rename it" if what in KNOWN else "unpack it"
+            advice = (
+                "write it again as UTF-8" if what == "UTF-16" else "rename it" if what in READABLE_CONTAINERS else "unpack it"
+            )
             raise InputError(f"{fragment.url}: holds {what}, which its name does not say; {advice}")
     return raw
 
@@ -264,7 +278,7 @@ def _field(key: str) -> Callable[[Any], Any]:
 def _line(line: bytes | None, text_of: Callable[[Any], Any]) -> tuple[Any, bytes, int]:
     """The document, its text and its fault, for one line."""
     if line is None:
-        return None, b"", LONG
+        return None, b"", TOO_LONG
     try:
         document = orjson.loads(line)
     except ValueError:
@@ -311,7 +325,7 @@ def _binary(values: list[bytes]) -> pa.LargeBinaryArray:
 
 
 def _parquet(file: BinaryIO, fragment: Fragment, source: Source, vectors: str | None, longest: int) -> Iterator[_Rows]:
-    watched = Watched(file)
+    watched = WatchedFile(file)
     opened = pq.ParquetFile(
         watched,
         pre_buffer=False,  # with it the whole row group is held: 115 MB at 8,000 documents, where this takes 15
@@ -325,13 +339,15 @@ def _parquet(file: BinaryIO, fragment: Fragment, source: Source, vectors: str | 
     columns = list(dict.fromkeys(".".join(path) for path in paths))
     how: dict[str, Any] = {"row_groups": [at], "columns": columns, "use_threads": False}
     watched.chunks = None
-    with suppress(Unwatched):  # all of a damaged footer's columns raise before a page is read; `column` would abort the process
+    with suppress(
+        UnwatchedReadError
+    ):  # all of a damaged footer's columns raise before a page is read; `column` would abort the process
         next(opened.iter_batches(1, **how), None)
     group = opened.metadata.row_group(at)
     of_group = (group.column(i) for i in range(group.num_columns) if opened.schema.column(i).path in columns)
-    watched.chunks = [chunk_of(column) for column in of_group]
-    rows = BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)
-    most = EXPANDED // _repeatable(file, opened, at, columns)
+    watched.chunks = [column_chunk(column) for column in of_group]
+    rows = READ_BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)
+    most = LARGEST_EXPANDED_BATCH // _repeatable(file, opened, at, columns)
     for batch in opened.iter_batches(max(1, min(rows, most, BATCH_ROWS)), **how):
         yield from _table(batch, paths, source, number, vectors is not None, longest)
         number += batch.num_rows
@@ -433,7 +449,7 @@ def _csv(chunks: Iterable[bytes], fragment: Fragment, source: Source) -> Iterato
         size = 0
         try:
             record = next(reader, None)
-            fault = COLUMNS if record is not None and len(record) != len(header) else 0
+            fault = WRONG_COLUMNS if record is not None and len(record) != len(header) else 0
         except csv.Error as error:
             if "end of data" in str(error):
                 raise InputError(f"{fragment.url}: truncated, or a quote is not closed, in record {number}") from error
@@ -447,7 +463,7 @@ def _csv(chunks: Iterable[bytes], fragment: Fragment, source: Source) -> Iterato
             faults.append(fault)
             number += 1
             held += len(cells[0][-1])
-            if held >= BATCH_BYTES or len(numbers) >= BATCH_ROWS:
+            if held >= READ_BATCH_BYTES or len(numbers) >= BATCH_ROWS:
                 yield rows()
                 cells, numbers, faults, held = [[] for _ in at], [], [], 0
     if numbers:
@@ -456,7 +472,7 @@ def _csv(chunks: Iterable[bytes], fragment: Fragment, source: Source) -> Iterato
 
 def _txt(stream: pa.NativeFile, longest: int) -> Iterator[_Rows]:
     held = b"".join(_up_to(stream, longest + 3)).removeprefix(b"\xef\xbb\xbf")
-    fault = LONG if len(held) > longest else 0
+    fault = TOO_LONG if len(held) > longest else 0
     yield _Rows(_binary([b"" if fault else held]), np.zeros(1, np.int64), np.array([fault], np.uint8), None, None)
 
 
@@ -505,7 +521,7 @@ def _table(
     lengths = [_stored_once(column) for column in columns]
     long = lengths[0] > longest
     sizes = np.where(long, 0, lengths[0]) + sum(lengths[1:])
-    cuts = np.cumsum(sizes) // BATCH_BYTES
+    cuts = np.cumsum(sizes) // READ_BATCH_BYTES
     turns = np.flatnonzero((np.diff(cuts) != 0) | (np.diff(long) != 0)) + 1
     starts = np.union1d(np.arange(0, batch.num_rows, BATCH_ROWS), turns)
     for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), batch.num_rows], strict=True):
@@ -515,7 +531,7 @@ def _table(
         ids = _bytes_of(part[-1], integers=True) if source.id else None
         fault = np.zeros(stop - start, np.uint8)
         if long[start]:  # never copied
-            text, fault[:] = _binary([b""] * len(fault)), LONG
+            text, fault[:] = _binary([b""] * len(fault)), TOO_LONG
         else:
             text = _bytes_of(part[0])
         if text.null_count:
@@ -629,7 +645,7 @@ def _judged(some: _Rows, source: Source, name: str, max_document: int) -> Block:
     """Finds the faults that show in the values, and parts good rows from bad ones."""
     fault = some.fault.copy()
     lengths = np.diff(string_offsets(some.text))
-    fault[(fault == 0) & (lengths > max_document)] = LONG
+    fault[(fault == 0) & (lengths > max_document)] = TOO_LONG
     if not some.valid:
         _mark_not_utf8(some.text, fault)
     _mark_blank(some.text, lengths, fault)

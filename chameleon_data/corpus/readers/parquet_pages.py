@@ -16,22 +16,22 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-HEADER = 2**24
+LARGEST_PAGE_HEADER = 2**24
 """Bytes at most, as pyarrow has it."""
-EXPANDED = 2**26
+BELIEVED_PAGE_BYTES = 2**26
 """Bytes of a page that are believed whatever the footer says: some writers count what is compressed in a wrong way."""
-SLACK = 100
+CHUNK_SLACK_BYTES = 100
 """Bytes that a chunk may be longer than its footer says: old writers did not count a header of a dictionary."""
-DEPTH = 8
+MOST_NESTED_STRUCTURES = 8
 """Of structures in a header; 2 are in use."""
 
 
-class Unwatched(Exception):
+class UnwatchedReadError(Exception):
     """Something is read while it is not known yet where the pages are."""
 
 
 @dataclass
-class Chunk:
+class ColumnChunk:
     """A column's bytes in a row group."""
 
     start: int
@@ -44,22 +44,27 @@ class Chunk:
     """Its beginning, where a read ended inside of it."""
 
 
-def chunk_of(column: Any) -> Chunk:
+def column_chunk(column: Any) -> ColumnChunk:
     """Of a pq.ColumnChunkMetaData."""
     start = min(at for at in (column.dictionary_page_offset, column.data_page_offset) if at)
-    return Chunk(start, start + column.total_compressed_size + SLACK, max(column.total_uncompressed_size, EXPANDED), start)
+    return ColumnChunk(
+        start,
+        start + column.total_compressed_size + CHUNK_SLACK_BYTES,
+        max(column.total_uncompressed_size, BELIEVED_PAGE_BYTES),
+        start,
+    )
 
 
-class Watched(io.RawIOBase):
+class WatchedFile(io.RawIOBase):
     """A file whose `chunks` are watched as they are read; while they are None, nothing is."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
-        self.chunks: Sequence[Chunk] | None = ()
+        self.chunks: Sequence[ColumnChunk] | None = ()
 
     def read(self, size: int = -1) -> bytes:
         if self.chunks is None:
-            raise Unwatched
+            raise UnwatchedReadError
         at = self.file.tell()
         data = self.file.read(size)
         for chunk in self.chunks:
@@ -80,18 +85,18 @@ class Watched(io.RawIOBase):
         return True
 
 
-def _follow(chunk: Chunk, data: bytes, at: int) -> None:
+def _follow(chunk: ColumnChunk, data: bytes, at: int) -> None:
     """Look at the headers in what was read at `at`."""
     if chunk.held:
         data, at = chunk.held + data[chunk.next + len(chunk.held) - at :], chunk.next
         chunk.held = b""
-    end = min(at + len(data), chunk.end - SLACK)
+    end = min(at + len(data), chunk.end - CHUNK_SLACK_BYTES)
     while chunk.next < end:
         begin = chunk.next - at
         try:
             size, fields = _struct(data, begin, 0)
         except IndexError:
-            if at + len(data) - chunk.next > HEADER:
+            if at + len(data) - chunk.next > LARGEST_PAGE_HEADER:
                 raise pa.ArrowInvalid(f"a page's header at byte {chunk.next:,} does not end") from None
             chunk.held = data[begin:]
             return
@@ -109,7 +114,7 @@ def _follow(chunk: Chunk, data: bytes, at: int) -> None:
 
 def _struct(data: bytes, at: int, depth: int) -> tuple[int, dict[int, Any]]:
     """Where a structure ends that begins at `at`, and its fields by number. IndexError where the data end before."""
-    if depth > DEPTH:
+    if depth > MOST_NESTED_STRUCTURES:
         raise pa.ArrowInvalid("a page's header is no header")
     found: dict[int, Any] = {}
     number = 0

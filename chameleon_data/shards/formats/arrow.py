@@ -20,15 +20,15 @@ import pyarrow.ipc
 
 from chameleon_data.errors import InputError
 from chameleon_data.shards.formats.zstd import LEVEL
-from chameleon_data.shards.rows import ROW_OVERHEAD, Compression, Encoded, conform, cuts, schema_of, stored_schema
+from chameleon_data.shards.rows import ROW_OVERHEAD, Compression, Encoded, conform, equal_byte_bounds, schema_of, stored_schema
 
-BATCH = 4 * 2**20
+RECORD_BATCH_BYTES = 4 * 2**20
 
 WRITER: dict[str, Any] = {
     "format": "arrow",
     "pyarrow": pa.__version__,
     "level": LEVEL,
-    "batch": f"equal bytes, at most {BATCH}, {ROW_OVERHEAD} a row",
+    "batch": f"equal bytes, at most {RECORD_BATCH_BYTES}, {ROW_OVERHEAD} a row",
 }
 """Together with the compression, all that decides the bytes beside the rows; part of the plan digest."""
 
@@ -46,7 +46,7 @@ def encode(table: pa.Table, number: int, count: int, split: str, compression: Co
     sink = pa.BufferOutputStream()
     try:
         with pa.ipc.new_file(sink, schema, options=pa.ipc.IpcWriteOptions(compression=codec, use_threads=False)) as writer:
-            for begin, end in pairwise(cuts(rows, BATCH)):
+            for begin, end in pairwise(equal_byte_bounds(rows, RECORD_BATCH_BYTES)):
                 writer.write_table(rows.slice(begin, end - begin).cast(schema).combine_chunks())
     except pa.ArrowInvalid as error:
         raise InputError(f"a text is too long for Arrow's plain strings ({error}); lower 'input.max_document'") from error

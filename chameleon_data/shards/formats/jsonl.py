@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from chameleon_data.errors import InputError
 from chameleon_data.shards.formats.zstd import VERSIONS, compress, decompress
-from chameleon_data.shards.rows import IDS, SCHEMA, Compression, Encoded, conform, refuse_empty, sequence_schema
+from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, Compression, Encoded, conform, refuse_empty, sequence_schema
 
 WRITER: dict[str, Any] = {"format": "jsonl", "strings": "RFC 8785", **VERSIONS}
 """Together with the compression, all that decides the bytes beside the rows; part of the plan digest."""
@@ -46,7 +46,7 @@ def encode(table: pa.Table, number: int, count: int, split: str, compression: Co
 def decode(files: Mapping[str, pa.Buffer | bytes], where: str) -> tuple[pa.Table, dict[str, Any]]:
     """The rows, if these are, byte for byte, the lines that `encode` makes of them; InputError otherwise.
 
-    JSON does not tell uint16 from uint32: `input_ids` are of the smallest that holds this shard's (see `verify.same_rows`).
+    JSON does not tell uint16 from uint32: `input_ids` are of the smallest that holds this shard's (see `verify.have_same_rows`).
     """
     ((name, data),) = files.items()
     body = decompress(data, where) if name.endswith(".zst") else pa.py_buffer(data).to_pybytes()
@@ -76,13 +76,15 @@ def lines(rows: pa.Table) -> pa.Buffer:
 
 def _table(found: list[dict[str, Any]]) -> pa.Table:
     """The rows of these objects, if they are the rows of a shard; that they are nothing more is for the caller to see."""
-    if IDS not in found[0]:
-        return conform(pa.table([pa.array([row[f.name] for row in found], f.type) for f in SCHEMA], schema=SCHEMA))
-    ids = np.array([row[IDS] for row in found])
+    if INPUT_IDS not in found[0]:
+        return conform(pa.table([pa.array([row[f.name] for row in found], f.type) for f in TEXT_SCHEMA], schema=TEXT_SCHEMA))
+    ids = np.array([row[INPUT_IDS] for row in found])
     if ids.ndim != 2 or ids.dtype.kind != "i" or ids.min() < 0 or ids.max() >= 2**32:
         raise ValueError("sequences of other lengths, or of other numbers than tokens")
     dtype = pa.uint16() if ids.max() < 2**16 else pa.uint32()
     schema = sequence_schema(ids.shape[1], dtype)
-    sequences = pa.FixedSizeListArray.from_arrays(ids.astype(dtype.to_pandas_dtype()).reshape(-1), type=schema.field(IDS).type)
+    sequences = pa.FixedSizeListArray.from_arrays(
+        ids.astype(dtype.to_pandas_dtype()).reshape(-1), type=schema.field(INPUT_IDS).type
+    )
     others = [pa.array([row[f.name] for row in found], f.type) for f in list(schema)[1:]]
     return conform(pa.table([sequences, *others], schema=schema))

@@ -33,24 +33,31 @@ import pyarrow.compute as pc
 
 from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import TRAIN
-from chameleon_data.shards.formats.row_bytes import BYTES, binary, fixed, join, numbers, separate
+from chameleon_data.shards.formats.row_bytes import (
+    BYTES_TYPE,
+    byte_strings,
+    decode_numbers,
+    fixed_size_strings,
+    join_rows,
+    separate_rows,
+)
 from chameleon_data.shards.formats.zstd import VERSIONS, compress, decompress
 from chameleon_data.shards.rows import (
-    IDS,
-    SCHEMA,
+    INPUT_IDS,
+    TEXT_SCHEMA,
     Compression,
     Encoded,
-    column,
+    column_array,
     conform,
     refuse_empty,
     sequence_schema,
     token_ids,
 )
 
-LIMIT = 2**32
+LARGEST_CHUNK = 2**32
 """Bytes; offsets are uint32, so a shard is shorter than this."""
 FRAME_ROWS = 256
-MAGIC = b"LDFZ01\0\0"
+NO_DIMENSIONS = b"LDFZ01\0\0"
 DTYPES = {pa.uint16(): 5, pa.uint32(): 6}
 """litdata's numbers for numpy's types."""
 
@@ -88,7 +95,7 @@ def decode(files: Mapping[str, pa.Buffer | bytes], where: str) -> tuple[pa.Table
     """The rows, if this is, byte for byte, the layout that `encode` gives them, and the entry of this chunk; else InputError."""
     ((name, data),) = files.items()
     data = pa.py_buffer(data)
-    framed = data.size >= _PREFIX.size and data.slice(0, 8).to_pybytes() == MAGIC
+    framed = data.size >= _PREFIX.size and data.slice(0, 8).to_pybytes() == NO_DIMENSIONS
     try:
         rows = _unframed(data, where) if framed else _unplain(data)
     except InputError:
@@ -114,14 +121,14 @@ def _entry(name: str, rows: pa.Table, data: pa.Buffer, compression: Compression)
         "chunk_bytes": None, "chunk_size": None, "encryption": None, "ipc_compression": None, "item_loader": "PyTreeLoader",
         "compression": "zstd" if framed else None, "compression_level": "batch" if framed else None,
         "compression_batch_size": FRAME_ROWS if framed else None, "data_format": _types(rows.schema),
-        "data_spec": json.dumps(spec), "types": {columns[0]: "json" if IDS in columns else "str", **types},
+        "data_spec": json.dumps(spec), "types": {columns[0]: "json" if INPUT_IDS in columns else "str", **types},
     }  # fmt: skip
     return {"chunk": chunk, "config": config}
 
 
 def _types(schema: pa.Schema) -> list[str]:
     """litdata's names of how the values are stored."""
-    first = f"no_header_numpy:{DTYPES[schema.field(IDS).type.value_type]}" if IDS in schema.names else "str"
+    first = f"no_header_numpy:{DTYPES[schema.field(INPUT_IDS).type.value_type]}" if INPUT_IDS in schema.names else "str"
     return [first, "str", "str", "int", "int"]
 
 
@@ -133,19 +140,19 @@ def _items(rows: pa.Table) -> tuple[list[pa.Array], npt.NDArray[np.int64]]:
     """The pieces of every row, and (rows + 1) where it starts and ends, counted from the first. InputError at 4 GiB or more."""
     lengths, parts = [], []
     for name in rows.schema.names:
-        if name == IDS:
+        if name == INPUT_IDS:
             ids = token_ids(rows)
-            parts.append(fixed(ids.astype(ids.dtype.newbyteorder("<"), copy=False)))
+            parts.append(fixed_size_strings(ids.astype(ids.dtype.newbyteorder("<"), copy=False)))
         elif name in ("epoch", "tokens"):
-            parts.append(fixed(column(rows, name).to_numpy().astype("<i8")))
+            parts.append(fixed_size_strings(column_array(rows, name).to_numpy().astype("<i8")))
         else:
-            parts.append(column(rows, name).cast(BYTES))
+            parts.append(column_array(rows, name).cast(BYTES_TYPE))
         lengths.append(pc.binary_length(parts[-1]).to_numpy())
     sizes = np.stack(lengths, axis=1)  # (rows, 5)
     offsets = np.append(0, np.cumsum(sizes.sum(axis=1, dtype=np.int64) + 4 * sizes.shape[1]))
-    if offsets[-1] + 4 * (len(offsets) + 1) >= LIMIT:
+    if offsets[-1] + 4 * (len(offsets) + 1) >= LARGEST_CHUNK:
         raise InputError(f"a litdata chunk of {offsets[-1]:,} bytes: the format ends at 4 GiB; lower 'shards.size' in the recipe")
-    return [fixed(sizes.astype(_U32)), *parts], offsets
+    return [fixed_size_strings(sizes.astype(_U32)), *parts], offsets
 
 
 def _plain(rows: pa.Table) -> pa.Buffer:
@@ -155,15 +162,15 @@ def _plain(rows: pa.Table) -> pa.Buffer:
     sizes = np.frombuffer(parts[0].buffers()[2], np.uint8)
     width = len(sizes) // count
     first = np.append(0, len(start) + width * np.arange(1, count + 1))  # the head goes with the sizes of the first row
-    parts[0] = binary(first, pa.py_buffer(start + sizes.tobytes()))
+    parts[0] = byte_strings(first, pa.py_buffer(start + sizes.tobytes()))
     tail = np.full(count + 1, 0)
     tail[-1] = len(_tail(rows.schema))
-    return join([*parts, binary(tail, pa.py_buffer(_tail(rows.schema)))])
+    return join_rows([*parts, byte_strings(tail, pa.py_buffer(_tail(rows.schema)))])
 
 
 def _framed(rows: pa.Table) -> pa.Buffer:
     parts, offsets = _items(rows)
-    body = join(parts)
+    body = join_rows(parts)
     bounds = offsets[np.append(np.arange(0, rows.num_rows, FRAME_ROWS), rows.num_rows)]
     frames = [compress(body.slice(begin, end - begin)) for begin, end in pairwise(bounds)]
     head = _head(offsets, np.array([frame.size for frame in frames]))
@@ -176,7 +183,7 @@ def _head(offsets: npt.NDArray[np.int64], stored: npt.NDArray[np.int64]) -> byte
     first = np.arange(0, count, FRAME_ROWS)
     ends = np.minimum(first + FRAME_ROWS, count)
     table = np.zeros(len(first), _FRAME)
-    prefix = _PREFIX.pack(MAGIC, 1, 0, count, FRAME_ROWS, len(first)) + offsets.astype(_U32).tobytes()
+    prefix = _PREFIX.pack(NO_DIMENSIONS, 1, 0, count, FRAME_ROWS, len(first)) + offsets.astype(_U32).tobytes()
     table["first"], table["rows"], table["stored"], table["bytes"] = first, ends - first, stored, offsets[ends] - offsets[first]
     table["at"] = len(prefix) + table.nbytes + np.cumsum(stored) - stored
     return prefix + table.tobytes()
@@ -194,9 +201,9 @@ def _unframed(data: pa.Buffer, where: str) -> pa.Table:
     if data.slice(0, len(head)).to_pybytes() != head or ends[-1] > data.size:
         raise ValueError("a table of frames that do not lie one after the other in the file")
     views = [data.slice(int(frame["at"]), int(frame["stored"])) for frame in table]
-    body = pa.py_buffer(b"".join(decompress(frame, where, LIMIT) for frame in views))
+    body = pa.py_buffer(b"".join(decompress(frame, where, LARGEST_CHUNK) for frame in views))
     rows = _rows(body, offsets, data.slice(int(ends[-1])).to_pybytes())
-    if not join(_items(rows)[0]).equals(body):
+    if not join_rows(_items(rows)[0]).equals(body):
         raise ValueError("bytes that no row asks for")
     return rows
 
@@ -220,27 +227,27 @@ def _offsets(data: pa.Buffer, at: int, count: int | None = None) -> npt.NDArray[
 
 def _rows(body: pa.Buffer, offsets: npt.NDArray[np.int64], tail: bytes) -> pa.Table:
     """The rows between these offsets, of the types that `tail` names. ValueError where they do not add up."""
-    columns = len(SCHEMA)
+    columns = len(TEXT_SCHEMA)
     if offsets[-1] > body.size or np.any(np.diff(offsets) < 4 * columns):
         raise ValueError("the row offsets do not rise to the end of the rows")
     sizes = np.frombuffer(body, np.uint8)[offsets[:-1, None] + np.arange(4 * columns)].view(_U32).astype(np.int64)
     if not np.array_equal(sizes.sum(axis=1) + 4 * columns, np.diff(offsets)):
         raise ValueError("the sizes of a row do not add up to its length")
-    schema = SCHEMA
+    schema = TEXT_SCHEMA
     for dtype in DTYPES:
         if tail == _tail(sequence_schema(1, dtype)):
             schema = sequence_schema(int(sizes[0, 0]) // dtype.byte_width, dtype)
     if tail != _tail(schema):
         raise ValueError("types of values that are not ours")
-    fixed_sizes = {IDS: int(sizes[0, 0]), "epoch": 8, "tokens": 8}
+    fixed_sizes = {INPUT_IDS: int(sizes[0, 0]), "epoch": 8, "tokens": 8}
     if any(np.any(sizes[:, at] != fixed_sizes[name]) for at, name in enumerate(schema.names) if name in fixed_sizes):
         raise ValueError("a value has not the size that its type has")
-    _, *pieces = separate(body, int(offsets[0]), np.insert(sizes, 0, 4 * columns, axis=1))
+    _, *pieces = separate_rows(body, int(offsets[0]), np.insert(sizes, 0, 4 * columns, axis=1))
     found = []
     for field, piece in zip(schema, pieces, strict=True):
         if field.name in fixed_sizes:
-            stored = f"<u{field.type.value_type.byte_width}" if field.name == IDS else "<i8"
-            found.append(numbers(piece, field.type, stored))
+            stored = f"<u{field.type.value_type.byte_width}" if field.name == INPUT_IDS else "<i8"
+            found.append(decode_numbers(piece, field.type, stored))
         else:
             found.append(piece.cast(field.type))
     return conform(pa.table(found, schema=schema))

@@ -31,11 +31,27 @@ import xxhash
 
 from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import TRAIN
-from chameleon_data.shards.formats.row_bytes import BYTES, binary, fixed, join, numbers, separate
+from chameleon_data.shards.formats.row_bytes import (
+    BYTES_TYPE,
+    byte_strings,
+    decode_numbers,
+    fixed_size_strings,
+    join_rows,
+    separate_rows,
+)
 from chameleon_data.shards.formats.zstd import LEVEL, VERSIONS, compress, decompress
-from chameleon_data.shards.rows import IDS, SCHEMA, Compression, Encoded, column, conform, sequence_schema, token_ids
+from chameleon_data.shards.rows import (
+    INPUT_IDS,
+    TEXT_SCHEMA,
+    Compression,
+    Encoded,
+    column_array,
+    conform,
+    sequence_schema,
+    token_ids,
+)
 
-LIMIT = 2**32
+LARGEST_MDS_SHARD = 2**32
 """Bytes; offsets are uint32, so a shard is shorter than this."""
 HASHES = ("sha256", "xxh64")
 """What index.json holds of every file: sha256 for proof, xxh64 for trainers that check at 20 GB/s what they download."""
@@ -55,7 +71,9 @@ def encodings(schema: pa.Schema) -> dict[str, str]:
     found = {}
     for name in sorted(schema.names):
         kind = schema.field(name).type
-        found[name] = f"ndarray:{kind.value_type}:{kind.list_size}" if name == IDS else "uint32" if kind == pa.uint32() else "str"
+        found[name] = (
+            f"ndarray:{kind.value_type}:{kind.list_size}" if name == INPUT_IDS else "uint32" if kind == pa.uint32() else "str"
+        )
     return found
 
 
@@ -83,7 +101,7 @@ def decode(files: Mapping[str, pa.Buffer | bytes], where: str) -> tuple[pa.Table
     """The rows, and the entry of index.json that these bytes have under this name. InputError on damage."""
     ((name, data),) = files.items()
     zipped = name.endswith(".zstd")
-    body = decompress(data, where, LIMIT) if zipped else data
+    body = decompress(data, where, LARGEST_MDS_SHARD) if zipped else data
     table = decode_body(body, "zstd" if zipped else "none", where)
     return table, _entry(name, table.schema, table.num_rows, body, data)
 
@@ -95,27 +113,27 @@ def encode_body(rows: pa.Table, compression: Compression) -> pa.Buffer:
     """
     count, columns = rows.num_rows, encodings(rows.schema)
     variable = [name for name in columns if columns[name] == "str"]
-    lengths = np.stack([pc.binary_length(column(rows, name)).to_numpy() for name in variable], axis=1)  # (rows, variable)
+    lengths = np.stack([pc.binary_length(column_array(rows, name)).to_numpy() for name in variable], axis=1)  # (rows, variable)
     config = json.dumps(_configuration(rows.schema, compression), sort_keys=True).encode()
     head = 4 * (count + 2) + len(config)
     offsets = np.zeros(count + 1, np.int64)
     np.cumsum(lengths.sum(axis=1, dtype=np.int64) + _empty_row(columns), out=offsets[1:])
     offsets += head
-    if offsets[-1] >= LIMIT:
+    if offsets[-1] >= LARGEST_MDS_SHARD:
         raise InputError(f"an MDS shard of {offsets[-1]:,} bytes: the format ends at 4 GiB; lower 'shards.size' in the recipe")
     start = b"".join([_U32.type(count).tobytes(), offsets.astype(_U32).tobytes(), config])
     if not count:
         return pa.py_buffer(start)
     # the head goes with the sizes of the first row
     first = np.append(0, head + 4 * len(variable) * np.arange(1, count + 1))
-    parts = [binary(first, pa.py_buffer(start + lengths.astype(_U32).tobytes()))]
+    parts = [byte_strings(first, pa.py_buffer(start + lengths.astype(_U32).tobytes()))]
     for name, encoding in columns.items():
         if encoding == "str":
-            parts.append(column(rows, name).cast(BYTES))
+            parts.append(column_array(rows, name).cast(BYTES_TYPE))
         else:
-            values = token_ids(rows) if name == IDS else column(rows, name).to_numpy()
-            parts.append(fixed(values.astype(values.dtype.newbyteorder("<"), copy=False)))
-    return join(parts)
+            values = token_ids(rows) if name == INPUT_IDS else column_array(rows, name).to_numpy()
+            parts.append(fixed_size_strings(values.astype(values.dtype.newbyteorder("<"), copy=False)))
+    return join_rows(parts)
 
 
 def decode_body(data: pa.Buffer | bytes, compression: Compression, name: str) -> pa.Table:
@@ -145,11 +163,13 @@ def decode_body(data: pa.Buffer | bytes, compression: Compression, name: str) ->
     for number, (key, encoding) in enumerate(encoded.items(), 1):
         widths[:, number] = sizes[:, variable.index(key)] if encoding == "str" else _size(encoding)
     columns = {}
-    for (key, encoding), piece in zip(encoded.items(), separate(body, int(offsets[0]), widths)[1:], strict=True):
+    for (key, encoding), piece in zip(encoded.items(), separate_rows(body, int(offsets[0]), widths)[1:], strict=True):
         kind = schema.field(key).type
         try:
-            dtype = encoding.split(":")[1] if key == IDS else encoding
-            columns[key] = piece.cast(kind) if encoding == "str" else numbers(piece, kind, np.dtype(dtype).newbyteorder("<").str)
+            dtype = encoding.split(":")[1] if key == INPUT_IDS else encoding
+            columns[key] = (
+                piece.cast(kind) if encoding == "str" else decode_numbers(piece, kind, np.dtype(dtype).newbyteorder("<").str)
+            )
         except pa.ArrowInvalid as error:
             raise _malformed(name, f"{key} is not valid UTF-8 ({error})") from error
     return pa.table([columns[key] for key in schema.names], schema=schema)
@@ -173,7 +193,9 @@ def _configuration(schema: pa.Schema, compression: Compression) -> dict[str, Any
 def _schema_in(config: bytes, compression: Compression, name: str) -> pa.Schema:
     """The schema of the rows under this configuration, which must be, byte for byte, the one that `encode` writes for them."""
     found = re.search(rb'"ndarray:(uint16|uint32):([1-9][0-9]{0,9})"', config)
-    schema = sequence_schema(int(found[2]), pa.type_for_alias(found[1].decode())) if found and int(found[2]) < 2**31 else SCHEMA
+    schema = (
+        sequence_schema(int(found[2]), pa.type_for_alias(found[1].decode())) if found and int(found[2]) < 2**31 else TEXT_SCHEMA
+    )
     for key, value in _configuration(schema, compression).items():
         if json.dumps({key: value})[1:-1].encode() not in config:
             raise _malformed(name, f"its configuration lacks {key} = {value}")

@@ -28,22 +28,22 @@ import pyarrow.compute as pc
 from chameleon_data.errors import InputError
 from chameleon_data.shards.formats import parquet
 from chameleon_data.shards.rows import (
-    IDS,
-    SCHEMA,
+    INPUT_IDS,
+    TEXT_SCHEMA,
     Compression,
     Encoded,
-    column,
+    column_array,
     conform,
     is_sequences,
     refuse_empty,
     sequence_schema,
 )
 
-MAGIC = b"MMIDIDX\x00\x00"
+INDEX_MAGIC = b"MMIDIDX\x00\x00"
 CODES = {"<i4": 4, "<u2": 8}
 """Megatron's numbers for the types that occur here."""
-FACTS = list(SCHEMA)[1:]
-_HEAD = len(MAGIC) + 8 + 1 + 8 + 8
+ROW_TABLE_COLUMNS = list(TEXT_SCHEMA)[1:]
+_HEAD = len(INDEX_MAGIC) + 8 + 1 + 8 + 8
 
 WRITER: dict[str, Any] = {"format": "megatron", "index": 1, "rows": {**parquet.WRITER, "row_group": 2**20}}
 """All that decides the bytes beside the rows; part of the plan digest."""
@@ -51,7 +51,7 @@ WRITER: dict[str, Any] = {"format": "megatron", "index": 1, "rows": {**parquet.W
 
 def document_schema(dtype: pa.DataType) -> pa.Schema:
     """A row of a whole document's tokens, of uint16 or uint32."""
-    return pa.schema([pa.field(IDS, pa.large_list(dtype)), *FACTS])
+    return pa.schema([pa.field(INPUT_IDS, pa.large_list(dtype)), *ROW_TABLE_COLUMNS])
 
 
 def names(number: int, count: int, split: str, compression: Compression) -> tuple[str, ...]:
@@ -71,14 +71,14 @@ def encode(table: pa.Table, number: int, count: int, split: str, compression: Co
         raise InputError(f"a document of {lengths.max():,} tokens: Megatron's format ends at 2^31; lower 'input.max_document'")
     refuse_empty(rows, "an indexed dataset")
     stored = "<u2" if ids.dtype == np.uint16 else "<i4"
-    facts = rows.select([field.name for field in FACTS])
-    facts = facts.replace_schema_metadata({"rows": f"{rows.schema.field(IDS).type.value_type} {length or 'documents'}"})
+    facts = rows.select([field.name for field in ROW_TABLE_COLUMNS])
+    facts = facts.replace_schema_metadata({"rows": f"{rows.schema.field(INPUT_IDS).type.value_type} {length or 'documents'}"})
     bin_name, idx_name, rows_name = names(number, count, split, compression)
     bounds = [*range(0, rows.num_rows, 2**20), rows.num_rows]
     files = {
         bin_name: pa.py_buffer(np.ascontiguousarray(ids, stored)),
         idx_name: pa.py_buffer(_index(lengths, stored)),
-        rows_name: parquet.file_of(facts, bounds, "none", typed=True),
+        rows_name: parquet.encode_table(facts, bounds, "none", typed=True),
     }
     return Encoded(files, _entry(bin_name, ids))
 
@@ -86,7 +86,7 @@ def encode(table: pa.Table, number: int, count: int, split: str, compression: Co
 def decode(files: Mapping[str, pa.Buffer | bytes], where: str) -> tuple[pa.Table, dict[str, Any]]:
     """The rows, if the index is, byte for byte, the one of these documents, and the line of the blend file; else InputError."""
     (bin_name, tokens), (_, idx), (_, facts) = sorted(files.items())  # by their endings: bin, idx, rows
-    described = parquet.table_of(facts, where, lambda found: pa.schema(FACTS))
+    described = parquet.decode_table(facts, where, lambda found: pa.schema(ROW_TABLE_COLUMNS))
     try:
         kind, _, length = (described.schema.metadata or {}).get(b"rows", b"").decode().partition(" ")
         dtype = {"uint16": pa.uint16(), "uint32": pa.uint32()}[kind]
@@ -111,7 +111,7 @@ def decode(files: Mapping[str, pa.Buffer | bytes], where: str) -> tuple[pa.Table
             if np.any(lengths != int(length)):
                 raise ValueError("a packed sequence of another length")
             schema = sequence_schema(int(length), dtype)
-            lists = pa.FixedSizeListArray.from_arrays(values, type=schema.field(IDS).type)
+            lists = pa.FixedSizeListArray.from_arrays(values, type=schema.field(INPUT_IDS).type)
         rows, _ = _conform(pa.table([lists, *described.columns], schema=schema))
     except InputError:
         raise
@@ -127,25 +127,25 @@ def index(split: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
 
 def _conform(table: pa.Table) -> tuple[pa.Table, int | None]:
     """As `shards.conform`, for documents too; and the length of packed sequences."""
-    kind = table.schema.field(IDS).type
+    kind = table.schema.field(INPUT_IDS).type
     if not pa.types.is_large_list(kind):
         rows = conform(table)
-        return rows, rows.schema.field(IDS).type.list_size
+        return rows, rows.schema.field(INPUT_IDS).type.list_size
     if kind.value_type not in (pa.uint16(), pa.uint32()):
-        raise ValueError(f"'{IDS}' is {kind}; lists of uint16 or uint32 are expected")
-    lists = table[IDS]
+        raise ValueError(f"'{INPUT_IDS}' is {kind}; lists of uint16 or uint32 are expected")
+    lists = table[INPUT_IDS]
     if lists.null_count or any(chunk.flatten().null_count for chunk in lists.chunks):
-        raise ValueError(f"nulls in the column {IDS!r}; a shard has none")
-    at = table.schema.names.index(IDS)
+        raise ValueError(f"nulls in the column {INPUT_IDS!r}; a shard has none")
+    at = table.schema.names.index(INPUT_IDS)
     empty = pa.array([""] * table.num_rows, pa.large_string())
     facts = conform(table.remove_column(at).append_column("text", empty)).drop_columns(["text"])
     schema = document_schema(kind.value_type)
-    return facts.add_column(0, schema.field(IDS), lists.combine_chunks()).cast(schema).combine_chunks(), None
+    return facts.add_column(0, schema.field(INPUT_IDS), lists.combine_chunks()).cast(schema).combine_chunks(), None
 
 
 def _flat(rows: pa.Table) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
     """The tokens of all rows, and (rows) how many each has."""
-    lists = column(rows, IDS)
+    lists = column_array(rows, INPUT_IDS)
     if pa.types.is_fixed_size_list(lists.type):
         lengths = np.full(len(lists), lists.type.list_size, np.int64)
     else:
@@ -156,7 +156,7 @@ def _flat(rows: pa.Table) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
 def _index(lengths: npt.NDArray[np.int64], stored: str) -> bytes:
     count = len(lengths)
     places = (np.cumsum(lengths) - lengths) * np.dtype(stored).itemsize
-    head = MAGIC + struct.pack("<QBQQ", 1, CODES[stored], count, count + 1)
+    head = INDEX_MAGIC + struct.pack("<QBQQ", 1, CODES[stored], count, count + 1)
     numbers = (lengths.astype("<i4"), places.astype("<i8"), np.arange(count + 1, dtype="<i8"))
     return head + b"".join(each.tobytes() for each in numbers)
 

@@ -23,16 +23,25 @@ import pyarrow.parquet as pq
 
 from chameleon_data.errors import InputError
 from chameleon_data.shards.formats.zstd import LEVEL
-from chameleon_data.shards.rows import ROW_OVERHEAD, Compression, Encoded, conform, cuts, is_sequences, schema_of, stored_schema
+from chameleon_data.shards.rows import (
+    ROW_OVERHEAD,
+    Compression,
+    Encoded,
+    conform,
+    equal_byte_bounds,
+    is_sequences,
+    schema_of,
+    stored_schema,
+)
 
-ROW_GROUP = 16 * 2**20
+ROW_GROUP_BYTES = 16 * 2**20
 
 WRITER: dict[str, Any] = {
     "format": "parquet",
     "pyarrow": pa.__version__,
     "parquet": "2.6",
     "level": LEVEL,
-    "row_group": f"equal bytes, at most {ROW_GROUP}, {ROW_OVERHEAD} a row",
+    "row_group": f"equal bytes, at most {ROW_GROUP_BYTES}, {ROW_OVERHEAD} a row",
 }
 """Together with the compression, all that decides the bytes beside the rows; part of the plan digest."""
 
@@ -46,10 +55,10 @@ def encode(table: pa.Table, number: int, count: int, split: str, compression: Co
     """One file. The same rows give the same bytes, however they are chunked."""
     rows = conform(table)
     (name,) = names(number, count, split, compression)
-    return Encoded({name: file_of(rows, row_groups(rows), compression, is_sequences(rows.schema))}, {})
+    return Encoded({name: encode_table(rows, row_groups(rows), compression, is_sequences(rows.schema))}, {})
 
 
-def file_of(rows: pa.Table, bounds: Iterable[Any], compression: Compression, typed: bool = False) -> pa.Buffer:
+def encode_table(rows: pa.Table, bounds: Iterable[Any], compression: Compression, typed: bool = False) -> pa.Buffer:
     """A file of these rows, with a group between each two of `bounds`. `typed` stores the Arrow schema."""
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
@@ -70,22 +79,22 @@ def file_of(rows: pa.Table, bounds: Iterable[Any], compression: Compression, typ
 
 def row_groups(rows: pa.Table) -> npt.NDArray[np.int64]:
     """Row numbers where groups begin, and the number of rows at the end."""
-    return cuts(rows, ROW_GROUP)
+    return equal_byte_bounds(rows, ROW_GROUP_BYTES)
 
 
 def decode(files: Mapping[str, pa.Buffer | bytes], where: str) -> tuple[pa.Table, dict[str, Any]]:
     """Page checksums are verified. InputError on damage and on any other schema."""
     (data,) = files.values()
     try:
-        return conform(table_of(data, where, lambda found: stored_schema(schema_of(found)))), {}
+        return conform(decode_table(data, where, lambda found: stored_schema(schema_of(found)))), {}
     except InputError:
         raise
     except ValueError as error:
         raise _damaged(where, error) from error
 
 
-def table_of(data: pa.Buffer | bytes, where: str, expected: Callable[[pa.Schema], pa.Schema]) -> pa.Table:
-    """What `file_of` stored, where the columns are those that `expected` says of what is found. InputError otherwise."""
+def decode_table(data: pa.Buffer | bytes, where: str, expected: Callable[[pa.Schema], pa.Schema]) -> pa.Table:
+    """What `encode_table` stored, where the columns are those that `expected` says of what is found. InputError otherwise."""
     try:
         with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
             found: Any = file.schema_arrow

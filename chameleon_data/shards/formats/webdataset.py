@@ -30,13 +30,13 @@ import pyarrow.compute as pc
 
 from chameleon_data.errors import InputError
 from chameleon_data.shards.formats import jsonl
-from chameleon_data.shards.formats.row_bytes import BYTES, binary, fixed, join, zeros
+from chameleon_data.shards.formats.row_bytes import BYTES_TYPE, byte_strings, fixed_size_strings, join_rows, zero_padding
 from chameleon_data.shards.rows import (
-    IDS,
-    SCHEMA,
+    INPUT_IDS,
+    TEXT_SCHEMA,
     Compression,
     Encoded,
-    column,
+    column_array,
     conform,
     is_sequences,
     refuse_empty,
@@ -44,9 +44,9 @@ from chameleon_data.shards.rows import (
     token_ids,
 )
 
-BLOCK = tarfile.BLOCKSIZE
+TAR_BLOCK = tarfile.BLOCKSIZE
 ROW_DIGITS = 9
-FACTS = ["domain", "doc_id", "epoch", "tokens"]
+JSON_COLUMNS = ["domain", "doc_id", "epoch", "tokens"]
 """What the JSON member of a row holds."""
 
 WRITER: dict[str, Any] = {"format": "webdataset", "tar": "ustar", "strings": "RFC 8785"}
@@ -90,27 +90,27 @@ def _digits_in(name: str) -> str:
 
 
 def _tar(rows: pa.Table, shard: str) -> pa.Buffer:
-    facts = np.frombuffer(jsonl.lines(rows.select(FACTS)), np.uint8)
+    facts = np.frombuffer(jsonl.lines(rows.select(JSON_COLUMNS)), np.uint8)
     ends = np.flatnonzero(facts == ord("\n"))  # within a line there is none
     begins = np.append(0, ends + 1)
-    about = binary(begins, pa.py_buffer(facts))
+    about = byte_strings(begins, pa.py_buffer(facts))
     about = pc.binary_slice(about, 0, -1)
     if is_sequences(rows.schema):
         ids = token_ids(rows)
         head = _npy_head(ids.dtype.newbyteorder("<").str, ids.shape[1])
-        data = fixed(ids.astype(ids.dtype.newbyteorder("<"), copy=False))
+        data = fixed_size_strings(ids.astype(ids.dtype.newbyteorder("<"), copy=False))
         members = [("input_ids.npy", head, data), ("json", b"", about)]
     else:
-        members = [("json", b"", about), ("txt", b"", column(rows, "text").cast(BYTES))]
+        members = [("json", b"", about), ("txt", b"", column_array(rows, "text").cast(BYTES_TYPE))]
     parts, total = [], 0
     for at, (extension, start, data) in enumerate(members):
         sizes = pc.binary_length(data).to_numpy().astype(np.int64) + len(start)
-        padding = -sizes % BLOCK
-        total += int((BLOCK + sizes + padding).sum())
+        padding = -sizes % TAR_BLOCK
+        total += int((TAR_BLOCK + sizes + padding).sum())
         if at == len(members) - 1:
-            padding[-1] += 2 * BLOCK + -(total + 2 * BLOCK) % tarfile.RECORDSIZE
-        parts += [fixed(_headers(shard, extension, sizes, start)), data, zeros(padding)]
-    return join(parts)
+            padding[-1] += 2 * TAR_BLOCK + -(total + 2 * TAR_BLOCK) % tarfile.RECORDSIZE
+        parts += [fixed_size_strings(_headers(shard, extension, sizes, start)), data, zero_padding(padding)]
+    return join_rows(parts)
 
 
 def _headers(shard: str, extension: str, sizes: npt.NDArray[np.int64], start: bytes) -> npt.NDArray[np.uint8]:
@@ -146,12 +146,12 @@ def _members(data: memoryview) -> Any:
     """The contents of the members, one after the other. Nothing of a header is believed but the size, and that only within
     the file: whoever reads on writes the file again and compares."""
     at = 0
-    while at + BLOCK <= len(data) and data[at]:
+    while at + TAR_BLOCK <= len(data) and data[at]:
         size = int(bytes(data[at + 124 : at + 135]), 8)
-        if not 0 <= size <= len(data) - at - BLOCK:
+        if not 0 <= size <= len(data) - at - TAR_BLOCK:
             raise ValueError(f"a member of {size:,} bytes")
-        yield data[at + BLOCK : at + BLOCK + size]
-        at += BLOCK + size + -size % BLOCK
+        yield data[at + TAR_BLOCK : at + TAR_BLOCK + size]
+        at += TAR_BLOCK + size + -size % TAR_BLOCK
 
 
 def _table(members: list[memoryview]) -> pa.Table:
@@ -167,11 +167,11 @@ def _table(members: list[memoryview]) -> pa.Table:
         if said is None or int(said[2]) * int(said[1]) != len(data[0]) - length_of_head:
             raise ValueError("not a .npy file of tokens")
         schema = sequence_schema(int(said[2]), pa.uint16() if said[1] == b"2" else pa.uint32())
-        kind = schema.field(IDS).type
+        kind = schema.field(INPUT_IDS).type
         ids = np.frombuffer(b"".join(each[length_of_head:] for each in data), f"<u{said[1].decode()}")
         rows = pa.FixedSizeListArray.from_arrays(pa.array(ids.astype(kind.value_type.to_pandas_dtype())), type=kind)
     else:
-        schema = SCHEMA
-        rows = pa.array([bytes(each) for each in data], BYTES).cast(pa.large_string())
-    others = [pa.array([each[name] for each in found], schema.field(name).type) for name in FACTS]
+        schema = TEXT_SCHEMA
+        rows = pa.array([bytes(each) for each in data], BYTES_TYPE).cast(pa.large_string())
+    others = [pa.array([each[name] for each in found], schema.field(name).type) for name in JSON_COLUMNS]
     return conform(pa.table([rows, *others], schema=schema))

@@ -27,10 +27,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 
-
 DRAWN = 24
 """Domains that a chart of bars shows and the map colours, largest weight first; the tables hold the others."""
-POINTS = 6_000
+MAP_POINTS_DRAWN = 6_000
 """Documents on the map, all domains together; beyond it every n-th of each domain."""
 NAMED_CELLS, NUMBERED_CELLS = 60, 14
 """Domains up to which the heat map is labelled, and its cells hold numbers."""
@@ -322,7 +321,7 @@ def map_figure(domains: pl.DataFrame, points: Mapping[str, Sequence[Sequence[flo
     side, few = 560.0, 0 < len(points) <= 16
     canvas, axes = _axes(side, 0.8 * side, left=6, right=6, top=6, bottom=6)
     total = sum(map(len, points.values()))
-    step = max(1, ceil(total / POINTS))
+    step = max(1, ceil(total / MAP_POINTS_DRAWN))
     drawn = {n: np.asarray(points[n], np.float64)[::step] for n in domains["name"] if len(points.get(n, ()))}
     rest = [xy for n, xy in drawn.items() if n in set(domains["name"][DRAWN:])]
     if rest:

@@ -23,7 +23,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from scipy.special import rel_entr
 
-from chameleon_data.versions.manifest import PASSES
+from chameleon_data.versions.manifest import TIMED_PASSES
 from chameleon_data.views.report.figures import (
     INK,
     MUTED,
@@ -41,17 +41,17 @@ from chameleon_data.views.report.figures import (
 if TYPE_CHECKING:
     from chameleon_data.versions.verify import Verification
 
-LISTED = 500
+ROWS_LISTED = 500
 """Rows of a table; the manifest holds the others."""
-NAMES = {"parquet": "Parquet", "mds": "MDS", "arrow": "Arrow", "jsonl": "JSON lines", "webdataset": "WebDataset",
+NAMES_LISTED = {"parquet": "Parquet", "mds": "MDS", "arrow": "Arrow", "jsonl": "JSON lines", "webdataset": "WebDataset",
          "litdata": "LitData", "megatron": "Megatron"}  # fmt: skip
 """Formats as their makers write them."""
-MISFILED = 0.15
+MISFILED_LISTED = 0.15
 """Margin above which, of ten real domains, .76 of the misplaced documents were and .006 of the others (`explain.py`)."""
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     label: str
     key: str
     show: Callable[[Any], str] = str
@@ -60,17 +60,17 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     caption: str
     """What a screen reader says first."""
-    columns: tuple[Column, ...]
+    columns: tuple[TableColumn, ...]
     rows: list[list[str]]
     """As shown; the first cell names the row."""
     total: list[str] | None = None
     note: str | None = None
 
 
-def render(manifest: Mapping[str, Any], verification: Verification | None, created: str | None) -> str:
+def render_report(manifest: Mapping[str, Any], verification: Verification | None, created: str | None) -> str:
     """The page. `verification`: what `verify` found of this version, None where it did not run; `created`: its time of commit."""
     import matplotlib as mpl
 
@@ -108,7 +108,7 @@ def render(manifest: Mapping[str, Any], verification: Verification | None, creat
             "affinity": affinity_figure(about) if about.get("affinity") is not None else None,
             "pairs_table": _pairs_table(about),
             "misfiled_table": _misfiled_table(about),
-            "misfiled_wide": sum(m["margin"] > MISFILED for m in (about.get("misfiled") or [])[:20]),
+            "misfiled_wide": sum(m["margin"] > MISFILED_LISTED for m in (about.get("misfiled") or [])[:20]),
             "map": map_figure(domains, manifest["map"]) if manifest.get("map") else None,
             "epochs": epochs_figure(domains, manifest),
             "epochs_table": _epochs_table(domains),
@@ -187,7 +187,7 @@ def _formats(manifest: Mapping[str, Any]) -> list[tuple[str, int, int]]:
     for s in manifest["shards"]:
         files, size = found.get(s["format"], (0, 0))
         found[s["format"]] = files + 1, size + s["bytes"]
-    return [(NAMES[name], *counts) for name, counts in found.items()]
+    return [(NAMES_LISTED[name], *counts) for name, counts in found.items()]
 
 
 # Numbers as people read them
@@ -238,48 +238,60 @@ def _decimals(digits: int) -> Callable[[float | None], str]:
 # Tables
 
 
-def _table(caption: str, frame: pl.DataFrame, columns: Sequence[Column], total: Mapping[str, str] | None = None) -> Table:
-    rows = [[c.show(row[c.key]) for c in columns] for row in frame.head(LISTED).iter_rows(named=True)]
-    note = f"{len(frame) - LISTED:,} more rows stand in the manifest, not here." if len(frame) > LISTED else None
-    return Table(caption, tuple(columns), rows, [total.get(c.key, "") for c in columns] if total else None, note)
+def _table(
+    caption: str, frame: pl.DataFrame, columns: Sequence[TableColumn], total: Mapping[str, str] | None = None
+) -> ReportTable:
+    rows = [[c.show(row[c.key]) for c in columns] for row in frame.head(ROWS_LISTED).iter_rows(named=True)]
+    note = f"{len(frame) - ROWS_LISTED:,} more rows stand in the manifest, not here." if len(frame) > ROWS_LISTED else None
+    return ReportTable(caption, tuple(columns), rows, [total.get(c.key, "") for c in columns] if total else None, note)
 
 
-DOMAIN = Column("Domain", "name", number=False)
+DOMAIN = TableColumn("Domain", "name", number=False)
 
 
-def _mixture_table(domains: pl.DataFrame, totals: Mapping[str, int]) -> Table:
+def _mixture_table(domains: pl.DataFrame, totals: Mapping[str, int]) -> ReportTable:
     share = _percent(len(domains))
     between = pl.struct("low", "high").map_elements(
         lambda i: "–" if i["low"] is None else f"{share(i['low'])[:-2]} – {share(i['high'])}", return_dtype=pl.String
     )
     interval = "90 % interval by leverage" if shifted(domains) else "90 % interval"
     columns = [
-        DOMAIN, Column("Weight", "weight", share), Column(interval, "interval"), Column("Natural", "natural", share),
-        Column("Quota, tokens", "quota", _whole), Column("Tokens written", "tokens", _whole),
-        Column("Off, tokens", "deviation", _signed), Column("Off, of its bound", "off", _decimals(2)),
-        Column("Sequences" if domains["packed"].any() else "Documents", "rows", _whole), Column("Epochs", "epochs", _decimals(2)),
-    ]  # fmt: skip
+        DOMAIN,
+        TableColumn("Weight", "weight", share),
+        TableColumn(interval, "interval"),
+        TableColumn("Natural", "natural", share),
+        TableColumn("Quota, tokens", "quota", _whole),
+        TableColumn("Tokens written", "tokens", _whole),
+        TableColumn("Off, tokens", "deviation", _signed),
+        TableColumn("Off, of its bound", "off", _decimals(2)),
+        TableColumn("Sequences" if domains["packed"].any() else "Documents", "rows", _whole),
+        TableColumn("Epochs", "epochs", _decimals(2)),
+    ]
     if not domains["low"].count():
         columns = [c for c in columns if c.key != "interval"]
     total = {
-        "name": "All", "weight": share(1.0), "natural": share(1.0), "quota": _whole(totals["quota"]),
-        "tokens": _whole(totals["tokens"]), "deviation": _signed(totals["tokens"] - totals["quota"]),
+        "name": "All",
+        "weight": share(1.0),
+        "natural": share(1.0),
+        "quota": _whole(totals["quota"]),
+        "tokens": _whole(totals["tokens"]),
+        "deviation": _signed(totals["tokens"] - totals["quota"]),
         "rows": _whole(totals["rows"]),
-    }  # fmt: skip
+    }
     return _table("The mixture in numbers, a row a domain", domains.with_columns(interval=between), columns, total)
 
 
-def _leverage_table(measured: pl.DataFrame, k: int) -> Table:
+def _leverage_table(measured: pl.DataFrame, k: int) -> ReportTable:
     share = _percent(k)
     columns = [
-        DOMAIN, Column("Score", "score", _decimals(3)), Column("Weight by leverage", "asked", share),
-        Column("Weight", "weight", share),
-        Column("Keeps its rank", "stability", lambda v: "–" if v is None else _rounded(v)),
+        DOMAIN, TableColumn("Score", "score", _decimals(3)), TableColumn("Weight by leverage", "asked", share),
+        TableColumn("Weight", "weight", share),
+        TableColumn("Keeps its rank", "stability", lambda v: "–" if v is None else _rounded(v)),
     ]  # fmt: skip
     return _table("Leverage scores and the weights that follow from them", measured, columns)
 
 
-def _beside_table(about: Mapping[str, Any], domains: pl.DataFrame) -> Table | None:
+def _beside_table(about: Mapping[str, Any], domains: pl.DataFrame) -> ReportTable | None:
     """Other mixtures beside this one; the last row says how far the weights are from each."""
     target = "By leverage alone" if about["origin"] == "computed" else "As given"
     own = {"natural": "Natural", "target": target, "uniform": "Uniform"}
@@ -291,17 +303,17 @@ def _beside_table(about: Mapping[str, Any], domains: pl.DataFrame) -> Table | No
     labels = {n: own.get(n, n.capitalize()) for n in sorted(given.keys() - set(files))}
     labels |= {n: short(n if ends.count(end) > 1 else end, 40) for n, end in zip(files, ends, strict=True)}
     share, names, weight = _percent(len(domains)), domains["name"], domains["weight"].to_numpy()
-    columns, total = [DOMAIN, Column("Weight", "weight", share)], {"name": "Divergence, nats"}
+    columns, total = [DOMAIN, TableColumn("Weight", "weight", share)], {"name": "Divergence, nats"}
     for index, (key, label) in enumerate(labels.items()):
         shares = np.array([given[key].get(n, 0.0) for n in names])
         domains = domains.with_columns(pl.Series(f"beside-{index}", shares))
-        columns.append(Column(label, f"beside-{index}", share))
+        columns.append(TableColumn(label, f"beside-{index}", share))
         apart = float(rel_entr(weight, shares).sum())
         total[f"beside-{index}"] = f"{max(apart, 0.0):.4f}" if isfinite(apart) else "∞"
     return _table("The weights beside other mixtures", domains, columns, total)
 
 
-def _neighbours_table(about: Mapping[str, Any], domains: pl.DataFrame) -> Table | None:
+def _neighbours_table(about: Mapping[str, Any], domains: pl.DataFrame) -> ReportTable | None:
     """The three domains that lower each one's leverage most."""
     found = about.get("neighbours") or {}
 
@@ -313,11 +325,11 @@ def _neighbours_table(about: Mapping[str, Any], domains: pl.DataFrame) -> Table 
     if not rows:
         return None
     labels = ("Lowered most by", "then by", "then by")
-    columns = [Column(label, f"by{i}", number=False) for i, label in enumerate(labels) if f"by{i}" in rows[0]]
+    columns = [TableColumn(label, f"by{i}", number=False) for i, label in enumerate(labels) if f"by{i}" in rows[0]]
     return _table("The domains that lower each one's leverage", pl.DataFrame(rows), [DOMAIN, *columns])
 
 
-def _settings_table(about: Mapping[str, Any]) -> Table | None:
+def _settings_table(about: Mapping[str, Any]) -> ReportTable | None:
     """Ridge down, temperature across: the share of the mixture that moves, and the perplexity."""
     found = about.get("sensitivity") or []
     if not found:
@@ -331,49 +343,54 @@ def _settings_table(about: Mapping[str, Any]) -> Table | None:
         cell = "refused" if s["refused"] else f"{moved}, {s['effective_domains']:.2f}"
         rows.setdefault(s["ridge"], {"name": f"λ = {s['ridge']:.3g}"})[f"{s['temperature']:.17g}"] = cell
     temperatures = dict.fromkeys(s["temperature"] for s in found)
-    columns = [Column(f"T = {t:.3g}", f"{t:.17g}", lambda v: v or "–") for t in temperatures]
+    columns = [TableColumn(f"T = {t:.3g}", f"{t:.17g}", lambda v: v or "–") for t in temperatures]
     table = _table(
         "The mixture at other ridges and temperatures", pl.DataFrame(list(rows.values())),
-        [Column("Ridge, temperature", "name", number=False), *columns],
+        [TableColumn("Ridge, temperature", "name", number=False), *columns],
     )  # fmt: skip
     return replace(table, note=f"Refused: {'; '.join(refused)}.") if refused else table
 
 
-def _pairs_table(about: Mapping[str, Any]) -> Table | None:
+def _pairs_table(about: Mapping[str, Any]) -> ReportTable | None:
     """The ten pairs of domains that are least apart."""
     if not about.get("pairs"):
         return None
     schema = {"first": pl.String, "second": pl.String, "separation": pl.Float64, "cosine": pl.Float64}
     columns = [
-        Column("Domain", "first", number=False), Column("and", "second", number=False),
-        Column("Separation", "separation", _decimals(3)), Column("Cosine", "cosine", _decimals(2)),
+        TableColumn("Domain", "first", number=False), TableColumn("and", "second", number=False),
+        TableColumn("Separation", "separation", _decimals(3)), TableColumn("Cosine", "cosine", _decimals(2)),
     ]  # fmt: skip
     return _table("The pairs of domains that are least apart", pl.DataFrame(about["pairs"][:10], schema=schema), columns)
 
 
-def _misfiled_table(about: Mapping[str, Any]) -> Table | None:
+def _misfiled_table(about: Mapping[str, Any]) -> ReportTable | None:
     if not about.get("misfiled"):
         return None
     schema = {**dict.fromkeys(("domain", "nearest", "text", "document"), pl.String), "margin": pl.Float64}
     columns = [
-        Column("Domain", "domain", number=False), Column("Nearer to", "nearest", number=False),
-        Column("Margin", "margin", _decimals(3)), Column("From its text", "text", lambda v: short(v, 120), number=False),
-        Column("Document", "document", number=False),
-    ]  # fmt: skip
+        TableColumn("Domain", "domain", number=False),
+        TableColumn("Nearer to", "nearest", number=False),
+        TableColumn("Margin", "margin", _decimals(3)),
+        TableColumn("From its text", "text", lambda v: short(v, 120), number=False),
+        TableColumn("Document", "document", number=False),
+    ]
     return _table("Documents nearer to another domain", pl.DataFrame(about["misfiled"][:20], schema=schema), columns)
 
 
-def _epochs_table(domains: pl.DataFrame) -> Table:
+def _epochs_table(domains: pl.DataFrame) -> ReportTable:
     columns = [
-        DOMAIN, Column("Documents there", "available_rows", _whole), Column("Tokens there", "available_tokens", _whole),
-        Column("Tokens written", "tokens", _whole), Column("Epochs", "epochs", _decimals(2)),
+        DOMAIN, TableColumn("Documents there", "available_rows", _whole), TableColumn("Tokens there", "available_tokens", _whole),
+        TableColumn("Tokens written", "tokens", _whole), TableColumn("Epochs", "epochs", _decimals(2)),
     ]  # fmt: skip
     if domains["copies_written"].sum():
-        columns += [Column("Copies an epoch", "copies_written", _whole), Column("Most of one text", "most_copies", _whole)]
+        columns += [
+            TableColumn("Copies an epoch", "copies_written", _whole),
+            TableColumn("Most of one text", "most_copies", _whole),
+        ]
     return _table("How often each domain is read", domains, columns)
 
 
-def _validation_table(manifest: Mapping[str, Any]) -> Table | None:
+def _validation_table(manifest: Mapping[str, Any]) -> ReportTable | None:
     """What is held out of each domain."""
     held = manifest.get("validation")
     if not held:
@@ -385,13 +402,13 @@ def _validation_table(manifest: Mapping[str, Any]) -> Table | None:
     ]  # fmt: skip
     frame = pl.DataFrame(rows, schema={"name": pl.String, "rows": pl.Int64, "tokens": pl.Int64, "share": pl.Float64})
     columns = [
-        DOMAIN, Column("Documents", "rows", _whole), Column("Tokens", "tokens", _whole),
-        Column("Of the domain", "share", lambda v: f"{100 * v:.2f} %"),
+        DOMAIN, TableColumn("Documents", "rows", _whole), TableColumn("Tokens", "tokens", _whole),
+        TableColumn("Of the domain", "share", lambda v: f"{100 * v:.2f} %"),
     ]  # fmt: skip
     return _table("Documents held out for validation", frame.sort("name"), columns)
 
 
-def _worst_table(found: Verification) -> Table:
+def _worst_table(found: Verification) -> ReportTable:
     rows = [
         {"name": w.domain, "where": w.where, "off": w.tokens, "bound": w.bound, "share": w.share}
         for w in found.by_domain.values()
@@ -400,13 +417,13 @@ def _worst_table(found: Verification) -> Table:
         rows, schema={"name": pl.String, "where": pl.String, "off": pl.Float64, "bound": pl.Int64, "share": pl.Float64}
     )
     columns = [
-        DOMAIN, Column("Where", "where", number=False), Column("Tokens off", "off", lambda v: f"{v:,.0f}"),
-        Column("Bound", "bound", _whole), Column("Of the bound", "share", _rounded),
+        DOMAIN, TableColumn("Where", "where", number=False), TableColumn("Tokens off", "off", lambda v: f"{v:,.0f}"),
+        TableColumn("Bound", "bound", _whole), TableColumn("Of the bound", "share", _rounded),
     ]  # fmt: skip
     return _table("The worst prefix of each domain", frame.sort("share", "name", descending=[True, False]), columns)
 
 
-def _quarantine_table(reasons: Mapping[str, Mapping[str, int]], domains: pl.DataFrame) -> Table | None:
+def _quarantine_table(reasons: Mapping[str, Mapping[str, int]], domains: pl.DataFrame) -> ReportTable | None:
     rows = [
         {"name": name, "reason": reason, "rows": count}
         for name, found in reasons.items()
@@ -419,20 +436,20 @@ def _quarantine_table(reasons: Mapping[str, Mapping[str, int]], domains: pl.Data
     # A domain of which no row was usable is in no plan, and so not among `domains`.
     frame = found.join(domains.select("name", "read"), on="name", how="left").with_columns(share=pl.col("rows") / pl.col("read"))
     columns = [
-        DOMAIN, Column("Reason", "reason", number=False), Column("Rows", "rows", _whole),
-        Column("Of its rows", "share", lambda v: "–" if v is None else f"{100 * v:.3f} %"),
+        DOMAIN, TableColumn("Reason", "reason", number=False), TableColumn("Rows", "rows", _whole),
+        TableColumn("Of its rows", "share", lambda v: "–" if v is None else f"{100 * v:.3f} %"),
     ]  # fmt: skip
     return _table(
         "Rows set aside, by domain and reason", frame.sort("rows", "name", "reason", descending=[True, False, False]), columns
     )
 
 
-def _books_table(domains: pl.DataFrame) -> Table:
+def _books_table(domains: pl.DataFrame) -> ReportTable:
     columns = [
-        DOMAIN, Column("Read", "read", _whole), Column("= written", "once", _whole),
-        Column("+ not selected", "not_selected", _whole), Column("+ held out", "held_out", _whole),
-        Column("+ copies dropped", "copies_dropped", _whole), Column("+ quarantined", "quarantined", _whole),
-        Column("Balance", "missing", lambda v: "✓ balanced" if v == 0 else f"✗ {_signed(v)}"),
+        DOMAIN, TableColumn("Read", "read", _whole), TableColumn("= written", "once", _whole),
+        TableColumn("+ not selected", "not_selected", _whole), TableColumn("+ held out", "held_out", _whole),
+        TableColumn("+ copies dropped", "copies_dropped", _whole), TableColumn("+ quarantined", "quarantined", _whole),
+        TableColumn("Balance", "missing", lambda v: "✓ balanced" if v == 0 else f"✗ {_signed(v)}"),
     ]  # fmt: skip
     sums = {c.key: _whole(int(domains[c.key].sum())) for c in columns[1:-1]}
     broken = int((domains["missing"] != 0).sum())
@@ -442,30 +459,30 @@ def _books_table(domains: pl.DataFrame) -> Table:
     )  # fmt: skip
 
 
-def _inputs_table(inputs: Sequence[Mapping[str, Any]]) -> Table | None:
+def _inputs_table(inputs: Sequence[Mapping[str, Any]]) -> ReportTable | None:
     if not inputs:
         return None
     schema = {"name": pl.String, "source": pl.String, "row_group": pl.Int64, "bytes": pl.Int64, "identity": pl.String}
     frame = pl.DataFrame([{**i, "name": i["url"], "identity": str(i["identity"])} for i in inputs], schema=schema)
     columns = [
-        Column("File", "name", number=False), Column("Source", "source", number=False),
-        Column("Row group", "row_group", lambda v: "–" if v is None else _whole(v)), Column("Bytes", "bytes", _whole),
-        Column("Identity", "identity", number=False),
+        TableColumn("File", "name", number=False), TableColumn("Source", "source", number=False),
+        TableColumn("Row group", "row_group", lambda v: "–" if v is None else _whole(v)), TableColumn("Bytes", "bytes", _whole),
+        TableColumn("Identity", "identity", number=False),
     ]  # fmt: skip
     return _table("The files that were read", frame, columns)
 
 
-def _timings_table(timings: Mapping[str, float]) -> Table | None:
+def _timings_table(timings: Mapping[str, float]) -> ReportTable | None:
     if not timings:
         return None
-    passes = [*(name for name in PASSES if name in timings), *sorted(timings.keys() - set(PASSES))]
+    passes = [*(name for name in TIMED_PASSES if name in timings), *sorted(timings.keys() - set(TIMED_PASSES))]
     schema = {"name": pl.String, "seconds": pl.Float64}
     frame = pl.DataFrame({"name": passes, "seconds": [timings[name] for name in passes]}, schema=schema)
     frame = frame.with_columns(share=pl.col("seconds") / pl.max_horizontal(pl.col("seconds").sum(), 1e-9))
     columns = [
-        Column("Pass", "name", number=False),
-        Column("Seconds", "seconds", lambda v: f"{v:,.1f}"),
-        Column("Of all", "share", _rounded),
+        TableColumn("Pass", "name", number=False),
+        TableColumn("Seconds", "seconds", lambda v: f"{v:,.1f}"),
+        TableColumn("Of all", "share", _rounded),
     ]
     return _table("Seconds that each pass took", frame, columns, {"name": "All", "seconds": f"{frame['seconds'].sum():,.1f}"})
 
@@ -523,7 +540,7 @@ def _landmarks(nystrom: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _moved(manifest: Mapping[str, Any], about: Mapping[str, Any], domains: pl.DataFrame) -> Table | None:
+def _moved(manifest: Mapping[str, Any], about: Mapping[str, Any], domains: pl.DataFrame) -> ReportTable | None:
     """The bounds that acted on the weights."""
     moved = about.get("moved") or []
     if not moved:
@@ -550,8 +567,8 @@ def _moved(manifest: Mapping[str, Any], about: Mapping[str, Any], domains: pl.Da
         rows, schema={"name": pl.String, "bound": pl.String, **dict.fromkeys(("before", "after", "shadow_price"), pl.Float64)}
     )
     columns = [
-        Column("Domain or group" if any(m["bound"].startswith("group ") for m in moved) else "Domain", "name", number=False),
-        Column("Bound", "bound", number=False), Column("Before", "before", share), Column("After", "after", share),
-        Column("Shadow price, nats", "shadow_price", lambda v: "no limit" if v is None else f"{v:.3f}"),
+        TableColumn("Domain or group" if any(m["bound"].startswith("group ") for m in moved) else "Domain", "name", number=False),
+        TableColumn("Bound", "bound", number=False), TableColumn("Before", "before", share), TableColumn("After", "after", share),
+        TableColumn("Shadow price, nats", "shadow_price", lambda v: "no limit" if v is None else f"{v:.3f}"),
     ]  # fmt: skip
     return _table("Bounds that moved a weight", frame, columns)

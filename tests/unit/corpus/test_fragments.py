@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from chameleon_data.corpus.fragments import Fragment, explained, list_fragments
+from chameleon_data.corpus.fragments import Fragment, explain_read_errors, list_fragments
 from chameleon_data.corpus.readers.blocks import read_blocks
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Source
@@ -80,7 +80,7 @@ def test_a_store_without_credentials_says_which(scheme: str, needed: str) -> Non
         """As botocore has one."""
 
     where = f"sources.a: {scheme}://b/x"
-    with pytest.raises(InputError, match=rf"^{where}: no usable credentials .*Error.; set {needed}"), explained(where):
+    with pytest.raises(InputError, match=rf"^{where}: no usable credentials .*Error.; set {needed}"), explain_read_errors(where):
         raise NoCredentialsError("Unable to locate credentials")
 
 

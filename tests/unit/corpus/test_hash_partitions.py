@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chameleon_data.corpus import hash_partitions as module
-from chameleon_data.corpus.hash_partitions import ranges, repeated
+from chameleon_data.corpus.hash_partitions import hash_partitions, rows_with_repeated_hash
 
 KIND = np.dtype([("lo", "<u8"), ("number", "<i4")])
 
 
-def rows_of(lo: list[int], first: int = 0) -> module.Rows:
+def rows_of(lo: list[int], first: int = 0) -> module.HashedRows:
     return np.array([(h, first + n) for n, h in enumerate(lo)], KIND)
 
 
@@ -27,8 +27,8 @@ def rows_of(lo: list[int], first: int = 0) -> module.Rows:
 def test_equal_hashes_meet_in_one_range_and_no_row_is_lost(adds: list[list[int]], at_once: int, waiting: int) -> None:
     total = sum(map(len, adds))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "WAITING", waiting)
-        with ranges(total, at_once) as sorting:
+        patch.setattr(module, "BUFFERED_ROWS", waiting)
+        with hash_partitions(total, at_once) as sorting:
             for number, lo in enumerate(adds):
                 sorting.add(rows_of(lo, 100 * number))
             found = list(sorting.taken(KIND))
@@ -42,6 +42,6 @@ def test_equal_hashes_meet_in_one_range_and_no_row_is_lost(adds: list[list[int]]
 
 @given(st.lists(st.integers(0, 9), max_size=20))
 def test_repeated_rows_are_those_whose_hash_is_there_twice(lo: list[int]) -> None:
-    found = repeated(rows_of(lo))
+    found = rows_with_repeated_hash(rows_of(lo))
     assert found["lo"].tolist() == sorted(h for h in lo if lo.count(h) > 1)
     assert sorted(found["number"].tolist()) == [n for n, h in enumerate(lo) if lo.count(h) > 1]

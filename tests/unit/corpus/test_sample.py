@@ -10,18 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chameleon_data.corpus.sample import (
-    CHARACTERS_A_TOKEN,
-    NEAR,
+    CHARACTERS_PER_TOKEN,
     SAMPLE_SCHEMA,
+    WORD_START_BYTES,
     _exponential,
-    candidates,
-    merge,
-    priorities,
+    merge_samples,
+    sample_candidates,
+    sample_priorities,
 )
 from chameleon_data.hashing import content_hashes, key64, mix64
 
 WINDOW = 8
-LENGTH = CHARACTERS_A_TOKEN * WINDOW
+LENGTH = CHARACTERS_PER_TOKEN * WINDOW
 
 
 def offer(rows, samples, seed=0, known=None, window=WINDOW):
@@ -31,7 +31,7 @@ def offer(rows, samples, seed=0, known=None, window=WINDOW):
     hi, lo = content_hashes(text)
     tokens = np.array([len(t.encode()) for _, t in rows], np.int64)
     codes = np.array([names.index(name) for name, _ in rows], np.int32)
-    return candidates(text, hi, lo, tokens, codes, names, samples=samples, window=window, seed=seed, known=known)
+    return sample_candidates(text, hi, lo, tokens, codes, names, samples=samples, window=window, seed=seed, known=known)
 
 
 def survey(parts, samples, seed=0):
@@ -40,9 +40,9 @@ def survey(parts, samples, seed=0):
     for blocks in parts:
         known = SAMPLE_SCHEMA.empty_table()
         for block in blocks:
-            known = merge([known, offer(block, samples, seed, known)], samples)
+            known = merge_samples([known, offer(block, samples, seed, known)], samples)
         found.append(known)
-    return merge(found, samples)
+    return merge_samples(found, samples)
 
 
 def naive(rows, samples, seed=0):
@@ -94,9 +94,9 @@ def test_does_not_depend_on_layout_or_order(data, rows, samples):
 @settings(max_examples=40, deadline=None)
 def test_merge_is_associative_commutative_and_idempotent(parts, samples):
     a, b, c = (survey([[rows]], samples) for rows in parts)
-    whole = merge([a, b, c], samples)
-    assert merge([merge([c, a], samples), b], samples).equals(whole)
-    assert merge([whole, whole, b], samples).equals(whole)
+    whole = merge_samples([a, b, c], samples)
+    assert merge_samples([merge_samples([c, a], samples), b], samples).equals(whole)
+    assert merge_samples([whole, whole, b], samples).equals(whole)
 
 
 def test_parts_with_few_documents_keep_windows_that_the_whole_then_drops():
@@ -113,11 +113,11 @@ def test_survives_parquet(tmp_path):
     sample = survey([[rows]], 16)
     pq.write_table(sample, tmp_path / "sample.parquet")
     stored = pq.read_table(tmp_path / "sample.parquet")
-    assert merge([stored, sample.slice(0, 3)], 16).equals(sample)
+    assert merge_samples([stored, sample.slice(0, 3)], 16).equals(sample)
 
 
 def test_nothing_gives_nothing():
-    assert merge([], 4).equals(SAMPLE_SCHEMA.empty_table())
+    assert merge_samples([], 4).equals(SAMPLE_SCHEMA.empty_table())
     assert offer([], 4).equals(SAMPLE_SCHEMA.empty_table())
 
 
@@ -138,7 +138,7 @@ def test_documents_are_drawn_in_proportion_to_tokens():
     hi, lo = (np.random.default_rng(1).integers(0, 2**64, n, np.uint64) for _ in range(2))
     tokens = np.where(np.arange(n) < n // 2, 1, 9)
     for seed in range(100):
-        drawn += int((np.argsort(priorities(hi, lo, tokens, seed))[:k] >= n // 2).sum())
+        drawn += int((np.argsort(sample_priorities(hi, lo, tokens, seed))[:k] >= n // 2).sum())
     assert drawn / (100 * k) == pytest.approx(0.9, abs=4 * math.sqrt(0.9 * 0.1 / (100 * k)))
 
 
@@ -178,7 +178,7 @@ def test_windows_start_at_words_where_one_is_near_and_at_characters_always():
             assert re.match(r"wörd\d+漢字 ", window)
         for window in offer([("d", solid)], 20, seed)["windows"].to_pylist()[0]:
             assert set(window) == {"漢"}
-            assert LENGTH - NEAR <= len(window) <= LENGTH
+            assert LENGTH - WORD_START_BYTES <= len(window) <= LENGTH
 
 
 def test_the_known_sample_spares_work_and_memory():
@@ -191,7 +191,7 @@ def test_the_known_sample_spares_work_and_memory():
     assert 0 < new.num_rows < 40
     assert max(new["priority"].to_pylist()) <= worst
     assert {len(w) for w in new["windows"].to_pylist()} == {1}
-    assert merge([known, new], 20).equals(survey([[rows]], 20))
+    assert merge_samples([known, new], 20).equals(survey([[rows]], 20))
 
 
 @pytest.mark.parametrize("documents", [1, 3, 20, 64, 65])

@@ -18,14 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chameleon_data.corpus import selection as module
-from chameleon_data.corpus.selection import CopyFilter, Rules, copies_of, find_copies, rules_of
+from chameleon_data.corpus.selection import CopyFilter, SelectionRules, copies_in_part, find_copies, selection_rules
 from chameleon_data.corpus.survey import Part, Survey
-from chameleon_data.corpus.tokens import load_counter
+from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe, load_recipe
-from chameleon_data.shards.exchange import Job
+from chameleon_data.shards.exchange import ShardSpec
 from chameleon_data.store.store import Store
-from chameleon_data.versions.verify import verify
+from chameleon_data.versions.verify import verify_version
 from tests.soak.alone import alone, build
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import Ready, ready, surveyed
@@ -54,7 +54,7 @@ def rows(made: Ready, manifest: dict[str, Any], split: str = "train") -> pl.Data
 def test_the_validation_split_is_held_out_of_every_domain_and_verifies(tmp_path):
     made = ready(recipe_of(tmp_path, mix={"budget": 300_000, "max_epochs": 8, "validation": 0.2}))
     manifest = made.manifest()
-    found = verify(made.store, manifest)
+    found = verify_version(made.store, manifest)
     assert found.problems == ()
     train, held = rows(made, manifest), rows(made, manifest, "validation")
     assert found.rows == len(train) + len(held)
@@ -74,7 +74,7 @@ def test_verify_sees_a_share_of_the_validation_split_that_is_not_so(tmp_path):
     made = ready(recipe_of(tmp_path, mix={"budget": 300_000, "max_epochs": 8, "validation": 0.2}))
     manifest = made.manifest()
     manifest["validation"]["book"]["weight"] = 0.9
-    assert any("of the validation split, 'weight' is another" in p for p in verify(made.store, manifest).problems)
+    assert any("of the validation split, 'weight' is another" in p for p in verify_version(made.store, manifest).problems)
 
 
 def test_a_side_is_of_the_text_alone(tmp_path):
@@ -99,7 +99,7 @@ def test_verify_sees_a_text_on_the_wrong_side(tmp_path):
     made = ready(recipe_of(tmp_path, mix={"budget": 300_000, "max_epochs": 8, "validation": 0.2}))
     manifest = made.manifest()
     manifest["recipe"]["mix"]["validation"] = 0.4
-    assert any("belongs into the other split" in p for p in verify(made.store, manifest).problems)
+    assert any("belongs into the other split" in p for p in verify_version(made.store, manifest).problems)
 
 
 @pytest.mark.parametrize("dedup", ["exact", "exact_across"])
@@ -107,7 +107,7 @@ def test_copies_are_dropped_and_the_rest_is_exact(tmp_path, dedup):
     sections: dict[str, Any] = {"input": {"dedup": dedup}, "mix": {"budget": "auto", "max_epochs": 8}}
     made = ready(recipe_of(tmp_path / "a", **sections))
     manifest = made.manifest()
-    assert verify(made.store, manifest).problems == ()
+    assert verify_version(made.store, manifest).problems == ()
     first_epoch = rows(made, manifest).filter(pl.col("epoch") == 0)
     available = {}
     seen: set[str] = set()
@@ -151,7 +151,7 @@ def test_of_copies_with_ids_the_least_id_is_kept_wherever_it_lies(tmp_path, dedu
     for name, reverse in (("a", False), ("b", True)):
         made = with_ids(tmp_path / name, reverse, input={"hash": "id", "dedup": dedup})
         manifest = made.manifest()
-        assert verify(made.store, manifest).problems == ()
+        assert verify_version(made.store, manifest).problems == ()
         digests.append(manifest["content_digest"])
         assert made.census.dropped["legal"] == 14
     assert digests[0] == digests[1]
@@ -162,9 +162,9 @@ TWICE = r"^[0-9]+ documents stand twice in an epoch, in spite of 'input.dedup: {
 
 def test_a_verifier_sees_a_copy_that_was_not_dropped(tmp_path, monkeypatch):
     """The mutant: the filter lets every row pass, and the plan counts them all."""
-    monkeypatch.setattr(module, "find_copies", lambda *_: module.COPIES.empty_table())
+    monkeypatch.setattr(module, "find_copies", lambda *_: module.COPIES_SCHEMA.empty_table())
     made = ready(recipe_of(tmp_path, input={"dedup": "exact"}))
-    found = verify(made.store, made.manifest()).problems
+    found = verify_version(made.store, made.manifest()).problems
     assert len(found) == 1
     assert re.search(TWICE.format("exact", "(legal|book|code)"), found[0])
 
@@ -172,12 +172,12 @@ def test_a_verifier_sees_a_copy_that_was_not_dropped(tmp_path, monkeypatch):
 @pytest.mark.parametrize("rows_at_once", [4, 10**6])
 def test_a_verifier_sees_a_text_in_two_domains(tmp_path, monkeypatch, rows_at_once):
     """Each text stands once in its domain; only between domains it does not."""
-    monkeypatch.setattr("chameleon_data.versions.verify.ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr("chameleon_data.versions.verify.DEDUP_ROWS_AT_ONCE", rows_at_once)
     made = ready(recipe_of(tmp_path, mix={"budget": "auto", "max_epochs": 8}, input={"dedup": "exact"}))
     manifest = made.manifest()
-    assert verify(made.store, manifest).problems == ()
+    assert verify_version(made.store, manifest).problems == ()
     manifest["recipe"]["input"]["dedup"] = "exact_across"
-    (found,) = verify(made.store, manifest).problems
+    (found,) = verify_version(made.store, manifest).problems
     assert re.search(TWICE.format("exact_across", "(legal|book|code)"), found)
 
 
@@ -185,9 +185,9 @@ def test_a_verifier_sees_a_text_in_two_domains(tmp_path, monkeypatch, rows_at_on
 def test_a_verifier_sees_a_copy_under_another_id(tmp_path, dedup):
     made = with_ids(tmp_path, input={"hash": "id"})
     manifest = made.manifest()
-    assert verify(made.store, manifest).problems == ()
+    assert verify_version(made.store, manifest).problems == ()
     manifest["recipe"]["input"]["dedup"] = dedup
-    (found,) = verify(made.store, manifest).problems
+    (found,) = verify_version(made.store, manifest).problems
     assert re.search(TWICE.format(dedup, "(legal|book|code)"), found)
     one, other = re.findall("[0-9a-f]{32}", found)
     assert one != other
@@ -198,7 +198,7 @@ def test_a_verifier_sees_a_copy_under_another_id(tmp_path, dedup):
 def test_copies_are_found_in_ranges_as_in_one_go_and_records_are_read_once(tmp_path, monkeypatch, dedup):
     recipe = recipe_of(tmp_path, files=3, input={"dedup": dedup})
     store, parts, survey = surveyed(recipe)
-    rules = rules_of(recipe, load_counter(recipe.tokens))
+    rules = selection_rules(recipe, load_token_counter(recipe.tokens))
     read, real = Counter(), module.read_documents
 
     def counted(store: Store, part: Part) -> Any:
@@ -208,7 +208,7 @@ def test_copies_are_found_in_ranges_as_in_one_go_and_records_are_read_once(tmp_p
     monkeypatch.setattr(module, "read_documents", counted)
     found = []
     for rows_at_once in (1, 16, 100, 10**6):
-        monkeypatch.setattr(module, "ROWS_AT_ONCE", rows_at_once)
+        monkeypatch.setattr(module, "DEDUP_ROWS_AT_ONCE", rows_at_once)
         found.append(find_copies(store, survey, rules))
         assert read == dict.fromkeys((part.key for part in parts), 1)
         read.clear()
@@ -217,7 +217,7 @@ def test_copies_are_found_in_ranges_as_in_one_go_and_records_are_read_once(tmp_p
     assert found[-1].num_rows > 10
 
 
-def naive_copies(store: Store, survey: Survey, rules: Rules) -> pa.Table:
+def naive_copies(store: Store, survey: Survey, rules: SelectionRules) -> pa.Table:
     """Document by document."""
     everywhere: dict[Any, list[Any]] = {}
     for number, part in enumerate(survey.parts):
@@ -230,7 +230,9 @@ def naive_copies(store: Store, survey: Survey, rules: Rules) -> pa.Table:
         for places in everywhere.values() if len(places) > 1
         for place in set(places) for _, _, number, domain, hi, lo in [place]
     )  # fmt: skip
-    return pa.table([pa.array(c, f.type) for c, f in zip(zip(*rows, strict=True), module.COPIES, strict=True)], module.COPIES)
+    return pa.table(
+        [pa.array(c, f.type) for c, f in zip(zip(*rows, strict=True), module.COPIES_SCHEMA, strict=True)], module.COPIES_SCHEMA
+    )
 
 
 DOCUMENT = st.tuples(st.sampled_from("ab"), st.integers(0, 2), st.integers(0, 2))
@@ -244,12 +246,14 @@ def test_exactly_one_copy_of_each_document_passes_the_filter(parts, alike):
     first = {document: n for n, part in reversed(list(enumerate(parts))) for document in part}
     table = [(n, *document, first[document] == n) for n, part in enumerate(parts) for document in sorted(set(part))]
     columns = zip(*table, strict=True) if table else [[]] * 5
-    copies = pa.table([pa.array(c, f.type) for c, f in zip(columns, module.COPIES, strict=True)], schema=module.COPIES)
+    copies = pa.table(
+        [pa.array(c, f.type) for c, f in zip(columns, module.COPIES_SCHEMA, strict=True)], schema=module.COPIES_SCHEMA
+    )
     mix, kept = module.mix64, []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "mix64", lambda columns, salt: mix(columns, salt) * np.uint64(salt > 0 or not alike))
         for number, part in enumerate(parts):
-            dropping = CopyFilter(copies_of(copies, number))
+            dropping = CopyFilter(copies_in_part(copies, number))
             for block in (part[:3], part[3:]):
                 names = pa.array([name for name, _, _ in block], pa.string())
                 hi, lo = (np.array([document[i] for document in block], np.uint64) for i in (1, 2))
@@ -264,7 +268,7 @@ def test_a_worker_gets_the_copies_of_its_part_alone(tmp_path, monkeypatch):
 
     given, real = {}, passes.spill
 
-    def watched(store: Store, build: Any, job: Job, number: int, part: Part, copies: pa.Table) -> None:
+    def watched(store: Store, build: Any, job: ShardSpec, number: int, part: Part, copies: pa.Table) -> None:
         given[number] = copies
         assert not any(isinstance(value, pa.Table) for value in vars(job).values())
         real(store, build, job, number, part, copies)
@@ -274,7 +278,7 @@ def test_a_worker_gets_the_copies_of_its_part_alone(tmp_path, monkeypatch):
     monkeypatch.setattr("chameleon_data.corpus.survey.PART_BYTES", 1)  # a part a file
     with alone():
         manifest = build(recipe)
-    assert verify(Store(recipe.out), manifest).problems == ()
+    assert verify_version(Store(recipe.out), manifest).problems == ()
     assert len(given) == 12
     assert all(copies["part"].unique().to_pylist() in ([number], []) for number, copies in given.items())
     whole = pa.concat_tables(given.values())

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from chameleon_data.corpus import tokens
-from chameleon_data.corpus.model_files import packaged
-from chameleon_data.corpus.tokens import Counter, load_counter
+from chameleon_data.corpus.model_files import find_packaged_model
+from chameleon_data.corpus.tokens import TokenCounter, load_token_counter
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Tokens
 
@@ -44,7 +44,7 @@ def file(bpe, tmp_path):
 
 @given(st.lists(st.text(), max_size=20), st.integers(0, 20), st.integers(0, 20))
 def test_bytes_are_the_length_of_the_utf8(texts, start, length):
-    counter = load_counter(Tokens(unit="bytes"))
+    counter = load_token_counter(Tokens(unit="bytes"))
     whole = array(texts)
     assert counter.count(whole).tolist() == [len(t.encode()) for t in texts]
     assert counter.count(whole.slice(start, length)).tolist() == [len(t.encode()) for t in texts[start : start + length]]
@@ -55,23 +55,23 @@ def test_tokens_are_the_tokenizers_own_without_truncation_padding_or_special_one
     wanted = [len(bpe.encode(t, add_special_tokens=False).ids) for t in TEXTS]
     assert max(wanted) > 300
     for place in (file, file.parent):
-        counts = load_counter(Tokens(tokenizer=str(place))).count(array(TEXTS))
+        counts = load_token_counter(Tokens(tokenizer=str(place))).count(array(TEXTS))
         assert counts.dtype == np.int64
         assert counts.tolist() == wanted
 
 
 def test_batches_change_nothing(bpe, file, monkeypatch):
-    counter = load_counter(Tokens(tokenizer=str(file)))
+    counter = load_token_counter(Tokens(tokenizer=str(file)))
     texts = TEXTS * 20
     wanted = counter.count(array(texts)).tolist()
-    monkeypatch.setattr(tokens, "BATCH_BYTES", 100)
+    monkeypatch.setattr(tokens, "TOKENISED_AT_ONCE", 100)
     assert counter.count(array(texts)).tolist() == wanted
     assert counter.count(array(texts).slice(3, 11)).tolist() == wanted[3:14]
     assert counter.count(array([])).tolist() == []
 
 
 def test_travels_without_its_file(file):
-    counter = load_counter(Tokens(tokenizer=str(file)))
+    counter = load_token_counter(Tokens(tokenizer=str(file)))
     wanted = counter.count(array(TEXTS)).tolist()
     sent = pickle.dumps(counter)
     file.unlink()
@@ -82,19 +82,19 @@ def test_travels_without_its_file(file):
 
 
 def test_the_fingerprint_is_of_what_counts(file):
-    counter = load_counter(Tokens(tokenizer=str(file)))
+    counter = load_token_counter(Tokens(tokenizer=str(file)))
     definition = json.loads(file.read_text())
     file.write_text(json.dumps(definition | {"truncation": None, "padding": None}, indent=7, sort_keys=True))
-    assert load_counter(Tokens(tokenizer=str(file))).fingerprint == counter.fingerprint
+    assert load_token_counter(Tokens(tokenizer=str(file))).fingerprint == counter.fingerprint
     file.write_text(json.dumps(definition | {"pre_tokenizer": {"type": "Whitespace"}}))
-    assert load_counter(Tokens(tokenizer=str(file))).fingerprint != counter.fingerprint
+    assert load_token_counter(Tokens(tokenizer=str(file))).fingerprint != counter.fingerprint
 
 
 def test_a_name_that_a_package_carries():
-    folder = packaged("all-MiniLM-L6-v2")
+    folder = find_packaged_model("all-MiniLM-L6-v2")
     assert folder is not None
-    counter = load_counter(Tokens(tokenizer="all-MiniLM-L6-v2"))
-    assert counter.fingerprint == load_counter(Tokens(tokenizer=str(folder))).fingerprint
+    counter = load_token_counter(Tokens(tokenizer="all-MiniLM-L6-v2"))
+    assert counter.fingerprint == load_token_counter(Tokens(tokenizer=str(folder))).fingerprint
     assert counter.count(array(["a tokenizer " * 500])).tolist() == [1500]
 
 
@@ -102,14 +102,14 @@ def test_a_hub_id_is_found_in_the_cache_while_offline(file, tmp_path, monkeypatc
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     with pytest.raises(InputError, match=r"tokens\.tokenizer: some/model is neither a path nor in the hub's cache.*download it"):
-        load_counter(Tokens(tokenizer="some/model"))
+        load_token_counter(Tokens(tokenizer="some/model"))
     commit = "0123456789abcdef0123456789abcdef01234567"
     repository = tmp_path / "hub" / "models--some--model"
     (repository / "snapshots" / commit).mkdir(parents=True)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
     (repository / "snapshots" / commit / "tokenizer.json").write_bytes(file.read_bytes())
-    assert load_counter(Tokens(tokenizer="some/model")) == load_counter(Tokens(tokenizer=str(file)))
+    assert load_token_counter(Tokens(tokenizer="some/model")) == load_token_counter(Tokens(tokenizer=str(file)))
 
 
 @pytest.mark.parametrize(
@@ -119,23 +119,23 @@ def test_a_hub_id_is_found_in_the_cache_while_offline(file, tmp_path, monkeypatc
 def test_refuses_what_is_no_tokenizer(tmp_path, content, reason):
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(InputError, match=reason):
-        load_counter(Tokens(tokenizer=str(tmp_path)))
+        load_token_counter(Tokens(tokenizer=str(tmp_path)))
 
 
 def test_refuses_paths_that_are_not_there(tmp_path):
     with pytest.raises(InputError, match=r"holds no tokenizer\.json"):
-        load_counter(Tokens(tokenizer=str(tmp_path)))
+        load_token_counter(Tokens(tokenizer=str(tmp_path)))
     with pytest.raises(InputError, match="there is no file or folder"):
-        load_counter(Tokens(tokenizer=str(tmp_path / "missing.json")))
+        load_token_counter(Tokens(tokenizer=str(tmp_path / "missing.json")))
 
 
 def test_texts_longer_than_a_batch_count_as_in_one_go(bpe, file, monkeypatch):
-    folder = packaged("all-MiniLM-L6-v2")
+    folder = find_packaged_model("all-MiniLM-L6-v2")
     assert folder is not None
     texts = ["the quick  brown fox\n\n  jumps " * 50, "x" + " y" * 400, "short", "de l'été 漢字 and 😀 " * 40]
-    for counter in (load_counter(Tokens(tokenizer=str(file))), load_counter(Tokens(tokenizer=str(folder)))):
+    for counter in (load_token_counter(Tokens(tokenizer=str(file))), load_token_counter(Tokens(tokenizer=str(folder)))):
         whole = counter.count(array(texts)).tolist()
-        monkeypatch.setattr(tokens, "BATCH_BYTES", 127)
+        monkeypatch.setattr(tokens, "TOKENISED_AT_ONCE", 127)
         assert counter.count(array(texts)).tolist() == whole
         monkeypatch.undo()
 
@@ -143,7 +143,7 @@ def test_texts_longer_than_a_batch_count_as_in_one_go(bpe, file, monkeypatch):
 @given(st.text(st.sampled_from("aé漢😀 "), max_size=60), st.integers(4, 20))
 def test_pieces_are_whole_characters(text, size):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokens, "BATCH_BYTES", size)
+        patch.setattr(tokens, "TOKENISED_AT_ONCE", size)
         pieces = list(tokens._pieces(memoryview(text.encode())))
     assert "".join(pieces) == text
     assert all(0 < len(p.encode()) <= size for p in pieces)
@@ -153,7 +153,7 @@ def test_what_a_tokenizer_cannot_read_is_an_error():
     level = Tokenizer(models.WordLevel({"a": 0}, unk_token="[UNK]"))  # and no [UNK] in the vocabulary
     level.normalizer = normalizers.Lowercase()
     with pytest.raises(InputError, match=r"cannot read .*UNK"):
-        Counter("level", level.to_str()).count(array(["a", "b"]))
+        TokenCounter("level", level.to_str()).count(array(["a", "b"]))
 
 
 @pytest.mark.timeout(60)
@@ -163,7 +163,7 @@ def test_a_pattern_that_backtracks_without_end_is_an_error(tmp_path):
     split = {"type": "Split", "pattern": {"Regex": "(a|aa)+$"}, "behavior": "Isolated", "invert": False}
     (tmp_path / "tokenizer.json").write_text(json.dumps(level | {"pre_tokenizer": split}))
     with pytest.raises(InputError, match=r"cannot read a text .*retry-limit"):
-        load_counter(Tokens(tokenizer=str(tmp_path))).count(array(["a" * 40 + "b"]))
+        load_token_counter(Tokens(tokenizer=str(tmp_path))).count(array(["a" * 40 + "b"]))
 
 
 NEGATIVE = '{"model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}}'
@@ -173,12 +173,12 @@ NEGATIVE = '{"model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}}'
 def test_hostile_definitions_are_refused(tmp_path, body):
     (tmp_path / "tokenizer.json").write_text(body)
     with pytest.raises(InputError, match=r"not a tokenizer\.json"):
-        load_counter(Tokens(tokenizer=str(tmp_path)))
+        load_token_counter(Tokens(tokenizer=str(tmp_path)))
 
 
 def test_long_documents_take_linear_time(file):
     """One line of 5 MB, against 1 MB: about 5 times as long, where a quadratic step would take 25."""
-    counter = load_counter(Tokens(tokenizer=str(file)))
+    counter = load_token_counter(Tokens(tokenizer=str(file)))
 
     def seconds(megabytes):
         text = array(["the quick brown fox jumps " * (megabytes * 10**6 // 26)])

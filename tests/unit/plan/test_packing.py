@@ -17,14 +17,14 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from chameleon_data.corpus.tokens import load_counter
+from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.errors import InputError
 from chameleon_data.pipelines.build import Planned
 from chameleon_data.plan.plan import Packing
 from chameleon_data.recipe import Tokens, load_recipe
 from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.versions.row_order import TokenStream
-from chameleon_data.versions.verify import verify
+from chameleon_data.versions.row_order import TokenOrderCheck
+from chameleon_data.versions.verify import verify_version
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import Ready, ready
 
@@ -79,7 +79,7 @@ def domain_rows(table: pa.Table, name: str) -> list[dict[str, Any]]:
 
 def test_it_verifies_and_rows_are_of_one_length(built):
     _, made, manifest, table = built
-    assert verify(made.store, manifest).problems == ()
+    assert verify_version(made.store, manifest).problems == ()
     assert table.schema.field("input_ids").type.value_type == pa.uint16()
     assert {len(row) for row in table["input_ids"].to_pylist()} == {LENGTH}
     assert manifest["shard_count"] > 8
@@ -98,7 +98,7 @@ def test_a_plan_says_how_many_sequences_whole_documents_may_need(built):
 def test_the_ids_without_padding_are_the_documents_in_whole_epochs(built, tokenizer):
     """Against the tokenizer itself, document by document."""
     _, made, manifest, table = built
-    counter = load_counter(made.recipe.tokens)
+    counter = load_token_counter(made.recipe.tokens)
     end = counter.end_of_text
     library = Tokenizer.from_file(str(tokenizer))
     library.encode_special_tokens = True
@@ -168,7 +168,7 @@ def test_validation_and_dedup_with_sequences(tmp_path, tokenizer):
         tmp_path, tokenizer, "cross", input={"dedup": "exact"}, mix={"budget": 30_000, "max_epochs": 8, "validation": 0.3}
     )
     manifest = made.manifest()
-    assert verify(made.store, manifest).problems == ()
+    assert verify_version(made.store, manifest).problems == ()
     held = table_of(made, manifest, "validation")
     assert held.num_rows == sum(d["rows"] for d in manifest["validation"].values())
     assert not set(held["doc_id"].to_pylist()) & set(table_of(made, manifest)["doc_id"].to_pylist())
@@ -185,7 +185,7 @@ def test_a_document_that_spans_many_shards(tmp_path, tokenizer):
     made = ready(load_recipe(recipe), {"long": "0.5", "a": "0.3", "b": "0.2"})
     manifest = made.manifest()
     assert manifest["shard_count"] > 20
-    assert verify(made.store, manifest).problems == ()
+    assert verify_version(made.store, manifest).problems == ()
 
 
 @pytest.mark.parametrize("packing", ["cross", "whole"])
@@ -219,7 +219,7 @@ def test_many_domains_of_one_column_are_packed_each_by_itself(tmp_path, tokenize
     made = ready(load_recipe(recipe), {**dict.fromkeys(names, "0.008"), names[0]: "0.048"})
     manifest = made.manifest()
     assert manifest["shard_count"] > 10
-    assert verify(made.store, manifest).problems == ()
+    assert verify_version(made.store, manifest).problems == ()
 
 
 def named(built: Any, domain: str, change: Any = lambda ids: ids) -> list[str]:
@@ -227,7 +227,7 @@ def named(built: Any, domain: str, change: Any = lambda ids: ids) -> list[str]:
     packing, made, manifest, table = built
     d, rows = manifest["domains"][domain], table.filter(pa.compute.equal(table["domain"], domain))
     rows = rows.set_column(2, "doc_id", pa.array(change(rows["doc_id"].to_pylist())))
-    stream = TokenStream(domain, d, manifest["seed"], Packing(LENGTH, packing == "whole"), made.job.counter.end_of_text)
+    stream = TokenOrderCheck(domain, d, manifest["seed"], Packing(LENGTH, packing == "whole"), made.job.counter.end_of_text)
     for start in range(0, rows.num_rows, 13):
         some = rows.slice(start, 13)
         ids, tokens, epoch = (np.array(some[c].to_pylist(), np.int64) for c in ("input_ids", "tokens", "epoch"))
@@ -248,11 +248,11 @@ def test_verify_sees_another_number_of_epochs(built):
     _, made, manifest, _ = built
     forged = json.loads(json.dumps(manifest))
     forged["domains"]["book"]["epochs"] = 77
-    assert any("in 77 epochs" in p for p in verify(made.store, forged).problems)
+    assert any("in 77 epochs" in p for p in verify_version(made.store, forged).problems)
 
 
 def test_ids_are_as_small_as_the_vocabulary_allows_and_counts_agree(tokenizer):
-    counter = load_counter(Tokens(tokenizer=str(tokenizer)))
+    counter = load_token_counter(Tokens(tokenizer=str(tokenizer)))
     assert counter.dtype == np.uint16
     array = pa.array([*texts()["legal"], "", "é" * 10, "long " * 300_000], pa.large_string())
     ids = counter.ids(array)
@@ -262,15 +262,15 @@ def test_ids_are_as_small_as_the_vocabulary_allows_and_counts_agree(tokenizer):
 
 def test_a_tokenizer_without_an_end_and_a_wrong_one_are_refused(tmp_path, tokenizer):
     with pytest.raises(InputError, match=r"tokens.end_of_text: '<nope>' is no token of"):
-        load_counter(Tokens(tokenizer=str(tokenizer), end_of_text="<nope>"))
+        load_token_counter(Tokens(tokenizer=str(tokenizer), end_of_text="<nope>"))
     library = Tokenizer.from_file(str(tokenizer))
     bare = Tokenizer(models.BPE(library.get_vocab(with_added_tokens=False), []))
     bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bare.save(str(tmp_path / "bare.json"))
     with pytest.raises(InputError, match="none of the usual tokens"):
-        load_counter(Tokens(tokenizer=str(tmp_path / "bare.json"))).ids(pa.array(["a"], pa.large_string()))
+        load_token_counter(Tokens(tokenizer=str(tmp_path / "bare.json"))).ids(pa.array(["a"], pa.large_string()))
     with pytest.raises(InputError, match="also makes it of what a text says"):
-        load_counter(Tokens(tokenizer=str(tokenizer), end_of_text="a")).ids(pa.array(["aa"], pa.large_string()))
+        load_token_counter(Tokens(tokenizer=str(tokenizer), end_of_text="a")).ids(pa.array(["aa"], pa.large_string()))
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_verify_sees_changed_ids(tmp_path, tokenizer, damage, message):
     column = pa.FixedSizeListArray.from_arrays(pa.array(ids.reshape(-1)), LENGTH)
     pq.write_table(table.set_column(0, table.schema.field(0), column), path)
     file["sha256"], file["bytes"] = hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size
-    problems = verify(made.store, manifest).problems
+    problems = verify_version(made.store, manifest).problems
     assert any(pl.Series([p]).str.contains(message)[0] for p in problems), problems
 
 
@@ -316,7 +316,7 @@ def test_every_format_from_one_plan_in_one_pass(tmp_path, tokenizer, formats, sh
     made = packed(tmp_path, tokenizer, "cross", shards={"size": "20KB", "formats": formats, "lineage": True, **shards},
                   mix={"budget": 60_000, "max_epochs": 8, "validation": 0.25})  # fmt: skip
     manifest = made.manifest()
-    assert verify(made.store, manifest).problems == ()
+    assert verify_version(made.store, manifest).problems == ()
     assert {f["format"] for f in manifest["shards"]} == set(formats)
     lineage = pl.read_parquet(Path(made.store.url) / manifest["build"] / "lineage/train-00000.parquet")
     assert len(lineage) == next(f["rows"] for f in manifest["shards"] if f["split"] == "train")

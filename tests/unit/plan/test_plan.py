@@ -9,7 +9,7 @@ import pytest
 
 from chameleon_data.jobs import screen
 from chameleon_data.pipelines.build import Planned
-from chameleon_data.pipelines.weigh import Weighed, exhaustions, weigh_corpus
+from chameleon_data.pipelines.weigh import Weighed, compare_exhaustion_rules, weigh_corpus
 from chameleon_data.recipe import load_recipe
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import ready
@@ -19,7 +19,9 @@ def planned(folder: Path, **sections: Any) -> Planned:
     recipe = load_recipe(write_recipe(folder / "recipe.yaml", lay_out(folder / "corpus", documents(), ["jsonl"], 1), **sections))
     made = ready(recipe)
     weighed: Weighed = weigh_corpus(made.store, recipe, made.survey, made.census, lambda *_: None)
-    return Planned(weighed, made.job.layouts, made.job.counter, {}, recipe.shards.size, 2.0, exhaustions(recipe, weighed))
+    return Planned(
+        weighed, made.job.layouts, made.job.counter, {}, recipe.shards.size, 2.0, compare_exhaustion_rules(recipe, weighed)
+    )
 
 
 def test_each_rule_for_exhausted_domains_is_shown_before_anything_is_written(tmp_path, capsys):

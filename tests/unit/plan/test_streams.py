@@ -15,7 +15,7 @@ from chameleon_data.errors import InputError
 from chameleon_data.hashing import key64, mix64, multiset_hash
 from chameleon_data.plan import routing as route
 from chameleon_data.plan import streams as place
-from chameleon_data.plan.plan import DomainCount, Plan, bucket_bits, certain_shards, epoch_caps, make_plan, shard_spread
+from chameleon_data.plan.plan import DomainCount, Plan, bucket_bits, epoch_caps, largest_full_shard_count, make_plan, shard_spread
 
 Corpus = dict[str, list[tuple[int, int, int]]]  # domain -> documents (hi, lo, tokens), copies included
 
@@ -44,7 +44,9 @@ def documents_table(parts: list[list[tuple[str, int, int, int]]]) -> pa.Table:
         for domain, hi, lo, tokens in sorted(set(part)):
             rows.append((domain, hi, lo, tokens, number, part.count((domain, hi, lo, tokens))))
     columns = list(zip(*rows, strict=True)) or [[]] * 6
-    return pa.table([pa.array(c, f.type) for c, f in zip(columns, place.DOCUMENTS, strict=True)], schema=place.DOCUMENTS)
+    return pa.table(
+        [pa.array(c, f.type) for c, f in zip(columns, place.DOCUMENTS_SCHEMA, strict=True)], schema=place.DOCUMENTS_SCHEMA
+    )
 
 
 def oracle(plan: Plan, corpus: Corpus):
@@ -71,7 +73,7 @@ def oracle(plan: Plan, corpus: Corpus):
 
 def distributed(plan: Plan, corpus: Corpus, parts: list[list[tuple[str, int, int, int]]]):
     """The same through histograms, resolve, route and arrange, each part by itself."""
-    layout = place.place(plan, counts_of(corpus), documents_table(parts))
+    layout = place.place_streams(plan, counts_of(corpus), documents_table(parts))
     streams = layout.streams
     index = {s.domain.name: i for i, s in enumerate(streams)}
     shards: dict[int, list[tuple[int, ...]]] = {s: [] for s in range(plan.shards)}
@@ -92,7 +94,7 @@ def distributed(plan: Plan, corpus: Corpus, parts: list[list[tuple[str, int, int
         hi, lo = hi.astype(np.uint64), lo.astype(np.uint64)
         offset, _ = route.locate(layout, shard, signed[0], signed[1], hi, lo, signed[2], signed[3])
         anchor = place.anchors(np.array([s.domain.phase for s in streams])[signed[0]], offset, signed[3])
-        order = route.arrange(signed[0], anchor, [s.domain.quota for s in streams])
+        order = route.order_rows(signed[0], anchor, [s.domain.quota for s in streams])
         out += [(int(domain[r]), int(epoch[r]), int(hi[r]), int(lo[r]), int(tokens[r]), shard) for r in order]
     return layout, out
 
@@ -125,7 +127,7 @@ def plan_of(corpus, weights, budget, shard_bytes, seed=0):
         counts_of(corpus), weights, budget=budget, max_epochs=4, exhausted="repeat", shard_bytes=shard_bytes, seed=seed,
         hash="text", writer={},
     )  # fmt: skip
-    return replace(plan, shards=min(plan.shards, certain_shards(plan)))
+    return replace(plan, shards=min(plan.shards, largest_full_shard_count(plan)))
 
 
 @settings(max_examples=150, deadline=None)
@@ -166,8 +168,8 @@ def test_placement_equals_sorting_everything_and_keeps_the_bounds(case):
 @pytest.fixture(autouse=True)
 def small_groups(monkeypatch):
     """Domains in several groups, and deliveries in several slices."""
-    monkeypatch.setattr(place, "GROUP_SLOTS", 8)
-    monkeypatch.setattr(route, "DELIVERIES", 50)
+    monkeypatch.setattr(place, "SLOTS_PER_GROUP", 8)
+    monkeypatch.setattr(route, "DELIVERIES_AT_ONCE", 50)
 
 
 def uniform(name_sizes: dict[str, tuple[int, int]]) -> Corpus:
@@ -227,7 +229,7 @@ def test_quotas_at_the_edge_of_int64():
         [count], {"a": "1"}, budget=6 * 10**12, max_epochs=1, exhausted="fail", shard_bytes=10**11, seed=0, hash="text", writer={}
     )
     assert plan.shards == 60
-    assert certain_shards(plan) == 59
+    assert largest_full_shard_count(plan) == 59
     bounds = plan.domains[0].bounds(10**6)
     assert bounds[-1] == 6 * 10**12
     assert (np.diff(bounds) == 6 * 10**6).all()
@@ -299,7 +301,7 @@ def test_one_sort_gives_the_order_of_three_also_where_keys_look_alike(rows):
 
 def test_rows_at_one_place_follow_their_domains():
     domain, anchor = np.array([1, 0, 1, 0]), np.array([4, 2, 0, 0])
-    assert route.arrange(domain, anchor, [2, 4]).tolist() == [3, 2, 1, 0]
+    assert route.order_rows(domain, anchor, [2, 4]).tolist() == [3, 2, 1, 0]
 
 
 def test_one_document_beside_a_hundred_thousand():
@@ -307,7 +309,7 @@ def test_one_document_beside_a_hundred_thousand():
     plan = plan_of(corpus, {"many": "0.9", "one": "0.1"}, 10_000, 100)
     documents = documents_table([[("one", *corpus["one"][0])], []])
     counts = counts_of(corpus)
-    layout = place.place(replace(plan, domains=(plan.domains[1],)), [c for c in counts if c.name == "one"], documents)
+    layout = place.place_streams(replace(plan, domains=(plan.domains[1],)), [c for c in counts if c.name == "one"], documents)
     (stream,) = layout.streams
     assert plan.domains[1].epochs == 20
     assert stream.tokens.sum() == 1000

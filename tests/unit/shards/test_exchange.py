@@ -10,13 +10,13 @@ import pytest
 
 from chameleon_data.corpus import survey
 from chameleon_data.corpus.readers import blocks as readers
-from chameleon_data.corpus.selection import copies_of, rules_of, take_census
-from chameleon_data.corpus.tokens import load_counter
+from chameleon_data.corpus.selection import copies_in_part, select_rows, selection_rules
+from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe, load_recipe
 from chameleon_data.shards import exchange
 from chameleon_data.shards import lay_out as layout
-from chameleon_data.shards.exchange import finished, spill
+from chameleon_data.shards.exchange import read_receipts, spill
 from chameleon_data.versions.manifest import content_digest
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import Ready, ready, surveyed
@@ -27,7 +27,7 @@ def small(monkeypatch):
     """Parts of 20 kB, runs of 30 kB, blocks of 4 kB."""
     monkeypatch.setattr(survey, "PART_BYTES", 20_000)
     monkeypatch.setattr(exchange, "RUN_BYTES", 30_000)
-    monkeypatch.setattr(exchange, "SLICE_BYTES", 3_000)
+    monkeypatch.setattr(exchange, "ROUTED_AT_ONCE", 3_000)
     monkeypatch.setattr(survey, "read_blocks", functools.partial(readers.read_blocks, block_bytes=4_000))
     monkeypatch.setattr(exchange, "read_blocks", functools.partial(readers.read_blocks, block_bytes=4_000))
 
@@ -87,11 +87,11 @@ def test_a_finished_shard_whose_file_is_gone_is_not_finished(tmp_path):
     made = planned(recipe_of(tmp_path))
     made.write()
     store, build = made.store, made.build
-    receipt = finished(store, build)[3]
+    receipt = read_receipts(store, build)[3]
     store.remove([f"{build.folder}/{receipt['files'][0]['path']}"])
-    assert set(range(build.shards)) - finished(store, build).keys() == {3}
+    assert set(range(build.shards)) - read_receipts(store, build).keys() == {3}
     made.write_shards(range(3, 4))
-    assert finished(store, build)[3] == receipt
+    assert read_receipts(store, build)[3] == receipt
 
 
 def test_a_part_that_changed_loses_its_record(tmp_path):
@@ -101,12 +101,12 @@ def test_a_part_that_changed_loses_its_record(tmp_path):
     file.write_bytes(file.read_bytes().replace(b"the", b"eht", 1))
     number = next(n for n, part in enumerate(made.parts) if part.source == "book")
     with pytest.raises(InputError, match="changed"):
-        spill(made.store, made.build, made.job, number, made.parts[number], copies_of(made.census.copies, number))
-    assert survey.surveyed(made.store, made.parts) == {p.key for p in made.parts} - {made.parts[number].key}
+        spill(made.store, made.build, made.job, number, made.parts[number], copies_in_part(made.census.copies, number))
+    assert survey.find_recorded_parts(made.store, made.parts) == {p.key for p in made.parts} - {made.parts[number].key}
 
 
 def test_many_epochs_are_cut_into_slices(tmp_path, monkeypatch):
-    monkeypatch.setattr(exchange, "SLICE_BYTES", 10_000)
+    monkeypatch.setattr(exchange, "ROUTED_AT_ONCE", 10_000)
     largest = []
     real = exchange.write_run
     monkeypatch.setattr(exchange, "RUN_BYTES", 40_000)
@@ -160,13 +160,13 @@ def test_two_thousand_domains_by_column(tmp_path):
     rows = [{"text": f"text {i} of {i % 2000}", "d": f"d{i % 2000}"} for i in range(6000)]
     recipe = by_column(tmp_path, rows, embed={"samples": 2})
     store, _, found = surveyed(recipe)
-    counts = take_census(store, found, rules_of(recipe, load_counter(recipe.tokens))).counts
+    counts = select_rows(store, found, selection_rules(recipe, load_token_counter(recipe.tokens))).counts
     assert len(counts) == 2000
     assert all(int(c.histogram[:, 0].sum()) == 3 for c in counts)
     assert found.sample.num_rows == 4000
 
 
 def test_more_cut_documents_than_fit_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(layout, "MOST_CUT", 20)
+    monkeypatch.setattr(layout, "MOST_CUT_DOCUMENTS", 20)
     with pytest.raises(InputError, match=r"shards cut buckets that hold .* more than the 20 .*raise 'shards.size'"):
         planned(recipe_of(tmp_path))

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from chameleon_data.errors import InputError
-from chameleon_data.pipelines.write import MOST_RANGES, at_once, grouped
-from chameleon_data.shards.runs import RUN, Run, list_runs, listed_runs, read_runs, write_run
+from chameleon_data.pipelines.write import MOST_RANGES, group_shards, shards_per_task
+from chameleon_data.shards.runs import RUN_SCHEMA, Run, read_runs, read_runs_listed, write_run, write_run_list
 from chameleon_data.store import store as storage
 from chameleon_data.store.store import Store
 
@@ -18,8 +18,8 @@ SHARDS = 7
 
 
 def rows(numbers: list[int]) -> pa.Table:
-    columns = [pa.array(numbers, field.type) for field in RUN if field.name != "body"]
-    return pa.table([*columns, pa.array([b"text %d" % n for n in numbers], pa.large_binary())], schema=RUN)
+    columns = [pa.array(numbers, field.type) for field in RUN_SCHEMA if field.name != "body"]
+    return pa.table([*columns, pa.array([b"text %d" % n for n in numbers], pa.large_binary())], schema=RUN_SCHEMA)
 
 
 @pytest.fixture
@@ -27,9 +27,9 @@ def written() -> tuple[Store, tuple[Run, ...]]:
     """Two runs; the second has one row in shard 3 alone."""
     store = Store(f"memory://{uuid.uuid4().hex}")
     pending = [(np.array([0, 0, 2, 5]), rows([0, 1, 2, 3])), (np.array([2, 6]), rows([4, 5]))]
-    list_runs(store, "a.json", [write_run(store, "a-0.run", pending, SHARDS)])
-    list_runs(store, "b.json", [write_run(store, "b-0.run", [(np.array([3]), rows([6]))], SHARDS)])
-    return store, listed_runs(store, ["a.json", "b.json"])
+    write_run_list(store, "a.json", [write_run(store, "a-0.run", pending, SHARDS)])
+    write_run_list(store, "b.json", [write_run(store, "b-0.run", [(np.array([3]), rows([6]))], SHARDS)])
+    return store, read_runs_listed(store, ["a.json", "b.json"])
 
 
 EXPECTED = [[0, 1], [], [2, 4], [6], [], [3], [5]]
@@ -81,8 +81,8 @@ def test_no_changed_byte_is_believed(written):
 def test_a_run_that_a_power_failure_tore_is_seen_and_goes(tmp_path, kept, zeros):
     """Its beginning reached the disk; the rest is full of zeros, or not there."""
     store, file = Store(str(tmp_path)), tmp_path / "a-0.run"
-    list_runs(store, "a.json", [write_run(store, file.name, [(np.array([0, 2]), rows([0, 1]))], SHARDS)])
-    runs, body, listed = listed_runs(store, ["a.json"]), file.read_bytes(), store.read("a.json")
+    write_run_list(store, "a.json", [write_run(store, file.name, [(np.array([0, 2]), rows([0, 1]))], SHARDS)])
+    runs, body, listed = read_runs_listed(store, ["a.json"]), file.read_bytes(), store.read("a.json")
     first = int(len(body) * kept)
     for shard in range(SHARDS) if kept <= 0.5 else [SHARDS - 1]:  # the beginning of the index may be there
         file.write_bytes(body[:first] + bytes(len(body) - first) * zeros)
@@ -104,13 +104,13 @@ def test_a_slice_in_the_place_of_another_one_is_seen(tmp_path):
 
 
 def test_shards_of_one_task_follow_each_other():
-    assert grouped([0, 1, 2, 4, 5, 9], 2) == [range(2), range(2, 3), range(4, 6), range(9, 10)]
-    assert grouped([], 3) == []
+    assert group_shards([0, 1, 2, 4, 5, 9], 2) == [range(2), range(2, 3), range(4, 6), range(9, 10)]
+    assert group_shards([], 3) == []
 
 
 def test_shards_are_joined_only_where_there_are_too_many_ranges():
     mebibyte = 2**20
-    assert at_once(800, 1600, 64 * mebibyte) == 2
-    assert at_once(100, 1000, 64 * mebibyte) == 1
-    assert at_once(MOST_RANGES, 1000, 64 * mebibyte) == 4
-    assert at_once(MOST_RANGES, 1000, 1024 * mebibyte) == 1
+    assert shards_per_task(800, 1600, 64 * mebibyte) == 2
+    assert shards_per_task(100, 1000, 64 * mebibyte) == 1
+    assert shards_per_task(MOST_RANGES, 1000, 64 * mebibyte) == 4
+    assert shards_per_task(MOST_RANGES, 1000, 1024 * mebibyte) == 1

@@ -15,15 +15,15 @@ import pytest
 
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import content_hashes, hex_digests
-from chameleon_data.pipelines.verify import survey_again
+from chameleon_data.pipelines.verify import check_against_corpus
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.recipe import load_recipe
 from chameleon_data.shards.exchange import content_hash
 from chameleon_data.shards.formats import parquet
 from chameleon_data.store.store import Store
-from chameleon_data.versions.against_corpus import Contents
+from chameleon_data.versions.against_corpus import ShardContents
 from chameleon_data.versions.manifest import files_digest
-from chameleon_data.versions.verify import verify
+from chameleon_data.versions.verify import verify_version
 from tests.soak.alone import alone
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import Ready, ready
@@ -35,12 +35,12 @@ def built(folder: Path, **sections: Any) -> tuple[Ready, dict[str, Any]]:
     return made, made.manifest()
 
 
-def again(folder: Path, manifest: dict[str, Any]) -> tuple[list[str], Contents]:
+def again(folder: Path, manifest: dict[str, Any]) -> tuple[list[str], ShardContents]:
     """What the corpus says, by the passes themselves; nothing of it stays."""
     store = Store(str(folder / "out"))
     before = store.list()
     with alone():
-        found = survey_again(store, manifest, lambda *_: None)
+        found = check_against_corpus(store, manifest, lambda *_: None)
     assert store.list() == before
     return found
 
@@ -60,7 +60,7 @@ def test_every_shard_holds_what_the_corpus_has_for_it(tmp_path, sections):
     assert problems == []
     assert {key[0] for key in contents} == set(manifest["shard_counts"])
     assert len(contents) == sum(manifest["shard_counts"].values()) > 1
-    assert verify(made.store, manifest, corpus=contents).problems == ()
+    assert verify_version(made.store, manifest, corpus=contents).problems == ()
 
 
 @pytest.mark.parametrize("first", ["legal", "book", "code"])
@@ -76,7 +76,7 @@ def test_the_domain_that_keeps_a_copy_is_the_one_that_the_recipe_named_first(tmp
     manifest = made.manifest()
     problems, contents = again(tmp_path, manifest)
     assert problems == []
-    assert verify(made.store, manifest, corpus=contents).problems == ()
+    assert verify_version(made.store, manifest, corpus=contents).problems == ()
     with pytest.raises(InputError, match="'priority' in the manifest does not name each source"):
         again(tmp_path, {**manifest, "priority": ["legal", "book", "book"]})
 
@@ -88,7 +88,7 @@ def test_an_invented_document_is_seen_with_the_corpus_alone(tmp_path):
     corpus["book"][3] = corpus["book"][3][:-4] + "evil"
     sources = lay_out(tmp_path / "forged" / "corpus", corpus, ["jsonl"], 2)
     forged = ready(load_recipe(write_recipe(tmp_path / "forged/recipe.yaml", sources, mix={"budget": 60_000}))).manifest()
-    assert verify(Store(str(tmp_path / "forged/out")), forged).problems == (), "the bytes alone do not say it"
+    assert verify_version(Store(str(tmp_path / "forged/out")), forged).problems == (), "the bytes alone do not say it"
     forged["recipe"]["sources"] = manifest["recipe"]["sources"]
     problems, _ = again(tmp_path, forged)
     assert problems
@@ -98,7 +98,7 @@ def test_an_invented_document_is_seen_with_the_corpus_alone(tmp_path):
 def test_a_shard_of_other_rows_is_named(tmp_path):
     made, manifest = built(tmp_path, mix={"budget": 60_000})
     _, contents = again(tmp_path, manifest)
-    (found,) = verify(made.store, manifest, corpus={**contents, ("train", 1): contents["train", 0]}).problems
+    (found,) = verify_version(made.store, manifest, corpus={**contents, ("train", 1): contents["train", 0]}).problems
     assert re.search(r"train-00001-of-.*: does not hold the rows that the corpus gives it", found)
 
 
@@ -120,7 +120,7 @@ def test_an_invented_document_in_a_cut_bucket_is_seen_with_the_corpus_alone(tmp_
     made, manifest = built(tmp_path, mix={"budget": 60_000}, shards={"size": "50KB", "formats": ["parquet"]})
     _, contents = again(tmp_path, manifest)
     forge(made, manifest, lambda _, rows: rows)
-    assert verify(made.store, manifest, corpus=contents).problems == ()
+    assert verify_version(made.store, manifest, corpus=contents).problems == ()
     last = manifest["shard_count"] - 1
 
     def invent(number: int, rows: pa.Table) -> pa.Table:
@@ -138,8 +138,8 @@ def test_an_invented_document_in_a_cut_bucket_is_seen_with_the_corpus_alone(tmp_
         return rows.set_column(0, "text", pa.array(texts, rows["text"].type)).set_column(2, "doc_id", pa.array(ids))
 
     forge(made, manifest, invent)
-    assert verify(made.store, manifest).problems == (), "the bytes alone do not say it"
-    (found,) = verify(made.store, manifest, corpus=contents).problems
+    assert verify_version(made.store, manifest).problems == (), "the bytes alone do not say it"
+    (found,) = verify_version(made.store, manifest, corpus=contents).problems
     assert f"train-{last:05d}-of" in found
 
 
@@ -165,7 +165,7 @@ def test_packed_sequences_are_made_again_of_the_corpus(tmp_path, tokenizer, pack
     problems, contents = again(tmp_path, manifest)
     assert problems == []
     assert len(contents) == sum(manifest["shard_counts"].values()) > 5
-    assert verify(made.store, manifest, corpus=contents).problems == ()
+    assert verify_version(made.store, manifest, corpus=contents).problems == ()
     file = tmp_path / "corpus/code/part-0.jsonl"
     lines = file.read_text().splitlines()
     file.write_text("\n".join([json.dumps({"text": "something else", "id": "x"}), *lines[1:]]))
@@ -193,10 +193,10 @@ def test_forged_sequences_are_seen_with_the_corpus_alone(tmp_path, tokenizer, pa
     assert manifest["shard_count"] > 2
     _, contents = again(tmp_path, manifest)
     forge(made, manifest, lambda _, rows: rows)
-    assert verify(made.store, manifest, corpus=contents).problems == ()
+    assert verify_version(made.store, manifest, corpus=contents).problems == ()
     forge(made, manifest, change)
-    assert verify(made.store, manifest).problems == (), "the bytes alone do not say it"
-    found = verify(made.store, manifest, corpus=contents).problems
+    assert verify_version(made.store, manifest).problems == (), "the bytes alone do not say it"
+    found = verify_version(made.store, manifest, corpus=contents).problems
     assert found
     assert all(re.search("train-[0-9]{5}-of-.*: does not hold the rows that the corpus gives it", p) for p in found)
     assert len(found) == (1 if change is other_id else manifest["shard_count"])

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import content_hashes, hex_digests
 from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.shards.rows import SCHEMA
+from chameleon_data.shards.rows import TEXT_SCHEMA
 from chameleon_data.store.store import Store
 from chameleon_data.versions import diff as difference
 from chameleon_data.versions import provenance as lineage
-from chameleon_data.versions.diff import Documents, changes, compare, compare_documents
+from chameleon_data.versions.diff import Documents, compare_documents, diff_values, diff_versions
 
 Rows = list[tuple[str, str, str]]  # domain, text, split
 
@@ -32,7 +32,7 @@ def table_of(rows: Sequence[tuple[str, str, str]]) -> pa.Table:
     texts = pa.array([text for _, text, _ in rows], pa.large_string())
     return pa.table(
         [texts, [domain for domain, _, _ in rows], hex_digests(*content_hashes(texts)), np.zeros(len(rows), np.uint32),
-         np.ones(len(rows), np.uint32)], schema=SCHEMA,
+         np.ones(len(rows), np.uint32)], schema=TEXT_SCHEMA,
     )  # fmt: skip
 
 
@@ -85,7 +85,7 @@ def test_documents_against_a_counter(memory_store: Store, pool: list[Rows], data
     sides = [data.draw(st.lists(st.sampled_from(pool), min_size=1, max_size=5)) for _ in "ab"]
     published = [(memory_store, publish(memory_store, n, s, f)) for n, s, f in zip("ab", sides, formats, strict=True)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(difference, "PARTITION", data.draw(st.sampled_from([1, 4, 1000])))
+        patch.setattr(difference, "ROWS_COMPARED_AT_ONCE", data.draw(st.sampled_from([1, 4, 1000])))
         assert compare_documents(*published) == naive(*sides)
 
 
@@ -97,7 +97,7 @@ def test_rows_are_one_document_if_both_halves_and_the_group_agree() -> None:
 
 def test_versions_of_two_stores(local_store: Store, s3_store: Store) -> None:
     a, b = [[("x", "one", "train"), ("x", "two", "train")]], [[("x", "two", "train"), ("y", "three", "train")]]
-    found = compare((local_store, publish(local_store, "a", a)), (s3_store, publish(s3_store, "b", b)))
+    found = diff_versions((local_store, publish(local_store, "a", a)), (s3_store, publish(s3_store, "b", b)))
     assert found.documents == (Documents("x", "train", 1, 0, 1, 0, 1), Documents("y", "train", 0, 1, 0, 1, 0))
     assert found.domains["y"]["tokens"] == [None, 1]
     assert found.domains["x"]["weight"] == [0.5, 0.5]
@@ -110,7 +110,7 @@ def test_shared_shards_are_counted_and_not_read_where_all_are(memory_store: Stor
     size = sum(f["bytes"] for f in a["shards"])
     for file in a["shards"] + b["shards"]:
         memory_store.write(file["path"], b"whoever reads this fails")
-    found = compare((memory_store, a), (memory_store, b))
+    found = diff_versions((memory_store, a), (memory_store, b))
     assert found.documents == (Documents("x", "train", 2), Documents("y", "train", 1))
     assert found.shards == {"shared": 2, "shared_bytes": size, "before": 2, "before_bytes": size, "after": 2, "after_bytes": size}
     fewer = {**b, "shards": b["shards"][:1]}
@@ -157,7 +157,7 @@ def test_only_two_columns_of_parquet_are_read(memory_store: Store, monkeypatch: 
 def test_progress_counts_shards(memory_store: Store) -> None:
     sides = [(memory_store, publish(memory_store, n, [[("x", n + str(i), "train")] for i in range(6)])) for n in "ab"]
     said: list[tuple[int, int]] = []
-    compare(*sides, progress=lambda *done: said.append(done))
+    diff_versions(*sides, progress=lambda *done: said.append(done))
     assert said == [(n, 12) for n in range(1, 13)]
 
 
@@ -191,7 +191,7 @@ def test_damage_is_one_clear_error(memory_store: Store, format: str, damage: str
         data = sink.getvalue()
     memory_store.write(file["path"], data)
     with pytest.raises(InputError, match=r"restore it from a copy|'verify' says more|build it again"):
-        compare(*sides)
+        diff_versions(*sides)
 
 
 # -- recipes and lineage --
@@ -200,17 +200,17 @@ def test_damage_is_one_clear_error(memory_store: Store, format: str, damage: str
 def test_changes_of_nested_mappings() -> None:
     a: Mapping[str, Any] = {"mix": {"budget": 1, "max": 4}, "sources": {"x": {"path": ["a"]}, "a.b": 1}, "same": [1], "gone": {}}
     b: Mapping[str, Any] = {"mix": {"budget": 2, "max": 4}, "sources": {"x": {"path": ["a", "b"]}, "a": {"b": 1}}, "same": [1]}
-    assert changes(a, b) == {
+    assert diff_values(a, b) == {
         "mix.budget": [1, 2], "sources.x.path": [["a"], ["a", "b"]], 'sources."a.b"': [1, None], "sources.a.b": [None, 1],
     }  # fmt: skip
-    assert changes(a, a) == {}
+    assert diff_values(a, a) == {}
 
 
 def test_the_same_sources_in_another_order(memory_store: Store) -> None:
     rows = [[("x", "one", "train")]]
     ordered = [(memory_store, publish(memory_store, "a", rows, priority=p)) for p in (["a", "b"], ["b", "a"], ["b", "c"])]
-    assert compare(ordered[0], ordered[1]).recipe == {"sources": [["a", "b"], ["b", "a"]]}
-    assert compare(ordered[0], ordered[0]).recipe == compare(ordered[0], ordered[2]).recipe == {}
+    assert diff_versions(ordered[0], ordered[1]).recipe == {"sources": [["a", "b"], ["b", "a"]]}
+    assert diff_versions(ordered[0], ordered[0]).recipe == diff_versions(ordered[0], ordered[2]).recipe == {}
 
 
 def test_inputs_and_packages_that_changed(memory_store: Store) -> None:
@@ -221,7 +221,7 @@ def test_inputs_and_packages_that_changed(memory_store: Store) -> None:
     before = {"packages": {"numpy": "1", "ray": "2"}, "inputs": inputs(("a", None, "1"), ("b", 0, "1"), ("b", 1, "1"))}
     after = {"packages": {"numpy": "2", "torch": "3"}, "inputs": inputs(("b", 0, "1"), ("b", 1, "2"), ("c", None, "1"))}
     weights = [{"embedder": {"model": m, "revision": r}, "origin": "computed"} for m, r in (("m", "1"), ("m", "2"))]
-    found = compare(*[(memory_store, publish(memory_store, "a", rows, provenance=p, weights=w, seed=0))
+    found = diff_versions(*[(memory_store, publish(memory_store, "a", rows, provenance=p, weights=w, seed=0))
                       for p, w in zip((before, after), weights, strict=True)])  # fmt: skip
     assert found.inputs == {"s": {"added": 1, "removed": 1, "changed": 1, "same": 1}}
     assert found.lineage == {"packages.numpy": ["1", "2"], "packages.ray": ["2", None], "packages.torch": [None, "3"],
@@ -234,15 +234,15 @@ def test_the_lineage_of_a_manifest() -> None:
     provenance = {"inputs": inputs, "tokenizer": "f", "code": lineage.code_version(), "packages": {"numpy": "2"}}
     weights = {"origin": "computed", "ridge": 0.1, "other": 1}
     manifest = {"seed": 3, "recipe": {"tokens": {"tokenizer": "t"}}, "weights": weights, "provenance": provenance}
-    found = lineage.lineage(manifest)
+    found = lineage.describe_provenance(manifest)
     assert found["inputs"]["s"] | {"fingerprint": ""} == {"files": 2, "fragments": 3, "bytes": 15, "fingerprint": ""}
     assert found["tokenizer"] == {"name": "t", "fingerprint": "f"}
     assert (found["seed"], found["weights"]["ridge"], found["packages"]) == (3, 0.1, {"numpy": "2"})
     swapped = {**manifest, "provenance": {**provenance, "inputs": inputs[::-1]}}
-    assert lineage.lineage(swapped) == found
+    assert lineage.describe_provenance(swapped) == found
     inputs[0]["identity"] = "j"
-    assert lineage.lineage(manifest)["inputs"]["s"]["fingerprint"] != found["inputs"]["s"]["fingerprint"]
-    assert lineage.lineage({})["tokenizer"] == {"name": "bytes", "fingerprint": None}
+    assert lineage.describe_provenance(manifest)["inputs"]["s"]["fingerprint"] != found["inputs"]["s"]["fingerprint"]
+    assert lineage.describe_provenance({})["tokenizer"] == {"name": "bytes", "fingerprint": None}
 
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -20,9 +20,9 @@ from chameleon_data.store import store as storage
 from chameleon_data.store.store import Store
 from chameleon_data.versions import gc as collection
 from chameleon_data.versions import leases
-from chameleon_data.versions.gc import collect, find_garbage
+from chameleon_data.versions.gc import find_garbage, remove_garbage
 from chameleon_data.versions.leases import CACHES, COLLECT, LEASE, LIMIT, LOOK, Lease, leased
-from chameleon_data.versions.versions import Version, commit, delete_version, list_versions, load_manifest, tag_version
+from chameleon_data.versions.versions import Version, commit_version, delete_version, list_versions, load_manifest, tag_version
 from tests.contract.test_stores import Killed
 from tests.unit.versions.test_versions import THEN, Dying, build
 
@@ -49,7 +49,7 @@ def make(store: Store, name: str, landmarks: str | None = None) -> Version:
                 store.write_new(shard_path(name, part), SHARD)
             store.write_new(receipt_path(name), b"{}")
         manifest = build(name, build=f"builds/{fingerprint(name)}", weights=weights)
-        version = commit(store, manifest, THEN, lease.check)
+        version = commit_version(store, manifest, THEN, lease.check)
         store.remove(list(store.list(f"builds/{fingerprint(name)}/runs")))
         return version
 
@@ -131,17 +131,17 @@ def test_garbage_of_every_kind_goes_and_all_else_stays(store: Store) -> None:
     assert (found.spared, found.uploads, found.bytes) == ((), (), sum(before[path] for path in garbage))
     assert store.list() == before, "a look changes nothing"
     said: list[tuple[int, int]] = []
-    assert collect(store, progress=lambda *done: said.append(done)) == found
+    assert remove_garbage(store, progress=lambda *done: said.append(done)) == found
     assert store.list() == {path: size for path, size in before.items() if path not in garbage}
     assert said[-1] == (len(garbage), len(garbage))
     assert whole(store) == [fingerprint("kept")]
-    assert collect(store).files == {}
+    assert remove_garbage(store).files == {}
 
 
 def test_caches_go_when_asked_and_then_their_landmarks(store: Store) -> None:
     litter(store)
     cached = set(store.list("_chameleon/cache"))
-    found = collect(store, caches=True)
+    found = remove_garbage(store, caches=True)
     assert {path for path, (kind, _) in found.files.items() if kind == "caches"} == cached
     assert f"_chameleon/landmarks/{fingerprint('cached')}.parquet" in found.files
     assert list(store.list("_chameleon/landmarks")) == [f"_chameleon/landmarks/{fingerprint('used')}.parquet"]
@@ -158,11 +158,11 @@ def test_landmarks_of_a_cached_weighing_outlive_it(memory_store: Store) -> None:
             memory_store.remove(memory_store.list())
             litter(memory_store)
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(collection, "BATCH", 1)
+                patch.setattr(collection, "REMOVED_AT_ONCE", 1)
                 dying = Dying(memory_store._backend, step, after)
                 patch.setattr(storage, "_backend", lambda *_, dying=dying: dying)
                 try:
-                    collect(memory_store, caches=True)
+                    remove_garbage(memory_store, caches=True)
                     finished = True
                 except Killed:
                     pass
@@ -181,18 +181,18 @@ def test_a_version_that_cannot_be_read_stops_the_collection(store: Store) -> Non
     store.write(f"_chameleon/manifests/{version.manifest}.json", b"{}")
     before = store.list()
     with pytest.raises(InputError, match="damaged or edited"):
-        collect(store)
+        remove_garbage(store)
     assert store.list() == before
     store.write("_chameleon/manifests/x", b"{}")
     store.remove([f"_chameleon/manifests/{version.manifest}.json"])
     with pytest.raises(InputError, match="no such file"):
-        collect(store)
+        remove_garbage(store)
 
 
 def test_one_folder_under_two_versions_stays_while_one_lives(memory_store: Store) -> None:
     first = make(memory_store, "a")
     other = {**build("a", build=f"builds/{fingerprint('a')}"), "digest": "other bytes"}
-    commit(memory_store, other, THEN)
+    commit_version(memory_store, other, THEN)
     delete_version(memory_store, first, THEN)
     assert set(kinds(memory_store).values()) == {"manifests"}
 
@@ -211,14 +211,14 @@ def test_temporary_files_of_the_dead_go(local_store: Store) -> None:
     assert kinds(local_store) == dict.fromkeys(stray, "temporary files")
     with leased(local_store):
         assert kinds(local_store) == {}
-    collect(local_store)
+    remove_garbage(local_store)
     assert all(not Path(local_store.url, path).exists() for path in stray)
     assert Path(local_store.url, foreign).exists()
 
 
 def test_empty_folders_go_with_their_files(local_store: Store) -> None:
     litter(local_store)
-    collect(local_store)
+    remove_garbage(local_store)
     root = Path(local_store.url)
     assert not (root / "builds" / fingerprint("gone")).exists()
     assert (root / "builds" / fingerprint("kept") / "parquet").exists()
@@ -235,8 +235,8 @@ def test_old_uploads_are_ended_and_young_ones_not(s3_store: Store, s3_bucket: st
     assert [u.path for u in find_garbage(s3_store).uploads] == [shard_path("a")]  # moto says 2010 of every upload
     with monkeypatch.context() as patch:
         patch.setattr(collection, "UPLOAD_AGE", 1e12)
-        assert collect(s3_store).uploads == ()
-    assert [u.path for u in collect(s3_store).uploads] == [shard_path("a")]
+        assert remove_garbage(s3_store).uploads == ()
+    assert [u.path for u in remove_garbage(s3_store).uploads] == [shard_path("a")]
     assert s3_store.uploads() == ()
 
 
@@ -256,7 +256,7 @@ def test_a_build_at_work_keeps_what_it_owns(store: Store) -> None:
     garbage = litter(store)
     with leased(store) as lease:
         lease.own(fingerprint("gone"))
-        found = collect(store)
+        found = remove_garbage(store)
         assert found.spared == tuple(sorted([CACHES, fingerprint("gone")]))
     mine = fingerprint("gone")
     other_builds = {path: kind for path, kind in garbage.items() if kind in ("builds", "runs") and mine not in path}
@@ -279,7 +279,7 @@ def test_a_killed_builds_lease_is_void_after_a_while(store: Store) -> None:
     assert [path for path, kind in found.items() if kind == "leases"] == sorted(
         f"_chameleon/leases/{kind}/{dead.id}.json" for kind in (CACHES, fingerprint("given up"))
     )
-    collect(store)
+    remove_garbage(store)
     assert store.list(leases.LEASES) == {}
     assert whole(store) == [fingerprint("kept")]
 
@@ -295,7 +295,7 @@ def test_a_wrong_clock_deletes_nothing_that_lives(store: Store, hours: int, monk
             if "s3" not in store.url:  # which would refuse the signature; its stamps come from the server anyhow
                 patch.setattr(time, "time", lambda: real() + 3600 * hours)
             patch.setattr(leases, "_now", lambda: 3600.0 * hours)
-            collect(store)
+            remove_garbage(store)
         assert store.exists(shard_path("given up"))
 
 
@@ -334,7 +334,7 @@ def test_a_lease_that_was_not_renewed_in_time_is_lost_for_good(memory_store: Sto
         with pytest.raises(InputError, match=r"lapsed, as the machine slept .* run the same command again"):
             lease.check()
         with pytest.raises(InputError, match="lapsed"):
-            commit(memory_store, build("a"), THEN, lease.check)
+            commit_version(memory_store, build("a"), THEN, lease.check)
         assert list_versions(memory_store) == ()
 
 
@@ -348,10 +348,10 @@ def test_a_collection_that_slept_removes_nothing_more(memory_store: Store, monke
         clock[0] += LIMIT + 1
 
     monkeypatch.setattr(leases, "_now", lambda: clock[0])
-    monkeypatch.setattr(collection, "BATCH", 1)
+    monkeypatch.setattr(collection, "REMOVED_AT_ONCE", 1)
     monkeypatch.setattr(Store, "remove", remove)
     with pytest.raises(InputError, match="lapsed"):
-        collect(memory_store)
+        remove_garbage(memory_store)
     assert len(removed) == 2, "one batch, and our own lease"
 
 
@@ -427,7 +427,6 @@ def test_a_build_gives_up_on_a_long_collection(memory_store: Store, step: str, m
 # -- a collection and a build at once --
 
 
-
 def half(store: Store) -> None:
     store.write(shard_path("a"), SHARD)
 
@@ -486,7 +485,7 @@ def test_one_happens_at_any_moment_of_the_other(
     memory_store: Store, before: str, which: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "WAIT", 0.0)
-    monkeypatch.setattr(collection, "BATCH", 1)
+    monkeypatch.setattr(collection, "REMOVED_AT_ONCE", 1)
     real, step, outcomes = memory_store._backend, 0, set()
 
     def alone(work: Callable[[], object]) -> None:
@@ -499,7 +498,7 @@ def test_one_happens_at_any_moment_of_the_other(
         memory_store.remove(memory_store.list())
         make(memory_store, "other")
         BUILDS[before](memory_store)
-        works = [lambda: make(memory_store, "a"), lambda: collect(memory_store, caches=True)]
+        works = [lambda: make(memory_store, "a"), lambda: remove_garbage(memory_store, caches=True)]
         outer, inner = {"build in a collection": works[::-1], "collection in a build": works}.get(which, [works[1]] * 2)
         watched = Meanwhile(real, step, lambda inner=inner: alone(inner))
         with pytest.MonkeyPatch.context() as patch:
@@ -568,7 +567,7 @@ def scheduled(store: Store, order: list[int], works: list[Callable[[], object]])
     failed: list[BaseException] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(leases, "WAIT", 0.0)
-        patch.setattr(collection, "BATCH", 1)
+        patch.setattr(collection, "REMOVED_AT_ONCE", 1)
         patch.setattr(storage, "_backend", lambda *_: Scheduled())
         threads = [threading.Thread(target=run, args=(n, work)) for n, work in enumerate(works)]
         for thread in threads:
@@ -584,7 +583,7 @@ def check_after(store: Store) -> None:
     assert len(plans) == len(set(plans)), "one build is one version"
     make(store, "a")
     assert fingerprint("a") in whole(store)
-    collect(store)
+    remove_garbage(store)
     assert fingerprint("a") in whole(store)
 
 
@@ -597,7 +596,7 @@ def test_one_is_interrupted_by_the_rest_of_the_other(memory_store: Store, before
         memory_store.remove(memory_store.list())
         make(memory_store, "other")
         BUILDS[before](memory_store)
-        works: list[Callable[[], object]] = [lambda: make(memory_store, "a"), lambda: collect(memory_store)]
+        works: list[Callable[[], object]] = [lambda: make(memory_store, "a"), lambda: remove_garbage(memory_store)]
         works = works if first == "build" else works[::-1]
         done = scheduled(memory_store, [0] * j + [1] * k + [0] * 1000, works)
         check_after(memory_store)
@@ -619,7 +618,7 @@ def test_any_schedule_of_a_build_and_another_or_a_collection(
     memory_store.remove(memory_store.list())
     make(memory_store, "other")
     BUILDS[before](memory_store)
-    other: Callable[[], object] = (lambda: make(memory_store, rival)) if rival else (lambda: collect(memory_store))
+    other: Callable[[], object] = (lambda: make(memory_store, rival)) if rival else (lambda: remove_garbage(memory_store))
     scheduled(memory_store, list(order), [lambda: make(memory_store, "a"), other])
     check_after(memory_store)
 

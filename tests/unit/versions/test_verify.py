@@ -23,11 +23,11 @@ from chameleon_data.plan.plan import TRAIN
 from chameleon_data.recipe import load_recipe
 from chameleon_data.shards.exchange import content_hash
 from chameleon_data.shards.formats import mds, parquet
-from chameleon_data.shards.rows import SCHEMA
+from chameleon_data.shards.rows import TEXT_SCHEMA
 from chameleon_data.store.store import Store
 from chameleon_data.versions import row_order as judge
 from chameleon_data.versions.manifest import files_digest
-from chameleon_data.versions.verify import verify
+from chameleon_data.versions.verify import verify_version
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import ready
 
@@ -54,7 +54,7 @@ def forged(built: Out, tmp_path: Path) -> Out:
 
 
 def problems(out: Path, manifest: Manifest) -> tuple[str, ...]:
-    return verify(Store(str(out)), manifest).problems
+    return verify_version(Store(str(out)), manifest).problems
 
 
 def assert_found(out: Path, manifest: Manifest, message: str) -> None:
@@ -74,7 +74,7 @@ def rewrite(out: Path, manifest: Manifest, change: Callable[[pl.DataFrame], pl.D
     for n in range(count):
         mine = rows.filter(pl.col("shard") == n).drop("shard")
         hi, lo = content_hashes(mine["text"].to_arrow().cast(pa.large_string())) if len(mine) else ([], [])
-        table = mine.to_arrow().cast(SCHEMA)
+        table = mine.to_arrow().cast(TEXT_SCHEMA)
         if len(mine):
             table = table.set_column(2, "doc_id", hex_digests(hi, lo))
         tables.append(table)
@@ -163,7 +163,7 @@ def test_any_two_neighbours_of_a_domain_that_change_places(built: Out, domain: s
 
 
 def stream_problems(mine: pl.DataFrame, manifest: Manifest, domain: str, rows_a_shard: int = 13) -> list[str]:
-    stream = judge.TextStream(domain, manifest["domains"][domain], manifest["seed"])
+    stream = judge.TextOrderCheck(domain, manifest["domains"][domain], manifest["seed"])
     for part in mine.iter_slices(rows_a_shard):
         hi, lo = content_hashes(part["text"].to_arrow().cast(pa.large_string()))
         columns = [part[c].to_numpy().astype(np.int64) for c in ("epoch", "tokens")]

@@ -19,7 +19,7 @@ from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
 from chameleon_data.store import store as storage
 from chameleon_data.store.store import Store
-from chameleon_data.versions.gc import collect, find_garbage
+from chameleon_data.versions.gc import find_garbage, remove_garbage
 from chameleon_data.versions.leases import LEASES
 from chameleon_data.versions.versions import (
     Version,
@@ -27,7 +27,7 @@ from chameleon_data.versions.versions import (
     list_deleted,
     list_tags,
     list_versions,
-    resolve,
+    resolve_version,
     tag_history,
     tag_version,
 )  # fmt: skip
@@ -116,7 +116,7 @@ class VersionStore(RuleBasedStateMachine):
     def gc(self, caches: bool) -> None:
         found = find_garbage(self.store, caches)
         before = set(self.store.list())
-        assert collect(self.store, caches) == found
+        assert remove_garbage(self.store, caches) == found
         assert set(self.store.list()) == before - found.files.keys()
         if not found.spared:
             plans = {path.split("/")[1] for path in self.store.list("builds")}
@@ -138,7 +138,7 @@ class VersionStore(RuleBasedStateMachine):
         if action == "commit":
             new, work = self.model.committed(name), lambda: make(self.store, name)
         elif action == "gc":
-            work = lambda: collect(self.store)  # noqa: E731
+            work = lambda: remove_garbage(self.store)  # noqa: E731
         elif version := self.live(pick):
             if action == "tag":
                 new, work = self.model.tagged(tag, version.number), lambda: tag_version(self.store, version, tag)
@@ -200,9 +200,9 @@ class VersionStore(RuleBasedStateMachine):
     def means(self, reference: str, number: int | None) -> None:
         if number is None:
             with pytest.raises(InputError):
-                resolve(self.store, reference)
+                resolve_version(self.store, reference)
         else:
-            assert resolve(self.store, reference).number == number
+            assert resolve_version(self.store, reference).number == number
 
 
 @pytest.mark.parametrize(("kind", "examples", "steps"), [("memory", 60, 25), ("local", 12, 20), ("s3", 4, 10)])

@@ -21,15 +21,15 @@ from chameleon_data.store.store import Backend, Store
 from chameleon_data.versions import manifest as manifests
 from chameleon_data.versions import versions
 from chameleon_data.versions.versions import (
-    Tagging,
+    TagEntry,
     Version,
-    commit,
+    commit_version,
     delete_version,
     list_deleted,
     list_tags,
     list_versions,
     load_manifest,
-    resolve,
+    resolve_version,
     split_target,
     tag_history,
     tag_version,
@@ -42,7 +42,7 @@ THEN = "2026-01-01T00:00:00+00:00"
 def build(name: str, **extra: Any) -> dict[str, Any]:
     """The manifest of a build; `extra` is what may differ between two runs of it, such as timings."""
     return {
-        "format": versions.FORMAT,
+        "format": versions.LAYOUT_FORMAT,
         "plan_digest": fingerprint(name),
         "digest": fingerprint([name]),
         "weights": {"ä": 0.1},
@@ -62,7 +62,7 @@ def edit(store: Store, path: str, change: Callable[[bytes], bytes]) -> None:
 
 
 def test_a_first_version(store: Store) -> None:
-    version = commit(store, build("a"), THEN)
+    version = commit_version(store, build("a"), THEN)
     sha256 = fingerprint(build("a"))
     assert version == Version(1, sha256, fingerprint("a"), fingerprint(["a"]), THEN)
     assert list_versions(store) == (version,)
@@ -74,7 +74,7 @@ def test_a_first_version(store: Store) -> None:
 
 
 def test_versions_count_up_and_the_dataset_keeps_its_id(store: Store) -> None:
-    made = tuple(commit(store, build(name), THEN) for name in "abc")
+    made = tuple(commit_version(store, build(name), THEN) for name in "abc")
     assert [v.number for v in made] == [1, 2, 3]
     assert list_versions(store) == made
     assert [load_manifest(store, v) for v in made] == [build(name) for name in "abc"]
@@ -82,42 +82,42 @@ def test_versions_count_up_and_the_dataset_keeps_its_id(store: Store) -> None:
 
 
 def test_what_is_a_version_already_does_not_become_one_again(store: Store) -> None:
-    first = commit(store, build("a"), THEN)
-    commit(store, build("b"), THEN)
+    first = commit_version(store, build("a"), THEN)
+    commit_version(store, build("b"), THEN)
     before = store.list()
-    assert commit(store, build("a", timings={"survey": 3.2}), "later") == first
+    assert commit_version(store, build("a", timings={"survey": 3.2}), "later") == first
     assert store.list() == before  # not even a second manifest
     other_writer = {**build("a"), "digest": "the same plan in other bytes"}
-    assert commit(store, other_writer, THEN).number == 3
+    assert commit_version(store, other_writer, THEN).number == 3
 
 
 def test_eight_builds_at_once_all_land(store: Store) -> None:
-    made = at_once(lambda i: commit(store, build(str(i)), THEN))
+    made = at_once(lambda i: commit_version(store, build(str(i)), THEN))
     assert sorted(v.number for v in made) == list(range(1, 9))
     assert list_versions(store) == tuple(sorted(made, key=lambda v: v.number))
     assert {load_manifest(store, v)["plan_digest"] for v in list_versions(store)} == {fingerprint(str(i)) for i in range(8)}
 
 
 def test_one_build_committed_eight_times_at_once_is_one_version(store: Store) -> None:
-    commit(store, build("before"), THEN)
-    made = at_once(lambda i: commit(store, build("a", timings=i), f"at {i}"))
+    commit_version(store, build("before"), THEN)
+    made = at_once(lambda i: commit_version(store, build("a", timings=i), f"at {i}"))
     assert len(set(made)) == 1
     assert numbers(store) == [1, 2]
     load_manifest(store, made[0])
 
 
 def test_three_builds_thrice_at_once_are_three_versions(store: Store) -> None:
-    made = at_once(lambda i: commit(store, build(str(i % 3), run=i), THEN), 9)
+    made = at_once(lambda i: commit_version(store, build(str(i % 3), run=i), THEN), 9)
     assert sorted({v.number for v in made}) == numbers(store) == [1, 2, 3]
     assert all(made[i] == made[i % 3] for i in range(9))
 
 
 def test_a_stale_look_does_not_make_a_second_version(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two other builds and the same one were committed since this one looked."""
-    made = [commit(store, build(name), THEN) for name in "abc"]
+    made = [commit_version(store, build(name), THEN) for name in "abc"]
     monkeypatch.setattr(versions, "list_versions", lambda _: ())
-    assert commit(store, build("c", run=2), "later") == made[2]
-    assert commit(store, build("d"), "later").number == 4
+    assert commit_version(store, build("c", run=2), "later") == made[2]
+    assert commit_version(store, build("d"), "later").number == 4
 
 
 # -- crashes --
@@ -180,7 +180,12 @@ def look(store: Store) -> object:
     """All that a reader can see, manifests proved."""
     found = list_versions(store)
     tags = [tag_history(store, name) for name in list_tags(store)]
-    return found, [load_manifest(store, version) for version in found], tags, [resolve(store, name) for name in list_tags(store)]
+    return (
+        found,
+        [load_manifest(store, version) for version in found],
+        tags,
+        [resolve_version(store, name) for name in list_tags(store)],
+    )
 
 
 def snapshot(store: Store) -> Callable[[], None]:
@@ -195,20 +200,20 @@ def snapshot(store: Store) -> Callable[[], None]:
 
 
 def test_a_first_commit_killed_anywhere(store: Store) -> None:
-    steps = survives(store, lambda: commit(store, build("a"), THEN), lambda: look(store), snapshot(store))
+    steps = survives(store, lambda: commit_version(store, build("a"), THEN), lambda: look(store), snapshot(store))
     assert steps >= 4
 
 
 @pytest.mark.parametrize("kind", ["local", "memory"])
 def test_a_later_commit_killed_anywhere(kind: str, request: pytest.FixtureRequest) -> None:
     store = request.getfixturevalue(f"{kind}_store")
-    commit(store, build("older"), THEN)
-    steps = survives(store, lambda: commit(store, build("a"), THEN), lambda: look(store), snapshot(store))
+    commit_version(store, build("older"), THEN)
+    steps = survives(store, lambda: commit_version(store, build("a"), THEN), lambda: look(store), snapshot(store))
     assert steps >= 4
 
 
 def test_a_tag_killed_anywhere(store: Store) -> None:
-    made = [commit(store, build(name), THEN) for name in "ab"]
+    made = [commit_version(store, build(name), THEN) for name in "ab"]
     tag_version(store, made[0], "prod")
     steps = survives(store, lambda: tag_version(store, made[1], "prod"), lambda: look(store), snapshot(store))
     assert steps >= 3
@@ -220,11 +225,11 @@ def test_a_commit_killed_at_any_system_call(tmp_path: Path, after: bool) -> None
     while True:
         step += 1
         store = Store(str(tmp_path / f"{step}"))
-        first = commit(store, build("a"), THEN)
+        first = commit_version(store, build("a"), THEN)
         with pytest.MonkeyPatch.context() as patch:
             die_at(step, after, patch, os, CALLS)
             try:
-                commit(store, build("b"), THEN)
+                commit_version(store, build("b"), THEN)
                 finished = True
             except Killed:
                 finished = False
@@ -232,7 +237,7 @@ def test_a_commit_killed_at_any_system_call(tmp_path: Path, after: bool) -> None
         assert found[0] == first
         assert len(found) <= 2
         assert [load_manifest(store, version) for version in found] == [build("a"), build("b")][: len(found)]
-        assert commit(store, build("b"), THEN).number == 2
+        assert commit_version(store, build("b"), THEN).number == 2
         assert numbers(store) == [1, 2]
         if finished:
             break
@@ -252,8 +257,8 @@ def test_a_commit_whose_answer_was_lost_is_one_version(s3_store: Store, monkeypa
         return result
 
     monkeypatch.setattr(S3FileSystem, "_pipe_file", put)
-    assert commit(s3_store, build("a"), THEN).number == 1
-    assert commit(s3_store, build("b"), THEN).number == 2
+    assert commit_version(s3_store, build("a"), THEN).number == 1
+    assert commit_version(s3_store, build("b"), THEN).number == 2
     tag_version(s3_store, list_versions(s3_store)[0], "prod")
     assert (numbers(s3_store), len(tag_history(s3_store, "prod"))) == ([1, 2], 1)
 
@@ -264,7 +269,7 @@ def test_a_commit_whose_answer_was_lost_is_one_version(s3_store: Store, monkeypa
 @pytest.fixture
 def twelve(memory_store: Store) -> Store:
     for i in range(12):
-        commit(memory_store, build(str(i)), THEN)
+        commit_version(memory_store, build(str(i)), THEN)
     tag_version(memory_store, list_versions(memory_store)[4], "prod")
     tag_version(memory_store, list_versions(memory_store)[6], "night-ly_1.0")
     return memory_store
@@ -275,7 +280,7 @@ def twelve(memory_store: Store) -> Store:
     [("v3", 3), ("3", 3), ("V3", 3), ("v00000003", 3), ("12", 12), ("latest", 12), ("prod", 5), ("night-ly_1.0", 7)],
 )
 def test_a_reference_means(twelve: Store, reference: str, number: int) -> None:
-    assert resolve(twelve, reference) == list_versions(twelve)[number - 1]
+    assert resolve_version(twelve, reference) == list_versions(twelve)[number - 1]
 
 
 @pytest.mark.parametrize(
@@ -289,13 +294,13 @@ def test_a_reference_means(twelve: Store, reference: str, number: int) -> None:
 )  # fmt: skip
 def test_a_reference_to_nothing_says_what_there_is(twelve: Store, reference: str, text: str) -> None:
     with pytest.raises(InputError, match=text):
-        resolve(twelve, reference)
+        resolve_version(twelve, reference)
 
 
 @pytest.mark.parametrize("reference", ["latest", "v1", "prod"])
 def test_a_store_without_versions(store: Store, reference: str) -> None:
     with pytest.raises(InputError, match="no version is finished there yet; `chameleon-data build RECIPE` makes one"):
-        resolve(store, reference)
+        resolve_version(store, reference)
     assert list_versions(store) == ()
 
 
@@ -330,29 +335,29 @@ def test_half_a_target(target: str) -> None:
 
 
 def test_a_tag_moves_and_its_history_stays(store: Store) -> None:
-    made = [commit(store, build(name), THEN) for name in "ab"]
-    assert tag_version(store, made[0], "prod") == Tagging(1, 1, made[0].manifest)
+    made = [commit_version(store, build(name), THEN) for name in "ab"]
+    assert tag_version(store, made[0], "prod") == TagEntry(1, 1, made[0].manifest)
     assert tag_version(store, made[0], "prod").generation == 1  # nothing to do
     assert tag_version(store, made[1], "prod").generation == 2
     assert tag_version(store, made[0], "prod").generation == 3
     assert [t.version for t in tag_history(store, "prod")] == [1, 2, 1]
-    assert resolve(store, "prod") == made[0]
+    assert resolve_version(store, "prod") == made[0]
     tag_version(store, made[1], "other")
     assert {name: t.version for name, t in list_tags(store).items()} == {"other": 2, "prod": 1}
     assert tag_history(store, "never") == ()
 
 
 def test_eight_taggings_at_once(store: Store) -> None:
-    made = [commit(store, build(str(i)), THEN) for i in range(8)]
+    made = [commit_version(store, build(str(i)), THEN) for i in range(8)]
     taggings = at_once(lambda i: tag_version(store, made[i], "prod"))
     assert sorted(t.generation for t in taggings) == list(range(1, 9))
     history = tag_history(store, "prod")
     assert sorted(history, key=lambda t: t.version) == taggings
-    assert resolve(store, "prod").number == history[-1].version
+    assert resolve_version(store, "prod").number == history[-1].version
 
 
 def test_one_tagging_eight_times_at_once_is_one(store: Store) -> None:
-    version = commit(store, build("a"), THEN)
+    version = commit_version(store, build("a"), THEN)
     assert len(set(at_once(lambda _: tag_version(store, version, "prod")))) == 1
     assert len(tag_history(store, "prod")) == 1
 
@@ -381,7 +386,7 @@ def test_one_tagging_eight_times_at_once_is_one(store: Store) -> None:
     ],
 )
 def test_names_that_no_tag_may_have(memory_store: Store, name: str) -> None:
-    version = commit(memory_store, build("a"), THEN)
+    version = commit_version(memory_store, build("a"), THEN)
     before = memory_store.list()
     with pytest.raises(InputError, match="a tag is 1 to 100"):
         tag_version(memory_store, version, name)
@@ -390,27 +395,27 @@ def test_names_that_no_tag_may_have(memory_store: Store, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["a", "v1.0", "v1-rc", "2026-11", "A_b.c-d", "x" * 100, "latest2"])
 def test_names_that_a_tag_may_have(store: Store, name: str) -> None:
-    version = commit(store, build("a"), THEN)
+    version = commit_version(store, build("a"), THEN)
     tag_version(store, version, name)
-    assert resolve(store, name) == version
+    assert resolve_version(store, name) == version
 
 
 def test_a_tag_of_what_is_not_there(memory_store: Store) -> None:
-    made = [commit(memory_store, build(name), THEN) for name in "ab"]
+    made = [commit_version(memory_store, build(name), THEN) for name in "ab"]
     tag_version(memory_store, made[1], "prod")
     memory_store.remove(["_chameleon/versions/v00000002.json"])
     with pytest.raises(InputError, match="'prod' is v2, which is not there; was the folder copied whole"):
-        resolve(memory_store, "prod")
-    commit(memory_store, build("c"), THEN)
+        resolve_version(memory_store, "prod")
+    commit_version(memory_store, build("c"), THEN)
     with pytest.raises(InputError, match="another v2 than is there; tag it again"):
-        resolve(memory_store, "prod")
+        resolve_version(memory_store, "prod")
 
 
 # -- deletion --
 
 
 def test_a_deleted_version_is_gone_and_its_number_does_not_come_back(store: Store) -> None:
-    made = [commit(store, build(name), THEN) for name in "abc"]
+    made = [commit_version(store, build(name), THEN) for name in "abc"]
     tag_version(store, made[2], "prod")
     before = store.list()
     assert delete_version(store, made[2], "2026-02-01")
@@ -418,59 +423,59 @@ def test_a_deleted_version_is_gone_and_its_number_does_not_come_back(store: Stor
     assert set(store.list()) - set(before) == {"_chameleon/deleted/v00000003.json"}
     assert list_versions(store) == tuple(made[:2])
     assert list_deleted(store) == {made[2]: "2026-02-01"}
-    assert resolve(store, "latest") == made[1]
+    assert resolve_version(store, "latest") == made[1]
     with pytest.raises(InputError, match="v3 was deleted on 2026-02-01; the folder has v1, v2 and the tag prod"):
-        resolve(store, "v3")
+        resolve_version(store, "v3")
     with pytest.raises(InputError, match="'prod' is v3, which was deleted on 2026-02-01; tag another version with it; the"):
-        resolve(store, "prod")
+        resolve_version(store, "prod")
     with pytest.raises(InputError, match="no version '9'; the folder has v1, v2 and"):
-        resolve(store, "9")
-    again = commit(store, build("c"), THEN)
+        resolve_version(store, "9")
+    again = commit_version(store, build("c"), THEN)
     assert (again.number, again.manifest) == (4, made[2].manifest), "to the byte and the second the same, and yet a new version"
-    assert commit(store, build("c", timings=1), "later") == again
-    assert commit(store, build("a"), "later") == made[0]
-    assert resolve(store, "latest") == again
+    assert commit_version(store, build("c", timings=1), "later") == again
+    assert commit_version(store, build("a"), "later") == made[0]
+    assert resolve_version(store, "latest") == again
     tag_version(store, again, "prod")
-    assert resolve(store, "prod") == again
+    assert resolve_version(store, "prod") == again
 
 
 def test_when_every_version_is_deleted(store: Store) -> None:
-    for version in [commit(store, build(name), THEN) for name in "ab"]:
+    for version in [commit_version(store, build(name), THEN) for name in "ab"]:
         delete_version(store, version, THEN)
     assert list_versions(store) == ()
     with pytest.raises(InputError, match="holds no version any more, v2 was the last that was deleted"):
-        resolve(store, "latest")
+        resolve_version(store, "latest")
     with pytest.raises(InputError, match=r"v1 was deleted on .* no version is left, and no tags"):
-        resolve(store, "1")
-    assert commit(store, build("b"), THEN).number == 3
+        resolve_version(store, "1")
+    assert commit_version(store, build("b"), THEN).number == 3
 
 
 def test_a_deletion_killed_anywhere(store: Store) -> None:
-    made = [commit(store, build(name), THEN) for name in "ab"]
+    made = [commit_version(store, build(name), THEN) for name in "ab"]
     steps = survives(store, lambda: delete_version(store, made[1], THEN), lambda: look(store), snapshot(store))
     assert steps >= 1
 
 
 def test_a_commit_after_a_deletion_killed_anywhere(memory_store: Store) -> None:
-    made = [commit(memory_store, build(name), THEN) for name in "ab"]
+    made = [commit_version(memory_store, build(name), THEN) for name in "ab"]
     delete_version(memory_store, made[1], THEN)
     steps = survives(
-        memory_store, lambda: commit(memory_store, build("b"), THEN), lambda: look(memory_store), snapshot(memory_store)
+        memory_store, lambda: commit_version(memory_store, build("b"), THEN), lambda: look(memory_store), snapshot(memory_store)
     )
     assert steps >= 4
     assert numbers(memory_store) == [1, 3]
 
 
 def test_eight_deletions_at_once_are_one(store: Store) -> None:
-    version = commit(store, build("a"), THEN)
+    version = commit_version(store, build("a"), THEN)
     assert sorted(at_once(lambda i: delete_version(store, version, f"at {i}"))) == [False] * 7 + [True]
     assert list(list_deleted(store)) == [version]
 
 
 def test_deletions_and_commits_of_one_build_at_once(store: Store) -> None:
     """Whatever the order: at most one version of the build lives, and no number is used twice."""
-    first = commit(store, build("a"), THEN)
-    made = at_once(lambda i: commit(store, build("a", run=i), THEN) if i % 2 else delete_version(store, first, f"at {i}"))
+    first = commit_version(store, build("a"), THEN)
+    made = at_once(lambda i: commit_version(store, build("a", run=i), THEN) if i % 2 else delete_version(store, first, f"at {i}"))
     given = [version for version in made if isinstance(version, Version)]
     assert {v.number for v in given} <= {1, 2}
     assert len({v for v in given if v.number == 2}) <= 1
@@ -482,7 +487,7 @@ def test_deletions_and_commits_of_one_build_at_once(store: Store) -> None:
 
 
 def test_a_copied_folder_is_as_good(local_store: Store, tmp_path: Path, memory_store: Store, s3_store: Store) -> None:
-    *made, deleted = [commit(local_store, build(name), THEN) for name in "abc"]
+    *made, deleted = [commit_version(local_store, build(name), THEN) for name in "abc"]
     delete_version(local_store, deleted, THEN)
     tag_version(local_store, made[0], "prod")
     shutil.copytree(local_store.url, tmp_path / "copy")
@@ -495,11 +500,11 @@ def test_a_copied_folder_is_as_good(local_store: Store, tmp_path: Path, memory_s
     for copy in (Store(str(tmp_path / "copy")), memory_store, s3_store, back):
         assert look(copy) == look(local_store)
         assert list_deleted(copy) == list_deleted(local_store) == {deleted: THEN}
-        assert commit(copy, build("d"), THEN).number == 4
+        assert commit_version(copy, build("d"), THEN).number == 4
 
 
 def test_half_written_and_foreign_files_are_not_versions(local_store: Store) -> None:
-    version = commit(local_store, build("a"), THEN)
+    version = commit_version(local_store, build("a"), THEN)
     for name in ("versions/.tmp-0123", "versions/v2.json", "versions/v00000003.json.bak", "versions/v00000004.deleted.json",
                  "versions/README", "tags/x/1.json", "tags/.tmp-1"):  # fmt: skip
         file = Path(local_store.url, "_chameleon", name)
@@ -507,17 +512,17 @@ def test_half_written_and_foreign_files_are_not_versions(local_store: Store) -> 
         file.write_bytes(b"{")
     assert list_versions(local_store) == (version,)
     assert list_tags(local_store) == {}
-    assert commit(local_store, build("b"), THEN).number == 2
+    assert commit_version(local_store, build("b"), THEN).number == 2
 
 
 def test_the_formats_agree() -> None:
-    assert manifests.FORMAT == versions.FORMAT
+    assert manifests.MANIFEST_FORMAT == versions.LAYOUT_FORMAT
 
 
 @pytest.mark.parametrize("file", ["format.json", "manifests/{m}.json", "versions/v00000001.json", "tags/prod/00000001.json"])
 def test_what_a_newer_program_wrote_is_refused(store: Store, file: str) -> None:
-    newer = {**build("a"), "format": versions.FORMAT + 1, "new": "things"}
-    version = commit(store, newer if "{m}" in file else build("a"), THEN)
+    newer = {**build("a"), "format": versions.LAYOUT_FORMAT + 1, "new": "things"}
+    version = commit_version(store, newer if "{m}" in file else build("a"), THEN)
     tag_version(store, version, "prod")
     path = f"_chameleon/{file.format(m=version.manifest)}"
     if "{m}" not in file:
@@ -525,13 +530,13 @@ def test_what_a_newer_program_wrote_is_refused(store: Store, file: str) -> None:
     with pytest.raises(
         InputError, match=f"{file.split('/')[0]}.* has format 2, this chameleon-data reads up to 1; install a newer"
     ):
-        load_manifest(store, resolve(store, "prod"))
+        load_manifest(store, resolve_version(store, "prod"))
     if file == "format.json":
         with pytest.raises(InputError, match="has format 2"):
-            commit(store, build("b"), THEN)
+            commit_version(store, build("b"), THEN)
         store.remove(["_chameleon/versions/v00000001.json"])
         with pytest.raises(InputError, match="has format 2"):
-            commit(store, build("b"), THEN)
+            commit_version(store, build("b"), THEN)
 
 
 def damage(body: bytes, kind: int) -> bytes:
@@ -552,21 +557,21 @@ def damage(body: bytes, kind: int) -> bytes:
 @pytest.mark.parametrize("file", ["format.json", "versions/v00000001.json", "tags/prod/00000001.json"])
 @pytest.mark.parametrize("kind", range(9))
 def test_damage_is_one_clear_error(local_store: Store, file: str, kind: int) -> None:
-    version = commit(local_store, build("a"), THEN)
+    version = commit_version(local_store, build("a"), THEN)
     tag_version(local_store, version, "prod")
     path = Path(local_store.url, "_chameleon", file)
     path.write_bytes(damage(path.read_bytes(), kind))
     if (file, kind) == ("format.json", 7):
-        assert resolve(local_store, "prod") == version  # it holds no more than that
+        assert resolve_version(local_store, "prod") == version  # it holds no more than that
         return
     with pytest.raises(InputError, match=f"{file}: damaged, or not written by chameleon-data; restore it from a copy"):
-        resolve(local_store, "prod")
+        resolve_version(local_store, "prod")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 @given(data=st.data())
 def test_a_manifest_with_any_byte_changed_is_refused(memory_store: Store, data: st.DataObject) -> None:
-    version = commit(memory_store, build("a"), THEN)
+    version = commit_version(memory_store, build("a"), THEN)
     path = f"_chameleon/manifests/{version.manifest}.json"
     body = bytearray(memory_store.read(path))
     at = data.draw(st.integers(0, len(body) - 1))
@@ -581,14 +586,14 @@ def test_a_manifest_with_any_byte_changed_is_refused(memory_store: Store, data: 
 
 
 def test_a_version_that_names_another_builds_manifest_is_refused(memory_store: Store) -> None:
-    a, b = (commit(memory_store, build(name), THEN) for name in "ab")
+    a, b = (commit_version(memory_store, build(name), THEN) for name in "ab")
     edit(memory_store, "_chameleon/versions/v00000002.json", lambda body: body.replace(b.manifest.encode(), a.manifest.encode()))
     with pytest.raises(InputError, match="is of another build than v2 says"):
-        load_manifest(memory_store, resolve(memory_store, "v2"))
+        load_manifest(memory_store, resolve_version(memory_store, "v2"))
 
 
 def test_a_version_under_another_number_is_refused(memory_store: Store) -> None:
-    commit(memory_store, build("a"), THEN)
+    commit_version(memory_store, build("a"), THEN)
     memory_store.write("_chameleon/versions/v00000002.json", memory_store.read("_chameleon/versions/v00000001.json"))
     with pytest.raises(InputError, match=r"v00000002\.json: damaged"):
         list_versions(memory_store)
@@ -596,21 +601,21 @@ def test_a_version_under_another_number_is_refused(memory_store: Store) -> None:
 
 @pytest.mark.parametrize("sha256", ["../../etc/passwd", "a" * 63, "A" * 64])
 def test_a_manifest_name_that_is_no_hash_is_refused(memory_store: Store, sha256: str) -> None:
-    version = commit(memory_store, build("a"), THEN)
+    version = commit_version(memory_store, build("a"), THEN)
     edit(
         memory_store, "_chameleon/versions/v00000001.json", lambda body: body.replace(version.manifest.encode(), sha256.encode())
     )
     with pytest.raises(InputError, match="damaged"):
-        resolve(memory_store, "latest")
+        resolve_version(memory_store, "latest")
 
 
 def test_readers_never_see_half_a_commit(store: Store) -> None:
     """Readers go on while writers commit and move a tag: every look is at whole versions, and numbers only grow."""
-    tag_version(store, commit(store, build("0"), THEN), "prod")
+    tag_version(store, commit_version(store, build("0"), THEN), "prod")
 
     def write() -> None:
         for i in range(1, 6):
-            tag_version(store, commit(store, build(str(i)), THEN), "prod")
+            tag_version(store, commit_version(store, build(str(i)), THEN), "prod")
 
     seen = [0]
     with ThreadPoolExecutor(1) as pool:
@@ -618,9 +623,9 @@ def test_readers_never_see_half_a_commit(store: Store) -> None:
         while not writing.done():
             found = list_versions(store)
             assert [v.number for v in found] == list(range(1, len(found) + 1))
-            for version in (found[-1], resolve(store, "latest"), resolve(store, "prod")):
+            for version in (found[-1], resolve_version(store, "latest"), resolve_version(store, "prod")):
                 load_manifest(store, version)
             seen.append(len(found))
         writing.result()
     assert seen == sorted(seen)
-    assert resolve(store, "prod").number == 6
+    assert resolve_version(store, "prod").number == 6

@@ -16,14 +16,15 @@ from chameleon_data.hashing import key64
 from chameleon_data.plan.plan import PHASE_BITS
 from chameleon_data.recipe import Leverage, Weights
 from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.versions.verify import Balance, Verification
+from chameleon_data.versions.row_order import BalanceCheck
+from chameleon_data.versions.verify import Verification
 from chameleon_data.views.report.figures import _shard_axis, alike_together
-from chameleon_data.views.report.page import NAMES as NAMES_OF_FORMATS
-from chameleon_data.views.report.page import render
+from chameleon_data.views.report.page import NAMES_LISTED as NAMES_OF_FORMATS
+from chameleon_data.views.report.page import render_report
 from chameleon_data.weights.affinity import domain_statistics, moments
-from chameleon_data.weights.bounds import feasible_weights
-from chameleon_data.weights.explain import misfiled, nearest_pairs, neighbours, sensitivity
-from chameleon_data.weights.published import mixtures
+from chameleon_data.weights.bounds import bound_weights
+from chameleon_data.weights.explain import find_misfiled, find_neighbours, nearest_pairs, sensitivity_table
+from chameleon_data.weights.published import comparison_mixtures
 from chameleon_data.weights.weigh import domain_weights
 
 NAMES = ("arxiv", "book", "c4", "cc", "github", "legal", "medical", "stackexchange", "technical", "wikipedia")
@@ -45,10 +46,10 @@ def example(
     counts = rng.integers(300, 3_000, k)
     counts[k // 2] = 40 if k > 2 else 800  # one that the limit of epochs holds back
     sizes = {n: rng.lognormal(7.6, 1.0, c).clip(40, 60_000).astype(np.int64) for n, c in zip(names, counts, strict=True)}
-    feasible = feasible_weights(about["target"], epoch_cap={n: 4 * int(s.sum()) / budget for n, s in sizes.items()})
+    feasible = bound_weights(about["target"], epoch_cap={n: 4 * int(s.sum()) / budget for n, s in sizes.items()})
     about["moved"], weight = [asdict(m) for m in feasible.moved], {n: float(d) for n, d in feasible.decimals.items()}
     tokens = {n: int(s.sum()) for n, s in sizes.items()}
-    about["mixtures"] = mixtures(tokens, about["target"], {f"/data/{names[0]}.json": dict.fromkeys(names, 1 / k)})
+    about["mixtures"] = comparison_mixtures(tokens, about["target"], {f"/data/{names[0]}.json": dict.fromkeys(names, 1 / k)})
     quota = {n: int(budget * weight[n]) for n in names}
     written, balance = _place(names, sizes, quota, shards)
     domains, quarantine = {}, {}
@@ -158,7 +159,7 @@ def _weights(rng: np.random.Generator, names: Sequence[str], samples: int) -> tu
     ordered = sorted(names, key=str.encode)
     assert found.ridge is not None
     statistics = domain_statistics(vectors)
-    lowered = neighbours(list(found.weights), found.affinity, found.ridge * len(names))
+    lowered = find_neighbours(list(found.weights), found.affinity, found.ridge * len(names))
     pairs = nearest_pairs(statistics.names, moments(statistics))
     about = {
         "origin": "computed", "objective": "pretrain", "preset": "default", "kernel": "linear", "ridge": found.ridge,
@@ -169,10 +170,10 @@ def _weights(rng: np.random.Generator, names: Sequence[str], samples: int) -> tu
         "moved": [], "level": "domain", "pairs": [asdict(p) for p in pairs],
         "near_duplicates": [f"{names[0]!r} and {names[-1]!r} look like one domain"],
         "neighbours": {n: [asdict(x) for x in some] for n, some in lowered.items()},
-        "sensitivity": [asdict(s) for s in sensitivity(statistics, Leverage(), Weights())] if len(names) < 40 else [],
+        "sensitivity": [asdict(s) for s in sensitivity_table(statistics, Leverage(), Weights())] if len(names) < 40 else [],
         "misfiled": [
             {**asdict(m), "document": f"{i:032x}", "text": f"{HOSTILE[i % 10]} {i} " + "w" * 300}
-            for i, m in enumerate(misfiled(vectors, most=25))
+            for i, m in enumerate(find_misfiled(vectors, most=25))
         ],
         "nystrom": {
             "kernel": {"name": "rbf", "bandwidth": 0.71828, "degree": 2}, "landmarks": 1_256, "error": 0.00314,
@@ -199,7 +200,7 @@ def _given(names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     return about, {}
 
 
-def _place(names: Sequence[str], sizes: dict[str, Any], quota: dict[str, int], shards: int) -> tuple[Any, Balance]:
+def _place(names: Sequence[str], sizes: dict[str, Any], quota: dict[str, int], shards: int) -> tuple[Any, BalanceCheck]:
     """Rows (domain, tokens, shard) in output order, and what `verify` would say of them."""
     rows = []
     for index, n in enumerate(names):
@@ -209,7 +210,7 @@ def _place(names: Sequence[str], sizes: dict[str, Any], quota: dict[str, int], s
         rows.append(np.stack([np.full(kept.sum(), index), tokens[kept], anchor[kept] / quota[n]], axis=1))
     merged = np.concatenate(rows)
     merged = merged[np.lexsort((merged[:, 0], merged[:, 2]))]
-    balance = Balance(list(names), [quota[n] for n in names], [int(sizes[n].max()) for n in names], shards, 0)
+    balance = BalanceCheck(list(names), [quota[n] for n in names], [int(sizes[n].max()) for n in names], shards, 0)
     merged[:, 2] = np.floor(merged[:, 2] * shards)
     written = merged.astype(np.int64)
     for s in range(shards):
@@ -260,7 +261,7 @@ def ten() -> tuple[dict[str, Any], Verification]:
 
 @pytest.fixture(scope="module")
 def page(ten: tuple[dict[str, Any], Verification]) -> str:
-    return render(*ten, CREATED)
+    return render_report(*ten, CREATED)
 
 
 def numbers(text: str, section: str) -> str:
@@ -291,7 +292,7 @@ def test_figures_have_labels_and_tables_have_headers(page):
 
 @pytest.mark.parametrize("names", [NAMES, HOSTILE], ids=["plain", "hostile"])
 def test_nothing_runs_and_nothing_comes_from_elsewhere(names):
-    text = render(*example(names, samples=20), CREATED)
+    text = render_report(*example(names, samples=20), CREATED)
     seen = Page(text)
     assert {tag for tag, _ in seen.tags} <= {
         "html", "head", "meta", "title", "style", "body", "header", "main", "footer", "nav", "section", "h1", "h2", "h3",
@@ -326,7 +327,7 @@ def test_hostile_names_are_words_on_the_page():
     manifest["name"] = HOSTILE[0]
     manifest["recipe"]["sources"][HOSTILE[0]]["path"] = ["</pre><script>1</script>"]
     manifest["reused"] = {"embed": "<b>all</b>"}
-    text = render(manifest, replace(proof, problems=("<i>first</i>",)), "<u>now</u>")
+    text = render_report(manifest, replace(proof, problems=("<i>first</i>",)), "<u>now</u>")
     seen = Page(text)
     for word in (*HOSTILE, "</pre><script>1</script>", "<b>all</b>", "<i>first</i>", "<u>now</u>"):
         assert word in seen.text
@@ -335,7 +336,7 @@ def test_hostile_names_are_words_on_the_page():
 
 
 def test_the_same_manifest_gives_the_same_bytes(ten, page):
-    assert render(*ten, CREATED) == page
+    assert render_report(*ten, CREATED) == page
     assert len(page.encode()) < 1_500_000
 
 
@@ -356,14 +357,14 @@ def test_the_headline_counts_what_was_written(ten, page):
 
 def test_the_verdict_has_three_states(ten):
     manifest, proof = ten
-    unknown = Page(render(manifest, None, None)).text
+    unknown = Page(render_report(manifest, None, None)).text
     assert "Not verified" in unknown
     assert "Verified." not in unknown
-    failed = render(manifest, replace(proof, problems=("shard 3: its bytes differ",)), CREATED)
+    failed = render_report(manifest, replace(proof, problems=("shard 3: its bytes differ",)), CREATED)
     assert "Verification failed: 1 problem." in Page(failed).text
     assert "shard 3: its bytes differ" in Page(failed).text
     assert "Verified." not in Page(failed).text
-    many = Page(render(manifest, replace(proof, problems=tuple(f"problem {i}" for i in range(30))), CREATED)).text
+    many = Page(render_report(manifest, replace(proof, problems=tuple(f"problem {i}" for i in range(30))), CREATED)).text
     assert "30 problems" in many
     assert "and 10 more" in many
 
@@ -412,7 +413,7 @@ def test_a_mixture_without_a_domain_is_infinitely_far_and_files_of_one_name_keep
     manifest, _ = ten
     none_of_it = {n: 1 / 9 for n in NAMES if n != "book"}
     beside = {"/a/mix.json": none_of_it, "/b/mix.json": dict.fromkeys(NAMES, 0.1), "s3://x/<b>out@v2": dict.fromkeys(NAMES, 0.1)}
-    text = render({**manifest, "weights": {**manifest["weights"], "mixtures": beside}}, None, None)
+    text = render_report({**manifest, "weights": {**manifest["weights"], "mixtures": beside}}, None, None)
     head, *_, last = rows_of(text, "The weights beside other mixtures")
     assert head[2:] == ["/a/mix.json", "/b/mix.json", "<b>out@v2"]
     assert last[2] == "∞"
@@ -431,7 +432,7 @@ def test_neighbours_are_the_three_that_lower_most(ten, page):
 def test_whole_numbers_for_shares_are_numbers_too(ten):
     """JSON may say 0 for 0.0."""
     about = ten[0]["weights"]
-    text = render(
+    text = render_report(
         {
             **ten[0],
             "weights": {
@@ -481,7 +482,7 @@ def test_other_settings_are_a_grid_that_marks_the_one_in_use(ten, page):
             assert cell == f"{100 * s['moved']:.1f} %, {s['effective_domains']:.2f}"
     first = {**about["sensitivity"][0], "weights": None, "effective_domains": None, "moved": None, "refused": "too <b>cold</b>"}
     changed = {**about, "sensitivity": [first, *about["sensitivity"][1:]]}
-    text = render({**manifest, "weights": changed}, None, None)
+    text = render_report({**manifest, "weights": changed}, None, None)
     assert rows_of(text, "The mixture at other ridges and temperatures")[1][1] == "refused"
     assert "Refused: too <b>cold</b>." in numbers(text, "leverage")
 
@@ -503,7 +504,7 @@ def test_landmarks_and_their_measured_error(ten, page):
     assert "Leverage ofdomains" in words
     about = manifest["weights"]
     unknown = {**about, "level": "sample", "affinity": None, "nystrom": {**about["nystrom"], "error": None, "residuals": {}}}
-    text = render({**manifest, "weights": unknown}, None, None)
+    text = render_report({**manifest, "weights": unknown}, None, None)
     assert "could not be measured" in numbers(text, "mixture")
     assert "Leverage ofsamples" in numbers(text, "mixture")
     assert "needs no affinity of domains" in numbers(text, "affinity")
@@ -514,7 +515,7 @@ def test_the_bounds_of_groups_name_their_domains(ten):
     manifest, _ = ten
     weights = {**manifest["recipe"]["weights"], "groups": {"code": {"domains": ["github", "technical"], "cap": 0.15}}}
     acted = {"domain": "code", "bound": "group cap", "before": 0.2, "after": 0.15, "shadow_price": 0.5}
-    text = render(
+    text = render_report(
         {
             **manifest,
             "recipe": {**manifest["recipe"], "weights": weights},
@@ -540,7 +541,7 @@ def test_what_explains_the_weights_may_be_absent(ten):
     )  # fmt: skip
     cases = {"older": older, "given": example(given=True)[0], "one": example(("only",), budget=3_000_000, shards=1)[0]}
     for case, one in cases.items():
-        words = Page(render(one, None, None)).text
+        words = Page(render_report(one, None, None)).text
         shown = [heading for heading in headings if heading in words]
         assert shown == (["Beside other mixtures"] if case == "given" else []), case
 
@@ -550,7 +551,7 @@ def test_the_worst_points_are_those_that_verify_found(ten, page):
     words = numbers(page, "balance")
     for label, worst in (("the whole", proof.whole), ("all shards", proof.shard), ("all prefixes", proof.prefix)):
         assert f"{label}{worst.domain}{worst.where}{worst.tokens:,.0f}{worst.bound:,}{100 * worst.share:.0f} %" in words
-    assert "only to chameleon-data verify" in numbers(render(ten[0], None, CREATED), "balance")
+    assert "only to chameleon-data verify" in numbers(render_report(ten[0], None, CREATED), "balance")
 
 
 def test_quarantine_and_books(ten, page):
@@ -565,7 +566,7 @@ def test_quarantine_and_books(ten, page):
         "quarantine": {},
         "domains": {**manifest["domains"], "book": {**d, "rows_not_selected": d["rows_not_selected"] - 1}},
     }
-    text = render(broken, None, CREATED)
+    text = render_report(broken, None, CREATED)
     assert "✗ +1" in numbers(text, "books")
     assert "✗ 1 broken" in numbers(text, "books")
     assert "Nothing was quarantined" in numbers(text, "quarantine")
@@ -585,14 +586,14 @@ def test_provenance_and_timings(ten, page):
 def test_timings_stand_in_the_order_of_the_passes(ten):
     manifest, _ = ten
     sorted_by_name = dict(sorted({**manifest["timings"], "another": 1.0}.items()))
-    rows = rows_of(render({**manifest, "timings": sorted_by_name}, None, None), "Seconds that each pass took")
+    rows = rows_of(render_report({**manifest, "timings": sorted_by_name}, None, None), "Seconds that each pass took")
     assert [row[0] for row in rows[1:]] == ["survey", "embed and weigh", "plan", "write", "another", "All"]
 
 
 def test_formats_are_called_by_their_names(ten):
     manifest, _ = ten
     files = [{**file, "format": "webdataset" if file["format"] == "mds" else "jsonl"} for file in manifest["shards"]]
-    words = Page(render({**manifest, "shards": files}, None, None)).text
+    words = Page(render_report({**manifest, "shards": files}, None, None)).text
     assert "of WebDataset" in words
     assert "of JSON lines" in words
     assert set(FORMATS) == set(NAMES_OF_FORMATS)
@@ -608,7 +609,7 @@ def test_formats_are_called_by_their_names(ten):
     ],
 )
 def test_the_tokenizer_is_named_shortly_and_in_full(ten, unit, shown):
-    text = render({**ten[0], "unit": unit}, None, None)
+    text = render_report({**ten[0], "unit": unit}, None, None)
     assert shown in Page(text).text
     assert unit == "bytes" or f'title="{unit}"' in text
 
@@ -637,12 +638,12 @@ def test_shards_are_counted_in_whole_numbers(shards, ticks):
 def test_the_sentence_on_misfiled_documents_is_of_these_data(ten, margins, said):
     manifest, _ = ten
     found = [{"domain": "book", "nearest": "c4", "margin": m, "text": "t", "document": "d"} for m in margins]
-    text = render({**manifest, "weights": {**manifest["weights"], "misfiled": found}}, None, None)
+    text = render_report({**manifest, "weights": {**manifest["weights"], "misfiled": found}}, None, None)
     assert said in numbers(text, "map")
 
 
 def test_given_weights_leave_no_empty_boxes():
-    text = render(*example(given=True), CREATED)
+    text = render_report(*example(given=True), CREATED)
     assert "no leverage was computed" in numbers(text, "leverage")
     assert "No affinity was computed" in numbers(text, "affinity")
     assert "there is no map" in numbers(text, "map")
@@ -652,21 +653,21 @@ def test_given_weights_leave_no_empty_boxes():
 
 
 def test_a_single_domain():
-    text = render(*example(("only",), budget=3_000_000, shards=1), CREATED)
+    text = render_report(*example(("only",), budget=3_000_000, shards=1), CREATED)
     assert "nothing to compare it with" in numbers(text, "leverage")
     assert "100.00 %" in numbers(text, "mixture")
 
 
 def test_what_old_manifests_lack_is_said(ten):
     manifest = {key: value for key, value in ten[0].items() if key not in ("map", "timings", "reused", "version")}
-    text = render(manifest, None, None)
+    text = render_report(manifest, None, None)
     assert "there is no map" in numbers(text, "map")
     assert "No timings were recorded" in numbers(text, "timings")
 
 
 def test_many_domains_are_cut_where_it_says_so():
     names = [f"domain-{i:03}" for i in range(70)]
-    text = render(*example(names, budget=30_000_000, samples=100, shards=150), CREATED)
+    text = render_report(*example(names, budget=30_000_000, samples=100, shards=150), CREATED)
     assert "The 24 largest of 70 domains" in numbers(text, "mixture")
     assert all(name in numbers(text, "mixture") for name in names), "the table holds all"
     assert "Too many domains to name here (70)" in numbers(text, "affinity")

@@ -13,13 +13,13 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from chameleon_data.errors import InputError
 from chameleon_data.weights.affinity import (
-    GROUPS,
+    JACKKNIFE_GROUPS,
     DomainStatistics,
     affinity,
     debias_fraction,
     domain_statistics,
     jackknife,
-    merge,
+    merge_statistics,
     moments,
 )
 
@@ -46,14 +46,19 @@ def published(means: np.ndarray) -> np.ndarray:
 @given(seed=st.integers(0, 10_000), cuts=st.tuples(st.integers(1, 9), st.integers(1, 9)))
 def test_merging_is_associative_and_commutative_and_equals_all_at_once(seed: int, cuts: tuple[int, int]) -> None:
     rng = np.random.default_rng(seed)
-    features, groups = samples(3, 20, 4, seed), {f"d{i:04d}": rng.integers(0, GROUPS, 20) for i in range(3)}
+    features, groups = samples(3, 20, 4, seed), {f"d{i:04d}": rng.integers(0, JACKKNIFE_GROUPS, 20) for i in range(3)}
     bounds = [0, cuts[0], cuts[0] + cuts[1], 20]
     a, b, c = (
         domain_statistics({n: x[lo:hi] for n, x in features.items()}, {n: g[lo:hi] for n, g in groups.items()})
         for lo, hi in itertools.pairwise(bounds)
     )
     whole = domain_statistics(features, groups)
-    for other in (merge(a, b, c), merge(merge(a, b), c), merge(a, merge(b, c)), merge(c, a, b)):
+    for other in (
+        merge_statistics(a, b, c),
+        merge_statistics(merge_statistics(a, b), c),
+        merge_statistics(a, merge_statistics(b, c)),
+        merge_statistics(c, a, b),
+    ):
         same(whole, other)
 
 
@@ -62,7 +67,7 @@ def test_adding_a_domain_is_adding_its_statistics() -> None:
     parts = [domain_statistics({name: x}) for name, x in features.items()]
     whole = domain_statistics(features)
     for order in itertools.permutations(parts):
-        added = merge(*order)
+        added = merge_statistics(*order)
         same(whole, added)
         assert_array_equal(whole.total, added.total)  # no addition took place: to the last bit
 
@@ -77,7 +82,7 @@ def test_moments_are_means_and_their_variance() -> None:
 
 def test_the_jackknife_leaves_a_group_out_of_every_domain() -> None:
     features = samples(2, 45, 3)
-    groups = {name: np.random.default_rng(i).integers(0, GROUPS, 45) for i, name in enumerate(features)}
+    groups = {name: np.random.default_rng(i).integers(0, JACKKNIFE_GROUPS, 45) for i, name in enumerate(features)}
     for group, m in enumerate(jackknife(domain_statistics(features, groups))):
         for i, (name, x) in enumerate(features.items()):
             rest = x[groups[name] != group]
@@ -225,7 +230,7 @@ def test_blocks_add_up_and_no_whole_array_is_in_float64(monkeypatch: pytest.Monk
     generator = np.random.default_rng(0)
     x, group = generator.normal(size=(50, 6)).astype(np.float32), generator.integers(0, 20, 50)
     whole = domain_statistics({"a": x}, {"a": group}, lambda block: 2 * block)
-    monkeypatch.setattr("chameleon_data.weights.affinity.BLOCK", 7)
+    monkeypatch.setattr("chameleon_data.weights.affinity.SAMPLES_AT_ONCE", 7)
     parts = domain_statistics({"a": 2 * x}, {"a": group})
     for column in ("domain", "group", "count"):
         assert_array_equal(getattr(parts, column), getattr(whole, column))

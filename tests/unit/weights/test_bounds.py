@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Group, Weights, parse_recipe
-from chameleon_data.weights.bounds import clip_to, feasible_weights, round_to_one
+from chameleon_data.weights.bounds import bound_weights, clip_to, round_to_one
 
 
 def values(mapping: dict[str, float]) -> np.ndarray:
@@ -76,31 +76,31 @@ def test_decimals_sum_to_exactly_one_within_the_bounds(problem: tuple[np.ndarray
 def test_decimals_have_four_digits_more_than_the_number_of_domains(k: int, digits: int) -> None:
     rng = np.random.default_rng(k)
     target = rng.random(k) + 0.5
-    result = feasible_weights({f"d{i}": t for i, t in enumerate(target)})
+    result = bound_weights({f"d{i}": t for i, t in enumerate(target)})
     assert {len(text) for text in result.decimals.values()} == {digits + 2}
     assert sum(map(Fraction, result.decimals.values())) == 1
     assert_allclose([float(x) for x in result.decimals.values()], values(result.weights), atol=10.0**-digits)
 
 
 def test_a_small_domain_gets_more_digits_and_is_not_lost() -> None:
-    result = feasible_weights({"large": 1.0, "small": 3.14159e-9})
+    result = bound_weights({"large": 1.0, "small": 3.14159e-9})
     assert Fraction(result.decimals["small"]) == Fraction("3.1e-9")
-    limited = feasible_weights({"large": 0.5, "small": 0.5}, epoch_cap={"small": 1.23e-8})
+    limited = bound_weights({"large": 0.5, "small": 0.5}, epoch_cap={"small": 1.23e-8})
     assert 0 < Fraction(limited.decimals["small"]) <= Fraction(1.23e-8)
 
 
 def test_largest_remainders_get_what_is_left() -> None:
-    assert feasible_weights({"a": 1, "b": 1, "c": 1}).decimals == {"a": "0.33334", "b": "0.33333", "c": "0.33333"}
+    assert bound_weights({"a": 1, "b": 1, "c": 1}).decimals == {"a": "0.33334", "b": "0.33333", "c": "0.33333"}
 
 
 def test_without_bounds_the_target_stays() -> None:
-    result = feasible_weights({"b": 3.0, "a": 1.0})
+    result = bound_weights({"b": 3.0, "a": 1.0})
     assert result.weights == {"a": 0.25, "b": 0.75}
     assert result.moved == ()
 
 
 def test_a_prior_multiplies_and_a_bound_reports_what_it_moved() -> None:
-    result = feasible_weights({"a": 0.2, "b": 0.2, "c": 0.6}, prior={"a": 2.0}, floor={"b": 0.3}, cap=0.4)
+    result = bound_weights({"a": 0.2, "b": 0.2, "c": 0.6}, prior={"a": 2.0}, floor={"b": 0.3}, cap=0.4)
     assert_allclose(values(result.weights), [0.3, 0.3, 0.4])
     assert [(m.domain, m.bound) for m in result.moved] == [("b", "floor"), ("c", "cap")]
     assert_allclose([(m.before, m.after) for m in result.moved], [(1 / 6, 0.3), (0.5, 0.4)])
@@ -111,33 +111,33 @@ def test_a_prior_multiplies_and_a_bound_reports_what_it_moved() -> None:
 def test_a_shadow_price_is_what_a_little_slack_saves() -> None:
     target = {"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.4}
     t = values(target)
-    tight = feasible_weights(target, floor={"a": 0.15}, cap={"d": 0.3})
+    tight = bound_weights(target, floor={"a": 0.15}, cap={"d": 0.3})
     for name, options in {
         "a": {"floor": {"a": 0.15 - 1e-6}, "cap": {"d": 0.3}},
         "d": {"floor": {"a": 0.15}, "cap": {"d": 0.3 + 1e-6}},
     }.items():
-        saved = (divergence(values(tight.weights), t) - divergence(values(feasible_weights(target, **options).weights), t)) / 1e-6
+        saved = (divergence(values(tight.weights), t) - divergence(values(bound_weights(target, **options).weights), t)) / 1e-6
         assert saved == pytest.approx(next(m.shadow_price for m in tight.moved if m.domain == name), rel=1e-3)
 
 
 def test_epochs_limit_a_domain_and_the_others_take_the_rest() -> None:
-    result = feasible_weights({"a": 0.5, "b": 0.25, "c": 0.25}, cap=0.9, epoch_cap={"a": 0.1, "b": 40.0})
+    result = bound_weights({"a": 0.5, "b": 0.25, "c": 0.25}, cap=0.9, epoch_cap={"a": 0.1, "b": 40.0})
     assert_allclose(values(result.weights), [0.1, 0.45, 0.45])
     assert [(m.domain, m.bound) for m in result.moved] == [("a", "epochs")]
 
 
 def test_a_target_of_zero_stays_at_its_floor() -> None:
-    result = feasible_weights({"a": 0.0, "b": 0.5, "c": 0.5}, floor={"a": 0.2})
+    result = bound_weights({"a": 0.0, "b": 0.5, "c": 0.5}, floor={"a": 0.2})
     assert_allclose(values(result.weights), [0.2, 0.4, 0.4])
     assert result.moved[0].shadow_price is None
-    assert feasible_weights({"a": 0.0, "b": 1.0}).decimals == {"a": "0.00000", "b": "1.00000"}
+    assert bound_weights({"a": 0.0, "b": 1.0}).decimals == {"a": "0.00000", "b": "1.00000"}
 
 
 def test_caps_that_leave_exactly_one_mixture_are_kept() -> None:
-    assert set(feasible_weights({f"d{i}": i + 1.0 for i in range(10)}, cap=0.1).decimals.values()) == {"0.10000"}
+    assert set(bound_weights({f"d{i}": i + 1.0 for i in range(10)}, cap=0.1).decimals.values()) == {"0.10000"}
     tokens = np.array([3, 7, 11, 10**9])
     natural = dict(zip("abcd", (tokens / tokens.sum()).tolist(), strict=True))
-    decimals = feasible_weights({"a": 1, "b": 1, "c": 1, "d": 1}, epoch_cap=natural).decimals
+    decimals = bound_weights({"a": 1, "b": 1, "c": 1, "d": 1}, epoch_cap=natural).decimals
     assert sum(map(Fraction, decimals.values())) == 1
     for name, count in zip("abcd", tokens.tolist(), strict=True):
         assert abs(Fraction(decimals[name]) * int(tokens.sum()) - count) < Fraction(1, 1000)
@@ -149,7 +149,7 @@ def test_caps_that_leave_exactly_one_mixture_are_kept() -> None:
 def test_a_budget_of_all_there_is_takes_all_there_is(tokens: list[int]) -> None:
     names, total = [f"d{i}" for i in range(len(tokens))], sum(tokens)
     shares = {name: t / total for name, t in zip(names, tokens, strict=True)}  # as doubles, may sum to a little less than one
-    result = feasible_weights({**dict.fromkeys(names, 1.0), "none": 0.0}, epoch_cap=shares)
+    result = bound_weights({**dict.fromkeys(names, 1.0), "none": 0.0}, epoch_cap=shares)
     assert Fraction(result.decimals.pop("none")) == 0
     assert sum(map(Fraction, result.decimals.values())) == 1
     for text, count in zip(result.decimals.values(), tokens, strict=True):
@@ -175,7 +175,7 @@ CONFLICTS = {
 def test_bounds_that_no_mixture_keeps_are_refused(case: str) -> None:
     options, message = CONFLICTS[case]
     with pytest.raises(InputError, match=message):
-        feasible_weights({"a": 0.2, "b": 0.3, "c": 0.5}, **options)
+        bound_weights({"a": 0.2, "b": 0.3, "c": 0.5}, **options)
 
 
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=7))
@@ -184,7 +184,7 @@ def test_the_floors_in_conflict_are_the_fewest(percent: list[int]) -> None:
     floors = {f"d{i}": share / 100 for i, share in enumerate(percent)}
     fewest = next(n for n in range(1, 8) if any(sum(c) > 100 for c in itertools.combinations(percent, n)))
     with pytest.raises(InputError, match=f"the floors of {fewest} domains"):
-        feasible_weights(dict.fromkeys(floors, 1.0), floor=floors)
+        bound_weights(dict.fromkeys(floors, 1.0), floor=floors)
 
 
 # --- groups
@@ -218,7 +218,7 @@ def as_options(problem: tuple) -> tuple[dict, dict]:
 def test_groups_keep_their_bounds_and_no_move_comes_nearer(problem: tuple, seed: int) -> None:
     target, low, high, groups = problem
     shares, options = as_options(problem)
-    w = values(feasible_weights(shares, **options).weights)
+    w = values(bound_weights(shares, **options).weights)
     assert w.sum() == pytest.approx(1, abs=1e-12)
     assert (w >= low - 1e-15).all()
     assert (w <= high + 1e-15).all()
@@ -247,7 +247,7 @@ def test_groups_keep_their_bounds_and_no_move_comes_nearer(problem: tuple, seed:
 def test_groups_against_a_general_solver(problem: tuple) -> None:
     target, low, high, groups = problem
     shares, options = as_options(problem)
-    w = values(feasible_weights(shares, **options).weights)
+    w = values(bound_weights(shares, **options).weights)
     constraints = [{"type": "eq", "fun": lambda x: x.sum() - 1}]
     for i, floor, cap in groups:
         constraints.append({"type": "ineq", "fun": lambda x, i=i, floor=floor: x[i].sum() - floor})
@@ -270,9 +270,9 @@ def test_groups_against_a_general_solver(problem: tuple) -> None:
 @given(problem=grouped())
 def test_decimals_keep_the_bounds_of_groups(problem: tuple) -> None:
     shares, options = as_options(problem)
-    decimals = {name: Fraction(text) for name, text in feasible_weights(shares, **options).decimals.items()}
+    decimals = {name: Fraction(text) for name, text in bound_weights(shares, **options).decimals.items()}
     assert sum(decimals.values()) == 1
-    digits = len(str(feasible_weights(shares, **options).decimals["d00"])) - 2
+    digits = len(str(bound_weights(shares, **options).decimals["d00"])) - 2
     slack = Fraction(2 * len(shares) if digits == 14 else 1, 10**14 if digits == 14 else 10 ** (digits + 6))
     for bounds in options["groups"].values():
         together = sum(decimals[name] for name in bounds.domains)
@@ -284,13 +284,13 @@ def test_decimals_keep_the_bounds_of_groups(problem: tuple) -> None:
 def test_a_group_keeps_its_cap_in_decimals_where_each_domain_would_round_up() -> None:
     names = "abcdef"
     target = dict.fromkeys(names, 1.0) | {"rest": 3.0}
-    result = feasible_weights(target, groups={"code": Group(domains=tuple(names), cap=0.4)})
+    result = bound_weights(target, groups={"code": Group(domains=tuple(names), cap=0.4)})
     assert sum(Fraction(result.decimals[name]) for name in names) == Fraction("0.4")
 
 
 def test_code_at_most_a_fifth() -> None:
     target = {"arxiv": 0.2, "github": 0.3, "stackexchange": 0.1, "wiki": 0.4}
-    result = feasible_weights(target, groups={"code": Group(domains=("github", "stackexchange"), cap=0.2)})
+    result = bound_weights(target, groups={"code": Group(domains=("github", "stackexchange"), cap=0.2)})
     assert_allclose(values(result.weights), [0.8 / 3, 0.15, 0.05, 1.6 / 3])
     (moved,) = result.moved
     assert (moved.domain, moved.bound) == ("code", "group cap")
@@ -302,7 +302,7 @@ def test_code_at_most_a_fifth() -> None:
 def test_bounds_that_do_not_act_change_nothing_and_are_not_reported() -> None:
     target = {"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.4}
     wide = {"x": Group(domains=("a", "b"), floor=0.1, cap=0.9), "y": Group(domains=("c",), cap=0.3)}
-    assert feasible_weights(target, groups=wide) == feasible_weights(target)
+    assert bound_weights(target, groups=wide) == bound_weights(target)
 
 
 def test_the_shadow_prices_of_groups_are_what_a_little_slack_saves() -> None:
@@ -321,7 +321,7 @@ def test_the_shadow_prices_of_groups_are_what_a_little_slack_saves() -> None:
             floor[box] -= 1e-6
         if box in cap:
             cap[box] += 1e-6
-        return feasible_weights(target, floor=floor, cap=cap, groups=groups)
+        return bound_weights(target, floor=floor, cap=cap, groups=groups)
 
     tight = solved()
     assert [(m.domain, m.bound) for m in tight.moved] == [
@@ -371,7 +371,7 @@ GROUPS = {
 def test_groups_that_no_mixture_keeps_are_refused(case: str) -> None:
     groups, options, message = GROUPS[case]
     with pytest.raises(InputError, match=message):
-        feasible_weights({"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.4}, groups=groups, **options)
+        bound_weights({"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.4}, groups=groups, **options)
 
 
 @settings(deadline=None)
@@ -396,7 +396,7 @@ def test_the_floors_in_conflict_are_the_fewest_with_groups_too(percent: list[int
     groups = {f"g{g}": Group(domains=tuple(names[i] for i in blocks[g]), floor=of_groups[g] / 100) for g in range(2)}
     floors = {name: p / 100 for name, p in zip(names, percent, strict=True)}
     with pytest.raises(InputError, match="the floors of") as caught:
-        feasible_weights(dict.fromkeys(names, 1.0), floor=floors, groups=groups)
+        bound_weights(dict.fromkeys(names, 1.0), floor=floors, groups=groups)
     shown = str(caught.value).split("above one: ")[1].split(";")[0]
     assert len(shown.split(", ")) == fewest
 
@@ -421,7 +421,7 @@ def test_the_caps_in_conflict_are_the_fewest_with_groups_too(percent: list[int],
     groups = {f"g{g}": Group(domains=tuple(names[i] for i in blocks[g]), cap=of_groups[g] / 100) for g in range(2)}
     caps = {name: p / 100 for name, p in zip(names, percent, strict=True)}
     with pytest.raises(InputError, match="the caps of") as caught:
-        feasible_weights(dict.fromkeys(names, 1.0), cap=caps, groups=groups)
+        bound_weights(dict.fromkeys(names, 1.0), cap=caps, groups=groups)
     shown = str(caught.value).split("below one: ")[1].split(";")[0]
     assert len(shown.split(", ")) == fewest
 
@@ -431,7 +431,7 @@ def test_a_hundred_thousand_domains_in_groups() -> None:
     names = [f"d{i:05d}" for i in range(100_000)]
     target = dict(zip(names, rng.random(len(names)).tolist(), strict=True))
     groups = {f"g{g:02d}": Group(domains=tuple(names[g::100]), floor=0.008, cap=0.0101) for g in range(0, 100, 2)}
-    result = feasible_weights(target, groups=groups)
+    result = bound_weights(target, groups=groups)
     assert sum(map(Fraction, result.decimals.values())) == 1
     for bounds in groups.values():
         assert 0.008 - 1e-12 <= sum(result.weights[name] for name in bounds.domains) <= 0.0101 + 1e-12

@@ -136,5 +136,3 @@ def test_a_hundred_thousand_domains() -> None:
     assert_allclose(weights.sum(), 1, rtol=1e-9)
     assert found.effective_domains >= 0.98 * 100_000
     assert len(np.unique(weights)) > 99_000
-
-

@@ -15,7 +15,7 @@ from chameleon_data.corpus import model_files as hub
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Embed
 from chameleon_data.weights import embedder as embed
-from chameleon_data.weights.embedder import batches, encode_texts, load_embedder
+from chameleon_data.weights.embedder import encode_texts, load_embedder, token_batches
 from tests.support.paths import ROOT
 
 WORDS = ["the", "of", "and", "river", "model", "leverage", "ridge", "zwölf", "漢字", "x", "=", "y", "+", "1", "domain", "token"]
@@ -47,7 +47,7 @@ def tiny(tmp_path_factory):
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(0)
-    folder, source = tmp_path_factory.mktemp("models"), hub.packaged("all-MiniLM-L6-v2")
+    folder, source = tmp_path_factory.mktemp("models"), hub.find_packaged_model("all-MiniLM-L6-v2")
     assert source is not None
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     config = BertConfig(**sizes, max_position_embeddings=40)
@@ -139,7 +139,7 @@ def test_is_sensible(minilm):
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=60), st.integers(1, 1000))
 def test_batches_hold_every_row_once_within_the_budget(lengths, tokens):
-    found = batches(np.array(lengths), tokens)
+    found = token_batches(np.array(lengths), tokens)
     assert sorted(i for batch in found for i in batch) == list(range(len(lengths)))
     ordered = [lengths[i] for batch in found for i in batch]
     assert ordered == sorted(lengths, reverse=True)
@@ -319,9 +319,7 @@ def language_model(request, tmp_path_factory):
         sizes = {"vocab_size": len(WORDS) + 2, "n_embd": 16, "n_layer": 4, "n_head": 2, "n_positions": 64}
         model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes))
     else:
-        model = transformers.BertForMaskedLM(
-            transformers.BertConfig(**small, intermediate_size=32, max_position_embeddings=64)
-        )
+        model = transformers.BertForMaskedLM(transformers.BertConfig(**small, intermediate_size=32, max_position_embeddings=64))
     model.save_pretrained(folder)
     tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(["[UNK]", "</s>", *WORDS])}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

@@ -13,7 +13,14 @@ from numpy.testing import assert_allclose
 from chameleon_data import InputError, domain_weights
 from chameleon_data.recipe import Leverage, Weights
 from chameleon_data.weights.affinity import Moments, domain_statistics, moments
-from chameleon_data.weights.explain import lowered_by, misfiled, near_duplicates, nearest_pairs, neighbours, sensitivity
+from chameleon_data.weights.explain import (
+    find_misfiled,
+    find_neighbours,
+    lowered_by,
+    nearest_pairs,
+    sensitivity_table,
+    warn_of_near_duplicates,
+)
 
 
 def clusters(k: int, n: int, p: int, seed: int = 0, spread: float = 0.5) -> dict[str, np.ndarray]:
@@ -47,7 +54,7 @@ def test_the_twin_is_what_lowers_a_domain_most() -> None:
     x = np.random.default_rng(0).normal(size=(8, 300))
     x[5] = x[2] + 0.1 * np.random.default_rng(1).normal(size=300)
     names = [f"d{i}" for i in range(8)]
-    found = neighbours(names, x @ x.T, 30.0, most=3)
+    found = find_neighbours(names, x @ x.T, 30.0, most=3)
     assert found["d2"][0].domain == "d5"
     assert found["d5"][0].domain == "d2"
     assert found["d2"][0].lowers > 5 * found["d2"][1].lowers
@@ -61,14 +68,14 @@ def test_the_twin_is_what_lowers_a_domain_most() -> None:
 def test_neighbours_of_computed_weights() -> None:
     result = domain_weights(clusters(6, 40, 16))
     assert result.affinity is not None
-    found = neighbours(list(result.weights), result.affinity, result.ridge * 6)
+    found = find_neighbours(list(result.weights), result.affinity, result.ridge * 6)
     assert list(found) == list(result.weights)
     assert all(len(near) == 5 for near in found.values())
 
 
 def test_a_domain_at_the_centre_has_neighbours_that_lower_nothing() -> None:
     x = np.array([[1.0, 0], [-1, 0], [0, 0]])
-    found = neighbours("abc", x @ x.T, 1.0)
+    found = find_neighbours("abc", x @ x.T, 1.0)
     assert [(n.lowers, n.cosine) for n in found["c"]] == [(0.0, 0.0), (0.0, 0.0)]
     assert found["a"][0].domain == "b"
     assert found["a"][0].cosine == pytest.approx(-1)
@@ -90,7 +97,7 @@ def by_hand(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.mark.parametrize("block", [1, 3, 1024])
 def test_pairs_are_all_pairs_by_hand(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chameleon_data.weights.explain.BLOCK", block)
+    monkeypatch.setattr("chameleon_data.weights.explain.DOMAINS_AT_ONCE", block)
     embeddings = clusters(8, 30, 5)
     names, whole = sorted(embeddings), moments(domain_statistics(embeddings))
     expected = sorted((by_hand(embeddings[a], embeddings[b]), a, b) for a, b in itertools.combinations(names, 2))
@@ -109,7 +116,7 @@ def test_two_halves_of_a_domain_warn_and_two_domains_do_not(seed: int) -> None:
     halves = {**embeddings, "d00": embeddings["d00"][:100], "half": embeddings["d00"][100:]}
     for some, pairs in ((embeddings, []), (halves, [("d00", "half")])):
         found = nearest_pairs(sorted(some), moments(domain_statistics(some)))
-        said = near_duplicates(found)
+        said = warn_of_near_duplicates(found)
         assert len(said) == len(pairs)
         assert all(
             sentence.startswith(f"{a!r} and {b!r} look like one domain") for sentence, (a, b) in zip(said, pairs, strict=True)
@@ -119,7 +126,7 @@ def test_two_halves_of_a_domain_warn_and_two_domains_do_not(seed: int) -> None:
 def test_of_very_many_domains_the_nearest_pairs_are_found_among_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     statistics = domain_statistics(clusters(60, 10, 8))
     every = nearest_pairs(statistics.names, moments(statistics), 10)
-    monkeypatch.setattr("chameleon_data.weights.explain.EVERY_PAIR", 10)
+    monkeypatch.setattr("chameleon_data.weights.explain.MOST_DOMAINS_BY_PAIR", 10)
     some = nearest_pairs(statistics.names, moments(statistics), 10)
     assert [(p.first, p.second) for p in some] == [(p.first, p.second) for p in every]
     assert [p.separation for p in some] == pytest.approx([p.separation for p in every], rel=1e-9)
@@ -157,11 +164,11 @@ def test_misfiled_documents_are_those_found_by_hand() -> None:
     vectors = {name: x.astype(np.float32) for name, x in clusters(4, 25, 6, spread=2.0).items()}
     vectors["d03"] = vectors["d03"][:3]  # fewer than are compared with
     expected = nearest_by_hand(vectors)
-    found = misfiled(vectors, most=1000)
+    found = find_misfiled(vectors, most=1000)
     assert len(expected) > 10
     assert [(f.domain, f.row, f.nearest) for f in found] == [e[:3] for e in expected]
     assert_allclose([f.margin for f in found], [e[3] for e in expected], atol=1e-5)
-    assert misfiled(vectors, most=7) == found[:7]
+    assert find_misfiled(vectors, most=7) == found[:7]
 
 
 def test_planted_strangers_head_the_list() -> None:
@@ -169,24 +176,24 @@ def test_planted_strangers_head_the_list() -> None:
     planted = {("d01", 7): "d04", ("d02", 0): "d05", ("d05", 49): "d00"}
     for (domain, row), home in planted.items():
         vectors[domain][row] = vectors[home][20] + 0.01
-    found = misfiled(vectors)
+    found = find_misfiled(vectors)
     assert {(f.domain, f.row): f.nearest for f in found[:3]} == planted
     assert found[2].margin > 0.3
 
 
 def test_a_bounded_search_finds_planted_strangers_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chameleon_data.weights.explain.REFERENCES", 60)
+    monkeypatch.setattr("chameleon_data.weights.explain.REFERENCE_DOCUMENTS", 60)
     vectors = {name: x.astype(np.float32) for name, x in clusters(6, 50, 32, spread=0.6).items()}
     vectors["d01"][40] = vectors["d04"][20] + 0.01
-    assert [(f.domain, f.row, f.nearest) for f in misfiled(vectors)[:1]] == [("d01", 40, "d04")]
+    assert [(f.domain, f.row, f.nearest) for f in find_misfiled(vectors)[:1]] == [("d01", 40, "d04")]
 
 
 def test_lone_samples_and_zero_vectors_are_no_trouble() -> None:
     vectors = {name: x.astype(np.float32) for name, x in clusters(3, 10, 8).items()}
     vectors["d00"][4] = np.mean([x.mean(axis=0) for x in vectors.values()], axis=0)
-    assert all(f.domain != "lone" != f.nearest for f in misfiled({**vectors, "lone": vectors["d00"][:1]}))
-    assert misfiled({"only": vectors["d00"]}) == ()
-    assert misfiled({}) == ()
+    assert all(f.domain != "lone" != f.nearest for f in find_misfiled({**vectors, "lone": vectors["d00"][:1]}))
+    assert find_misfiled({"only": vectors["d00"]}) == ()
+    assert find_misfiled({}) == ()
 
 
 # --- sensitivity
@@ -196,7 +203,7 @@ def test_lone_samples_and_zero_vectors_are_no_trouble() -> None:
 @pytest.mark.parametrize("preset", ["default", "reference"])
 def test_each_setting_is_a_run_of_its_own(preset: str, objective: str) -> None:
     embeddings = clusters(5, 40, 8)
-    table = sensitivity(
+    table = sensitivity_table(
         domain_statistics(embeddings), Leverage(preset=preset), Weights(objective=objective), [0.1, 2.0], [30.0, 60.0]
     )
     assert [(s.ridge, s.temperature) for s in table] == [(0.1, 30.0), (0.1, 60.0), (2.0, 30.0), (2.0, 60.0)]
@@ -211,7 +218,7 @@ def test_each_setting_is_a_run_of_its_own(preset: str, objective: str) -> None:
 
 
 def test_the_middle_of_the_grid_is_the_mixture_in_use() -> None:
-    table = sensitivity(domain_statistics(clusters(5, 40, 8)), Leverage(), Weights())
+    table = sensitivity_table(domain_statistics(clusters(5, 40, 8)), Leverage(), Weights())
     assert len(table) == 25
     assert table[12].moved == pytest.approx(0, abs=1e-9)
     assert max(s.moved for s in table) > 0.01
@@ -219,7 +226,7 @@ def test_the_middle_of_the_grid_is_the_mixture_in_use() -> None:
 
 def test_a_setting_without_an_answer_says_why() -> None:
     statistics = domain_statistics(clusters(5, 40, 8))
-    cold, warm = sensitivity(statistics, Leverage(preset="reference"), Weights(), [10.0], [1e-4, 50.0])
+    cold, warm = sensitivity_table(statistics, Leverage(preset="reference"), Weights(), [10.0], [1e-4, 50.0])
     assert cold.weights is cold.moved is cold.effective_domains is None
     assert "overflows" in cold.refused
     assert warm.weights is not None
@@ -228,6 +235,6 @@ def test_a_setting_without_an_answer_says_why() -> None:
 
 def test_a_table_of_one_domain_or_of_samples_is_refused() -> None:
     with pytest.raises(InputError, match="single domain"):
-        sensitivity(domain_statistics(clusters(1, 4, 4)), Leverage(), Weights())
+        sensitivity_table(domain_statistics(clusters(1, 4, 4)), Leverage(), Weights())
     with pytest.raises(InputError, match="level"):
-        sensitivity(domain_statistics(clusters(3, 4, 4)), Leverage(level="sample"), Weights())
+        sensitivity_table(domain_statistics(clusters(3, 4, 4)), Leverage(level="sample"), Weights())

@@ -17,20 +17,20 @@ from numpy.testing import assert_allclose, assert_array_equal
 from chameleon_data import InputError, domain_weights
 from chameleon_data.recipe import Leverage, Weights
 from chameleon_data.weights import landmarks as module
-from chameleon_data.weights.affinity import affinity, domain_statistics, merge, moments
-from chameleon_data.weights.kernels import Kernel, auto_bandwidth, diagonal, evaluate
+from chameleon_data.weights.affinity import affinity, domain_statistics, merge_statistics, moments
+from chameleon_data.weights.kernels import Kernel, auto_bandwidth, evaluate_kernel, kernel_diagonal
 from chameleon_data.weights.landmarks import (
-    Chunk,
+    ChunkSums,
     Landmarks,
-    Sums,
-    balanced_pool,
+    SampleChunk,
     bless_scores,
     choose_landmarks,
-    draw,
-    drifted,
+    draw_balanced_pool,
+    draw_samples,
     feature_map,
+    has_drifted,
     leverage_bounds,
-    load_fitted,
+    load_landmark_statistics,
     load_landmarks,
     nystrom_features,
     nystrom_statistics,
@@ -67,13 +67,13 @@ def test_features_are_the_projection_on_the_landmarks(kernel: Kernel) -> None:
     x, z = (values(clusters(3, 20, seed=s)).reshape(-1, 12).astype(float) for s in (0, 1))
     landmarks = Landmarks(kernel, z[:25].astype(np.float32))
     z = landmarks.points.astype(float)
-    cross = evaluate(kernel, x, z)
-    expected = cross @ np.linalg.pinv(evaluate(kernel, z, z), rcond=1e-10, hermitian=True) @ cross.T
+    cross = evaluate_kernel(kernel, x, z)
+    expected = cross @ np.linalg.pinv(evaluate_kernel(kernel, z, z), rcond=1e-10, hermitian=True) @ cross.T
     psi = nystrom_features(x, landmarks)
     assert psi.shape == (60, 25)
     assert_allclose(psi @ psi.T, expected, rtol=1e-8, atol=1e-9)
     assert_allclose(nystrom_features(x.astype(np.float32), landmarks) @ psi.T, expected, rtol=1e-3, atol=1e-4)
-    assert (np.einsum("ij,ij->i", psi, psi) <= diagonal(kernel, x) + 1e-9).all()
+    assert (np.einsum("ij,ij->i", psi, psi) <= kernel_diagonal(kernel, x) + 1e-9).all()
 
 
 def test_repeated_landmarks_and_a_kernel_of_low_rank_are_pseudo_inverted() -> None:
@@ -84,13 +84,13 @@ def test_repeated_landmarks_and_a_kernel_of_low_rank_are_pseudo_inverted() -> No
     assert root.shape[1] <= 10
     assert np.isfinite(root).all()
     psi = nystrom_features(x.astype(float), landmarks)
-    assert_allclose(psi @ psi.T, evaluate(kernel, x.astype(float), x.astype(float)), rtol=1e-6)
+    assert_allclose(psi @ psi.T, evaluate_kernel(kernel, x.astype(float), x.astype(float)), rtol=1e-6)
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: f"{k.name}{k.degree}")
 @pytest.mark.parametrize(("kind", "rtol"), [(np.float64, 1e-9), (np.float32, 3e-4)])
 def test_statistics_are_those_of_the_features(kernel: Kernel, kind: type, rtol: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BLOCK", 7)
+    monkeypatch.setattr(module, "SAMPLES_AT_ONCE", 7)
     samples = {name: x.astype(kind) for name, x in clusters(4, 45).items()}
     groups = {name: np.random.default_rng(i).integers(0, 20, 45) for i, name in enumerate(samples)}
     landmarks = choose_landmarks(samples, kernel, 16)
@@ -99,7 +99,7 @@ def test_statistics_are_those_of_the_features(kernel: Kernel, kind: type, rtol: 
     for column in ("domain", "group", "count", "total", "squares"):
         assert_allclose(getattr(found.statistics, column), getattr(expected, column), rtol=rtol, atol=rtol, err_msg=column)
     for name, x in samples.items():
-        seen = np.square(psi[name]).sum() / diagonal(kernel, x.astype(float)).sum()
+        seen = np.square(psi[name]).sum() / kernel_diagonal(kernel, x.astype(float)).sum()
         assert found.residuals[name] == pytest.approx(1 - seen, abs=10 * rtol)
 
 
@@ -129,7 +129,7 @@ def test_parts_merge_and_a_new_domain_costs_only_its_own_samples() -> None:
     ends = (slice(0, 25), slice(25, None))
     halves = [nystrom_statistics(cut(samples, r), landmarks, cut(groups, r)).statistics for r in ends]
     parts = [nystrom_statistics({n: x}, landmarks, groups).statistics for n, x in reversed(samples.items())]
-    for other in (merge(*halves), merge(*parts)):
+    for other in (merge_statistics(*halves), merge_statistics(*parts)):
         assert_allclose(other.total, whole.total, rtol=1e-6, atol=1e-5)
         assert other.names == whole.names
 
@@ -139,7 +139,7 @@ def test_parts_merge_and_a_new_domain_costs_only_its_own_samples() -> None:
 def test_with_every_sample_a_landmark_the_weights_are_exact(kernel: Kernel, centre: bool) -> None:
     samples = {name: x.astype(float) for name, x in clusters(5, 30).items()}
     n = len(samples["d0"])
-    pairs = [[evaluate(kernel, x, y) for y in samples.values()] for x in samples.values()]
+    pairs = [[evaluate_kernel(kernel, x, y) for y in samples.values()] for x in samples.values()]
     matrix = np.array([[block.mean() for block in row] for row in pairs])
     np.fill_diagonal(matrix, [(row[i].sum() - np.trace(row[i])) / (n * (n - 1)) for i, row in enumerate(pairs)])
     h = np.eye(5) - 1 / 5 if centre else np.eye(5)
@@ -241,16 +241,16 @@ def test_fewer_distinct_samples_than_landmarks(sampling: str) -> None:
 def test_the_pool_holds_as_many_samples_of_a_small_domain() -> None:
     x = clusters(2, 10_000)
     samples = {"large": x["d0"], "small": x["d1"][:200]}
-    pool = {row.tobytes() for row in balanced_pool(samples, 300, 0, "landmarks")}
+    pool = {row.tobytes() for row in draw_balanced_pool(samples, 300, 0, "landmarks")}
     drawn = [sum(row.tobytes() in pool for row in rows) for rows in samples.values()]
     assert drawn == [150, 150]
 
 
 def test_held_out_samples_are_others_than_the_pool() -> None:
     samples = clusters(3, 400)
-    pool = {row.tobytes() for row in balanced_pool(samples, 600, 7, "landmarks")}
-    held = draw(samples, 600, 7, "landmarks", last=True)
-    for other in (draw(samples, 600, 8, "landmarks", last=True), draw(samples, 600, 7, "bandwidth", last=True)):
+    pool = {row.tobytes() for row in draw_balanced_pool(samples, 600, 7, "landmarks")}
+    held = draw_samples(samples, 600, 7, "landmarks", last=True)
+    for other in (draw_samples(samples, 600, 8, "landmarks", last=True), draw_samples(samples, 600, 7, "bandwidth", last=True)):
         assert not np.array_equal(other["d0"], held["d0"])
     assert all(row.tobytes() not in pool for x in held.values() for row in x)
     assert [len(x) for x in held.values()] == [200, 200, 200]
@@ -277,7 +277,7 @@ def test_bless_scores_are_near_the_exact_leverage(kernel: Kernel, seed: int) -> 
     pool = np.concatenate([0.02 * rng.normal(size=(300, 6)) + 1.0, rng.normal(size=(30, 6)) * 3]).astype(np.float32)
     for count in (15, 40):
         rows, scores, ridge = bless_scores(pool, kernel, count, seed)
-        gram = evaluate(kernel, pool.astype(float), pool.astype(float))
+        gram = evaluate_kernel(kernel, pool.astype(float), pool.astype(float))
         exact = np.diag(gram @ np.linalg.inv(gram + ridge * len(pool) * np.eye(len(pool))))[rows]
         assert exact.max() > 10 * exact.min()
         assert (scores / exact).min() > 1 / 4
@@ -343,7 +343,7 @@ def test_exact_scores_lie_between_their_bounds(seed: int, count: int, r: float, 
     assert (high <= 1).all()
     psi, gap = {name: nystrom_features(x, landmarks) for name, x in samples.items()}, 0.0
     for name, x in samples.items():
-        gap += evaluate(RBF, x, x).mean() - np.square(psi[name].mean(axis=0)).sum()
+        gap += evaluate_kernel(RBF, x, x).mean() - np.square(psi[name].mean(axis=0)).sum()
     wide = plain(landmarks).matrix() + gap * np.eye(5)
     assert_allclose(high, np.diag(wide @ np.linalg.inv(wide + r * np.eye(5))), rtol=1e-6, atol=1e-9)
     with pytest.MonkeyPatch.context() as patch:
@@ -372,11 +372,11 @@ def test_what_landmarks_made_of_a_domain_is_kept_to_the_last_bit() -> None:
     landmarks = choose_landmarks(samples, RBF, 20)
     whole = nystrom_statistics(samples, landmarks)
     table = whole.table({"d1": "one", "d3": "three"})
-    known = load_fitted(table, {"d1": "one", "d3": "three", "d2": "another"})
+    known = load_landmark_statistics(table, {"d1": "one", "d3": "three", "d2": "another"})
     assert sorted(known) == ["d1", "d3"]
-    seen: list[Chunk] = []
+    seen: list[SampleChunk] = []
 
-    def watched(function: Callable[[Chunk], Sums], chunks: Sequence[Chunk]) -> Iterable[Sums]:
+    def watched(function: Callable[[SampleChunk], ChunkSums], chunks: Sequence[SampleChunk]) -> Iterable[ChunkSums]:
         seen.extend(chunks)
         return map(function, chunks)
 
@@ -389,14 +389,14 @@ def test_what_landmarks_made_of_a_domain_is_kept_to_the_last_bit() -> None:
 
 def test_landmarks_that_no_longer_fit_are_told() -> None:
     samples = clusters(6, 200, p=24)
-    kernel = Kernel("rbf", auto_bandwidth("rbf", balanced_pool(samples, 500, 0, "bandwidth")))
+    kernel = Kernel("rbf", auto_bandwidth("rbf", draw_balanced_pool(samples, 500, 0, "bandwidth")))
     old = {name: x for name, x in samples.items() if name != "d5"}
     landmarks = choose_landmarks(old, kernel, 64)
     like = {**old, "new": clusters(1, 200, p=24, seed=0)["d0"] + np.float32(0.01)}
     far = {**old, "new": 3 * np.eye(24, dtype=np.float32)}
-    assert not drifted(nystrom_statistics(like, landmarks).residuals, "new")
-    assert drifted(nystrom_statistics(far, landmarks).residuals, "new")
-    assert not drifted({"only": 0.9}, "only")
+    assert not has_drifted(nystrom_statistics(like, landmarks).residuals, "new")
+    assert has_drifted(nystrom_statistics(far, landmarks).residuals, "new")
+    assert not has_drifted({"only": 0.9}, "only")
 
 
 def test_recorded_landmarks_give_a_later_domain_its_weights() -> None:
@@ -408,7 +408,7 @@ def test_recorded_landmarks_give_a_later_domain_its_weights() -> None:
     later = domain_weights(samples, kernel="rbf", landmarks=recorded)
     assert later.nystrom.landmarks.digest == recorded.digest
     parts = [nystrom_statistics({name: x}, recorded).statistics for name, x in samples.items()]
-    assert_allclose(values(later.weights), values(weigh(merge(*parts), Leverage(), Weights()).weights), rtol=1e-9)
+    assert_allclose(values(later.weights), values(weigh(merge_statistics(*parts), Leverage(), Weights()).weights), rtol=1e-9)
     assert later.nystrom.error > 0
     far = domain_weights({**samples, "d5": 3 * np.eye(24, dtype=np.float32)}, kernel="rbf", landmarks=recorded)
     assert far.warnings[-1].startswith("d5: the recorded landmarks see less than half")
@@ -475,7 +475,7 @@ def test_leverage_of_samples_is_their_ridge_leverage_summed(centre: bool) -> Non
 def test_leverage_of_samples_through_landmarks_is_the_kernels() -> None:
     samples = clusters(3, 20)
     x = np.concatenate(list(samples.values())).astype(float)
-    gram = evaluate(RBF, x, x)
+    gram = evaluate_kernel(RBF, x, x)
     scores = np.diag(gram @ np.linalg.inv(gram + 0.1 * 60 * np.eye(60))).reshape(3, 20).sum(axis=1)
     found = sample_leverage(samples, None, feature_map(RBF, Landmarks(RBF, x.astype(np.float32))), ridge=0.1, centre=False)
     assert_allclose(found.scores, scores, rtol=1e-4)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chameleon_data import DomainWeights, InputError
-from chameleon_data.weights.bounds import feasible_weights
-from chameleon_data.weights.published import load_weights, mixtures, plain_name, published_weights
+from chameleon_data.weights.bounds import bound_weights
+from chameleon_data.weights.published import comparison_mixtures, load_published_weights, plain_name, read_published_weights
 from tests.support.paths import DATA
 
 FOLDER = DATA / "published"
@@ -33,7 +33,7 @@ def read(file: str) -> str:
 
 
 def test_doge_is_read_in_the_order_of_its_loader() -> None:
-    found = published_weights(read("doge_slimpajama.json"), SLIMPAJAMA, "doge.json")
+    found = read_published_weights(read("doge_slimpajama.json"), SLIMPAJAMA, "doge.json")
     assert found.format == "DoGE"
     assert found.weights == pytest.approx(
         {"arxiv": 0.088, "book": 0.045, "c4": 0.269, "cc": 0.214, "github": 0.07, "stackexchange": 0.166, "wikipedia": 0.148}
@@ -43,12 +43,12 @@ def test_doge_is_read_in_the_order_of_its_loader() -> None:
 
 
 def test_doremi_in_the_format_of_doge_has_the_same_trap() -> None:
-    found = published_weights(read("doremi10k_slimpajama.json"), SLIMPAJAMA)
+    found = read_published_weights(read("doremi10k_slimpajama.json"), SLIMPAJAMA)
     assert found.weights["c4"] < 0.02 < 0.29 < found.weights["cc"]
 
 
 def test_doremi() -> None:
-    found = published_weights(read("doremi_pile_280M.json"), PILE, "pile.json")
+    found = read_published_weights(read("doremi_pile_280M.json"), PILE, "pile.json")
     given_ = json.loads(read("doremi_pile_280M.json"))["train_domain_weights"]
     assert found.format == "DoReMi"
     assert len(found.weights) == 22
@@ -58,18 +58,20 @@ def test_doremi() -> None:
     assert found.names["gutenberg_pg_19"] == "Gutenberg (PG-19)"
     assert found.names["pile_cc"] == "Pile-CC"
     assert found.notes[0].startswith("pile.json: names matched but for case, prefix and separators: 'ArXiv' as arxiv, ")
-    assert published_weights(read("doremi_pile_280M.json"), given_, "pile.json").notes == found.notes[1:]  # the file's own names
+    assert (
+        read_published_weights(read("doremi_pile_280M.json"), given_, "pile.json").notes == found.notes[1:]
+    )  # the file's own names
 
 
 def test_regmix() -> None:
     raw = yaml.safe_load(read("regmix_pile_1b.yaml"))["train"]
     domains = [name.removeprefix("train_the_pile_") for name in raw]
-    found = published_weights(read("regmix_pile_1b.yaml"), domains)
+    found = read_published_weights(read("regmix_pile_1b.yaml"), domains)
     assert found.format == "RegMix"
     assert found.weights == pytest.approx(
         {name.removeprefix("train_the_pile_"): w / sum(raw.values()) for name, w in raw.items()}
     )
-    assert published_weights(read("regmix_pile_1b.yaml"), raw).names == {name: name for name in raw}
+    assert read_published_weights(read("regmix_pile_1b.yaml"), raw).names == {name: name for name in raw}
 
 
 def test_doremi_and_regmix_name_the_same_domains() -> None:
@@ -96,11 +98,11 @@ PUBLISHED = {
 def test_a_published_file_that_does_not_fit_is_refused(case: str) -> None:
     text, message = PUBLISHED[case]
     with pytest.raises(InputError, match=message):
-        published_weights(text, SLIMPAJAMA, "file")
+        read_published_weights(text, SLIMPAJAMA, "file")
 
 
 def test_a_domain_may_be_called_train() -> None:
-    assert published_weights("{train: 1, test: 1}", ["train", "test"]).format == "plain"
+    assert read_published_weights("{train: 1, test: 1}", ["train", "test"]).format == "plain"
 
 
 # --- names
@@ -117,7 +119,7 @@ NAMES = {
 @pytest.mark.parametrize("case", NAMES)
 def test_names_match_where_one_is_left_on_each_side(case: str) -> None:
     text, domains, names = NAMES[case]
-    assert published_weights(text, domains).names == names
+    assert read_published_weights(text, domains).names == names
 
 
 MISMATCHED = {
@@ -134,7 +136,7 @@ MISMATCHED = {
 def test_names_that_do_not_match_are_refused(case: str) -> None:
     text, domains, message = MISMATCHED[case]
     with pytest.raises(InputError, match=message):
-        published_weights(text, domains)
+        read_published_weights(text, domains)
 
 
 @settings(deadline=None)
@@ -144,7 +146,7 @@ def test_no_weight_is_given_to_two_domains_or_lost(names: set[str], random: obje
     theirs = [random.choice([name, name.upper(), name.replace("_", "-"), name + " "]) for name in ours]  # type: ignore[attr-defined]
     text = json.dumps({name: i + 1 for i, name in enumerate(dict.fromkeys(theirs))})
     try:
-        found = published_weights(text, ours)
+        found = read_published_weights(text, ours)
     except InputError:
         return
     assert sorted(found.names) == ours
@@ -158,14 +160,14 @@ def test_no_weight_is_given_to_two_domains_or_lost(names: set[str], random: obje
 
 def test_weights_are_read_from_json_and_yaml() -> None:
     for text in ('{"b": 0.25, "a": 0.75}', "a: .75\nb: 0.25\n", "# ours\na: 7.5e-1\nb: 0.25"):
-        found = load_weights(text, ["a", "b"])
+        found = load_published_weights(text, ["a", "b"])
         assert found.weights == {"a": 0.75, "b": 0.25}
         assert found.warnings == ()
         assert found.scores == found.intervals == {"a": None, "b": None}
 
 
 def test_weights_that_do_not_sum_to_one_are_normalised_and_said() -> None:
-    found = load_weights("a: 3\nb: 1e-5\n", ["a", "b"], "mix.yaml")
+    found = load_published_weights("a: 3\nb: 1e-5\n", ["a", "b"], "mix.yaml")
     assert found.weights["b"] == pytest.approx(1e-5 / 3.00001)
     assert found.warnings == ("mix.yaml: the weights sum to 3.00001 and were divided by it",)
 
@@ -196,7 +198,7 @@ FILES = {
 def test_a_file_that_does_not_fit_is_refused(case: str) -> None:
     text, message = FILES[case]
     with pytest.raises(InputError, match=message):
-        load_weights(text, ["a", "b"], "mix")
+        load_published_weights(text, ["a", "b"], "mix")
 
 
 @pytest.mark.parametrize(
@@ -218,15 +220,15 @@ def test_weights_that_are_not_there_are_told_with_their_key(tmp_path: Path, give
 
 
 def test_given_weights_enter_where_computed_ones_do() -> None:
-    given_weights: DomainWeights = load_weights("{a: 1, b: 3}", ["a", "b"])
-    assert feasible_weights(given_weights.weights, cap=0.6).decimals == {"a": "0.40000", "b": "0.60000"}
+    given_weights: DomainWeights = load_published_weights("{a: 1, b: 3}", ["a", "b"])
+    assert bound_weights(given_weights.weights, cap=0.6).decimals == {"a": "0.40000", "b": "0.60000"}
 
 
 # --- mixtures to compare with
 
 
 def test_mixtures() -> None:
-    found = mixtures({"b": 900, "a": 100}, {"a": 0.4, "b": 0.6}, {"ours.json": {"a": 3.0, "b": 1.0}})
+    found = comparison_mixtures({"b": 900, "a": 100}, {"a": 0.4, "b": 0.6}, {"ours.json": {"a": 3.0, "b": 1.0}})
     assert list(found) == ["uniform", "natural", "natural^0.7", "target", "ours.json"]
     assert all(list(mixture) == ["a", "b"] for mixture in found.values())
     assert found["uniform"] == {"a": 0.5, "b": 0.5}
@@ -238,7 +240,7 @@ def test_mixtures() -> None:
 
 @given(st.lists(st.integers(0, 2**52), min_size=1, max_size=9).filter(any), st.floats(0.05, 1))
 def test_an_exponent_below_one_lifts_the_small(counts: list[int], alpha: float) -> None:
-    found = mixtures({f"d{i}": n for i, n in enumerate(counts)}, alpha=alpha)
+    found = comparison_mixtures({f"d{i}": n for i, n in enumerate(counts)}, alpha=alpha)
     assert all(sum(mixture.values()) == pytest.approx(1) for mixture in found.values())
     natural, tempered = (np.array(list(found[name].values())) for name in ("natural", f"natural^{alpha:g}"))
     order = np.argsort(natural)
@@ -258,4 +260,4 @@ def test_an_exponent_below_one_lifts_the_small(counts: list[int], alpha: float) 
 )
 def test_mixtures_without_meaning_are_refused(arguments: tuple, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        mixtures(*arguments)
+        comparison_mixtures(*arguments)

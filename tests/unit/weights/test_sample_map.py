@@ -1,6 +1,6 @@
 import numpy as np
 
-from chameleon_data.weights.sample_map import flat_map
+from chameleon_data.weights.sample_map import map_samples
 
 
 def test_the_map_is_the_first_two_principal_components_whatever_the_sign():
@@ -11,10 +11,10 @@ def test_the_map_is_the_first_two_principal_components_whatever_the_sign():
     centred = pooled - pooled.mean(axis=0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
     signed = axes[:2] * np.sign(axes[np.arange(2), np.abs(axes[:2]).argmax(axis=1)])[:, None]
-    found = np.concatenate([np.array(points) for points in flat_map(vectors).values()])
+    found = np.concatenate([np.array(points) for points in map_samples(vectors).values()])
     np.testing.assert_allclose(found, centred @ signed.T, atol=1e-3)
 
 
 def test_many_domains_share_the_map():
     vectors = {str(i): np.random.default_rng(i).normal(size=(30, 8)).astype(np.float32) for i in range(600)}
-    assert {len(points) for points in flat_map(vectors).values()} == {8}
+    assert {len(points) for points in map_samples(vectors).values()} == {8}

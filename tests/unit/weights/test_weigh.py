@@ -12,8 +12,8 @@ from numpy.testing import assert_allclose
 
 from chameleon_data import InputError, domain_weights
 from chameleon_data.recipe import Leverage, Weights
-from chameleon_data.weights.affinity import domain_statistics, merge
-from chameleon_data.weights.weigh import SPREAD, temperature_for, weigh
+from chameleon_data.weights.affinity import domain_statistics, merge_statistics
+from chameleon_data.weights.weigh import AUTO_EFFECTIVE_SHARE, temperature_for, weigh
 from tests.support.paths import DATA
 
 VECTORS = json.loads((DATA / "krls_reference.json").read_text())["cases"]
@@ -135,7 +135,7 @@ def test_auto_temperature_is_the_smallest_that_spreads_the_mixture(k: int, seed:
         w /= w.sum()
         return float(np.exp(-(w[w > 0] * np.log(w[w > 0])).sum()))
 
-    found = temperature_for(preference, SPREAD * len(preference), coldest)
+    found = temperature_for(preference, AUTO_EFFECTIVE_SHARE * len(preference), coldest)
     assert effective(found) >= 0.985 * k * (1 - 1e-9)
     assert found == coldest or effective(found * (1 - 1e-6)) < 0.985 * k
 
@@ -269,7 +269,7 @@ def test_options_without_meaning_are_refused(options: dict) -> None:
 def test_weights_come_from_statistics_alone() -> None:
     embeddings = clusters(6, 30, 8)
     parts = [domain_statistics({name: x}) for name, x in embeddings.items()]
-    again = weigh(merge(*reversed(parts)), Leverage(), Weights())
+    again = weigh(merge_statistics(*reversed(parts)), Leverage(), Weights())
     assert again.weights == domain_weights(embeddings).weights
 
 
