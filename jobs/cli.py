@@ -42,6 +42,7 @@ from chameleon_data.jobs.screen import (
     weights_table,
 )
 from chameleon_data.recipe import load_recipe
+from chameleon_data.store.paths import export_folder, report_path
 from chameleon_data.store.store import Store, explain_os_error
 from chameleon_data.versions.versions import (
     NO_VERSION_YET,
@@ -392,7 +393,7 @@ def report(
     if not trust:
         with show_progress() as progress:
             found = prove(store, manifest, lambda done, total: progress("verify", done, total))
-    local = store.local(f"reports/v{number}.html")
+    local = store.local(report_path(number))
     path = to or local or Path(f"v{number}.html")
     page = render_report({"version": f"v{number}", **manifest}, found, created)
     try:
@@ -444,7 +445,7 @@ def export(
 
         store, manifest, number, _ = _open(target)
         blend, beside = blend_of_version(f"{store.url}@v{number}", manifest), store.url.rstrip("/")
-    text = writers[form](blend, folder or f"{beside}/exports/{form}")
+    text = writers[form](blend, folder or f"{beside}/{export_folder(form)}")
     if to:
         try:
             Path(to).write_text(text, encoding="utf-8")

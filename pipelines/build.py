@@ -147,7 +147,7 @@ def _build(store: Store, lease: Lease, recipe: Recipe, progress: Progress, creat
     manifest |= {"map": mixture.map, "timings": timings, "reused": reused}
     before = {v.number for v in list_versions(store)}
     version = commit_version(store, manifest, created, lease.check)
-    store.remove(list(store.list(f"{build.folder}/runs")))
+    store.remove(list(store.list(build.all_runs)))
     return Built(load_manifest(store, version), version, version.number not in before, build.shards - there)
 
 

@@ -23,10 +23,10 @@ from chameleon_data.arrays import F32
 from chameleon_data.errors import InputError
 from chameleon_data.pipelines.ray_cluster import Progress, stream_tables
 from chameleon_data.store.checksummed import read_table, write_table
+from chameleon_data.store.paths import embedding_folder
 from chameleon_data.store.store import Store
 from chameleon_data.weights.embedder import ColumnEmbedder, Embedder
 
-EMBEDDING_CACHE = "_chameleon/cache/embed"
 DOCUMENTS_PER_TASK = 64
 DOCUMENTS_AT_ONCE = 256
 """Documents that are Python objects at a time, some 10 kB each with a vector."""
@@ -80,7 +80,7 @@ def embed_sample(store: Store, embedder: Embedder | ColumnEmbedder, sample: pa.T
     domains = group_sample_by_domain(sample)
     if isinstance(embedder, ColumnEmbedder):
         return _brought(embedder, domains)
-    cache = f"{EMBEDDING_CACHE}/{embedder.fingerprint}"
+    cache = embedding_folder(embedder.fingerprint)
     folders = {name: f"{cache}/{hashlib.sha256(name.encode()).hexdigest()[:16]}" for name in domains}
     paths = {name: f"{folders[name]}/{sample_fingerprint(rows)}.parquet" for name, rows in domains.items()}
     cached = store.list(cache)

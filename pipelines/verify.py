@@ -18,10 +18,10 @@ from chameleon_data.pipelines.write import build_folder, spill_parts
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.exchange import ShardSpec, read_run_lists, shard_content
 from chameleon_data.store.checksummed import read_record, write_record
+from chameleon_data.store.paths import CHECKS
 from chameleon_data.store.store import Store
 from chameleon_data.versions.against_corpus import ShardContents, check_plan_against_corpus, spill_for_check
 from chameleon_data.versions.leases import leased
-from chameleon_data.versions.versions import ROOT
 
 
 def check_against_corpus(store: Store, manifest: Mapping[str, Any], progress: Progress) -> tuple[list[str], ShardContents]:
@@ -36,7 +36,7 @@ def check_against_corpus(store: Store, manifest: Mapping[str, Any], progress: Pr
         recipe = Recipe.model_validate({**said, "sources": {name: said["sources"][name] for name in priority}})
     except ValidationError as error:
         raise InputError(f"{store.url}: the recipe in the manifest is not one of this chameleon-data ({error})") from error
-    scratch = Store(f"{store.url.rstrip('/')}/{ROOT}/recount/{secrets.token_hex(8)}")
+    scratch = Store(f"{store.url.rstrip('/')}/{CHECKS}/{secrets.token_hex(8)}")
     with leased(store):
         try:
             corpus = survey_corpus(scratch, recipe, progress)

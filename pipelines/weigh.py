@@ -23,6 +23,7 @@ from chameleon_data.pipelines.ray_cluster import Progress
 from chameleon_data.plan.plan import epoch_caps, quota_of
 from chameleon_data.recipe import Recipe, RecordedLandmarks
 from chameleon_data.store.checksummed import read_record, read_table, write_record, write_table
+from chameleon_data.store.paths import landmarks_path, statistics_folder, weighing_path
 from chameleon_data.store.store import Store
 from chameleon_data.versions.versions import Version, load_manifest, open_dataset, resolve_version, split_target
 from chameleon_data.weights.affinity import JACKKNIFE_GROUPS, domain_statistics, moments
@@ -44,11 +45,6 @@ from chameleon_data.weights.weigh import DomainWeights, weigh, weigh_features, w
 if TYPE_CHECKING:
     from chameleon_data.weights.landmarks import ChunkSums, Landmarks, LandmarkStatistics, SampleChunk
 
-WEIGHING_CACHE = "_chameleon/cache/weights"
-STATISTICS_CACHE = "_chameleon/cache/statistics"
-"""By the digest of the landmarks. What needs none is summed again from the cached vectors, at 1 µs a sample."""
-LANDMARKS_FOLDER = "_chameleon/landmarks"
-"""As long as a version names one of them, another build may ask for it: no cache."""
 FIRST_ROUND = 64
 """Documents of the first round of `samples: auto`; the half correction of fewer leaves a bias that no interval sees."""
 ON_DRIVER = 65_536
@@ -123,7 +119,7 @@ def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, census: Selection
         "weights": recipe.weights.model_dump(mode="json", exclude={"compare"}),
         "seed": None if recipe.leverage.kernel in EXACT else recipe.seed,
     })  # fmt: skip
-    path = f"{WEIGHING_CACHE}/{key}.json"
+    path = weighing_path(key)
     if store.exists(path):
         mixture = Mixture(**read_record(store, path))
         reused = {"weigh": "weights read from the record of an earlier run, nothing embedded"}
@@ -145,7 +141,7 @@ def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, census: Selection
         mixture = replace(mixture, map=map_samples(features.vectors))
         if result.nystrom:
             about["nystrom"]["recorded"] = recorded is not None
-            write_table(store, f"{LANDMARKS_FOLDER}/{result.nystrom.landmarks.digest}.parquet", result.nystrom.landmarks.table())
+            write_table(store, landmarks_path(result.nystrom.landmarks.digest), result.nystrom.landmarks.table())
         reused = {"embed": _said(features, len(samples))}
         if measured.known:
             reused["statistics"] = f"{measured.known} of {len(samples)} domains kept their statistics on the recorded landmarks"
@@ -227,7 +223,7 @@ def _known(store: Store, landmarks: Landmarks, keys: Mapping[str, str]) -> dict[
     from chameleon_data.weights.landmarks import load_landmark_statistics
 
     found: dict[str, LandmarkStatistics] = {}
-    for path in sorted(store.list(f"{STATISTICS_CACHE}/{landmarks.digest}")):
+    for path in sorted(store.list(statistics_folder(landmarks.digest))):
         found |= load_landmark_statistics(read_table(store, path), keys)
     return found
 
@@ -237,7 +233,7 @@ def _keep(store: Store, result: DomainWeights, keys: Mapping[str, str]) -> None:
 
     if keys and result.nystrom is not None and result.statistics is not None:
         table = LandmarkStatistics(result.statistics, result.nystrom.residuals).table(keys)
-        write_table(store, f"{STATISTICS_CACHE}/{result.nystrom.landmarks.digest}/{fingerprint(dict(keys))}.parquet", table)
+        write_table(store, f"{statistics_folder(result.nystrom.landmarks.digest)}/{fingerprint(dict(keys))}.parquet", table)
 
 
 def map_chunks(function: Callable[[SampleChunk], ChunkSums], chunks: Sequence[SampleChunk]) -> Iterator[ChunkSums]:
@@ -277,7 +273,7 @@ def _recorded(asked: int | str | RecordedLandmarks, embedder: str) -> Landmarks 
         raise InputError(f"leverage.landmarks: {asked.from_} was embedded by another model or window; use that one, or a number")
     if not used:
         raise InputError(f"leverage.landmarks: {asked.from_} was weighed without landmarks; name another version, or a number")
-    return load_landmarks(read_table(store, f"{LANDMARKS_FOLDER}/{used['digest']}.parquet"))
+    return load_landmarks(read_table(store, landmarks_path(used["digest"])))
 
 
 def _said(features: EmbeddedSamples, domains: int) -> str:

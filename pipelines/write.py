@@ -59,7 +59,7 @@ def write_shards_on_cluster(
                 raise
     receipts = [receipt for _, receipt in sorted(read_receipts(store, build).items())]
     for path, data in encode_indexes(job, receipts).items():
-        store.write_new(f"{build.folder}/{path}", data)
+        store.write_new(build.file(path), data)
     return receipts, build.shards - len(missing)
 
 
@@ -93,7 +93,7 @@ def spill_parts(
     import ray
 
     here = store.list(build.runs)
-    todo = [number for number, part in enumerate(parts) if build.run(part) not in here]
+    todo = [number for number, part in enumerate(parts) if build.run_list(part.key) not in here]
     mine = {number: ray.put(copies_in_part(copies, number)) for number in todo}
 
     def spill_one(number: int) -> None:

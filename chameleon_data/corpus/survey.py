@@ -40,9 +40,9 @@ from chameleon_data.store.checksummed import (
     write_sealed,
     write_table,
 )
+from chameleon_data.store.paths import SURVEY_CACHE, survey_path
 from chameleon_data.store.store import Store
 
-SURVEY_CACHE = "_chameleon/cache/survey"
 SURVEY_FORMAT = 5
 PART_BYTES = 32 * 2**20
 PART_FILES = 4096
@@ -74,7 +74,7 @@ class Part:
     fragments: tuple[Fragment, ...]
 
     def path(self, name: str) -> str:
-        return f"{SURVEY_CACHE}/{self.key}/{name}"
+        return survey_path(self.key, name)
 
     @property
     def size(self) -> int:

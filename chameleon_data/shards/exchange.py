@@ -41,6 +41,7 @@ from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.rows import ROW_OVERHEAD, TEXT_SCHEMA, sequence_schema
 from chameleon_data.shards.runs import RUN_BYTES, RUN_SCHEMA, Run, read_runs, read_runs_listed, write_run, write_run_list
 from chameleon_data.store.checksummed import read_groups, read_record, write_record, write_table
+from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
 
 ROUTED_AT_ONCE = 16 * 2**20
@@ -65,32 +66,6 @@ class ShardSpec:
         raise IndexError(shard)
 
 
-@dataclass(frozen=True)
-class BuildFolder:
-    """Where the files of one build live, relative to `out`."""
-
-    digest: str
-    shards: int
-    """Of all splits."""
-    corpus: str
-    """Fingerprint of the ordered parts: a run numbers copies of a text across them, so another division has other runs."""
-
-    @property
-    def folder(self) -> str:
-        return f"builds/{self.digest}"
-
-    @property
-    def runs(self) -> str:
-        return f"{self.folder}/runs/{self.corpus}"
-
-    def run(self, part: Part) -> str:
-        """The list of a part's runs; written last."""
-        return f"{self.runs}/{part.key}.json"
-
-    def receipt(self, shard: int) -> str:
-        return f"{self.folder}/receipts/{shard:05d}.json"
-
-
 def spill(store: Store, build: BuildFolder, job: ShardSpec, number: int, part: Part, copies: pa.Table) -> None:
     """Read part `number` again and write its rows, each with its destination, as runs.
 
@@ -98,7 +73,7 @@ def spill(store: Store, build: BuildFolder, job: ShardSpec, number: int, part: P
     the one that was surveyed.
     """
     recipe = job.recipe
-    spiller = _Spiller(store, f"{build.runs}/{part.key}", job, number, copies)
+    spiller = _Spiller(store, build.run_prefix(part.key), job, number, copies)
     with _surveyed_again(store, part):
         recorded = _Recorded(store, part)
         for index, fragment in enumerate(part.fragments):
@@ -110,18 +85,18 @@ def spill(store: Store, build: BuildFolder, job: ShardSpec, number: int, part: P
                 code, names = pa.array(block.domain, pa.int32()), pa.array(block.names, pa.large_string())
                 spiller.add(pa.DictionaryArray.from_arrays(code, names), block.text, hi, lo, tokens, block.rows, index)
         recorded.end(part)
-    write_run_list(store, build.run(part), spiller.end())
+    write_run_list(store, build.run_list(part.key), spiller.end())
 
 
 def spill_records(store: Store, build: BuildFolder, job: ShardSpec, number: int, part: Part, copies: pa.Table) -> None:
     """The same runs without texts, from the survey's record of the part alone: what decides where each row of text stands."""
-    spiller = _Spiller(store, f"{build.runs}/{part.key}", job, number, copies)
+    spiller = _Spiller(store, build.run_prefix(part.key), job, number, copies)
     for documents in read_documents(store, part):
         names = documents["domain"].cast(pl.String).to_arrow().cast(pa.large_string()).dictionary_encode()
         nothing = pa.repeat(pa.scalar("", pa.large_string()), len(documents))
         hi, lo, tokens = (documents[name].to_numpy() for name in ("hi", "lo", "tokens"))
         spiller.add(names, nothing, hi, lo, tokens, np.arange(len(documents)), 0)
-    write_run_list(store, build.run(part), spiller.end())
+    write_run_list(store, build.run_list(part.key), spiller.end())
 
 
 class _Spiller:
@@ -258,7 +233,7 @@ class _Recorded:
 
 def read_run_lists(store: Store, build: BuildFolder, parts: Sequence[Part]) -> tuple[Run, ...]:
     """What `spill` left of all parts."""
-    return read_runs_listed(store, [build.run(part) for part in parts])
+    return read_runs_listed(store, [build.run_list(part.key) for part in parts])
 
 
 def write_shards(
@@ -282,7 +257,7 @@ def _write_shard(store: Store, build: BuildFolder, job: ShardSpec, parts: Sequen
     layout, number = job.locate(shard)
     made = _make(layout, number, rows, job.counter)
     if job.recipe.shards.lineage:
-        _write_lineage(store, f"{build.folder}/lineage/{layout.plan.split}-{number:05d}.parquet", parts, rows, made.documents)
+        _write_lineage(store, build.lineage(layout.plan.split, number), parts, rows, made.documents)
     del rows
     receipt = {
         "shard": shard,
@@ -424,7 +399,7 @@ def _write_format(
     plan = layout.plan
     encoded = FORMATS[format].encode(table, number, plan.shards, plan.split, job.recipe.shards.compression)
     for name, data in encoded.files.items():
-        store.write_new(f"{build.folder}/{format}/{name}", data)
+        store.write_new(build.file(f"{format}/{name}"), data)
     return [
         {"path": f"{format}/{name}", "format": format, "bytes": data.size, "sha256": hashlib.sha256(data).hexdigest(),
          "entry": encoded.entry if first else None}
@@ -444,11 +419,11 @@ def read_receipts(store: Store, build: BuildFolder) -> dict[int, dict[str, Any]]
     """Shard -> receipt, of the shards whose files are there with the sizes that the receipt gives."""
     here = store.list(build.folder)
     with ThreadPoolExecutor(16) as pool:
-        receipts = pool.map(lambda path: read_record(store, path), (p for p in here if p.startswith(f"{build.folder}/receipts/")))
+        receipts = pool.map(lambda path: read_record(store, path), (p for p in here if p.startswith(f"{build.receipts}/")))
         return {
             int(receipt["shard"]): receipt
             for receipt in receipts
-            if all(here.get(f"{build.folder}/{f['path']}") == f["bytes"] for f in receipt["files"])
+            if all(here.get(build.file(f["path"])) == f["bytes"] for f in receipt["files"])
         }
 
 

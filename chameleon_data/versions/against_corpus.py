@@ -24,8 +24,9 @@ from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import TRAIN, VALIDATION
 from chameleon_data.plan.streams import Layout
 from chameleon_data.recipe import Recipe
-from chameleon_data.shards.exchange import BuildFolder, ShardSpec, spill, spill_records
+from chameleon_data.shards.exchange import ShardSpec, spill, spill_records
 from chameleon_data.shards.lay_out import build_digest, lay_out_splits
+from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
 
 ShardContents = dict[tuple[str, int], str]

@@ -6,7 +6,7 @@
     _chameleon/landmarks/<digest>     that no live version was weighed on and no cached weighing names
     .tmp-…                            of writers that died; and multipart uploads that nobody ended
     _chameleon/leases/…               of builds that died
-    _chameleon/recount/…              surveys for a `verify --corpus` that died
+    _chameleon/checks/…               surveys for a `verify --corpus` that died
     _chameleon/cache/…                surveys, vectors and weighings, only when asked: the next build makes them again
 
 All else stays: versions, tombstones, tags, and whatever else lies in the folder. A version whose manifest cannot be read stops
@@ -36,19 +36,17 @@ from typing import Any
 
 from chameleon_data.errors import InputError
 from chameleon_data.store.object_store import Upload
+from chameleon_data.store.paths import BUILD_FILE, BUILDS, CACHE, CHECKS, LANDMARKS_FILE, MANIFEST_FILE, WEIGHING_CACHE
 from chameleon_data.store.store import Entry, Store, is_unfinished
 from chameleon_data.versions.leases import COLLECT, LEASE, LOOK, Lease, Look, leased
-from chameleon_data.versions.versions import ROOT, Version, list_versions, load_manifest
+from chameleon_data.versions.versions import Version, list_versions, load_manifest
 
 REMOVED_AT_ONCE = 1000
 """Files that are removed between two looks at our own lease."""
 UPLOAD_AGE = 86_400.0
 """Seconds after which a multipart upload is taken for dead. We begin none: it is of a program that copies and holds no lease."""
 
-CACHE_ROOT, LANDMARKS, MANIFESTS = f"{ROOT}/cache", f"{ROOT}/landmarks", f"{ROOT}/manifests"
-WEIGHINGS = f"{CACHE_ROOT}/weights"
-RECOUNT = f"{ROOT}/recount"
-GARBAGE_KINDS = ("builds", "runs", "manifests", "landmarks", "recounts", "caches", "leases", "temporary files", "uploads")
+GARBAGE_KINDS = ("builds", "runs", "manifests", "landmarks", "checks", "caches", "leases", "temporary files", "uploads")
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,7 @@ def _referred(store: Store) -> _Referred:
 
     def read(version: Version) -> tuple[str, str | None]:
         manifest = load_manifest(store, version)
-        return str(manifest.get("build")).removeprefix("builds/"), _landmarks(manifest.get("weights"))
+        return str(manifest.get("build")).removeprefix(f"{BUILDS}/"), _landmarks(manifest.get("weights"))
 
     with ThreadPoolExecutor(16) as pool:
         found = list(pool.map(read, versions))
@@ -155,7 +153,7 @@ def _landmarks(weights: Any) -> str | None:
 
 def _landmarks_of_weighings(store: Store, entries: Iterable[str]) -> set[str]:
     """Those that the cache names: a build that finds a weighing there writes no landmarks any more."""
-    paths = [path for path in entries if path.startswith(f"{WEIGHINGS}/") and path.endswith(".json")]
+    paths = [path for path in entries if path.startswith(f"{WEIGHING_CACHE}/") and path.endswith(".json")]
 
     def read(path: str) -> str | None:
         try:
@@ -176,7 +174,7 @@ def _kind(path: str, entry: Entry, look: Look, referred: _Referred, named: set[s
     if is_unfinished(path):
         ours = re.fullmatch(r"\.tmp-(probe-)?[0-9a-f]{16}", name)
         return "temporary files" if ours and not working and look.now - entry.modified > LEASE else None
-    if match := re.fullmatch(r"builds/([0-9a-f]{64})/(.*)", path):
+    if match := BUILD_FILE.fullmatch(path):
         plan, rest = match.groups()
         if plan in look.held:
             return None
@@ -185,22 +183,20 @@ def _kind(path: str, entry: Entry, look: Look, referred: _Referred, named: set[s
         return "builds"
     if working:
         return None
-    if match := re.fullmatch(rf"{MANIFESTS}/([0-9a-f]{{64}})\.json", path):
+    if match := MANIFEST_FILE.fullmatch(path):
         return None if match[1] in referred.manifests else "manifests"
-    if match := re.fullmatch(rf"{LANDMARKS}/([0-9a-f]{{64}})\.parquet", path):
+    if match := LANDMARKS_FILE.fullmatch(path):
         return None if match[1] in referred.landmarks | named else "landmarks"
-    if path.startswith(f"{RECOUNT}/"):
-        return "recounts"
-    if caches and path.startswith(f"{CACHE_ROOT}/"):
+    if path.startswith(f"{CHECKS}/"):
+        return "checks"
+    if caches and path.startswith(f"{CACHE}/"):
         return "caches"
     return None
 
 
 def _remove_empty_folders(store: Store, removed: Iterable[str]) -> None:
     """A local disk keeps them; object stores have none. Who is about to write into one waits for our end."""
-    for root in {
-        "/".join(path.split("/")[:2]) for path in removed if path.startswith(("builds/", f"{CACHE_ROOT}/", f"{RECOUNT}/"))
-    }:
+    for root in {"/".join(path.split("/")[:2]) for path in removed if path.startswith((f"{BUILDS}/", f"{CACHE}/", f"{CHECKS}/"))}:
         local = store.local(root)
         for folder, _, _ in os.walk(local, topdown=False) if local else ():
             with suppress(OSError):  # not empty

@@ -32,8 +32,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from chameleon_data.errors import InputError
+from chameleon_data.store.paths import ROOT
 from chameleon_data.store.store import Store
-from chameleon_data.versions.versions import ROOT
 
 LEASES = f"{ROOT}/leases"
 LEASE = 900.0

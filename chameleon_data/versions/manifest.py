@@ -16,6 +16,7 @@ from chameleon_data.plan.streams import Layout, Stream
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.lay_out import build_digest
+from chameleon_data.store.paths import BUILDS
 
 MANIFEST_FORMAT = 1
 TIMED_PASSES = ("survey", "embed and weigh", "plan", "write")
@@ -70,7 +71,7 @@ def make_manifest(
 ) -> dict[str, Any]:
     """Everything that a reader of the version may ask, as plain JSON; paths are relative to `out`."""
     digest = build_digest([layout.plan for layout in layouts])
-    folder = f"builds/{digest}"
+    folder = f"{BUILDS}/{digest}"
     ordered = sorted(receipts, key=lambda r: r["shard"])
     _check_books(survey, census, layouts, ordered)
     shards = [

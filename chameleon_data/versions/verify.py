@@ -51,6 +51,7 @@ from chameleon_data.shards.exchange import content_hash
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.lay_out import build_digest
 from chameleon_data.shards.rows import INPUT_IDS, token_ids
+from chameleon_data.store.paths import BUILDS
 from chameleon_data.store.store import Store
 from chameleon_data.versions.against_corpus import ShardContents
 from chameleon_data.versions.manifest import files_digest
@@ -426,7 +427,7 @@ def _check_plan(manifest: Mapping[str, Any]) -> list[str]:
     if said != (recipe["seed"], recipe["input"]["hash"], recipe["tokens"]["tokenizer"] or "bytes"):
         problems.append("'seed', 'hash' or 'unit' is not the recipe's")
     digest = build_digest(plans)
-    if digest != manifest["plan_digest"] or manifest["build"] != f"builds/{digest}":
+    if digest != manifest["plan_digest"] or manifest["build"] != f"{BUILDS}/{digest}":
         problems.append("the seed, the writer and the counts of the domains are not those of 'plan_digest'")
     return problems
 

@@ -26,13 +26,28 @@ from typing import Any
 
 from chameleon_data.errors import InputError, list_some
 from chameleon_data.hashing import canonical_json
+from chameleon_data.store.paths import (
+    BUILDS,
+    DELETED,
+    EXPORTS,
+    FORMAT_FILE,
+    NUMBERED_FILE,
+    REPORTS,
+    ROOT,
+    TAG_FILE,
+    TAG_NAME,
+    TAGS,
+    VERSIONS,
+    manifest_path,
+    tag_path,
+    tombstone_path,
+    version_path,
+)
 from chameleon_data.store.store import NameTakenError, Store
 
 LAYOUT_FORMAT = 1
 """Of the layout and of the manifest; what a later one means is not known here, so it is refused."""
-ROOT = "_chameleon"
 LATEST = "latest"
-TAG_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}"
 VERSION_NUMBER = r"[vV]?(\d{1,18})"
 NO_VERSION_YET = "no version is finished there yet; `chameleon-data build RECIPE` makes one, or goes on where it was interrupted"
 
@@ -75,18 +90,18 @@ def commit_version(store: Store, manifest: Mapping[str, Any], created: str, stil
             return version
     if not present:
         _write_format(store, sha256)
-    store.write_new(f"{ROOT}/manifests/{sha256}.json", body)
+    store.write_new(manifest_path(sha256), body)
     number = present[-1].number + 1 if present else 1
     while True:
         version = Version(number, sha256, *build, created)
         still()
         try:
-            if store.write_new(_path(number), canonical_json({"format": LAYOUT_FORMAT, **vars(version)})):
+            if store.write_new(version_path(number), canonical_json({"format": LAYOUT_FORMAT, **vars(version)})):
                 return version
             winner = version  # our own put, its answer lost; or, to the byte and the second, one of before
         except NameTakenError:
             winner = _read_version(store, number)
-        if _is(store, winner, build) and not store.exists(_tombstone(number)):
+        if _is(store, winner, build) and not store.exists(tombstone_path(number)):
             return winner
         number += 1
 
@@ -121,7 +136,7 @@ def delete_version(store: Store, version: Version, deleted: str) -> bool:
     """
     body = {"format": LAYOUT_FORMAT, "number": version.number, "manifest": version.manifest, "deleted": deleted}
     try:
-        return store.write_new(_tombstone(version.number), canonical_json(body))
+        return store.write_new(tombstone_path(version.number), canonical_json(body))
     except NameTakenError:
         return False
 
@@ -133,15 +148,15 @@ def open_dataset(url: str) -> Store:
     if local is not None and local.parent.is_file():
         named = "if it is a recipe, name its 'out'" if local.parent.suffix in (".yaml", ".yml") else "name a recipe's 'out'"
         raise InputError(f"{store.url}: a file, where a dataset is a folder; {named}")
-    if store.exists(f"{ROOT}/format.json") or store.list(ROOT) or store.list("builds"):
+    if store.exists(FORMAT_FILE) or store.list(ROOT) or store.list(BUILDS):
         return store
     raise InputError(f"{store.url}: {_instead(store)}")
 
 
 def _instead(store: Store) -> str:
     """What is at the URL of a store that is no dataset, and what to type."""
-    inside = re.fullmatch(rf"(.*[^/])/({ROOT}|builds|reports|exports)(/.*)?", store.url.rstrip("/"))
-    if inside and Store(inside[1]).exists(f"{ROOT}/format.json"):
+    inside = re.fullmatch(rf"(.*[^/])/({ROOT}|{BUILDS}|{REPORTS}|{EXPORTS})(/.*)?", store.url.rstrip("/"))
+    if inside and Store(inside[1]).exists(FORMAT_FILE):
         return f"lies inside a dataset; name the dataset itself: {inside[1]}"
     make = "make one with `chameleon-data build RECIPE`"
     local = store.local(ROOT)
@@ -153,7 +168,7 @@ def _instead(store: Store) -> str:
         close = difflib.get_close_matches(folder.name, beside, n=1)
         hint = f" (did you mean {folder.parent / close[0]}?)" if close else ""
         return f"no dataset is there, nor a folder; correct the folder{hint}, or {make}"
-    below = sorted(str(other.parent.parent) for other in folder.glob(f"*/{ROOT}/format.json"))
+    below = sorted(str(other.parent.parent) for other in folder.glob(f"*/{FORMAT_FILE}"))
     if below:
         return f"a folder that is no dataset, but holds some; correct the folder: {list_some(below)}"
     return f"a folder, but no dataset is there; correct the folder: it is a recipe's 'out', or {make}"
@@ -192,7 +207,7 @@ def resolve_version(store: Store, reference: str) -> Version:
 
 def load_manifest(store: Store, version: Version) -> dict[str, Any]:
     """What the version holds, proved by its hash."""
-    path = f"{ROOT}/manifests/{version.manifest}.json"
+    path = manifest_path(version.manifest)
     body = store.read(path)
     if hashlib.sha256(body).hexdigest() != version.manifest:
         raise InputError(f"{store.url}/{path}: damaged or edited, as its sha256 is not its name; restore it from a copy")
@@ -216,7 +231,7 @@ def tag_version(store: Store, version: Version, name: str, created: str | None =
             return history[-1]
         tagging = TagEntry(generation, version.number, version.manifest, created)
         try:
-            store.write_new(_tag_path(name, generation), canonical_json({"format": LAYOUT_FORMAT, **vars(tagging)}))
+            store.write_new(tag_path(name, generation), canonical_json({"format": LAYOUT_FORMAT, **vars(tagging)}))
         except NameTakenError:
             history = (_read_tagging(store, name, generation),)
             generation += 1
@@ -226,16 +241,15 @@ def tag_version(store: Store, version: Version, name: str, created: str | None =
 
 def tag_history(store: Store, name: str) -> tuple[TagEntry, ...]:
     """Every generation of a tag, the present one last; empty for a tag that never was."""
-    paths = store.list(f"{ROOT}/tags/{name}")
-    generations = [int(match[1]) for path in paths if (match := re.fullmatch(r".*/(\d{8,18})\.json", path, re.ASCII))]
+    paths = store.list(f"{TAGS}/{name}")
+    generations = [int(match[2]) for path in paths if (match := TAG_FILE.fullmatch(path))]
     return tuple(_read_tagging(store, name, generation) for generation in sorted(generations))
 
 
 def list_tags(store: Store) -> dict[str, TagEntry]:
     """Where every tag points, by name; on a deleted version too."""
-    pattern = rf"{ROOT}/tags/({TAG_NAME})/(\d{{8,18}})\.json"
     newest: dict[str, int] = {}
-    for match in (re.fullmatch(pattern, path, re.ASCII) for path in store.list(f"{ROOT}/tags")):
+    for match in (TAG_FILE.fullmatch(path) for path in store.list(TAGS)):
         if match:
             newest[match[1]] = max(int(match[2]), newest.get(match[1], 0))
     with ThreadPoolExecutor(16) as pool:
@@ -258,35 +272,23 @@ def split_target(target: str) -> tuple[str, str]:
     return url, reference
 
 
-def _path(number: int) -> str:
-    return f"{ROOT}/versions/v{number:08d}.json"
-
-
-def _tombstone(number: int) -> str:
-    return f"{ROOT}/deleted/v{number:08d}.json"
-
-
-def _tag_path(name: str, generation: int) -> str:
-    return f"{ROOT}/tags/{name}/{generation:08d}.json"
-
-
 def _numbers(store: Store) -> tuple[list[int], list[int]]:
     """Those that live, and those that were deleted; in order."""
 
     def numbers(folder: str) -> list[int]:
-        found = (re.fullmatch(rf"{folder}/v(\d{{8,18}})\.json", path, re.ASCII) for path in store.list(folder))
+        found = (NUMBERED_FILE.fullmatch(path) for path in store.list(folder))
         return sorted(int(match[1]) for match in found if match)
 
-    given = numbers(f"{ROOT}/versions")
-    path = f"{ROOT}/format.json"
+    given = numbers(VERSIONS)
+    path = FORMAT_FILE
     if given and store.exists(path):
         _parse(store, path, store.read(path))
-    deleted = set(numbers(f"{ROOT}/deleted")) if given else set()
+    deleted = set(numbers(DELETED)) if given else set()
     return [n for n in given if n not in deleted], [n for n in given if n in deleted]
 
 
 def _write_format(store: Store, first: str) -> None:
-    path = f"{ROOT}/format.json"
+    path = FORMAT_FILE
     try:
         store.write_new(path, canonical_json({"format": LAYOUT_FORMAT, "dataset": first[:32]}))
     except NameTakenError:
@@ -294,18 +296,18 @@ def _write_format(store: Store, first: str) -> None:
 
 
 def _read_version(store: Store, number: int) -> Version:
-    found = _parse(store, _path(number), store.read(_path(number)))
+    found = _parse(store, version_path(number), store.read(version_path(number)))
     number_there, *texts, created = (found.get(field.name) for field in fields(Version))
     manifest, plan_digest, digest = (text if isinstance(text, str) else "" for text in texts)
     if number_there != number or not re.fullmatch("[0-9a-f]{64}", manifest) or not plan_digest or not digest:
-        raise _damaged(store, _path(number))
+        raise _damaged(store, version_path(number))
     return Version(number, manifest, plan_digest, digest, created if isinstance(created, str) else None)
 
 
 def _read_tombstone(store: Store, number: int) -> str | None:
-    found = _parse(store, _tombstone(number), store.read(_tombstone(number)))
+    found = _parse(store, tombstone_path(number), store.read(tombstone_path(number)))
     if found.get("number") != number:
-        raise _damaged(store, _tombstone(number))
+        raise _damaged(store, tombstone_path(number))
     return found["deleted"] if isinstance(found.get("deleted"), str) else None
 
 
@@ -315,7 +317,7 @@ def _when(store: Store, number: int) -> str:
 
 
 def _read_tagging(store: Store, name: str, generation: int) -> TagEntry:
-    path = _tag_path(name, generation)
+    path = tag_path(name, generation)
     found = _parse(store, path, store.read(path))
     version, manifest = found.get("version"), found.get("manifest")
     if found.get("generation") != generation or type(version) is not int or not isinstance(manifest, str):

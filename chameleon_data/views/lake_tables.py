@@ -41,11 +41,11 @@ import pyarrow.parquet as pq
 
 from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import TRAIN
+from chameleon_data.store.paths import FORMAT_FILE, export_folder
 from chameleon_data.store.store import NameTakenError, Store
 from chameleon_data.store.urls import scheme_of
-from chameleon_data.versions.versions import ROOT, Version
+from chameleon_data.versions.versions import Version
 
-ICEBERG = "exports/iceberg"
 """Where the Iceberg table is when nothing else is said, relative to `out`."""
 TABLE_NAME = "chameleon.mixture"
 DESCRIPTION = "versions of the chameleon-data dataset "
@@ -152,7 +152,7 @@ def register_iceberg(store: Store, manifest: Mapping[str, Any], version: Version
 
     shards = _shards(store, manifest, version)
     data = _location(store)
-    folder = Store(target or f"{store.url.rstrip('/')}/{ICEBERG}")
+    folder = Store(target or f"{store.url.rstrip('/')}/{export_folder('iceberg')}")
     table = _location(folder)
     io = {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO"} if scheme_of(table) else {}  # the credentials that Store uses
     for _ in range(10):  # whoever loses the race for a number looks again
@@ -244,7 +244,7 @@ def _shards(store: Store, manifest: Mapping[str, Any], version: Version) -> _Sha
             stored = pq.ParquetFile(file, pre_buffer=False).schema_arrow
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{store.url}/{path}: damaged Parquet file; restore it from a copy or build it again") from error
-    dataset = json.loads(store.read(f"{ROOT}/format.json"))["dataset"]
+    dataset = json.loads(store.read(FORMAT_FILE))["dataset"]
     values = (dataset, f"v{version.number}", version.manifest, version.digest)
     return _Shards(
         files=tuple((s["path"], s["bytes"], s["rows"]) for s in wanted),

@@ -394,7 +394,7 @@ def test_the_command_from_build_to_report(built):
     assert set(shown["shards"][0]) >= {"path", "format", "split", "rows", "tokens", "bytes", "sha256", "domain_tokens"}
     assert run_command("verify", f"{out}@1")["ok"]
     assert run_command("verify", f"{out}@1", "--corpus")["ok"]
-    assert not Store(out).list("_chameleon/recount")
+    assert not Store(out).list("_chameleon/checks")
     assert run_command("tag", f"{out}@1", "first")["tag"] == "first"
     assert run_command("show", f"{out}@first")["version"] == "v1"
     page = Path(run_command("report", f"{out}@first")["report"])

@@ -113,7 +113,7 @@ def litter(store: Store) -> dict[str, str]:
     for path, kind in {
         shard_path("given up"): "builds", receipt_path("given up"): "builds",
         f"builds/{fingerprint('kept')}/runs/x/1.arrow": "runs", f"_chameleon/manifests/{fingerprint('x')}.json": "manifests",
-        "_chameleon/recount/0a/_chameleon/cache/survey/p/summary.json": "recounts",
+        "_chameleon/checks/0a/_chameleon/cache/survey/p/summary.json": "checks",
     }.items():  # fmt: skip
         store.write(path, SHARD)
         garbage[path] = kind

@@ -1,0 +1,142 @@
+"""Every path inside `out`, spelled once: what writes a file and what cleans it up ask here.
+
+builds/<plan digest>/<format>/…             shards and the indexes of their formats
+builds/<plan digest>/receipts/00012.json    shard 12 is whole; written after its files
+builds/<plan digest>/lineage/…              where each row came from, where the recipe asks for it
+builds/<plan digest>/runs/<corpus>/…        rows on their way to shards; removed once the version is there
+reports/v12.html, exports/<form>/…          what `report` and `export` write
+_chameleon/format.json                      which layout this is, and the id of the dataset
+_chameleon/manifests/<sha256>.json          what a version holds, under the hash of its own bytes
+_chameleon/versions/v00000012.json          the commit: number 12 is that manifest
+_chameleon/deleted/v00000012.json           the tombstone of version 12, which keeps its number for ever
+_chameleon/tags/<name>/00000003.json        where a tag points; the highest generation holds
+_chameleon/landmarks/<digest>.parquet       landmarks that a version was weighed on
+_chameleon/cache/{survey,embed,statistics,weights}/…    records of passes; whatever is missing is made anew
+_chameleon/checks/<id>/…                    the second survey of `verify --corpus`; removed at its end
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+ROOT = "_chameleon"
+BUILDS = "builds"
+REPORTS = "reports"
+EXPORTS = "exports"
+
+FORMAT_FILE = f"{ROOT}/format.json"
+MANIFESTS = f"{ROOT}/manifests"
+VERSIONS = f"{ROOT}/versions"
+DELETED = f"{ROOT}/deleted"
+TAGS = f"{ROOT}/tags"
+LANDMARKS = f"{ROOT}/landmarks"
+CHECKS = f"{ROOT}/checks"
+CACHE = f"{ROOT}/cache"
+SURVEY_CACHE = f"{CACHE}/survey"
+EMBEDDING_CACHE = f"{CACHE}/embed"
+STATISTICS_CACHE = f"{CACHE}/statistics"
+WEIGHING_CACHE = f"{CACHE}/weights"
+
+TAG_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}"
+BUILD_FILE = re.compile(rf"{BUILDS}/([0-9a-f]{{64}})/(.*)", re.ASCII | re.DOTALL)
+"""(plan digest, path in the build's folder)."""
+MANIFEST_FILE = re.compile(rf"{MANIFESTS}/([0-9a-f]{{64}})\.json", re.ASCII)
+LANDMARKS_FILE = re.compile(rf"{LANDMARKS}/([0-9a-f]{{64}})\.parquet", re.ASCII)
+NUMBERED_FILE = re.compile(rf"(?:{VERSIONS}|{DELETED})/v(\d{{8,18}})\.json", re.ASCII)
+"""(number,) of a version or of a tombstone."""
+TAG_FILE = re.compile(rf"{TAGS}/({TAG_NAME})/(\d{{8,18}})\.json", re.ASCII)
+"""(name, generation)."""
+
+
+def manifest_path(sha256: str) -> str:
+    return f"{MANIFESTS}/{sha256}.json"
+
+
+def version_path(number: int) -> str:
+    return f"{VERSIONS}/v{number:08d}.json"
+
+
+def tombstone_path(number: int) -> str:
+    return f"{DELETED}/v{number:08d}.json"
+
+
+def tag_path(name: str, generation: int) -> str:
+    return f"{TAGS}/{name}/{generation:08d}.json"
+
+
+def landmarks_path(digest: str) -> str:
+    return f"{LANDMARKS}/{digest}.parquet"
+
+
+def statistics_folder(landmarks: str) -> str:
+    """Statistics of domains on these landmarks, named by their digest."""
+    return f"{STATISTICS_CACHE}/{landmarks}"
+
+
+def weighing_path(key: str) -> str:
+    return f"{WEIGHING_CACHE}/{key}.json"
+
+
+def survey_path(part: str, name: str) -> str:
+    """One file of the record of a part, which is named by its key."""
+    return f"{SURVEY_CACHE}/{part}/{name}"
+
+
+def embedding_folder(embedder: str) -> str:
+    """Vectors of one embedder, named by its fingerprint."""
+    return f"{EMBEDDING_CACHE}/{embedder}"
+
+
+def report_path(number: int) -> str:
+    return f"{REPORTS}/v{number}.html"
+
+
+def export_folder(form: str) -> str:
+    return f"{EXPORTS}/{form}"
+
+
+@dataclass(frozen=True)
+class BuildFolder:
+    """Where the files of one build live."""
+
+    digest: str
+    """Of the plan, or of the plans of all splits."""
+    shards: int
+    """Of all splits."""
+    corpus: str
+    """Fingerprint of the ordered parts: a run numbers copies of a text across them, so another division has other runs."""
+
+    @property
+    def folder(self) -> str:
+        return f"{BUILDS}/{self.digest}"
+
+    @property
+    def all_runs(self) -> str:
+        """Of every division of the corpus."""
+        return f"{self.folder}/runs"
+
+    @property
+    def runs(self) -> str:
+        return f"{self.all_runs}/{self.corpus}"
+
+    @property
+    def receipts(self) -> str:
+        return f"{self.folder}/receipts"
+
+    def run_list(self, part: str) -> str:
+        """The list of a part's runs; written last."""
+        return f"{self.runs}/{part}.json"
+
+    def run_prefix(self, part: str) -> str:
+        return f"{self.runs}/{part}"
+
+    def receipt(self, shard: int) -> str:
+        return f"{self.receipts}/{shard:05d}.json"
+
+    def lineage(self, split: str, number: int) -> str:
+        return f"{self.folder}/lineage/{split}-{number:05d}.parquet"
+
+    def file(self, name: str) -> str:
+        """A file of a format, such as parquet/train-00000-of-00001.parquet."""
+        return f"{self.folder}/{name}"
