@@ -9,6 +9,10 @@ class InputError(ValueError):
     """The recipe, the corpus or the stored data cannot give an answer. The command exits with 2 and prints this text."""
 
 
+class DefectError(RuntimeError):
+    """This program contradicts itself, whatever was typed or read. The command exits with 70 and prints the traceback."""
+
+
 def list_some(items: Sequence[str], most: int = 8) -> str:
     """The first of them, and how many more there are."""
     return ", ".join(items[:most]) + (f" and {len(items) - most:,} more" if len(items) > most else "")

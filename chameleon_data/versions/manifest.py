@@ -11,7 +11,7 @@ from typing import Any
 from chameleon_data.corpus.selection import Selection
 from chameleon_data.corpus.survey import Survey, Tally
 from chameleon_data.corpus.tokens import TokenCounter
-from chameleon_data.errors import InputError
+from chameleon_data.errors import DefectError
 from chameleon_data.plan.streams import Layout, Stream
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.formats.registry import FORMATS
@@ -133,17 +133,16 @@ def _check_books(survey: Survey, census: Selection, layouts: Sequence[Layout], r
             rows, tokens = (sum(r[key].get(name, 0) for r in mine) for key in ("domain_rows", "domain_tokens"))
             planned = int(stream.tokens.sum())
             if tokens != planned or (stream.packing is None and rows != int(stream.delivered.sum())):
-                raise InputError(
+                raise DefectError(
                     f"domain {name!r}, split {layout.plan.split}: {rows:,} rows with {tokens:,} tokens written, {planned:,} "
-                    "tokens planned: the books do not balance, which is a defect; nothing was published"
+                    "tokens planned: the books do not balance; nothing was published"
                 )
     for count in census.counts:
         tally, held = survey.tallies[count.name], census.held_out(count.name)
         if tally.read != count.rows + held + census.dropped[count.name] + tally.quarantined:
-            raise InputError(
+            raise DefectError(
                 f"domain {count.name!r}: {tally.read:,} rows read are not {count.rows:,} usable + {held:,} held out + "
-                f"{census.dropped[count.name]:,} copies + {tally.quarantined:,} quarantined, which is a defect; nothing was "
-                "published"
+                f"{census.dropped[count.name]:,} copies + {tally.quarantined:,} quarantined; nothing was published"
             )
 
 
