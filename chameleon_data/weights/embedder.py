@@ -213,17 +213,17 @@ class LanguageModel:
     def forward(self, features: dict[str, Any]) -> dict[str, Any]:
         """(texts, dimensions) means over the tokens that the attention mask holds."""
 
-        class Reached(Exception):
+        class ReachedError(Exception):
             """How the blocks above are skipped."""
 
         def stop(_module: Any, _arguments: Any, output: Any) -> None:
-            raise Reached(output[0] if isinstance(output, tuple) else output)
+            raise ReachedError(output[0] if isinstance(output, tuple) else output)
 
         handle = self.block.register_forward_hook(stop)
         try:
             self.transformer(**features)
             raise AssertionError("the block was not reached")
-        except Reached as reached:
+        except ReachedError as reached:
             (hidden,) = reached.args
         finally:
             handle.remove()

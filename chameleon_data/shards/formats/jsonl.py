@@ -21,10 +21,10 @@ import polars as pl
 import pyarrow as pa
 
 from chameleon_data.errors import InputError
-from chameleon_data.shards.formats.zstd import VERSIONS, compress, decompress
+from chameleon_data.shards.formats.zstd import ZSTD_WRITER, compress, decompress
 from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, Compression, Encoded, conform, refuse_empty, sequence_schema
 
-WRITER: dict[str, Any] = {"format": "jsonl", "strings": "RFC 8785", **VERSIONS}
+WRITER: dict[str, Any] = {"format": "jsonl", "strings": "RFC 8785", **ZSTD_WRITER}
 """Together with the compression, all that decides the bytes beside the rows; part of the plan digest."""
 
 

@@ -41,7 +41,7 @@ from chameleon_data.shards.formats.row_bytes import (
     join_rows,
     separate_rows,
 )
-from chameleon_data.shards.formats.zstd import VERSIONS, compress, decompress
+from chameleon_data.shards.formats.zstd import ZSTD_WRITER, compress, decompress
 from chameleon_data.shards.rows import (
     INPUT_IDS,
     TEXT_SCHEMA,
@@ -61,7 +61,7 @@ NO_DIMENSIONS = b"LDFZ01\0\0"
 DTYPES = {pa.uint16(): 5, pa.uint32(): 6}
 """litdata's numbers for numpy's types."""
 
-WRITER: dict[str, Any] = {"format": "litdata", "frame_rows": FRAME_ROWS, **VERSIONS}
+WRITER: dict[str, Any] = {"format": "litdata", "frame_rows": FRAME_ROWS, **ZSTD_WRITER}
 """Together with the compression, all that decides the bytes beside the rows; part of the plan digest."""
 
 _U32 = np.dtype("<u4")

@@ -39,7 +39,7 @@ from chameleon_data.shards.formats.row_bytes import (
     join_rows,
     separate_rows,
 )
-from chameleon_data.shards.formats.zstd import LEVEL, VERSIONS, compress, decompress
+from chameleon_data.shards.formats.zstd import LEVEL, ZSTD_WRITER, compress, decompress
 from chameleon_data.shards.rows import (
     INPUT_IDS,
     TEXT_SCHEMA,
@@ -58,7 +58,7 @@ HASHES = ("sha256", "xxh64")
 
 WRITER: dict[str, Any] = {
     "format": "mds",
-    **VERSIONS,
+    **ZSTD_WRITER,
     "hashes": list(HASHES),
 }
 """Together with the compression, all that decides the bytes beside the rows; part of the plan digest."""

@@ -12,7 +12,7 @@ import zstandard
 from chameleon_data.errors import InputError
 
 LEVEL = 3
-VERSIONS = {"zstandard": zstandard.__version__, "zstd": ".".join(map(str, zstandard.ZSTD_VERSION)), "level": LEVEL}
+ZSTD_WRITER = {"zstandard": zstandard.__version__, "zstd": ".".join(map(str, zstandard.ZSTD_VERSION)), "level": LEVEL}
 """What decides the bytes of a frame beside its content."""
 
 

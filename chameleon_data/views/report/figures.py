@@ -192,7 +192,7 @@ def mixture_figure(domains: pl.DataFrame) -> Figure:
         legend.insert(
             1,
             Key(
-                "by leverage alone, with its 90 % interval" if shifted(domains) else "its 90 % interval",
+                "by leverage alone, with its 90 % interval" if weights_moved(domains) else "its 90 % interval",
                 _swatch("ink", "interval"),
             ),
         )
@@ -495,6 +495,6 @@ def short(name: str, most: int = 22) -> str:
     return name if len(name) <= most else f"{name[: most // 2]}…{name[len(name) - most // 2 + 1 :]}"
 
 
-def shifted(domains: pl.DataFrame) -> bool:
+def weights_moved(domains: pl.DataFrame) -> bool:
     """Whether priors or bounds moved the weights from what leverage alone says; the intervals are of the latter."""
     return not np.allclose(domains["asked"], domains["weight"], atol=1e-3)

@@ -34,8 +34,8 @@ from chameleon_data.views.report.figures import (
     map_figure,
     mixture_figure,
     shares_figure,
-    shifted,
     short,
+    weights_moved,
 )
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ def _mixture_table(domains: pl.DataFrame, totals: Mapping[str, int]) -> ReportTa
     between = pl.struct("low", "high").map_elements(
         lambda i: "–" if i["low"] is None else f"{share(i['low'])[:-2]} – {share(i['high'])}", return_dtype=pl.String
     )
-    interval = "90 % interval by leverage" if shifted(domains) else "90 % interval"
+    interval = "90 % interval by leverage" if weights_moved(domains) else "90 % interval"
     columns = [
         DOMAIN,
         TableColumn("Weight", "weight", share),
@@ -295,7 +295,7 @@ def _beside_table(about: Mapping[str, Any], domains: pl.DataFrame) -> ReportTabl
     """Other mixtures beside this one; the last row says how far the weights are from each."""
     target = "By leverage alone" if about["origin"] == "computed" else "As given"
     own = {"natural": "Natural", "target": target, "uniform": "Uniform"}
-    given = {n: m for n, m in (about.get("mixtures") or {}).items() if n != "target" or shifted(domains)}
+    given = {n: m for n, m in (about.get("mixtures") or {}).items() if n != "target" or weights_moved(domains)}
     if not given or len(domains) == 1:
         return None
     files = sorted(n for n in given if n not in own and not n.startswith("natural^"))
