@@ -311,20 +311,20 @@ def tags(target: Out, name: Annotated[str | None, typer.Argument(metavar="NAME")
         if not found:
             raise InputError(f"{store.url}: no tag {name!r}; 'chameleon-data tags {target}' lists those that are there")
     gone = {version.number for version in list_deleted(store)}
-    rows = [
-        {"tag": tag, "generation": t.generation, "version": f"v{t.version}", "created": t.created, "deleted": t.version in gone,
-         "current": name is None or t is found[-1][1]}
-        for tag, t in found
-    ]  # fmt: skip
+    newest = found[-1][1] if found else None
     if json:
-        print_json(rows)
+        print_json([
+            {"tag": tag, "generation": entry.generation, "version": f"v{entry.version}", "created": entry.created,
+             "deleted": entry.version in gone, "current": name is None or entry is newest}
+            for tag, entry in found
+        ])  # fmt: skip
         return
     table = make_table("tag", ">generation", "version", "tagged", *([""] if name else []))
-    for row in rows:
-        told = row["version"] + (" (deleted)" if row["deleted"] else "")
-        marked = ["← current" if row["current"] else ""] if name else []
-        table.add_row(row["tag"], str(row["generation"]), told, row["created"], *marked)
-    out.print(table if rows else f"{target} holds no tag")
+    for tag, entry in found:
+        version = f"v{entry.version}" + (" (deleted)" if entry.version in gone else "")
+        marked = ["← current" if entry is newest else ""] if name else []
+        table.add_row(tag, str(entry.generation), version, entry.created, *marked)
+    out.print(table if found else f"{target} holds no tag")
 
 
 @app.command()
@@ -363,8 +363,8 @@ def gc(
         print_json({"removed": delete, "bytes": found.bytes, "files": files, "uploads": uploads, "at_work": list(found.spared)})
         return
     table = make_table("what", "where", ">files", ">bytes")
-    for (kind, folder), (files, size) in found.groups().items():
-        table.add_row(kind, folder, f"{files:,}", f"{size:,}")
+    for (kind, folder), (count, size) in found.groups().items():
+        table.add_row(kind, folder, f"{count:,}", f"{size:,}")
     if found.uploads:
         table.add_row("uploads", "", f"{len(found.uploads):,}", "")
     if found.files or found.uploads:

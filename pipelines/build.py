@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from chameleon_data.corpus.tokens import TokenCounter, load_token_counter
-from chameleon_data.pipelines.ray_cluster import Progress
+from chameleon_data.pipelines.ray_cluster import Progress, cluster_cpus
 from chameleon_data.pipelines.survey import select_corpus, survey_corpus
 from chameleon_data.pipelines.weigh import Weighed, compare_exhaustion_rules, weigh_corpus
 from chameleon_data.pipelines.write import build_folder, write_shards_on_cluster
@@ -170,8 +170,6 @@ def _weigh(store: Store, recipe: Recipe, progress: Progress, timings: dict[str, 
 
 
 def _plan(store: Store, recipe: Recipe, progress: Progress) -> Planned:
-    import ray
-
     timings: dict[str, float] = {}
     weighed = _weigh(store, recipe, progress, timings)
     with _timed(timings, "plan"):
@@ -186,5 +184,4 @@ def _plan(store: Store, recipe: Recipe, progress: Progress) -> Planned:
             writer_fingerprint(recipe, counter),
         )
         exhausted = compare_exhaustion_rules(recipe, weighed)
-    cpus = ray.cluster_resources().get("CPU", 1.0)
-    return Planned(weighed, layouts, counter, timings, recipe.shards.size, cpus, exhausted)
+    return Planned(weighed, layouts, counter, timings, recipe.shards.size, cluster_cpus(), exhausted)

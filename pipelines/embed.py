@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from chameleon_data.arrays import F32
 from chameleon_data.errors import InputError
-from chameleon_data.pipelines.ray_cluster import Progress, stream_tables
+from chameleon_data.pipelines.ray_cluster import Progress, cluster_cpus, cluster_gpus, stream_tables
 from chameleon_data.store.checksummed import read_table, write_table
 from chameleon_data.store.paths import embedding_folder
 from chameleon_data.store.store import Store
@@ -133,8 +133,6 @@ def _stacked(vectors: pa.ChunkedArray) -> F32:
 
 def _embedded(embedder: Embedder, domains: Mapping[str, pa.Table], progress: Progress) -> dict[str, F32]:
     """(documents, dimensions) of each domain's rows."""
-    import ray
-
     chunks = [
         rows.slice(at, DOCUMENTS_PER_TASK).combine_chunks()
         for rows in domains.values()
@@ -144,11 +142,10 @@ def _embedded(embedder: Embedder, domains: Mapping[str, pa.Table], progress: Pro
     if not chunks:
         return {}
     progress("embed", 0, total)
-    resources = ray.cluster_resources()
-    if gpus := int(resources.get("GPU", 0)):
+    if gpus := cluster_gpus():
         pool = {"num_gpus": 1, "concurrency": (1, min(gpus, len(chunks)))}
     else:  # half a CPU each: a pool that takes every CPU leaves none to feed it, and the job waits for ever
-        pool = {"num_cpus": 0.5, "concurrency": min(max(1, int(resources["CPU"])), len(chunks))}
+        pool = {"num_cpus": 0.5, "concurrency": min(max(1, int(cluster_cpus())), len(chunks))}
     for row in stream_tables(chunks, _actor(embedder), **pool):
         if row["error"]:
             raise InputError(row["error"])

@@ -1,8 +1,8 @@
-"""Ray, started quietly or joined, and the one way in which a pass runs on it.
+"""Starts or joins a Ray cluster, and runs a pass on it.
 
-A pass is a list of task numbers, streamed through Ray Data one block a task. What a task reads and writes are files on the
-store; only its number goes in and only its outcome comes out, so Ray's object store stays empty, a lost worker's tasks run
-again, and nothing is pickled but functions.
+A pass is a list of task numbers, streamed through Ray Data as one block for each task. A task reads and writes files on the
+store. Only its number goes in and only its outcome comes out. So Ray's object store stays empty, the tasks of a lost worker
+run again, and nothing is pickled but functions. The driver works 6 to 10 ms for each task.
 """
 
 from __future__ import annotations
@@ -29,33 +29,37 @@ from chameleon_data.store.store import explain_os_error
 Progress = Callable[[str, int, int], None]
 """Called with (pass, units done, units in all)."""
 RETRY_SECONDS = (1.0, 5.0)
+"""Waits before the second and the third try of a task whose reading or writing failed."""
 CONNECT_SECONDS = 10.0
-"""Until a host that does not answer is given up; Ray itself would wait for minutes."""
+"""How long to wait for a host that does not answer. Ray itself would wait for minutes."""
 EXTENSION_TYPES = (
     "ray.data.arrow_tensor", "ray.data.arrow_tensor_v2", "ray.data.arrow_variable_shaped_tensor", "ray.data.arrow_pickled_object",
     "pandas.period", "pandas.interval",
 )  # fmt: skip
-"""That `import ray.data` registers with Arrow: what a Parquet file says of such a column is then handed to their Python code,
-whatever the reader is told, and one environment variable lets Ray unpickle it. Here no column is of these types."""
+"""Arrow extension types that `import ray.data` registers. Arrow hands the metadata of such a column to their Python code, and
+one environment variable lets Ray unpickle it. No column here has these types, so they are unregistered again."""
 VITAL_PROCESSES = ("raylet", "gcs_server")
-"""Processes of a local cluster without which it is dead."""
-RAYLET_AGENTS = {"dashboard agent": (b"ray::DashboardAgent", b"dashboard/agent.py"),
-          "runtime env agent": (b"ray::RuntimeEnvAgent", b"runtime_env/agent/main.py")}  # fmt: skip
-"""The raylet's own children that it does not outlive -> what their command lines hold, once they are up and before."""
+"""A local cluster is dead when one of these processes ends."""
+RAYLET_AGENTS = {
+    "dashboard agent": (b"ray::DashboardAgent", b"dashboard/agent.py"),
+    "runtime env agent": (b"ray::RuntimeEnvAgent", b"runtime_env/agent/main.py"),
+}
+"""Children of the raylet; it ends when one of them ends. Name -> command line once the agent is up, and while it starts."""
 IDLE_PROCESSES = ("monitor", "log_monitor", "dashboard")
-"""Those that do nothing for a build: an autoscaler of what cannot grow, a reader of logs for nobody, a dashboard that is off.
-Ray would wait a second for the first of them when it shuts down."""
+"""Processes that do nothing for a build: the autoscaler of a cluster that cannot grow, a log reader without a reader, a
+dashboard that is off. Ray waits a second for the first of them when it shuts down."""
 ADDRESS_ADVICE = "start a cluster with 'ray start --head', correct the address, or leave --address out"
 METHODS_WITHOUT_TOKEN = {"": "/ray.rpc.NodeInfoGcsService/CheckAlive", "ray": "/ray.rpc.RayletDriver/ClusterInfo"}
-"""Scheme of an address -> a method that a cluster with token authentication refuses to whoever has no token."""
+"""Scheme of an address -> a method that a cluster with token authentication refuses to callers without a token."""
 
 
 @contextmanager
 def cluster(address: str | None = None, workers: int | None = None, allow_open: bool = False) -> Iterator[None]:
-    """A Ray cluster for the length of a build: the one at `address`, or one started here with `workers` CPUs.
+    """Join the Ray cluster at `address`, or start one here with `workers` CPUs; leave or end it afterwards.
 
-    A local one answers only to a random token, since Ray listens on all interfaces even without its dashboard. One that answers
-    without a token runs whatever code anybody who reaches its port sends, so it is joined only if `allow_open`.
+    Ray listens on all interfaces, even without its dashboard. So a cluster started here answers only to a random token. A
+    cluster without token authentication runs any code that is sent to its port, so it is joined only with `allow_open`. Raises
+    InputError where no cluster can be started or joined.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
@@ -65,13 +69,13 @@ def cluster(address: str | None = None, workers: int | None = None, allow_open: 
         if not allow_open and address != "auto":
             _refuse_open_cluster(address)
     else:
-        os.environ["RAY_AUTH_MODE"] = "token"  # whatever was set for other clusters
+        os.environ["RAY_AUTH_MODE"] = "token"  # replaces a mode that was set for another cluster
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    with _native_quiet():
-        yield from _cluster(address, workers, allow_open)
+    with _silence_native_output():
+        yield from _connected(address, workers, allow_open)
 
 
-def _cluster(address: str | None, workers: int | None, allow_open: bool) -> Iterator[None]:
+def _connected(address: str | None, workers: int | None, allow_open: bool) -> Iterator[None]:
     import ray
     import ray.data
 
@@ -82,7 +86,7 @@ def _cluster(address: str | None, workers: int | None, allow_open: bool) -> Iter
         try:
             ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
         except Exception as error:
-            if type(error) not in (Exception, RuntimeError, ConnectionError):  # what Ray says of processes that did not come up
+            if type(error) not in (Exception, RuntimeError, ConnectionError):  # Ray raises these when a process does not come up
                 raise
             why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise InputError(
@@ -94,52 +98,73 @@ def _cluster(address: str | None, workers: int | None, allow_open: bool) -> Iter
         except (ConnectionError, ValueError, RuntimeError) as error:
             why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise InputError(f"--address {address}: no Ray cluster can be joined there ({why}); {ADDRESS_ADVICE}") from error
-    if address == "auto" and not allow_open:  # where it is, only Ray knows
+    if address == "auto" and not allow_open:  # only Ray knows the address
         try:
             _refuse_open_cluster(ray.get_runtime_context().gcs_address)
         except InputError:
             ray.shutdown()
             raise
     if address is None:
-        _dismiss_idle()
+        _end_idle_processes()
     _forget_extension_types()
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     try:
-        with _alive() if address is None else nullcontext():
+        with _watch_processes() if address is None else nullcontext():
             yield
     finally:
         ray.shutdown()
 
 
-def _dismiss_idle() -> None:
-    """End what a local cluster does not need."""
+def cluster_cpus() -> float:
+    """CPUs of the cluster in use, 1 where it names none."""
+    return _cluster_resources().get("CPU", 1.0)
+
+
+def cluster_gpus() -> int:
+    """GPUs of the cluster in use."""
+    return int(_cluster_resources().get("GPU", 0))
+
+
+def _cluster_resources() -> dict[str, float]:
     import ray
 
-    node = ray._private.worker._global_node
-    for kind in IDLE_PROCESSES if node else ():
-        for one in node.all_processes.get(kind, ()):
-            one.process.kill()
-            one.process.wait()
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources
+
+
+def _local_processes() -> dict[str, list[Any]]:
+    """Kind -> processes of the cluster that was started here."""
+    import ray
+
+    node: Any = ray._private.worker._global_node
+    return node.all_processes if node else {}
+
+
+def _end_idle_processes() -> None:
+    processes = _local_processes()
+    for kind in IDLE_PROCESSES:
+        for entry in processes.get(kind, ()):
+            entry.process.kill()
+            entry.process.wait()
 
 
 @contextmanager
-def _alive() -> Iterator[None]:
-    """For as long as this lasts an InputError is raised, in a thread of its own, when a process dies without which Ray is dead.
+def _watch_processes() -> Iterator[None]:
+    """Meanwhile the death of a process that the local cluster needs raises an InputError, in a thread of its own.
 
-    Ray's core ends this process by itself then, with exit code 1 and no word: 15 s after its raylet, a minute after its GCS. An
-    agent takes its raylet with it, which takes its leave first, so that the core can be sooner than the raylet's end.
+    Otherwise Ray's core would end this process with exit code 1 and no message, 15 s after the raylet's death and a minute after
+    that of the GCS. The agents are watched too: the death of one ends its raylet, which says goodbye before it exits, so the
+    core can end this process before the raylet is gone.
     """
-    import ray
-
-    node = ray._private.worker._global_node
-    if node is None or not hasattr(os, "pidfd_open"):  # elsewhere than on Linux
+    processes = _local_processes()
+    if not processes or not hasattr(os, "pidfd_open"):  # Linux alone has pidfd_open
         yield
         return
-    pids = {one.process.pid: kind for kind, some in node.all_processes.items() if kind in VITAL_PROCESSES for one in some}
+    pids = {entry.process.pid: kind for kind in VITAL_PROCESSES for entry in processes.get(kind, ())}
     for raylet in [pid for pid, kind in pids.items() if kind == "raylet"]:
-        pids |= _agents(raylet)
+        pids |= _find_agents(raylet)
     watched = {os.pidfd_open(pid): kind for pid, kind in pids.items()}
     poll, stop = select.poll(), os.eventfd(0)
     for descriptor in (stop, *watched):
@@ -161,43 +186,43 @@ def _alive() -> Iterator[None]:
             os.close(descriptor)
 
 
-def _agents(raylet: int) -> dict[int, str]:
-    """Process -> one of AGENTS, of those below a raylet."""
-    found = {}
+def _find_agents(raylet: int) -> dict[int, str]:
+    """Process number -> its name in RAYLET_AGENTS, for the children of a raylet."""
+    agents: dict[int, str] = {}
     for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it ended meanwhile
+        with suppress(OSError):  # the process ended meanwhile
             parent, command = (folder / "stat").read_text().rpartition(")")[2].split()[1], (folder / "cmdline").read_bytes()
             if int(parent) == raylet:
-                found |= {
+                agents |= {
                     int(folder.name): kind for kind, names in RAYLET_AGENTS.items() if any(name in command for name in names)
                 }
-    return found
+    return agents
 
 
 def _forget_extension_types() -> None:
-    """So that readers see a hostile column as what it is stored as, beside the name of its type, and refuse it."""
+    """Unregister Ray's extension types. Readers then see a hostile column as plain storage with a type name, and refuse it."""
     for name in EXTENSION_TYPES:
         with suppress(pa.ArrowKeyError):
             pa.unregister_extension_type(name)
 
 
 def _refuse_unreachable(address: str) -> None:
-    """Raise InputError unless something listens at HOST:PORT or ray://HOST:PORT; `auto` is Ray's to find."""
+    """Raise InputError unless something listens at HOST:PORT or ray://HOST:PORT. Ray itself finds `auto`."""
     if address == "auto":
         return
     match = re.fullmatch(r"(?:ray://)?\[?([^\s/\[\]@]+?)\]?:([0-9]{1,5})", address)
     if not match:
-        if "@" in address:  # perhaps with a password before it
+        if "@" in address:  # a password may stand before it
             address = "…@" + address.rpartition("@")[2]
         raise InputError(f"--address {address}: is not HOST:PORT, ray://HOST:PORT or auto; {ADDRESS_ADVICE}")
     try:
         socket.create_connection((match[1], int(match[2])), timeout=CONNECT_SECONDS).close()
-    except (OSError, OverflowError, UnicodeError) as error:  # a name too long, or a port above 65535, besides the network
+    except (OSError, OverflowError, UnicodeError) as error:  # the last two: a port above 65535, a name that is too long
         raise InputError(f"--address {address}: nothing answers there ({error}); {ADDRESS_ADVICE}") from error
 
 
 def _refuse_open_cluster(address: str) -> None:
-    """Raise InputError for a cluster that answers a question without a token. One with TLS asks for a certificate instead."""
+    """Raise InputError for a cluster that answers a caller without a token. With TLS it asks for a certificate instead."""
     if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
         return
     try:
@@ -209,7 +234,7 @@ def _refuse_open_cluster(address: str) -> None:
         try:
             channel.unary_unary(METHODS_WITHOUT_TOKEN[scheme])(b"", timeout=CONNECT_SECONDS)
         except grpc.RpcError as refusal:
-            code = refusal.code()  # type: ignore[attr-defined]
+            code = refusal.code()
             if code == grpc.StatusCode.UNAUTHENTICATED:
                 return
             if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
@@ -223,10 +248,11 @@ def _refuse_open_cluster(address: str) -> None:
 
 
 @contextmanager
-def _native_quiet() -> Iterator[None]:
-    """Ray's C++ core writes on file descriptor 2 whatever its Python side is told, and into its logs. Ours goes where it went.
+def _silence_native_output() -> Iterator[None]:
+    """Meanwhile Ray's C++ core writes to its logs alone, and `sys.stderr` to where file descriptor 2 led before.
 
-    Of a worker that died its Python side tells on stdout, where an answer is expected and nothing else: on stderr instead.
+    The core writes to descriptor 2 whatever Ray's Python side was configured to do. The Python side prints the death of a
+    worker to stdout, where only the command's answer belongs; it goes to stderr instead.
     """
     sys.stderr.flush()
     python, saved = sys.stderr, os.dup(2)
@@ -246,13 +272,13 @@ def run_tasks(
 ) -> None:  # fmt: skip
     """Call `function` with every task number on the cluster, in any order.
 
-    `sizes` are the units of progress of each task, one where not given; `done` units were found done before. Raises the first
-    InputError that a task raises, and stops the others.
+    `sizes` are the units of progress of each task; by default each is one. `done` units were done before. Raises the first
+    InputError that a task raises, and stops the other tasks.
     """
     size_of = dict(zip(tasks, sizes or [1] * len(tasks), strict=True))
     total = done + sum(size_of.values())
     progress(name, done, total)
-    for outcome in stream_tables(len(tasks), _outcome_of(tasks, function)):
+    for outcome in stream_tables(len(tasks), _guard_task(tasks, function)):
         if outcome["error"]:
             raise InputError(outcome["error"])
         done += size_of[outcome["task"]]
@@ -260,23 +286,25 @@ def run_tasks(
 
 
 def stream_tables(tables: Sequence[pa.Table] | int, function: Any, **resources: Any) -> Iterator[dict[str, Any]]:
-    """Rows of what `function` (or, for a class, an actor of it) makes of each table; a table is a task, rows come as tasks end.
+    """Call `function` with each table, one task for each, and yield the rows of the results as tasks end.
 
-    A number stands for so many tables that hold their own number, `id`, and that nobody has to carry to the workers.
-
-    Sixteen tasks of .4 s on two CPUs take 3.3 s; 4.9 where Ray Data reserves resources for what reads their rows, and so gives
-    each out late. The driver has 6 to 10 ms of work for each.
+    A class is called through actors. A number n stands for n tables with a single column `id` that holds the table's number;
+    they are made on the workers. Ray Data's reservation of resources is off. Why: docs/decisions/090-ray-data-reservation.md.
     """
     import ray.data
 
     if tables:
         ray.data.DataContext.get_current().op_resource_reservation_enabled = False
-        numbered = isinstance(tables, int)
-        data = ray.data.range(tables, override_num_blocks=tables) if numbered else ray.data.from_arrow(list(tables))
+        if isinstance(tables, int):
+            data = ray.data.range(tables, override_num_blocks=tables)
+        else:
+            data = ray.data.from_arrow(list(tables))
         yield from data.map_batches(function, batch_size=None, batch_format="pyarrow", **resources).iter_rows()
 
 
-def _outcome_of(tasks: Sequence[int], function: Callable[[int], None]) -> Callable[[pa.Table], pa.Table]:
+def _guard_task(tasks: Sequence[int], function: Callable[[int], None]) -> Callable[[pa.Table], pa.Table]:
+    """Runs one task: tries again where the store fails, and returns an InputError's message instead of raising it."""
+
     def outcome(table: pa.Table) -> pa.Table:
         ((at,), error) = table["id"].to_pylist(), ""
         task = tasks[at]
@@ -286,7 +314,7 @@ def _outcome_of(tasks: Sequence[int], function: Callable[[int], None]) -> Callab
                 try:
                     function(task)
                     break
-                except OSError as fault:  # of the network, mostly; a lost machine is Ray's to mend
+                except OSError as fault:  # mostly the network; Ray repeats the tasks of a lost machine
                     if wait is None:
                         raise InputError(
                             f"reading or writing failed {len(RETRY_SECONDS) + 1} times: {explain_os_error(fault)}"

@@ -19,7 +19,7 @@ from chameleon_data.corpus.survey import Survey
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
 from chameleon_data.pipelines.embed import EmbeddedSamples, embed_sample, group_sample_by_domain, sample_fingerprint
-from chameleon_data.pipelines.ray_cluster import Progress
+from chameleon_data.pipelines.ray_cluster import Progress, cluster_cpus
 from chameleon_data.plan.plan import epoch_caps, quota_of
 from chameleon_data.recipe import Recipe, RecordedLandmarks
 from chameleon_data.store.checksummed import read_record, read_table, write_record, write_table
@@ -252,7 +252,7 @@ def map_chunks(function: Callable[[SampleChunk], ChunkSums], chunks: Sequence[Sa
         yield from map(one, chunks)
         return
     remote, waiting = ray.remote(one), []
-    most = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
+    most = 2 * max(1, int(cluster_cpus()))
     for chunk in chunks:  # so many at a time: a chunk lies in the object store until its task ends
         waiting.append(remote.remote(chunk))
         if len(waiting) == most:
@@ -347,7 +347,7 @@ def _given(key: str, origin: str, names: list[str]) -> tuple[PublishedWeights, d
             raise InputError(f"{key}: {origin} cannot be read ({error.strerror}); correct the path") from error
         except UnicodeDecodeError as error:
             raise InputError(f"{key}: {origin} is not text in UTF-8; name a JSON or YAML file of domain: weight") from error
-        lineage = {"file": origin, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+        lineage: dict[str, str | int] = {"file": origin, "sha256": hashlib.sha256(text.encode()).hexdigest()}
     else:
         url, _ = split_target(origin)
         version, manifest = _version_of(key, origin)

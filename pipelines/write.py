@@ -13,7 +13,6 @@ from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
 from chameleon_data.pipelines.ray_cluster import Progress, run_tasks
 from chameleon_data.shards.exchange import (
-    BuildFolder,
     ShardSpec,
     encode_indexes,
     read_receipts,
@@ -22,6 +21,7 @@ from chameleon_data.shards.exchange import (
     write_shards,
 )
 from chameleon_data.shards.lay_out import build_digest
+from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
 
 GROUP_BYTES = 256 * 2**20

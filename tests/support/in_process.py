@@ -14,7 +14,6 @@ from chameleon_data.hashing import canonical_json
 from chameleon_data.pipelines.write import build_folder
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.exchange import (
-    BuildFolder,
     ShardSpec,
     encode_indexes,
     read_receipts,
@@ -23,6 +22,7 @@ from chameleon_data.shards.exchange import (
     write_shards,
 )
 from chameleon_data.shards.lay_out import lay_out_splits
+from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import make_manifest, writer_fingerprint
 

@@ -73,7 +73,7 @@ def test_the_agents_without_which_a_raylet_dies_are_watched_too(ray_cluster):
     from chameleon_data.pipelines import ray_cluster as cluster
 
     (raylet,) = (c.pid for c in psutil.Process().children() if c.cmdline() and c.cmdline()[0].endswith("raylet/raylet"))
-    assert sorted(cluster._agents(raylet).values()) == sorted(cluster.RAYLET_AGENTS)
+    assert sorted(cluster._find_agents(raylet).values()) == sorted(cluster.RAYLET_AGENTS)
 
 
 # What comes out
