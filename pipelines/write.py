@@ -15,12 +15,12 @@ from chameleon_data.pipelines.ray_cluster import Progress, run_tasks
 from chameleon_data.shards.exchange import (
     ShardSpec,
     encode_indexes,
-    read_receipts,
     read_run_lists,
     spill,
     write_shards,
 )
 from chameleon_data.shards.lay_out import build_digest
+from chameleon_data.shards.receipts import Receipt, read_receipts
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
 
@@ -31,7 +31,7 @@ MOST_RANGES = 2**20
 
 def write_shards_on_cluster(
     store: Store, job: ShardSpec, copies: pa.Table, parts: Sequence[Part], progress: Progress
-) -> tuple[list[dict[str, Any]], int]:  # fmt: skip
+) -> tuple[list[Receipt], int]:
     """Write the shards that are not finished yet, and what lists them; returns all receipts in order, and how many were there.
 
     `copies` are those of all parts (`selection.COPIES_SCHEMA`); a worker gets its part's.
@@ -57,7 +57,7 @@ def write_shards_on_cluster(
         except InputError:
             if _missing(store, build):  # else another build of the same plan wrote them meanwhile, and took the runs away
                 raise
-    receipts = [receipt for _, receipt in sorted(read_receipts(store, build).items())]
+    receipts = list(read_receipts(store, build).values())
     for path, data in encode_indexes(job, receipts).items():
         store.write_new(build.file(path), data)
     return receipts, build.shards - len(missing)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import collections
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -38,9 +37,10 @@ from chameleon_data.plan.routing import CopyCounter, locate, order_rows, route
 from chameleon_data.plan.streams import Layout, anchors, span_of
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.shards.rows import ROW_OVERHEAD, TEXT_SCHEMA, sequence_schema
+from chameleon_data.shards.receipts import CopyCount, Receipt, ReceiptFile, write_receipt
+from chameleon_data.shards.rows import ROW_OVERHEAD, TEXT_SCHEMA, Encoded, IndexEntry, sequence_schema
 from chameleon_data.shards.runs import RUN_BYTES, RUN_SCHEMA, Run, read_runs, read_runs_listed, write_run, write_run_list
-from chameleon_data.store.checksummed import read_groups, read_record, write_record, write_table
+from chameleon_data.store.checksummed import read_groups, read_record, write_table
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
 
@@ -259,23 +259,25 @@ def _write_shard(store: Store, build: BuildFolder, job: ShardSpec, parts: Sequen
     if job.recipe.shards.lineage:
         _write_lineage(store, build.lineage(layout.plan.split, number), parts, rows, made.documents)
     del rows
-    receipt = {
-        "shard": shard,
-        "split": layout.plan.split,
-        "number": number,
-        "rows": made.table.num_rows,
-        "tokens": int(layout.tokens[number]),
-        "domain_rows": _by_domain(layout, made.domain, np.ones(made.table.num_rows, np.int64)),
-        "domain_tokens": _by_domain(layout, made.domain, made.table["tokens"].to_numpy().astype(np.int64)),
-        "copies": made.copies,
-        "content": content_hash(made.table),
-        "files": [
-            file
-            for format in job.recipe.shards.formats
-            for file in _write_format(store, build, format, made.table, number, layout, job)
-        ],
-    }
-    write_record(store, build.receipt(shard), receipt, new=True)
+    files, entries = list[ReceiptFile](), dict[str, IndexEntry]()
+    for format in job.recipe.shards.formats:
+        encoded = _encode(format, made.table, number, layout, job)
+        files += _put_files(store, build, format, encoded)
+        entries[format] = encoded.entry
+    receipt = Receipt(
+        shard=shard,
+        split=layout.plan.split,
+        number=number,
+        rows=made.table.num_rows,
+        tokens=int(layout.tokens[number]),
+        domain_rows=_by_domain(layout, made.domain, np.ones(made.table.num_rows, np.int64)),
+        domain_tokens=_by_domain(layout, made.domain, made.table["tokens"].to_numpy().astype(np.int64)),
+        copies=made.copies,
+        content=content_hash(made.table),
+        files=tuple(files),
+        entries=entries,
+    )
+    write_receipt(store, build, receipt)
 
 
 @dataclass(frozen=True)
@@ -287,8 +289,7 @@ class _Made:
     """(rows,) index in the layout."""
     documents: I64
     """(rows,) which of the documents that came each row is, or begins with."""
-    copies: dict[str, list[int]]
-    """Domain -> rows of the first epoch that repeat another one, and the most copies of one document."""
+    copies: dict[str, CopyCount]
 
 
 def _make(layout: Layout, number: int, rows: pa.Table, counter: TokenCounter) -> _Made:
@@ -296,7 +297,7 @@ def _make(layout: Layout, number: int, rows: pa.Table, counter: TokenCounter) ->
     return _sequences(layout, packing, number, rows, counter) if packing else _documents(layout, number, rows)
 
 
-def _located(layout: Layout, number: int, columns: Mapping[str, Any]) -> tuple[I64, dict[str, list[int]]]:
+def _located(layout: Layout, number: int, columns: Mapping[str, Any]) -> tuple[I64, dict[str, CopyCount]]:
     """(documents,) offset of each in its stream; and the copies among them."""
     domain, epoch = (columns[name].astype(np.int64) for name in ("domain", "epoch"))
     offset, copy = locate(layout, number, domain, epoch, *(columns[name] for name in ("hi", "lo", "copy", "tokens")))
@@ -307,7 +308,7 @@ def _located(layout: Layout, number: int, columns: Mapping[str, Any]) -> tuple[I
     rows, most = np.zeros((2, len(layout.streams)), np.int64)
     np.add.at(rows, domain[again], 1)
     np.maximum.at(most, domain[again], copy[again] + 1)
-    return offset, {layout.streams[i].domain.name: [int(rows[i]), int(most[i])] for i in np.flatnonzero(rows).tolist()}
+    return offset, {layout.streams[i].domain.name: CopyCount(int(rows[i]), int(most[i])) for i in np.flatnonzero(rows).tolist()}
 
 
 def _documents(layout: Layout, number: int, rows: pa.Table) -> _Made:
@@ -390,21 +391,21 @@ def content_hash(table: pa.Table) -> str:
     return digest.hexdigest()
 
 
-def _write_format(
-    store: Store, build: BuildFolder, format: str, table: pa.Table, number: int, layout: Layout, job: ShardSpec
-) -> list[dict[str, Any]]:  # fmt: skip
-    """The files of one shard in one format, and what the receipt says of them; the format's entry stands with the first."""
+def _encode(format: str, table: pa.Table, number: int, layout: Layout, job: ShardSpec) -> Encoded:
     if format == "megatron" and "text" in table.column_names:
         table = tokenise_rows(table, job.counter)
     plan = layout.plan
-    encoded = FORMATS[format].encode(table, number, plan.shards, plan.split, job.recipe.shards.compression)
+    return FORMATS[format].encode(table, number, plan.shards, plan.split, job.recipe.shards.compression)
+
+
+def _put_files(store: Store, build: BuildFolder, format: str, encoded: Encoded) -> list[ReceiptFile]:
+    """Write the files of one shard in one format."""
+    files = []
     for name, data in encoded.files.items():
-        store.write_new(build.file(f"{format}/{name}"), data)
-    return [
-        {"path": f"{format}/{name}", "format": format, "bytes": data.size, "sha256": hashlib.sha256(data).hexdigest(),
-         "entry": encoded.entry if first else None}
-        for first, (name, data) in zip((True, *[False] * len(encoded.files)), encoded.files.items(), strict=False)
-    ]  # fmt: skip
+        path = f"{format}/{name}"
+        store.write_new(build.file(path), data)
+        files.append(ReceiptFile(path, format, data.size, hashlib.sha256(data).hexdigest()))
+    return files
 
 
 def tokenise_rows(table: pa.Table, counter: TokenCounter) -> pa.Table:
@@ -415,26 +416,11 @@ def tokenise_rows(table: pa.Table, counter: TokenCounter) -> pa.Table:
     return table.set_column(0, "input_ids", pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(flat)))
 
 
-def read_receipts(store: Store, build: BuildFolder) -> dict[int, dict[str, Any]]:
-    """Shard -> receipt, of the shards whose files are there with the sizes that the receipt gives."""
-    here = store.list(build.folder)
-    with ThreadPoolExecutor(16) as pool:
-        receipts = pool.map(lambda path: read_record(store, path), (p for p in here if p.startswith(f"{build.receipts}/")))
-        return {
-            int(receipt["shard"]): receipt
-            for receipt in receipts
-            if all(here.get(build.file(f["path"])) == f["bytes"] for f in receipt["files"])
-        }
-
-
-def encode_indexes(job: ShardSpec, receipts: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
+def encode_indexes(job: ShardSpec, receipts: Sequence[Receipt]) -> dict[str, bytes]:
     """Path in the build's folder -> bytes of the files that list the shards, in every format that has such."""
     found: dict[str, bytes] = {}
     for format in job.recipe.shards.formats:
         for layout in job.layouts:
-            entries = [
-                f["entry"] for r in receipts if r["split"] == layout.plan.split for f in r["files"]
-                if f["format"] == format and f["entry"] is not None
-            ]  # fmt: skip
+            entries = [r.entries[format] for r in receipts if r.split == layout.plan.split]
             found |= {f"{format}/{name}": data for name, data in FORMATS[format].index(layout.plan.split, entries).items()}
     return found

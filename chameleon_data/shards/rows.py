@@ -31,6 +31,8 @@ TEXT_SCHEMA = pa.schema(
 """A row of text. `doc_id` is the document's hash as 32 hexadecimal digits; epochs count from 0."""
 
 Compression = Literal["zstd", "none"]
+IndexEntry = Mapping[str, Any]
+"""What the index of a format says of one shard, as JSON; the format that made it is the only reader."""
 INPUT_IDS = "input_ids"
 ROW_OVERHEAD = 64  # bytes a row counts beside its text, so that a million empty-ish rows are more than one piece
 

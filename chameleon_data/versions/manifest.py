@@ -16,6 +16,7 @@ from chameleon_data.plan.streams import Layout, Stream
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.lay_out import build_digest
+from chameleon_data.shards.receipts import Receipt
 from chameleon_data.store.paths import BUILDS
 
 MANIFEST_FORMAT = 1
@@ -53,10 +54,10 @@ def files_digest(files: Sequence[Mapping[str, Any]]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def content_digest(receipts: Sequence[Mapping[str, Any]]) -> str:
-    """sha256 over the shards' content hashes in order (`exchange.content_hash`): the documents and their order, nothing of the
+def content_digest(receipts: Sequence[Receipt]) -> str:
+    """sha256 over the shards' content hashes in order (`Receipt.content`): the documents and their order, nothing of the
     files."""
-    return hashlib.sha256("\n".join(r["content"] for r in sorted(receipts, key=lambda r: r["shard"])).encode()).hexdigest()
+    return hashlib.sha256("\n".join(r.content for r in sorted(receipts, key=lambda r: r.shard)).encode()).hexdigest()
 
 
 def make_manifest(
@@ -66,35 +67,35 @@ def make_manifest(
     weights: Mapping[str, Any],
     budget: int,
     layouts: Sequence[Layout],
-    receipts: Sequence[Mapping[str, Any]],
+    receipts: Sequence[Receipt],
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Everything that a reader of the version may ask, as plain JSON; paths are relative to `out`."""
     digest = build_digest([layout.plan for layout in layouts])
     folder = f"{BUILDS}/{digest}"
-    ordered = sorted(receipts, key=lambda r: r["shard"])
+    ordered = sorted(receipts, key=lambda r: r.shard)
     _check_books(survey, census, layouts, ordered)
     shards = [
         {
-            "path": f"{folder}/{f['path']}",
-            "format": f["format"],
-            "split": r["split"],
-            "shard": r["number"],
-            "rows": r["rows"],
-            "tokens": r["tokens"],
-            "bytes": f["bytes"],
-            "sha256": f["sha256"],
-            "domain_tokens": r["domain_tokens"],
-            "domain_rows": r["domain_rows"],
+            "path": f"{folder}/{f.path}",
+            "format": f.format,
+            "split": r.split,
+            "shard": r.number,
+            "rows": r.rows,
+            "tokens": r.tokens,
+            "bytes": f.bytes,
+            "sha256": f.sha256,
+            "domain_tokens": r.domain_tokens,
+            "domain_rows": r.domain_rows,
         }
         for format in recipe.shards.formats
         for r in ordered
-        for f in r["files"]
-        if f["format"] == format
+        for f in r.files
+        if f.format == format
     ]
-    files = [f for r in ordered for f in r["files"]]
+    files = [{"path": f.path, "sha256": f.sha256} for r in ordered for f in r.files]
     train, *rest = layouts
-    by_split = {layout.plan.split: [r for r in ordered if r["split"] == layout.plan.split] for layout in layouts}
+    by_split = {layout.plan.split: [r for r in ordered if r.split == layout.plan.split] for layout in layouts}
     return {
         "format": MANIFEST_FORMAT,
         "name": recipe.name,
@@ -124,13 +125,13 @@ def make_manifest(
     }
 
 
-def _check_books(survey: Survey, census: Selection, layouts: Sequence[Layout], receipts: Sequence[Mapping[str, Any]]) -> None:
+def _check_books(survey: Survey, census: Selection, layouts: Sequence[Layout], receipts: Sequence[Receipt]) -> None:
     """What was read, planned and written must be the same rows."""
     for layout in layouts:
-        mine = [r for r in receipts if r["split"] == layout.plan.split]
+        mine = [r for r in receipts if r.split == layout.plan.split]
         for stream in layout.streams:
             name = stream.domain.name
-            rows, tokens = (sum(r[key].get(name, 0) for r in mine) for key in ("domain_rows", "domain_tokens"))
+            rows, tokens = sum(r.domain_rows.get(name, 0) for r in mine), sum(r.domain_tokens.get(name, 0) for r in mine)
             planned = int(stream.tokens.sum())
             if tokens != planned or (stream.packing is None and rows != int(stream.delivered.sum())):
                 raise DefectError(
@@ -146,16 +147,16 @@ def _check_books(survey: Survey, census: Selection, layouts: Sequence[Layout], r
             )
 
 
-def _domain(stream: Stream, receipts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _domain(stream: Stream, receipts: Sequence[Receipt]) -> dict[str, Any]:
     """What one split holds of a domain."""
     domain, name = stream.domain, stream.domain.name
     tokens = int(stream.tokens.sum())
-    copies = [r["copies"][name] for r in receipts if name in r["copies"]]
+    copies = [r.copies[name] for r in receipts if name in r.copies]
     return {
         "weight": float(domain.weight),
         "target_tokens": domain.quota,
         "tokens": tokens,
-        "rows": sum(r["domain_rows"].get(name, 0) for r in receipts),
+        "rows": sum(r.domain_rows.get(name, 0) for r in receipts),
         "epochs": tokens / domain.tokens,
         "available_tokens": domain.tokens,
         "available_rows": domain.rows,
@@ -164,8 +165,8 @@ def _domain(stream: Stream, receipts: Sequence[Mapping[str, Any]]) -> dict[str, 
         "multiset": f"{domain.multiset:032x}",
         "rows_written_once": stream.first_epoch_rows,
         "rows_not_selected": domain.rows - stream.first_epoch_rows,
-        "copies_written": sum(again for again, _ in copies),
-        "most_copies": max((most for _, most in copies), default=1),
+        "copies_written": sum(c.rows for c in copies),
+        "most_copies": max((c.most for c in copies), default=1),
     }
 
 

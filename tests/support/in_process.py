@@ -16,12 +16,12 @@ from chameleon_data.recipe import Recipe
 from chameleon_data.shards.exchange import (
     ShardSpec,
     encode_indexes,
-    read_receipts,
     read_run_lists,
     spill,
     write_shards,
 )
 from chameleon_data.shards.lay_out import lay_out_splits
+from chameleon_data.shards.receipts import Receipt, read_receipts
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import make_manifest, writer_fingerprint
@@ -57,11 +57,11 @@ class Ready:
     def write_shards(self, shards: range) -> None:
         write_shards(self.store, self.build, self.job, self.parts, read_run_lists(self.store, self.build, self.parts), shards)
 
-    def write(self) -> list[dict[str, Any]]:
+    def write(self) -> list[Receipt]:
         """All receipts in order."""
         self.spill()
         self.write_shards(range(self.build.shards))
-        receipts = [receipt for _, receipt in sorted(read_receipts(self.store, self.build).items())]
+        receipts = list(read_receipts(self.store, self.build).values())
         for path, data in encode_indexes(self.job, receipts).items():
             self.store.write_new(f"{self.build.folder}/{path}", data)
         return receipts

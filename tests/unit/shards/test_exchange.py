@@ -16,7 +16,8 @@ from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe, load_recipe
 from chameleon_data.shards import exchange
 from chameleon_data.shards import lay_out as layout
-from chameleon_data.shards.exchange import read_receipts, spill
+from chameleon_data.shards.exchange import spill
+from chameleon_data.shards.receipts import read_receipts
 from chameleon_data.versions.manifest import content_digest
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import Ready, ready, surveyed
@@ -88,7 +89,7 @@ def test_a_finished_shard_whose_file_is_gone_is_not_finished(tmp_path):
     made.write()
     store, build = made.store, made.build
     receipt = read_receipts(store, build)[3]
-    store.remove([f"{build.folder}/{receipt['files'][0]['path']}"])
+    store.remove([f"{build.folder}/{receipt.files[0].path}"])
     assert set(range(build.shards)) - read_receipts(store, build).keys() == {3}
     made.write_shards(range(3, 4))
     assert read_receipts(store, build)[3] == receipt
