@@ -1,8 +1,32 @@
-"""The one error a person is meant to read: what is wrong, where, and what to do about it."""
+"""The error that a person is meant to read, and the one translator that makes it from what libraries raise.
+
+A message says what is wrong, where, and what to do. It does not repeat an error's own words where they may hold a secret.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+OS_ERROR_REMEDIES = {
+    errno.ENOSPC: "the disk is full; make room and run the same command again, it goes on where it stopped",
+    errno.EDQUOT: "your disk quota is used up; make room and run the same command again, it goes on where it stopped",
+    errno.EROFS: "the file system is read-only; choose another folder",
+    errno.EACCES: "access denied; check the permissions of the folder",
+    errno.EPERM: "access denied; check the permissions of the folder",
+    errno.ENOENT: "no such file; was the folder copied whole?",
+    errno.ENOTDIR: "a file stands where a folder is needed; move it, or choose another folder",
+    errno.EEXIST: "a file stands where a folder is needed; move it, or choose another folder",
+    errno.EISDIR: "a folder stands where a file is needed; move it, or choose another folder",
+    errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
+    errno.ENFILE: "too many open files on this machine; close some programs",
+    errno.ENAMETOOLONG: "the name is too long for this file system; choose a shorter folder",
+    errno.ELOOP: "the links lead round in a circle; choose another folder",
+}
 
 
 class InputError(ValueError):
@@ -13,8 +37,49 @@ class DefectError(RuntimeError):
     """This program contradicts itself, whatever was typed or read. The command exits with 70 and prints the traceback."""
 
 
+Sentences = Mapping[type[BaseException] | tuple[type[BaseException], ...], str | Callable[[Any], str | None]]
+"""Kind of an error -> what is wrong and what to do: a text, or a function that makes it from the error. Where the function
+returns None, the error passes as it is."""
+
+
+@contextmanager
+def explaining(where: str, sentences: Sentences) -> Iterator[None]:
+    """Raise InputError(`where`: sentence) in the place of an error that `sentences` names; the first kind that fits counts.
+
+    An InputError passes, as it has its sentence already, and so does an error of any other kind.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except BaseException as error:
+        sentence = next((sentence for kinds, sentence in sentences.items() if isinstance(error, kinds)), None)
+        text = sentence(error) if callable(sentence) else sentence
+        if text is None:
+            raise
+        raise InputError(f"{where}: {text}") from None
+
+
+def explain_errno(error: OSError) -> str:
+    """What the number of an operating system's error means and what to do, without the error's own words."""
+    kind = os.strerror(error.errno) if error.errno else type(error).__name__
+    return OS_ERROR_REMEDIES.get(error.errno or 0, f"cannot be used ({kind}); check it")
+
+
+def explain_os_error(error: OSError) -> str:
+    """The same for a file outside a store, which is a temporary one mostly, with the name of the file."""
+    where = f"{error.filename}: " if error.filename else ""
+    what = OS_ERROR_REMEDIES.get(error.errno or 0, str(error) or type(error).__name__)
+    return f"{where}{what} (temporary files are in {tempfile.gettempdir()}; TMPDIR says where)"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, at most 200 characters; the name of its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
+
+
 def list_some(items: Sequence[str], most: int = 8) -> str:
-    """The first of them, and how many more there are."""
+    """The first items, and how many more there are."""
     return ", ".join(items[:most]) + (f" and {len(items) - most:,} more" if len(items) > most else "")
 
 

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from chameleon_data.errors import InputError, list_some
+from chameleon_data.errors import InputError, Sentences, explaining, list_some
 from chameleon_data.store.urls import EXTRAS, refuse_secrets
 
 BYTE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
@@ -413,16 +413,14 @@ def load_recipe(path: str | Path) -> Recipe:
     Raises InputError with one line per fault: file, line, key, what is wrong and the nearest right key.
     """
     file = Path(path)
-    try:
+    unreadable: Sentences = {
+        IsADirectoryError: lambda _: f"it is a folder; {_recipes_near(file, True)}",
+        (FileNotFoundError, NotADirectoryError): lambda _: f"there is no such file; {_recipes_near(file, False)}",
+        OSError: lambda error: f"{error.strerror}; check the file",
+        UnicodeDecodeError: "it is not text in UTF-8; name a YAML file",
+    }
+    with explaining(f"{file}: the recipe cannot be read", unreadable):
         text = file.read_text(encoding="utf-8")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        is_folder = isinstance(error, IsADirectoryError)
-        what = "it is a folder" if is_folder else "there is no such file"
-        raise InputError(f"{file}: the recipe cannot be read: {what}; {_recipes_near(file, is_folder)}") from error
-    except OSError as error:
-        raise InputError(f"{file}: the recipe cannot be read ({error.strerror}); check the file") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: the recipe cannot be read: it is not text in UTF-8; name a YAML file") from error
     return parse_recipe(text, file.absolute().parent, str(file))
 
 

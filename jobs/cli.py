@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import traceback
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ import typer
 from rich.text import Text
 from typer.exceptions import TyperException
 
-from chameleon_data.errors import InputError
+from chameleon_data.errors import InputError, explain_os_error, explaining
 from chameleon_data.jobs.screen import (
     count_noun,
     delay_progress,
@@ -43,7 +44,7 @@ from chameleon_data.jobs.screen import (
 )
 from chameleon_data.recipe import load_recipe
 from chameleon_data.store.paths import export_folder, report_path
-from chameleon_data.store.store import Store, explain_os_error
+from chameleon_data.store.store import Store
 from chameleon_data.versions.versions import (
     NO_VERSION_YET,
     delete_version,
@@ -396,16 +397,18 @@ def report(
     local = store.local(report_path(number))
     path = to or local or Path(f"v{number}.html")
     page = render_report({"version": f"v{number}", **manifest}, found, created)
-    try:
+    with _explaining_writes(path, "the report cannot be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: the report cannot be written ({error.strerror}); choose another place with --to") from error
     if json:
         print_json({"version": f"v{number}", "report": str(path), "ok": None if found is None else found.ok})
     else:
         out.print(str(path), soft_wrap=True)
     raise typer.Exit(0 if found is None or found.ok else 1)
+
+
+def _explaining_writes(file: str | Path, what: str) -> AbstractContextManager[None]:
+    return explaining(str(file), {OSError: lambda error: f"{what} ({error.strerror}); choose another place with --to"})
 
 
 def _now() -> str:
@@ -447,10 +450,8 @@ def export(
         blend, beside = blend_of_version(f"{store.url}@v{number}", manifest), store.url.rstrip("/")
     text = writers[form](blend, folder or f"{beside}/{export_folder(form)}")
     if to:
-        try:
+        with _explaining_writes(to, "cannot be written"):
             Path(to).write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"{to}: cannot be written ({error.strerror}); choose another file with --to") from error
     if json:
         print_json({"form": form, "to": to, "text": text})
     else:

@@ -17,14 +17,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from chameleon_data.errors import InputError
-from chameleon_data.store.store import explain_os_error
+from chameleon_data.errors import InputError, explain_os_error, explaining, first_line
 
 Progress = Callable[[str, int, int], None]
 """Called with (pass, units done, units in all)."""
@@ -88,16 +87,13 @@ def _connected(address: str | None, workers: int | None, allow_open: bool) -> It
         except Exception as error:
             if type(error) not in (Exception, RuntimeError, ConnectionError):  # Ray raises these when a process does not come up
                 raise
-            why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise InputError(
-                f"Ray did not start here ({why}); try again when the machine is less busy, or join a cluster with --address"
+                f"Ray did not start here ({first_line(error)}); try again when the machine is less busy, "
+                "or join a cluster with --address"
             ) from error
     else:
-        try:
+        with _explaining_address(address, (ConnectionError, ValueError, RuntimeError), "no Ray cluster can be joined there"):
             ray.init(address=address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-            raise InputError(f"--address {address}: no Ray cluster can be joined there ({why}); {ADDRESS_ADVICE}") from error
     if address == "auto" and not allow_open:  # only Ray knows the address
         try:
             _refuse_open_cluster(ray.get_runtime_context().gcs_address)
@@ -215,10 +211,13 @@ def _refuse_unreachable(address: str) -> None:
         if "@" in address:  # a password may stand before it
             address = "…@" + address.rpartition("@")[2]
         raise InputError(f"--address {address}: is not HOST:PORT, ray://HOST:PORT or auto; {ADDRESS_ADVICE}")
-    try:
+    kinds = (OSError, OverflowError, UnicodeError)  # the last two: a port above 65535, a name that is too long
+    with _explaining_address(address, kinds, "nothing answers there"):
         socket.create_connection((match[1], int(match[2])), timeout=CONNECT_SECONDS).close()
-    except (OSError, OverflowError, UnicodeError) as error:  # the last two: a port above 65535, a name that is too long
-        raise InputError(f"--address {address}: nothing answers there ({error}); {ADDRESS_ADVICE}") from error
+
+
+def _explaining_address(address: str, kinds: tuple[type[BaseException], ...], what: str) -> AbstractContextManager[None]:
+    return explaining(f"--address {address}", {kinds: lambda error: f"{what} ({first_line(error)}); {ADDRESS_ADVICE}"})
 
 
 def _refuse_open_cluster(address: str) -> None:

@@ -16,7 +16,7 @@ from chameleon_data.arrays import F32, I64
 from chameleon_data.corpus.sample import merge_samples
 from chameleon_data.corpus.selection import Selection
 from chameleon_data.corpus.survey import Survey
-from chameleon_data.errors import InputError
+from chameleon_data.errors import InputError, Sentences, explaining
 from chameleon_data.hashing import fingerprint
 from chameleon_data.pipelines.embed import EmbeddedSamples, embed_sample, group_sample_by_domain, sample_fingerprint
 from chameleon_data.pipelines.ray_cluster import Progress, cluster_cpus
@@ -341,12 +341,12 @@ def _given(key: str, origin: str, names: list[str]) -> tuple[PublishedWeights, d
     `key` is the recipe's, for messages.
     """
     if Path(origin).suffix in (".json", ".yaml", ".yml"):
-        try:
+        unreadable: Sentences = {
+            OSError: lambda error: f"{origin} cannot be read ({error.strerror}); correct the path",
+            UnicodeDecodeError: f"{origin} is not text in UTF-8; name a JSON or YAML file of domain: weight",
+        }
+        with explaining(key, unreadable):
             text = Path(origin).read_text(encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"{key}: {origin} cannot be read ({error.strerror}); correct the path") from error
-        except UnicodeDecodeError as error:
-            raise InputError(f"{key}: {origin} is not text in UTF-8; name a JSON or YAML file of domain: weight") from error
         lineage: dict[str, str | int] = {"file": origin, "sha256": hashlib.sha256(text.encode()).hexdigest()}
     else:
         url, _ = split_target(origin)

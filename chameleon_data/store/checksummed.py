@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from chameleon_data.errors import InputError
+from chameleon_data.errors import InputError, explaining
 from chameleon_data.hashing import canonical_json
 from chameleon_data.store.store import Store
 
@@ -161,35 +161,27 @@ def _proved_groups(file: BinaryIO, columns: Sequence[str]) -> Iterator[pa.Table]
         yield rows
 
 
-@contextmanager
-def remove_if_damaged(store: Store, path: str) -> Iterator[None]:
-    """What cannot be decoded, or is not what was written, is removed and told."""
-    try:
-        yield
-    except InputError:
-        raise
-    except UNREADABLE:
-        raise _removed(store, path) from None
+def remove_if_damaged(store: Store, path: str, *more: str) -> AbstractContextManager[None]:
+    """Remove the file, and the files `more` that go with it, where its bytes cannot be decoded or have another sum."""
+
+    def remove(_: BaseException) -> str:
+        store.remove([path, *more])
+        return "was damaged, by the disk or on the network, and has been removed; run the same command again, which makes it anew"
+
+    return explaining(f"{store.url}/{path}", {UNREADABLE: remove})
 
 
 def read_checked(store: Store, read: Callable[[], T], path: str, *more: str) -> T:
-    """What `read` makes of the bytes at `path`; where it cannot, again and again, they are removed with what goes with them."""
-    for _ in range(READ_ATTEMPTS):
-        try:
-            return read()
-        except InputError:
-            raise
-        except UNREADABLE:
-            continue
-    raise _removed(store, path, *more)
-
-
-def _removed(store: Store, path: str, *more: str) -> InputError:
-    store.remove([path, *more])
-    return InputError(
-        f"{store.url}/{path}: was damaged, by the disk or on the network, and has been removed; run the same command again, "
-        "which makes it anew"
-    )
+    """What `read` makes of the bytes at `path`. If it fails three times, the file is removed, and the files `more` with it."""
+    with remove_if_damaged(store, path, *more):
+        for _ in range(READ_ATTEMPTS - 1):
+            try:
+                return read()
+            except InputError:
+                raise
+            except UNREADABLE:
+                continue
+        return read()
 
 
 def _sum(*parts: bytes | memoryview) -> str:

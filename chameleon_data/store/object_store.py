@@ -215,7 +215,7 @@ class RemoteFolder:
         said = code or (f"HTTP {status}" if status else type(error).__name__)
         endpoint, credentials = ENDPOINTS[self.extra], CREDENTIALS[self.extra]
         if lacks_credentials(error):
-            return f"no usable credentials ({said}); set {credentials}"
+            return explain_credentials(error, self.extra)
         if status in (401, 403) or isinstance(error, PermissionError):
             return f"access denied ({said}); the credentials ({credentials}) must allow to list, read, write and delete there"
         if waited is not None:
@@ -314,7 +314,14 @@ def is_transient(error: BaseException) -> bool:
 
 
 def lacks_credentials(error: BaseException) -> bool:
+    """Whether an error of a store's package says that it found no credentials, or none that hold."""
     return bool(_kinds(error) & NO_CREDENTIALS)
+
+
+def explain_credentials(error: BaseException, extra: str) -> str:
+    """What to set where `lacks_credentials`; `extra` is the store's kind in EXTRAS."""
+    said = _answer(error)[1] or type(error).__name__
+    return f"no usable credentials ({said}); set {CREDENTIALS.get(extra, 'those of the store')}"
 
 
 def _passing(error: BaseException, status: int | None, code: str) -> bool:

@@ -22,7 +22,7 @@ import secrets
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,7 +31,7 @@ from typing import BinaryIO, Protocol, cast
 import pyarrow as pa
 from fsspec.implementations.memory import MemoryFileSystem
 
-from chameleon_data.errors import InputError
+from chameleon_data.errors import InputError, explain_errno, explaining
 from chameleon_data.store import object_store as remote
 from chameleon_data.store.object_store import LARGEST_PUT, StoreError, Upload
 from chameleon_data.store.urls import EXTRAS, refuse_secrets, scheme_of
@@ -72,23 +72,23 @@ class Store:
         object.__setattr__(self, "url", _checked_url(self.url))
 
     def read(self, path: str) -> bytes:
-        with self._explained(path):
+        with self._explaining(path):
             return self._backend.read(_checked(path))
 
     def read_range(self, path: str, start: int, end: int) -> pa.Buffer:
         """Bytes from start to end, or as many of them as there are. Of any number of threads at once."""
-        with self._explained(path):
+        with self._explaining(path):
             return self._backend.read_range(_checked(path), start, end)
 
     def open(self, path: str) -> BinaryIO:
         """The file, seekable, for reading. A remote file is read in ranges of 1 to 32 MiB."""
-        with self._explained(path):
+        with self._explaining(path):
             return self._backend.open(_checked(path))
 
     def write_new(self, path: str, data: bytes | pa.Buffer) -> bool:
         """Create-only. True if this call made the file, False if the very same bytes were there, Taken if others were."""
         body = self._body(path, data)
-        with self._explained(path):
+        with self._explaining(path):
             for _ in range(3):
                 try:
                     self._backend.create(_checked(path), body)
@@ -106,7 +106,7 @@ class Store:
     def write(self, path: str, data: bytes | pa.Buffer) -> None:
         """Put the bytes there in one step, whatever was there before. Readers see the old ones or the new ones."""
         body = self._body(path, data)
-        with self._explained(path):
+        with self._explaining(path):
             self._backend.replace(_checked(path), body)
 
     @contextmanager
@@ -115,7 +115,7 @@ class Store:
         disk: what a power failure may tear must have sums of its own."""
         target = self.local(path)
         if target:
-            with self._explained(path), _staged(target) as file:
+            with self._explaining(path), _staged(target) as file:
                 yield file
                 cast(LocalFolder, self._backend).replace(path, file)
         else:
@@ -125,7 +125,7 @@ class Store:
 
     def exists(self, path: str) -> bool:
         """Whether there is a file of this name; a folder is none."""
-        with self._explained(path):
+        with self._explaining(path):
             return self._backend.size(_checked(path)) is not None
 
     def list(self, prefix: str = "") -> dict[str, int]:
@@ -134,25 +134,25 @@ class Store:
 
     def entries(self, prefix: str = "") -> dict[str, Entry]:
         """The same with the times, and with unfinished files: what is to be cleared away."""
-        with self._explained(prefix):
+        with self._explaining(prefix):
             walked = self._backend.walk(_checked(prefix.rstrip("/")) if prefix else "")
             found = {path: Entry(size, modified) for path, size, modified in walked}
         return {path: found[path] for path in sorted(found)}
 
     def uploads(self) -> tuple[Upload, ...]:
         """Multipart uploads into the folder that nobody has ended. We begin none; their parts are in no listing, and cost."""
-        with self._explained(""):
+        with self._explaining(""):
             return tuple(self._backend.uploads())
 
     def abort(self, upload: Upload) -> None:
         """End an upload and drop its parts; one that is no longer there does not matter."""
-        with self._explained(upload.path):
+        with self._explaining(upload.path):
             self._backend.abort(upload)
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove files, unfinished ones too; those that are not there do not matter."""
         checked = [_checked(path, may_be_unfinished=True) for path in paths]
-        with self._explained(checked[0] if checked else ""):
+        with self._explaining(checked[0] if checked else ""):
             self._backend.delete(checked)
 
     def local(self, path: str) -> Path | None:
@@ -164,7 +164,7 @@ class Store:
         """Refuse a store where a create-only put replaces what is there, before anything is trusted to it. Leaves no file."""
         path = f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}"
         first, second = pa.py_buffer(b"first"), pa.py_buffer(b"second")
-        with self._explained(""):
+        with self._explaining(""):
             backend = _backend(self.url, os.getpid(), PROBE_DEADLINE, self.single_writer)
             try:
                 with suppress(FileExistsError):  # the name is ours alone, so it was our own put, its answer lost
@@ -196,17 +196,8 @@ class Store:
     def _shown(self, path: str) -> str:
         return f"{self.url.rstrip('/')}/{path}" if path else self.url
 
-    @contextmanager
-    def _explained(self, path: str) -> Iterator[None]:
-        """What the operating system or the network says, as one sentence for a person, and without their own words."""
-        try:
-            yield
-        except StoreError as fault:
-            raise InputError(f"{self._shown(path)}: {fault}") from None
-        except OSError as error:
-            kind = os.strerror(error.errno) if error.errno else type(error).__name__
-            remedy = REMEDIES.get(error.errno or 0, f"cannot be used ({kind}); check it")
-            raise InputError(f"{self._shown(path)}: {remedy}") from None
+    def _explaining(self, path: str) -> AbstractContextManager[None]:
+        return explaining(self._shown(path), {StoreError: str, OSError: explain_errno})
 
 
 class Backend(Protocol):
@@ -393,28 +384,6 @@ class MemoryFolder:
 
 
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-REMEDIES = {
-    errno.ENOSPC: "the disk is full; make room and run the same command again, it goes on where it stopped",
-    errno.EDQUOT: "your disk quota is used up; make room and run the same command again, it goes on where it stopped",
-    errno.EROFS: "the file system is read-only; choose another folder",
-    errno.EACCES: "access denied; check the permissions of the folder",
-    errno.EPERM: "access denied; check the permissions of the folder",
-    errno.ENOENT: "no such file; was the folder copied whole?",
-    errno.ENOTDIR: "a file stands where a folder is needed; move it, or choose another folder",
-    errno.EEXIST: "a file stands where a folder is needed; move it, or choose another folder",
-    errno.EISDIR: "a folder stands where a file is needed; move it, or choose another folder",
-    errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
-    errno.ENFILE: "too many open files on this machine; close some programs",
-    errno.ENAMETOOLONG: "the name is too long for this file system; choose a shorter folder",
-    errno.ELOOP: "the links lead round in a circle; choose another folder",
-}
-
-
-def explain_os_error(error: OSError) -> str:
-    """What the operating system says, and what to do, as one sentence; of files outside a store, temporary ones mostly."""
-    where = f"{error.filename}: " if error.filename else ""
-    what = REMEDIES.get(error.errno or 0, str(error) or type(error).__name__)
-    return f"{where}{what} (temporary files are in {tempfile.gettempdir()}; TMPDIR says where)"
 
 
 def _local_folder(url: str) -> Path | None:

@@ -29,8 +29,8 @@ import importlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -39,7 +39,7 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from chameleon_data.errors import InputError
+from chameleon_data.errors import InputError, explaining
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.store.paths import FORMAT_FILE, export_folder
 from chameleon_data.store.store import NameTakenError, Store
@@ -107,7 +107,7 @@ def register_delta(store: Store, manifest: Mapping[str, Any], version: Version, 
     def registered(state: int, new: bool) -> RegisteredTable:
         return RegisteredTable(table, state, len(shards.files), sum(rows for _, _, rows in shards.files), new, absolute)
 
-    with _explained(table, (OSError, DeltaError)):
+    with _explaining(table, DeltaError):
         if deltalake.DeltaTable.is_deltatable(table, options):
             described = deltalake.DeltaTable(table, storage_options=options).metadata().description or ""
             whose = described.removeprefix(DESCRIPTION) if described.startswith(DESCRIPTION) else None
@@ -160,7 +160,7 @@ def register_iceberg(store: Store, manifest: Mapping[str, Any], version: Version
         catalog: Any = InMemoryCatalog("chameleon", warehouse=table, **io)
         try:
             catalog.create_namespace(TABLE_NAME.split(".")[0])
-            with _explained(table):
+            with _explaining(table):
                 if number:
                     known = catalog.register_table(TABLE_NAME, f"{table}/{_metadata_path(number)}")
                     _refuse_foreign(table, known.properties.get("chameleon.dataset"), shards)
@@ -301,13 +301,11 @@ def _milliseconds(created: str | None) -> int:
     return 0
 
 
-@contextmanager
-def _explained(table: str, kinds: tuple[type[BaseException], ...] = (OSError,)) -> Iterator[None]:
-    """What the packages say, without their own words, in which a store's keys may be."""
-    try:
-        yield
-    except kinds as error:
-        raise InputError(
-            f"{table}: the table cannot be read or written there ({type(error).__name__}); check the folder, its permissions and "
-            "your credentials"
-        ) from None
+def _explaining(table: str, *kinds: type[BaseException]) -> AbstractContextManager[None]:
+    """For OSError and these kinds. The packages' own words are left out, as a store's keys may be in them."""
+
+    def explain(error: BaseException) -> str:
+        kind = type(error).__name__
+        return f"the table cannot be read or written there ({kind}); check the folder, its permissions and your credentials"
+
+    return explaining(table, {(OSError, *kinds): explain})

@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 
 from chameleon_data.corpus.hash_partitions import hash_partitions
-from chameleon_data.errors import InputError
+from chameleon_data.errors import InputError, explain_os_error
 from chameleon_data.recipe import Recipe
 from chameleon_data.store import store as storage
-from chameleon_data.store.store import Store, explain_os_error
+from chameleon_data.store.store import Store
 from chameleon_data.versions.versions import list_versions
 from tests.soak.alone import alone, build, kept, readable, small_recipe
 from tests.soak.crash import HALVES, Fate, Fated
