@@ -100,13 +100,14 @@ def weights(
     wanted = load_recipe(recipe)
     with show_progress() as progress, cluster(address, workers, open_cluster):
         weighed = weigh_recipe(wanted, progress, single_writer)
+    described = weighed.describe()
     if json:
-        print_json(weighed.describe())
+        print_json(described)
     else:
         out.print(weights_table(weighed))
-        print_outside(weighed.describe()["domains"])
-        print_explanations(weighed.mixture.description)
-        print_notes(weighed.mixture.description, weighed.reused)
+        print_outside(described["domains"])
+        print_explanations(described["weights"])
+        print_notes(described["weights"], weighed.reused)
 
 
 @app.command()

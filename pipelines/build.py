@@ -23,6 +23,7 @@ from chameleon_data.versions.leases import Lease, leased
 from chameleon_data.versions.manifest import input_fragments, make_manifest, package_versions, writer_fingerprint
 from chameleon_data.versions.provenance import code_version
 from chameleon_data.versions.versions import Version, commit_version, list_versions, load_manifest
+from chameleon_data.weights.mixture import describe_mixture
 
 ENCODED_BYTES_PER_SECOND = 60e6
 """Bytes of text a second that one core of two sorts, encodes in both formats, compresses and hashes (88 when it is alone)."""
@@ -140,7 +141,8 @@ def _build(store: Store, lease: Lease, recipe: Recipe, progress: Progress, creat
         receipts, there = write_shards_on_cluster(store, job, counted.copies, corpus.parts, progress)
     provenance = {"inputs": input_fragments(corpus), "tokenizer": planned.counter.fingerprint, "packages": package_versions(),
                   "code": code_version()}  # fmt: skip
-    manifest = make_manifest(recipe, corpus, counted, mixture.description, weighed.budget, planned.layouts, receipts, provenance)
+    about = describe_mixture(mixture.description)
+    manifest = make_manifest(recipe, corpus, counted, about, weighed.budget, planned.layouts, receipts, provenance)
     reused = dict(weighed.reused)
     if there:
         reused["write"] = f"{there:,} of {build.shards:,} shards were there from an earlier run of the same plan"

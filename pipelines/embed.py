@@ -119,7 +119,7 @@ def _brought(embedder: ColumnEmbedder, domains: Mapping[str, pa.Table]) -> Embed
         lengths = pc.unique(pc.list_value_length(rows["vector"])).to_pylist()
         if len(lengths) != 1:
             raise InputError(
-                f"embed.column: {embedder.name!r} holds vectors of {' and '.join(map(str, sorted(lengths)))} numbers in domain "
+                f"embed.column: {embedder.column!r} holds vectors of {' and '.join(map(str, sorted(lengths)))} numbers in domain "
                 f"{name!r}; embed all of it with one model"
             )
         vectors[name] = _stacked(rows["vector"])

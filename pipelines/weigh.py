@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from chameleon_data.pipelines.embed import EmbeddedSamples, embed_sample, group_
 from chameleon_data.pipelines.ray_cluster import Progress, cluster_cpus
 from chameleon_data.plan.plan import epoch_caps, quota_of
 from chameleon_data.recipe import Recipe, RecordedLandmarks
-from chameleon_data.store.checksummed import read_record, read_table, write_record, write_table
+from chameleon_data.store.checksummed import read_table, write_table
 from chameleon_data.store.paths import landmarks_path, statistics_folder, weighing_path
 from chameleon_data.store.store import Store
 from chameleon_data.versions.versions import Version, load_manifest, open_dataset, resolve_version, split_target
@@ -38,6 +39,19 @@ from chameleon_data.weights.explain import (
 )
 from chameleon_data.weights.kernels import EXACT
 from chameleon_data.weights.leverage import perplexity
+from chameleon_data.weights.mixture import (
+    MIXTURE_FORMAT,
+    LandmarksUsed,
+    MisfiledDocument,
+    Mixture,
+    MixtureDescription,
+    SamplingRound,
+    WeightsFile,
+    WeightsVersion,
+    describe_mixture,
+    read_mixture,
+    write_mixture,
+)
 from chameleon_data.weights.published import PublishedWeights, comparison_mixtures, read_published_weights
 from chameleon_data.weights.sample_map import map_samples
 from chameleon_data.weights.weigh import DomainWeights, weigh, weigh_features, weights_without_scores
@@ -57,18 +71,6 @@ MOST_DOMAINS_SEARCHED = 200
 
 
 @dataclass(frozen=True)
-class Mixture:
-    """Weights as recorded, and how they were reached. A resumed build reads this instead of computing it again."""
-
-    decimals: dict[str, str]
-    """Domain -> weight as a decimal; they sum to exactly one."""
-    description: dict[str, Any]
-    """Scores, intervals, affinity, bounds that acted: what the manifest and the report say of the weights."""
-    map: dict[str, list[list[float]]]
-    """Domain -> (x, y) of its sampled documents; empty where nothing was embedded."""
-
-
-@dataclass(frozen=True)
 class Weighed:
     survey: Survey
     census: Selection
@@ -83,14 +85,14 @@ class Weighed:
         about = self.mixture.description
         domains = {
             c.name: {
-                "weight": float(self.mixture.decimals[c.name]), "score": about["scores"].get(c.name),
-                "weight_interval": about["intervals"].get(c.name), "natural": c.tokens / total, "available_tokens": c.tokens,
+                "weight": float(self.mixture.decimals[c.name]), "score": about.scores.get(c.name),
+                "weight_interval": about.intervals.get(c.name), "natural": c.tokens / total, "available_tokens": c.tokens,
                 "available_rows": c.rows, "available_bytes": c.bytes, "quarantined": self.survey.tallies[c.name].quarantined,
                 "held_out": self.census.held_out(c.name), "copies_dropped": self.census.dropped[c.name],
             }
             for c in self.census.counts
         }  # fmt: skip
-        return {"domains": domains, "weights": about, "budget": self.budget, "reused": self.reused}
+        return {"domains": domains, "weights": describe_mixture(about), "budget": self.budget, "reused": self.reused}
 
 
 def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, census: Selection, progress: Progress) -> Weighed:
@@ -102,7 +104,7 @@ def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, census: Selection
         given, lineage = _given("weights.from", recipe.weights.from_, list(tokens))
         origin = f"{recipe.weights.from_} ({given.format})"
         mixture = _mixture(recipe, weights_without_scores(given.weights, dict.fromkeys(given.weights), given.notes), caps, origin)
-        mixture.description["given"] = lineage
+        mixture = replace(mixture, description=replace(mixture.description, given=lineage))
         return _compared(Weighed(survey, census, mixture, budget, {"weigh": f"weights read from {origin}"}), recipe, tokens)
     embedder = load_embedder(recipe.embed)
     samples = {name: sample_fingerprint(rows) for name, rows in group_sample_by_domain(survey.sample).items()}
@@ -113,7 +115,8 @@ def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, census: Selection
         )
     recorded = _recorded(recipe.leverage.landmarks, embedder.fingerprint)
     key = fingerprint({
-        "samples": samples, "embedder": embedder.fingerprint if len(samples) > 1 else None, "caps": caps,
+        "format": MIXTURE_FORMAT, "samples": samples, "caps": caps,
+        "embedder": embedder.fingerprint if len(samples) > 1 else None,
         "leverage": recipe.leverage.model_dump(mode="json") | ({"landmarks": recorded.digest} if recorded else {}),
         "rounds": [recipe.embed.tolerance, recipe.embed.max_samples] if recipe.embed.samples == "auto" else None,
         "weights": recipe.weights.model_dump(mode="json", exclude={"compare"}),
@@ -121,7 +124,7 @@ def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, census: Selection
     })  # fmt: skip
     path = weighing_path(key)
     if store.exists(path):
-        mixture = Mixture(**read_record(store, path))
+        mixture = read_mixture(store, path)
         reused = {"weigh": "weights read from the record of an earlier run, nothing embedded"}
         return _compared(Weighed(survey, census, mixture, budget, reused), recipe, tokens)
     if len(samples) == 1:
@@ -133,21 +136,21 @@ def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, census: Selection
     else:
         measured = _rounds(store, recipe, embedder, survey.sample, recorded, progress)
         result, features = measured.result, measured.features
-        mixture = _mixture(recipe, result, caps, "computed")
-        about = mixture.description
-        about |= _explained(recipe, result, features.vectors, measured.groups, measured.sample)
-        about |= {"embedder": embedder.describe(), "rounds": list(measured.rounds)}
-        about["warnings"] += [*measured.doubts, *_unembedded(recipe, survey)]
-        mixture = replace(mixture, map=map_samples(features.vectors))
+        mixture = _mixture(recipe, result, caps, "computed", recorded=recorded is not None)
+        about = _explained(mixture.description, recipe, result, features.vectors, measured.groups, measured.sample)
+        about = replace(
+            about, embedder=embedder, rounds=measured.rounds,
+            warnings=(*about.warnings, *measured.doubts, *_unembedded(recipe, survey)),
+        )  # fmt: skip
+        mixture = replace(mixture, description=about, map=map_samples(features.vectors))
         if result.nystrom:
-            about["nystrom"]["recorded"] = recorded is not None
             write_table(store, landmarks_path(result.nystrom.landmarks.digest), result.nystrom.landmarks.table())
         reused = {"embed": _said(features, len(samples))}
         if measured.known:
             reused["statistics"] = f"{measured.known} of {len(samples)} domains kept their statistics on the recorded landmarks"
         if measured.rounds:
-            reused["samples"] = measured.rounds[-1]["said"]
-    write_record(store, path, asdict(mixture))
+            reused["samples"] = measured.rounds[-1].said
+    write_mixture(store, path, mixture)
     return _compared(Weighed(survey, census, mixture, budget, reused), recipe, tokens)
 
 
@@ -160,7 +163,7 @@ class _Measured:
     """Of the last round; `embedded` and `documents` of all."""
     groups: dict[str, I64]
     sample: pa.Table
-    rounds: tuple[dict[str, Any], ...]
+    rounds: tuple[SamplingRound, ...]
     """Of `samples: auto`, what each saw."""
     doubts: tuple[str, ...]
     known: int
@@ -180,7 +183,7 @@ def _rounds(
     A round's documents are those of a fixed number of samples, and hold those of the round before: nothing is embedded twice.
     """
     wanted, size = recipe.embed, FIRST_ROUND
-    rounds: list[dict[str, Any]] = []
+    rounds: list[SamplingRound] = []
     embedded: frozenset[str] | None = None
     documents = 0
     while True:
@@ -207,13 +210,13 @@ def _rounds(
         widest = max(width, key=lambda name: (width[name], name))
         told = f"{size:,} samples a domain: the widest interval is {width[widest]:.4f} ({widest})"
         narrow = width[widest] <= wanted.tolerance
-        rounds.append({"samples": size, "widest": width[widest], "domain": widest, "narrow": narrow,
-                       "said": f"{told}, {'within' if narrow else 'above'} the tolerance of {wanted.tolerance:g}"})  # fmt: skip
+        said = f"{told}, {'within' if narrow else 'above'} the tolerance of {wanted.tolerance:g}"
+        rounds.append(SamplingRound(size, width[widest], widest, narrow, said))
         if narrow:
             return _Measured(result, features, groups, some, tuple(rounds), (), len(known))
         if size == wanted.max_samples or some.num_rows == sample.num_rows:
             why = "'embed.max_samples' is reached" if size == wanted.max_samples else "no domain has more documents"
-            doubt = f"{rounds[-1]['said']}, and {why}; raise 'embed.tolerance', or weigh from more documents"
+            doubt = f"{said}, and {why}; raise 'embed.tolerance', or weigh from more documents"
             return _Measured(result, features, groups, some, tuple(rounds), (doubt,), len(known))
         size *= 2
 
@@ -295,32 +298,38 @@ def _compared(weighed: Weighed, recipe: Recipe, tokens: Mapping[str, int]) -> We
     """With the mixtures that the computed one is to be held against."""
     files = {path: _given("weights.compare", path, list(tokens))[0].weights for path in recipe.weights.compare}
     mixture = weighed.mixture
-    beside = comparison_mixtures(tokens, mixture.description["target"], files)
-    return replace(weighed, mixture=replace(mixture, description={**mixture.description, "mixtures": beside}))
+    beside = comparison_mixtures(tokens, mixture.description.target, files)
+    return replace(weighed, mixture=replace(mixture, description=replace(mixture.description, mixtures=beside)))
 
 
 def _explained(
-    recipe: Recipe, result: DomainWeights, vectors: Mapping[str, F32], groups: Mapping[str, I64], sample: pa.Table
-) -> dict[str, Any]:
+    about: MixtureDescription,
+    recipe: Recipe,
+    result: DomainWeights,
+    vectors: Mapping[str, F32],
+    groups: Mapping[str, I64],
+    sample: pa.Table,
+) -> MixtureDescription:
     """Why the weights are what they are: neighbours, domains that look alike, documents that look misfiled, other settings."""
     statistics = domain_statistics(vectors, groups)
-    pairs = nearest_pairs(statistics.names, moments(statistics))
-    about: dict[str, Any] = {"pairs": [asdict(p) for p in pairs], "near_duplicates": list(warn_of_near_duplicates(pairs))}
+    # Domains of a single sample have no spread, and their separation no measure: infinite, which JSON cannot say.
+    pairs = tuple(pair for pair in nearest_pairs(statistics.names, moments(statistics)) if isfinite(pair.separation))
+    about = replace(about, pairs=pairs, near_duplicates=warn_of_near_duplicates(pairs))
     if result.affinity is not None and result.ridge is not None:
-        found = find_neighbours(list(result.weights), result.affinity, result.ridge * len(result.weights))
-        about["neighbours"] = {name: [asdict(n) for n in some] for name, some in found.items()}
+        neighbours = find_neighbours(list(result.weights), result.affinity, result.ridge * len(result.weights))
+        about = replace(about, neighbours=neighbours)
     if result.statistics is not None and recipe.leverage.preset == "default":
         settings = sensitivity_table(result.statistics, recipe.leverage, recipe.weights)
         few = len(vectors) <= RECORDED_DOMAINS
-        about["sensitivity"] = [asdict(s if few else replace(s, weights=None)) for s in settings]
+        about = replace(about, sensitivity=settings if few else tuple(replace(s, weights=None) for s in settings))
     if len(vectors) <= MOST_DOMAINS_SEARCHED:
         rows = group_sample_by_domain(sample)
         listed = []
-        for found_ in find_misfiled(vectors, most=MISFILED_RECORDED):
-            row = rows[found_.domain].slice(found_.row, 1).to_pylist()[0]
+        for misfiled in find_misfiled(vectors, most=MISFILED_RECORDED):
+            row = rows[misfiled.domain].slice(misfiled.row, 1).to_pylist()[0]
             text = " ".join(row["windows"][0][:200].split())[:120]
-            listed.append({**asdict(found_), "document": f"{row['hi']:016x}{row['lo']:016x}", "text": text})
-        about["misfiled"] = listed
+            listed.append(MisfiledDocument(**asdict(misfiled), document=f"{row['hi']:016x}{row['lo']:016x}", text=text))
+        about = replace(about, misfiled=tuple(listed))
     return about
 
 
@@ -335,7 +344,7 @@ def _version_of(key: str, target: str) -> tuple[Version, dict[str, Any]]:
         raise InputError(f"{key}: {error}") from None
 
 
-def _given(key: str, origin: str, names: list[str]) -> tuple[PublishedWeights, dict[str, Any]]:
+def _given(key: str, origin: str, names: list[str]) -> tuple[PublishedWeights, WeightsFile | WeightsVersion]:
     """Weights from a file, or from a version of a dataset (OUT@V), and what they were exactly, as files change and tags move.
 
     `key` is the recipe's, for messages.
@@ -347,20 +356,20 @@ def _given(key: str, origin: str, names: list[str]) -> tuple[PublishedWeights, d
         }
         with explaining(key, unreadable):
             text = Path(origin).read_text(encoding="utf-8")
-        lineage: dict[str, str | int] = {"file": origin, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+        lineage: WeightsFile | WeightsVersion = WeightsFile(origin, hashlib.sha256(text.encode()).hexdigest())
     else:
         url, _ = split_target(origin)
         version, manifest = _version_of(key, origin)
         domains = manifest["domains"]
         text = json.dumps({name: d["weight"] for name, d in domains.items()})
-        lineage = {"dataset": url, "version": version.number, "manifest": version.manifest}
+        lineage = WeightsVersion(url, version.number, version.manifest)
     return read_published_weights(text, names, origin), lineage
 
 
 def compare_exhaustion_rules(recipe: Recipe, weighed: Weighed) -> dict[str, Any]:
     """What each rule for exhausted domains would do with these weights: domain -> weight, tokens, epochs; or why it refuses."""
     counts, mix, wanted = weighed.census.counts, recipe.mix, recipe.weights
-    target = weighed.mixture.description["target"]
+    target = weighed.mixture.description.target
     found: dict[str, Any] = {}
     for policy in ("redistribute", "repeat", "fail"):
         try:
@@ -381,29 +390,43 @@ def compare_exhaustion_rules(recipe: Recipe, weighed: Weighed) -> dict[str, Any]
     return found
 
 
-def _mixture(recipe: Recipe, result: DomainWeights, caps: Mapping[str, float], origin: str) -> Mixture:
-    wanted = recipe.weights
-    feasible = bound_weights(
+def _mixture(recipe: Recipe, result: DomainWeights, caps: Mapping[str, float], origin: str, *, recorded: bool = False) -> Mixture:
+    """The weights within their bounds; `recorded`: whether the landmarks, if any, are those of an earlier version."""
+    wanted, used = recipe.weights, result.nystrom
+    bounded = bound_weights(
         result.weights, prior=wanted.prior, floor=wanted.floor, cap=wanted.cap, epoch_cap=caps, groups=wanted.groups
     )
-    description = {
-        "origin": origin,
-        "objective": wanted.objective,
-        "preset": recipe.leverage.preset,
-        "kernel": recipe.leverage.kernel,
-        "level": recipe.leverage.level,
-        "nystrom": None if result.nystrom is None else result.nystrom.describe(),
-        "names": sorted(result.weights),
-        "target": result.weights,
-        "moved": [asdict(m) for m in feasible.moved],
-        "effective_domains": perplexity(np.array(list(feasible.weights.values()))),
-        "affinity": None
+    described = MixtureDescription(
+        origin=origin,
+        objective=wanted.objective,
+        preset=recipe.leverage.preset,
+        kernel=recipe.leverage.kernel,
+        level=recipe.leverage.level,
+        names=tuple(sorted(result.weights)),
+        target=result.weights,
+        moved=bounded.moved,
+        effective_domains=perplexity(np.array(list(bounded.weights.values()))),
+        scores=result.scores,
+        intervals=result.intervals,
+        rank_stability=result.rank_stability,
+        variance_of_mean=result.variance_of_mean,
+        affinity=None
         if result.affinity is None or len(result.affinity) > RECORDED_DOMAINS
-        else np.round(result.affinity, 9).tolist(),
-        "warnings": list(result.warnings),
-        **{
-            key: getattr(result, key)
-            for key in ("scores", "intervals", "rank_stability", "variance_of_mean", "ridge", "temperature", "clipped_mass")
-        },
-    }
-    return Mixture(feasible.decimals, description, {})
+        else tuple(map(tuple, np.round(result.affinity, 9).tolist())),
+        ridge=result.ridge,
+        temperature=result.temperature,
+        clipped_mass=result.clipped_mass,
+        nystrom=None
+        if used is None
+        else LandmarksUsed(
+            used.landmarks.kernel,
+            used.landmarks.digest,
+            len(used.landmarks.points),
+            used.error,
+            used.residuals,
+            used.bounds,
+            recorded,
+        ),
+        warnings=result.warnings,
+    )
+    return Mixture(bounded.decimals, described, {})

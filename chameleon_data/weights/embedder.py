@@ -71,10 +71,6 @@ class Embedder:
         """The recipe's key that names the model, for messages."""
         return "embed.model" if self.layer is None else "embed.causal_lm"
 
-    def describe(self) -> dict[str, Any]:
-        """What a manifest says of it."""
-        return {key: getattr(self, key) for key in ("model", "revision", "layer", "window", "fingerprint")}
-
     def encode(self, windows: Sequence[Sequence[str]]) -> F32:
         """(documents, dimensions): the mean over each document's windows; each document has at least one.
 
@@ -98,21 +94,16 @@ class Embedder:
 class ColumnEmbedder:
     """Vectors that the corpus brings along; nothing is computed."""
 
-    name: str
-
-    @property
-    def fingerprint(self) -> str:
-        return fingerprint({"column": self.name})
-
-    def describe(self) -> dict[str, Any]:
-        """What a manifest says of it."""
-        return {"column": self.name, "fingerprint": self.fingerprint}
+    column: str
+    """Of the sources' files."""
+    fingerprint: str
+    """Of its name."""
 
 
 def load_embedder(embed: recipe.Embed) -> Embedder | ColumnEmbedder:
     """The embedder that a recipe asks for; its files are found (or downloaded) and hashed, torch is not loaded."""
     if embed.column is not None:
-        return ColumnEmbedder(embed.column)
+        return ColumnEmbedder(embed.column, fingerprint({"column": embed.column}))
     named, key, layer = embed.model, "embed.model", None
     if embed.causal_lm is not None:
         named, key, layer = embed.causal_lm, "embed.causal_lm", embed.layer

@@ -11,7 +11,7 @@ MAP_POINTS = 5_000
 """On the map, in all; each domain shows an equal share, its lowest hashes."""
 
 
-def map_samples(vectors: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, list[list[float]]]:
+def map_samples(vectors: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, list[tuple[float, float]]]:
     """Domain -> (x, y) of its documents, from (documents, dimensions) a domain. Axes are signed so that the map does not flip."""
     import faiss
 
@@ -24,4 +24,4 @@ def map_samples(vectors: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, lis
     pca.train(pooled)
     axes = faiss.vector_to_array(pca.A).reshape(-1, pooled.shape[1])[:2]
     signs = np.sign(axes[np.arange(2), np.abs(axes).argmax(axis=1)])
-    return {name: np.round(pca.apply(x) * signs, 4).tolist() for name, x in shown.items()}
+    return {name: [(a, b) for a, b in np.round(pca.apply(x) * signs, 4).tolist()] for name, x in shown.items()}

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp, isfinite, log, sqrt
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -112,12 +112,6 @@ class NystromUse:
     bounds: dict[str, tuple[float, float]] | None = None
     """Proved, but for rounding in float32: the exact kernel's leverage lies between these (`leverage_bounds`), at the same r, not
     debiased and not divided by the mean. None where samples are scored, or are too many to look at each pair."""
-
-    def describe(self) -> dict[str, Any]:
-        """What a manifest says of it."""
-        points, kernel = len(self.landmarks.points), vars(self.landmarks.kernel)
-        about = {"digest": self.landmarks.digest, "landmarks": points, "error": self.error, "residuals": self.residuals}
-        return {"kernel": {**kernel}, **about, "bounds": self.bounds}
 
 
 def domain_weights(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from chameleon_data.pipelines.build import build_recipe, weigh_recipe
 from chameleon_data.pipelines.weigh import Weighed
 from chameleon_data.recipe import load_recipe
 from chameleon_data.weights.embedder import Embedder
+from chameleon_data.weights.mixture import describe_mixture
 from tests.support.corpus import documents
 
 D = 12
@@ -67,10 +69,10 @@ def test_weights_from_a_column_are_those_of_its_vectors(tmp_path: Path) -> None:
     found = weigh(recipe(tmp_path, {"column": "vector", "samples": 1000}))
     vectors = {name: np.stack(pq.read_table(tmp_path / "in" / name)["vector"].to_numpy()) for name in "abcd"}
     wanted = domain_weights({name: v.astype(np.float32) for name, v in vectors.items()})
-    target = found.mixture.description["target"]
+    target = found.mixture.description.target
     np.testing.assert_allclose([target[n] for n in "abcd"], [wanted.weights[n] for n in "abcd"], rtol=1e-6)
     assert found.reused["embed"] == "embedded nothing: the vectors came with the corpus"
-    assert found.mixture.description["embedder"]["column"] == "vector"
+    assert found.mixture.description.embedder.column == "vector"
     built = build_recipe(load_recipe(recipe(tmp_path, {"column": "vector", "samples": 1000})), lambda *_: None, "now")
     assert built.manifest["weights"]["embedder"]["column"] == "vector"
 
@@ -80,7 +82,7 @@ def test_documents_without_a_vector_are_written_and_counted(tmp_path: Path) -> N
     found = weigh(recipe(tmp_path, {"column": "vector"}))
     assert {c.rows for c in found.census.counts} == {60}
     assert found.survey.sample.num_rows == 4 * 55
-    warned = [w for w in found.mixture.description["warnings"] if "5 of 60 documents have no usable vector in 'vector'" in w]
+    warned = [w for w in found.mixture.description.warnings if "5 of 60 documents have no usable vector in 'vector'" in w]
     assert len(warned) == 4
 
 
@@ -131,7 +133,7 @@ def test_a_larger_sample_and_another_document_embed_what_is_new(tmp_path: Path) 
 
 def test_an_embedder_is_named_in_the_manifest() -> None:
     embedder = Embedder("some/model", "0123", "middle", 64, "f" * 64)
-    assert list(embedder.describe().values()) == ["some/model", "0123", "middle", 64, "f" * 64]
+    assert list(asdict(embedder).values()) == ["some/model", "0123", "middle", 64, "f" * 64]
 
 
 # As many samples as needed
@@ -140,24 +142,24 @@ def test_an_embedder_is_named_in_the_manifest() -> None:
 def test_rounds_end_when_the_intervals_are_narrow(tmp_path: Path) -> None:
     corpus(tmp_path / "in", documents=700)
     found = weigh(recipe(tmp_path, {"column": "vector", "samples": "auto", "tolerance": 0.012, "max_samples": 512}))
-    rounds = found.mixture.description["rounds"]
-    assert [r["samples"] for r in rounds] in ([64, 128], [64, 128, 256])
-    assert [r["narrow"] for r in rounds] == [False] * (len(rounds) - 1) + [True]
-    width = {n: b - a for n, (a, b) in found.mixture.description["intervals"].items()}
-    assert max(width.values()) == rounds[-1]["widest"] <= 0.012 < rounds[-2]["widest"]
+    rounds = found.mixture.description.rounds
+    assert [r.samples for r in rounds] in ([64, 128], [64, 128, 256])
+    assert [r.narrow for r in rounds] == [False] * (len(rounds) - 1) + [True]
+    width = {n: b - a for n, (a, b) in found.mixture.description.intervals.items()}
+    assert max(width.values()) == rounds[-1].widest <= 0.012 < rounds[-2].widest
     assert "within the tolerance of 0.012" in found.reused["samples"]
-    assert not [w for w in found.mixture.description["warnings"] if "tolerance" in w]
-    fixed = weigh(recipe(tmp_path, {"column": "vector", "samples": rounds[-1]["samples"]}))
-    assert fixed.mixture.description["target"] == found.mixture.description["target"]
-    assert fixed.mixture.description["intervals"] == found.mixture.description["intervals"]
+    assert not [w for w in found.mixture.description.warnings if "tolerance" in w]
+    fixed = weigh(recipe(tmp_path, {"column": "vector", "samples": rounds[-1].samples}))
+    assert fixed.mixture.description.target == found.mixture.description.target
+    assert fixed.mixture.description.intervals == found.mixture.description.intervals
 
 
 @pytest.mark.parametrize(("documents", "most", "why"), [(700, 128, "is reached"), (100, 512, "no domain has more documents")])
 def test_rounds_that_do_not_suffice_say_so(tmp_path: Path, documents: int, most: int, why: str) -> None:
     corpus(tmp_path / "in", documents=documents)
     found = weigh(recipe(tmp_path, {"column": "vector", "samples": "auto", "tolerance": 1e-6, "max_samples": most}))
-    assert [r["samples"] for r in found.mixture.description["rounds"]] == [64, 128]
-    (warned,) = [w for w in found.mixture.description["warnings"] if "tolerance" in w]
+    assert [r.samples for r in found.mixture.description.rounds] == [64, 128]
+    (warned,) = [w for w in found.mixture.description.warnings if "tolerance" in w]
     assert why in warned
     assert "above the tolerance" in warned
 
@@ -173,15 +175,15 @@ def test_a_new_domain_on_recorded_landmarks(tmp_path: Path) -> None:
     assert first["weights"]["nystrom"]["recorded"] is False
     again = recipe(tmp_path, embed, "abcde", leverage={"kernel": "rbf", "landmarks": {"from": f"{tmp_path}/out@v1"}})
     about = weigh(again).mixture.description
-    assert (about["nystrom"]["digest"], about["nystrom"]["recorded"]) == (first["weights"]["nystrom"]["digest"], True)
+    assert (about.nystrom.digest, about.nystrom.recorded) == (first["weights"]["nystrom"]["digest"], True)
     vectors = {n: np.stack(pq.read_table(tmp_path / "in" / n)["vector"].to_numpy()).astype(np.float32) for n in "abcde"}
     fitted = domain_weights({n: vectors[n] for n in "abcd"}, kernel="rbf", landmarks=48)
     assert fitted.nystrom is not None
     wanted = domain_weights(vectors, kernel="rbf", landmarks=fitted.nystrom.landmarks)
-    assert fitted.nystrom.landmarks.digest == about["nystrom"]["digest"]
-    np.testing.assert_allclose([about["target"][n] for n in "abcde"], list(wanted.weights.values()), rtol=1e-6)
-    assert [w for w in about["warnings"] if w.startswith("e: the recorded landmarks see less than half")]
-    assert about["sensitivity"]
+    assert fitted.nystrom.landmarks.digest == about.nystrom.digest
+    np.testing.assert_allclose([about.target[n] for n in "abcde"], list(wanted.weights.values()), rtol=1e-6)
+    assert [w for w in about.warnings if w.startswith("e: the recorded landmarks see less than half")]
+    assert about.sensitivity
 
 
 def test_landmarks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
@@ -244,7 +246,7 @@ def test_a_domain_that_is_added_removed_or_replaced_gives_the_weights_of_a_fresh
         first = weigh(fresh)
         assert "statistics" not in first.reused
         for key in ("target", "scores", "intervals", "affinity", "sensitivity"):
-            assert later.mixture.description[key] == first.mixture.description[key], key
+            assert getattr(later.mixture.description, key) == getattr(first.mixture.description, key), key
         for folder in ("fresh", "again"):
             shutil.rmtree(tmp_path / folder)
         return later, {name: value for name, value in later.reused.items() if name == "statistics"}
@@ -300,6 +302,7 @@ VECTORS: dict[str, tuple[str, Any, str | None]] = {
     "only NaN": ("abc", lambda i, x: np.full_like(x, np.nan) if i == 1 else x, "no document of domain 'b' has a usable vector"),
     "zero": ("abc", lambda i, x: np.zeros_like(x) if i == 1 else x, "'b'.*zero"),
     "one sample": ("abcd", lambda i, x: x[:1] if i == 1 else x, None),
+    "one sample each": ("abcd", lambda i, x: x[:1], None),
     "99 to 1": ("abcd", lambda i, x: np.tile(x, (7, 1))[:396] + np.arange(396)[:, None] * 1e-3 if i else x[:4], None),
     "another dimension": ("abc", lambda i, x: x[:, :5] if i == 1 else x, "dimension"),
 }
@@ -325,5 +328,5 @@ def test_an_answer_or_a_reason(tmp_path: Path, case: str) -> None:
     assert weights.sum() == pytest.approx(1, abs=1e-12)
     assert (weights > 0).all()
     assert np.ptp(weights) > 1e-4 or case == "one domain"
-    json.dumps(found.description, allow_nan=False)
-    assert reason is None or any(reason in warning for warning in found.description["warnings"])
+    json.dumps(describe_mixture(found.description), allow_nan=False)
+    assert reason is None or any(reason in warning for warning in found.description.warnings)

@@ -366,7 +366,7 @@ def test_blocks_above_the_layer_are_not_computed(language_model, monkeypatch):
 def test_a_language_models_layer_is_part_of_its_fingerprint(language_model):
     two, three = (load_embedder(Embed(causal_lm=str(language_model), layer=n, window=32)) for n in (2, 3))
     assert two.fingerprint != three.fingerprint
-    assert two.describe()["layer"] == 2
+    assert two.layer == 2
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,196 @@
+"""The recorded mixture: the weights that a version is written with, and everything that is known of how they came about.
+
+`weigh` records one for each question that it answered. A resumed build, or the same recipe on the same corpus, reads the record
+and embeds nothing. The manifest, the report and `weights --json` show its description.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from chameleon_data.errors import InputError
+from chameleon_data.weights.bounds import MovedWeight
+from chameleon_data.weights.embedder import ColumnEmbedder, Embedder
+from chameleon_data.weights.explain import Misfiled, Neighbour, Pair, Setting
+from chameleon_data.weights.kernels import Kernel, KernelName
+
+if TYPE_CHECKING:
+    from chameleon_data.store.store import Store
+
+MIXTURE_FORMAT = 1
+"""Raise it when a field changes: records of another format are not read, the weights are computed again."""
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """The file that the weights were read from, as files change."""
+
+    file: str
+    """Its path."""
+    sha256: str
+    """Of its text."""
+
+
+@dataclass(frozen=True)
+class WeightsVersion:
+    """The version that the weights were taken from, as tags move."""
+
+    dataset: str
+    """Folder or URL of the dataset."""
+    version: int
+    manifest: str
+    """sha256 of its manifest."""
+
+
+@dataclass(frozen=True)
+class LandmarksUsed:
+    """The landmarks that stood for a kernel, and what they cost in accuracy."""
+
+    kernel: Kernel
+    digest: str
+    """Names the file of the landmarks under `_chameleon/landmarks`."""
+    landmarks: int
+    """Number of points."""
+    error: float | None
+    """Largest error of a weight against the exact kernel, measured on held-out samples. None: it could not be measured."""
+    residuals: dict[str, float]
+    """Domain -> share of its samples, in squared norm, that the landmarks do not see."""
+    bounds: dict[str, tuple[float, float]] | None
+    """Domain -> proved bounds of its leverage by the exact kernel. None: none were computed."""
+    recorded: bool
+    """Whether they are those of an earlier version."""
+
+
+@dataclass(frozen=True)
+class SamplingRound:
+    """One round of `samples: auto`."""
+
+    samples: int
+    """Documents drawn per domain."""
+    widest: float
+    """Width of the widest interval of a weight."""
+    domain: str
+    """The domain that has it."""
+    narrow: bool
+    """Whether it is within `embed.tolerance`."""
+    said: str
+    """The same in a sentence."""
+
+
+@dataclass(frozen=True)
+class MisfiledDocument(Misfiled):
+    """A sampled document that is nearer to another domain, so that a person can find it."""
+
+    document: str
+    """Its content hash, 32 hexadecimal digits."""
+    text: str
+    """Its first characters."""
+
+
+@dataclass(frozen=True)
+class MixtureDescription:
+    """How the weights came about. Mappings by domain hold every domain unless their line says otherwise."""
+
+    origin: str
+    """`computed`, or the file or version that the weights were read from."""
+    objective: Literal["pretrain", "finetune"]
+    preset: Literal["default", "reference"]
+    kernel: KernelName
+    level: Literal["domain", "sample"]
+    """Whether leverage was that of domains or of samples."""
+    names: tuple[str, ...]
+    """(k) domains in byte order; rows and columns of `affinity`."""
+    target: dict[str, float]
+    """Weights by leverage, or as given, before prior and bounds; they sum to one."""
+    moved: tuple[MovedWeight, ...]
+    """Bounds that moved a weight."""
+    effective_domains: float
+    """Perplexity of the weights: the number of equal domains as spread out as these."""
+    scores: dict[str, float | None]
+    """Leverage scores with mean one (reference preset: sum one). None: nothing was measured."""
+    intervals: dict[str, tuple[float, float] | None]
+    """90 % interval of each weight, over other samples of the same domains."""
+    rank_stability: dict[str, float | None]
+    """Share of the jackknife replicates in which the domain keeps its rank."""
+    variance_of_mean: dict[str, float | None]
+    """Expected squared distance of a domain's mean embedding from its true one."""
+    affinity: tuple[tuple[float, ...], ...] | None
+    """(k, k) centred affinity, to nine decimals. None: not computed, or too many domains to record each pair."""
+    ridge: float | None
+    temperature: float | None
+    clipped_mass: float
+    """Negative eigenvalues that the projection of the affinity removed, over the sum of those kept."""
+    nystrom: LandmarksUsed | None
+    """None: the kernel needed no landmarks."""
+    warnings: tuple[str, ...]
+    """Sentences for a person."""
+    given: WeightsFile | WeightsVersion | None = None
+    """What the weights were read from. None: they were computed."""
+    embedder: Embedder | ColumnEmbedder | None = None
+    """None: nothing was embedded."""
+    rounds: tuple[SamplingRound, ...] = ()
+    """Rounds of `samples: auto`, in order."""
+    pairs: tuple[Pair, ...] = ()
+    """Pairs of domains that are least apart, the nearest first."""
+    near_duplicates: tuple[str, ...] = ()
+    """A warning for each pair that embeddings do not tell apart."""
+    neighbours: dict[str, tuple[Neighbour, ...]] | None = None
+    """Domain -> the domains that lower its leverage most. None: there is no affinity."""
+    sensitivity: tuple[Setting, ...] = ()
+    """The mixture at other ridges and temperatures."""
+    misfiled: tuple[MisfiledDocument, ...] | None = None
+    """Documents nearer to another domain than to their own, the largest margin first. None: not searched for."""
+    mixtures: dict[str, dict[str, float]] | None = None
+    """Name -> domain -> share: other mixtures to compare with. Made from the recipe each time, so None in a cached record."""
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The recorded mixture."""
+
+    decimals: dict[str, str]
+    """Domain -> weight as a decimal; they sum to exactly one."""
+    description: MixtureDescription
+    """How the weights came about."""
+    map: dict[str, list[tuple[float, float]]]
+    """Domain -> (x, y) of its sampled documents; empty where nothing was embedded."""
+    format: int = MIXTURE_FORMAT
+
+
+@cache
+def _plain(kind: type) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def describe_mixture(description: MixtureDescription) -> dict[str, Any]:
+    """The description as plain JSON: what manifests and `weights --json` hold under `weights`."""
+    plain: dict[str, Any] = _plain(MixtureDescription).dump_python(description, mode="json")
+    return plain
+
+
+def write_mixture(store: Store, path: str, mixture: Mixture) -> None:
+    """Record a mixture, with a checksum."""
+    from chameleon_data.store.checksummed import write_record
+
+    write_record(store, path, _plain(Mixture).dump_python(mixture, mode="json"))
+
+
+def read_mixture(store: Store, path: str) -> Mixture:
+    """The mixture that `write_mixture` recorded. Raises InputError for a damaged record and for one of another format."""
+    from chameleon_data.store.checksummed import read_record
+
+    plain = read_record(store, path)
+    try:
+        if plain["format"] != MIXTURE_FORMAT:
+            raise ValueError
+        mixture: Mixture = _plain(Mixture).validate_python(plain)
+    except (KeyError, ValueError, ValidationError):
+        raise InputError(
+            f"{store.url}/{path}: this mixture was recorded by another release of chameleon-data; remove it, and the same "
+            "command computes it again"
+        ) from None
+    return mixture
