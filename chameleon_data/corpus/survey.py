@@ -25,7 +25,8 @@ import pyarrow.parquet as pq
 
 from chameleon_data.arrays import I64, U64, byte_lengths
 from chameleon_data.corpus.fragments import Fragment
-from chameleon_data.corpus.readers.blocks import BadRow, Block, read_blocks
+from chameleon_data.corpus.readers.blocks import read_blocks
+from chameleon_data.corpus.readers.rows import BadRow, Block
 from chameleon_data.corpus.sample import SAMPLE_SCHEMA, merge_samples, sample_candidates
 from chameleon_data.corpus.tokens import TokenCounter as TokenCounter
 from chameleon_data.errors import InputError

@@ -25,7 +25,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from chameleon_data.arrays import I64, U64, byte_lengths
-from chameleon_data.corpus.readers.blocks import Block, read_blocks
+from chameleon_data.corpus.readers.blocks import read_blocks
+from chameleon_data.corpus.readers.rows import Block
 from chameleon_data.corpus.selection import CopyFilter, SelectionRules, is_validation
 from chameleon_data.corpus.survey import Part, document_hashes, drop_rows_without_tokens, read_documents
 from chameleon_data.corpus.tokens import TokenCounter

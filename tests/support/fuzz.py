@@ -23,7 +23,8 @@ import pyarrow.ipc
 import zstandard
 
 from chameleon_data.corpus.fragments import list_fragments
-from chameleon_data.corpus.readers.blocks import CONTAINER_MAGIC, read_blocks
+from chameleon_data.corpus.readers.blocks import read_blocks
+from chameleon_data.corpus.readers.stream import CONTAINER_MAGIC
 from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.recipe import Recipe, Source, parse_recipe

@@ -94,7 +94,6 @@ PEAK = """
 import sys
 from pathlib import Path
 from chameleon_data.errors import InputError
-from chameleon_data.corpus.readers.parquet_pages import SLACK, Watched, _struct, chunk_of
 from chameleon_data.corpus.readers.blocks import read_blocks
 from chameleon_data.recipe import Source
 from chameleon_data.corpus.fragments import list_fragments

@@ -1,0 +1,151 @@
+"""What Parquet, Arrow and CSV share: where the columns are that a source names, and record batches as raw rows.
+
+A batch is cut so small that rows stay small where a format stores equal strings once, as dictionaries do: 50 kB of Parquet that
+stand for 20 GB of text take 270 MB of memory. Why: docs/decisions/022-columns-in-small-batches.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from chameleon_data.corpus.fragments import Fragment
+from chameleon_data.corpus.readers.rows import Fault, RawRows, binary_array
+from chameleon_data.errors import InputError
+from chameleon_data.recipe import Source
+
+BATCH_ROWS = 2**10
+"""Most rows of a batch of Parquet, Arrow and CSV."""
+READ_BATCH_BYTES = 2**21
+"""Bytes of a batch, of all its columns and uncompressed."""
+
+
+def find_columns(schema: pa.Schema, source: Source, fragment: Fragment, vectors: str | None = None) -> list[tuple[str, ...]]:
+    """Names from the top down to the text, domain, id and vectors: those that the source names, in this order.
+
+    Raises InputError for a column that is missing, stands twice or is of an extension type. Some of those run code when a value
+    is read, so none is read.
+    """
+    paths = []
+    for role, key in (("text", source.text), ("domain", source.domain), ("id", source.id), ("vector", vectors)):
+        if key is None:
+            continue
+        literal = key in schema.names or fragment.format == "csv"
+        path = (key,) if literal else tuple(key.split("."))
+        if schema.names.count(path[0]) > 1:
+            raise InputError(f"{fragment.url}: the column {path[0]!r} stands twice; rename one")
+        field, kind = None, pa.struct(list(schema))
+        for part in path:
+            at = kind.get_field_index(part) if pa.types.is_struct(kind) else -1
+            if at < 0:
+                raise InputError(f"{fragment.url}: no column {key!r} for the {role}; there are {', '.join(schema.names)[:500]}")
+            field = kind.field(at)
+            kind = field.type
+            if isinstance(kind, pa.BaseExtensionType) or b"ARROW:extension:name" in (field.metadata or {}):
+                raise InputError(f"{fragment.url}: the column {key!r} has an extension type; store it as a string")
+        if role == "vector" and not _is_vector(kind):
+            raise InputError(f"{fragment.url}: the column {key!r} is of {kind}; 'embed.column' wants lists of float32 or float64")
+        paths.append(path)
+    foreign = [field.name for field in schema if isinstance(field.type, pa.ExtensionType)]
+    if foreign:
+        raise InputError(f"{fragment.url}: the column {foreign[0]!r} has an extension type of Python code; leave it out")
+    return paths
+
+
+def rows_of_batch(
+    batch: pa.RecordBatch, paths: list[tuple[str, ...]], source: Source, first: int, vectors: bool, longest: int
+) -> Iterator[RawRows]:
+    """A record batch in slices. `first` is the number of its first row, `paths` is what `find_columns` gave."""
+    columns = [_leaf(batch, path) for path in paths]
+    lengths = [_shared_lengths(column) for column in columns]
+    long = lengths[0] > longest
+    sizes = np.where(long, 0, lengths[0]) + sum(lengths[1:])
+    slices = np.cumsum(sizes) // READ_BATCH_BYTES
+    turns = np.flatnonzero((np.diff(slices) != 0) | (np.diff(long) != 0)) + 1
+    starts = np.union1d(np.arange(0, batch.num_rows, BATCH_ROWS), turns)
+    for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), batch.num_rows], strict=True):
+        part = [column.slice(start, stop - start) for column in columns]
+        vector = _finite(part.pop()) if vectors else None
+        domain = _bytes_of(part[1]) if source.domain else None
+        ids = _bytes_of(part[-1], integers=True) if source.id else None
+        fault = np.zeros(stop - start, np.uint8)
+        if long[start]:  # never copied
+            text, fault[:] = binary_array([b""] * len(fault)), Fault.TOO_LONG
+        else:
+            text = _bytes_of(part[0])
+        if text.null_count:
+            fault[text.is_null().to_numpy(zero_copy_only=False)] = Fault.NOT_STRING
+            fault[part[0].is_null().to_numpy(zero_copy_only=False)] = Fault.NULL_TEXT
+            text = text.fill_null(b"")
+        yield RawRows(text, np.arange(first + start, first + stop, dtype=np.int64), fault, domain, ids, vector)
+
+
+def _shared_lengths(column: pa.Array) -> npt.NDArray[np.int64]:
+    """(rows,) bytes of each string where the column's type stores equal ones once, else zeros.
+
+    Such a column may stand for terabytes that are not there until they are copied.
+    """
+    if pa.types.is_dictionary(column.type):
+        known = pa.array(_lengths(column.dictionary)).take(column.indices).fill_null(0)
+        return np.asarray(known.to_numpy(zero_copy_only=False), np.int64)
+    return _lengths(column) if pa.types.is_binary_view(column.type) else np.zeros(len(column), np.int64)
+
+
+def _lengths(values: pa.Array) -> npt.NDArray[np.int64]:
+    """(rows,) bytes of each value of an array of bytes; 0 for null, and for every value of another type."""
+    if pa.types.is_binary_view(values.type):
+        views = np.frombuffer(values.buffers()[1] or b"", np.int32)[4 * values.offset :: 4][: len(values)]
+        return np.where(values.is_valid().to_numpy(zero_copy_only=False), views, 0).astype(np.int64)
+    if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
+        return np.asarray(pc.binary_length(values).fill_null(0).to_numpy(zero_copy_only=False), np.int64)
+    return np.zeros(len(values), np.int64)
+
+
+def _is_vector(kind: pa.DataType) -> bool:
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(is_kind(kind) for is_kind in lists) and pa.types.is_floating(kind.value_type)
+
+
+def _finite(column: pa.Array) -> pa.LargeListArray:
+    """Lists of float32; null for an empty list and for one that holds a null or a number that is not finite."""
+    lists = column.cast(pa.large_list(pa.float32()))
+    offsets = lists.offsets.to_numpy()
+    values = lists.values.to_numpy(zero_copy_only=False)  # a null among them becomes NaN
+    wrong = np.append(0, np.cumsum(~np.isfinite(values)))
+    usable = (wrong[offsets[1:]] == wrong[offsets[:-1]]) & (offsets[1:] > offsets[:-1]) & lists.is_valid().to_numpy(False)
+    return pc.if_else(pa.array(usable), lists, pa.scalar(None, lists.type))
+
+
+def _leaf(batch: pa.RecordBatch, path: tuple[str, ...]) -> pa.Array:
+    """One column, its strings as bytes that are not checked yet. Offsets and indices are: a hostile file's may point anywhere."""
+    column = batch.column(path[0])
+    column.validate()
+    if len(path) > 1:
+        column = pc.struct_field(column, list(path[1:]))
+    if pa.types.is_dictionary(column.type):
+        column = pa.DictionaryArray.from_arrays(column.indices, _unchecked(column.dictionary))
+    column = _unchecked(column)
+    column.validate(full=True)
+    return column
+
+
+def _unchecked(column: pa.Array) -> pa.Array:
+    """Strings as bytes, without looking at them."""
+    as_bytes = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
+    return column.view(as_bytes[column.type]) if column.type in as_bytes else column
+
+
+def _bytes_of(column: pa.Array, integers: bool = False) -> pa.LargeBinaryArray:
+    """Bytes of each value; null where it is not a string, nor, if asked for, an integer."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if any(is_kind(kind) for is_kind in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)):
+        return column.cast(pa.large_binary())
+    if pa.types.is_fixed_size_binary(kind):
+        return column.cast(pa.binary()).cast(pa.large_binary())
+    if integers and pa.types.is_integer(kind):
+        return column.cast(pa.large_string()).cast(pa.large_binary())
+    return pa.nulls(len(column), pa.large_binary())

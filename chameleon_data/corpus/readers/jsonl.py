@@ -1,0 +1,120 @@
+"""JSON lines: one object a line. Each line stands alone, so a broken one costs no other.
+
+orjson parses at 690 MB/s on one core; a file of documents of 6 kB is read at 450 MB/s. Why: docs/decisions/020-reading-lines.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from chameleon_data.corpus.readers.rows import Fault, RawRows, binary_array
+from chameleon_data.corpus.readers.stream import read_chunks, split_lines
+from chameleon_data.recipe import Source
+
+LINE_BYTES_PER_TEXT_BYTE = 6
+r"""A character may be written as \u0001, which is six bytes for one."""
+LINE_BYTES_BESIDE_TEXT = 2**20
+"""Bytes of a line that its other fields may take."""
+
+
+def read_jsonl(stream: pa.NativeFile, source: Source, longest: int) -> Iterator[RawRows]:
+    """The rows of each chunk that is read. Blank lines are no rows; `longest` is bytes of a text."""
+    text_of = _getter(source.text)
+    domain_of = _getter(source.domain) if source.domain else None
+    id_of = _getter(source.id) if source.id else None
+    for first, lines in split_lines(read_chunks(stream), LINE_BYTES_PER_TEXT_BYTE * longest + LINE_BYTES_BESIDE_TEXT):
+        if lines.count(b"") == len(lines):  # so a file of nothing but line ends takes a tenth of the time
+            continue
+        numbers = np.arange(first, first + len(lines), dtype=np.int64)
+        if any(line is not None and (not line or line.isspace()) for line in lines):
+            full = [i for i, line in enumerate(lines) if line is None or (line and not line.isspace())]
+            if not full:
+                continue
+            lines, numbers = [lines[i] for i in full], numbers[full]
+        documents: list[Any] = []
+        faults = np.zeros(len(lines), np.uint8)
+        try:
+            if domain_of or id_of:
+                documents = list(map(_loads, lines))
+                texts = [text_of(document).encode() for document in documents]
+            else:
+                texts = [text_of(_loads(line)).encode() for line in lines]
+        except (ValueError, KeyError, TypeError, AttributeError):  # one of the lines is bad: each by itself, to see which
+            parsed = [_parse(line, text_of) for line in lines]
+            documents, texts = [document for document, _, _ in parsed], [text for _, text, _ in parsed]
+            faults[:] = [fault for _, _, fault in parsed]
+        yield RawRows(
+            binary_array(texts),
+            numbers,
+            faults,
+            pa.array([_domain(document, domain_of) for document in documents], pa.large_binary()) if domain_of else None,
+            pa.array([_identifier(document, id_of) for document in documents], pa.large_binary()) if id_of else None,
+            valid_utf8=True,
+        )
+
+
+_loads: Callable[[Any], Any] = orjson.loads
+"""Takes None too, for a line that is too long, and raises as for other lines that are not JSON."""
+
+
+def _getter(key: str) -> Callable[[Any], Any]:
+    """A function that reads a key of a document; KeyError where it is not there.
+
+    Dots reach into nested objects, unless the document has the key as it stands.
+    """
+    parts = key.split(".")
+
+    def nested(document: Any) -> Any:
+        if key in document:
+            return document[key]
+        for part in parts:
+            if type(document) is not dict:
+                raise KeyError(part)
+            document = document[part]
+        return document
+
+    return nested if len(parts) > 1 else lambda document: document[key]
+
+
+def _parse(line: bytes | None, text_of: Callable[[Any], Any]) -> tuple[Any, bytes, Fault]:
+    """The document, its text and its fault, for one line."""
+    if line is None:
+        return None, b"", Fault.TOO_LONG
+    try:
+        document = _loads(line)
+    except ValueError:
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            return None, b"", Fault.NOT_UTF8
+        return None, b"", Fault.BROKEN_JSON
+    if type(document) is not dict:
+        return None, b"", Fault.NOT_OBJECT
+    try:
+        text = text_of(document)
+    except KeyError:
+        return document, b"", Fault.NO_TEXT
+    if text is None:
+        return document, b"", Fault.NULL_TEXT
+    return (document, text.encode(), Fault.NONE) if type(text) is str else (document, b"", Fault.NOT_STRING)
+
+
+def _domain(document: Any, domain_of: Callable[[Any], Any]) -> str | None:
+    try:
+        name = domain_of(document)
+    except (KeyError, TypeError):
+        return None
+    return name if type(name) is str else None
+
+
+def _identifier(document: Any, id_of: Callable[[Any], Any]) -> str | None:
+    try:
+        value = id_of(document)
+    except (KeyError, TypeError):
+        return None
+    return value if type(value) is str else str(value) if type(value) is int else None

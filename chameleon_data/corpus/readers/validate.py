@@ -1,0 +1,111 @@
+"""Raw rows become a block: rows that cannot be used are parted from the others and get a reason.
+
+A row is looked at by itself: its length, its UTF-8, whether it is blank, its domain, its id. So the documents and the bad rows do
+not depend on how a file's bytes fall into reads and blocks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from chameleon_data.arrays import string_offsets
+from chameleon_data.corpus.readers.rows import REASONS, BadRow, Block, Fault, RawRows
+from chameleon_data.recipe import Source, check_domain_name
+
+
+def validate_rows(raw: RawRows, source: Source, name: str, max_document: int) -> Block:
+    """The block of these rows. `name` is the source's name; `max_document` is in bytes of UTF-8."""
+    fault = raw.fault.copy()
+    lengths = np.diff(string_offsets(raw.text))
+    fault[(fault == Fault.NONE) & (lengths > max_document)] = Fault.TOO_LONG
+    if not raw.valid_utf8:
+        _mark_not_utf8(raw.text, fault)
+    _mark_blank(raw.text, lengths, fault)
+
+    names: tuple[str, ...] = (name,)
+    domain = np.zeros(len(fault), np.int32)
+    if raw.domain is not None:
+        names, domain = _domains(raw.domain, source.rename, fault)
+    ids = raw.ids
+    if ids is not None:
+        missing = ids.is_null().to_numpy(zero_copy_only=False).astype(np.uint8)
+        ids = ids.fill_null(b"")
+        _mark_not_utf8(ids, missing)
+        missing[np.diff(string_offsets(ids)) == 0] = 1
+        fault[(fault == Fault.NONE) & (missing != 0)] = Fault.NO_ID
+
+    text, rows, usable, vectors, bad = raw.text, raw.rows, domain, raw.vectors, np.flatnonzero(fault)
+    if len(bad):
+        keep = np.flatnonzero(fault == Fault.NONE)
+        text, rows, usable, ids = text.take(keep), rows[keep], domain[keep], None if ids is None else ids.take(keep)
+        vectors = None if vectors is None else vectors.take(keep)
+    bad_rows = (BadRow(int(raw.rows[i]), names[domain[i]] if domain[i] >= 0 else name, REASONS[fault[i]]) for i in bad)
+    return Block(
+        text.view(pa.large_string()),
+        rows,
+        names,
+        usable,
+        None if ids is None else ids.view(pa.large_string()),
+        vectors,
+        tuple(sorted(bad_rows, key=lambda row: row.row)),
+    )
+
+
+def _mark_not_utf8(values: pa.LargeBinaryArray, fault: npt.NDArray[np.uint8]) -> None:
+    """Mark the values without a fault that are not UTF-8."""
+    try:
+        values.view(pa.large_string()).validate(full=True)  # 8 GB/s and more
+        return
+    except pa.ArrowInvalid:
+        pass
+    for i in np.flatnonzero(fault == Fault.NONE):
+        try:
+            values[i].as_py().decode()
+        except UnicodeDecodeError:
+            fault[i] = Fault.NOT_UTF8
+
+
+def _mark_blank(values: pa.LargeBinaryArray, lengths: npt.NDArray[np.int64], fault: npt.NDArray[np.uint8]) -> None:
+    """Mark the values without a fault of which `str.strip` leaves nothing.
+
+    Only those whose first and last byte may be a blank's are looked at.
+    """
+    offsets = string_offsets(values)
+    data = np.frombuffer(values.buffers()[2] or b"\0", np.uint8)
+    first, last = (data[np.clip(at, 0, len(data) - 1)] for at in (offsets[:-1], offsets[1:] - 1))
+    maybe = (lengths == 0) | (_BLANK_START[first] & _BLANK_END[last])
+    for i in np.flatnonzero((fault == Fault.NONE) & maybe):
+        a, b = offsets[i], offsets[i + 1]
+        if not bytes(data[a : min(a + 64, b)]).decode(errors="ignore").strip() and not bytes(data[a:b]).decode().strip():
+            fault[i] = Fault.BLANK
+
+
+_BLANKS = [chr(c).encode() for c in range(0x3001) if chr(c).isspace()]
+_BLANK_START, _BLANK_END = np.zeros((2, 256), np.bool_)
+_BLANK_START[[blank[0] for blank in _BLANKS]] = _BLANK_END[[blank[-1] for blank in _BLANKS]] = True
+
+
+def _domains(
+    values: pa.LargeBinaryArray, rename: dict[str, str], fault: npt.NDArray[np.uint8]
+) -> tuple[tuple[str, ...], npt.NDArray[np.int32]]:
+    """Names, and (rows,) the index of each row's name or -1. Rows without one are marked, if they have no fault yet."""
+    encoded = values.dictionary_encode()
+    names: dict[str, int] = {}
+    code = np.full(len(encoded.dictionary) + 1, -1, np.int32)  # the last one is for null
+    reason = np.full(len(encoded.dictionary) + 1, Fault.NO_DOMAIN, np.uint8)
+    for i, value in enumerate(encoded.dictionary.to_pylist()):
+        try:
+            name = value.decode()
+            name = rename.get(name, name)
+            check_domain_name(name)
+        except UnicodeDecodeError:
+            continue
+        except ValueError:
+            reason[i] = Fault.BAD_DOMAIN
+            continue
+        code[i], reason[i] = names.setdefault(name, len(names)), Fault.NONE
+    index = encoded.indices.fill_null(len(encoded.dictionary)).to_numpy()
+    np.copyto(fault, reason[index], where=fault == Fault.NONE)
+    return tuple(names), code[index]

@@ -1,0 +1,35 @@
+"""Arrow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from chameleon_data.errors import InputError
+from tests.support.reader_files import read_rows
+
+
+def test_offsets_that_point_outside_are_refused(tmp_path: Path) -> None:
+    offsets = pa.py_buffer(np.array([0, 5, 3, 9], np.int32))
+    hostile = pa.Array.from_buffers(pa.string(), 3, [None, offsets, pa.py_buffer(b"abcdefghi")])
+    with pa.ipc.new_file(tmp_path / "x.arrow", pa.schema([("text", pa.string())])) as out:
+        out.write_batch(pa.record_batch([hostile], ["text"]))
+    with pytest.raises(InputError, match="fetch it again"):
+        read_rows(tmp_path / "x.arrow")
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "says"),
+    [
+        ("x.arrow", b"FEA1....FEA1", "Feather version 1"),
+        ("x.arrow", b'{"text": "a"}\n', "truncated"),
+        ("x.ipc", b"", "truncated"),
+    ],
+)
+def test_files_that_are_not_arrow(tmp_path: Path, name: str, body: bytes, says: str) -> None:
+    (tmp_path / name).write_bytes(body)
+    with pytest.raises(InputError, match=says):
+        read_rows(tmp_path / name)

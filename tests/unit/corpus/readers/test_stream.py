@@ -1,0 +1,54 @@
+"""Bytes and lines: decompression that never ends early, and lines that are those of a naive split."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chameleon_data.corpus.readers.stream import split_lines
+from chameleon_data.errors import InputError
+from tests.support.reader_files import quick, read_rows
+
+
+def test_a_zstd_window_that_would_take_gigabytes(tmp_path: Path) -> None:
+    options = zstandard.ZstdCompressionParameters(window_log=30, enable_ldm=True)
+    packer = zstandard.ZstdCompressor(compression_params=options).compressobj()
+    (tmp_path / "x.jsonl.zst").write_bytes(packer.compress(b'{"text": "a"}\n') + packer.flush())
+    with pytest.raises(InputError, match="window is larger than 128 MiB"):
+        read_rows(tmp_path / "x.jsonl.zst")
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "says"),
+    [
+        ("x.jsonl", gzip.compress(b"{}"), "holds gzip"),
+        ("x.csv", zstandard.compress(b"{}"), "holds zstd"),
+        ("x.txt", b"PAR1....PAR1", "holds Parquet"),
+        ("x.jsonl.gz", b'{"text": "a"}\n', "not what its name says"),
+        ("x.jsonl.gz", zstandard.compress(b"{}"), "not what its name says"),
+        ("x.jsonl", b"PK\x03\x04....", "holds zip.*unpack it"),
+        ("x.csv", "text\na\n".encode("utf-16"), "holds UTF-16.*UTF-8"),
+        ("x.txt", b"\xfe\xff\0a", "holds UTF-16"),
+    ],
+)
+def test_names_that_lie(tmp_path: Path, name: str, body: bytes, says: str) -> None:
+    (tmp_path / name).write_bytes(body)
+    with pytest.raises(InputError, match=says):
+        read_rows(tmp_path / name)
+
+
+@quick
+@given(st.text("\n\r\x85xy", max_size=60), st.lists(st.integers(0, 60), max_size=5), st.integers(1, 20))
+def test_splitting_lines(text: str, cuts: list[int], longest: int) -> None:
+    body = text.encode("latin-1")
+    chunks = [body[a:b] for a, b in itertools.pairwise([0, *sorted(cuts), len(body)])]
+    naive = [line if len(line) <= longest else None for line in body.split(b"\n")]
+    runs = list(split_lines([c for c in chunks if c], longest))
+    assert [line for _, run in runs for line in run] == naive
+    assert [first for first, _ in runs] == [0, *itertools.accumulate(len(run) for _, run in runs)][:-1]
