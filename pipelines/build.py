@@ -12,12 +12,11 @@ from chameleon_data.corpus.tokens import TokenCounter, load_token_counter
 from chameleon_data.pipelines.ray_cluster import Progress, cluster_cpus
 from chameleon_data.pipelines.survey import select_corpus, survey_corpus
 from chameleon_data.pipelines.weigh import Weighed, compare_exhaustion_rules, weigh_corpus
-from chameleon_data.pipelines.write import build_folder, write_shards_on_cluster
+from chameleon_data.pipelines.write import write_shards_on_cluster
 from chameleon_data.plan.plan import shard_spread
 from chameleon_data.plan.streams import Layout
 from chameleon_data.recipe import Recipe
-from chameleon_data.shards.exchange import ShardSpec
-from chameleon_data.shards.lay_out import build_digest, lay_out_splits
+from chameleon_data.shards.lay_out import ShardSpec, build_digest, build_folder, lay_out_splits
 from chameleon_data.store.store import Store
 from chameleon_data.versions.leases import Lease, leased
 from chameleon_data.versions.manifest import input_fragments, make_manifest, package_versions, writer_fingerprint
@@ -134,8 +133,8 @@ def _build(store: Store, lease: Lease, recipe: Recipe, progress: Progress, creat
     planned = _plan(store, recipe, progress)
     weighed, timings = planned.weighed, dict(planned.timings)
     corpus, mixture, counted = weighed.survey, weighed.mixture, weighed.census
-    job = ShardSpec(recipe, planned.layouts, counted.rules, planned.counter)
-    build = build_folder(job, corpus.parts)
+    job = ShardSpec(planned.layouts, counted.rules, planned.counter, recipe.sources, recipe.input, recipe.shards)
+    build = build_folder(job.layouts, corpus.parts)
     lease.own(build.digest)
     with _timed(timings, "write"):
         receipts, there = write_shards_on_cluster(store, job, counted.copies, corpus.parts, progress)
@@ -178,7 +177,10 @@ def _plan(store: Store, recipe: Recipe, progress: Progress) -> Planned:
         counter = load_token_counter(recipe.tokens)
         layouts = lay_out_splits(
             store,
-            recipe,
+            recipe.mix,
+            recipe.shards,
+            recipe.input.hash,
+            recipe.seed,
             weighed.survey.parts,
             weighed.census,
             weighed.mixture.decimals,

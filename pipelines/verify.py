@@ -14,9 +14,11 @@ from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.errors import InputError
 from chameleon_data.pipelines.ray_cluster import Progress, run_tasks
 from chameleon_data.pipelines.survey import select_corpus, survey_corpus
-from chameleon_data.pipelines.write import build_folder, spill_parts
+from chameleon_data.pipelines.write import spill_parts
 from chameleon_data.recipe import Recipe
-from chameleon_data.shards.exchange import ShardSpec, read_run_lists, shard_content
+from chameleon_data.shards.assemble import hash_shard
+from chameleon_data.shards.lay_out import ShardSpec, build_folder
+from chameleon_data.shards.runs import read_run_lists
 from chameleon_data.store.checksummed import read_record, write_record
 from chameleon_data.store.paths import CHECKS
 from chameleon_data.store.store import Store
@@ -44,7 +46,9 @@ def check_against_corpus(store: Store, manifest: Mapping[str, Any], progress: Pr
             problems, layouts = check_plan_against_corpus(scratch, recipe, corpus, counted, manifest)
             if problems:
                 return problems, {}
-            job = ShardSpec(recipe, layouts, counted.rules, load_token_counter(recipe.tokens))
+            job = ShardSpec(
+                layouts, counted.rules, load_token_counter(recipe.tokens), recipe.sources, recipe.input, recipe.shards
+            )
             return [], _make_again(scratch, job, counted.copies, corpus.parts, progress)
         finally:
             scratch.remove(list(scratch.list()))
@@ -54,13 +58,13 @@ def _make_again(store: Store, job: ShardSpec, copies: pa.Table, parts: Sequence[
     """What the rows of each shard must be; each is made by itself, on any worker."""
     import ray
 
-    build, shared = build_folder(job, parts), ray.put(job)
+    build, shared = build_folder(job.layouts, parts), ray.put(job)
     spill_parts(store, build, shared, copies, parts, spill_for_check, progress)
 
-    runs = read_run_lists(store, build, parts)
+    runs = read_run_lists(store, [build.run_list(part.key) for part in parts])
 
     def make_one(shard: int) -> None:
-        write_record(store, build.receipt(shard), {"content": shard_content(store, ray.get(shared), runs, shard)})
+        write_record(store, build.receipt(shard), {"content": hash_shard(store, ray.get(shared), runs, shard)})
 
     run_tasks("make", range(build.shards), make_one, progress)
     places = [(layout.plan.split, number) for layout, number in map(job.locate, range(build.shards))]

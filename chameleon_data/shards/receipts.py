@@ -60,7 +60,7 @@ class Receipt:
     domain_tokens: Mapping[str, int]
     copies: Mapping[str, CopyCount]
     content: str
-    """`assemble.content_hash` of the rows."""
+    """`rows.content_hash` of the rows."""
     files: tuple[ReceiptFile, ...]
     """In the order of the recipe's formats."""
     entries: Mapping[str, IndexEntry]

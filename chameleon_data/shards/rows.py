@@ -8,6 +8,7 @@ under names that begin with it, whatever the format's own readers expect.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -105,6 +106,22 @@ def token_ids(rows: pa.Table) -> npt.NDArray[np.unsignedinteger[Any]]:
     """(rows, length) `input_ids` of a table that `conform` gave."""
     ids: npt.NDArray[np.unsignedinteger[Any]] = column_array(rows, INPUT_IDS).flatten().to_numpy()
     return ids.reshape(-1, rows.schema.field(INPUT_IDS).type.list_size)
+
+
+def content_hash(table: pa.Table) -> str:
+    """sha256 over the ordered (domain, document hash, epoch, tokens) of a shard; it says nothing of formats or libraries.
+
+    Column by column, as Arrow holds them: domain names and hashes as text, each followed by a newline; epoch and tokens as
+    little-endian uint32; and where rows are sequences, their ids as little-endian uint32.
+    """
+    digest = hashlib.sha256()
+    for name in ("domain", "doc_id"):
+        digest.update("\n".join([*table[name].to_pylist(), ""]).encode())
+    for name in ("epoch", "tokens"):
+        digest.update(table[name].to_numpy().astype("<u4").tobytes())
+    if is_sequences(table.schema) and pa.types.is_fixed_size_list(table.schema.field(INPUT_IDS).type):
+        digest.update(pc.list_flatten(table[INPUT_IDS]).to_numpy().astype("<u4").tobytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

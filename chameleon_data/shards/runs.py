@@ -32,6 +32,12 @@ NO_ROWS = 2**64 - 1
 RUN_READERS = 16
 """Runs that are read at once."""
 
+GROUP_BYTES = 256 * 2**20
+"""Bytes of shards that a task reads together at most."""
+MOST_RANGES = 2**20
+"""Ranges of runs that a build reads, until tasks read several shards together: 100 GB in shards of 64 MiB. An object store
+answers some 5,000 requests a second."""
+
 RUN_SCHEMA = pa.schema(
     [("domain", pa.int32()), ("epoch", pa.uint32()), ("hi", pa.uint64()), ("lo", pa.uint64()), ("copy", pa.int64()),
      ("tokens", pa.int64()), ("part", pa.int32()), ("fragment", pa.int32()), ("row", pa.int64()), ("body", pa.large_binary())]
@@ -53,7 +59,7 @@ def write_run_list(store: Store, path: str, runs: Sequence[tuple[str, int]]) -> 
     write_record(store, path, {"runs": runs})
 
 
-def read_runs_listed(store: Store, lists: Sequence[str]) -> tuple[Run, ...]:
+def read_run_lists(store: Store, lists: Sequence[str]) -> tuple[Run, ...]:
     """All runs that the lists name."""
     with ThreadPoolExecutor(RUN_READERS) as pool:
         found = list(pool.map(lambda path: read_record(store, path)["runs"], lists))
@@ -90,6 +96,23 @@ def write_run(store: Store, path: str, pending: Sequence[tuple[I64, pa.Table]], 
         with file.open("ab") as more:
             more.write(entries.tobytes())
     return path, at
+
+
+def shards_per_task(runs: int, shards: int, size: int) -> int:
+    """How many shards a task reads together. One, until the ranges to read, one for each run and task, are more than
+    `MOST_RANGES`; then as many as that takes, and at most `GROUP_BYTES` of them. `size` is that of a shard in bytes."""
+    return max(1, min(-(-runs * shards // MOST_RANGES), GROUP_BYTES // size))
+
+
+def group_shards(missing: Sequence[int], most: int) -> list[range]:
+    """Groups of at most `most` shards that follow each other. `missing` ascends."""
+    groups: list[range] = []
+    for shard in missing:
+        if groups and groups[-1].stop == shard and len(groups[-1]) < most:
+            groups[-1] = range(groups[-1].start, shard + 1)
+        else:
+            groups.append(range(shard, shard + 1))
+    return groups
 
 
 def read_runs(store: Store, runs: Sequence[Run], shards: range) -> list[pa.Table]:

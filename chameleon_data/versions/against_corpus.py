@@ -3,7 +3,7 @@
 The corpus is surveyed anew, and from that survey and the version's recorded weights everything follows again: the counts, the
 plan, and the rows of each shard in their order. Compared are the counts of every domain, the digest of the plan, and of every
 shard the hash over its domains, documents, epochs and tokens, and over its ids where rows are packed sequences (`content_hash`
-of exchange.py). What `verify` proves besides is that texts have the hashes that stand for them.
+of rows.py). What `verify` proves besides is that texts have the hashes that stand for them.
 
 Where each text stands follows from the survey's records; for sequences the corpus is read and cut into ids once more. Memory: a
 shard, on each worker. Cost beside the survey: for a million texts 3 s of one busy core and 70 MB of runs (800 MB in 150,000
@@ -24,8 +24,8 @@ from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import TRAIN, VALIDATION
 from chameleon_data.plan.streams import Layout
 from chameleon_data.recipe import Recipe
-from chameleon_data.shards.exchange import ShardSpec, spill, spill_records
-from chameleon_data.shards.lay_out import build_digest, lay_out_splits
+from chameleon_data.shards.lay_out import ShardSpec, build_digest, lay_out_splits
+from chameleon_data.shards.spill import spill, spill_records
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
 
@@ -44,7 +44,18 @@ def check_plan_against_corpus(
     weights = {name: str(d["weight"]) for name, d in manifest["domains"].items()}
     writer = manifest["provenance"]["writer"]
     try:
-        layouts = lay_out_splits(store, recipe, survey.parts, census, weights, manifest["budget"], writer)
+        layouts = lay_out_splits(
+            store,
+            recipe.mix,
+            recipe.shards,
+            recipe.input.hash,
+            recipe.seed,
+            survey.parts,
+            census,
+            weights,
+            manifest["budget"],
+            writer,
+        )
     except InputError as error:
         return [f"the corpus does not give the plan of this version: {error}"], ()
     if build_digest([layout.plan for layout in layouts]) != manifest["plan_digest"]:
@@ -53,7 +64,7 @@ def check_plan_against_corpus(
 
 
 def spill_for_check(store: Store, build: BuildFolder, job: ShardSpec, number: int, part: Part, copies: pa.Table) -> None:
-    """The runs of a part, as far as `shard_content` needs them."""
+    """The runs of a part, as far as `assemble.hash_shard` needs them."""
     (spill if job.rules.packing else spill_records)(store, build, job, number, part, copies)
 
 

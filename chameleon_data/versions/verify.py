@@ -47,10 +47,9 @@ from chameleon_data.plan.plan import (
     quota_of,
     whole_sequences,
 )
-from chameleon_data.shards.exchange import content_hash
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.lay_out import build_digest
-from chameleon_data.shards.rows import INPUT_IDS, token_ids
+from chameleon_data.shards.rows import INPUT_IDS, content_hash, token_ids
 from chameleon_data.store.paths import BUILDS
 from chameleon_data.store.store import Store
 from chameleon_data.versions.against_corpus import ShardContents

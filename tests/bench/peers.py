@@ -114,10 +114,12 @@ def exchange(corpus: Path, out: Path) -> None:
     from chameleon_data.pipelines.ray_cluster import cluster, run_tasks
     from chameleon_data.pipelines.survey import select_corpus, survey_corpus
     from chameleon_data.pipelines.weigh import weigh_corpus
-    from chameleon_data.pipelines.write import build_folder, spill_parts
+    from chameleon_data.pipelines.write import spill_parts
     from chameleon_data.recipe import load_recipe
-    from chameleon_data.shards.exchange import ShardSpec, read_run_lists, shard_content, spill
-    from chameleon_data.shards.lay_out import lay_out_splits
+    from chameleon_data.shards.assemble import hash_shard
+    from chameleon_data.shards.lay_out import ShardSpec, build_folder, lay_out_splits
+    from chameleon_data.shards.runs import read_run_lists
+    from chameleon_data.shards.spill import spill
     from chameleon_data.store.store import Store
     from chameleon_data.versions.manifest import writer_fingerprint
 
@@ -133,17 +135,26 @@ def exchange(corpus: Path, out: Path) -> None:
         counted = select_corpus(store, recipe, surveyed)
         weighed = weigh_corpus(store, recipe, surveyed, counted, quiet)
         layouts = lay_out_splits(
-            store, recipe, surveyed.parts, counted, weighed.mixture.decimals, weighed.budget, writer_fingerprint(recipe, counter)
+            store,
+            recipe.mix,
+            recipe.shards,
+            recipe.input.hash,
+            recipe.seed,
+            surveyed.parts,
+            counted,
+            weighed.mixture.decimals,
+            weighed.budget,
+            writer_fingerprint(recipe, counter),
         )
-        job = ShardSpec(recipe, layouts, counted.rules, counter)
-        build = build_folder(job, surveyed.parts)
+        job = ShardSpec(layouts, counted.rules, counter, recipe.sources, recipe.input, recipe.shards)
+        build = build_folder(layouts, surveyed.parts)
         start = time.perf_counter()
         shared = ray.put(job)
         spill_parts(store, build, shared, counted.copies, surveyed.parts, spill, quiet)
-        runs = read_run_lists(store, build, surveyed.parts)
+        runs = read_run_lists(store, [build.run_list(part.key) for part in surveyed.parts])
 
         def make(shard: int) -> None:
-            shard_content(store, ray.get(shared), runs, shard)
+            hash_shard(store, ray.get(shared), runs, shard)
 
         run_tasks("make", range(build.shards), make, quiet)
         _tell(out, time.perf_counter() - start)

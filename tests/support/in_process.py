@@ -11,17 +11,12 @@ from chameleon_data.corpus.selection import Selection, copies_in_part, select_ro
 from chameleon_data.corpus.survey import Part, Survey, read_survey, split_parts, survey_part
 from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.hashing import canonical_json
-from chameleon_data.pipelines.write import build_folder
 from chameleon_data.recipe import Recipe
-from chameleon_data.shards.exchange import (
-    ShardSpec,
-    encode_indexes,
-    read_run_lists,
-    spill,
-    write_shards,
-)
-from chameleon_data.shards.lay_out import lay_out_splits
+from chameleon_data.shards.assemble import encode_indexes, write_shards
+from chameleon_data.shards.lay_out import ShardSpec, build_folder, lay_out_splits
 from chameleon_data.shards.receipts import Receipt, read_receipts
+from chameleon_data.shards.runs import read_run_lists
+from chameleon_data.shards.spill import spill
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import make_manifest, writer_fingerprint
@@ -55,7 +50,8 @@ class Ready:
             spill(self.store, self.build, self.job, number, part, copies_in_part(self.census.copies, number))
 
     def write_shards(self, shards: range) -> None:
-        write_shards(self.store, self.build, self.job, self.parts, read_run_lists(self.store, self.build, self.parts), shards)
+        runs = read_run_lists(self.store, [self.build.run_list(part.key) for part in self.parts])
+        write_shards(self.store, self.build, self.job, self.parts, runs, shards)
 
     def write(self) -> list[Receipt]:
         """All receipts in order."""
@@ -79,6 +75,9 @@ def ready(recipe: Recipe, weights: dict[str, str] = WEIGHTS) -> Ready:
     counter = load_token_counter(recipe.tokens)
     census = select_rows(store, survey, selection_rules(recipe, counter))
     budget = sum(c.tokens for c in census.counts) if recipe.mix.budget == "auto" else recipe.mix.budget
-    layouts = lay_out_splits(store, recipe, parts, census, weights, budget, writer_fingerprint(recipe, counter))
-    job = ShardSpec(recipe, layouts, census.rules, counter)
-    return Ready(recipe, store, parts, survey, census, budget, job, build_folder(job, parts))
+    writer = writer_fingerprint(recipe, counter)
+    layouts = lay_out_splits(
+        store, recipe.mix, recipe.shards, recipe.input.hash, recipe.seed, parts, census, weights, budget, writer
+    )
+    job = ShardSpec(layouts, census.rules, counter, recipe.sources, recipe.input, recipe.shards)
+    return Ready(recipe, store, parts, survey, census, budget, job, build_folder(layouts, parts))

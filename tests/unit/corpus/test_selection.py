@@ -23,7 +23,7 @@ from chameleon_data.corpus.survey import Part, Survey
 from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe, load_recipe
-from chameleon_data.shards.exchange import ShardSpec
+from chameleon_data.shards.lay_out import ShardSpec
 from chameleon_data.store.store import Store
 from chameleon_data.versions.verify import verify_version
 from tests.soak.alone import alone, build

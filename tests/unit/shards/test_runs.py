@@ -9,8 +9,17 @@ import pyarrow as pa
 import pytest
 
 from chameleon_data.errors import InputError
-from chameleon_data.pipelines.write import MOST_RANGES, group_shards, shards_per_task
-from chameleon_data.shards.runs import RUN_SCHEMA, Run, read_runs, read_runs_listed, write_run, write_run_list
+from chameleon_data.shards.runs import (
+    MOST_RANGES,
+    RUN_SCHEMA,
+    Run,
+    group_shards,
+    read_run_lists,
+    read_runs,
+    shards_per_task,
+    write_run,
+    write_run_list,
+)
 from chameleon_data.store import store as storage
 from chameleon_data.store.store import Store
 
@@ -29,7 +38,7 @@ def written() -> tuple[Store, tuple[Run, ...]]:
     pending = [(np.array([0, 0, 2, 5]), rows([0, 1, 2, 3])), (np.array([2, 6]), rows([4, 5]))]
     write_run_list(store, "a.json", [write_run(store, "a-0.run", pending, SHARDS)])
     write_run_list(store, "b.json", [write_run(store, "b-0.run", [(np.array([3]), rows([6]))], SHARDS)])
-    return store, read_runs_listed(store, ["a.json", "b.json"])
+    return store, read_run_lists(store, ["a.json", "b.json"])
 
 
 EXPECTED = [[0, 1], [], [2, 4], [6], [], [3], [5]]
@@ -82,7 +91,7 @@ def test_a_run_that_a_power_failure_tore_is_seen_and_goes(tmp_path, kept, zeros)
     """Its beginning reached the disk; the rest is full of zeros, or not there."""
     store, file = Store(str(tmp_path)), tmp_path / "a-0.run"
     write_run_list(store, "a.json", [write_run(store, file.name, [(np.array([0, 2]), rows([0, 1]))], SHARDS)])
-    runs, body, listed = read_runs_listed(store, ["a.json"]), file.read_bytes(), store.read("a.json")
+    runs, body, listed = read_run_lists(store, ["a.json"]), file.read_bytes(), store.read("a.json")
     first = int(len(body) * kept)
     for shard in range(SHARDS) if kept <= 0.5 else [SHARDS - 1]:  # the beginning of the index may be there
         file.write_bytes(body[:first] + bytes(len(body) - first) * zeros)

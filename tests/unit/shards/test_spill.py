@@ -1,4 +1,7 @@
-"""Survey and exchange in one process, without Ray, with parts, runs and blocks so small that every seam is crossed."""
+"""Survey, spilled runs and assembled shards in one process, without Ray.
+
+Parts, runs and blocks are so small that every seam is crossed.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ from chameleon_data.corpus.selection import copies_in_part, select_rows, selecti
 from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe, load_recipe
-from chameleon_data.shards import exchange
 from chameleon_data.shards import lay_out as layout
-from chameleon_data.shards.exchange import spill
+from chameleon_data.shards import spill as spilling
 from chameleon_data.shards.receipts import read_receipts
+from chameleon_data.shards.spill import spill
 from chameleon_data.versions.manifest import content_digest
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import Ready, ready, surveyed
@@ -27,10 +30,10 @@ from tests.support.in_process import Ready, ready, surveyed
 def small(monkeypatch):
     """Parts of 20 kB, runs of 30 kB, blocks of 4 kB."""
     monkeypatch.setattr(survey, "PART_BYTES", 20_000)
-    monkeypatch.setattr(exchange, "RUN_BYTES", 30_000)
-    monkeypatch.setattr(exchange, "ROUTED_AT_ONCE", 3_000)
+    monkeypatch.setattr(spilling, "RUN_BYTES", 30_000)
+    monkeypatch.setattr(spilling, "ROUTED_BYTES", 3_000)
     monkeypatch.setattr(survey, "read_blocks", functools.partial(readers.read_blocks, block_bytes=4_000))
-    monkeypatch.setattr(exchange, "read_blocks", functools.partial(readers.read_blocks, block_bytes=4_000))
+    monkeypatch.setattr(spilling, "read_blocks", functools.partial(readers.read_blocks, block_bytes=4_000))
 
 
 def recipe_of(folder: Path, formats=("jsonl",), files=1, corpus=None, **sections) -> Recipe:
@@ -78,8 +81,8 @@ def test_seams_between_blocks_runs_and_parts_do_not_show(tmp_path, small, monkey
 
 def test_a_part_that_numbers_its_copies_by_itself_is_caught(tmp_path, small, monkeypatch):
     """The mutant that the test above must see: every part counts identical texts from 0."""
-    real = exchange.CopyCounter
-    monkeypatch.setattr(exchange, "CopyCounter", lambda stream, part: real(stream, 0))
+    real = spilling.CopyCounter
+    monkeypatch.setattr(spilling, "CopyCounter", lambda stream, part: real(stream, 0))
     with pytest.raises(InputError, match="where the plan says"):
         built(recipe_of(tmp_path, ["jsonl"], 12))
 
@@ -107,12 +110,12 @@ def test_a_part_that_changed_loses_its_record(tmp_path):
 
 
 def test_many_epochs_are_cut_into_slices(tmp_path, monkeypatch):
-    monkeypatch.setattr(exchange, "ROUTED_AT_ONCE", 10_000)
+    monkeypatch.setattr(spilling, "ROUTED_BYTES", 10_000)
     largest = []
-    real = exchange.write_run
-    monkeypatch.setattr(exchange, "RUN_BYTES", 40_000)
+    real = spilling.write_run
+    monkeypatch.setattr(spilling, "RUN_BYTES", 40_000)
     monkeypatch.setattr(
-        exchange,
+        spilling,
         "write_run",
         lambda s, p, pending, n: largest.append(sum(t["body"].nbytes for _, t in pending)) or real(s, p, pending, n),
     )
