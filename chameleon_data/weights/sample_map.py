@@ -1,4 +1,4 @@
-"""A map of the sampled documents: their first two principal components, by faiss."""
+"""A map of the sampled documents: their first two principal components."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ MAP_POINTS = 5_000
 
 def map_samples(vectors: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, list[tuple[float, float]]]:
     """Domain -> (x, y) of its documents, from (documents, dimensions) a domain. Axes are signed so that the map does not flip."""
-    import faiss
+    from scipy.linalg import eigh
 
     share = max(1, MAP_POINTS // len(vectors))
-    shown = {name: np.ascontiguousarray(x[:share]) for name, x in vectors.items()}
+    shown = {name: x[:share].astype(np.float64) for name, x in vectors.items()}
     pooled = np.concatenate(list(shown.values()))
-    if pooled.shape[1] < 2:
+    dimensions = pooled.shape[1]
+    if dimensions < 2:
         return {}
-    pca = faiss.PCAMatrix(pooled.shape[1], 2)
-    pca.train(pooled)
-    axes = faiss.vector_to_array(pca.A).reshape(-1, pooled.shape[1])[:2]
-    signs = np.sign(axes[np.arange(2), np.abs(axes).argmax(axis=1)])
-    return {name: [(a, b) for a, b in np.round(pca.apply(x) * signs, 4).tolist()] for name, x in shown.items()}
+    centre = pooled.mean(axis=0)
+    pooled -= centre
+    _, axes = eigh(pooled.T @ pooled, subset_by_index=(dimensions - 2, dimensions - 1))
+    axes = axes[:, ::-1]  # (dimensions, 2), the largest variance first
+    axes *= np.sign(axes[np.abs(axes).argmax(axis=0), [0, 1]])
+    return {name: [(a, b) for a, b in np.round((x - centre) @ axes, 4).tolist()] for name, x in shown.items()}
