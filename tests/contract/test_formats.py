@@ -175,7 +175,7 @@ def test_the_bytes_of_a_chunk_are_litdatas(table: pa.Table, tmp_path: Path) -> N
 
     class OurFrames:
         def compress(self, data: bytes) -> bytes:
-            return litdata.compress(data).to_pybytes()
+            return litdata.compress_frame(data).to_pybytes()
 
     packed = official.load("litdata.streaming.framed_zstd").pack_framed_zstd(theirs, OurFrames(), 256)
     assert framed.files["chunk-00000.bin"].to_pybytes() == packed + tail
@@ -379,7 +379,7 @@ def test_bytes_that_no_row_of_a_litdata_chunk_asks_for_are_refused(compression: 
     else:
         offsets = np.frombuffer(body, "<u4", 4, 24).astype(np.int64) + 4
         end = 24 + 16 + 24 + struct.unpack_from("<I", body, 56)[0]
-        frame = litdata.compress(b"more" + litdata.decompress(body[64:end], ""))
+        frame = litdata.compress_frame(b"more" + litdata.decompress_frame(body[64:end], ""))
         lie = b"".join([litdata._head(offsets, np.array([frame.size])), frame, body[end:]])
     with pytest.raises(InputError, match="bytes that no row asks for"):
         litdata.decode({"chunk-00000.bin": lie}, "here")

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import TRAIN, VALIDATION
 from chameleon_data.shards.formats import mds
-from chameleon_data.shards.formats.zstd import decompress
+from chameleon_data.shards.formats.zstd import decompress_frame
 from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, Compression, Encoded, conform, token_ids
 from tests.contract.test_parquet import some_sequences
 from tests.support import streaming_reader
@@ -123,7 +123,7 @@ def test_the_official_writer_makes_the_same_file_and_the_same_index(streaming: A
         their_index = json.loads((folder / "index.json").read_text())
     body = data.to_pybytes()
     if compression == "zstd":  # another binding of zstd, without checksum: other frames, the same content
-        theirs, body = decompress(theirs, ""), decompress(body, "")
+        theirs, body = decompress_frame(theirs, ""), decompress_frame(body, "")
         del their_index["shards"][0]["zip_data"]
     assert body == theirs
     entry = {k: v for k, v in shard.entry.items() if k != "zip_data" or compression == "none"}
@@ -310,4 +310,4 @@ def test_a_damaged_frame_is_refused() -> None:
     flipped = frame[:60] + bytes([frame[60] ^ 1]) + frame[61:]
     for lie in (frame[:-1], frame[:20], b"", frame + b"x", frame + frame, flipped, huge, unsized, b"not zstd at all"):
         with pytest.raises(InputError, match="does not give a size" if lie in (huge, unsized) else "damaged zstd frame"):
-            decompress(lie, "", mds.LARGEST_MDS_SHARD)
+            decompress_frame(lie, "", mds.LARGEST_MDS_SHARD)

@@ -21,7 +21,7 @@ import polars as pl
 import pyarrow as pa
 
 from chameleon_data.errors import InputError
-from chameleon_data.shards.formats.zstd import ZSTD_WRITER, compress, decompress
+from chameleon_data.shards.formats.zstd import ZSTD_WRITER, compress_frame, decompress_frame
 from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, Compression, Encoded, conform, refuse_empty, sequence_schema
 
 WRITER: dict[str, Any] = {"format": "jsonl", "strings": "RFC 8785", **ZSTD_WRITER}
@@ -40,7 +40,7 @@ def encode(table: pa.Table, number: int, count: int, split: str, compression: Co
     refuse_empty(rows, "JSON lines")
     body = lines(rows)
     (name,) = names(number, count, split, compression)
-    return Encoded({name: compress(body) if compression == "zstd" else body}, {})
+    return Encoded({name: compress_frame(body) if compression == "zstd" else body}, {})
 
 
 def decode(files: Mapping[str, pa.Buffer | bytes], where: str) -> tuple[pa.Table, dict[str, Any]]:
@@ -49,7 +49,7 @@ def decode(files: Mapping[str, pa.Buffer | bytes], where: str) -> tuple[pa.Table
     JSON does not tell uint16 from uint32: `input_ids` are of the smallest that holds this shard's (see `verify.have_same_rows`).
     """
     ((name, data),) = files.items()
-    body = decompress(data, where) if name.endswith(".zst") else pa.py_buffer(data).to_pybytes()
+    body = decompress_frame(data, where) if name.endswith(".zst") else pa.py_buffer(data).to_pybytes()
     try:
         found = [orjson.loads(line) for line in body.split(b"\n")[:-1]]
         table = _table(found)

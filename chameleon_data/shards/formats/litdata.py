@@ -41,7 +41,7 @@ from chameleon_data.shards.formats.row_bytes import (
     join_rows,
     separate_rows,
 )
-from chameleon_data.shards.formats.zstd import ZSTD_WRITER, compress, decompress
+from chameleon_data.shards.formats.zstd import ZSTD_WRITER, compress_frame, decompress_frame
 from chameleon_data.shards.rows import (
     INPUT_IDS,
     TEXT_SCHEMA,
@@ -172,7 +172,7 @@ def _framed(rows: pa.Table) -> pa.Buffer:
     parts, offsets = _items(rows)
     body = join_rows(parts)
     bounds = offsets[np.append(np.arange(0, rows.num_rows, FRAME_ROWS), rows.num_rows)]
-    frames = [compress(body.slice(begin, end - begin)) for begin, end in pairwise(bounds)]
+    frames = [compress_frame(body.slice(begin, end - begin)) for begin, end in pairwise(bounds)]
     head = _head(offsets, np.array([frame.size for frame in frames]))
     return pa.py_buffer(b"".join([head, *frames, _tail(rows.schema)]))
 
@@ -201,7 +201,7 @@ def _unframed(data: pa.Buffer, where: str) -> pa.Table:
     if data.slice(0, len(head)).to_pybytes() != head or ends[-1] > data.size:
         raise ValueError("a table of frames that do not lie one after the other in the file")
     views = [data.slice(int(frame["at"]), int(frame["stored"])) for frame in table]
-    body = pa.py_buffer(b"".join(decompress(frame, where, LARGEST_CHUNK) for frame in views))
+    body = pa.py_buffer(b"".join(decompress_frame(frame, where, LARGEST_CHUNK) for frame in views))
     rows = _rows(body, offsets, data.slice(int(ends[-1])).to_pybytes())
     if not join_rows(_items(rows)[0]).equals(body):
         raise ValueError("bytes that no row asks for")

@@ -39,7 +39,7 @@ from chameleon_data.shards.formats.row_bytes import (
     join_rows,
     separate_rows,
 )
-from chameleon_data.shards.formats.zstd import LEVEL, ZSTD_WRITER, compress, decompress
+from chameleon_data.shards.formats.zstd import LEVEL, ZSTD_WRITER, compress_frame, decompress_frame
 from chameleon_data.shards.rows import (
     INPUT_IDS,
     TEXT_SCHEMA,
@@ -86,7 +86,7 @@ def encode(table: pa.Table, number: int, count: int, split: str, compression: Co
     """Encode, compress and hash one shard. InputError at 4 GiB or more."""
     rows = conform(table)
     body = encode_body(rows, compression)
-    data = compress(body) if compression == "zstd" else body
+    data = compress_frame(body) if compression == "zstd" else body
     (name,) = names(number, count, split, compression)
     return Encoded({name: data}, _entry(name, rows.schema, rows.num_rows, body, data))
 
@@ -101,7 +101,7 @@ def decode(files: Mapping[str, pa.Buffer | bytes], where: str) -> tuple[pa.Table
     """The rows, and the entry of index.json that these bytes have under this name. InputError on damage."""
     ((name, data),) = files.items()
     zipped = name.endswith(".zstd")
-    body = decompress(data, where, LARGEST_MDS_SHARD) if zipped else data
+    body = decompress_frame(data, where, LARGEST_MDS_SHARD) if zipped else data
     table = decode_body(body, "zstd" if zipped else "none", where)
     return table, _entry(name, table.schema, table.num_rows, body, data)
 

@@ -16,11 +16,11 @@ ZSTD_WRITER = {"zstandard": zstandard.__version__, "zstd": ".".join(map(str, zst
 """What decides the bytes of a frame beside its content."""
 
 
-def compress(body: pa.Buffer | bytes) -> pa.Buffer:
+def compress_frame(body: pa.Buffer | bytes) -> pa.Buffer:
     return pa.py_buffer(zstandard.ZstdCompressor(level=LEVEL, write_checksum=True, write_content_size=True).compress(body))
 
 
-def decompress(data: pa.Buffer | bytes, where: str, limit: int = 2**40) -> bytes:
+def decompress_frame(data: pa.Buffer | bytes, where: str, limit: int = 2**40) -> bytes:
     """The content, of less than `limit` bytes. InputError on a truncated, damaged or over-long frame and on bytes after it."""
     try:
         size = zstandard.get_frame_parameters(data).content_size
