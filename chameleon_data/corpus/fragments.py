@@ -31,7 +31,7 @@ from fsspec.utils import glob_translate
 
 from chameleon_data.errors import InputError, explaining, first_line
 from chameleon_data.recipe import Source
-from chameleon_data.store.object_store import explain_credentials, is_transient, lacks_credentials
+from chameleon_data.store.network_errors import explain_credentials, is_transient, lacks_credentials
 from chameleon_data.store.urls import EXTRAS, refuse_secrets
 
 FORMAT_OF_SUFFIX = {

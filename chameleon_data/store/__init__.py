@@ -1,4 +1,4 @@
-"""Files in a folder, local or in an object store: whole or absent, created once, checked by sums.
+"""Files in a folder, local or in an object store: each is there whole or not at all, and a name is taken once.
 
-Imports errors and hashing.
+Imports errors, arrays and hashing.
 """

@@ -1,12 +1,13 @@
-"""Records that passes leave for each other, each with a sum over its bytes: what a disk or a network flips is never believed.
+"""Records that passes leave for each other, each with a checksum over its bytes, so that a flipped bit is noticed.
 
-    record    JSON, {"sum": of the canonical JSON of the other keys, ...}
-    table     a Parquet file, whole, with 16 bytes between its last page and its footer: the sum of all other bytes. No reader of
-              Parquet looks there, and every one reads the file.
-    groups    a Parquet file that is read piece by piece: the sums of each row group's columns in the footer's metadata
+    record    JSON, {"sum": checksum of the canonical JSON of the other keys, ...}
+    table     a Parquet file that is read whole. The 16 bytes between its last page and its footer are the checksum of all other
+              bytes. No Parquet reader looks there, so every one can read the file.
+    groups    a Parquet file that is read one row group after the other. Its footer's metadata holds the checksums of each row
+              group's columns.
 
-A sum that is wrong is read again, twice; then the record is removed, so that the same command makes it anew. Sums are xxh3-128 as
-they are meant against accidents: what a version refers to has a sha256. Cost: 10 GB/s.
+A file with a wrong checksum is read again, twice. Then it is removed, so that the same command makes it anew. Checksums are
+xxh3-128, against accidents; what a version refers to has a sha256. Cost: 10 GB/s.
 """
 
 from __future__ import annotations
@@ -21,29 +22,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from chameleon_data.arrays import byte_lengths, string_offsets
 from chameleon_data.errors import InputError, explaining
 from chameleon_data.hashing import canonical_json
 from chameleon_data.store.store import Store
 
 CHECKSUM_BYTES = 16
 FOOTER_TAIL_BYTES = 8
-"""Bytes at the end of a Parquet file: the length of the footer, PAR1."""
+"""Bytes at the end of a Parquet file: the length of the footer, then PAR1."""
 READ_ATTEMPTS = 3
 T = TypeVar("T")
 
 
 class ChecksumError(Exception):
-    """The sum is not that of the bytes."""
+    """The bytes have another checksum than the one written with them."""
 
 
 UNREADABLE = (ChecksumError, pa.ArrowException, OSError, EOFError, ValueError, KeyError, IndexError, TypeError, RecursionError)
-"""What readers of bytes say that are not what was written."""
+"""What decoders raise for bytes that are not the ones that were written."""
 
 
 def write_record(store: Store, path: str, value: Mapping[str, Any], new: bool = False) -> None:
     """Put a JSON object there; `new`: create-only, as `Store.write_new`."""
-    plain = json.loads(canonical_json(value))  # keys as text, so that what is read sums up to what was written
-    body = canonical_json({"sum": _sum(canonical_json(plain)), **plain})
+    plain = json.loads(canonical_json(value))  # makes texts of keys, as they are when the record is read
+    body = canonical_json({"sum": _checksum(canonical_json(plain)), **plain})
     if new:
         store.write_new(path, body)
     else:
@@ -54,26 +56,26 @@ def read_record(store: Store, path: str) -> dict[str, Any]:
     """The object that `write_record` put there."""
 
     def read() -> dict[str, Any]:
-        found = json.loads(store.read(path))
-        if not isinstance(found, dict) or found.pop("sum", None) != _sum(canonical_json(found)):
+        record = json.loads(store.read(path))
+        if not isinstance(record, dict) or record.pop("sum", None) != _checksum(canonical_json(record)):
             raise ChecksumError
-        return found
+        return record
 
     return read_checked(store, read, path)
 
 
 def write_table(store: Store, path: str, table: pa.Table) -> None:
-    """Put a table in the place of what was there."""
+    """Put a table there, whatever was there before."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     write_sealed(store, path, sink.getvalue())
 
 
 def write_sealed(store: Store, path: str, parquet: pa.Buffer) -> None:
-    """The same for a finished Parquet file."""
+    """Put a finished Parquet file there, with its checksum."""
     body = memoryview(parquet)
-    footer = len(body) - FOOTER_TAIL_BYTES - int.from_bytes(body[-FOOTER_TAIL_BYTES:-4], "little")
-    store.write(path, b"".join([body[:footer], bytes.fromhex(_sum(body)), body[footer:]]))
+    footer = _footer_start(body)
+    store.write(path, b"".join([body[:footer], bytes.fromhex(_checksum(body)), body[footer:]]))
 
 
 def read_table(store: Store, path: str) -> pa.Table:
@@ -81,23 +83,25 @@ def read_table(store: Store, path: str) -> pa.Table:
 
     def read() -> pa.Table:
         body = memoryview(store.read(path))
-        footer = len(body) - FOOTER_TAIL_BYTES - int.from_bytes(body[-FOOTER_TAIL_BYTES:-4], "little")
-        if (
-            footer < CHECKSUM_BYTES
-            or _sum(body[: footer - CHECKSUM_BYTES], body[footer:]) != bytes(body[footer - CHECKSUM_BYTES : footer]).hex()
-        ):
+        footer = _footer_start(body)
+        end = footer - CHECKSUM_BYTES
+        if end < 0 or _checksum(body[:end], body[footer:]) != bytes(body[end:footer]).hex():
             raise ChecksumError
         return pq.read_table(pa.BufferReader(pa.py_buffer(body)))
 
     return read_checked(store, read, path)
 
 
+def _footer_start(parquet: memoryview) -> int:
+    return len(parquet) - FOOTER_TAIL_BYTES - int.from_bytes(parquet[-FOOTER_TAIL_BYTES:-4], "little")
+
+
 def column_sums(rows: pa.Table) -> dict[str, str]:
-    """Column -> sum of what it holds and as what, however it is chunked. Columns of numbers or texts, without nulls."""
+    """Column -> checksum of its type and values, however it is chunked. Columns of numbers or texts, without nulls."""
     sums = {}
     for name in rows.schema.names:
-        seen_as = f"{rows.schema.field(name).type}, {rows[name].null_count} nulls"  # a flipped bit can make other things of these
-        lengths, values = xxhash.xxh3_128(seen_as.encode()), xxhash.xxh3_128()
+        kind = f"{rows.schema.field(name).type}, {rows[name].null_count} nulls"  # a flipped bit can change the type alone
+        lengths, values = xxhash.xxh3_128(kind.encode()), xxhash.xxh3_128()
         for chunk in rows[name].chunks:
             for digest, part in zip((lengths, values), _parts(chunk), strict=True):
                 digest.update(part)
@@ -106,20 +110,17 @@ def column_sums(rows: pa.Table) -> dict[str, str]:
 
 
 def _parts(array: pa.Array) -> tuple[Any, Any]:
-    """Lengths of the texts of an array, none for numbers, and its values, as bytes."""
+    """As bytes: the lengths of an array's texts, none for numbers; and its values."""
     if isinstance(array, pa.DictionaryArray):
         array = array.cast(pa.large_string())
     if not (pa.types.is_large_string(array.type) or pa.types.is_large_binary(array.type)):
         return b"", np.ascontiguousarray(array.to_numpy()).view(np.uint8)
-    if not len(array):
-        return b"", b""
-    _, offsets, data = array.buffers()
-    ends = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
-    return np.diff(ends).view(np.uint8), memoryview(data or b"")[int(ends[0]) : int(ends[-1])]
+    offsets = string_offsets(array)
+    return byte_lengths(array).view(np.uint8), memoryview(array.buffers()[2] or b"")[int(offsets[0]) : int(offsets[-1])]
 
 
 class GroupWriter:
-    """Writes tables to a Parquet file that `read_groups` reads: a row group each, with the sums of its columns in the footer."""
+    """Writes tables as the row groups of a Parquet file that `read_groups` reads; their checksums go into its footer."""
 
     def __init__(self, writer: pq.ParquetWriter) -> None:
         self._writer, self._sums = writer, list[dict[str, str]]()
@@ -129,16 +130,16 @@ class GroupWriter:
         self._sums.append(column_sums(rows))
 
     def end(self) -> None:
-        """Before the writer is closed."""
+        """Call it before the writer is closed."""
         self._writer.add_key_value_metadata({"sums": json.dumps(self._sums)})
 
 
 def read_groups(store: Store, path: str, columns: Sequence[str], rows: int = 2**16) -> Iterator[pa.Table]:
-    """Some columns of what a `GroupWriter` wrote, in tables of some `rows` or more; each is proved before it is seen."""
+    """Some columns of what a `GroupWriter` wrote, in tables of `rows` rows or more. Each is checked before it is returned."""
     with store.open(path) as file:
-        groups, held = _proved_groups(file, columns), list[pa.Table]()
+        groups, held = _checked_groups(file, columns), list[pa.Table]()
         while True:
-            with remove_if_damaged(store, path):  # not around the yield: what the user of a table raises is no damage
+            with remove_if_damaged(store, path):  # not around the yield: an error of the caller's does not mean damage
                 group = next(groups, None)
             if group is not None:
                 held.append(group)
@@ -149,12 +150,12 @@ def read_groups(store: Store, path: str, columns: Sequence[str], rows: int = 2**
                 return
 
 
-def _proved_groups(file: BinaryIO, columns: Sequence[str]) -> Iterator[pa.Table]:
+def _checked_groups(file: BinaryIO, columns: Sequence[str]) -> Iterator[pa.Table]:
     parquet = pq.ParquetFile(file)
-    wanted = json.loads(parquet.metadata.metadata[b"sums"])
-    if len(wanted) != parquet.num_row_groups:
+    sums_of_groups = json.loads(parquet.metadata.metadata[b"sums"])
+    if len(sums_of_groups) != parquet.num_row_groups:
         raise ChecksumError
-    for number, sums in enumerate(wanted):
+    for number, sums in enumerate(sums_of_groups):
         rows = parquet.read_row_group(number, list(columns))
         if column_sums(rows) != {name: sums[name] for name in columns}:
             raise ChecksumError
@@ -162,7 +163,10 @@ def _proved_groups(file: BinaryIO, columns: Sequence[str]) -> Iterator[pa.Table]
 
 
 def remove_if_damaged(store: Store, path: str, *more: str) -> AbstractContextManager[None]:
-    """Remove the file, and the files `more` that go with it, where its bytes cannot be decoded or have another sum."""
+    """Remove the file, and the files `more` that go with it, if its bytes cannot be decoded or have another checksum.
+
+    Raises InputError then.
+    """
 
     def remove(_: BaseException) -> str:
         store.remove([path, *more])
@@ -184,7 +188,7 @@ def read_checked(store: Store, read: Callable[[], T], path: str, *more: str) -> 
         return read()
 
 
-def _sum(*parts: bytes | memoryview) -> str:
+def _checksum(*parts: bytes | memoryview) -> str:
     digest = xxhash.xxh3_128()
     for part in parts:
         digest.update(part)

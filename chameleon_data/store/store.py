@@ -1,49 +1,46 @@
 """A folder, local or in an object store, that can be trusted after a crash: files come whole, and a name is taken once.
 
-    write_new(path, data)    create-only: of any number of writers exactly one puts its bytes under a name; for whatever a
-                             version refers to
+    write_new(path, data)    create-only: of any number of writers exactly one puts its bytes under a name. A version refers
+                             only to such files.
     write(path, data)        replaces in one step; for caches, which anybody may write again
-    writing(path)            the same for a file that grows, as a run does: on a local disk it is written once, where it belongs
+    writing(path)            the same for a file that grows. On a local disk it is written once, in its final folder.
 
-Local create-only is a temporary file, fsync and `os.link` (fsspec's own `mode="create"` let several writers win there). S3
-takes `If-None-Match: *` on one PUT, Google Cloud Storage `ifGenerationMatch=0`, Azure `If-None-Match: *`; see `object_store.py`.
-A refused put is read back and compared, because the retry of a put whose answer was lost is refused too.
+Create-only is `os.link` in a local folder, `If-None-Match: *` on S3 and Azure, `ifGenerationMatch=0` on Google Cloud Storage. A
+refused put is read back and compared, because the retry of a put whose answer was lost is refused too. `single_writer` is the
+promise that nobody else writes to the folder. With it, a store that ignores those conditions will do: `create` then looks
+whether the name is free before it writes.
 
-A Store is its URL and one promise, so it can be pickled, printed and put into a manifest. Credentials come from the
-environment or a named profile, in the process that uses them.
+A Store is a URL and that promise, so it can be pickled, printed and written into a manifest. Each process takes its credentials
+from its own environment. Why create-only is done so: docs/decisions/010-create-only.md.
 """
 
 from __future__ import annotations
 
-import errno
-import io
 import os
 import secrets
 import tempfile
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, cast
 
 import pyarrow as pa
-from fsspec.implementations.memory import MemoryFileSystem
 
 from chameleon_data.errors import InputError, explain_errno, explaining
 from chameleon_data.store import object_store as remote
-from chameleon_data.store.object_store import LARGEST_PUT, StoreError, Upload
-from chameleon_data.store.urls import EXTRAS, refuse_secrets, scheme_of
+from chameleon_data.store.backend import TEMPORARY_PREFIX, Backend, StoreError, Upload
+from chameleon_data.store.local import LocalFolder, staged_file
+from chameleon_data.store.memory import MemoryFolder
+from chameleon_data.store.urls import check_folder_url, local_folder, scheme_of
 
 PROBE_DEADLINE = 30.0
-"""Seconds for each step of the probe, so that a mistyped endpoint does not take minutes to be told."""
-TEMPORARY_PREFIX = ".tmp-"
-"""How the names of files begin that a writer has not finished; they are no data."""
+"""Seconds for each step of the probe. With the usual deadline a mistyped endpoint would take minutes to show."""
 
 
 class NameTakenError(InputError):
-    """The name holds other bytes already."""
+    """Other bytes have the name already."""
 
 
 @dataclass(frozen=True)
@@ -52,31 +49,31 @@ class Entry:
 
     bytes: int
     modified: float
-    """When it was written, in seconds on the store's own clock: to be compared with other entries of the store alone."""
+    """When it was written, in seconds on the store's own clock. Compare it with other entries of the same store only."""
 
 
 @dataclass(frozen=True)
 class Store:
     """A folder: a local path, file://, memory://, s3://, gs:// or abfs://. Paths are relative to it, with forward slashes.
 
-    Every method raises InputError, with what to do, where the store cannot be reached or does not let us, and ValueError for
-    a path that is absolute or leaves the folder.
+    Every method raises InputError, with what to do, where the store cannot be reached or refuses. A path that is absolute or
+    leaves the folder raises ValueError.
     """
 
     url: str
+    """An absolute path, or a URL without credentials."""
     single_writer: bool = False
-    """A promise that nobody else writes there: then a store that ignores conditional writes will do, and a name is looked at
-    before it is written."""
+    """A promise that nobody else writes to the folder."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "url", _checked_url(self.url))
+        object.__setattr__(self, "url", check_folder_url(self.url))
 
     def read(self, path: str) -> bytes:
         with self._explaining(path):
             return self._backend.read(_checked(path))
 
     def read_range(self, path: str, start: int, end: int) -> pa.Buffer:
-        """Bytes from start to end, or as many of them as there are. Of any number of threads at once."""
+        """Bytes from start to end, or fewer where the file ends before. Any number of threads may call it at once."""
         with self._explaining(path):
             return self._backend.read_range(_checked(path), start, end)
 
@@ -86,7 +83,10 @@ class Store:
             return self._backend.open(_checked(path))
 
     def write_new(self, path: str, data: bytes | pa.Buffer) -> bool:
-        """Create-only. True if this call made the file, False if the very same bytes were there, Taken if others were."""
+        """Create-only. True if this call made the file, False if the very same bytes were there already.
+
+        Raises NameTakenError if other bytes were there.
+        """
         body = self._body(path, data)
         with self._explaining(path):
             for _ in range(3):
@@ -94,8 +94,8 @@ class Store:
                     self._backend.create(_checked(path), body)
                     return True
                 except FileExistsError:
-                    with suppress(FileNotFoundError):  # removed since: try again
-                        if any(pa.py_buffer(self._backend.read(path)).equals(body) for _ in range(2)):  # a read may be flipped
+                    with suppress(FileNotFoundError):  # deleted meanwhile: try again
+                        if any(pa.py_buffer(self._backend.read(path)).equals(body) for _ in range(2)):  # a read may flip a bit
                             return False
                         break
         raise NameTakenError(
@@ -104,18 +104,20 @@ class Store:
         )
 
     def write(self, path: str, data: bytes | pa.Buffer) -> None:
-        """Put the bytes there in one step, whatever was there before. Readers see the old ones or the new ones."""
+        """Put the bytes there in one step, whatever was there before. Readers see the old bytes or the new ones."""
         body = self._body(path, data)
         with self._explaining(path):
             self._backend.replace(_checked(path), body)
 
     @contextmanager
     def writing(self, path: str) -> Iterator[Path]:
-        """A file of this machine to fill, which at the end stands there in one step, as with `write`. It is not flushed to the
-        disk: what a power failure may tear must have sums of its own."""
+        """A file of this machine to fill. At the end it is put at `path` in one step, as with `write`.
+
+        A local file is not flushed to the disk, so its format needs checksums: a power failure may tear it.
+        """
         target = self.local(path)
         if target:
-            with self._explaining(path), _staged(target) as file:
+            with self._explaining(path), staged_file(target) as file:
                 yield file
                 cast(LocalFolder, self._backend).replace(path, file)
         else:
@@ -133,41 +135,41 @@ class Store:
         return {path: entry.bytes for path, entry in self.entries(prefix).items() if not is_unfinished(path)}
 
     def entries(self, prefix: str = "") -> dict[str, Entry]:
-        """The same with the times, and with unfinished files: what is to be cleared away."""
+        """Like `list`, but with the times, and with unfinished files: for whoever cleans up."""
         with self._explaining(prefix):
-            walked = self._backend.walk(_checked(prefix.rstrip("/")) if prefix else "")
-            found = {path: Entry(size, modified) for path, size, modified in walked}
-        return {path: found[path] for path in sorted(found)}
+            files = self._backend.walk(_checked(prefix.rstrip("/")) if prefix else "")
+            entries = {path: Entry(size, modified) for path, size, modified in files}
+        return {path: entries[path] for path in sorted(entries)}
 
     def uploads(self) -> tuple[Upload, ...]:
-        """Multipart uploads into the folder that nobody has ended. We begin none; their parts are in no listing, and cost."""
+        """Multipart uploads into the folder that nobody has ended. We begin none. No listing shows their parts, which cost."""
         with self._explaining(""):
             return tuple(self._backend.uploads())
 
     def abort(self, upload: Upload) -> None:
-        """End an upload and drop its parts; one that is no longer there does not matter."""
+        """End an upload and drop its parts; a missing one does not matter."""
         with self._explaining(upload.path):
             self._backend.abort(upload)
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Remove files, unfinished ones too; those that are not there do not matter."""
+        """Remove files, unfinished ones too; missing ones do not matter."""
         checked = [_checked(path, may_be_unfinished=True) for path in paths]
         with self._explaining(checked[0] if checked else ""):
             self._backend.delete(checked)
 
     def local(self, path: str) -> Path | None:
-        """Where the file is on this machine, or None for a store that is elsewhere."""
-        folder = _local_folder(self.url)
+        """Where the file is on this machine; None if the store is not a folder of this machine."""
+        folder = local_folder(self.url)
         return folder / _checked(path) if folder else None
 
     def probe(self) -> None:
-        """Refuse a store where a create-only put replaces what is there, before anything is trusted to it. Leaves no file."""
+        """Refuse a store where a create-only put replaces a file. It writes two small bodies under one name and removes them."""
         path = f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}"
         first, second = pa.py_buffer(b"first"), pa.py_buffer(b"second")
         with self._explaining(""):
             backend = _backend(self.url, os.getpid(), PROBE_DEADLINE, self.single_writer)
             try:
-                with suppress(FileExistsError):  # the name is ours alone, so it was our own put, its answer lost
+                with suppress(FileExistsError):  # nobody else knows the name, so this was our own put, whose answer was lost
                     backend.create(path, first)
                 with suppress(FileExistsError):
                     backend.create(path, second)
@@ -189,7 +191,7 @@ class Store:
         body = pa.py_buffer(data)
         if body.size == 0:
             raise ValueError(f"{path}: an empty file cannot be told from one that was never written")
-        if body.size > LARGEST_PUT:
+        if body.size > remote.LARGEST_PUT:
             raise InputError(f"{self._shown(path)}: {body.size:,} bytes are more than one put takes (5 GiB); use smaller shards")
         return body
 
@@ -200,211 +202,20 @@ class Store:
         return explaining(self._shown(path), {StoreError: str, OSError: explain_errno})
 
 
-class Backend(Protocol):
-    """One kind of store. Paths are checked; FileNotFoundError and FileExistsError mean what they say."""
-
-    def read(self, path: str) -> bytes: ...
-    def read_range(self, path: str, start: int, end: int) -> pa.Buffer: ...
-    def open(self, path: str) -> BinaryIO: ...
-    def create(self, path: str, data: pa.Buffer) -> None: ...
-    def replace(self, path: str, data: pa.Buffer) -> None: ...
-    def size(self, path: str) -> int | None: ...
-    def walk(self, folder: str) -> Iterable[tuple[str, int, float]]: ...
-    def delete(self, paths: list[str]) -> None: ...
-    def uploads(self) -> Iterable[Upload]: ...
-    def abort(self, upload: Upload) -> None: ...
-
-
 @lru_cache(maxsize=64)
 def _backend(url: str, process: int, deadline: float, single_writer: bool) -> Backend:
-    """`process` is in the key because connections do not survive a fork."""
-    folder = _local_folder(url)
+    """One backend for each store and process: connections do not survive a fork."""
+    folder = local_folder(url)
     if folder:
         return LocalFolder(folder)
     if scheme_of(url) == "memory":
-        return MemoryFolder(str(MemoryFileSystem._strip_protocol(url)))
+        return MemoryFolder(url)
     return remote.RemoteFolder(url, deadline, single_writer)
 
 
-class LocalFolder:
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def read(self, path: str) -> bytes:
-        return (self.root / path).read_bytes()
-
-    def read_range(self, path: str, start: int, end: int) -> pa.Buffer:
-        with pa.OSFile(str(self.root / path)) as file:
-            file.seek(start)
-            return file.read_buffer(end - start)
-
-    def open(self, path: str) -> BinaryIO:
-        return cast(BinaryIO, pa.OSFile(str(self.root / path)))  # closes with its last reader, and Arrow reads it without the GIL
-
-    def create(self, path: str, data: pa.Buffer) -> None:
-        target = self.root / path
-        with _staged(target) as staged:
-            _fill(staged, data)
-            try:
-                os.link(staged, target)
-            except FileExistsError:
-                _sync_folder(target.parent)  # its writer may have died before this, and we go on as if the file were safe
-                raise
-            except OSError as error:
-                if error.errno not in NO_LINKS:
-                    raise
-                raise StoreError(
-                    "this file system has no hard links, without which a name cannot be taken just once; choose another"
-                ) from None
-        _sync_folder(target.parent)
-
-    def replace(self, path: str, data: pa.Buffer | Path) -> None:
-        """A file beside the target is moved."""
-        target = self.root / path
-        if isinstance(data, Path):
-            data.replace(target)
-        else:
-            with _staged(target) as staged:
-                _fill(staged, data)
-                staged.replace(target)
-        _sync_folder(target.parent)
-
-    def size(self, path: str) -> int | None:
-        file = self.root / path
-        return file.stat().st_size if file.is_file() else None
-
-    def walk(self, folder: str) -> Iterator[tuple[str, int, float]]:
-        def refuse(error: OSError) -> None:  # os.walk passes over folders that it may not enter
-            if not isinstance(error, FileNotFoundError):
-                raise error
-
-        for parent, _, names in os.walk(self.root / folder, onerror=refuse):
-            for file in (Path(parent, name) for name in names):
-                with suppress(FileNotFoundError):  # removed since
-                    if file.is_file():
-                        about = file.stat()
-                        yield file.relative_to(self.root).as_posix(), about.st_size, about.st_mtime
-
-    def delete(self, paths: list[str]) -> None:
-        for path in paths:
-            (self.root / path).unlink(missing_ok=True)
-
-    def uploads(self) -> tuple[Upload, ...]:
-        return ()
-
-    def abort(self, upload: Upload) -> None:
-        raise ValueError(f"{upload.path}: a folder takes no uploads")
-
-
-@contextmanager
-def _staged(target: Path) -> Iterator[Path]:
-    """The name of a file beside the target, which is gone at the end."""
-    missing = [folder for folder in target.parents if not folder.exists()]
-    for folder in reversed(missing):
-        folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
-    staged = target.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
-    try:
-        yield staged
-    finally:
-        staged.unlink(missing_ok=True)
-
-
-def _fill(file: Path, data: pa.Buffer) -> None:
-    """Put the bytes into a new file, safe on disk."""
-    with file.open("xb") as opened:
-        opened.write(memoryview(data))
-        opened.flush()
-        os.fsync(opened.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems do it by themselves
-            raise
-    finally:
-        os.close(handle)
-
-
-_MEMORY = threading.Lock()
-
-
-class MemoryFolder:
-    """fsspec's memory file system, so that other readers see it; under a lock, as its own create-only looks, then writes."""
-
-    def __init__(self, root: str) -> None:
-        self.root, self.fs = root, MemoryFileSystem()
-
-    def read(self, path: str) -> bytes:
-        file = self.fs.store.get(f"{self.root}/{path}")
-        if file is None:
-            raise FileNotFoundError(errno.ENOENT, "No such file")
-        return cast(bytes, file.getvalue())
-
-    def read_range(self, path: str, start: int, end: int) -> pa.Buffer:
-        return pa.py_buffer(self.read(path)[start:end])
-
-    def open(self, path: str) -> BinaryIO:
-        return io.BytesIO(self.read(path))  # its own file object is one for all readers, position included
-
-    def create(self, path: str, data: pa.Buffer) -> None:
-        with _MEMORY:
-            if self.fs.isfile(f"{self.root}/{path}"):
-                raise FileExistsError(errno.EEXIST, "File exists")
-            self.fs.pipe_file(f"{self.root}/{path}", data.to_pybytes())
-
-    def replace(self, path: str, data: pa.Buffer) -> None:
-        with _MEMORY:
-            self.fs.pipe_file(f"{self.root}/{path}", data.to_pybytes())
-
-    def size(self, path: str) -> int | None:
-        file = self.fs.store.get(f"{self.root}/{path}")
-        return None if file is None else file.size
-
-    def walk(self, folder: str) -> Iterator[tuple[str, int, float]]:
-        inside = f"{self.root}/{folder}".rstrip("/") + "/"
-        with _MEMORY:
-            found = [(name, file) for name, file in self.fs.store.items() if name.startswith(inside)]
-        for name, file in found:
-            yield name[len(self.root) + 1 :], file.size, file.modified.timestamp()
-
-    def delete(self, paths: list[str]) -> None:
-        with _MEMORY:
-            for path in paths:
-                self.fs.store.pop(f"{self.root}/{path}", None)
-
-    def uploads(self) -> tuple[Upload, ...]:
-        return ()
-
-    def abort(self, upload: Upload) -> None:
-        raise ValueError(f"{upload.path}: memory takes no uploads")
-
-
-NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-
-
-def _local_folder(url: str) -> Path | None:
-    scheme = scheme_of(url)
-    return Path(url.partition("://")[2] if scheme else url) if scheme in ("", "file", "local") else None
-
-
-def _checked_url(url: str) -> str:
-    """The URL as it is, but a local path absolute: workers have folders of their own. What may be a secret is not repeated."""
-    scheme = scheme_of(url)
-    rest = url.partition("://")[2] if scheme else url
-    if "::" in url or "\0" in url:
-        raise InputError("the URL of the folder: chained URLs ('::') are not allowed; name one file system")
-    if scheme not in ("", "file", "local", "memory", *EXTRAS):
-        raise InputError(f"{scheme}://…: versions cannot be kept there; use a local folder, s3://, gs:// or abfs://")
-    if not rest or (scheme in EXTRAS and not rest.strip("/")):
-        raise InputError(f"the folder {url!r} has no name; write a path, or, say, s3://bucket/folder")
-    if scheme in ("file", "local") and not rest.startswith("/"):
-        raise InputError(f"{scheme}://…: names a machine, not a folder; write {scheme}:///folder")
-    refuse_secrets(url)
-    return url if scheme else str(Path(url).absolute())
+def is_unfinished(path: str) -> bool:
+    """Whether it is the file of a writer that is at work, or that died."""
+    return any(part.startswith(TEMPORARY_PREFIX) for part in path.split("/"))
 
 
 def _checked(path: str, may_be_unfinished: bool = False) -> str:
@@ -413,8 +224,3 @@ def _checked(path: str, may_be_unfinished: bool = False) -> str:
     if not inside or (is_unfinished(path) and not may_be_unfinished):
         raise ValueError(f"{path!r} is no path inside the store: relative, with forward slashes, without '.' and '..'")
     return path
-
-
-def is_unfinished(path: str) -> bool:
-    """Whether it is the file of a writer that is at work, or that died."""
-    return any(part.startswith(TEMPORARY_PREFIX) for part in path.split("/"))

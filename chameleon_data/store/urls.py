@@ -1,34 +1,61 @@
-"""What a URL may say: its kind of store, and nothing that could be a secret.
+"""What a URL may say: which kind of store it names, and nothing that could be a secret.
 
-Light, because recipes are read where no store is. Credentials come from the environment, since manifests, caches and logs
-repeat URLs.
+Credentials come from the environment, because manifests, caches and logs repeat URLs. This module imports no store, because
+recipes are also read where no store is installed.
 """
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from chameleon_data.errors import InputError
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure"}
-"""Scheme of the URL -> extra of this package that brings what reads it."""
+"""Scheme of a URL -> extra of this package that installs the reader for it."""
 CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
     "gcs": "GOOGLE_APPLICATION_CREDENTIALS",
     "azure": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or a service principal",
 }
+"""Extra -> environment variables that hold the credentials."""
 
 
 def scheme_of(url: str) -> str:
-    """`s3` of s3://bucket, in lower case; empty for a path."""
+    """`s3` for s3://bucket, in lower case; empty for a path."""
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", url)
     return match[1].lower() if match else ""
 
 
-def refuse_secrets(url: str) -> None:
-    """Raise InputError, without repeating it, for a URL whose parts may be a key or a signature: user, query, fragment.
+def local_folder(url: str) -> Path | None:
+    """The path that a URL names on this machine; None for another kind of store."""
+    scheme = scheme_of(url)
+    return Path(url.partition("://")[2] if scheme else url) if scheme in ("", "file", "local") else None
 
-    `?` as one character of a pattern cannot be told from a query, so it is none.
+
+def check_folder_url(url: str) -> str:
+    """The URL of a folder that versions can be kept in; a path is made absolute, as workers run in other folders.
+
+    Raises InputError for any other URL, without repeating a part that may be a secret.
+    """
+    scheme = scheme_of(url)
+    rest = url.partition("://")[2] if scheme else url
+    if "::" in url or "\0" in url:
+        raise InputError("the URL of the folder: chained URLs ('::') are not allowed; name one file system")
+    if scheme not in ("", "file", "local", "memory", *EXTRAS):
+        raise InputError(f"{scheme}://…: versions cannot be kept there; use a local folder, s3://, gs:// or abfs://")
+    if not rest or (scheme in EXTRAS and not rest.strip("/")):
+        raise InputError(f"the folder {url!r} has no name; write a path, or, say, s3://bucket/folder")
+    if scheme in ("file", "local") and not rest.startswith("/"):
+        raise InputError(f"{scheme}://…: names a machine, not a folder; write {scheme}:///folder")
+    refuse_secrets(url)
+    return url if scheme else str(Path(url).absolute())
+
+
+def refuse_secrets(url: str) -> None:
+    """Raise InputError for a URL with a user, a query or a fragment, any of which may be a key; the message does not repeat it.
+
+    A pattern cannot use `?` for one character, since that looks like a query.
     """
     scheme = scheme_of(url)
     if scheme in ("", "file", "local", "memory"):
@@ -36,8 +63,8 @@ def refuse_secrets(url: str) -> None:
     rest, extra = url.partition("://")[2], EXTRAS.get(scheme, "")
     host = rest.split("/")[0]
     instead = f"write {scheme}://bucket/folder and set {CREDENTIALS[extra]}" if extra else "use a store with its own credentials"
-    named = bool(extra) and ":" in host and not host.startswith("arn:")  # elsewhere it is a port
-    if named or ("@" in host and extra != "azure"):
+    key = bool(extra) and ":" in host and not host.startswith("arn:")  # with another scheme it is a port
+    if key or ("@" in host and extra != "azure"):
         raise InputError(f"{scheme}://…: credentials do not belong in a URL, which manifests and logs repeat; {instead}")
     if "?" in rest or "#" in rest:
         raise InputError(

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from chameleon_data.errors import InputError
-from chameleon_data.store.object_store import Upload
+from chameleon_data.store.backend import Upload
 from chameleon_data.store.paths import BUILD_FILE, BUILDS, CACHE, CHECKS, LANDMARKS_FILE, MANIFEST_FILE, WEIGHING_CACHE
 from chameleon_data.store.store import Entry, Store, is_unfinished
 from chameleon_data.versions.leases import COLLECT, LEASE, LOOK, Lease, Look, leased

@@ -291,7 +291,7 @@ def test_other_stores_have_no_uploads(kind: str, request: pytest.FixtureRequest)
 
 
 def test_empty_and_huge_bodies_are_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "LARGEST_PUT", 100)
+    monkeypatch.setattr(remote, "LARGEST_PUT", 100)
     for write in (store.write, store.write_new):
         with pytest.raises(ValueError, match="an empty file"):
             write("x", b"")
@@ -759,7 +759,7 @@ CLOUDS = {
 def test_google_and_azure(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud = Cloud(*CLOUDS[url])
     monkeypatch.setattr(remote, "url_to_fs", lambda url, **_: (cloud, "bucket/x"))
-    monkeypatch.setattr(remote, "_library_errors", lambda _: (OSError,))
+    monkeypatch.setattr(remote, "library_errors", lambda _: (OSError,))
     storage._backend.cache_clear()
     store = Store(url)
     store.probe()

@@ -23,7 +23,9 @@ import pytest
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe
 from chameleon_data.store import store as storage
-from chameleon_data.store.store import TEMPORARY_PREFIX, Backend, LocalFolder, Store
+from chameleon_data.store.backend import TEMPORARY_PREFIX, Backend
+from chameleon_data.store.local import LocalFolder
+from chameleon_data.store.store import Store
 from tests.soak.alone import alone, build, kept, readable, small_recipe
 
 How = Literal["fail", "kill", "after", "half"]

@@ -18,6 +18,7 @@ from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
 from chameleon_data.store import store as storage
 from chameleon_data.store.store import Store
+from chameleon_data.store.urls import local_folder
 from chameleon_data.versions import gc as collection
 from chameleon_data.versions import leases
 from chameleon_data.versions.gc import find_garbage, remove_garbage
@@ -67,7 +68,7 @@ def whole(store: Store) -> list[str]:
 def grow_old(store: Store, prefix: str, seconds: float = LEASE + 60) -> None:
     """Let the store say that these files were written so much earlier."""
     for path in store.entries(prefix):
-        if local := storage._local_folder(store.url):
+        if local := local_folder(store.url):
             about = (local / path).stat()
             os.utime(local / path, (about.st_atime, about.st_mtime - seconds))
         elif store.url.startswith("memory"):
