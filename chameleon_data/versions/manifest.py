@@ -25,6 +25,7 @@ TIMED_PASSES = ("survey", "embed and weigh", "plan", "write")
 RECORDED_PACKAGES = (
     "chameleon-data",
     "faiss-cpu",
+    "faiss-gpu",
     "fsspec",
     "numpy",
     "orjson",

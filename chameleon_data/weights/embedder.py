@@ -33,6 +33,7 @@ import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -49,6 +50,8 @@ EMBEDDER_FORMAT = 1  # of the vectors: raise it when the same model and windows 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
 """Tokens of one batch, padding included. On CPUs 1,024 to 4,096 are fastest (8,192, which is 32 windows, 15 % slower): larger
 intermediate results, 6 kB a token, exceed the 32 MB up to which glibc keeps freed memory, and every page is cleared anew."""
+PACKAGES = ("safetensors", "sentence_transformers", "torch", "transformers")
+"""What the extra `embed` installs."""
 PICKLED_FILES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -109,6 +112,11 @@ def load_embedder(embed: recipe.Embed) -> Embedder | ColumnEmbedder:
         named, key, layer = embed.causal_lm, "embed.causal_lm", embed.layer
     if named is None:
         raise ValueError("a recipe names one embedder")
+    if missing := [name for name in PACKAGES if find_spec(name) is None]:
+        raise InputError(
+            f"{key}: needs {' and '.join(missing)}; pip install 'chameleon-data[embed]', or bring vectors ('embed.column') or "
+            "weights ('weights.from')"
+        )
     folder = hub.find_model_folder(named, embed.revision, key)
     revision = folder.name if folder.parent.name == "snapshots" else embed.revision
     return Embedder(named, revision, layer, embed.window, _fingerprint(folder, layer, embed.window, key))

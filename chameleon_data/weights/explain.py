@@ -33,6 +33,7 @@ from chameleon_data.arrays import F64, I64
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Leverage, Weights
 from chameleon_data.weights.affinity import DomainStatistics, Moments, affinity, debias_fraction, merge_statistics, moments
+from chameleon_data.weights.landmarks import import_faiss
 from chameleon_data.weights.leverage import perplexity
 from chameleon_data.weights.weigh import estimate_mixture, refuse_overflow, weigh
 
@@ -191,8 +192,7 @@ def _all_pairs(x: F64) -> Iterator[tuple[I64, I64, F64]]:
 
 def _near(x: F64) -> Iterator[tuple[I64, I64, F64]]:
     """(pairs), (pairs) domains of which one is among the other's nearest, each pair once, and their (pairs) products."""
-    import faiss
-
+    faiss = import_faiss(f"{len(x):,} domains")
     rows = np.ascontiguousarray(x, np.float32)
     _, nearest = faiss.knn(rows, rows, NEAREST_DOMAINS + 1)
     i, j = np.repeat(np.arange(len(x)), NEAREST_DOMAINS + 1), nearest.ravel().astype(np.int64)

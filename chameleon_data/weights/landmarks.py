@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from chameleon_data.arrays import F64, I64, U64, Floats
-from chameleon_data.errors import InputError
+from chameleon_data.errors import InputError, explaining
 from chameleon_data.hashing import canonical_json, key64, mix64
 from chameleon_data.weights.affinity import (
     JACKKNIFE_GROUPS,
@@ -146,9 +146,15 @@ def choose_landmarks(
     return Landmarks(kernel, np.unique(points, axis=0))
 
 
-def _kmeans(pool: npt.NDArray[np.float32], kernel: Kernel, count: int, seed: int) -> npt.NDArray[np.float32]:
-    import faiss
+def import_faiss(purpose: str) -> Any:
+    """The module faiss. Raises InputError where neither of the extras with it is installed."""
+    with explaining(purpose, {ImportError: "needs faiss; pip install 'chameleon-data[cpu]', or [gpu] beside CUDA 12"}):
+        import faiss
+    return faiss
 
+
+def _kmeans(pool: npt.NDArray[np.float32], kernel: Kernel, count: int, seed: int) -> npt.NDArray[np.float32]:
+    faiss = import_faiss(f"leverage.kernel: {kernel.name}")
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)  # the order of sums, and so the centres, changes with their number
     try:
