@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from chameleon_data.corpus.sample import make_sample_spec
+from chameleon_data.corpus.selection import make_selection_rules, select_rows
 from chameleon_data.corpus.tokens import TokenCounter, load_token_counter
 from chameleon_data.pipelines.ray_cluster import Progress, cluster_cpus
-from chameleon_data.pipelines.survey import select_corpus, survey_corpus
+from chameleon_data.pipelines.survey import survey_corpus
 from chameleon_data.pipelines.weigh import Weighed, compare_exhaustion_rules, weigh_corpus
 from chameleon_data.pipelines.write import write_shards_on_cluster
 from chameleon_data.plan.plan import shard_spread
@@ -114,7 +116,7 @@ def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
 def weigh_recipe(recipe: Recipe, progress: Progress, single_writer: bool = False) -> Weighed:
     """Survey and weights; nothing but caches is written. `single_writer` is of `Store`, here and below."""
     with leased(store := _open(recipe, single_writer)):
-        return _weigh(store, recipe, progress, {})
+        return _weigh(store, recipe, load_token_counter(recipe.tokens), progress, {})
 
 
 def plan_recipe(recipe: Recipe, progress: Progress, single_writer: bool = False) -> Planned:
@@ -132,16 +134,16 @@ def build_recipe(recipe: Recipe, progress: Progress, created: str, single_writer
 def _build(store: Store, lease: Lease, recipe: Recipe, progress: Progress, created: str) -> Built:
     planned = _plan(store, recipe, progress)
     weighed, timings = planned.weighed, dict(planned.timings)
-    corpus, mixture, counted = weighed.survey, weighed.mixture, weighed.census
-    job = ShardSpec(planned.layouts, counted.rules, planned.counter, recipe.sources, recipe.input, recipe.shards)
-    build = build_folder(job.layouts, corpus.parts)
+    survey, mixture, selection = weighed.survey, weighed.mixture, weighed.selection
+    job = ShardSpec(planned.layouts, selection.rules, planned.counter, recipe.sources, recipe.input, recipe.shards)
+    build = build_folder(job.layouts, survey.parts)
     lease.own(build.digest)
     with _timed(timings, "write"):
-        receipts, there = write_shards_on_cluster(store, job, counted.copies, corpus.parts, progress)
-    provenance = {"inputs": input_fragments(corpus), "tokenizer": planned.counter.fingerprint, "packages": package_versions(),
+        receipts, there = write_shards_on_cluster(store, job, selection.copies, survey.parts, progress)
+    provenance = {"inputs": input_fragments(survey), "tokenizer": planned.counter.fingerprint, "packages": package_versions(),
                   "code": code_version()}  # fmt: skip
     about = describe_mixture(mixture.description)
-    manifest = make_manifest(recipe, corpus, counted, about, weighed.budget, planned.layouts, receipts, provenance)
+    manifest = make_manifest(recipe, survey, selection, about, weighed.budget, planned.layouts, receipts, provenance)
     reused = dict(weighed.reused)
     if there:
         reused["write"] = f"{there:,} of {build.shards:,} shards were there from an earlier run of the same plan"
@@ -158,23 +160,27 @@ def _open(recipe: Recipe, single_writer: bool) -> Store:
     return store
 
 
-def _weigh(store: Store, recipe: Recipe, progress: Progress, timings: dict[str, float]) -> Weighed:
+def _weigh(
+    store: Store, recipe: Recipe, counter: TokenCounter, progress: Progress, timings: dict[str, float]
+) -> Weighed:  # fmt: skip
     with _timed(timings, "survey"):
-        corpus = survey_corpus(store, recipe, progress)
-        counted = select_corpus(store, recipe, corpus)
+        spec = make_sample_spec(recipe.embed, recipe.seed)
+        survey = survey_corpus(store, recipe.sources, recipe.input, spec, counter, progress)
+        rules = make_selection_rules(recipe.sources, recipe.input, recipe.mix.validation, recipe.shards, counter)
+        selection = select_rows(store, survey, rules)
     with _timed(timings, "embed and weigh"):
-        weighed = weigh_corpus(store, recipe, corpus, counted, progress)
-    if not corpus.recorded:
+        weighed = weigh_corpus(store, recipe, survey, selection, progress)
+    if not survey.recorded:
         return weighed
-    told = f"{corpus.recorded:,} of {len(corpus.parts):,} parts of the corpus were counted by an earlier run"
-    return replace(weighed, reused={"survey": told, **weighed.reused})
+    reused = f"{survey.recorded:,} of {len(survey.parts):,} parts of the corpus were counted by an earlier run"
+    return replace(weighed, reused={"survey": reused, **weighed.reused})
 
 
 def _plan(store: Store, recipe: Recipe, progress: Progress) -> Planned:
     timings: dict[str, float] = {}
-    weighed = _weigh(store, recipe, progress, timings)
+    counter = load_token_counter(recipe.tokens)
+    weighed = _weigh(store, recipe, counter, progress, timings)
     with _timed(timings, "plan"):
-        counter = load_token_counter(recipe.tokens)
         layouts = lay_out_splits(
             store,
             recipe.mix,
@@ -182,7 +188,7 @@ def _plan(store: Store, recipe: Recipe, progress: Progress) -> Planned:
             recipe.input.hash,
             recipe.seed,
             weighed.survey.parts,
-            weighed.census,
+            weighed.selection,
             weighed.mixture.decimals,
             weighed.budget,
             writer_fingerprint(recipe, counter),

@@ -9,11 +9,13 @@ from typing import Any
 import pyarrow as pa
 from pydantic import ValidationError
 
+from chameleon_data.corpus.sample import make_sample_spec
+from chameleon_data.corpus.selection import make_selection_rules, select_rows
 from chameleon_data.corpus.survey import Part
 from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.errors import InputError
 from chameleon_data.pipelines.ray_cluster import Progress, run_tasks
-from chameleon_data.pipelines.survey import select_corpus, survey_corpus
+from chameleon_data.pipelines.survey import survey_corpus
 from chameleon_data.pipelines.write import spill_parts
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.assemble import hash_shard
@@ -41,15 +43,15 @@ def check_against_corpus(store: Store, manifest: Mapping[str, Any], progress: Pr
     scratch = Store(f"{store.url.rstrip('/')}/{CHECKS}/{secrets.token_hex(8)}")
     with leased(store):
         try:
-            corpus = survey_corpus(scratch, recipe, progress)
-            counted = select_corpus(scratch, recipe, corpus)
-            problems, layouts = check_plan_against_corpus(scratch, recipe, corpus, counted, manifest)
+            counter, spec = load_token_counter(recipe.tokens), make_sample_spec(recipe.embed, recipe.seed)
+            survey = survey_corpus(scratch, recipe.sources, recipe.input, spec, counter, progress)
+            rules = make_selection_rules(recipe.sources, recipe.input, recipe.mix.validation, recipe.shards, counter)
+            selection = select_rows(scratch, survey, rules)
+            problems, layouts = check_plan_against_corpus(scratch, recipe, survey, selection, manifest)
             if problems:
                 return problems, {}
-            job = ShardSpec(
-                layouts, counted.rules, load_token_counter(recipe.tokens), recipe.sources, recipe.input, recipe.shards
-            )
-            return [], _make_again(scratch, job, counted.copies, corpus.parts, progress)
+            job = ShardSpec(layouts, rules, counter, recipe.sources, recipe.input, recipe.shards)
+            return [], _make_again(scratch, job, selection.copies, survey.parts, progress)
         finally:
             scratch.remove(list(scratch.list()))
 

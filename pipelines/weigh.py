@@ -73,7 +73,7 @@ MOST_DOMAINS_SEARCHED = 200
 @dataclass(frozen=True)
 class Weighed:
     survey: Survey
-    census: Selection
+    selection: Selection
     mixture: Mixture
     budget: int
     reused: dict[str, str]
@@ -81,31 +81,31 @@ class Weighed:
 
     def describe(self) -> dict[str, Any]:
         """What `weights --json` prints."""
-        total = sum(c.tokens for c in self.census.counts)
+        total = sum(c.tokens for c in self.selection.counts)
         about = self.mixture.description
         domains = {
             c.name: {
                 "weight": float(self.mixture.decimals[c.name]), "score": about.scores.get(c.name),
                 "weight_interval": about.intervals.get(c.name), "natural": c.tokens / total, "available_tokens": c.tokens,
                 "available_rows": c.rows, "available_bytes": c.bytes, "quarantined": self.survey.tallies[c.name].quarantined,
-                "held_out": self.census.held_out(c.name), "copies_dropped": self.census.dropped[c.name],
+                "held_out": self.selection.held_out(c.name), "copies_dropped": self.selection.dropped[c.name],
             }
-            for c in self.census.counts
+            for c in self.selection.counts
         }  # fmt: skip
         return {"domains": domains, "weights": describe_mixture(about), "budget": self.budget, "reused": self.reused}
 
 
-def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, census: Selection, progress: Progress) -> Weighed:
+def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, selection: Selection, progress: Progress) -> Weighed:
     """The mixture of this corpus, from the record where there is one."""
-    budget = sum(c.tokens for c in census.counts) if recipe.mix.budget == "auto" else recipe.mix.budget
-    caps = epoch_caps(census.counts, budget, recipe.mix.max_epochs, recipe.mix.exhausted)
-    tokens = {c.name: c.tokens for c in census.counts}
+    budget = sum(c.tokens for c in selection.counts) if recipe.mix.budget == "auto" else recipe.mix.budget
+    caps = epoch_caps(selection.counts, budget, recipe.mix.max_epochs, recipe.mix.exhausted)
+    tokens = {c.name: c.tokens for c in selection.counts}
     if recipe.weights.from_:
         given, lineage = _given("weights.from", recipe.weights.from_, list(tokens))
         origin = f"{recipe.weights.from_} ({given.format})"
         mixture = _mixture(recipe, weights_without_scores(given.weights, dict.fromkeys(given.weights), given.notes), caps, origin)
         mixture = replace(mixture, description=replace(mixture.description, given=lineage))
-        return _compared(Weighed(survey, census, mixture, budget, {"weigh": f"weights read from {origin}"}), recipe, tokens)
+        return _compared(Weighed(survey, selection, mixture, budget, {"weigh": f"weights read from {origin}"}), recipe, tokens)
     embedder = load_embedder(recipe.embed)
     samples = {name: sample_fingerprint(rows) for name, rows in group_sample_by_domain(survey.sample).items()}
     if absent := sorted(tokens.keys() - samples.keys()):
@@ -126,7 +126,7 @@ def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, census: Selection
     if store.exists(path):
         mixture = read_mixture(store, path)
         reused = {"weigh": "weights read from the record of an earlier run, nothing embedded"}
-        return _compared(Weighed(survey, census, mixture, budget, reused), recipe, tokens)
+        return _compared(Weighed(survey, selection, mixture, budget, reused), recipe, tokens)
     if len(samples) == 1:
         (name,) = samples
         mixture = _mixture(
@@ -151,7 +151,7 @@ def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, census: Selection
         if measured.rounds:
             reused["samples"] = measured.rounds[-1].said
     write_mixture(store, path, mixture)
-    return _compared(Weighed(survey, census, mixture, budget, reused), recipe, tokens)
+    return _compared(Weighed(survey, selection, mixture, budget, reused), recipe, tokens)
 
 
 @dataclass(frozen=True)
@@ -368,7 +368,7 @@ def _given(key: str, origin: str, names: list[str]) -> tuple[PublishedWeights, W
 
 def compare_exhaustion_rules(recipe: Recipe, weighed: Weighed) -> dict[str, Any]:
     """What each rule for exhausted domains would do with these weights: domain -> weight, tokens, epochs; or why it refuses."""
-    counts, mix, wanted = weighed.census.counts, recipe.mix, recipe.weights
+    counts, mix, wanted = weighed.selection.counts, recipe.mix, recipe.weights
     target = weighed.mixture.description.target
     found: dict[str, Any] = {}
     for policy in ("redistribute", "repeat", "fail"):

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ import pyarrow.compute as pc
 
 from chameleon_data.arrays import F64, I64, U64
 from chameleon_data.hashing import key64, mix64
+from chameleon_data.recipe import Embed
 
 SAMPLE_SCHEMA = pa.schema([
     ("domain", pa.string()),
@@ -49,7 +51,25 @@ GOLDEN_RATIO_64 = 0x9E3779B97F4A7C15  # 2^64 / golden ratio
 LN2 = 0.6931471805599453
 
 
+@dataclass(frozen=True)
+class SampleSpec:
+    """How documents are drawn, and what they show."""
+
+    samples: int
+    """Documents to draw per domain."""
+    window: int
+    """Tokens of the embedding model that one window is to hold."""
+    seed: int
+    column: str | None
+    """The column that the corpus holds its own vectors in, if it does."""
+
+
+def make_sample_spec(embed: Embed, seed: int) -> SampleSpec:
+    return SampleSpec(embed.drawn, embed.window, seed, embed.column)
+
+
 def sample_candidates(
+    spec: SampleSpec,
     text: pa.LargeStringArray,
     hi: U64,
     lo: U64,
@@ -57,18 +77,17 @@ def sample_candidates(
     domain: npt.NDArray[np.integer[Any]],
     names: Sequence[str],
     *,
-    samples: int,
-    window: int,
-    seed: int,
     known: pa.Table | None = None,
     vectors: pa.LargeListArray | None = None,
 ) -> pa.Table:
-    """What one block of documents offers to the sample: at most `samples` distinct documents a domain, schema SAMPLE_SCHEMA.
+    """The documents of one block that may be drawn: at most `spec.samples` distinct ones per domain, schema SAMPLE_SCHEMA.
 
-    `hi`, `lo`, `tokens` (each at least 1) and `domain` (code into `names`) have a row a text. `known` is the merged sample of the
-    blocks before: what it already beats is dropped unread. With `vectors`, a document without one is not offered.
+    `hi`, `lo`, `tokens` (each at least 1) and `domain` (index into `names`) are (rows,), as `text` is. `known` is the merged
+    sample of the blocks before; a document that cannot enter it is dropped unread. With `vectors`, a document without one is not
+    drawn.
     """
-    priority = sample_priorities(hi, lo, tokens, seed)
+    samples = spec.samples
+    priority = sample_priorities(hi, lo, tokens, spec.seed)
     limit, count = np.full(len(names), np.inf), np.zeros(len(names), np.int64)
     if known is not None and known.num_rows:
         found = pa.TableGroupBy(known, "domain").aggregate([("priority", "max"), ("priority", "count")])
@@ -83,8 +102,8 @@ def sample_candidates(
     # A domain has at least as many documents as were known or are here, so it will not need more windows of each than this.
     count = np.maximum(count, np.bincount(domain[rows], minlength=len(names)))
     windows = (-(-samples // np.maximum(count, 1)))[domain[rows]].tolist()
-    places = mix64([hi[rows], lo[rows]], key64(seed, "window")).tolist()
-    cut = [_windows(text, *of, window) for of in zip(rows.tolist(), places, windows, strict=True)]
+    places = mix64([hi[rows], lo[rows]], key64(spec.seed, "window")).tolist()
+    cut = [_windows(text, *place, spec.window) for place in zip(rows.tolist(), places, windows, strict=True)]
     columns = [pa.array(names, pa.string()).take(pa.array(domain[rows])), hi[rows], lo[rows], tokens[rows], priority[rows], cut]
     kind = SAMPLE_SCHEMA.field("vector").type
     columns.append(pa.nulls(len(rows), kind) if vectors is None else vectors.take(rows).cast(kind))

@@ -33,7 +33,7 @@ from chameleon_data.errors import InputError
 from chameleon_data.hashing import MODULUS, mix64
 from chameleon_data.plan.plan import TRAIN, VALIDATION, DomainCount, Packing, bucket_bits
 from chameleon_data.plan.streams import DOCUMENTS_SCHEMA
-from chameleon_data.recipe import Recipe
+from chameleon_data.recipe import Input, Shards, Source
 from chameleon_data.store.store import Store
 
 DEDUP_ROWS_AT_ONCE = 1 << 24
@@ -125,14 +125,17 @@ class CopyFilter:
         return kept
 
 
-def selection_rules(recipe: Recipe, counter: TokenCounter) -> SelectionRules:
-    length = recipe.shards.sequence_length
+def make_selection_rules(
+    sources: Mapping[str, Source], input: Input, validation: float, shards: Shards, counter: TokenCounter
+) -> SelectionRules:  # fmt: skip
+    """The rules of a recipe; `validation` is the share to hold out."""
+    length = shards.sequence_length
     return SelectionRules(
-        recipe.input.dedup,
-        recipe.input.hash == "id",
-        tuple(recipe.sources),
-        round(recipe.mix.validation * 2**64),
-        None if length == "none" else Packing(length, recipe.shards.packing == "whole"),
+        input.dedup,
+        input.hash == "id",
+        tuple(sources),
+        round(validation * 2**64),
+        None if length == "none" else Packing(length, shards.packing == "whole"),
         0 if length == "none" else counter.dtype.itemsize,
     )
 
@@ -148,7 +151,7 @@ def select_rows(store: Store, survey: Survey, rules: SelectionRules) -> Selectio
     buckets = _Buckets({name: bucket_bits(t.rows) for name, t in survey.tallies.items() if t.rows})
     sums = {split: _Sums(buckets) for split in _splits(rules)}
     for number, part in enumerate(survey.parts):
-        for split, documents in selected_documents(store, number, part, copies, rules):
+        for split, documents in read_selected_documents(store, number, part, copies, rules):
             sums[split].add(documents, rules)
     splits = {split: sums[split].counts(rules) for split in sums}
     for split, counts in splits.items():
@@ -163,7 +166,7 @@ def _splits(rules: SelectionRules) -> tuple[str, ...]:
     return (TRAIN, VALIDATION) if rules.threshold else (TRAIN,)
 
 
-def selected_documents(
+def read_selected_documents(
     store: Store, number: int, part: Part, copies: pa.Table, rules: SelectionRules
 ) -> Iterator[tuple[str, pl.DataFrame]]:  # fmt: skip
     """The documents of one part in order, a million at a time, without copies, by split; `tokens` are those written."""
@@ -284,23 +287,23 @@ def _rows(documents: pl.DataFrame, part: int, names: Sequence[str]) -> HashedRow
     return rows
 
 
-def cut_documents(store: Store, parts: Sequence[Part], census: Selection, split: str, cut: Mapping[str, I64]) -> pa.Table:
+def read_cut_documents(store: Store, parts: Sequence[Part], selection: Selection, split: str, cut: Mapping[str, I64]) -> pa.Table:
     """What `place.place` needs: each distinct document of the cut buckets, by part, with its copies (schema DOCUMENTS)."""
-    buckets = _Buckets({c.name: c.bits for c in census.splits[split]})
-    counts = {c.name: c for c in census.splits[split]}
+    buckets = _Buckets({c.name: c.bits for c in selection.splits[split]})
+    counts = {c.name: c for c in selection.splits[split]}
     wanted = np.concatenate([np.isin(np.arange(1 << counts[name].bits), cut[name]) for name in buckets.names])
     found = []
     for number, part in enumerate(parts):
         kept = [
             documents.filter(wanted[buckets.slots(documents)[1]])
-            for side, documents in selected_documents(store, number, part, census.copies, census.rules)
+            for side, documents in read_selected_documents(store, number, part, selection.copies, selection.rules)
             if side == split
         ]
         if kept:
             rows = pl.concat(kept).with_columns(pl.col("domain").cast(pl.String))
-            counted = rows.group_by("domain", "hi", "lo", "tokens").agg(copies=pl.len().cast(pl.Int64))
+            documents_here = rows.group_by("domain", "hi", "lo", "tokens").agg(copies=pl.len().cast(pl.Int64))
             found.append(
-                counted.with_columns(part=pl.lit(number, pl.Int64))
+                documents_here.with_columns(part=pl.lit(number, pl.Int64))
                 .select(DOCUMENTS_SCHEMA.names)
                 .to_arrow()
                 .cast(DOCUMENTS_SCHEMA)

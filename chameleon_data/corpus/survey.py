@@ -1,10 +1,14 @@
 """The survey: one pass over the corpus that counts everything the plan needs.
 
-The corpus is read in *parts* (a large file, or some small ones). Each part leaves four files in the cache, under a key of what
-it depends on (the fragments' identities, how they are read, the token unit, the sample): the documents (hash, tokens, bytes: 20
-to 30 bytes a row, in the order of reading), the sample, the quarantined rows, and last its summary, which is what makes the
-part done. A part whose key is there is not read again. Sums of parts are the survey; nothing depends on how the corpus is
-split.
+The corpus is read in *parts*: one large file, or some small ones. Each part leaves four files on the store, under a key of what
+they depend on: the identities of its fragments, how these are read, the token unit and the sample. The files are
+
+    documents.parquet    hash, tokens and bytes of each row in the order of reading, 20 to 30 bytes a row
+    quarantine.parquet   the rows that cannot be used
+    sample.parquet       what the part offers to the sample
+    summary.json         its counts (`PartSummary`), written last: a part that has one is recorded
+
+A part that is recorded is not read again. The survey is the sum of its parts, so nothing depends on how the corpus is split.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import time
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,16 +27,17 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from chameleon_data.arrays import I64, U64, byte_lengths
 from chameleon_data.corpus.fragments import Fragment
 from chameleon_data.corpus.readers.blocks import read_blocks
 from chameleon_data.corpus.readers.rows import BadRow, Block
-from chameleon_data.corpus.sample import SAMPLE_SCHEMA, merge_samples, sample_candidates
-from chameleon_data.corpus.tokens import TokenCounter as TokenCounter
+from chameleon_data.corpus.sample import SAMPLE_SCHEMA, SampleSpec, merge_samples, sample_candidates
+from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import HASH_FUNCTION, MODULUS, content_hashes, fingerprint, multiset_hash
-from chameleon_data.recipe import Recipe
+from chameleon_data.recipe import Input, Source
 from chameleon_data.store.checksummed import (
     GroupWriter,
     read_groups,
@@ -45,10 +51,15 @@ from chameleon_data.store.paths import SURVEY_CACHE, survey_path
 from chameleon_data.store.store import Store
 
 SURVEY_FORMAT = 5
+"""Part of every key. Raise it when a part's tables change, or what is counted."""
+SUMMARY_FORMAT = 1
+"""Raise it when a field of `PartSummary` changes. A part whose summary has another number is surveyed again."""
 PART_BYTES = 32 * 2**20
 PART_FILES = 4096
+SUMMARIES_AT_ONCE = 16
+"""Summaries that are read at once."""
 MOST_DOMAINS = 2**16
-"""In a corpus. Ten times the largest that was weighed; a column with more values is no column of domains."""
+"""Domains of a corpus. This is ten times the largest corpus that was weighed; a column with more values holds no domains."""
 
 ROW_RECORD_SCHEMA = pa.schema(
     [
@@ -59,11 +70,12 @@ ROW_RECORD_SCHEMA = pa.schema(
         ("bytes", pa.int64()),
     ]
 )
+"""`documents.parquet`. A row of 0 tokens is in quarantine, and stands here so that a second reading sees the same rows."""
 QUARANTINE_SCHEMA = pa.schema([("file", pa.string()), ("row", pa.int64()), ("domain", pa.string()), ("reason", pa.string())])
-
-
+"""`quarantine.parquet`; as in `BadRow`."""
 RECORD_FILES = ("documents.parquet", "quarantine.parquet", "sample.parquet", "summary.json")
-"""Files of a part's record."""
+NO_TOKENS = "no tokens"
+"""The reason for a text in which the tokenizer sees nothing; it stands beside those of the readers."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +83,13 @@ class Part:
     """What one task reads: consecutive fragments of one source."""
 
     key: str
+    """Fingerprint of all that its record depends on."""
     source: str
     fragments: tuple[Fragment, ...]
 
     def path(self, name: str) -> str:
+        """Where a file of the record lies on the store."""
         return survey_path(self.key, name)
-
-    @property
-    def size(self) -> int:
-        return sum(f.size for f in self.fragments)
 
 
 @dataclass(frozen=True)
@@ -89,11 +99,16 @@ class Tally:
     read: int = 0
     """Rows, usable or not."""
     rows: int = 0
+    """Usable rows."""
     tokens: int = 0
     bytes: int = 0
+    """Bytes of the usable texts in UTF-8."""
     largest: int = 0
+    """Most tokens of a document."""
     multiset: int = 0
+    """Sum of the content hashes modulo 2^128."""
     quarantined: int = 0
+    """Rows that cannot be used."""
     unembedded: int = 0
     """Rows without a usable vector in `embed.column`; they are written, and are not in the sample."""
 
@@ -106,65 +121,94 @@ class Tally:
 
 
 @dataclass(frozen=True)
+class PartSummary:
+    """What was counted in one part, as `summary.json` holds it."""
+
+    seconds: float
+    """Seconds of one core to read and count the part."""
+    tallies: dict[str, Tally]
+    """Domain -> its counts, those without a usable row included."""
+    reasons: dict[str, dict[str, int]]
+    """Domain -> reason -> rows in quarantine."""
+    format: int = SUMMARY_FORMAT
+
+
+@dataclass(frozen=True)
 class Survey:
+    """All parts together."""
+
     parts: tuple[Part, ...]
     tallies: dict[str, Tally]
-    """By domain, those without a usable row included."""
+    """Domain -> its counts, those without a usable row included."""
     sample: pa.Table
     """Schema SAMPLE_SCHEMA, sorted by (domain, hash)."""
     seconds: float
-    """Of one core, to read and count everything; what the plan's expectation rests on."""
+    """Seconds of one core to read and count everything; the plan's expected duration rests on it."""
     reasons: dict[str, dict[str, int]]
-    """Domain -> reason -> quarantined rows."""
+    """Domain -> reason -> rows in quarantine."""
     recorded: int = 0
-    """Parts that an earlier run had counted."""
+    """Number of parts that an earlier run had recorded."""
 
 
-def split_parts(recipe: Recipe, fragments: Mapping[str, Sequence[Fragment]], tokens: str) -> tuple[Part, ...]:
-    """Group each source's fragments into parts of about 32 MiB as stored; `tokens` is the token counter's fingerprint."""
+def split_parts(
+    fragments: Mapping[str, Sequence[Fragment]],
+    sources: Mapping[str, Source],
+    input: Input,
+    spec: SampleSpec,
+    counter_fingerprint: str,
+) -> tuple[Part, ...]:
+    """Group the fragments of each source, by its name, into parts of about 32 MiB as stored."""
     parts = []
-    for name, found in fragments.items():
+
+    def add(name: str, group: Sequence[Fragment]) -> None:
+        key = _part_key(name, sources[name], input, spec, counter_fingerprint, group)
+        parts.append(Part(key, name, tuple(group)))
+
+    for name, fragments_of_source in fragments.items():
         group: list[Fragment] = []
-        for fragment in found:
+        for fragment in fragments_of_source:
             if group and (sum(f.size for f in group) + fragment.size > PART_BYTES or len(group) >= PART_FILES):
-                parts.append(_part(recipe, name, group, tokens))
+                add(name, group)
                 group = []
             group.append(fragment)
-        parts.append(_part(recipe, name, group, tokens))
+        add(name, group)
     return tuple(parts)
 
 
-def _part(recipe: Recipe, name: str, group: Sequence[Fragment], tokens: str) -> Part:
-    source = recipe.sources[name]
+def _part_key(
+    name: str, source: Source, input: Input, spec: SampleSpec, counter_fingerprint: str, group: Sequence[Fragment]
+) -> str:  # fmt: skip
     reader = {
         "text": source.text,
         "id": source.id,
         "domain": source.domain,
         "rename": source.rename,
         "name": name,
-        "max_document": recipe.input.max_document,
-        "hash": [HASH_FUNCTION, recipe.input.hash],
-        "tokens": tokens,
+        "max_document": input.max_document,
+        "hash": [HASH_FUNCTION, input.hash],
+        "tokens": counter_fingerprint,
     }
-    embed = recipe.embed
-    sample = {"samples": embed.drawn, "window": embed.window, "seed": recipe.seed, "column": embed.column}
     identities = [[f.url, f.row_group, f.identity] for f in group]
-    return Part(
-        fingerprint({"format": SURVEY_FORMAT, "reader": reader, "sample": sample, "fragments": identities}), name, tuple(group)
-    )
+    return fingerprint({"format": SURVEY_FORMAT, "reader": reader, "sample": asdict(spec), "fragments": identities})
 
 
-def document_hashes(block: Block, hash: str) -> tuple[U64, U64]:
-    """Content hash of each text; with `hash: id` the top half is of the id, so that the id decides the order of the stream."""
+def hash_documents(block: Block, hash: str) -> tuple[U64, U64]:
+    """(rows,) high and low half of each text's content hash. With `hash: id` the high half is of the id.
+
+    The high half decides the order of the stream, the low half whether two texts are equal.
+    """
     hi, lo = content_hashes(block.text)
     if hash == "id":
         hi = content_hashes(block.ids)[0]
     return hi, lo
 
 
-def survey_part(store: Store, part: Part, recipe: Recipe, counter: TokenCounter) -> None:
-    """Read one part and record it in the cache. Memory: a block of text and the part's share of the sample."""
-    started, source, embed = time.monotonic(), recipe.sources[part.source], recipe.embed
+def survey_part(store: Store, part: Part, source: Source, input: Input, spec: SampleSpec, counter: TokenCounter) -> None:
+    """Read one part and record it. Memory: a block of text and the part's share of the sample.
+
+    Raises InputError for a file that cannot be read and for too many domains.
+    """
+    started = time.monotonic()
     tallies: defaultdict[str, Tally] = defaultdict(Tally)
     reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)
     sample = SAMPLE_SCHEMA.empty_table()
@@ -178,58 +222,48 @@ def survey_part(store: Store, part: Part, recipe: Recipe, counter: TokenCounter)
         ):
             documents = GroupWriter(writer)
             for fragment in part.fragments:
-                for read in read_blocks(fragment, source, recipe.input.max_document, vectors=embed.column):
+                for read in read_blocks(fragment, source, input.max_document, vectors=spec.column):
                     _check_number(tallies.keys() | set(read.names), f"sources.{part.source}: {fragment.url}")
                     tokens, size = counter.count(read.text), byte_lengths(read.text)
-                    hi, lo = document_hashes(read, recipe.input.hash)
+                    hi, lo = hash_documents(read, input.hash)
                     if len(read.text):
-                        names = pa.DictionaryArray.from_arrays(
-                            pa.array(read.domain, pa.int32()), pa.array(read.names, pa.string())
-                        )
-                        documents.write(pa.table([names, hi, lo, tokens, size], schema=ROW_RECORD_SCHEMA))
+                        documents.write(_row_records(read, hi, lo, tokens, size))
                     block, (hi, lo, tokens, size) = drop_rows_without_tokens(read, tokens, [hi, lo, tokens, size])
-                    for name, mine in split_by_domain(block):
-                        tallies[name] += _tally(hi[mine], lo[mine], tokens[mine], size[mine])
-                        if block.vectors is not None:
-                            missing = block.vectors.is_null().to_numpy(zero_copy_only=False)[mine]
-                            tallies[name] += Tally(unembedded=int(missing.sum()))
-                    for bad in block.bad:
-                        tallies[bad.domain] += Tally(read=1, quarantined=1)
-                        reasons[bad.domain][bad.reason] += 1
+                    for name, tally in _tally_block(block, hi, lo, tokens, size):
+                        tallies[name] += tally
                     if len(block.text):
-                        new = sample_candidates(
-                            block.text, hi, lo, tokens, block.domain, block.names,
-                            samples=embed.drawn, window=embed.window, seed=recipe.seed, known=sample,
-                            vectors=block.vectors,
-                        )  # fmt: skip
-                        sample = merge_samples([sample, new], embed.drawn)
-                    if block.bad:
-                        rows = [(fragment.url, b.row, b.domain, b.reason) for b in block.bad]
-                        quarantine.write_table(
-                            pa.table(
-                                [pa.array(c, f.type) for c, f in zip(zip(*rows, strict=True), QUARANTINE_SCHEMA, strict=True)],
-                                schema=QUARANTINE_SCHEMA,
-                            )
+                        candidates = sample_candidates(
+                            spec, block.text, hi, lo, tokens, block.domain, block.names, known=sample, vectors=block.vectors
                         )
+                        sample = merge_samples([sample, candidates], spec.samples)
+                    if block.bad:
+                        quarantine.write_table(_quarantine_rows(fragment.url, block.bad))
+                        for bad in block.bad:
+                            reasons[bad.domain][bad.reason] += 1
             documents.end()
         store.write(part.path("documents.parquet"), pa.memory_map(str(files["documents.parquet"])).read_buffer())
         write_sealed(store, part.path("quarantine.parquet"), pa.memory_map(str(files["quarantine.parquet"])).read_buffer())
     write_table(store, part.path("sample.parquet"), sample)
-    summary = {
-        "seconds": time.monotonic() - started,
-        "tallies": {n: asdict(t) for n, t in tallies.items()},
-        "reasons": {n: dict(c) for n, c in reasons.items()},
-    }
-    write_record(store, part.path("summary.json"), summary)
+    bad_rows = {name: dict(counts) for name, counts in reasons.items()}
+    write_record(store, part.path("summary.json"), asdict(PartSummary(time.monotonic() - started, dict(tallies), bad_rows)))
+
+
+def _row_records(block: Block, hi: U64, lo: U64, tokens: I64, size: I64) -> pa.Table:
+    names = pa.DictionaryArray.from_arrays(pa.array(block.domain, pa.int32()), pa.array(block.names, pa.string()))
+    return pa.table([names, hi, lo, tokens, size], schema=ROW_RECORD_SCHEMA)
+
+
+def _quarantine_rows(url: str, bad: Sequence[BadRow]) -> pa.Table:
+    rows = [{"file": url, "row": b.row, "domain": b.domain, "reason": b.reason} for b in bad]
+    return pa.Table.from_pylist(rows, QUARANTINE_SCHEMA)
 
 
 def drop_rows_without_tokens(block: Block, tokens: I64, columns: Sequence[Any]) -> tuple[Block, Sequence[Any]]:
-    """The block, and columns beside it, without the texts in which the tokenizer sees nothing; those join the quarantined
-    rows."""
+    """The block, and (rows,) columns beside it, without the texts in which the tokenizer sees nothing; those are now bad rows."""
     if (tokens > 0).all():
         return block, columns
     kept = np.flatnonzero(tokens > 0)
-    bad = tuple(BadRow(int(block.rows[i]), block.names[block.domain[i]], "no tokens") for i in np.flatnonzero(tokens == 0))
+    bad = tuple(BadRow(int(block.rows[i]), block.names[block.domain[i]], NO_TOKENS) for i in np.flatnonzero(tokens == 0))
     ids = None if block.ids is None else block.ids.take(kept)
     vectors = None if block.vectors is None else block.vectors.take(kept)
     block = replace(
@@ -239,7 +273,21 @@ def drop_rows_without_tokens(block: Block, tokens: I64, columns: Sequence[Any]) 
     return block, [column[kept] for column in columns]
 
 
-def split_by_domain(block: Block) -> Iterator[tuple[str, Any]]:
+def _tally_block(block: Block, hi: U64, lo: U64, tokens: I64, size: I64) -> Iterator[tuple[str, Tally]]:
+    """(domain, counts) to add up; a domain may come several times."""
+    for name, rows in _split_by_domain(block):
+        number, missing = len(hi[rows]), 0
+        if block.vectors is not None:
+            missing = int(block.vectors.is_null().to_numpy(zero_copy_only=False)[rows].sum())
+        yield name, Tally(
+            read=number, rows=number, tokens=int(tokens[rows].sum()), bytes=int(size[rows].sum()),
+            largest=int(tokens[rows].max()), multiset=multiset_hash(hi[rows], lo[rows]), unembedded=missing,
+        )  # fmt: skip
+    for bad in block.bad:
+        yield bad.domain, Tally(read=1, quarantined=1)
+
+
+def _split_by_domain(block: Block) -> Iterator[tuple[str, Any]]:
     """(name, index of the rows) for each domain that the block has rows of."""
     if not len(block.text):
         return
@@ -252,55 +300,67 @@ def split_by_domain(block: Block) -> Iterator[tuple[str, Any]]:
         yield block.names[code], rows
 
 
-def _tally(hi: U64, lo: U64, tokens: I64, size: I64) -> Tally:
-    return Tally(len(hi), len(hi), int(tokens.sum()), int(size.sum()), int(tokens.max()), multiset_hash(hi, lo), 0)
-
-
 def find_recorded_parts(store: Store, parts: Sequence[Part]) -> set[str]:
-    """Keys of the parts whose record is complete; a file of it that was found damaged has been removed."""
+    """Keys of the parts whose record is complete and of this format; a file of it that was found damaged has been removed."""
     here = store.list(SURVEY_CACHE)
-    return {p.key for p in parts if all(p.path(name) in here for name in RECORD_FILES)}
+    complete = [p for p in parts if all(p.path(name) in here for name in RECORD_FILES)]
+    with ThreadPoolExecutor(SUMMARIES_AT_ONCE) as pool:
+        summaries = pool.map(lambda part: _read_summary(store, part), complete)
+        return {part.key for part, summary in zip(complete, summaries, strict=True) if summary is not None}
 
 
-def read_survey(store: Store, parts: tuple[Part, ...], recipe: Recipe) -> Survey:
-    """Add up the parts. Raises InputError for a source or domain without documents, or with too many quarantined rows."""
+def read_part_summary(store: Store, part: Part) -> PartSummary:
+    """What `survey_part` recorded. Raises InputError where that is damaged or of another format."""
+    summary = _read_summary(store, part)
+    if summary is None:
+        raise InputError(f"{store.url}/{part.path('summary.json')}: written by another chameleon-data; run the command again")
+    return summary
+
+
+def _read_summary(store: Store, part: Part) -> PartSummary | None:
+    """None where the record is of another format."""
+    record = read_record(store, part.path("summary.json"))
+    return TypeAdapter(PartSummary).validate_python(record) if record.get("format") == SUMMARY_FORMAT else None
+
+
+def read_survey(
+    store: Store, parts: tuple[Part, ...], sources: Mapping[str, Source], max_bad: float, samples: int
+) -> Survey:  # fmt: skip
+    """Add up the parts; `samples` is the number of documents to draw per domain.
+
+    Raises InputError for a source or domain without documents, and for one whose share of bad rows is above `max_bad`.
+    """
     tallies: defaultdict[str, Tally] = defaultdict(Tally)
     reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    read: Counter[str] = Counter()  # rows by source
-    used: set[str] = set()
+    rows_read: Counter[str] = Counter()  # by source
+    usable: set[str] = set()  # sources
     seconds = 0.0
     for part in parts:
-        summary = read_record(store, part.path("summary.json"))
-        seconds += summary["seconds"]
-        for name, tally in summary["tallies"].items():
-            tallies[name] += Tally(**tally)
-            read[part.source] += tally["read"]
-            used |= {part.source} if tally["rows"] else set()
-        for name, counts in summary["reasons"].items():
+        summary = read_part_summary(store, part)
+        seconds += summary.seconds
+        for name, tally in summary.tallies.items():
+            tallies[name] += tally
+            rows_read[part.source] += tally.read
+            if tally.rows:
+                usable.add(part.source)
+        for name, counts in summary.reasons.items():
             reasons[name].update(counts)
     _check_number(tallies, "sources")
-    # Rows whose domain cannot be told stand under the name of their source, and are judged by all that it read.
-    homeless = {n for n, source in recipe.sources.items() if source.domain is not None and n in tallies and not tallies[n].rows}
-    rows_of = {name: read[name] if name in homeless else tally.read for name, tally in tallies.items()}
-    _check_quarantine(store, parts, tallies, rows_of, reasons, recipe)
-    for name, source in recipe.sources.items():
-        if name not in used:
+    # Rows without a usable domain stand under the name of their source. Their share is of all rows of the source.
+    homeless = {n for n, source in sources.items() if source.domain is not None and n in tallies and not tallies[n].rows}
+    rows_of = {name: rows_read[name] if name in homeless else tally.read for name, tally in tallies.items()}
+    _check_quarantine(store, parts, sources, max_bad, tallies, rows_of, reasons)
+    for name, source in sources.items():
+        if name not in usable:
             raise InputError(
                 f"sources.{name}: no usable document in {', '.join(source.path)}; check the path and "
                 f"the key 'text: {source.text}'"
             )
-    seen: dict[str, str] = {}
-    for name in tallies:
-        folded = unicodedata.normalize("NFC", name)
-        if (other := seen.setdefault(folded, name)) != name:
-            raise InputError(
-                f"two domains are both called {folded!r} once Unicode is normalised, {other!a} and {name!a}; "
-                "make them one with 'rename' in their source"
-            )
+    _check_spelling(tallies)
     if empty := [name for name, tally in tallies.items() if not tally.rows and name not in homeless]:
         raise InputError(f"domain {empty[0]!r} has rows but no usable document; mend them, or take the domain out of the corpus")
-    sample = merge_samples([read_table(store, p.path("sample.parquet")) for p in parts], recipe.embed.drawn)
-    return Survey(parts, dict(tallies), sample, seconds, {name: dict(c) for name, c in reasons.items()})
+    sample = merge_samples([read_table(store, p.path("sample.parquet")) for p in parts], samples)
+    return Survey(parts, dict(tallies), sample, seconds, {name: dict(counts) for name, counts in reasons.items()})
 
 
 def _check_number(names: Collection[str], where: str) -> None:
@@ -309,15 +369,27 @@ def _check_number(names: Collection[str], where: str) -> None:
         raise InputError(f"{where}: more than {most} domains; name another column in 'domain', or join values with 'rename'")
 
 
+def _check_spelling(names: Collection[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        normal = unicodedata.normalize("NFC", name)
+        if (other := seen.setdefault(normal, name)) != name:
+            raise InputError(
+                f"two domains are both called {normal!r} once Unicode is normalised, {other!a} and {name!a}; "
+                "make them one with 'rename' in their source"
+            )
+
+
 def _check_quarantine(
     store: Store,
     parts: Sequence[Part],
+    sources: Mapping[str, Source],
+    max_bad: float,
     tallies: Mapping[str, Tally],
     rows_of: Mapping[str, int],
     reasons: Mapping[str, Counter[str]],
-    recipe: Recipe,
 ) -> None:
-    max_bad = recipe.input.max_bad
+    """`rows_of`: domain -> the rows of which its bad rows are a share."""
     failing = sorted(name for name, tally in tallies.items() if tally.quarantined > max_bad * rows_of[name])
     if not failing:
         return
@@ -329,22 +401,22 @@ def _check_quarantine(
         f"{first[name]['row']:,} of {first[name]['file']}: {first[name]['reason']}"
         for name in failing[:8]
     ] + [f"and {len(failing) - 8:,} more domains"] * (len(failing) > 8)
-    advice = f"mend the files or raise 'input.max_bad' (now {max_bad:g})"
-    for name in (name for name in failing if name in recipe.sources):
+    remedy = f"mend the files or raise 'input.max_bad' (now {max_bad:g})"
+    for name in (name for name in failing if name in sources):
         for reason, key in (("no text", "text"), ("no domain", "domain")):
             if reasons[name][reason] == rows_of[name]:  # no row at all: the recipe is wrong, not the files
-                wrong = getattr(recipe.sources[name], key)
-                advice = f"no row has the key {wrong!r}; correct '{key}' of sources.{name}"
-    raise InputError("\n".join([*lines, advice]))
+                wrong = getattr(sources[name], key)
+                remedy = f"no row has the key {wrong!r}; correct '{key}' of sources.{name}"
+    raise InputError("\n".join([*lines, remedy]))
 
 
 def read_quarantine(store: Store, parts: Sequence[Part]) -> pl.DataFrame:
-    """All quarantined rows: file, row, domain, reason."""
+    """All quarantined rows, columns as in QUARANTINE_SCHEMA."""
     tables = [read_table(store, p.path("quarantine.parquet")) for p in parts]
     return pl.DataFrame(pa.concat_tables(tables))
 
 
 def read_documents(store: Store, part: Part) -> Iterator[pl.DataFrame]:
-    """The usable documents of one part in the order of reading, a million at a time; columns as in ROWS."""
+    """The usable documents of one part in the order of reading, a million at a time; columns as in ROW_RECORD_SCHEMA."""
     for rows in read_groups(store, part.path("documents.parquet"), ROW_RECORD_SCHEMA.names, 2**20):
         yield pl.DataFrame(rows).filter(pl.col("tokens") > 0)

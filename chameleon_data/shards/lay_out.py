@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from chameleon_data.corpus.selection import Selection, SelectionRules, cut_documents
+from chameleon_data.corpus.selection import Selection, SelectionRules, read_cut_documents
 from chameleon_data.corpus.survey import Part
 from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.errors import InputError
@@ -113,4 +113,4 @@ def _lay_out(store: Store, parts: Sequence[Part], selection: Selection, plan: Pl
             f"{plan.shards:,} shards cut buckets that hold {rows:,} documents, more than the {MOST_CUT_DOCUMENTS:,} that are "
             "resolved at once; raise 'shards.size'"
         )
-    return place_streams(plan, counts, cut_documents(store, parts, selection, plan.split, cut))
+    return place_streams(plan, counts, read_cut_documents(store, parts, selection, plan.split, cut))

@@ -24,13 +24,13 @@ from chameleon_data.arrays import I64, U64, byte_lengths
 from chameleon_data.corpus.readers.blocks import read_blocks
 from chameleon_data.corpus.readers.rows import Block
 from chameleon_data.corpus.selection import CopyFilter, is_validation
-from chameleon_data.corpus.survey import Part, document_hashes, drop_rows_without_tokens, read_documents
+from chameleon_data.corpus.survey import Part, drop_rows_without_tokens, hash_documents, read_documents, read_part_summary
 from chameleon_data.errors import InputError
 from chameleon_data.plan.routing import CopyCounter, route
 from chameleon_data.shards.lay_out import ShardSpec
 from chameleon_data.shards.rows import ROW_OVERHEAD
 from chameleon_data.shards.runs import RUN_BYTES, RUN_SCHEMA, write_run, write_run_list
-from chameleon_data.store.checksummed import read_groups, read_record
+from chameleon_data.store.checksummed import read_groups
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
 
@@ -49,7 +49,7 @@ def spill(store: Store, build: BuildFolder, spec: ShardSpec, number: int, part: 
         surveyed = _SurveyedRows(store, part)
         for index, fragment in enumerate(part.fragments):
             for rows in read_blocks(fragment, spec.sources[part.source], spec.input.max_document):
-                hi, lo = document_hashes(rows, spec.input.hash)
+                hi, lo = hash_documents(rows, spec.input.hash)
                 tokens = surveyed.match(hi, lo, fragment.url)
                 block, (hi, lo, tokens) = drop_rows_without_tokens(rows, tokens, [hi, lo, tokens])
                 surveyed.count(block)
@@ -187,8 +187,8 @@ class _SurveyedRows:
 
     def __init__(self, store: Store, part: Part) -> None:
         self._batches = read_groups(store, part.path("documents.parquet"), ["hi", "lo", "tokens"])
-        tallies = read_record(store, part.path("summary.json"))["tallies"]
-        self._rows = {name: tally["rows"] for name, tally in tallies.items() if tally["rows"]}
+        tallies = read_part_summary(store, part).tallies
+        self._rows = {name: tally.rows for name, tally in tallies.items() if tally.rows}
         """Domain -> usable rows of the survey."""
         self._again: Counter[str] = Counter()
         """Domain -> usable rows of the second reading."""

@@ -110,9 +110,11 @@ def groupby(corpus: Path, out: Path) -> None:
 
 
 def exchange(corpus: Path, out: Path) -> None:
+    from chameleon_data.corpus.sample import make_sample_spec
+    from chameleon_data.corpus.selection import make_selection_rules, select_rows
     from chameleon_data.corpus.tokens import load_token_counter
     from chameleon_data.pipelines.ray_cluster import cluster, run_tasks
-    from chameleon_data.pipelines.survey import select_corpus, survey_corpus
+    from chameleon_data.pipelines.survey import survey_corpus
     from chameleon_data.pipelines.weigh import weigh_corpus
     from chameleon_data.pipelines.write import spill_parts
     from chameleon_data.recipe import load_recipe
@@ -131,9 +133,11 @@ def exchange(corpus: Path, out: Path) -> None:
     with cluster(workers=CORES):
         import ray  # it reads the environment that `cluster` sets
 
-        surveyed = survey_corpus(store, recipe, quiet)
-        counted = select_corpus(store, recipe, surveyed)
-        weighed = weigh_corpus(store, recipe, surveyed, counted, quiet)
+        spec = make_sample_spec(recipe.embed, recipe.seed)
+        surveyed = survey_corpus(store, recipe.sources, recipe.input, spec, counter, quiet)
+        rules = make_selection_rules(recipe.sources, recipe.input, recipe.mix.validation, recipe.shards, counter)
+        selection = select_rows(store, surveyed, rules)
+        weighed = weigh_corpus(store, recipe, surveyed, selection, quiet)
         layouts = lay_out_splits(
             store,
             recipe.mix,
@@ -141,16 +145,16 @@ def exchange(corpus: Path, out: Path) -> None:
             recipe.input.hash,
             recipe.seed,
             surveyed.parts,
-            counted,
+            selection,
             weighed.mixture.decimals,
             weighed.budget,
             writer_fingerprint(recipe, counter),
         )
-        job = ShardSpec(layouts, counted.rules, counter, recipe.sources, recipe.input, recipe.shards)
+        job = ShardSpec(layouts, rules, counter, recipe.sources, recipe.input, recipe.shards)
         build = build_folder(layouts, surveyed.parts)
         start = time.perf_counter()
         shared = ray.put(job)
-        spill_parts(store, build, shared, counted.copies, surveyed.parts, spill, quiet)
+        spill_parts(store, build, shared, selection.copies, surveyed.parts, spill, quiet)
         runs = read_run_lists(store, [build.run_list(part.key) for part in surveyed.parts])
 
         def make(shard: int) -> None:

@@ -46,6 +46,14 @@ def documents() -> Documents:
     }
 
 
+def documents_with_copies() -> Documents:
+    """The same, with texts that stand in several domains, and several times in one."""
+    found = documents()
+    found["book"] += found["legal"][:20] + found["code"][:3] * 2
+    found["code"] += found["legal"][10:25]
+    return found
+
+
 def write_file(path: Path, texts: Sequence[str]) -> None:
     """Rows {text, id} in the format that the suffix names."""
     path.parent.mkdir(parents=True, exist_ok=True)

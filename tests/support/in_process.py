@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from chameleon_data.corpus.fragments import list_fragments
-from chameleon_data.corpus.selection import Selection, copies_in_part, select_rows, selection_rules
+from chameleon_data.corpus.sample import make_sample_spec
+from chameleon_data.corpus.selection import Selection, SelectionRules, copies_in_part, make_selection_rules, select_rows
 from chameleon_data.corpus.survey import Part, Survey, read_survey, split_parts, survey_part
-from chameleon_data.corpus.tokens import load_token_counter
+from chameleon_data.corpus.tokens import TokenCounter, load_token_counter
 from chameleon_data.hashing import canonical_json
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.assemble import encode_indexes, write_shards
@@ -24,12 +25,27 @@ from chameleon_data.versions.manifest import make_manifest, writer_fingerprint
 WEIGHTS = {"legal": "0.5", "book": "0.3", "code": "0.2"}
 
 
-def surveyed(recipe: Recipe) -> tuple[Store, tuple[Part, ...], Survey]:
-    store, counter = Store(recipe.out), load_token_counter(recipe.tokens)
-    parts = split_parts(recipe, {n: list_fragments(n, s) for n, s in recipe.sources.items()}, counter.fingerprint)
+def parts_of(recipe: Recipe, counter: TokenCounter) -> tuple[Part, ...]:
+    fragments = {name: list_fragments(name, source) for name, source in recipe.sources.items()}
+    spec = make_sample_spec(recipe.embed, recipe.seed)
+    return split_parts(fragments, recipe.sources, recipe.input, spec, counter.fingerprint)
+
+
+def record_part(store: Store, recipe: Recipe, part: Part, counter: TokenCounter) -> None:
+    spec = make_sample_spec(recipe.embed, recipe.seed)
+    survey_part(store, part, recipe.sources[part.source], recipe.input, spec, counter)
+
+
+def surveyed(recipe: Recipe, counter: TokenCounter | None = None) -> tuple[Store, tuple[Part, ...], Survey]:
+    store, counter = Store(recipe.out), counter or load_token_counter(recipe.tokens)
+    parts = parts_of(recipe, counter)
     for part in parts:
-        survey_part(store, part, recipe, counter)
-    return store, parts, read_survey(store, parts, recipe)
+        record_part(store, recipe, part, counter)
+    return store, parts, read_survey(store, parts, recipe.sources, recipe.input.max_bad, recipe.embed.drawn)
+
+
+def rules_of(recipe: Recipe, counter: TokenCounter) -> SelectionRules:
+    return make_selection_rules(recipe.sources, recipe.input, recipe.mix.validation, recipe.shards, counter)
 
 
 @dataclass(frozen=True)
@@ -40,14 +56,14 @@ class Ready:
     store: Store
     parts: tuple[Part, ...]
     survey: Survey
-    census: Selection
+    selection: Selection
     budget: int
     job: ShardSpec
     build: BuildFolder
 
     def spill(self) -> None:
         for number, part in enumerate(self.parts):
-            spill(self.store, self.build, self.job, number, part, copies_in_part(self.census.copies, number))
+            spill(self.store, self.build, self.job, number, part, copies_in_part(self.selection.copies, number))
 
     def write_shards(self, shards: range) -> None:
         runs = read_run_lists(self.store, [self.build.run_list(part.key) for part in self.parts])
@@ -65,19 +81,19 @@ class Ready:
     def manifest(self) -> dict[str, Any]:
         """Of the written build, as the store would give it back."""
         about = {"scores": {}, "intervals": {}}
-        manifest = make_manifest(self.recipe, self.survey, self.census, about, self.budget, self.job.layouts, self.write(), {})
+        manifest = make_manifest(self.recipe, self.survey, self.selection, about, self.budget, self.job.layouts, self.write(), {})
         found: dict[str, Any] = json.loads(canonical_json(manifest))
         return found
 
 
 def ready(recipe: Recipe, weights: dict[str, str] = WEIGHTS) -> Ready:
-    store, parts, survey = surveyed(recipe)
     counter = load_token_counter(recipe.tokens)
-    census = select_rows(store, survey, selection_rules(recipe, counter))
-    budget = sum(c.tokens for c in census.counts) if recipe.mix.budget == "auto" else recipe.mix.budget
+    store, parts, survey = surveyed(recipe, counter)
+    selection = select_rows(store, survey, rules_of(recipe, counter))
+    budget = sum(c.tokens for c in selection.counts) if recipe.mix.budget == "auto" else recipe.mix.budget
     writer = writer_fingerprint(recipe, counter)
     layouts = lay_out_splits(
-        store, recipe.mix, recipe.shards, recipe.input.hash, recipe.seed, parts, census, weights, budget, writer
+        store, recipe.mix, recipe.shards, recipe.input.hash, recipe.seed, parts, selection, weights, budget, writer
     )
-    job = ShardSpec(layouts, census.rules, counter, recipe.sources, recipe.input, recipe.shards)
-    return Ready(recipe, store, parts, survey, census, budget, job, build_folder(layouts, parts))
+    job = ShardSpec(layouts, selection.rules, counter, recipe.sources, recipe.input, recipe.shards)
+    return Ready(recipe, store, parts, survey, selection, budget, job, build_folder(layouts, parts))

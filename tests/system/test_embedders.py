@@ -80,7 +80,7 @@ def test_weights_from_a_column_are_those_of_its_vectors(tmp_path: Path) -> None:
 def test_documents_without_a_vector_are_written_and_counted(tmp_path: Path) -> None:
     corpus(tmp_path / "in", missing=5)
     found = weigh(recipe(tmp_path, {"column": "vector"}))
-    assert {c.rows for c in found.census.counts} == {60}
+    assert {c.rows for c in found.selection.counts} == {60}
     assert found.survey.sample.num_rows == 4 * 55
     warned = [w for w in found.mixture.description.warnings if "5 of 60 documents have no usable vector in 'vector'" in w]
     assert len(warned) == 4

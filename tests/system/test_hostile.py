@@ -22,7 +22,6 @@ import zstandard
 from chameleon_data.corpus.fragments import list_fragments
 from chameleon_data.corpus.readers.blocks import read_blocks
 from chameleon_data.corpus.readers.parquet_pages import CHUNK_SLACK_BYTES, WatchedFile, _struct, column_chunk
-from chameleon_data.corpus.survey import Survey, read_survey, split_parts, survey_part
 from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe, Source, parse_recipe
@@ -45,6 +44,7 @@ from tests.support.hostile import (
     repeated,
     views,
 )  # fmt: skip
+from tests.support.in_process import parts_of, record_part, surveyed
 from tests.support.paths import DATA
 
 CASES = cases()
@@ -56,16 +56,6 @@ def recipe_of(case: Case, folder: Path) -> Recipe:
         "sources": {"own": {"path": str(folder), **case.source}},
         "input": {"max_bad": 0.9, "max_document": LONGEST, "hash": case.hash},
     })  # fmt: skip
-
-
-def surveyed(recipe: Recipe) -> Survey:
-    """The survey as the job makes it, without Ray."""
-    store, counter = Store(recipe.out), load_token_counter(recipe.tokens)
-    found = {name: list_fragments(name, source) for name, source in recipe.sources.items()}
-    parts = split_parts(recipe, found, counter.fingerprint)
-    for part in parts:
-        survey_part(store, part, recipe, counter)
-    return read_survey(store, parts, recipe)
 
 
 @pytest.mark.timeout(60)
@@ -82,7 +72,7 @@ def test_promise(case: Case, tmp_path: Path) -> None:
         assert not list(Store(recipe.out).list("builds"))
         assert not list(Store(recipe.out).list("_chameleon/versions"))
         return
-    found = surveyed(recipe)
+    _, _, found = surveyed(recipe)
     reasons: Counter[str] = Counter()
     for counts in found.reasons.values():
         reasons.update(counts)
@@ -173,13 +163,12 @@ def test_a_file_replaced_between_survey_and_write(tmp_path: Path) -> None:
     (folder / "a.jsonl").write_bytes(lines())
     case = Case("replaced", lambda _: None, kept=3)
     recipe = recipe_of(case, folder)
-    found = {"own": list_fragments("own", recipe.sources["own"])}
     counter = load_token_counter(recipe.tokens)
-    (part,) = split_parts(recipe, found, counter.fingerprint)
+    (part,) = parts_of(recipe, counter)
     time.sleep(0.01)
     (folder / "a.jsonl").write_bytes(line("another") * len(GOOD))
     with pytest.raises(InputError, match="changed"):
-        survey_part(Store(recipe.out), part, recipe, counter)
+        record_part(Store(recipe.out), recipe, part, counter)
 
 
 @pytest.mark.parametrize("target", fuzz.TARGETS)

@@ -20,7 +20,7 @@ from chameleon_data.corpus.readers.csv import read_csv
 from chameleon_data.corpus.readers.jsonl import read_jsonl
 from chameleon_data.corpus.readers.parquet import read_parquet
 from chameleon_data.corpus.readers.rows import Block, RawRows
-from chameleon_data.corpus.readers.stream import decompress
+from chameleon_data.corpus.readers.stream import open_stream
 from chameleon_data.corpus.readers.text import read_text
 from chameleon_data.corpus.readers.validate import validate_rows
 from chameleon_data.errors import InputError
@@ -49,11 +49,11 @@ def read_blocks(
         elif fragment.format == "arrow":
             rows = read_arrow(file, fragment, source, vectors, max_document)
         elif fragment.format == "jsonl":
-            rows = read_jsonl(decompress(file, fragment), source, max_document)
+            rows = read_jsonl(open_stream(file, fragment), source, max_document)
         elif fragment.format == "csv":
-            rows = read_csv(decompress(file, fragment), fragment, source)
+            rows = read_csv(open_stream(file, fragment), fragment, source)
         else:
-            rows = read_text(decompress(file, fragment), max_document)
+            rows = read_text(open_stream(file, fragment), max_document)
         for raw in _join(rows, block_bytes):
             yield validate_rows(raw, source, fragment.source, max_document)
 

@@ -27,7 +27,7 @@ READABLE_CONTAINERS = ("gzip", "zstd", "Parquet", "Arrow")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def decompress(file: BinaryIO, fragment: Fragment) -> pa.NativeFile:
+def open_stream(file: BinaryIO, fragment: Fragment) -> pa.NativeFile:
     """A stream of the file's content. Raises InputError where the first bytes are not what the suffix says.
 
     Reading the stream raises at a truncated frame, at trailing bytes, and at a zstd window above 128 MiB. Frames and members

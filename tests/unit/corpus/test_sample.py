@@ -13,6 +13,7 @@ from chameleon_data.corpus.sample import (
     CHARACTERS_PER_TOKEN,
     SAMPLE_SCHEMA,
     WORD_START_BYTES,
+    SampleSpec,
     _exponential,
     merge_samples,
     sample_candidates,
@@ -31,7 +32,7 @@ def offer(rows, samples, seed=0, known=None, window=WINDOW):
     hi, lo = content_hashes(text)
     tokens = np.array([len(t.encode()) for _, t in rows], np.int64)
     codes = np.array([names.index(name) for name, _ in rows], np.int32)
-    return sample_candidates(text, hi, lo, tokens, codes, names, samples=samples, window=window, seed=seed, known=known)
+    return sample_candidates(SampleSpec(samples, window, seed, None), text, hi, lo, tokens, codes, names, known=known)
 
 
 def survey(parts, samples, seed=0):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -18,31 +17,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chameleon_data.corpus import selection as module
-from chameleon_data.corpus.selection import CopyFilter, SelectionRules, copies_in_part, find_copies, selection_rules
+from chameleon_data.corpus.selection import CopyFilter, SelectionRules, copies_in_part, find_copies
 from chameleon_data.corpus.survey import Part, Survey
 from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe, load_recipe
-from chameleon_data.shards.lay_out import ShardSpec
 from chameleon_data.store.store import Store
 from chameleon_data.versions.verify import verify_version
-from tests.soak.alone import alone, build
-from tests.support.corpus import documents, lay_out, write_recipe
-from tests.support.in_process import Ready, ready, surveyed
-
-
-def corpus() -> dict[str, list[str]]:
-    """The test corpus, some of whose texts stand in several domains, and several times in one."""
-    found = documents()
-    found["book"] += found["legal"][:20] + found["code"][:3] * 2
-    found["code"] += found["legal"][10:25]
-    return found
+from tests.support.corpus import documents_with_copies, lay_out, write_recipe
+from tests.support.in_process import Ready, ready, rules_of, surveyed
 
 
 def recipe_of(
     folder: Path, files: int = 1, formats: Sequence[str] = ("jsonl",), reverse: bool = False, **sections: Any
 ) -> Recipe:  # fmt: skip
-    sources = lay_out(folder / "corpus", corpus(), formats, files, reverse)
+    sources = lay_out(folder / "corpus", documents_with_copies(), formats, files, reverse)
     return load_recipe(write_recipe(folder / "recipe.yaml", sources, **{"shards": {"size": "50KB"}, **sections}))
 
 
@@ -59,7 +48,7 @@ def test_the_validation_split_is_held_out_of_every_domain_and_verifies(tmp_path)
     train, held = rows(made, manifest), rows(made, manifest, "validation")
     assert found.rows == len(train) + len(held)
     assert not set(train["text"]) & set(held["text"])
-    everything = corpus()
+    everything = documents_with_copies()
     for name, texts in everything.items():
         mine = Counter(held.filter(pl.col("domain") == name)["text"].to_list())
         assert mine
@@ -111,7 +100,7 @@ def test_copies_are_dropped_and_the_rest_is_exact(tmp_path, dedup):
     first_epoch = rows(made, manifest).filter(pl.col("epoch") == 0)
     available = {}
     seen: set[str] = set()
-    for name, texts in corpus().items():  # in the order of `sources`
+    for name, texts in documents_with_copies().items():  # in the order of `sources`
         distinct = set(texts) - (seen if dedup == "exact_across" else set())
         seen |= distinct
         available[name] = distinct
@@ -133,7 +122,7 @@ def test_copies_are_dropped_and_the_rest_is_exact(tmp_path, dedup):
 def with_ids(folder: Path, reverse: bool = False, **sections: Any) -> Ready:
     """Each document under an id of its own, in two files a domain."""
     sources = lay_out(folder / "corpus", {}, ["jsonl"], 1)
-    for domain, texts in corpus().items():
+    for domain, texts in documents_with_copies().items():
         lines = [json.dumps({"text": t, "id": f"{domain}-{i}"}) + "\n" for i, t in enumerate(texts)]
         for part, some in enumerate((lines[::2], lines[1::2])):
             file = folder / "corpus" / domain / f"{part}.jsonl"
@@ -153,7 +142,7 @@ def test_of_copies_with_ids_the_least_id_is_kept_wherever_it_lies(tmp_path, dedu
         manifest = made.manifest()
         assert verify_version(made.store, manifest).problems == ()
         digests.append(manifest["content_digest"])
-        assert made.census.dropped["legal"] == 14
+        assert made.selection.dropped["legal"] == 14
     assert digests[0] == digests[1]
 
 
@@ -198,7 +187,7 @@ def test_a_verifier_sees_a_copy_under_another_id(tmp_path, dedup):
 def test_copies_are_found_in_ranges_as_in_one_go_and_records_are_read_once(tmp_path, monkeypatch, dedup):
     recipe = recipe_of(tmp_path, files=3, input={"dedup": dedup})
     store, parts, survey = surveyed(recipe)
-    rules = selection_rules(recipe, load_token_counter(recipe.tokens))
+    rules = rules_of(recipe, load_token_counter(recipe.tokens))
     read, real = Counter(), module.read_documents
 
     def counted(store: Store, part: Part) -> Any:
@@ -261,25 +250,3 @@ def test_exactly_one_copy_of_each_document_passes_the_filter(parts, alike):
                 strangers = dropping.mask(pa.repeat("c", 9), *np.indices((3, 3), np.uint64).reshape(2, -1))
                 assert strangers.all(), "another domain's documents"
     assert sorted(kept) == sorted(first)
-
-
-def test_a_worker_gets_the_copies_of_its_part_alone(tmp_path, monkeypatch):
-    from chameleon_data.pipelines import write as passes
-
-    given, real = {}, passes.spill
-
-    def watched(store: Store, build: Any, job: ShardSpec, number: int, part: Part, copies: pa.Table) -> None:
-        given[number] = copies
-        assert not any(isinstance(value, pa.Table) for value in vars(job).values())
-        real(store, build, job, number, part, copies)
-
-    monkeypatch.setattr(passes, "spill", watched)
-    recipe = recipe_of(tmp_path, files=4, input={"dedup": "exact_across"})
-    monkeypatch.setattr("chameleon_data.corpus.survey.PART_BYTES", 1)  # a part a file
-    with alone():
-        manifest = build(recipe)
-    assert verify_version(Store(recipe.out), manifest).problems == ()
-    assert len(given) == 12
-    assert all(copies["part"].unique().to_pylist() in ([number], []) for number, copies in given.items())
-    whole = pa.concat_tables(given.values())
-    assert max(len(pickle.dumps(copies)) for copies in given.values()) < len(pickle.dumps(whole.combine_chunks())) / 3

@@ -18,7 +18,7 @@ from tests.support.in_process import ready
 def planned(folder: Path, **sections: Any) -> Planned:
     recipe = load_recipe(write_recipe(folder / "recipe.yaml", lay_out(folder / "corpus", documents(), ["jsonl"], 1), **sections))
     made = ready(recipe)
-    weighed: Weighed = weigh_corpus(made.store, recipe, made.survey, made.census, lambda *_: None)
+    weighed: Weighed = weigh_corpus(made.store, recipe, made.survey, made.selection, lambda *_: None)
     return Planned(
         weighed, made.job.layouts, made.job.counter, {}, recipe.shards.size, 2.0, compare_exhaustion_rules(recipe, weighed)
     )
@@ -27,7 +27,7 @@ def planned(folder: Path, **sections: Any) -> Planned:
 def test_each_rule_for_exhausted_domains_is_shown_before_anything_is_written(tmp_path, capsys):
     """book holds 225 kB and code 164 kB; of 500 kB legal gets 250 kB, more than the 124 kB it holds."""
     found = planned(tmp_path, mix={"budget": 500_000, "max_epochs": 1.5, "exhausted": "redistribute"})
-    rules, counts = found.exhausted, {c.name: c.tokens for c in found.weighed.census.counts}
+    rules, counts = found.exhausted, {c.name: c.tokens for c in found.weighed.selection.counts}
     assert counts["legal"] < 250_000
     repeat, redistribute = rules["repeat"], rules["redistribute"]
     assert repeat["legal"]["target_tokens"] == 250_000
@@ -55,7 +55,7 @@ def test_where_the_rules_agree_nothing_is_shown(tmp_path, capsys):
 @pytest.mark.parametrize(("size", "warned"), [("20KB", True), ("200KB", False)])
 def test_shards_that_may_be_uneven_are_warned_of(tmp_path, capsys, size, warned):
     found = planned(tmp_path, mix={"budget": 400_000}, shards={"size": size})
-    largest = sum(c.largest for c in found.weighed.census.counts)
+    largest = sum(c.largest for c in found.weighed.selection.counts)
     assert bool(found.warnings) == warned
     screen.print_plan(found)
     assert (f"a shard may be {largest:,} bytes off" in capsys.readouterr().out) == warned

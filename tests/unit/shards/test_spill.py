@@ -13,7 +13,7 @@ import pytest
 
 from chameleon_data.corpus import survey
 from chameleon_data.corpus.readers import blocks as readers
-from chameleon_data.corpus.selection import copies_in_part, select_rows, selection_rules
+from chameleon_data.corpus.selection import copies_in_part, select_rows
 from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe, load_recipe
@@ -23,7 +23,7 @@ from chameleon_data.shards.receipts import read_receipts
 from chameleon_data.shards.spill import spill
 from chameleon_data.versions.manifest import content_digest
 from tests.support.corpus import documents, lay_out, write_recipe
-from tests.support.in_process import Ready, ready, surveyed
+from tests.support.in_process import Ready, ready, rules_of, surveyed
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_a_part_that_changed_loses_its_record(tmp_path):
     file.write_bytes(file.read_bytes().replace(b"the", b"eht", 1))
     number = next(n for n, part in enumerate(made.parts) if part.source == "book")
     with pytest.raises(InputError, match="changed"):
-        spill(made.store, made.build, made.job, number, made.parts[number], copies_in_part(made.census.copies, number))
+        spill(made.store, made.build, made.job, number, made.parts[number], copies_in_part(made.selection.copies, number))
     assert survey.find_recorded_parts(made.store, made.parts) == {p.key for p in made.parts} - {made.parts[number].key}
 
 
@@ -164,7 +164,7 @@ def test_two_thousand_domains_by_column(tmp_path):
     rows = [{"text": f"text {i} of {i % 2000}", "d": f"d{i % 2000}"} for i in range(6000)]
     recipe = by_column(tmp_path, rows, embed={"samples": 2})
     store, _, found = surveyed(recipe)
-    counts = select_rows(store, found, selection_rules(recipe, load_token_counter(recipe.tokens))).counts
+    counts = select_rows(store, found, rules_of(recipe, load_token_counter(recipe.tokens))).counts
     assert len(counts) == 2000
     assert all(int(c.histogram[:, 0].sum()) == 3 for c in counts)
     assert found.sample.num_rows == 4000

@@ -1,0 +1,98 @@
+"""The survey's records of parts: what they hold, what they depend on, and which are believed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chameleon_data.corpus import survey, tokens
+from chameleon_data.corpus.survey import (
+    PartSummary,
+    find_recorded_parts,
+    read_documents,
+    read_part_summary,
+    read_quarantine,
+    read_survey,
+)
+from chameleon_data.errors import InputError
+from chameleon_data.recipe import Recipe, load_recipe
+from chameleon_data.store.checksummed import read_record, write_record
+from tests.support.corpus import documents, lay_out, write_recipe
+from tests.support.in_process import parts_of, record_part, surveyed
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
+    """Three sources in two parts each; one of them has a line that is not JSON, and a share of bad rows that is allowed."""
+    monkeypatch.setattr(survey, "PART_BYTES", 1)
+    sources = lay_out(tmp_path / "corpus", documents(), ["jsonl"], 2)
+    with (tmp_path / "corpus" / "legal" / "part-0.jsonl").open("a") as file:
+        file.write("broken\n")
+    return load_recipe(write_recipe(tmp_path / "recipe.yaml", sources, input={"max_bad": 0.1}))
+
+
+def test_a_survey_is_the_sum_of_what_its_parts_recorded(recipe: Recipe) -> None:
+    store, parts, found = surveyed(recipe)
+    summaries = [read_part_summary(store, part) for part in parts]
+    assert len(parts) == 6
+    assert all(isinstance(summary, PartSummary) for summary in summaries)
+    assert found.seconds == pytest.approx(sum(summary.seconds for summary in summaries))
+    assert found.reasons == {"legal": {"broken JSON": 1}}
+    for name, texts in documents().items():
+        tally = found.tallies[name]
+        assert (tally.rows, tally.read, tally.quarantined) == (len(texts), len(texts) + (name == "legal"), int(name == "legal"))
+        assert tally.tokens == tally.bytes == sum(len(text.encode()) for text in texts)
+        assert tally.largest == max(len(text.encode()) for text in texts)
+        mine = [summary.tallies[name] for summary in summaries if name in summary.tallies]
+        assert sum(mine[1:], mine[0]) == tally
+        assert sum(len(rows) for part in parts if part.source == name for rows in read_documents(store, part)) == len(texts)
+    (bad,) = read_quarantine(store, parts).to_dicts()
+    assert Path(bad.pop("file")).name == "part-0.jsonl"
+    assert bad == {"row": 37, "domain": "legal", "reason": "broken JSON"}
+
+
+def test_a_summary_of_another_format_is_no_record(recipe: Recipe) -> None:
+    store, parts, found = surveyed(recipe)
+    assert find_recorded_parts(store, parts) == {part.key for part in parts}
+    path = parts[2].path("summary.json")
+    for other in ({"format": survey.SUMMARY_FORMAT + 1}, {"format": None}, {"format": str(survey.SUMMARY_FORMAT)}):
+        write_record(store, path, read_record(store, path) | other)
+        assert find_recorded_parts(store, parts) == {part.key for part in parts} - {parts[2].key}
+        with pytest.raises(InputError, match=r"summary\.json: written by another chameleon-data; run the command again"):
+            read_part_summary(store, parts[2])
+    counter = tokens.load_token_counter(recipe.tokens)
+    record_part(store, recipe, parts[2], counter)
+    assert find_recorded_parts(store, parts) == {part.key for part in parts}
+    again = read_survey(store, parts, recipe.sources, recipe.input.max_bad, recipe.embed.drawn)
+    assert (again.tallies, again.reasons, again.sample) == (found.tallies, found.reasons, found.sample)
+
+
+@pytest.mark.parametrize("name", survey.RECORD_FILES)
+def test_a_part_is_recorded_once_all_its_files_are_there(recipe: Recipe, name: str) -> None:
+    store, parts, _ = surveyed(recipe)
+    store.remove([parts[0].path(name)])
+    assert find_recorded_parts(store, parts) == {part.key for part in parts[1:]}
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"seed": 1},
+        {"input": {"max_bad": 0.1, "max_document": 10_000}},
+        {"embed": {"samples": 7}},
+        {"embed": {"window": 9}},
+        {"tokens": {"tokenizer": "all-MiniLM-L6-v2"}},
+    ],
+    ids=lambda sections: next(iter(sections)),
+)
+def test_a_key_names_all_that_a_record_depends_on(recipe: Recipe, sections: dict[str, Any]) -> None:
+    def keys(some: Recipe) -> set[str]:
+        return {part.key for part in parts_of(some, tokens.load_token_counter(some.tokens))}
+
+    other = Recipe.model_validate(recipe.model_dump(by_alias=True) | sections)
+    assert len(keys(recipe)) == 6
+    assert not keys(recipe) & keys(other)
+    mix = Recipe.model_validate(recipe.model_dump(by_alias=True) | {"mix": {"budget": 5}, "out": recipe.out + "-2"})
+    assert keys(mix) == keys(recipe)
