@@ -15,8 +15,8 @@ from chameleon_data.pipelines.ray_cluster import Progress, cluster_cpus
 from chameleon_data.pipelines.survey import survey_corpus
 from chameleon_data.pipelines.weigh import Weighed, compare_exhaustion_rules, weigh_corpus
 from chameleon_data.pipelines.write import write_shards_on_cluster
+from chameleon_data.plan.layout import Layout
 from chameleon_data.plan.plan import shard_spread
-from chameleon_data.plan.streams import Layout
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.lay_out import ShardSpec, build_digest, build_folder, lay_out_splits
 from chameleon_data.store.store import Store

@@ -19,10 +19,11 @@ from chameleon_data.arrays import I64, byte_lengths
 from chameleon_data.corpus.survey import Part
 from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.hashing import hex_digests
+from chameleon_data.plan.layout import Layout
 from chameleon_data.plan.packing import pack
 from chameleon_data.plan.plan import Packing
 from chameleon_data.plan.routing import locate, order_rows
-from chameleon_data.plan.streams import Layout, anchors, span_of
+from chameleon_data.plan.streams import anchors, span_of
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.lay_out import ShardSpec
 from chameleon_data.shards.receipts import CopyCount, Receipt, ReceiptFile, write_receipt

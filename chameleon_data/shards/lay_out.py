@@ -10,8 +10,9 @@ from chameleon_data.corpus.survey import Part
 from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
+from chameleon_data.plan.layout import Layout, place_streams
 from chameleon_data.plan.plan import VALIDATION, Plan, largest_full_shard_count, make_plan, validation_plan
-from chameleon_data.plan.streams import Layout, cut_buckets, place_streams
+from chameleon_data.plan.streams import find_cut_buckets
 from chameleon_data.recipe import Input, Mix, Shards, Source
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
@@ -106,7 +107,7 @@ def _lay_out_full_shards(store: Store, parts: Sequence[Part], selection: Selecti
 def _lay_out(store: Store, parts: Sequence[Part], selection: Selection, plan: Plan) -> Layout:
     counts = selection.splits[plan.split]
     histograms = {c.name: c.histogram for c in counts}
-    cut = {d.name: cut_buckets(plan, d, histograms[d.name]) for d in plan.domains}
+    cut = {d.name: find_cut_buckets(plan, d, histograms[d.name]) for d in plan.domains}
     rows = sum(int(histograms[name][buckets, 0].sum()) for name, buckets in cut.items())
     if rows > MOST_CUT_DOCUMENTS:
         raise InputError(

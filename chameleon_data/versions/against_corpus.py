@@ -21,8 +21,8 @@ import pyarrow as pa
 from chameleon_data.corpus.selection import Selection
 from chameleon_data.corpus.survey import Part, Survey
 from chameleon_data.errors import InputError
+from chameleon_data.plan.layout import Layout
 from chameleon_data.plan.plan import TRAIN, VALIDATION
-from chameleon_data.plan.streams import Layout
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.lay_out import ShardSpec, build_digest, lay_out_splits
 from chameleon_data.shards.spill import spill, spill_records

@@ -12,7 +12,8 @@ from chameleon_data.corpus.selection import Selection
 from chameleon_data.corpus.survey import Survey, Tally
 from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.errors import DefectError
-from chameleon_data.plan.streams import Layout, Stream
+from chameleon_data.plan.layout import Layout
+from chameleon_data.plan.streams import Stream
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.lay_out import build_digest

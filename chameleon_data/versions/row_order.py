@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from chameleon_data.arrays import I64, U64
 from chameleon_data.hashing import MODULUS, key64, mix64, multiset_hash
+from chameleon_data.plan.copies import number_copies
 from chameleon_data.plan.plan import Packing, bucket_bits, phase_of
 from chameleon_data.plan.streams import anchors, bucket_of
 
@@ -149,7 +150,7 @@ class TextOrderCheck:
         """Hashes (high, low), epoch and tokens of whole buckets; or `cut`, of one that lacks rows, so that nobody can tell which
         copies of a text are there."""
         hi, lo, epoch, tokens = rows
-        bucket, copy = bucket_of(hi, self._bits), _copies(epoch, hi, lo)
+        bucket, copy = bucket_of(hi, self._bits), number_copies(epoch, hi, lo)
         bucket_key, key = np.empty(len(hi), np.uint64), np.empty(len(hi), np.uint64)
         for e in np.unique(epoch).tolist():
             at, salt = epoch == e, self._salt(e)
@@ -216,16 +217,6 @@ class TextOrderCheck:
                 f"says {d['rows']:,}, {d['tokens']:,} and {d['rows_written_once']:,} in {d['epochs']} epochs"
             )
         return problems
-
-
-def _copies(epoch: I64, hi: U64, lo: U64) -> I64:
-    """(rows) a running number among the identical texts of an epoch, from 0."""
-    order = np.lexsort((lo, hi, epoch))
-    steps = [np.diff(column[order]) != 0 for column in (epoch, hi, lo)]
-    begins = np.flatnonzero(np.append(True, steps[0] | steps[1] | steps[2]))
-    copy = np.empty(len(hi), np.int64)
-    copy[order] = np.arange(len(hi)) - np.repeat(begins, np.diff(np.append(begins, len(hi))))
-    return copy
 
 
 class TokenOrderCheck:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from chameleon_data.plan import routing as route
-from chameleon_data.plan import streams as place
+from chameleon_data.arrays import I64
+from chameleon_data.plan import routing, streams
+from chameleon_data.plan.layout import place_streams
 from chameleon_data.plan.plan import DomainCount, bucket_bits, make_plan
 from tests.bench.figures import Figure, median_seconds, show
 
@@ -19,37 +20,37 @@ def run() -> list[Figure]:
     hi, lo = generator.integers(0, 2**64, (2, ROWS), dtype=np.uint64)
     tokens = generator.integers(100, 9000, ROWS)
     total = int(tokens.sum())
-    histogram = place.histogram_of(hi, tokens, bucket_bits(ROWS))
+    histogram = streams.histogram_of(hi, tokens, bucket_bits(ROWS))
     count = DomainCount("a", ROWS, total, total, int(tokens.max()), 1, histogram)
     plan = make_plan(
         [count], {"a": "1"}, budget=total, max_epochs=1, exhausted="fail", shard_bytes=64 * 2**20, seed=0, hash="text", writer={}
     )
-    kept = np.isin(place.bucket_of(hi, count.bits), place.cut_buckets(plan, plan.domains[0], histogram))
+    kept = np.isin(streams.bucket_of(hi, count.bits), streams.find_cut_buckets(plan, plan.domains[0], histogram))
     some, ones = int(kept.sum()), np.ones(int(kept.sum()), np.int64)
     documents = pa.table(
         {"domain": ["a"] * some, "hi": hi[kept], "lo": lo[kept], "tokens": tokens[kept], "part": 0 * ones, "copies": ones},
-        schema=place.DOCUMENTS_SCHEMA,
+        schema=streams.DOCUMENTS_SCHEMA,
     )
-    layout = place.place_streams(plan, [count], documents)
+    layout = place_streams(plan, [count], documents)
     (stream,) = layout.streams
     none = np.zeros(ROWS, np.int64)
 
-    def routed() -> tuple[place.I64, place.I64]:
-        found = list(route.route(layout.slots, none, hi, lo, none))
+    def routed() -> tuple[I64, I64]:
+        found = list(routing.route(layout.slots, none, hi, lo, none))
         return np.concatenate([row for row, _, _ in found]), np.concatenate([shard for *_, shard in found])
 
-    routing = median_seconds(routed)
+    routed_seconds = median_seconds(routed)
     row, shard = routed()
     mine = row[shard == 3]
     zero = np.zeros(len(mine), np.int64)
 
     def arrange() -> None:
-        offset, _ = route.locate(layout, 3, zero, zero, hi[mine], lo[mine], zero, tokens[mine])
-        route.order_rows(zero, place.anchors(stream.domain.phase, offset, tokens[mine]), [stream.domain.quota])
+        offset, _ = routing.locate(layout, 3, zero, zero, hi[mine], lo[mine], zero, tokens[mine])
+        routing.order_rows(zero, streams.anchors(stream.domain.phase, offset, tokens[mine]), [stream.domain.quota])
 
     arranging = median_seconds(arrange)
-    both = 1 / (routing / ROWS + arranging / len(mine))
-    peer = f"routing {ROWS / routing / 1e6:.0f}, arranging {len(mine) / arranging / 1e6:.1f}; one core"
+    both = 1 / (routed_seconds / ROWS + arranging / len(mine))
+    peer = f"routing {ROWS / routed_seconds / 1e6:.0f}, arranging {len(mine) / arranging / 1e6:.1f}; one core"
     return [Figure("placement", both / 1e6, "M rows/s", 5, peer)]
 
 
