@@ -1,52 +1,29 @@
-"""The command `chameleon-data`: arguments in, one clear answer out.
+"""The command `chameleon-data`: its verbs, their arguments and their options.
 
-Exit 0: done; 1: a check failed; 2: bad recipe, bad input or bad usage, in one message; 70: a defect of ours, with a
-traceback; 130: interrupted. Answers go to stdout, progress and messages to stderr. With --json stdout is one JSON document,
-{"error": ...} where there is no answer.
+Each verb reads its arguments, calls what does the work, and hands the answer to `print_answer`. What a person sees is in
+tables.py; exit codes are in exits.py. What a verb alone needs is imported inside it, so that the command starts in a second.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
-import traceback
-from contextlib import AbstractContextManager
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.text import Text
-from typer.exceptions import TyperException
 
-from chameleon_data.errors import InputError, explain_os_error, explaining
-from chameleon_data.jobs.screen import (
-    count_noun,
-    delay_progress,
-    describe_deviation,
-    err,
-    make_table,
-    mixture_table,
-    out,
-    print_difference,
-    print_explanations,
-    print_json,
-    print_notes,
-    print_outside,
-    print_pairs,
-    print_plan,
-    print_verification,
-    provenance_rows,
-    show_progress,
-    weights_table,
-)
+from chameleon_data.errors import InputError, explaining
+from chameleon_data.jobs import tables
+from chameleon_data.jobs.exits import run_command
+from chameleon_data.jobs.screen import delay_progress, out, print_answer, print_note, show_progress, show_waiting
 from chameleon_data.recipe import load_recipe
 from chameleon_data.store.paths import export_folder, report_path
 from chameleon_data.store.store import Store
 from chameleon_data.versions.versions import (
-    NO_VERSION_YET,
+    Version,
     delete_version,
     list_deleted,
     list_tags,
@@ -60,499 +37,374 @@ from chameleon_data.versions.versions import (
 )
 
 if TYPE_CHECKING:
+    from chameleon_data.pipelines.ray_cluster import Progress
+    from chameleon_data.versions.verify import Verification
     from chameleon_data.views.trainer_files import Blend
 
 app = typer.Typer(
     help="Raw text corpora in, an exact, versioned, pre-mixed training set out.",
+    epilog="Start with `chameleon-data build RECIPE`; `chameleon-data VERB --help` explains a verb.",
     add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
-
-
-RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
-Target = Annotated[str, typer.Argument(metavar="OUT[@V]", help="A recipe's `out`; @v12, @12, @TAG or @latest names the version.")]
-Out = Annotated[str, typer.Argument(metavar="OUT", help="A recipe's `out`.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Address = Annotated[str | None, typer.Option(metavar="ADDRESS", help="A running Ray cluster; without it a local one is started.")]
-OpenCluster = Annotated[bool, typer.Option("--open-cluster", help="Join a cluster that asks for no token.")]
-Workers = Annotated[int | None, typer.Option(min=1, metavar="N", help="CPUs of the local cluster; all of them by default.")]
-SingleWriter = Annotated[
-    bool, typer.Option("--single-writer", help="Nothing else writes to `out` now: a store without conditional writes will do.")
-]
 
 Form = Literal["delta", "iceberg", "mosaicml", "megatron", "olmo", "datasets"]
 RECIPE_SUFFIXES = (".yaml", ".yml")
 TABLE_FORMS, TRAINER_FORMS = ("delta", "iceberg"), ("mosaicml", "megatron", "olmo", "datasets")
 
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
+Dataset = Annotated[str, typer.Argument(metavar="OUT", help="The folder or URL that is a recipe's `out`.")]
+Target = Annotated[
+    str, typer.Argument(metavar="OUT[@V]", help="A recipe's `out`. @v12, @12 or @TAG names a version; without it, the latest.")
+]
+OneVersion = Annotated[str, typer.Argument(metavar="OUT@V", help="A version: a recipe's `out`, then @v12, @12, @TAG or @latest.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Address = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="Run on this Ray cluster. Without it a local one is started.")
+]
+OpenCluster = Annotated[bool, typer.Option("--open-cluster", help="Join the cluster even if it asks for no token.")]
+Workers = Annotated[int | None, typer.Option(min=1, metavar="N", help="CPUs of the local cluster; all of them by default.")]
+SingleWriter = Annotated[
+    bool,
+    typer.Option("--single-writer", help="Nobody else writes to `out` now, so a store without conditional writes will do."),
+]
 
-@app.command()
+
+@app.command(epilog="Example: chameleon-data weights recipe.yaml")
 def weights(
     recipe: RecipeFile,
-    json: AsJson = False,
+    as_json: AsJson = False,
     address: Address = None,
     open_cluster: OpenCluster = False,
     workers: Workers = None,
     single_writer: SingleWriter = False,
 ) -> None:
-    """Survey the corpus, embed samples, compute weights. Writes only caches."""
+    """Compute the weights of the domains. The corpus is surveyed and a sample embedded; only caches are written."""
     from chameleon_data.pipelines.build import weigh_recipe
-    from chameleon_data.pipelines.ray_cluster import cluster
 
     wanted = load_recipe(recipe)
-    with show_progress() as progress, cluster(address, workers, open_cluster):
+    with _ray_passes(address, workers, open_cluster) as progress:
         weighed = weigh_recipe(wanted, progress, single_writer)
-    described = weighed.describe()
-    if json:
-        print_json(described)
-    else:
-        out.print(weights_table(weighed))
-        print_outside(described["domains"])
-        print_explanations(described["weights"])
-        print_notes(described["weights"], weighed.reused)
+    print_answer(as_json, weighed.describe(), lambda: tables.print_weights(weighed))
 
 
-@app.command()
+@app.command(epilog="Example: chameleon-data plan recipe.yaml")
 def plan(
     recipe: RecipeFile,
-    json: AsJson = False,
+    as_json: AsJson = False,
     address: Address = None,
     open_cluster: OpenCluster = False,
     workers: Workers = None,
     single_writer: SingleWriter = False,
 ) -> None:
-    """The same, and the plan: tokens, epochs, shards. Writes no shard."""
+    """Compute the weights and the plan. It says tokens and epochs of each domain, and number and size of the shards. No shard
+    is written."""
     from chameleon_data.pipelines.build import plan_recipe
-    from chameleon_data.pipelines.ray_cluster import cluster
 
     wanted = load_recipe(recipe)
-    with show_progress() as progress, cluster(address, workers, open_cluster):
+    with _ray_passes(address, workers, open_cluster) as progress:
         planned = plan_recipe(wanted, progress, single_writer)
-    if json:
-        print_json(planned.describe())
-    else:
-        print_plan(planned)
+    print_answer(as_json, planned.describe(), lambda: tables.print_plan(planned))
 
 
-@app.command()
+@app.command(epilog="Example: chameleon-data build recipe.yaml --workers 8")
 def build(
     recipe: RecipeFile,
-    json: AsJson = False,
+    as_json: AsJson = False,
     address: Address = None,
     open_cluster: OpenCluster = False,
     workers: Workers = None,
     single_writer: SingleWriter = False,
 ) -> None:
-    """Everything: shards, manifest and a new version. The same command goes on where a killed one stopped."""
+    """Build a version: weights, plan and shards. After a kill the same command goes on where it stopped."""
     from chameleon_data.pipelines.build import build_recipe
-    from chameleon_data.pipelines.ray_cluster import cluster
-    from chameleon_data.versions.manifest import TIMED_PASSES
 
     wanted = load_recipe(recipe)
-    with show_progress() as progress, cluster(address, workers, open_cluster):
+    with _ray_passes(address, workers, open_cluster) as progress:
         built = build_recipe(wanted, progress, _now(), single_writer)
-    manifest, number = built.manifest, built.version.number
-    if json:
-        print_json({"version": f"v{number}", "new": built.new, **manifest})
-        return
-    out.print(mixture_table(manifest))
-    print_outside(manifest["domains"])
-    print_notes(manifest["weights"], manifest["reused"] if built.new else {})
-    if not built.new:
-        told = f"{count_noun(built.written, 'missing shard')} written again" if built.written else "nothing to do"
-        out.print(f"{told}: v{number} is already this build", soft_wrap=True)
-    held = manifest["validation"].values()
-    seconds = ", ".join(f"{name} {manifest['timings'][name]:.1f}" for name in TIMED_PASSES)
-    rows = [
-        ("version", f"v{number}"),
-        ("digest", manifest["digest"]),
-        ("content", manifest["content_digest"]),
-        ("folder", f"{wanted.out}/{manifest['build']}"),
-        ("shards", f"{manifest['shard_count']:,} in each of {', '.join(f'{f}/' for f in wanted.shards.formats)}"),
-        *[("validation", f"{sum(d['rows'] for d in held):,} rows, {sum(d['tokens'] for d in held):,} tokens") for _ in held][:1],
-        *([("seconds", seconds)] if built.new else []),
-        ("next", f"chameleon-data verify {wanted.out}@v{number}"),
-    ]
-    print_pairs(rows)
+    document = {"version": f"v{built.version.number}", "new": built.new, **built.manifest}
+    print_answer(as_json, document, lambda: tables.print_build(built, wanted.out, wanted.shards.formats))
 
 
-@app.command()
+@app.command(epilog="Example: chameleon-data versions out/demo")
 def versions(
-    target: Out,
-    deleted: Annotated[bool, typer.Option("--deleted", help="List the deleted ones too.")] = False,
-    json: AsJson = False,
+    target: Dataset,
+    deleted: Annotated[bool, typer.Option("--deleted", help="List the deleted versions too.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """List the versions, with their tags."""
+    """List the versions of a dataset, with their tags."""
     store = open_dataset(target)
-    found = list_versions(store)
-    tags: dict[int, list[str]] = {}
-    for name, tagging in list_tags(store).items():
-        tags.setdefault(tagging.version, []).append(name)
-    rows = []
-    for version in found:
-        manifest = load_manifest(store, version)
-        tokens = sum(d["tokens"] for d in manifest["domains"].values())
-        rows.append({"version": f"v{version.number}", "created": version.created, "name": manifest["name"], "tokens": tokens,
-                     "domains": len(manifest["domains"]), "digest": version.digest,
-                     "tags": tags.get(version.number, [])})  # fmt: skip
-    if deleted:
-        rows += [{"version": f"v{version.number}", "created": version.created, "digest": version.digest, "deleted": when,
-                  "tags": tags.get(version.number, [])} for version, when in list_deleted(store).items()]  # fmt: skip
-        rows.sort(key=lambda row: int(row["version"][1:]))
-    if json:
-        print_json(rows)
-        return
-    if not rows:
-        gone = bool(list_deleted(store))
-        out.print(f"{target}: {'every version was deleted; --deleted lists them' if gone else NO_VERSION_YET}", soft_wrap=True)
-        return
-    table = make_table("version", "tags", "created", "name", ">tokens", ">domains", "digest")
-    for row in rows:
-        if "deleted" in row:
-            held = (f"deleted {row['deleted']}", "", "")
-        else:
-            held = (row["name"], f"{row['tokens']:,}", f"{row['domains']:,}")
-        table.add_row(row["version"], ", ".join(row["tags"]), row["created"], *held, row["digest"][:16])
-    out.print(table)
+    with show_waiting("reading the manifests"):
+        gone = list_deleted(store)
+        tagged: dict[int, list[str]] = {}
+        for name, entry in list_tags(store).items():
+            tagged.setdefault(entry.version, []).append(name)
+        listed = []
+        for v in list_versions(store):
+            manifest = load_manifest(store, v)
+            domains, tags_of = manifest["domains"], tagged.get(v.number, [])
+            tokens = sum(d["tokens"] for d in domains.values())
+            listed.append(
+                tables.ListedVersion(f"v{v.number}", v.created, manifest["name"], tokens, len(domains), v.digest, tags_of, None)
+            )
+        for v, when in gone.items() if deleted else ():
+            tags_of = tagged.get(v.number, [])
+            listed.append(tables.ListedVersion(f"v{v.number}", v.created, None, None, None, v.digest, tags_of, when))
+    listed.sort(key=lambda line: int(line.version[1:]))
+    print_answer(as_json, [asdict(line) for line in listed], lambda: tables.print_versions(listed, target, bool(gone)))
 
 
-@app.command()
-def show(target: Target, json: AsJson = False) -> None:
-    """The manifest of a version."""
-    _, manifest, number, created = _open(target)
-    if json:
-        print_json({"version": f"v{number}", "created": created, **manifest})
-        return
-    out.print(mixture_table(manifest))
-    print_outside(manifest["domains"])
-    rows = [("version", f"v{number}, {created}"), ("digest", manifest["digest"]), ("content", manifest["content_digest"]),
-            ("plan", manifest["plan_digest"]), ("folder", manifest["build"]), ("shards", f"{manifest['shard_count']:,}"),
-            ("seed", str(manifest["seed"])), ("tokens are", manifest["unit"]), *provenance_rows(manifest)]  # fmt: skip
-    print_pairs(rows)
+@app.command(epilog="Example: chameleon-data show out/demo@prod")
+def show(target: Target, as_json: AsJson = False) -> None:
+    """Show what a version holds. This is its mixture, its digests, and what it was made of."""
+    _, version, manifest = _open(target)
+    document = {"version": f"v{version.number}", "created": version.created, **manifest}
+    print_answer(as_json, document, lambda: tables.print_version(manifest, version.number, version.created))
 
 
-@app.command()
-def diff(
-    before: Annotated[str, typer.Argument(metavar="OUT@A")],
-    after: Annotated[str, typer.Argument(metavar="OUT@B")],
-    json: AsJson = False,
-) -> None:
-    """What changed between two versions: recipe, mixture, documents. Also shards and lineage; of one dataset or of two."""
+@app.command(epilog="Example: chameleon-data diff out/demo@v1 out/demo@v2")
+def diff(before: OneVersion, after: OneVersion, as_json: AsJson = False) -> None:
+    """Compare two versions of one dataset or of two. Recipe, mixture, documents, shards, input files and lineage are
+    compared."""
     from chameleon_data.versions.diff import diff_versions
 
-    (first, a, m, _), (second, b, n, _) = _open(before), _open(after)
+    (first, a, m), (second, b, n) = _open(before), _open(after)
     with show_progress() as progress:
-        found = diff_versions((first, a), (second, b), delay_progress(progress, "compare"))
-    if json:
-        print_json({"before": f"{first.url}@v{m}", "after": f"{second.url}@v{n}", **found.describe()})
-    else:
-        out.print(f"{first.url}@v{m} → {second.url}@v{n}", soft_wrap=True)
-        print_difference(found)
+        found = diff_versions((first, m), (second, n), delay_progress(progress, "compare"))
+    names = f"{first.url}@v{a.number}", f"{second.url}@v{b.number}"
+
+    def show_difference() -> None:
+        out.print(" → ".join(names), soft_wrap=True)
+        tables.print_difference(found)
+
+    print_answer(as_json, {"before": names[0], "after": names[1], **found.describe()}, show_difference)
 
 
-@app.command()
+@app.command(epilog="Example: chameleon-data verify out/demo@v2 --corpus")
 def verify(
     target: Target,
-    corpus: Annotated[bool, typer.Option("--corpus", help="Read the corpus again too, and compare.")] = False,
-    json: AsJson = False,
+    corpus: Annotated[bool, typer.Option("--corpus", help="Read the corpus again too, and compare it with the shards.")] = False,
+    as_json: AsJson = False,
     address: Address = None,
     open_cluster: OpenCluster = False,
     workers: Workers = None,
 ) -> None:
-    """Prove a version from its bytes: files, order, bounds, books."""
-    from chameleon_data.versions.verify import verify_version as prove
+    """Prove a version from its stored bytes. Checked are the files, the order of rows, the bounds and the books. The exit code
+    is 1 if a check fails."""
+    store, version, manifest = _open(target)
+    problems, contents = list[str](), None
+    if corpus:
+        from chameleon_data.pipelines.verify import check_against_corpus
 
-    store, manifest, number, _ = _open(target)
-    against, expected = list[str](), None
-    with show_progress() as progress:
-        if corpus:
-            from chameleon_data.pipelines.ray_cluster import cluster
-            from chameleon_data.pipelines.verify import check_against_corpus
-
-            with cluster(address, workers, open_cluster):
-                against, expected = check_against_corpus(store, manifest, progress)
-        found = prove(store, manifest, lambda done, total: progress("verify", done, total), expected)
-    found = replace(found, problems=(*against, *found.problems))
-    domains = manifest["domains"].values()  # the counts of the corpus are these where nothing speaks against them
-    again = {"domains": len(domains), "rows": sum(d["rows_read"] for d in domains)} if corpus and not against else None
-    if json:
-        print_json(
-            {
-                "version": f"v{number}",
-                "ok": found.ok,
-                "problems": list(found.problems),
-                "files": found.files,
-                "rows": found.rows,
-                "bytes": found.bytes,
-                "corpus": again,
-                **{k: describe_deviation(getattr(found, k)) for k in ("whole", "shard", "prefix")},
-            }
-        )
-    else:
-        print_verification(number, found, again)
+        with _ray_passes(address, workers, open_cluster) as progress:
+            problems, contents = check_against_corpus(store, manifest, progress)
+    found = _verify(store, manifest, contents)
+    found = replace(found, problems=(*problems, *found.problems))
+    domains = manifest["domains"].values()  # where no problem was found, the corpus has the counts of the manifest
+    again = {"domains": len(domains), "rows": sum(d["rows_read"] for d in domains)} if corpus and not problems else None
+    document = tables.describe_verification(found, version.number, again)
+    print_answer(as_json, document, lambda: tables.print_verification(found, version.number, again))
     raise typer.Exit(0 if found.ok else 1)
 
 
-@app.command()
-def tag(target: Annotated[str, typer.Argument(metavar="OUT@V")], name: str, json: AsJson = False) -> None:
-    """Give a version a name. The name can move later, its history stays."""
-    store, _, number, _ = _open(target)
-    tag_version(store, resolve_version(store, f"v{number}"), name, _now())
-    if json:
-        print_json({"version": f"v{number}", "tag": name})
-    else:
-        out.print(f"{name} is now v{number}")
+@app.command(epilog="Example: chameleon-data tag out/demo@v2 prod")
+def tag(
+    target: OneVersion, name: Annotated[str, typer.Argument(metavar="NAME", help="The name.")], as_json: AsJson = False
+) -> None:
+    """Give a version a name. The name can move to another version later, and its history stays."""
+    store, version, _ = _open(target)
+    tag_version(store, version, name, _now())
+    document = {"version": f"v{version.number}", "tag": name}
+    print_answer(as_json, document, lambda: out.print(f"{name} is now v{version.number}", soft_wrap=True))
 
 
-@app.command()
-def tags(target: Out, name: Annotated[str | None, typer.Argument(metavar="NAME")] = None, json: AsJson = False) -> None:
-    """Where the tags point. With NAME, where that one pointed before."""
+@app.command(epilog="Example: chameleon-data tags out/demo prod")
+def tags(
+    target: Dataset,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A tag.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the tags and their versions. With NAME, list where that tag pointed before."""
     store = open_dataset(target)
+    newest = list_tags(store)
     if name is None:
-        found = list(list_tags(store).items())
+        entries = list(newest.items())
+    elif name in newest:
+        entries = [(name, entry) for entry in tag_history(store, name)]
     else:
-        found = [(name, tagging) for tagging in tag_history(store, name)] if name in list_tags(store) else []
-        if not found:
-            raise InputError(f"{store.url}: no tag {name!r}; 'chameleon-data tags {target}' lists those that are there")
+        raise InputError(f"{store.url}: no tag {name!r}; 'chameleon-data tags {target}' lists those that are there")
     gone = {version.number for version in list_deleted(store)}
-    newest = found[-1][1] if found else None
-    if json:
-        print_json([
-            {"tag": tag, "generation": entry.generation, "version": f"v{entry.version}", "created": entry.created,
-             "deleted": entry.version in gone, "current": name is None or entry is newest}
-            for tag, entry in found
-        ])  # fmt: skip
-        return
-    table = make_table("tag", ">generation", "version", "tagged", *([""] if name else []))
-    for tag, entry in found:
-        version = f"v{entry.version}" + (" (deleted)" if entry.version in gone else "")
-        marked = ["← current" if entry is newest else ""] if name else []
-        table.add_row(tag, str(entry.generation), version, entry.created, *marked)
-    out.print(table if found else f"{target} holds no tag")
+    listed = [
+        tables.ListedTag(tag, t.generation, f"v{t.version}", t.created, t.version in gone, t == newest[tag]) for tag, t in entries
+    ]
+    print_answer(as_json, [asdict(line) for line in listed], lambda: tables.print_tags(listed, target, name is not None))
 
 
-@app.command()
-def delete(target: Annotated[str, typer.Argument(metavar="OUT@V")], json: AsJson = False) -> None:
-    """Delete a version: its number is never given again. Its files stay until gc."""
+@app.command(epilog="Example: chameleon-data delete out/demo@v1")
+def delete(target: OneVersion, as_json: AsJson = False) -> None:
+    """Delete a version. Its number is never given again, and its files stay until gc removes them."""
     if split_target(target)[0] == target:
         raise InputError(f"{target}: name the version to delete, OUT@V; @latest is one too")
-    store, _, number, _ = _open(target)
-    delete_version(store, resolve_version(store, f"v{number}"), _now())
-    tagged = [name for name, tagging in list_tags(store).items() if tagging.version == number]
-    if json:
-        print_json({"version": f"v{number}", "deleted": True, "tags": tagged})
-    else:
+    store, version, _ = _open(target)
+    delete_version(store, version, _now())
+    tagged = [name for name, entry in list_tags(store).items() if entry.version == version.number]
+
+    def show_deleted() -> None:
         for name in tagged:
-            dangling = f"the tag {name} points to it, so to nothing now; move it: chameleon-data tag OUT@V {name}"
-            out.print(Text("note", style="yellow"), dangling, soft_wrap=True)
-        out.print(f"v{number} is deleted; chameleon-data gc {store.url} --delete removes its files", soft_wrap=True)
+            print_note(f"the tag {name} points to it, so to nothing now; move it: chameleon-data tag OUT@V {name}")
+        removal = f"chameleon-data gc {store.url} --delete removes its files"
+        out.print(f"v{version.number} is deleted; {removal}", soft_wrap=True)
+
+    print_answer(as_json, {"version": f"v{version.number}", "deleted": True, "tags": tagged}, show_deleted)
 
 
-@app.command()
+@app.command(epilog="Example: chameleon-data gc out/demo --delete")
 def gc(
-    target: Out,
-    delete: Annotated[bool, typer.Option("--delete", help="Remove them; without it they are listed.")] = False,
-    caches: Annotated[bool, typer.Option("--caches", help="Surveys, vectors, weighings too; a build makes them anew.")] = False,
-    json: AsJson = False,
+    target: Dataset,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove the files; without it they are only listed.")] = False,
+    caches: Annotated[
+        bool, typer.Option("--caches", help="Surveys, vectors and weighings too, which a build then makes again.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """What no version refers to and no build at work owns. A dry run unless --delete."""
+    """List or remove the files that nothing uses. No version refers to them, and no running build uses them."""
     from chameleon_data.versions.gc import find_garbage, remove_garbage
 
     store = open_dataset(target)
-    with show_progress() as progress:
-        found = remove_garbage(store, caches, delay_progress(progress, "remove")) if delete else find_garbage(store, caches)
-    if json:
-        files = [{"path": path, "kind": kind, "bytes": size} for path, (kind, size) in found.files.items()]
-        uploads = [{"path": upload.path, "id": upload.id} for upload in found.uploads]
-        print_json({"removed": delete, "bytes": found.bytes, "files": files, "uploads": uploads, "at_work": list(found.spared)})
-        return
-    table = make_table("what", "where", ">files", ">bytes")
-    for (kind, folder), (count, size) in found.groups().items():
-        table.add_row(kind, folder, f"{count:,}", f"{size:,}")
-    if found.uploads:
-        table.add_row("uploads", "", f"{len(found.uploads):,}", "")
-    if found.files or found.uploads:
-        out.print(table)
-    total = f"{count_noun(len(found.files), 'file')}, {found.bytes:,} bytes"
-    out.print(f"{total} removed" if delete else f"{total} could be removed; --delete does it")
-    if found.spared:
-        out.print(Text("note", style="yellow"), "a build is at work: its files, caches and manifests stay", soft_wrap=True)
+    if delete:
+        with show_progress() as progress:
+            found = remove_garbage(store, caches, delay_progress(progress, "remove"))
+    else:
+        with show_waiting("listing the files"):
+            found = find_garbage(store, caches)
+    print_answer(as_json, tables.describe_garbage(found, delete), lambda: tables.print_garbage(found, delete))
 
 
-@app.command()
+@app.command(epilog="Example: chameleon-data report out/demo --to report.html")
 def report(
     target: Target,
     to: Annotated[
-        Path | None, typer.Option(help="Where to write it; by default OUT/reports/vN.html, or ./vN.html for a remote OUT.")
+        Path | None, typer.Option(help="The file to write; by default OUT/reports/vN.html, or ./vN.html if OUT is remote.")
     ] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Do not verify the shards first.")] = False,
-    json: AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
-    """The HTML report of a version, verified first."""
-    from chameleon_data.versions.verify import verify_version as prove
+    """Write the HTML report of a version, after verifying it. The exit code is 1 if a check fails."""
     from chameleon_data.views.report.page import render_report
 
-    store, manifest, number, created = _open(target)
-    found = None
-    if not trust:
-        with show_progress() as progress:
-            found = prove(store, manifest, lambda done, total: progress("verify", done, total))
-    local = store.local(report_path(number))
-    path = to or local or Path(f"v{number}.html")
-    page = render_report({"version": f"v{number}", **manifest}, found, created)
-    with _explaining_writes(path, "the report cannot be written"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
-    if json:
-        print_json({"version": f"v{number}", "report": str(path), "ok": None if found is None else found.ok})
+    store, version, manifest = _open(target)
+    found = None if trust else _verify(store, manifest)
+    path = to or store.local(report_path(version.number)) or Path(f"v{version.number}.html")
+    with show_waiting("drawing the report"):
+        page = render_report({"version": f"v{version.number}", **manifest}, found, version.created)
+    _write_text(path, page, "the report cannot be written")
+    ok = None if found is None else found.ok
+    document = {"version": f"v{version.number}", "report": str(path), "ok": ok}
+    print_answer(as_json, document, lambda: out.print(str(path), soft_wrap=True))
+    raise typer.Exit(1 if ok is False else 0)
+
+
+@app.command(epilog="Example: chameleon-data export out/demo delta")
+def export(
+    target: Annotated[
+        str, typer.Argument(metavar="OUT[@V]", help="A version. For a trainer's file also RECIPE.yaml, which is weighed first.")
+    ],
+    form: Annotated[
+        Form, typer.Argument(metavar="FORM", help=f"A table: {', '.join(TABLE_FORMS)}. A file: {', '.join(TRAINER_FORMS)}.")
+    ],
+    to: Annotated[
+        str | None, typer.Option(help="The folder of the table, by default in OUT; or the file to write, by default stdout.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Where the domains' converted data lie, for mosaicml, megatron, olmo.")
+    ] = None,
+    as_json: AsJson = False,
+    address: Address = None,
+    workers: Workers = None,
+    open_cluster: OpenCluster = False,
+) -> None:
+    """Export a version as a table or for a trainer. A Delta Lake or Iceberg table refers to the shards where they lie; a
+    trainer's file holds the weights alone."""
+    if form in TABLE_FORMS:
+        _export_table(target, form, to, as_json)
+        return
+    from chameleon_data.views.trainer_files import TRAINER_WRITERS, blend_of_version
+
+    if target.endswith(RECIPE_SUFFIXES):
+        blend, beside = _weigh_blend(Path(target), address, workers, open_cluster)
     else:
-        out.print(str(path), soft_wrap=True)
-    raise typer.Exit(0 if found is None or found.ok else 1)
+        store, version, manifest = _open(target)
+        blend, beside = blend_of_version(f"{store.url}@v{version.number}", manifest), store.url.rstrip("/")
+    text = TRAINER_WRITERS[form](blend, data.rstrip("/") if data else f"{beside}/{export_folder(form)}")
+    if to:
+        _write_text(Path(to), text, "cannot be written")
+    document = {"form": form, "to": to, "text": text}
+    print_answer(as_json, document, lambda: out.print(to or text.removesuffix("\n"), soft_wrap=True))
 
 
-def _explaining_writes(file: str | Path, what: str) -> AbstractContextManager[None]:
-    return explaining(str(file), {OSError: lambda error: f"{what} ({error.strerror}); choose another place with --to"})
+def _weigh_blend(path: Path, address: str | None, workers: int | None, open_cluster: bool) -> tuple[Blend, str]:
+    """The mixture of a recipe that need not have been built, and the recipe's `out`."""
+    from chameleon_data.pipelines.build import weigh_recipe
+    from chameleon_data.versions.manifest import input_fragments
+    from chameleon_data.views.trainer_files import make_blend
+
+    recipe = load_recipe(path)
+    with _ray_passes(address, workers, open_cluster) as progress:
+        weighed = weigh_recipe(recipe, progress)
+    inputs = input_fragments(weighed.survey)
+    return make_blend(f"recipe {recipe.name}", recipe, weighed.describe()["domains"], weighed.budget, inputs), recipe.out
+
+
+def _export_table(target: str, form: str, to: str | None, as_json: bool) -> None:
+    from chameleon_data.views.lake_tables import register_delta, register_iceberg
+
+    if target.endswith(RECIPE_SUFFIXES):
+        raise InputError(f"{target}: a table is made of a version's shards; build it first, then name OUT@V")
+    store, version, manifest = _open(target)
+    register = register_delta if form == "delta" else register_iceberg
+    with show_waiting("registering the shards"):
+        registered = register(store, manifest, version, to)
+    document = {"version": f"v{version.number}", "form": form, **asdict(registered)}
+    print_answer(as_json, document, lambda: tables.print_registered(registered, form, version.number))
+
+
+@contextmanager
+def _ray_passes(address: str | None, workers: int | None, open_cluster: bool) -> Iterator[Progress]:
+    """A Ray cluster for passes to run on, and their progress on the screen."""
+    from chameleon_data.pipelines.ray_cluster import cluster
+
+    with show_progress() as progress, cluster(address, workers, open_cluster):
+        yield progress
+
+
+def _verify(store: Store, manifest: dict[str, Any], contents: Any = None) -> Verification:
+    from chameleon_data.versions.verify import verify_version
+
+    with show_progress() as progress:
+        return verify_version(store, manifest, lambda done, total: progress("verify", done, total), contents)
+
+
+def _open(target: str) -> tuple[Store, Version, dict[str, Any]]:
+    """The store, the version and the manifest that OUT@V names."""
+    url, reference = split_target(target)
+    store = open_dataset(url)
+    version = resolve_version(store, reference)
+    return store, version, load_manifest(store, version)
+
+
+def _write_text(file: Path, text: str, failure: str) -> None:
+    """Write a file that --to names. Raises InputError, which begins with the path and `failure`."""
+    with explaining(str(file), {OSError: lambda error: f"{failure} ({error.strerror}); choose another place with --to"}):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-@app.command()
-def export(
-    target: Annotated[
-        str, typer.Argument(metavar="OUT[@V]", help="A version; for a trainer's file also a RECIPE.yaml, which is weighed first.")
-    ],
-    form: Annotated[
-        Form, typer.Argument(metavar="FORM", help=f"A table: {', '.join(TABLE_FORMS)}. A file: {', '.join(TRAINER_FORMS)}.")
-    ],
-    to: Annotated[
-        str | None, typer.Option(help="A table's folder, by default in OUT; or the file to write, by default stdout.")
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Where the domains' converted data are, for mosaicml, megatron and olmo.")
-    ] = None,
-    json: AsJson = False,
-    address: Address = None,
-    workers: Workers = None,
-    open_cluster: OpenCluster = False,
-) -> None:
-    """A table over the shards, or the weights as a trainer takes them."""
-    if form in TABLE_FORMS:
-        _export_table(target, form, to, json)
-        return
-    from chameleon_data.views.trainer_files import TRAINER_WRITERS as writers
-
-    folder = data.rstrip("/") if data else None
-    if target.endswith(RECIPE_SUFFIXES):
-        blend, beside = _weigh_blend(Path(target), address, workers, open_cluster)
-    else:
-        from chameleon_data.views.trainer_files import blend_of_version
-
-        store, manifest, number, _ = _open(target)
-        blend, beside = blend_of_version(f"{store.url}@v{number}", manifest), store.url.rstrip("/")
-    text = writers[form](blend, folder or f"{beside}/{export_folder(form)}")
-    if to:
-        with _explaining_writes(to, "cannot be written"):
-            Path(to).write_text(text, encoding="utf-8")
-    if json:
-        print_json({"form": form, "to": to, "text": text})
-    else:
-        out.print(to or text.removesuffix("\n"), soft_wrap=True)
-
-
-def _weigh_blend(path: Path, address: str | None, workers: int | None, open_cluster: bool) -> tuple[Blend, str]:
-    """The mixture of a recipe that need not have been built, and its `out`."""
-    from chameleon_data.pipelines.build import weigh_recipe
-    from chameleon_data.pipelines.ray_cluster import cluster
-    from chameleon_data.versions.manifest import input_fragments
-    from chameleon_data.views.trainer_files import make_blend
-
-    recipe = load_recipe(path)
-    with show_progress() as progress, cluster(address, workers, open_cluster):
-        weighed = weigh_recipe(recipe, progress)
-    inputs = input_fragments(weighed.survey)
-    return make_blend(f"recipe {recipe.name}", recipe, weighed.describe()["domains"], weighed.budget, inputs), recipe.out
-
-
-def _export_table(target: str, form: str, to: str | None, json: bool) -> None:
-    from chameleon_data.views.lake_tables import register_delta, register_iceberg
-
-    if target.endswith(RECIPE_SUFFIXES):
-        raise InputError(f"{target}: a table is of a version's shards; build it first, then name OUT@V")
-    url, reference = split_target(target)
-    store = open_dataset(url)
-    version = resolve_version(store, reference)
-    register = register_delta if form == "delta" else register_iceberg
-    registered = register(store, load_manifest(store, version), version, to)
-    if json:
-        print_json({"version": f"v{version.number}", "form": form, **vars(registered)})
-        return
-    rows = [
-        ("table", registered.table),
-        ("version", f"v{version.number}" + ("" if registered.new else "  (was there already; nothing was written)")),
-        ("delta version" if form == "delta" else "snapshot", str(registered.state)),
-        ("rows", f"{registered.rows:,} in {count_noun(registered.files, 'file')}, registered where they lie"),
-    ]
-    if form == "delta" and registered.absolute:
-        rows.append(("note", "absolute paths: deltalake's queries follow them, polars and to_pyarrow_table do not"))
-    print_pairs(rows)
-
-
-def _open(target: str) -> tuple[Store, dict[str, Any], int, str | None]:
-    url, reference = split_target(target)
-    store = open_dataset(url)
-    version = resolve_version(store, reference)
-    return store, load_manifest(store, version), version.number, version.created
-
-
 def main() -> None:
-    """Entry point. Ends in SystemExit, whose code the module's docstring explains."""
-    threading.excepthook = _watcher_failed
-    try:
-        code = app(args=sys.argv[1:] or ["--help"], standalone_mode=False) or 0
-    except InputError as error:
-        _fail(2, str(error))
-    except TyperException as error:  # usage
-        context = getattr(error, "ctx", None)
-        if context is not None:
-            err.print(context.get_usage(), soft_wrap=True)
-        _fail(2, error.format_message())
-    except OSError as error:  # of the network or the disk, where no sentence of ours was nearer
-        _fail(2, explain_os_error(error))
-    except (KeyboardInterrupt, typer.Abort):
-        code = 130
-    except Exception as error:  # noqa: BLE001 - the last resort, so that --json always has its document
-        err.print(traceback.format_exc(), soft_wrap=True)
-        kind = type(error).__name__
-        _fail(70, f"a defect of chameleon-data, please report it with the traceback: {kind}: {error}")
-    if code == 130:
-        _answer_error("interrupted")
-        err.print("interrupted; the same command goes on from here")
-    sys.exit(code)
-
-
-def _watcher_failed(failure: threading.ExceptHookArgs) -> None:
-    """An InputError of a thread that watches over a build ends it at once: the main one may be waiting for what is dead."""
-    if not isinstance(failure.exc_value, InputError):
-        threading.__excepthook__(failure)
-        return
-    try:
-        _fail(2, str(failure.exc_value), sys.__stdout__)  # `sys.stdout` is stderr while Ray works, whose threads write there
-    finally:
-        for stream in (sys.__stdout__, sys.stderr):
-            if stream:
-                stream.flush()
-        os._exit(2)
-
-
-def _fail(code: int, reason: str, answer: TextIO | None = None) -> NoReturn:
-    _answer_error(reason, answer)
-    err.print(Text("error", style="red"), reason, soft_wrap=True)
-    sys.exit(code)
-
-
-def _answer_error(reason: str, answer: TextIO | None = None) -> None:
-    if "--json" in sys.argv[1:]:
-        print_json({"error": reason}, answer)
+    """Entry point. Ends in SystemExit, see exits.py."""
+    run_command(app)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import select
+import signal
 import socket
 import sys
 import threading
@@ -83,7 +84,8 @@ def _connected(address: str | None, workers: int | None, allow_open: bool) -> It
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
         try:
-            ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
+            with _keep_sigterm_handler():
+                ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
         except Exception as error:
             if type(error) not in (Exception, RuntimeError, ConnectionError):  # Ray raises these when a process does not come up
                 raise
@@ -92,7 +94,8 @@ def _connected(address: str | None, workers: int | None, allow_open: bool) -> It
                 "or join a cluster with --address"
             ) from error
     else:
-        with _explaining_address(address, (ConnectionError, ValueError, RuntimeError), "no Ray cluster can be joined there"):
+        faults = (ConnectionError, ValueError, RuntimeError)
+        with _explaining_address(address, faults, "no Ray cluster can be joined there"), _keep_sigterm_handler():
             ray.init(address=address, **quiet)
     if address == "auto" and not allow_open:  # only Ray knows the address
         try:
@@ -111,6 +114,21 @@ def _connected(address: str | None, workers: int | None, allow_open: bool) -> It
             yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _keep_sigterm_handler() -> Iterator[None]:
+    """Start or join Ray without its handlers of SIGTERM: those in Python exit with 1, the one in C++ aborts 3 s later."""
+    from ray._private import utils
+
+    rays_own, handler = utils.set_sigterm_handler, signal.getsignal(signal.SIGTERM)
+    utils.set_sigterm_handler = lambda _: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = rays_own
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def cluster_cpus() -> float:

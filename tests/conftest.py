@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,21 @@ def s3_store(s3_bucket: str) -> Store:
 def ministack_store(ministack_endpoint: str) -> Iterator[Store]:
     with servers.as_s3(ministack_endpoint) as url:
         yield Store(f"{url}/{uuid.uuid4().hex}/out")
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run the command `chameleon-data` in this process; returns its exit code, stdout and stderr."""
+    from chameleon_data.jobs.cli import main
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["chameleon-data", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        seen = capsys.readouterr()
+        return int(end.value.code or 0), seen.out, seen.err
+
+    return run
 
 
 @pytest.fixture(params=["local", "memory", "s3", "ministack"])

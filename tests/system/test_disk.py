@@ -117,7 +117,7 @@ def test_a_temporary_folder_that_is_full(
 
 
 def test_ranges_in_a_temporary_folder_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the driver puts in ranges of hashes, and `verify`: the command tells it, see `main` in jobs/cli.py."""
+    """What the driver puts in ranges of hashes, and `verify`: the command explains it, see jobs/exits.py."""
     rows = np.zeros(2**15, np.dtype([("lo", "<u8")]))
     rows["lo"] = np.arange(2**15, dtype=np.uint64) << np.uint64(49)
     with mounted(tmp_path / "tmp", "size=128k") as folder:

@@ -366,20 +366,6 @@ def test_any_other_name_holds_a_delta_table_and_an_iceberg_table(built: Path, tm
 # -- pointers --
 
 
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Run the command in this process; returns its exit code, stdout and stderr."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["chameleon-data", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        seen = capsys.readouterr()
-        return int(end.value.code or 0), seen.out, seen.err
-
-    return run
-
-
 def pointer(built: Path, form: str, **changes: Any) -> str:
     """What `export OUT@v2 FORM` prints, after changes to the recipe's sections."""
     manifest, _ = version(Store(str(built / "out")), 2)
@@ -538,7 +524,7 @@ def test_the_command_registers_and_points(command, copy: Store, tmp_path: Path) 
     assert (code, out.strip()) == (0, str(tmp_path / "blend.txt"))
     assert " /data/book_text_document" in (tmp_path / "blend.txt").read_text()
     code, _, err = command("export", copy.url, "megatron", "--to", str(tmp_path))
-    assert (code, "choose another file with --to" in err) == (2, True)
+    assert (code, "choose another place with --to" in err) == (2, True)
     code, _, err = command("export", f"{copy.url}@v9", "delta")
     assert (code, "no version 'v9'" in err) == (2, True)
     code, _, err = command("export", str(tmp_path / "r.yaml"), "delta")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chameleon_data.jobs import screen
+from chameleon_data.jobs import tables
 from chameleon_data.pipelines.build import Planned
 from chameleon_data.pipelines.weigh import Weighed, compare_exhaustion_rules, weigh_corpus
 from chameleon_data.recipe import load_recipe
@@ -36,7 +36,7 @@ def test_each_rule_for_exhausted_domains_is_shown_before_anything_is_written(tmp
     assert redistribute["book"]["target_tokens"] > repeat["book"]["target_tokens"], "what legal cannot give goes to the others"
     assert rules["fail"]["refused"] == f"'legal' would be read {250_000 / counts['legal']:.2f} times"
     quotas = {s.domain.name: s.domain.quota for s in found.layouts[0].streams}
-    screen.print_plan(found)
+    tables.print_plan(found)
     shown = capsys.readouterr().out
     for rule in redistribute.values():
         assert f"{rule['target_tokens']:,} ({rule['epochs']:.2f} epochs)" in shown
@@ -48,7 +48,7 @@ def test_each_rule_for_exhausted_domains_is_shown_before_anything_is_written(tmp
 def test_where_the_rules_agree_nothing_is_shown(tmp_path, capsys):
     found = planned(tmp_path, mix={"budget": 100_000})
     assert found.exhausted["fail"] == found.exhausted["repeat"] == found.exhausted["redistribute"]
-    screen.print_plan(found)
+    tables.print_plan(found)
     assert "mix.exhausted" not in capsys.readouterr().out
 
 
@@ -57,5 +57,5 @@ def test_shards_that_may_be_uneven_are_warned_of(tmp_path, capsys, size, warned)
     found = planned(tmp_path, mix={"budget": 400_000}, shards={"size": size})
     largest = sum(c.largest for c in found.weighed.selection.counts)
     assert bool(found.warnings) == warned
-    screen.print_plan(found)
+    tables.print_plan(found)
     assert (f"a shard may be {largest:,} bytes off" in capsys.readouterr().out) == warned

@@ -1,0 +1,125 @@
+"""How the command ends: an exit code, one message on stderr, and with --json always one document on stdout.
+
+    0  done    1  a check failed    2  bad recipe, bad input or bad usage    70  a defect of ours, with its traceback
+    130  Ctrl-C    143  SIGTERM
+
+Batch systems send SIGTERM before they kill. It takes the way of Ctrl-C here: an interrupt in the main thread, so that a pass
+is left and Ray is shut down as after Ctrl-C. Why: docs/decisions/080-sigterm.md.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn, TextIO
+
+import typer
+from rich.text import Text
+from typer.exceptions import TyperException
+
+from chameleon_data.errors import InputError, explain_os_error
+from chameleon_data.jobs.screen import err, print_json
+
+BAD_INPUT, DEFECT = 2, 70
+STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+"""Signal -> what is said of it. Its exit code is 128 + its number."""
+SIGNAL_SECONDS, ENDING_SECONDS = 0.05, 10.0
+"""A SIGTERM may reach Ray's processes first, by so much; and the main thread may take so long to end after it."""
+
+_terminated = threading.Event()
+"""Set by a SIGTERM."""
+
+
+def run_command(app: typer.Typer) -> NoReturn:
+    """Run the command that `sys.argv` names. Ends in SystemExit with a code of the module's docstring."""
+    threading.excepthook = _end_from_thread
+    with _interrupt_on_sigterm():
+        try:
+            code = app(args=sys.argv[1:] or ["--help"], standalone_mode=False) or 0
+            if code == 128 + signal.SIGINT:  # what typer makes of an interrupt inside a verb
+                raise KeyboardInterrupt
+            sys.exit(code)
+        except InputError as error:
+            _fail(BAD_INPUT, str(error))
+        except TyperException as error:  # bad usage
+            context = getattr(error, "ctx", None)
+            if context is not None:
+                err.print(context.get_usage(), soft_wrap=True)
+            _fail(BAD_INPUT, error.format_message())
+        except OSError as error:  # the network or the disk failed where no sentence of ours was nearer
+            _fail(BAD_INPUT, explain_os_error(error))
+        except (KeyboardInterrupt, typer.Abort):
+            _stop(signal.SIGTERM if _terminated.is_set() else signal.SIGINT)
+        except Exception as error:  # noqa: BLE001 - the last resort, so that --json always has its document
+            err.print(traceback.format_exc(), soft_wrap=True)
+            kind = type(error).__name__
+            _fail(DEFECT, f"a defect of chameleon-data, please report it with the traceback: {kind}: {error}")
+
+
+@contextmanager
+def _interrupt_on_sigterm() -> Iterator[None]:
+    def interrupt(signum: int, _: FrameType | None) -> None:
+        signal.signal(signum, signal.SIG_IGN)  # a second one would break off the clean-up
+        sys.unraisablehook = raise_again
+        _terminated.set()
+        raise KeyboardInterrupt  # Ray passes this one on from inside its core, and no other
+
+    def raise_again(failure: sys.UnraisableHookArgs) -> None:
+        """Python drops what is raised in `__del__`: an interrupt is raised again, half-made objects of Ray are not heard."""
+        if isinstance(failure.exc_value, KeyboardInterrupt):
+            threading.Timer(SIGNAL_SECONDS, os.kill, (os.getpid(), signal.SIGINT)).start()  # once this function has ended
+
+    _terminated.clear()
+    before, hook = signal.signal(signal.SIGTERM, interrupt), sys.unraisablehook
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        sys.unraisablehook = hook
+
+
+def _end_from_thread(failure: threading.ExceptHookArgs) -> None:
+    """End at once on an InputError of the thread that watches over a build: the main thread may be waiting for what is dead.
+
+    Where a SIGTERM ended Ray's processes too, the main thread is on its way out and gets the time for it.
+    """
+    if not isinstance(failure.exc_value, InputError):
+        threading.__excepthook__(failure)
+        return
+    stdout = sys.__stdout__  # `sys.stdout` is stderr while Ray works, whose threads write there
+    code = BAD_INPUT
+    try:
+        if _terminated.wait(SIGNAL_SECONDS):
+            threading.main_thread().join(ENDING_SECONDS)
+            code = 128 + signal.SIGTERM
+            _stop(signal.SIGTERM, stdout)
+        _fail(BAD_INPUT, str(failure.exc_value), stdout)
+    finally:
+        for stream in (stdout, sys.stderr):
+            if stream:
+                stream.flush()
+        os._exit(code)
+
+
+def _stop(signum: signal.Signals, answer: TextIO | None = None) -> NoReturn:
+    _answer_error(STOPPED[signum], answer)
+    err.print(f"{STOPPED[signum]}; the same command goes on from here")
+    sys.exit(128 + signum)
+
+
+def _fail(code: int, reason: str, answer: TextIO | None = None) -> NoReturn:
+    _answer_error(reason, answer)
+    err.print(Text("error", style="red"), reason, soft_wrap=True)
+    sys.exit(code)
+
+
+def _answer_error(reason: str, answer: TextIO | None) -> None:
+    """The document of a failure. `--json` is looked for in the words typed: usage may be what is wrong."""
+    if "--json" in sys.argv[1:]:
+        print_json({"error": reason}, answer)

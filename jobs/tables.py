@@ -1,0 +1,381 @@
+"""What each verb prints for a person. With --json the same facts are printed whole, by `print_answer` in screen.py."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from chameleon_data.errors import list_some
+from chameleon_data.jobs.screen import (
+    count_noun,
+    format_decimal,
+    format_facts,
+    format_interval,
+    format_value,
+    make_table,
+    out,
+    print_dim,
+    print_note,
+    print_pairs,
+)
+from chameleon_data.versions.manifest import TIMED_PASSES
+from chameleon_data.versions.versions import NO_VERSION_YET
+
+if TYPE_CHECKING:
+    from chameleon_data.pipelines.build import Built, Planned
+    from chameleon_data.pipelines.weigh import Weighed
+    from chameleon_data.versions.diff import Change, Difference
+    from chameleon_data.versions.gc import Garbage
+    from chameleon_data.versions.row_order import Deviation
+    from chameleon_data.versions.verify import Verification
+    from chameleon_data.views.lake_tables import RegisteredTable
+
+DOTTED_KEY = re.compile(r"(.*)\.(\"(?:[^\"\\]|\\.)*\"|[^.\"]*)", re.DOTALL)
+"""A dotted key: the key of its section, and its last part, which stands in quotes where it holds a dot itself."""
+WIDE_TABLE = 100
+"""Characters of a terminal that shows all columns of a mixture. A narrower one leaves out columns; --json has them."""
+BOUNDS_SHOWN = 20
+"""Bounds that are listed on the terminal."""
+SOURCES_SHOWN = 12
+"""Sources whose input is listed on the terminal."""
+
+
+# Weights, plan, build, show
+
+
+def print_weights(weighed: Weighed) -> None:
+    described = weighed.describe()
+    table = make_table("domain", ">weight", ">90 % interval", ">score", ">natural", ">documents", ">tokens", ">quarantined")
+    for name, d in described["domains"].items():
+        table.add_row(
+            name, f"{d['weight']:.4f}", format_interval(d["weight_interval"]), format_decimal(d["score"]), f"{d['natural']:.4f}",
+            f"{d['available_rows']:,}", f"{d['available_tokens']:,}", f"{d['quarantined']:,}",
+        )  # fmt: skip
+    out.print(table)
+    print_outside(described["domains"])
+    print_explanations(described["weights"])
+    print_notes(described["weights"], weighed.reused)
+
+
+def print_plan(planned: Planned) -> None:
+    described = planned.describe()
+    packed = planned.layouts[0].plan.packing is not None
+    rows_are = "sequences" if packed else "documents"
+    table = make_table("domain", ">weight", ">90 % interval", ">quota", ">tokens", f">{rows_are}", ">epochs")
+    for name, d in described["domains"].items():
+        table.add_row(
+            name, f"{d['weight']:.4f}", format_interval(d["weight_interval"]), f"{d['target_tokens']:,}", f"{d['tokens']:,}",
+            f"{d['rows']:,}", f"{d['epochs']:.2f}",
+        )  # fmt: skip
+    out.print(table)
+    print_outside(described["domains"])
+    print_exhausted(described["exhausted"])
+    print_notes(described["weights"], planned.weighed.reused)
+    for warning in described["warnings"]:
+        print_note(warning)
+    shards, seconds = described["shard_count"], described["expected_seconds"]
+    each = described["bytes"] // sum(described["shard_counts"].values())
+    largest = "one sequence" if packed else "the largest document"
+    rows = [
+        ("quota", f"weight × budget, in tokens; {rows_are} are written whole, which changes it by at most {largest}"),
+        ("tokens", f"{described['tokens']:,} of {described['budget']:,} asked for"),
+        ("shards", f"{shards:,}, of about {each:,} bytes{' each' if shards > 1 else ''} before compression"),
+        ("expected", f"{f'{seconds:,.0f} s' if seconds >= 1 else 'under a second'} to write them on {planned.cpus:g} CPUs"),
+        ("plan", described["plan_digest"]),
+    ]
+    print_pairs(rows)
+
+
+def print_build(built: Built, out_folder: str, formats: Iterable[str]) -> None:
+    """`out_folder` and `formats` are the recipe's."""
+    manifest, number = built.manifest, built.version.number
+    print_mixture(manifest)
+    print_notes(manifest["weights"], manifest["reused"] if built.new else {})
+    if not built.new:
+        done = f"{count_noun(built.written, 'missing shard')} written again" if built.written else "nothing to do"
+        out.print(f"{done}: v{number} is already this build", soft_wrap=True)
+    rows = [
+        ("version", f"v{number}"),
+        ("digest", manifest["digest"]),
+        ("content", manifest["content_digest"]),
+        ("folder", f"{out_folder}/{manifest['build']}"),
+        ("shards", f"{manifest['shard_count']:,} in each of {', '.join(f'{name}/' for name in formats)}"),
+    ]
+    if held := manifest["validation"].values():
+        rows.append(("validation", f"{sum(d['rows'] for d in held):,} rows, {sum(d['tokens'] for d in held):,} tokens"))
+    if built.new:
+        rows.append(("seconds", ", ".join(f"{name} {manifest['timings'][name]:.1f}" for name in TIMED_PASSES)))
+    print_pairs([*rows, ("next", f"chameleon-data verify {out_folder}@v{number}")])
+
+
+def print_version(manifest: dict[str, Any], number: int, created: str | None) -> None:
+    print_mixture(manifest)
+    rows = [("version", f"v{number}, {created}"), ("digest", manifest["digest"]), ("content", manifest["content_digest"]),
+            ("plan", manifest["plan_digest"]), ("folder", manifest["build"]), ("shards", f"{manifest['shard_count']:,}"),
+            ("seed", str(manifest["seed"])), ("tokens are", manifest["unit"]), *provenance_rows(manifest)]  # fmt: skip
+    print_pairs(rows)
+
+
+def print_mixture(manifest: dict[str, Any]) -> None:
+    domains = manifest["domains"]
+    available, written = (sum(d[key] for d in domains.values()) for key in ("available_tokens", "tokens"))
+    packed = manifest.get("recipe", {}).get("shards", {}).get("sequence_length", "none") != "none"
+    rows_are = ">sequences" if packed else ">documents"
+    columns = ("domain", ">weight", ">90 % interval", ">natural", ">tokens", ">written", rows_are, ">epochs", ">quarantined")
+    rows = [
+        (name, f"{d['weight']:.4f}", format_interval(d["weight_interval"]), f"{d['available_tokens'] / available:.4f}",
+         f"{d['tokens']:,}", f"{d['tokens'] / written:.4f}", f"{d['rows']:,}", f"{d['epochs']:.2f}", f"{d['quarantined']:,}")
+        for name, d in domains.items()
+    ]  # fmt: skip
+    shown = [i for i in range(len(columns)) if out.width >= WIDE_TABLE or i not in (3, 5, 8)]
+    table = make_table(*(columns[i] for i in shown))
+    for row in rows:
+        table.add_row(*(row[i] for i in shown))
+    out.print(table)
+    print_outside(domains)
+
+
+def print_outside(domains: dict[str, Any]) -> None:
+    """Name the weights that lie outside their own intervals. An interval surrounds the weight by leverage alone, so only priors
+    and bounds can move a weight out of it."""
+    outside = [n for n, d in domains.items() if (i := d["weight_interval"]) and not i[0] <= d["weight"] <= i[1]]
+    if outside:
+        print_dim(f"intervals are for the weights by leverage alone; priors or bounds moved out of theirs: {list_some(outside)}")
+
+
+def print_notes(about: Mapping[str, Any], reused: Mapping[str, str]) -> None:
+    """What was reused, which bounds moved a weight, and warnings."""
+    for sentence in reused.values():
+        print_dim(sentence)
+    for moved in about["moved"][:BOUNDS_SHOWN]:
+        print_note(f"{moved['domain']}: {moved['before']:.4f} to {moved['after']:.4f} by its {moved['bound']}", "bound")
+    if len(about["moved"]) > BOUNDS_SHOWN:
+        print_note(f"and {len(about['moved']) - BOUNDS_SHOWN:,} more; --json and the report list them", "bound")
+    for warning in [*about["warnings"], *about.get("near_duplicates", [])]:
+        print_note(warning)
+
+
+def print_explanations(about: Mapping[str, Any]) -> None:
+    """Other mixtures beside this one, and the neighbours that lower each domain's leverage most."""
+    beside = about["mixtures"]
+    table = make_table("domain", *(f">{Path(name).name}" for name in beside), "leverage lowered most by")
+    for domain in about["names"]:
+        near = (about.get("neighbours") or {}).get(domain, [])[:2]
+        lowered = ", ".join(f"{n['domain']} ({n['lowers']:.0%})" for n in near)
+        table.add_row(domain, *(f"{mixture[domain]:.4f}" for mixture in beside.values()), lowered)
+    out.print()
+    out.print(table)
+
+
+def print_exhausted(policies: dict[str, Any]) -> None:
+    """What each choice of `mix.exhausted` would do; nothing where it makes no difference."""
+    done = {name: found for name, found in policies.items() if "refused" not in found}
+    if len(done) == len(policies) and len({json.dumps(found) for found in done.values()}) == 1:
+        return
+    out.print()
+    table = make_table("mix.exhausted", *(f">{name}" for name in done))
+    for domain in next(iter(done.values()), {}):
+        cells = (f"{found[domain]['target_tokens']:,} ({found[domain]['epochs']:.2f} epochs)" for found in done.values())
+        table.add_row(domain, *cells)
+    out.print(table)
+    for name, found in policies.items():
+        if "refused" in found:
+            out.print(Text(f"{name} would refuse:", style="dim"), found["refused"], soft_wrap=True)
+
+
+def provenance_rows(manifest: dict[str, Any]) -> list[tuple[str, str]]:
+    from chameleon_data.versions.provenance import describe_provenance
+
+    found = describe_provenance(manifest)
+    rows = [("input", f"{name}: {count_noun(i['files'], 'file')}, {i['bytes']:,} bytes, {i['fingerprint'][:12]}…")
+            for name, i in found["inputs"].items()]  # fmt: skip
+    if len(rows) > SOURCES_SHOWN + 1:
+        rows = [*rows[:SOURCES_SHOWN], ("", f"and {len(rows) - SOURCES_SHOWN:,} sources more")]
+    facts = {
+        "tokenizer": format_facts(found["tokenizer"]),
+        "embedder": format_facts(found["embedder"]), "weights": format_facts(found["weights"]), "landmarks": found["landmarks"],
+        "code": format_facts(found["code"]), "packages": format_facts({"python": found["python"], **found["packages"]}),
+    }  # fmt: skip
+    return rows + [(key, value) for key, value in facts.items() if value]
+
+
+# Versions, tags, gc, export
+
+
+@dataclass(frozen=True)
+class ListedVersion:
+    """A line of `versions`. A deleted version has no name, tokens and domains: its manifest may be gone."""
+
+    version: str
+    created: str | None
+    name: str | None
+    tokens: int | None
+    domains: int | None
+    digest: str
+    tags: list[str]
+    deleted: str | None
+    """When it was deleted."""
+
+
+@dataclass(frozen=True)
+class ListedTag:
+    """A line of `tags`."""
+
+    tag: str
+    generation: int
+    version: str
+    created: str | None
+    deleted: bool
+    """Whether the version was deleted."""
+    current: bool
+    """Whether the tag points there now."""
+
+
+def print_versions(listed: list[ListedVersion], target: str, any_deleted: bool) -> None:
+    if not listed:
+        none = "every version was deleted; --deleted lists them" if any_deleted else NO_VERSION_YET
+        out.print(f"{target}: {none}", soft_wrap=True)
+        return
+    table = make_table("version", "tags", "created", "name", ">tokens", ">domains", "digest")
+    for v in listed:
+        facts = (v.name, f"{v.tokens:,}", f"{v.domains:,}") if v.deleted is None else (f"deleted {v.deleted}", "", "")
+        table.add_row(v.version, ", ".join(v.tags), v.created, *facts, v.digest[:16])
+    out.print(table)
+
+
+def print_tags(listed: list[ListedTag], target: str, history: bool) -> None:
+    """`history`: the lines are one tag's, so that the one that counts is marked."""
+    table = make_table("tag", ">generation", "version", "tagged", *([""] if history else []))
+    for t in listed:
+        marked = ["← current" if t.current else ""] if history else []
+        table.add_row(t.tag, str(t.generation), t.version + (" (deleted)" if t.deleted else ""), t.created, *marked)
+    out.print(table if listed else f"{target} holds no tag")
+
+
+def print_garbage(found: Garbage, removed: bool) -> None:
+    table = make_table("what", "where", ">files", ">bytes")
+    for (kind, folder), (count, size) in found.groups().items():
+        table.add_row(kind, folder, f"{count:,}", f"{size:,}")
+    if found.uploads:
+        table.add_row("uploads", "", f"{len(found.uploads):,}", "")
+    if found.files or found.uploads:
+        out.print(table)
+    total = f"{count_noun(len(found.files), 'file')}, {found.bytes:,} bytes"
+    out.print(f"{total} removed" if removed else f"{total} could be removed; --delete does it")
+    if found.spared:
+        print_note("a build is at work: its files, caches and manifests stay")
+
+
+def describe_garbage(found: Garbage, removed: bool) -> dict[str, Any]:
+    files = [{"path": path, "kind": kind, "bytes": size} for path, (kind, size) in found.files.items()]
+    uploads = [{"path": upload.path, "id": upload.id} for upload in found.uploads]
+    return {"removed": removed, "bytes": found.bytes, "files": files, "uploads": uploads, "at_work": list(found.spared)}
+
+
+def print_registered(registered: RegisteredTable, form: str, number: int) -> None:
+    rows = [
+        ("table", registered.table),
+        ("version", f"v{number}" + ("" if registered.new else "  (was there already; nothing was written)")),
+        ("delta version" if form == "delta" else "snapshot", str(registered.state)),
+        ("rows", f"{registered.rows:,} in {count_noun(registered.files, 'file')}, registered where they lie"),
+    ]
+    if form == "delta" and registered.absolute:
+        rows.append(("note", "absolute paths: deltalake's queries follow them, polars and to_pyarrow_table do not"))
+    print_pairs(rows)
+
+
+# Diff
+
+
+def print_difference(found: Difference) -> None:
+    domains = make_table("domain", ">weight", ">tokens", ">epochs", ">rows kept", ">added", ">removed", ">documents new", ">gone")
+    documents = {(d.split, d.domain): d for d in found.documents}
+    splits = sorted({split for split, _ in documents} - {"train"})
+    for split in ("train", *splits):
+        for name, facts in found.domains.items():
+            d = documents.get((split, name))
+            counts = [f"{n:,}" for n in (d.kept, d.added, d.removed, d.new, d.gone)] if d else ["0"] * 5
+            if split == "train":
+                forms = {"weight": ".4f", "tokens": ",", "epochs": ".2f"}
+                domains.add_row(name, *(format_change(facts[key], form) for key, form in forms.items()), *counts)
+            elif d:
+                domains.add_row(f"{name} ({split})", "", "", "", *counts)
+    out.print(domains)
+    s = found.shards
+    shared = f"{s['shared']:,} the same, byte for byte ({s['shared_bytes']:,} bytes)" if s["shared"] else "none the same"
+    moved = {source: {k: n for k, n in counts.items() if k != "same" and n} for source, counts in found.inputs.items()}
+    sections = {
+        "shards": [f"{s['before']:,} → {s['after']:,}, {shared}"],
+        "recipe": format_changes(found.recipe),
+        "lineage": format_changes(found.lineage),
+        "inputs": [
+            f"{source}: " + ", ".join(f"{count_noun(n, 'fragment')} {kind}" for kind, n in counts.items())
+            for source, counts in moved.items()
+            if counts
+        ],
+    }
+    for title, lines in sections.items():
+        first, *others = lines or ["the same"]
+        print_pairs([(title, first), *(("", line) for line in others)])
+
+
+def format_changes(changes: Mapping[str, Change]) -> list[str]:
+    """A line for each key, or for each section of which one side has no key."""
+    sections: dict[str, dict[str, Change]] = {}
+    for key, change in changes.items():
+        match = DOTTED_KEY.fullmatch(key)
+        sections.setdefault(match[1] if match else key, {})[key] = change
+    lines = []
+    for section, keys in sections.items():
+        lacking = [all(change[side] is None for change in keys.values()) for side in (0, 1)]
+        if len(keys) > 1 and any(lacking):
+            sides = ({key.removeprefix(f"{section}."): change[side] for key, change in keys.items()} for side in (0, 1))
+            before, after = ("–" if none else format_facts(values) for none, values in zip(lacking, sides, strict=True))
+            lines.append(f"{section}: {before} → {after}")
+        else:
+            lines += [f"{key}: {format_change(change)}" for key, change in keys.items()]
+    return lines
+
+
+def format_change(change: Change, form: str = "") -> str:
+    before, after = (format(value, form) if form and value is not None else format_value(value) for value in change)
+    return before if before == after else f"{before} → {after}"
+
+
+# Verify
+
+
+def print_verification(found: Verification, number: int, again: Mapping[str, int] | None) -> None:
+    """`again`: how many domains and rows of the corpus were read again and agree."""
+    out.print(f"v{number}: {count_noun(found.rows, 'row')}, {count_noun(found.files, 'file')}, {found.bytes:,} bytes read")
+    for name, worst in (("in the whole", found.whole), ("in a shard", found.shard), ("in a prefix", found.prefix)):
+        distance = f"{worst.tokens:>10,.1f} tokens off its share, {worst.share:.3f} of its bound"
+        out.print(f"  worst {name:<13} {distance} ({worst.domain}, {worst.where})", soft_wrap=True)
+    if again:
+        counts = f"{count_noun(again['domains'], 'domain')} read again, {count_noun(again['rows'], 'row')}"
+        out.print(f"  corpus              {counts}: the books and the plan agree", soft_wrap=True)
+    for problem in found.problems:
+        out.print(Text("✗", style="red"), problem, soft_wrap=True)
+    if found.ok:
+        out.print(Text("✓", style="green"), "every check holds")
+    else:
+        out.print(Text(f"{count_noun(len(found.problems), 'check')} failed", style="red"))
+        advice = "missing or damaged files: restore them from a copy, or remove them and build again from the same corpus"
+        out.print(advice, soft_wrap=True)
+
+
+def describe_verification(found: Verification, number: int, again: Mapping[str, int] | None) -> dict[str, Any]:
+    def describe(worst: Deviation) -> dict[str, Any]:
+        return {"domain": worst.domain, "where": worst.where, "tokens": worst.tokens, "bound": worst.bound}
+
+    return {
+        "version": f"v{number}", "ok": found.ok, "problems": list(found.problems), "files": found.files, "rows": found.rows,
+        "bytes": found.bytes, "corpus": again, "whole": describe(found.whole), "shard": describe(found.shard),
+        "prefix": describe(found.prefix),
+    }  # fmt: skip

@@ -1,0 +1,159 @@
+"""Clusters that are not there, that ask for no token, and that are joined."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from chameleon_data.errors import InputError
+from chameleon_data.pipelines import ray_cluster
+from chameleon_data.pipelines.ray_cluster import cluster
+
+
+@pytest.fixture(autouse=True)
+def token_mode(monkeypatch):
+    """Ray reads its mode once in a process; other tests of this one start clusters that ask for a token."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+
+
+@pytest.fixture
+def closed_port():
+    """A port that is taken, so that nobody else gets it, and where nothing listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield int(taken.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}", "nonsense", "127.0.0.1:99999", "http://127.0.0.1:1/x"]
+)
+def test_an_address_without_a_cluster_is_refused_at_once(address, closed_port):
+
+    address, start = address.format(port=closed_port), time.monotonic()
+    with pytest.raises(InputError, match=re.escape(f"--address {address}: ") + ".*leave --address out"), cluster(address):
+        pass
+    assert time.monotonic() - start < 5
+
+
+def test_an_address_with_a_password_is_not_repeated():
+
+    with pytest.raises(InputError, match=r"--address …@host:1: is not HOST:PORT") as refusal, cluster("ray://me:secret@host:1"):
+        pass
+    assert "secret" not in str(refusal.value)
+
+
+def test_a_host_that_does_not_answer_is_given_up(monkeypatch):
+
+    def silent(where: tuple[str, int], timeout: float) -> None:
+        assert (where, timeout) == (("127.0.0.1", 6379), ray_cluster.CONNECT_SECONDS)
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(socket, "create_connection", silent)
+    with pytest.raises(InputError, match=r"timed out.*leave --address out"), cluster("127.0.0.1:6379"):
+        pass
+
+
+@pytest.mark.parametrize("fault", [ConnectionError("none found"), ValueError("bad"), RuntimeError("version 2.0 against 2.60")])
+def test_what_ray_says_about_an_address_is_one_message(monkeypatch, fault):
+    import ray
+
+    def refuse(**_: Any) -> None:
+        raise fault
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(InputError, match=rf"--address auto: .*{fault}.*leave --address out"), cluster("auto"):
+        pass
+
+
+# A cluster that lets in whoever comes
+
+
+@pytest.fixture
+def answering():
+    """Start a server that answers every question with this status code; returns its HOST:PORT."""
+    grpc = pytest.importorskip("grpc")
+    with ExitStack() as running:
+
+        def start(code: str | None) -> str:
+            def answer(_: bytes, context: Any) -> bytes:
+                if code is not None:
+                    context.abort(grpc.StatusCode[code], "no")
+                return b""
+
+            class Any_(grpc.GenericRpcHandler):
+                def service(self, _: Any) -> Any:
+                    return grpc.unary_unary_rpc_method_handler(answer)
+
+            server = grpc.server(running.enter_context(ThreadPoolExecutor(1)), handlers=[Any_()])
+            port = server.add_insecure_port("127.0.0.1:0")
+            server.start()
+            running.callback(lambda: server.stop(None).wait())
+            return f"127.0.0.1:{port}"
+
+        yield start
+
+
+class Joined(Exception):
+    """In place of a cluster."""
+
+
+@pytest.fixture
+def joining(monkeypatch):
+    """`ray.init` raises Joined, and nothing of the environment is left."""
+    import ray
+
+    def join(**_: Any) -> None:
+        raise Joined
+
+    monkeypatch.setattr(ray, "init", join)
+    monkeypatch.delenv("RAY_USE_TLS", raising=False)
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+@pytest.mark.parametrize("code", [None, "NOT_FOUND", "INTERNAL"])
+def test_an_open_cluster_is_joined_only_where_that_is_said(answering, joining, scheme, code):
+
+    address = scheme + answering(code)
+    with pytest.raises(InputError, match=rf"--address {address}: .*asks for no token.*--open-cluster"), cluster(address):
+        pass
+    with pytest.raises(Joined), cluster(address, allow_open=True):
+        pass
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_cluster_that_asks_for_a_token_is_joined(answering, joining, scheme):
+
+    with pytest.raises(Joined), cluster(scheme + answering("UNAUTHENTICATED")):
+        pass
+
+
+def test_what_is_no_cluster_is_not_joined(answering, joining):
+
+    with pytest.raises(InputError, match="no Ray cluster answers there"), cluster(answering("UNAVAILABLE")):
+        pass
+
+
+def test_the_cluster_that_auto_finds_is_asked_before_anything_runs_on_it(answering, monkeypatch):
+    import ray
+
+    left: list[str] = []
+    found = SimpleNamespace(gcs_address=answering(None))
+    monkeypatch.setattr(ray, "init", lambda **_: None)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: found)
+    monkeypatch.setattr(ray, "shutdown", lambda: left.append("left"))
+    with pytest.raises(InputError, match="--open-cluster"), cluster("auto"):
+        left.append("used")
+    assert left == ["left"]
+    with cluster("auto", allow_open=True):
+        left.append("used")
+    found.gcs_address = answering("UNAUTHENTICATED")
+    with cluster("auto"):
+        left.append("used")
+    assert left == ["left", "used", "left", "used", "left"]

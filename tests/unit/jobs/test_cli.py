@@ -1,0 +1,307 @@
+"""The verbs that need no cluster: what they print is what is there, and what is wrong is said with what to type."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chameleon_data.errors import InputError
+from chameleon_data.hashing import fingerprint
+from chameleon_data.jobs import cli, screen
+from chameleon_data.store.store import Store
+from chameleon_data.versions.leases import leased
+from chameleon_data.versions.manifest import TIMED_PASSES
+from chameleon_data.versions.versions import NO_VERSION_YET, commit_version, list_versions, load_manifest
+from tests.support.words import HOSTILE_NAMES
+
+
+def test_names_that_look_like_markup_are_printed_as_they_are(command, dataset):
+    code, out, _ = command("show", dataset)
+    assert code == 0
+    for name in HOSTILE_NAMES:
+        assert name in out
+    code, out, _ = command("versions", dataset)
+    assert (code, "[/name]" in out) == (0, True)
+
+
+def test_messages_that_look_like_markup_are_printed_as_they_are(command, tmp_path):
+    code, _, err = command("weights", str(tmp_path / "[/b][bold]:smile:.yaml"))
+    assert code == 2
+    assert "[/b][bold]:smile:.yaml: the recipe cannot be read" in err
+
+
+COMMANDS = "\x1b]0;owned\x07 \x9b31m \u202ex"
+"""Sets a terminal's title, rings, colours, turns the direction of writing."""
+
+
+def test_what_a_terminal_would_obey_is_written_out(command, dataset, tmp_path, monkeypatch):
+    def obeyed(text: str) -> list[str]:
+        return [c for c in text if c != "\n" and not c.isprintable()]
+
+    code, _, err = command("weights", str(tmp_path / f"{COMMANDS}.yaml"))
+    assert (code, obeyed(err)) == (2, [])
+    assert r"\x1b]0;owned\x07 \x9b31m \u202ex" in err
+    manifest = {**load_manifest(Store(dataset), list_versions(Store(dataset))[0]), "name": COMMANDS, "digest": "d" * 64}
+    manifest["domains"] = {COMMANDS: manifest["domains"]["[/b]"]}
+    commit_version(Store(dataset), {**manifest, "plan_digest": "e" * 64}, COMMANDS)
+    for arguments in (["versions", dataset], ["show", dataset], ["show", dataset, "--json"], ["versions", dataset, "--json"]):
+        code, out, err = command(*arguments)
+        assert (code, obeyed(out + err)) == (0, [])
+        assert "owned" in out
+    assert json.loads(command("versions", dataset, "--json")[1])[1]["name"] == COMMANDS
+
+    def fail(_: Store) -> None:
+        raise ZeroDivisionError(COMMANDS)
+
+    monkeypatch.setattr(cli, "list_versions", fail)
+    code, out, err = command("versions", dataset, "--json")
+    assert (code, obeyed(out + err)) == (70, [])
+    assert "Traceback" in err
+
+
+@pytest.mark.parametrize("verb", ["versions", "show", "verify", "report"])
+def test_a_folder_without_a_dataset_is_refused(command, tmp_path, verb):
+    code, out, err = command(verb, str(tmp_path / "typo"), "--json")
+    assert code == 2
+    assert "correct the folder" in json.loads(out)["error"]
+    assert "correct the folder" in err
+    assert not (tmp_path / "typo").exists()
+
+
+def test_a_dataset_without_a_version_is_listed_as_empty(command, dataset):
+    Path(dataset, "_chameleon/versions/v00000001.json").unlink()
+    code, out, _ = command("versions", dataset)
+    assert (code, out) == (0, f"{dataset}: {NO_VERSION_YET}\n")
+    assert command("show", dataset)[0] == 2
+    assert NO_VERSION_YET in command("show", dataset)[2]
+
+
+def test_a_build_that_was_interrupted_is_told_from_no_dataset(command, tmp_path):
+    """Before the first commit there are caches and shards, and no format.json."""
+    for file in ("a/_chameleon/cache/survey/x.json", "b/builds/x/parquet/y"):
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).touch()
+    for out in (str(tmp_path / "a"), str(tmp_path / "b")):
+        assert command("versions", out, "--json")[:2] == (0, "[]\n")
+        assert "goes on where it was interrupted" in command("verify", out)[2]
+
+
+def test_that_every_version_was_deleted_is_said(command, dataset):
+    assert command("delete", f"{dataset}@v1")[0] == 0
+    assert command("versions", dataset)[:2] == (0, f"{dataset}: every version was deleted; --deleted lists them\n")
+
+
+@pytest.mark.parametrize("verb", ["versions", "show", "verify", "report", "tags", "gc"])
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("out/builds/x", "lies inside a dataset; name the dataset itself: {0}/out"),
+        ("out/_chameleon/", "lies inside a dataset; name the dataset itself: {0}/out"),
+        ("", "a folder that is no dataset, but holds some; correct the folder: {0}/out"),
+        ("empty", "a folder, but no dataset is there; correct the folder: it is a recipe's 'out', or make one"),
+        ("outt", "no dataset is there, nor a folder; correct the folder (did you mean {0}/out?), or make one"),
+        ("recipe.yaml", "a file, where a dataset is a folder; if it is a recipe, name its 'out'"),
+        ("file", "a file, where a dataset is a folder; name a recipe's 'out'"),
+    ],
+)
+def test_what_is_no_dataset_is_told_with_what_to_type(command, dataset, tmp_path, verb, target, message):
+    for file in ("recipe.yaml", "file"):
+        (tmp_path / file).touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "out/builds/x").mkdir(parents=True)
+    code, _, err = command(verb, f"{tmp_path}/{target}")
+    assert (code, message.format(tmp_path) in err) == (2, True), err
+
+
+def test_a_report_that_cannot_be_written_is_refused(command, dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr("chameleon_data.views.report.page.render_report", lambda *_: "page")
+    (tmp_path / "file").touch()
+    for to in (tmp_path / "file" / "page.html", tmp_path):
+        code, out, _ = command("report", dataset, "--trust", "--to", str(to), "--json")
+        assert code == 2
+        assert "--to" in json.loads(out)["error"]
+
+
+# Versions
+
+
+def test_versions_have_their_tags_and_hide_the_deleted(command, three):
+    code, out, _ = command("versions", three, "--json")
+    assert code == 0
+    assert [(row["version"], row["tags"]) for row in json.loads(out)] == [("v1", ["prod"]), ("v3", [])]
+    every = json.loads(command("versions", three, "--deleted", "--json")[1])
+    assert [(row["version"], row["tags"], row.get("deleted")) for row in every] == [
+        ("v1", ["prod"], None), ("v2", ["old"], "2026-02-02"), ("v3", [], None)]  # fmt: skip
+    text = command("versions", three, "--deleted")[1]
+    assert "deleted 2026-02-02" in text
+    assert "prod" in text
+    assert "deleted" not in command("versions", three)[1]
+
+
+def test_the_history_of_a_tag(command, three):
+    now = json.loads(command("tags", three, "--json")[1])
+    assert [(row["tag"], row["version"], row["deleted"]) for row in now] == [("old", "v2", True), ("prod", "v1", False)]
+    history = json.loads(command("tags", three, "prod", "--json")[1])
+    assert [(row["generation"], row["version"], row["created"], row["current"]) for row in history] == [
+        (1, "v2", "then", False), (2, "v1", "later", True)]  # fmt: skip
+    first, second = command("tags", three, "prod")[1].splitlines()[1:]
+    assert "v2 (deleted)" in first
+    assert (second.endswith("← current"), "current" in first) == (True, False)
+    assert "current" not in command("tags", three)[1]
+    for name in ("nothing", "../versions"):
+        code, _, err = command("tags", three, name)
+        assert (code, f"no tag '{name}'" in err) == (2, True)
+    command("tag", f"{three}@v3", "prod")
+    history = json.loads(command("tags", three, "prod", "--json")[1])
+    assert history[-1]["version"] == "v3"
+    assert history[-1]["created"].startswith("20"), "the time is kept"
+
+
+def test_show_tells_the_lineage(command, three):
+    code, out, _ = command("show", three)
+    assert code == 0
+    for text in ("s: 1 file, 7 bytes", "model m, revision r1", "origin computed", "numpy 2", "tokenizer  name bytes"):
+        assert text in out
+
+
+def test_what_changed_between_two_versions(command, three):
+    code, out, err = command("diff", f"{three}@1", f"{three}@3", "--json")
+    found = json.loads(out)
+    assert (code, err) == (0, "")
+    assert (found["before"], found["after"]) == (f"{three}@v1", f"{three}@v3")
+    assert found["recipe"] == {"mix.budget": [0, 2]}
+    assert found["lineage"] == {"packages.numpy": ["0", "2"]}
+    assert found["inputs"] == {"s": {"added": 1, "removed": 1, "changed": 0, "same": 0}}
+    assert [(d["domain"], d["kept"], d["added"], d["removed"], d["new"], d["gone"]) for d in found["documents"]] == [
+        ("[/b]", 2, 0, 0, 0, 0), ("x", 1, 1, 1, 1, 0)]  # fmt: skip
+    code, text, _ = command("diff", f"{three}@1", f"{three}@latest")
+    assert code == 0
+    for said in ("mix.budget: 0 → 2", "packages.numpy: 0 → 2", "[/b]", "2 → 2, 1 the same, byte for byte (",
+                 "s: 1 fragment added, 1 fragment removed"):  # fmt: skip
+        assert said in text
+
+
+def test_none_of_the_shards_is_the_same(command, three):
+    store = Store(three)
+    one = load_manifest(store, list_versions(store)[0])
+    shards = [{**file, "sha256": fingerprint(file["sha256"])} for file in one["shards"]]
+    commit_version(store, {**one, "shards": shards, "digest": "d" * 64}, "now")
+    text = command("diff", f"{three}@1", f"{three}@4")[1]
+    assert "2 → 2, none the same" in text
+    assert "recipe  the same" in text
+
+
+def test_a_long_comparison_tells_how_far_it_is(command, three, monkeypatch):
+    monkeypatch.setattr(screen, "SILENT_SECONDS", -1.0)
+    assert "compare documents: 3 of 3" in command("diff", f"{three}@1", f"{three}@3")[2]
+
+
+def test_deleting_a_version(command, three):
+    for target in (three, f"{three}@v9", f"{three}@v2"):
+        assert command("delete", target)[0] == 2
+    assert "name the version to delete" in command("delete", three)[2]
+    code, out, _ = command("delete", f"{three}@prod", "--json")
+    assert (code, json.loads(out)) == (0, {"version": "v1", "deleted": True, "tags": ["prod"]})
+    code, _, err = command("show", f"{three}@prod")
+    assert (code, "'prod' is v1, which was deleted on 20" in err) == (2, True)
+    assert command("show", f"{three}@v1")[0] == 2
+
+
+def test_gc_is_a_dry_run_unless_told(command, three):
+    store = Store(three)
+    before = store.list()
+    found = json.loads(command("gc", three, "--json")[1])
+    gone = {file["path"] for file in found["files"]}
+    assert (found["removed"], found["uploads"], found["at_work"]) == (False, [], [])
+    assert {file["kind"] for file in found["files"]} == {"builds", "manifests"}
+    code, out, _ = command("gc", three)
+    assert (code, f"builds/{fingerprint(1)}" in out, "--delete does it" in out) == (0, True, True)
+    assert store.list() == before
+    code, out, _ = command("gc", three, "--delete")
+    assert (code, f"{len(gone)} files, {found['bytes']:,} bytes removed" in out) == (0, True)
+    assert store.list() == {path: size for path, size in before.items() if path not in gone}
+    for version in ("v1", "v3"):
+        assert command("diff", f"{three}@{version}", f"{three}@v3")[0] == 0
+    assert "0 files, 0 bytes could be removed" in command("gc", three)[1]
+    with leased(store):
+        assert "a build is at work" in command("gc", three)[1]
+
+
+def test_gc_of_no_dataset_is_refused(command, tmp_path):
+    code, _, err = command("gc", str(tmp_path / "typo"), "--delete")
+    assert (code, "no dataset is there" in err) == (2, True)
+    assert not (tmp_path / "typo").exists()
+
+
+# Build and verify, whose passes are made up
+
+
+@pytest.mark.parametrize(
+    ("new", "written", "said"),
+    [
+        (True, 6, None),
+        (False, 0, "nothing to do: v1 is already this build"),
+        (False, 1, "1 missing shard written again: v1 is already this build"),
+    ],
+)
+def test_a_build_of_what_is_there_tells_no_old_timings(command, dataset, tmp_path, monkeypatch, new, written, said):
+    from chameleon_data.pipelines import build, ray_cluster
+
+    (version,) = list_versions(Store(dataset))
+    manifest = load_manifest(Store(dataset), version) | {
+        "weights": {"moved": [], "warnings": []}, "reused": {"embed": "embedded 8 of 8 domains"}, "validation": {},
+        "timings": dict.fromkeys(TIMED_PASSES, 1.0),
+    }  # fmt: skip
+    built = build.Built(manifest, version, new, written)
+    monkeypatch.setattr(ray_cluster, "cluster", lambda *_: ExitStack())
+    monkeypatch.setattr(build, "build_recipe", lambda *_: built)
+    (tmp_path / "r.yaml").write_text("name: t\nout: out\nsources: {a: x.jsonl}\n")
+    code, text, _ = command("build", str(tmp_path / "r.yaml"))
+    assert (code, "seconds" in text, "embedded 8" in text, "already this build" in text) == (0, new, new, not new)
+    assert said is None or said in text
+    assert text.count("builds/x") == 1, "the folder is told once"
+    assert "shards  1 in each of parquet/, mds/" in text
+    assert json.loads(command("build", str(tmp_path / "r.yaml"), "--json")[1])["new"] is new
+
+
+def test_verify_says_what_it_read_again_of_the_corpus(command, three, monkeypatch):
+    from chameleon_data.pipelines import ray_cluster
+    from chameleon_data.pipelines import verify as prove_again
+    from chameleon_data.versions import verify
+
+    worst = verify.Deviation("x", "the whole", 0.0, 1)
+    found = verify.Verification((), 2, 4, 99, worst, worst, worst, {})
+    store = Store(three)
+    manifest = load_manifest(store, list_versions(store)[0])
+    manifest["domains"] = {name: {**d, "rows_read": 1_000} for name, d in manifest["domains"].items()}
+    commit_version(store, {**manifest, "digest": "d" * 64}, "now")
+    monkeypatch.setattr(ray_cluster, "cluster", lambda *_: ExitStack())
+    monkeypatch.setattr(verify, "verify_version", lambda *_: found)
+    for problems, code in (([], 0), (["the corpus differs"], 1)):
+        monkeypatch.setattr(prove_again, "check_against_corpus", lambda *_, problems=problems: (problems, {}))
+        done, text, _ = command("verify", three, "--corpus")
+        assert (done, "2 domains read again, 2,000 rows: the books and the plan agree" in text) == (code, not problems)
+        again = json.loads(command("verify", three, "--corpus", "--json")[1])["corpus"]
+        assert again == (None if problems else {"domains": 2, "rows": 2_000})
+    assert "read again" not in command("verify", three)[1]
+
+
+def test_the_flag_reaches_the_cluster(command, tmp_path, monkeypatch):
+    from chameleon_data.pipelines import ray_cluster
+
+    (tmp_path / "r.yaml").write_text("name: t\nout: out\nsources: {a: x.jsonl}\n")
+    asked: list[Any] = []
+
+    def refuse(*arguments: Any) -> Any:
+        asked.append(arguments)
+        raise InputError("enough")
+
+    monkeypatch.setattr(ray_cluster, "cluster", refuse)
+    for verb in ("weights", "plan", "build"):
+        for flag in ([], ["--open-cluster"]):
+            assert command(verb, str(tmp_path / "r.yaml"), "--address", "h:1", *flag)[0] == 2
+    assert asked == [("h:1", None, False), ("h:1", None, True)] * 3

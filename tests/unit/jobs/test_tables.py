@@ -1,0 +1,82 @@
+"""What a person reads: sentences and tables."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from chameleon_data.jobs import screen, tables
+
+
+def test_notes_and_sentences_are_printed_as_they_are(capsys):
+    moved = {"domain": "[/b]", "before": 0.1, "after": 0.2, "bound": "floor"}
+    tables.print_notes({"moved": [moved], "warnings": ["[/x] :smile:"]}, {"survey": "reused [/c]"})
+    screen.print_pairs([("next", "verify /a/[/d]")])
+    out = capsys.readouterr().out
+    assert all(text in out for text in ("[/b]: 0.1000 to 0.2000", "[/x] :smile:", "reused [/c]", "verify /a/[/d]"))
+
+
+def test_changes_are_told_as_people_read_them() -> None:
+    changes: dict[str, Any] = {
+        "mix.budget": [6_000_000, 5_000_000], "mix.validation": [0.0, 0.020000000000000004], "shards.lineage": [False, True],
+        "shards.formats": [["parquet", "mds"], ["parquet"]], "code.commit": ["a" * 40, "b" * 40], "seed": [1, None],
+        "tokens.tokenizer": [None, "/models/" + "x" * 90 + "/tokenizer.json"], "tokens.unit": ["bytes", None],
+        "writer.formats.mds.hashes": [["sha256", "xxh64"], None], "writer.formats.mds.level": [3, None],
+        'sources."a.b".path': [["/data"], None], 'sources."a.b".text': ["body", None], 'sources."c.d"': [None, 1],
+    }  # fmt: skip
+    assert tables.format_changes(changes) == [
+        "mix.budget: 6,000,000 → 5,000,000", "mix.validation: 0 → 0.02", "shards.lineage: false → true",
+        "shards.formats: [parquet, mds] → [parquet]", "code.commit: aaaaaaaaaaaa… → bbbbbbbbbbbb…", "seed: 1 → –",
+        f"tokens.tokenizer: – → /models/{'x' * 12}…{'x' * 25}/tokenizer.json", "tokens.unit: bytes → –",
+        "writer.formats.mds: hashes [sha256, xxh64], level 3 → –", 'sources."a.b": path [/data], text body → –',
+        'sources."c.d": – → 1',
+    ]  # fmt: skip
+
+
+DOMAINS = {
+    "a": {"weight": 0.3, "weight_interval": [0.28, 0.31]},
+    "b": {"weight": 0.7, "weight_interval": [0.5, 0.6]},
+    "c": {"weight": 0.7, "weight_interval": None},
+}
+
+
+def test_why_a_weight_lies_outside_its_interval_is_said(capsys):
+    tables.print_outside(DOMAINS)
+    expected = "intervals are for the weights by leverage alone; priors or bounds moved out of theirs: b\n"
+    assert capsys.readouterr().out == expected
+    tables.print_outside({"a": DOMAINS["a"]})
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("packed", "shards", "size", "seconds", "said"),
+    [
+        (False, {"train": 1}, 900, 0.2, ("1, of about 900 bytes before", "expected  under a second", "largest document")),
+        (True, {"train": 3, "validation": 1}, 4_000, 61.3, ("3, of about 1,000 bytes each", "61 s to write", "one sequence")),
+    ],
+)
+def test_a_plan_says_how_large_its_shards_come_out(capsys, packed, shards, size, seconds, said):
+    described = {
+        "domains": {}, "exhausted": {}, "weights": {"moved": [], "warnings": []}, "warnings": [], "tokens": 9, "budget": 10,
+        "shard_count": shards["train"], "shard_counts": shards, "bytes": size, "expected_seconds": seconds, "plan_digest": "p",
+    }  # fmt: skip
+    layout = SimpleNamespace(plan=SimpleNamespace(packing="cross" if packed else None))
+    planned = SimpleNamespace(describe=lambda: described, layouts=[layout], weighed=SimpleNamespace(reused={}), cpus=2.0)
+    tables.print_plan(planned)
+    text = capsys.readouterr().out
+    assert all(words in text for words in said), text
+    assert "quota  weight × budget" in text
+
+
+def test_the_terminal_tells_of_twenty_bounds(capsys: pytest.CaptureFixture[str]) -> None:
+    moved = [{"domain": f"d{i}", "bound": "cap", "before": 0.3, "after": 0.2} for i in range(25)]
+    tables.print_notes({"moved": moved, "warnings": []}, {})
+    told = capsys.readouterr().out
+    assert told.count("0.3000 to 0.2000 by its cap") == 20
+    assert "and 5 more" in told
+
+
+def test_a_dotted_key_is_named_whole_where_its_last_part_repeats():
+    assert tables.format_changes({"a.a": [1, 2], "b": [1, 2]}) == ["a.a: 1 → 2", "b: 1 → 2"]
