@@ -1,6 +1,6 @@
-"""Names of the array types that functions here take and give, and the one look into an Arrow string array.
+"""Names of the array types that functions take and return, and the offsets of an Arrow string array as numpy sees them.
 
-Importing this file loads numpy alone.
+Importing this module loads numpy alone.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
 F32 = npt.NDArray[np.float32]
 Floats = npt.NDArray[Any]
-"""float32 or float64; what comes out has the type of what went in."""
+"""float32 or float64; a function returns the type that it was given."""
 Mask = npt.NDArray[np.bool_]
 
 
 def string_offsets(values: pa.LargeStringArray | pa.LargeBinaryArray) -> I64:
-    """(values + 1) where each value begins in the array's third buffer, in bytes, and where the last one ends."""
+    """(values + 1) bytes of the array's third buffer at which each value begins; the last one is where the last value ends."""
     if not len(values):
         return np.zeros(1, np.int64)
     return np.frombuffer(values.buffers()[1], np.int64)[values.offset : values.offset + len(values) + 1]

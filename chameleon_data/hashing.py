@@ -1,8 +1,8 @@
 """Stable hashes: the identity of a document, and every random choice that this project makes.
 
-A document is the 128-bit xxh3 of its raw UTF-8 text. Whatever looks random (order, samples, phases) is a hash of that
-and of named parts (seed, domain, epoch), so it is the same on any machine, in any layout, at any parallelism.
-Cost: 4 million documents of 100 bytes a second, or 14 GB/s of long ones, on one core.
+A document is identified by the 128-bit xxh3 of its raw UTF-8 text. Whatever looks random (order, samples, phases) is a hash of
+that and of named parts (seed, domain, epoch). So it is the same on any machine, in any layout, at any parallelism.
+Cost on one core: 4 million documents of 100 bytes a second, or 14 GB/s of long ones. Importing it does not load pyarrow.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def content_hashes(texts: pa.Array) -> tuple[U64, U64]:
 
 
 def hex_digests(hi: U64, lo: U64) -> pa.StringArray:
-    """The hashes as 32 hexadecimal digits, which is how `doc_id` shows them."""
+    """The hashes as 32 hexadecimal digits, as in the column `doc_id`."""
     import pyarrow as pa
 
     joined = np.stack([hi, lo], axis=1).astype(">u8").tobytes().hex()
@@ -45,9 +45,9 @@ def hex_digests(hi: U64, lo: U64) -> pa.StringArray:
 
 
 def multiset_hash(hi: U64, lo: U64) -> int:
-    """Sum of the hashes modulo 2^128: the same for any order, different for any other multiset of documents.
+    """Sum of the hashes modulo 2^128. It is the same for any order, and another one for another multiset of documents.
 
-    A guard against a corpus that changed between two passes, not against somebody who searches for collisions.
+    It notices a corpus that changed between two passes. It is no guard against somebody who searches for collisions.
     """
     low = np.uint64(0xFFFFFFFF)
     total = 0
@@ -58,13 +58,15 @@ def multiset_hash(hi: U64, lo: U64) -> int:
 
 
 def key64(*parts: int | str) -> int:
-    """A 64-bit number for a named choice, such as `key64(seed, domain, "epoch", 3)`. Parts cannot run into each other."""
+    """A 64-bit number for a named choice, such as `key64(seed, domain, "epoch", 3)`. ("a", "b") and ("ab",) give two numbers."""
     return xxhash.xxh3_64_intdigest(json.dumps(parts, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def mix64(values: Sequence[npt.NDArray[Any]], salt: int | U64) -> U64:
-    """One 64-bit hash per row of some integer columns and a salt, of all or of each (the splitmix64 finaliser, Steele et al.
-    2014)."""
+    """(rows,) 64-bit hashes of the integer columns `values`, each (rows,), and of a salt: one for all rows or (rows,) of them.
+
+    The mixing function is the finaliser of splitmix64 (Steele et al. 2014).
+    """
     state: U64 = np.full(len(values[0]), salt, np.uint64)
     for column in values:
         state = _finalise((state ^ column.astype(np.uint64)) + np.uint64(0x9E3779B97F4A7C15))
@@ -78,7 +80,7 @@ def _finalise(x: U64) -> U64:
 
 
 def canonical_json(value: Any) -> bytes:
-    """One text for one value: sorted keys, no blanks, UTF-8, no NaN. Raises TypeError on what JSON cannot say."""
+    """The one JSON text of a value: sorted keys, no blanks, UTF-8. Raises TypeError or ValueError on a value that JSON lacks."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 

@@ -1,45 +1,46 @@
-"""What a person asks for: strict YAML, validated into frozen values.
+"""What a person asks for: the sections of a recipe as frozen values, and the JSON schema that editors read.
 
-An unknown or duplicate key is refused with its line and the nearest right key, because a silently ignored
-`sample: 512` costs a week of training. Paths are relative to the recipe's file. Aliases and tags are refused: a recipe
-is data, and an alias can explode.
+The line under each field becomes its description in the schema. `recipe_file.py` reads these values from YAML.
 """
 
 from __future__ import annotations
 
-import difflib
-import os
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Mapping
 from decimal import Decimal
-from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic.json_schema import GenerateJsonSchema
 
-from chameleon_data.errors import InputError, Sentences, explaining, list_some
-from chameleon_data.store.urls import EXTRAS, refuse_secrets
+from chameleon_data.errors import list_some
 
-BYTE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
-         "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
+BYTE_UNITS = {
+    "": 1,
+    **{"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12},
+    **{"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40},
+}
 TOKEN_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
-LARGEST_BUDGET = 2**52  # above it a float64 no longer holds every token offset
-LARGEST_DOCUMENT = 2**31 - 1  # bytes that one string of Arrow's 32-bit offsets, and one cell of Parquet, can hold
+LARGEST_BUDGET = 2**52
+"""Tokens. A float64 does not hold every token offset above it."""
+LARGEST_DOCUMENT = 2**31 - 1
+"""Bytes that one string with Arrow's 32-bit offsets, and one cell of Parquet, can hold."""
+LARGEST_NUMBER = 10**30
+"""No number of a recipe is larger. Decimal would write out all the digits of 1e999999999."""
 
 
-def _quantity(value: Any, units: dict[str, int], example: str) -> Any:
+def _parse_quantity(value: Any, units: Mapping[str, int], example: str) -> Any:
     if not isinstance(value, str):
-        return _no_bool(value)
-    match = re.fullmatch(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE]\+?[0-9]+)?)\s*([A-Za-z]*)\s*", value)
-    if not match or match[2].upper() not in units:
+        return _refuse_bool(value)
+    match = re.fullmatch(_quantity_pattern(units), value)
+    if not match:
         raise ValueError(f"{value[:60]!r} is not a quantity; write a whole number or, say, {example}")
     digits, unit = match[1].replace("_", ""), units[match[2].upper()]
-    if float(digits) == 0:  # 0e999999999, at which Decimal fails
+    if float(digits) == 0:  # Decimal fails at 0e999999999
         return 0
-    if float(digits) * unit > 1e30:  # Decimal would write out all the digits of 1e999999999
+    if float(digits) * unit > LARGEST_NUMBER:
         raise ValueError(f"{value[:60]!r} is too large; write a whole number or, say, {example}")
     number = Decimal(digits) * unit
     if number != int(number):
@@ -47,53 +48,68 @@ def _quantity(value: Any, units: dict[str, int], example: str) -> Any:
     return int(number)
 
 
-def _no_bool(value: Any) -> Any:
+def _quantity_pattern(units: Mapping[str, int]) -> str:
+    """A number and a unit in capitals or not, in what regular expressions of Python and of JSON schemas have in common."""
+    names = "|".join("".join(f"[{letter}{letter.lower()}]" for letter in unit) for unit in units)
+    return rf"^\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE]\+?[0-9]+)?)\s*({names})\s*$"
+
+
+def _refuse_bool(value: Any) -> Any:
     """YAML reads yes, no, on and off as true and false, and Python takes those for 1 and 0."""
     if isinstance(value, bool):
         raise ValueError(f"{'yes, on or true' if value else 'no, off or false'} is not a number")
-    if isinstance(value, int) and abs(value) > 10**30:
+    if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
         raise ValueError("the number is too large")
     return value
 
 
-def _size(value: Any) -> Any:
-    return _quantity(value, BYTE_UNITS, "64MiB")
+def _parse_bytes(value: Any) -> Any:
+    return _parse_quantity(value, BYTE_UNITS, "64MiB")
 
 
-def _count(value: Any) -> Any:
-    return value if value == "auto" else _quantity(value, TOKEN_UNITS, "40M")
+def _parse_budget(value: Any) -> Any:
+    return value if value == "auto" else _parse_quantity(value, TOKEN_UNITS, "40M")
 
 
-ByteSize = Annotated[int, BeforeValidator(_size), Field(gt=0)]
-Budget = Annotated[Literal["auto"] | Annotated[int, Field(gt=0, le=LARGEST_BUDGET)], BeforeValidator(_count)]
-Share = Annotated[float, BeforeValidator(_no_bool), Field(ge=0.0, le=1.0, allow_inf_nan=False)]
-Positive = Annotated[float, BeforeValidator(_no_bool), Field(gt=0.0, allow_inf_nan=False)]
-Factor = Annotated[float, BeforeValidator(_no_bool), Field(ge=0.0, allow_inf_nan=False)]
-WholeNumber = Annotated[int, BeforeValidator(_no_bool)]
+def _one_or_many(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+NO_BOOL = BeforeValidator(_refuse_bool)
+WrittenBytes = Annotated[int, Field(gt=0)] | Annotated[str, Field(pattern=_quantity_pattern(BYTE_UNITS))]
+"""What a person may write for a number of bytes."""
+ByteSize = Annotated[int, Field(gt=0), BeforeValidator(_parse_bytes, json_schema_input_type=WrittenBytes)]
+BudgetTokens = Annotated[int, Field(gt=0, le=LARGEST_BUDGET)]
+WrittenBudget = Literal["auto"] | BudgetTokens | Annotated[str, Field(pattern=_quantity_pattern(TOKEN_UNITS))]
+"""What a person may write for a budget."""
+Budget = Annotated[Literal["auto"] | BudgetTokens, BeforeValidator(_parse_budget, json_schema_input_type=WrittenBudget)]
+Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False), NO_BOOL]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False), NO_BOOL]
+Factor = Annotated[float, Field(ge=0.0, allow_inf_nan=False), NO_BOOL]
+Names = Annotated[list[str], Field(min_length=1)]
+Paths = Annotated[tuple[str, ...], BeforeValidator(_one_or_many, json_schema_input_type=str | Names)]
+FormatName = Literal["parquet", "mds", "arrow", "jsonl", "webdataset", "litdata", "megatron"]
+WrittenFormats = FormatName | Annotated[list[FormatName], Field(min_length=1)]
+Formats = Annotated[tuple[FormatName, ...], BeforeValidator(_one_or_many, json_schema_input_type=WrittenFormats)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True)
 
 
 class Source(Section):
     """One way to read a set of files."""
 
-    path: tuple[str, ...]
-    """Globs, folders or files; any fsspec URL."""
+    path: Paths
+    """Files, folders or globs, as paths or fsspec URLs. A relative path starts at the recipe's folder."""
     text: str = "text"
-    """Key of the text; dots reach into nested fields."""
+    """Column of the text; dots reach into nested fields."""
     id: str | None = None
-    """Key of a document id; needed when `input.hash` is `id`."""
+    """Column of a document's id, which `input.hash: id` needs. null: the documents have none."""
     domain: str | None = None
-    """Key of a column that holds each row's domain; without it the source's name is the domain."""
+    """Column that holds the domain of each row. null: the source's name is the domain of all its rows."""
     rename: dict[str, str] = {}
-    """Value of the domain column -> domain name."""
-
-    @field_validator("path", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    """Value of the domain column -> name of the domain. A value that is not listed is the name itself."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -104,15 +120,21 @@ class Source(Section):
         return self
 
 
+WrittenSources = Annotated[dict[str, str | Names | Source], Field(min_length=1)]
+"""What a person may write for `sources`: a text or list is the `path` of a source."""
+
+
 class Input(Section):
+    """Which rows are documents, and which of them are copies."""
+
     hash: Literal["text", "id"] = "text"
-    """What identifies a document and orders the stream: its text, or its id."""
+    """What identifies a document and orders the stream: its text, or its id. For id every source names its `id`."""
     max_bad: Share = 0.001
-    """Largest share of quarantined rows a domain may have."""
+    """Largest share of a domain's rows that may be unusable; above it the build fails. 0.001: one row in a thousand."""
     max_document: ByteSize = 256 * 2**20
-    """Longest text, in bytes of UTF-8; longer rows are quarantined."""
+    """Longest text, in bytes of UTF-8; a row with a longer one is unusable."""
     dedup: Literal["none", "exact", "exact_across"] = "none"
-    """Exact copies: kept; dropped within each domain; dropped over all domains, the one first in `sources` keeping its copy."""
+    """none: copies of a text are kept. exact: each domain keeps one. exact_across: the domain that is first in `sources` does."""
 
     @field_validator("max_document")
     @classmethod
@@ -123,11 +145,14 @@ class Input(Section):
 
 
 class Tokens(Section):
+    """What a budget counts: bytes, or the tokens of a tokenizer."""
+
     unit: Literal["bytes"] | None = None
+    """bytes: a token is a byte of UTF-8. null: a token is what `tokenizer` makes, or a byte if there is none."""
     tokenizer: str | None = None
-    """A tokenizer.json, a folder that holds one, or a hub id."""
+    """A tokenizer.json, a folder that holds one, or a hub id. null: bytes are counted."""
     end_of_text: str | None = None
-    """The tokenizer's token between documents in token formats; by default the one it is known to have."""
+    """The tokenizer's token between documents, in shards of token ids. null: the first usual one that the tokenizer has."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -139,24 +164,26 @@ class Tokens(Section):
 
 
 class Embed(Section):
+    """How documents become the vectors by which domains are compared: by `model`, `causal_lm` or `column`, one of the three."""
+
     model: str | None = "all-MiniLM-L6-v2"
-    """A sentence-transformers hub id or folder."""
+    """A sentence-transformers model: hub id or folder."""
     causal_lm: str | None = None
-    """In its place, a causal or masked language model's hub id or folder: the mean over real tokens of one of its layers."""
-    layer: Literal["middle"] | Annotated[WholeNumber, Field(ge=1, le=10_000)] = "middle"
-    """Of `causal_lm`: the block, from 1, whose output is taken."""
+    """A causal or masked language model in its place: hub id or folder. A vector is the mean of a layer over real tokens."""
+    layer: Literal["middle"] | Annotated[int, Field(ge=1, le=10_000), NO_BOOL] = "middle"
+    """Block of `causal_lm` whose output is taken, counted from 1. middle: the block halfway."""
     column: str | None = None
-    """In its place, a column of the sources' Parquet or Arrow files that holds a vector for each document."""
+    """A column of the sources' Parquet or Arrow files in its place, which holds a vector for each document."""
     revision: str | None = None
-    """Commit of the model on the hub."""
-    samples: Literal["auto"] | Annotated[WholeNumber, Field(ge=1, le=1_000_000)] = 256
-    """Documents drawn per domain, in proportion to their tokens; `auto` doubles them until the intervals are narrow."""
-    tolerance: Annotated[Positive, Field(le=1.0)] = 0.02
-    """Of `samples: auto`: the width of a weight's 90 % interval, from end to end, that is narrow enough."""
-    max_samples: Annotated[WholeNumber, Field(ge=1, le=1_000_000)] = 2048
-    """Of `samples: auto`: where it stops in any case."""
-    window: Annotated[WholeNumber, Field(ge=8, le=1_000_000)] = 256
-    """Tokens of the model that one sample shows it."""
+    """Commit of the model on the hub. null: the newest one, or the one of an installed package."""
+    samples: Literal["auto"] | Annotated[int, Field(ge=1, le=1_000_000), NO_BOOL] = 256
+    """Documents drawn from each domain, in proportion to their tokens. auto: doubled until `tolerance` is met."""
+    tolerance: Annotated[float, Field(gt=0.0, le=1.0), NO_BOOL] = 0.02
+    """For `samples: auto`: width of a weight's 90 % interval, from end to end, that is narrow enough."""
+    max_samples: Annotated[int, Field(ge=1, le=1_000_000), NO_BOOL] = 2048
+    """For `samples: auto`: documents of a domain at which it stops in any case."""
+    window: Annotated[int, Field(ge=8, le=1_000_000), NO_BOOL] = 256
+    """Tokens of the model that it is shown of a document, from a random place in it."""
 
     @property
     def drawn(self) -> int:
@@ -175,41 +202,51 @@ class Embed(Section):
         if sum(x is not None for x in (self.model, self.causal_lm, self.column)) != 1:
             raise ValueError("give one of 'model', 'causal_lm' and 'column'")
         if self.layer != "middle" and self.causal_lm is None:
-            raise ValueError("'layer' is of 'causal_lm'; leave it out")
+            raise ValueError("'layer' counts the blocks of 'causal_lm'; name that, or leave 'layer' out")
         if self.column is not None and (self.window, self.revision) != (256, None):
             raise ValueError("'column' holds finished vectors; leave 'window' and 'revision' out")
         return self
 
 
 class EffectiveDimension(Section):
-    """A ridge by what it does."""
+    """A ridge, given by what it does."""
 
     effective_dimension: Positive
     """Sum of the leverage scores, Σ λ/(λ + r): how many directions the domains (or samples) may take up."""
 
 
 class RecordedLandmarks(Section):
-    """Landmarks of an earlier version."""
+    """The landmarks of an earlier version."""
 
     from_: str = Field(alias="from")
-    """OUT@VERSION."""
+    """The version, as OUT@VERSION."""
 
 
 class Leverage(Section):
+    """How much each domain says that the others do not: its kernel ridge leverage score."""
+
     preset: Literal["default", "reference"] = "default"
+    """default: scores that mean the same for any number of domains. reference: the published code, to the last digit."""
     level: Literal["domain", "sample"] = "domain"
+    """What is compared. domain: the domains' means. sample: how much room each domain's samples take."""
     kernel: Literal["linear", "cosine", "rbf", "polynomial", "laplacian"] = "linear"
+    """Similarity of two vectors. linear and cosine are computed exactly, the others through landmarks."""
     bandwidth: Literal["auto"] | Positive = "auto"
+    """Width of rbf and laplacian, in the unit of the embeddings. auto: the median distance between samples."""
     degree: Literal[2, 3] = 2
-    """Of the polynomial kernel."""
-    landmarks: Literal["auto"] | Annotated[WholeNumber, Field(ge=1, le=16_384)] | RecordedLandmarks = 256
-    """Points that stand for all samples with rbf, polynomial and laplacian."""
+    """Degree of polynomial."""
+    landmarks: Literal["auto"] | Annotated[int, Field(ge=1, le=16_384), NO_BOOL] | RecordedLandmarks = 256
+    """Points that stand for all samples: their number, or auto: as many as `tolerance` needs, or {from: OUT@VERSION}."""
     sampling: Literal["kmeans", "uniform", "bless"] = "kmeans"
+    """How landmarks are chosen. kmeans: centres of clusters. uniform: random samples. bless: samples by their leverage."""
     tolerance: Positive = 0.005
-    """Error of a weight through landmarks that is accepted; `landmarks: auto` grows until it is reached."""
+    """Error of a weight through landmarks that is accepted, as measured on held-out samples."""
     ridge: Literal["auto"] | Positive | EffectiveDimension = "auto"
+    """The r in λ/(λ + r): a larger one keeps only the main directions. auto: effective dimension = half the effective rank."""
     debias: Literal["auto"] | Share = "auto"
+    """Share of the samples' noise that is taken off the diagonal. auto: all of it from 100 samples a domain, half below."""
     centre: bool = True
+    """Whether the domains' mean is subtracted first. true: scores do not depend on where the origin lies."""
 
     @model_validator(mode="after")
     def _acts(self) -> Self:
@@ -227,32 +264,42 @@ class Leverage(Section):
 
 
 class Group(Section):
-    """Bounds on the shares of some domains together."""
+    """Bounds on what some domains get together."""
 
     domains: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Names of the domains; a domain is in one group at most."""
     floor: Share = 0.0
+    """Least share of the tokens that they get together. 0: no bound."""
     cap: Share = 1.0
+    """Greatest share of the tokens that they get together. 1: no bound."""
 
 
 class EffectiveDomains(Section):
-    """A temperature by what it does."""
+    """A temperature, given by what it does."""
 
-    effective_domains: Annotated[Positive, Field(gt=1.0)]
-    """Perplexity of the mixture before bounds: the number of equal domains as spread out as it."""
+    effective_domains: Annotated[float, Field(gt=1.0, allow_inf_nan=False), NO_BOOL]
+    """Perplexity of the mixture before bounds: it is as spread out as this many equal domains."""
 
 
 class Weights(Section):
+    """How scores become shares of the tokens."""
+
     objective: Literal["pretrain", "finetune"] = "pretrain"
+    """pretrain: more of what is general (inverse leverage). finetune: more of what is particular (leverage)."""
     temperature: Literal["auto"] | Positive | EffectiveDomains = "auto"
+    """How evenly tokens are shared: a higher one is nearer to equal shares. auto: 98.5 % of the perplexity of equal shares."""
     floor: Share | dict[str, Share] = 0.0
+    """Least share of the tokens, for every domain or {domain: share}. 0: no bound."""
     cap: Share | dict[str, Share] = 1.0
+    """Greatest share of the tokens, for every domain or {domain: share}. 1: no bound."""
     prior: dict[str, Factor] = {}
+    """Domain -> factor on its weight, for what you know and the embeddings do not, such as quality. Others have 1."""
     groups: dict[str, Group] = {}
-    """Name -> bounds on what its domains get together; a domain is in one group at most."""
+    """Name -> bounds on what its domains get together."""
     compare: tuple[str, ...] = ()
     """Files of weights to show beside the computed ones, in any format that `from` reads."""
     from_: str | None = Field(default=None, alias="from")
-    """A JSON or YAML file of domain: weight, or OUT@VERSION; then nothing is embedded."""
+    """Weights from a JSON or YAML file {domain: weight}, or from OUT@VERSION; then nothing is embedded. null: computed."""
 
     @model_validator(mode="after")
     def _disjoint(self) -> Self:
@@ -263,42 +310,45 @@ class Weights(Section):
 
 
 class Mix(Section):
+    """How many tokens are written, and what happens where a domain has too few."""
+
     budget: Budget = "auto"
-    """Tokens to write; `auto` is what the corpus holds."""
+    """Tokens to write: 40_000_000, 40M, 1.5B. auto: as many as the corpus holds."""
     max_epochs: Positive = 4.0
+    """How many times a domain's documents are used at most."""
     exhausted: Literal["redistribute", "repeat", "fail"] = "redistribute"
-    validation: Annotated[Share, Field(lt=1.0)] = 0.0
-    """Share of the documents that is held out as a split of its own."""
+    """What a domain at that limit lacks. redistribute: the others get it. repeat: no limit. fail: one epoch is the limit."""
+    validation: Annotated[float, Field(ge=0.0, lt=1.0), NO_BOOL] = 0.0
+    """Share of the documents that is held out as a split of its own; a text is always on the same side. 0: no such split."""
 
 
 class Shards(Section):
-    formats: tuple[Literal["parquet", "mds", "arrow", "jsonl", "webdataset", "litdata", "megatron"], ...] = ("parquet", "mds")
+    """How the rows are written."""
+
+    formats: Formats = ("parquet", "mds")
+    """Formats of the shards; each holds the same rows."""
     size: ByteSize = 64 * 2**20
     """Uncompressed bytes of text (or token ids) in one shard, about."""
     compression: Literal["zstd", "none"] = "zstd"
-    sequence_length: Literal["none"] | Annotated[WholeNumber, Field(ge=2, le=2**24)] = "none"
-    """Tokens of a row, where rows are sequences of token ids; none: a row is a document's text."""
+    """Compression of the shards."""
+    sequence_length: Literal["none"] | Annotated[int, Field(ge=2, le=2**24), NO_BOOL] = "none"
+    """Tokens of a row, which then is a sequence of ids made with `tokens.tokenizer`. none: a row is a document's text."""
     packing: Literal["cross", "whole"] = "cross"
-    """Of sequences: cut from the stream of documents wherever they end, or whole documents and padding."""
+    """How documents fill sequences. cross: they run on into the next one. whole: they stay whole, and padding fills the rest."""
     lineage: bool = False
-    """Whether to write beside the shards where each row came from."""
-
-    @field_validator("formats", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+    """true: the file and row that each row came from are written beside the shards."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         if not self.formats or len(set(self.formats)) != len(self.formats):
             raise ValueError("name each format once, at least one")
         if self.packing != "cross" and self.sequence_length == "none":
-            raise ValueError("'packing' is of sequences; give their 'sequence_length', or leave it out")
+            raise ValueError("'packing' fills sequences; give their 'sequence_length', or leave 'packing' out")
         return self
 
 
 class MisplacedKeyError(ValueError):
-    """A fault between two sections, which stands at the key where a person mends it."""
+    """Two sections contradict each other; `keys` lead to the key that a person has to mend."""
 
     def __init__(self, keys: tuple[str, ...], what: str) -> None:
         super().__init__(what)
@@ -306,20 +356,32 @@ class MisplacedKeyError(ValueError):
 
 
 class Recipe(Section):
-    name: Annotated[str, Field(min_length=1, max_length=200)]
-    out: str
-    """Any fsspec URL; everything that is written goes under it."""
-    seed: Annotated[WholeNumber, Field(ge=0, lt=2**63)] = 0
-    sources: Annotated[dict[str, Source], Field(min_length=1)]
-    input: Input = Input()
-    tokens: Tokens = Tokens(unit="bytes")
-    embed: Embed = Embed()
-    leverage: Leverage = Leverage()
-    weights: Weights = Weights()
-    mix: Mix = Mix()
-    shards: Shards = Shards()
+    """A recipe of chameleon-data: which corpora go in, how they are weighed and mixed, and what comes out."""
 
-    @field_validator("sources", mode="before")
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    """Name of the dataset, for people."""
+    out: str
+    """Folder that everything is written to: a path, relative to the recipe, or a URL such as s3://bucket/folder."""
+    seed: Annotated[int, Field(ge=0, lt=2**63), NO_BOOL] = 0
+    """Number that decides every random choice: samples, order, interleaving."""
+    sources: Annotated[dict[str, Source], Field(min_length=1)]
+    """Name -> files to read. A name is a domain, unless the files' own column names the domains."""
+    input: Input = Input()
+    """Which rows are documents, and which of them are copies."""
+    tokens: Tokens = Tokens(unit="bytes")
+    """What a budget counts. By default bytes."""
+    embed: Embed = Embed()
+    """How the domains are compared."""
+    leverage: Leverage = Leverage()
+    """How much each domain says that the others do not."""
+    weights: Weights = Weights()
+    """How scores become shares of the tokens."""
+    mix: Mix = Mix()
+    """How many tokens are written, and what happens where a domain has too few."""
+    shards: Shards = Shards()
+    """How the rows are written."""
+
+    @field_validator("sources", mode="before", json_schema_input_type=WrittenSources)
     @classmethod
     def _short_forms(cls, value: Any) -> Any:
         if not isinstance(value, dict):
@@ -339,24 +401,16 @@ class Recipe(Section):
             if seen.setdefault(folded, name) != name:
                 raise MisplacedKeyError(keys, f"two domains are both called {folded!r} once Unicode is normalised; rename one")
         if self.tokens.tokenizer is None:
+            advice = "name what makes them, 'tokens: {tokenizer: FILE or hub id}'"
             if self.shards.sequence_length != "none":
-                keys = ("shards", "sequence_length")
-                raise MisplacedKeyError(
-                    keys, "sequences are of token ids; name what makes them, 'tokens: {tokenizer: FILE or hub id}'"
-                )
+                raise MisplacedKeyError(("shards", "sequence_length"), f"sequences are of token ids; {advice}")
             if "megatron" in self.shards.formats:
-                keys = ("shards", "formats")
-                raise MisplacedKeyError(
-                    keys, "megatron holds token ids; name what makes them, 'tokens: {tokenizer: FILE or hub id}'"
-                )
-        if self.input.hash == "id":
-            without = [name for name, source in self.sources.items() if source.id is None]
-            if without:
-                more = f" (as do {list_some(without[1:])})" if without[1:] else ""
-                keys = ("sources", without[0])
-                raise MisplacedKeyError(
-                    keys, f"lacks the key 'id', the column that 'input.hash: id' identifies documents by{more}"
-                )
+                raise MisplacedKeyError(("shards", "formats"), f"megatron holds token ids; {advice}")
+        without = [name for name, source in self.sources.items() if source.id is None]
+        if self.input.hash == "id" and without:
+            more = f" (as do {list_some(without[1:])})" if without[1:] else ""
+            what = f"lacks the key 'id', the column that 'input.hash: id' identifies documents by{more}"
+            raise MisplacedKeyError(("sources", without[0]), what)
         return self
 
 
@@ -366,241 +420,12 @@ def check_domain_name(name: str) -> None:
         raise ValueError(f"{name[:60]!r} cannot be a domain name: 1 to 200 printable characters, no blanks at the ends")
 
 
-class StrictLoader(yaml.SafeLoader):
-    """Plain data only, and numbers in decimals as in YAML 1.2: 010 is ten, and 1:30 is text where YAML 1.1 reads 8 and 90."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise yaml.constructor.ConstructorError(None, None, "anchors and aliases are not part of a recipe", event.start_mark)
-        if getattr(event, "tag", None):
-            raise yaml.constructor.ConstructorError(None, None, "tags are not part of a recipe", event.start_mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                advice = f"quote it: '{key_node.value}'" if isinstance(key_node, yaml.ScalarNode) else "use a name"
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is not text; {advice}", key_node.start_mark)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep=True)
-
-    def construct_decimal(self, node: yaml.ScalarNode) -> int:
-        return int(node.value.replace("_", ""))
+class _WithoutTitles(GenerateJsonSchema):
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False  # it would repeat the key
 
 
-_INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
-StrictLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in known if tag not in (_INT, _FLOAT)]
-    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-StrictLoader.add_implicit_resolver(_INT, re.compile(r"[-+]?[0-9][0-9_]*\Z"), list("-+0123456789"))
-StrictLoader.add_implicit_resolver(
-    _FLOAT,
-    re.compile(r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?\Z|[-+]?\.inf\Z|\.nan\Z"),
-    list("-+.0123456789"),
-)
-StrictLoader.add_constructor(_INT, StrictLoader.construct_decimal)
-
-
-def load_recipe(path: str | Path) -> Recipe:
-    """Read and validate a recipe; relative paths in it become absolute.
-
-    Raises InputError with one line per fault: file, line, key, what is wrong and the nearest right key.
-    """
-    file = Path(path)
-    unreadable: Sentences = {
-        IsADirectoryError: lambda _: f"it is a folder; {_recipes_near(file, True)}",
-        (FileNotFoundError, NotADirectoryError): lambda _: f"there is no such file; {_recipes_near(file, False)}",
-        OSError: lambda error: f"{error.strerror}; check the file",
-        UnicodeDecodeError: "it is not text in UTF-8; name a YAML file",
-    }
-    with explaining(f"{file}: the recipe cannot be read", unreadable):
-        text = file.read_text(encoding="utf-8")
-    return parse_recipe(text, file.absolute().parent, str(file))
-
-
-def _recipes_near(file: Path, is_folder: bool) -> str:
-    """Which recipe was meant."""
-    folder = file if is_folder else file.parent
-    if not folder.is_dir():
-        return f"nor is there a folder {folder}; correct the path"
-    there = sorted(path.name for path in folder.iterdir() if path.suffix in (".yaml", ".yml") and path.is_file())
-    close = [] if is_folder else difflib.get_close_matches(file.stem, [Path(name).stem for name in there], n=1)
-    if close:
-        return f"did you mean {' or '.join(str(folder / name) for name in there if Path(name).stem == close[0])}?"
-    if there:
-        return f"in {folder} there are {list_some(there)}"
-    return f"no .yaml file is in {folder}; jobs/recipes/own.yaml is one to copy"
-
-
-def parse_recipe(text: str, folder: Path, name: str = "recipe") -> Recipe:
-    """`load_recipe` for text that is already in memory; `folder` is what relative paths start from."""
-    try:
-        loader = StrictLoader(text)
-        node = loader.get_single_node()
-        value = loader.construct_document(node) if node is not None else None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{name}:{mark.line + 1}" if mark else name
-        raise InputError(f"{where}: {getattr(error, 'problem', None) or error}") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{name}: a recipe is a mapping; start with 'name:', 'out:' and 'sources:'")
-    try:
-        recipe = Recipe.model_validate(value)
-    except ValidationError as error:
-        faults: dict[str, list[str]] = {}  # a key that may be of several types has a fault for each
-        for where, what in (_explain(fault, node, name) for fault in error.errors(include_url=False)):
-            faults.setdefault(where, []).append(what)
-        raise InputError(
-            "\n".join(f"{where}: {', or '.join(dict.fromkeys(whats))}" for where, whats in faults.items())
-        ) from error
-    try:
-        recipe = _absolute(recipe, folder)
-        _apart(recipe)
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from None
-    return recipe
-
-
-def _explain(fault: Any, node: Any, name: str) -> tuple[str, str]:
-    """(file, line and key; what is wrong there)."""
-    keys = [str(part) for part in (*fault["loc"], *getattr(fault.get("ctx", {}).get("error"), "keys", ()))]
-    line, path = 1, []
-    for key in keys:  # as far as the document goes; pydantic appends names of union members after that
-        children = {k.value: (k, v) for k, v in node.value} if isinstance(node, yaml.MappingNode) else {}
-        if isinstance(node, yaml.SequenceNode) and key.isdigit() and int(key) < len(node.value):
-            children = {key: (node.value[int(key)], node.value[int(key)])}
-        if key not in children:
-            if fault["type"] == "missing":
-                path.append(key)
-            break
-        line, node = children[key][0].start_mark.line + 1, children[key][1]
-        path.append(key)
-    where = f"{name}:{line}: {'.'.join(path) or 'recipe'}"
-    if fault["type"] == "extra_forbidden":
-        known = _keys_at(path[:-1])
-        near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
-        return where, f"unknown key; {hint}"
-    message = "write a list: [a, b]" if fault["type"] == "tuple_type" else fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "missing":
-        message = "this key is missing"
-    given = fault.get("input")
-    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) and fault["type"] != "value_error" else ""
-    near = []
-    if fault["type"] == "literal_error":
-        near = difflib.get_close_matches(str(given), re.findall("'([^']*)'", fault["ctx"]["expected"]), n=1)
-    return where, f"{message}{shown}" + (f"; did you mean '{near[0]}'?" if near else "")
-
-
-def _keys_at(path: list[str]) -> list[str]:
-    sections: dict[str, type[BaseModel]] = {
-        "sources": Source,
-        "input": Input,
-        "tokens": Tokens,
-        "embed": Embed,
-        "leverage": Leverage,
-        "weights": Weights,
-        "mix": Mix,
-        "shards": Shards,
-    }
-    model = Group if path[:2] == ["weights", "groups"] and len(path) > 2 else sections[path[0]] if path else Recipe
-    return [field.alias or key for key, field in model.model_fields.items()]
-
-
-def absolute_path(path: str, folder: Path) -> str:
-    """A path of a recipe as a URL or an absolute path. URL chaining is refused: it would reach past `out`."""
-    if "::" in path:
-        raise InputError("chained URLs ('::') are not allowed; name one file system")
-    if "\0" in path:
-        raise InputError(f"{path[:60]!r} holds a NUL character, which no path does")
-    if "://" in path:
-        return path
-    return os.path.normpath(folder / os.path.expanduser(path))  # noqa: PTH111  (pathlib's raises for a home that is not there)
-
-
-def _absolute(recipe: Recipe, folder: Path) -> Recipe:
-    sources = {}
-    for name, source in recipe.sources.items():
-        try:
-            paths = tuple(absolute_path(path, folder) for path in source.path)
-            for path in paths:
-                refuse_secrets(path)
-        except InputError as error:
-            raise InputError(f"sources.{name}: {error}") from None
-        sources[name] = source.model_copy(update={"path": paths})
-    try:
-        refuse_secrets(recipe.out)
-    except InputError as error:
-        raise InputError(f"out: {error}") from None
-    _no_secrets(recipe)
-    update: dict[str, Any] = {"sources": sources, "out": absolute_path(recipe.out, folder)}
-    local = recipe.tokens.tokenizer
-    if local and (folder / local).exists():
-        update["tokens"] = recipe.tokens.model_copy(update={"tokenizer": absolute_path(local, folder)})
-    for key in ("model", "causal_lm"):
-        if (named := getattr(recipe.embed, key)) and (folder / named).exists():
-            update["embed"] = recipe.embed.model_copy(update={key: absolute_path(named, folder)})
-    if isinstance(recipe.leverage.landmarks, RecordedLandmarks):
-        recorded = RecordedLandmarks.model_validate({"from": absolute_path(recipe.leverage.landmarks.from_, folder)})
-        update["leverage"] = recipe.leverage.model_copy(update={"landmarks": recorded})
-    given, compared = recipe.weights.from_, recipe.weights.compare
-    files = {"from_": given and absolute_path(given, folder), "compare": tuple(absolute_path(file, folder) for file in compared)}
-    update["weights"] = recipe.weights.model_copy(update=files)
-    return recipe.model_copy(update=update)
-
-
-def _no_secrets(recipe: Recipe) -> None:
-    """Raise InputError where a file, model or version is named by a URL that may hold a secret: manifests repeat them all."""
-    recorded = recipe.leverage.landmarks
-    named = {
-        "weights.from": [recipe.weights.from_], "weights.compare": recipe.weights.compare, "embed.model": [recipe.embed.model],
-        "embed.causal_lm": [recipe.embed.causal_lm], "tokens.tokenizer": [recipe.tokens.tokenizer],
-        "leverage.landmarks.from": [recorded.from_ if isinstance(recorded, RecordedLandmarks) else None],
-    }  # fmt: skip
-    for key, urls in named.items():
-        for url in urls:
-            bucket, _, version = (url or "").rpartition("@")  # of s3://bucket@v3, that is no user
-            plain = re.fullmatch(r"[a-z0-9]+://[a-z0-9.-]+", bucket) and re.fullmatch(r"v?[0-9]+|latest", version)
-            try:
-                refuse_secrets(bucket if plain else url or "")
-            except InputError as error:
-                raise InputError(f"{key}: {error}") from None
-
-
-def _apart(recipe: Recipe) -> None:
-    """Raise InputError for a source that would read what is written to `out`: shards, caches and reports."""
-    out = _parts(recipe.out)
-    for name, source in recipe.sources.items():
-        for path in source.path:
-            if _reaches(_parts(path), out):
-                raise InputError(
-                    f"sources.{name}: {path} contains out ({recipe.out}), or lies in it, so that what is written would be read "
-                    "as corpus; put out elsewhere"
-                )
-
-
-def _reaches(path: tuple[str, ...], out: tuple[str, ...]) -> bool:
-    """Whether a folder, file or pattern names something in `out`; both in parts, as corpus holds no corpus-out."""
-    if path == out[: len(path)]:
-        return True
-    for pattern, part in zip(path, out, strict=False):
-        if "**" in pattern:
-            return True
-        if pattern != part and not fnmatchcase(part, pattern):
-            return False
-    return len(path) > len(out)  # a pattern that ends above takes files alone, so it does not enter `out`
-
-
-def _parts(url: str) -> tuple[str, ...]:
-    """File system and names on the way, links resolved; the same for every way of writing one folder."""
-    scheme, separator, rest = url.partition("://")
-    scheme = scheme.lower() if separator else "file"
-    if scheme in ("file", "local"):
-        scheme, rest = "file", os.path.realpath(rest or url)
-    return EXTRAS.get(scheme, scheme), *(part for part in rest.split("/") if part)
+def recipe_schema() -> dict[str, Any]:
+    """JSON schema of a recipe as a person may write it, short forms included. It does not know rules that join two keys."""
+    schema = Recipe.model_json_schema(schema_generator=_WithoutTitles)
+    return {"$schema": GenerateJsonSchema.schema_dialect, **schema}

@@ -19,7 +19,7 @@ from chameleon_data.errors import InputError, explaining
 from chameleon_data.jobs import tables
 from chameleon_data.jobs.exits import run_command
 from chameleon_data.jobs.screen import delay_progress, out, print_answer, print_note, show_progress, show_waiting
-from chameleon_data.recipe import load_recipe
+from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.paths import export_folder, report_path
 from chameleon_data.store.store import Store
 from chameleon_data.versions.versions import (

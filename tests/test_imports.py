@@ -21,6 +21,7 @@ FLOORS = (
     ("hashing",),
     ("store", "plan"),
     ("recipe",),
+    ("recipe_file",),
     ("corpus",),
     ("weights", "shards"),
     ("versions",),

@@ -29,7 +29,7 @@ import numpy as np
 import yaml
 
 from chameleon_data.errors import InputError, list_some
-from chameleon_data.recipe import StrictLoader
+from chameleon_data.recipe_file import StrictLoader
 from chameleon_data.weights.weigh import DomainWeights, weights_without_scores
 
 WeightsFormat = Literal["plain", "DoReMi", "DoGE", "RegMix"]

@@ -152,7 +152,7 @@ def recipe_for(folder: Path, corpus: Path, budget: int) -> Path:
 def passes(folder: Path, corpus: Path, size: int, repeats: int) -> tuple[dict[str, float], int]:
     """Median seconds of survey and write, on a cluster that is up; and the peak memory of a worker."""
     from chameleon_data.pipelines.build import build_recipe
-    from chameleon_data.recipe import load_recipe
+    from chameleon_data.recipe_file import load_recipe
 
     seconds: dict[str, list[float]] = {"survey": [], "write": []}
     with peak() as memory:

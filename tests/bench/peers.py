@@ -117,7 +117,7 @@ def exchange(corpus: Path, out: Path) -> None:
     from chameleon_data.pipelines.survey import survey_corpus
     from chameleon_data.pipelines.weigh import weigh_corpus
     from chameleon_data.pipelines.write import spill_parts
-    from chameleon_data.recipe import load_recipe
+    from chameleon_data.recipe_file import load_recipe
     from chameleon_data.shards.assemble import hash_shard
     from chameleon_data.shards.lay_out import ShardSpec, build_folder, lay_out_splits
     from chameleon_data.shards.runs import read_run_lists

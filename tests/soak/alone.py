@@ -16,7 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from chameleon_data.recipe import Recipe, load_recipe
+from chameleon_data.recipe import Recipe
+from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.store import Store
 from chameleon_data.versions.verify import verify_version
 from chameleon_data.versions.versions import list_versions, load_manifest

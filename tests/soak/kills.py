@@ -26,7 +26,8 @@ from pathlib import Path
 
 import psutil
 
-from chameleon_data.recipe import Recipe, load_recipe
+from chameleon_data.recipe import Recipe
+from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.store import Store
 from tests.soak.alone import CREATED, alone, build, kept, readable
 from tests.support.corpus import documents, lay_out, write_recipe

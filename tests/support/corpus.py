@@ -25,7 +25,7 @@ def demo_texts() -> Documents:
     """All texts of the demo's corpus, by source."""
     from chameleon_data.corpus.fragments import list_fragments
     from chameleon_data.corpus.readers.blocks import read_blocks
-    from chameleon_data.recipe import load_recipe
+    from chameleon_data.recipe_file import load_recipe
 
     sources = load_recipe(DEMO.parent / "demo.yaml").sources
     return {

@@ -27,7 +27,8 @@ from chameleon_data.corpus.readers.blocks import read_blocks
 from chameleon_data.corpus.readers.stream import CONTAINER_MAGIC
 from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import TRAIN
-from chameleon_data.recipe import Recipe, Source, parse_recipe
+from chameleon_data.recipe import Recipe, Source
+from chameleon_data.recipe_file import parse_recipe
 from chameleon_data.shards.formats import arrow as arrow_format
 from chameleon_data.shards.formats import jsonl as jsonl_format
 from chameleon_data.shards.formats import litdata, mds, parquet, webdataset

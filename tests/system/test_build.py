@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from chameleon_data.errors import InputError
-from chameleon_data.recipe import load_recipe
+from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.store import Store
 from chameleon_data.versions.verify import verify_version
 from tests.support import streaming_reader

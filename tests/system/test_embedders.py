@@ -18,7 +18,7 @@ from chameleon_data import domain_weights
 from chameleon_data.errors import InputError
 from chameleon_data.pipelines.build import build_recipe, weigh_recipe
 from chameleon_data.pipelines.weigh import Weighed
-from chameleon_data.recipe import load_recipe
+from chameleon_data.recipe_file import load_recipe
 from chameleon_data.weights.embedder import Embedder
 from chameleon_data.weights.mixture import describe_mixture
 from tests.support.corpus import documents

@@ -32,7 +32,8 @@ import yaml
 
 from chameleon_data.errors import InputError
 from chameleon_data.jobs import cli
-from chameleon_data.recipe import Source, load_recipe, parse_recipe
+from chameleon_data.recipe import Source
+from chameleon_data.recipe_file import load_recipe, parse_recipe
 from chameleon_data.shards.formats import parquet
 from chameleon_data.store.store import Store
 from chameleon_data.versions.verify import verify_version

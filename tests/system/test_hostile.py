@@ -24,7 +24,8 @@ from chameleon_data.corpus.readers.blocks import read_blocks
 from chameleon_data.corpus.readers.parquet_pages import CHUNK_SLACK_BYTES, WatchedFile, _struct, column_chunk
 from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.errors import InputError
-from chameleon_data.recipe import Recipe, Source, parse_recipe
+from chameleon_data.recipe import Recipe, Source
+from chameleon_data.recipe_file import parse_recipe
 from chameleon_data.store.store import Store
 from tests.support import fuzz
 from tests.support.hostile import (

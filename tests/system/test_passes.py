@@ -13,7 +13,7 @@ import pytest
 from chameleon_data.corpus import tokens
 from chameleon_data.corpus.model_files import find_packaged_model
 from chameleon_data.corpus.survey import Part
-from chameleon_data.recipe import load_recipe
+from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.store import Store
 from chameleon_data.versions.verify import verify_version
 from chameleon_data.versions.versions import list_versions

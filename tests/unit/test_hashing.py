@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -10,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chameleon_data.hashing import canonical_json, content_hashes, fingerprint, hex_digests, key64, mix64, multiset_hash
+from tests.support.paths import ROOT
 
 
 @given(st.lists(st.text(), max_size=20), st.integers(0, 3))
@@ -42,3 +46,18 @@ def test_canonical_json_has_one_text_for_one_value():
     for bad in (float("nan"), {1, 2}, b"bytes"):
         with pytest.raises((TypeError, ValueError)):
             canonical_json(bad)
+
+
+def test_keys_and_fingerprints_need_neither_pyarrow_nor_polars():
+    """So that weights and the embedder run on a machine that has neither."""
+    code = """
+import sys
+sys.modules["pyarrow"] = sys.modules["polars"] = None  # importing them raises
+import numpy as np
+import chameleon_data.arrays
+from chameleon_data.hashing import fingerprint, key64, mix64, multiset_hash
+print(key64(0, "a", "phase"), multiset_hash(np.arange(2, dtype="u8"), np.arange(2, dtype="u8")), len(fingerprint({"a": 1})))
+print(mix64([np.arange(1)], 5))
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.split()[:3] == [str(0xE00DA0C71AAA4331), str(2**64 + 1), "64"]

@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from chameleon_data.recipe import Recipe, Source, load_recipe
+from chameleon_data.recipe import Recipe, Source
+from chameleon_data.recipe_file import load_recipe
 from tests.support.paths import RECIPES
 
 DEMO = RECIPES / "demo"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from chameleon_data.errors import InputError
-from chameleon_data.recipe import load_recipe, parse_recipe
+from chameleon_data.recipe_file import load_recipe, parse_recipe
 
 LEAST = "name: x\nout: out\nsources: {a: corpus/*.jsonl}\n"
 
@@ -47,13 +47,13 @@ def test_the_least_recipe_has_the_documented_defaults_and_absolute_paths():
         ("weights: &a {floor: 0.1}", "anchors and aliases are not part of a recipe"),
         ("seed: !!python/object:os.system 1", "tags are not part of a recipe"),
         ("input: {hash: id}", "sources.a: lacks the key 'id', the column that 'input.hash: id' identifies"),
-        ("input: {dedup: fuzzy}", "Input should be 'none', 'exact' or 'exact_across'"),
+        ("input: {dedup: fuzzy}", "r.yaml:4: input.dedup: must be 'none', 'exact' or 'exact_across'"),
         ("sources2: {}", "did you mean 'sources'?"),
-        ("shards: {formats: [parqet]}", "r.yaml:4: shards.formats.0: Input should be 'parquet', "),
+        ("shards: {formats: [parqet]}", "r.yaml:4: shards.formats.0: must be 'parquet', "),
         ("shards: {formats: [parqet]}", "(given: 'parqet'); did you mean 'parquet'?"),
         ("seed: yes", "r.yaml:4: seed: yes, on or true is not a number"),
-        ("seed: 1:30", "seed: Input should be a valid integer"),
-        ("seed: 0x10", "seed: Input should be a valid integer"),
+        ("seed: 1:30", "seed: must be a whole number (given: '"),
+        ("seed: 0x10", "seed: must be a whole number (given: '"),
         ("input: {max_bad: yes}", "input.max_bad: yes, on or true is not a number"),
         ("input: {max_document: on}", "is not a number"),
         ("input: {max_document: 2GiB}", "at most 2 GiB"),
@@ -71,6 +71,18 @@ def test_the_least_recipe_has_the_documented_defaults_and_absolute_paths():
         ("embed: {samples: yes}", "is not a number"),
         ("leverage: {landmarks: yes}", "is not a number"),
         ("weights: {compare: a.json}", "weights.compare: write a list: [a, b]"),
+        ("mix: 5", "r.yaml:4: mix: must be a mapping: {key: value}"),
+        ("shards: {lineage: 3}", "shards.lineage: must be true or false (given: 3)"),
+        ("mix: {max_epochs: many}", "mix.max_epochs: must be a number (given: 'many')"),
+        ("embed: {model: 7}", "embed.model: must be text (given: 7)"),
+        ("leverage:\n  landmarks:\n    form: out@v1", "r.yaml:6: leverage.landmarks.form: unknown key; did you mean 'from'?"),
+        ("leverage: {landmarks: {}}", "leverage.landmarks.from: this key is missing"),
+        ("weights: {temperature: {domains: 3}}", "temperature.domains: unknown key; did you mean 'effective_domains'?"),
+        ("leverage: {ridge: {x: 3}}", "leverage.ridge.x: unknown key; known keys: effective_dimension"),
+        (
+            "weights:\n  groups:\n    g: {domains: [a], cup: 1}",
+            "r.yaml:6: weights.groups.g.cup: unknown key; did you mean 'cap'?",
+        ),
     ],
 )
 def test_a_wrong_recipe_is_refused_with_line_key_and_advice(extra, message):

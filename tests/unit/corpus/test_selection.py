@@ -21,7 +21,8 @@ from chameleon_data.corpus.selection import CopyFilter, SelectionRules, copies_i
 from chameleon_data.corpus.survey import Part, Survey
 from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.errors import InputError
-from chameleon_data.recipe import Recipe, load_recipe
+from chameleon_data.recipe import Recipe
+from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.store import Store
 from chameleon_data.versions.verify import verify_version
 from tests.support.corpus import documents_with_copies, lay_out, write_recipe

@@ -17,7 +17,8 @@ from chameleon_data.corpus.survey import (
     read_survey,
 )
 from chameleon_data.errors import InputError
-from chameleon_data.recipe import Recipe, load_recipe
+from chameleon_data.recipe import Recipe
+from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.checksummed import read_record, write_record
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import parts_of, record_part, surveyed

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from chameleon_data.recipe import parse_recipe
+from chameleon_data.recipe_file import parse_recipe
 from tests.support.paths import ROOT
 
 

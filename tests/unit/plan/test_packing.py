@@ -21,7 +21,8 @@ from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.errors import InputError
 from chameleon_data.pipelines.build import Planned
 from chameleon_data.plan.plan import Packing
-from chameleon_data.recipe import Tokens, load_recipe
+from chameleon_data.recipe import Tokens
+from chameleon_data.recipe_file import load_recipe
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.versions.row_order import TokenOrderCheck
 from chameleon_data.versions.verify import verify_version

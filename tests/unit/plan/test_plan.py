@@ -10,7 +10,7 @@ import pytest
 from chameleon_data.jobs import tables
 from chameleon_data.pipelines.build import Planned
 from chameleon_data.pipelines.weigh import Weighed, compare_exhaustion_rules, weigh_corpus
-from chameleon_data.recipe import load_recipe
+from chameleon_data.recipe_file import load_recipe
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import ready
 

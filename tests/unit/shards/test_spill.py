@@ -16,7 +16,8 @@ from chameleon_data.corpus.readers import blocks as readers
 from chameleon_data.corpus.selection import copies_in_part, select_rows
 from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.errors import InputError
-from chameleon_data.recipe import Recipe, load_recipe
+from chameleon_data.recipe import Recipe
+from chameleon_data.recipe_file import load_recipe
 from chameleon_data.shards import lay_out as layout
 from chameleon_data.shards import spill as spilling
 from chameleon_data.shards.receipts import read_receipts

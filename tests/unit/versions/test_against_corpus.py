@@ -17,7 +17,7 @@ from chameleon_data.errors import InputError
 from chameleon_data.hashing import content_hashes, hex_digests
 from chameleon_data.pipelines.verify import check_against_corpus
 from chameleon_data.plan.plan import TRAIN
-from chameleon_data.recipe import load_recipe
+from chameleon_data.recipe_file import load_recipe
 from chameleon_data.shards.formats import parquet
 from chameleon_data.shards.rows import content_hash
 from chameleon_data.store.store import Store

@@ -20,7 +20,7 @@ import pytest
 
 from chameleon_data.hashing import content_hashes, hex_digests
 from chameleon_data.plan.plan import TRAIN
-from chameleon_data.recipe import load_recipe
+from chameleon_data.recipe_file import load_recipe
 from chameleon_data.shards.formats import mds, parquet
 from chameleon_data.shards.rows import TEXT_SCHEMA, content_hash
 from chameleon_data.store.store import Store

@@ -14,7 +14,8 @@ from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 
 from chameleon_data.errors import InputError
-from chameleon_data.recipe import Group, Weights, parse_recipe
+from chameleon_data.recipe import Group, Weights
+from chameleon_data.recipe_file import parse_recipe
 from chameleon_data.weights.bounds import bound_weights, clip_to, round_to_one
 
 

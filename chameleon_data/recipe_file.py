@@ -1,0 +1,277 @@
+"""Recipes as files: strict YAML in, a checked `Recipe` with absolute paths out.
+
+An unknown or repeated key is refused with its line and the nearest right key, because a silently ignored `sample: 512` costs a
+week of training. Aliases and tags are refused, because a recipe is data and an alias can explode.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from pydantic import ValidationError
+
+from chameleon_data.errors import InputError, Sentences, explaining, list_some
+from chameleon_data.recipe import EffectiveDimension, EffectiveDomains, Group, Recipe, RecordedLandmarks, Section, Source
+from chameleon_data.store.urls import EXTRAS, refuse_secrets
+
+PLAIN_FAULTS = {
+    "missing": "this key is missing",
+    "tuple_type": "write a list: [a, b]",
+    **dict.fromkeys(("model_type", "dict_type"), "must be a mapping: {key: value}"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    "string_type": "must be text",
+    "too_short": "must have at least 1 item",
+}
+"""Kind of a fault that pydantic finds -> our words, where its own are those of a programmer."""
+
+
+class StrictLoader(yaml.SafeLoader):
+    """Plain data only, and numbers in decimals as in YAML 1.2: 010 is ten, and 1:30 is text where YAML 1.1 reads 8 and 90."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise yaml.constructor.ConstructorError(None, None, "anchors and aliases are not part of a recipe", event.start_mark)
+        if getattr(event, "tag", None):
+            raise yaml.constructor.ConstructorError(None, None, "tags are not part of a recipe", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                advice = f"quote it: '{key_node.value}'" if isinstance(key_node, yaml.ScalarNode) else "use a name"
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is not text; {advice}", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=True)
+
+    def construct_decimal(self, node: yaml.ScalarNode) -> int:
+        return int(node.value.replace("_", ""))
+
+
+_INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+StrictLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag not in (_INT, _FLOAT)]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+StrictLoader.add_implicit_resolver(_INT, re.compile(r"[-+]?[0-9][0-9_]*\Z"), list("-+0123456789"))
+StrictLoader.add_implicit_resolver(
+    _FLOAT,
+    re.compile(r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?\Z|[-+]?\.inf\Z|\.nan\Z"),
+    list("-+.0123456789"),
+)
+StrictLoader.add_constructor(_INT, StrictLoader.construct_decimal)
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read and validate a recipe; relative paths in it become absolute.
+
+    Raises InputError with one line per fault: file, line, key, what is wrong and the nearest right key.
+    """
+    file = Path(path)
+    unreadable: Sentences = {
+        IsADirectoryError: lambda _: f"it is a folder; {_recipes_near(file, True)}",
+        (FileNotFoundError, NotADirectoryError): lambda _: f"there is no such file; {_recipes_near(file, False)}",
+        OSError: lambda error: f"{error.strerror}; check the file",
+        UnicodeDecodeError: "it is not text in UTF-8; name a YAML file",
+    }
+    with explaining(f"{file}: the recipe cannot be read", unreadable):
+        text = file.read_text(encoding="utf-8")
+    return parse_recipe(text, file.absolute().parent, str(file))
+
+
+def _recipes_near(file: Path, is_folder: bool) -> str:
+    """Which recipe was meant."""
+    folder = file if is_folder else file.parent
+    if not folder.is_dir():
+        return f"nor is there a folder {folder}; correct the path"
+    there = sorted(path.name for path in folder.iterdir() if path.suffix in (".yaml", ".yml") and path.is_file())
+    close = [] if is_folder else difflib.get_close_matches(file.stem, [Path(name).stem for name in there], n=1)
+    if close:
+        return f"did you mean {' or '.join(str(folder / name) for name in there if Path(name).stem == close[0])}?"
+    if there:
+        return f"in {folder} there are {list_some(there)}"
+    return f"no .yaml file is in {folder}; jobs/recipes/own.yaml is one to copy"
+
+
+def parse_recipe(text: str, folder: Path, name: str = "recipe") -> Recipe:
+    """`load_recipe` for text that is already in memory; `folder` is what relative paths start from."""
+    try:
+        loader = StrictLoader(text)
+        node = loader.get_single_node()
+        value = loader.construct_document(node) if node is not None else None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{name}:{mark.line + 1}" if mark else name
+        raise InputError(f"{where}: {getattr(error, 'problem', None) or error}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{name}: a recipe is a mapping; start with 'name:', 'out:' and 'sources:'")
+    try:
+        recipe = Recipe.model_validate(value)
+    except ValidationError as error:
+        faults: dict[str, list[str]] = {}  # a key that may be of several types has a fault for each
+        for where, what in (_explain(fault, node, name) for fault in error.errors(include_url=False)):
+            faults.setdefault(where, []).append(what)
+        raise InputError(
+            "\n".join(f"{where}: {', or '.join(dict.fromkeys(whats))}" for where, whats in faults.items())
+        ) from error
+    try:
+        recipe = _absolute(recipe, folder)
+        _apart(recipe)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+    return recipe
+
+
+def _explain(fault: Any, node: Any, name: str) -> tuple[str, str]:
+    """(file, line and key; what is wrong there) for one fault that pydantic found; `node` is the whole document."""
+    keys = [str(part) for part in (*fault["loc"], *getattr(fault.get("ctx", {}).get("error"), "keys", ()))]
+    line, path = 1, []
+    for key in keys:
+        children = {k.value: (k, v) for k, v in node.value} if isinstance(node, yaml.MappingNode) else {}
+        if isinstance(node, yaml.SequenceNode) and key.isdigit() and int(key) < len(node.value):
+            children = {key: (node.value[int(key)], node.value[int(key)])}
+        if key in children:
+            line, node = children[key][0].start_mark.line + 1, children[key][1]
+            path.append(key)
+        elif fault["type"] == "missing" and key == keys[-1]:
+            path.append(key)  # any other key that the document lacks is a name that pydantic gives to one type of several
+    where = f"{name}:{line}: {'.'.join(path) or 'recipe'}"
+    if fault["type"] == "extra_forbidden":
+        known = _keys_at(path[:-1])
+        near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
+        return where, f"unknown key; {hint}"
+    what = PLAIN_FAULTS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
+    given, hint = fault.get("input"), ""
+    if isinstance(given, str | int | float | bool) and fault["type"] != "value_error":
+        hint = f" (given: {given!r})"
+    if fault["type"] == "literal_error":
+        near = difflib.get_close_matches(str(given), re.findall("'([^']*)'", fault["ctx"]["expected"]), n=1)
+        hint += f"; did you mean '{near[0]}'?" if near else ""
+    return where, what + hint
+
+
+def _keys_at(path: list[str]) -> list[str]:
+    """Keys of the mapping that these keys lead to."""
+    model: type[Section]
+    match path:
+        case []:
+            model = Recipe
+        case ["sources", _]:
+            model = Source
+        case ["weights", "groups", _]:
+            model = Group
+        case ["weights", "temperature"]:
+            model = EffectiveDomains
+        case ["leverage", "ridge"]:
+            model = EffectiveDimension
+        case ["leverage", "landmarks"]:
+            model = RecordedLandmarks
+        case _:
+            model = cast(type[Section], Recipe.model_fields[path[0]].annotation)
+    return [field.alias or key for key, field in model.model_fields.items()]
+
+
+def absolute_path(path: str, folder: Path) -> str:
+    """A path of a recipe as a URL or an absolute path. URL chaining is refused: it would reach past `out`."""
+    if "::" in path:
+        raise InputError("chained URLs ('::') are not allowed; name one file system")
+    if "\0" in path:
+        raise InputError(f"{path[:60]!r} holds a NUL character, which no path does")
+    if "://" in path:
+        return path
+    return os.path.normpath(folder / os.path.expanduser(path))  # noqa: PTH111  (pathlib's raises for a home that is not there)
+
+
+def _absolute(recipe: Recipe, folder: Path) -> Recipe:
+    sources = {}
+    for name, source in recipe.sources.items():
+        try:
+            paths = tuple(absolute_path(path, folder) for path in source.path)
+            for path in paths:
+                refuse_secrets(path)
+        except InputError as error:
+            raise InputError(f"sources.{name}: {error}") from None
+        sources[name] = source.model_copy(update={"path": paths})
+    try:
+        refuse_secrets(recipe.out)
+    except InputError as error:
+        raise InputError(f"out: {error}") from None
+    _no_secrets(recipe)
+    update: dict[str, Any] = {"sources": sources, "out": absolute_path(recipe.out, folder)}
+    local = recipe.tokens.tokenizer
+    if local and (folder / local).exists():
+        update["tokens"] = recipe.tokens.model_copy(update={"tokenizer": absolute_path(local, folder)})
+    for key in ("model", "causal_lm"):
+        if (named := getattr(recipe.embed, key)) and (folder / named).exists():
+            update["embed"] = recipe.embed.model_copy(update={key: absolute_path(named, folder)})
+    if isinstance(recipe.leverage.landmarks, RecordedLandmarks):
+        recorded = RecordedLandmarks.model_validate({"from": absolute_path(recipe.leverage.landmarks.from_, folder)})
+        update["leverage"] = recipe.leverage.model_copy(update={"landmarks": recorded})
+    given, compared = recipe.weights.from_, recipe.weights.compare
+    files = {"from_": given and absolute_path(given, folder), "compare": tuple(absolute_path(file, folder) for file in compared)}
+    update["weights"] = recipe.weights.model_copy(update=files)
+    return recipe.model_copy(update=update)
+
+
+def _no_secrets(recipe: Recipe) -> None:
+    """Raise InputError where a file, model or version is named by a URL that may hold a secret: manifests repeat them all."""
+    recorded = recipe.leverage.landmarks
+    named = {
+        "weights.from": [recipe.weights.from_], "weights.compare": recipe.weights.compare, "embed.model": [recipe.embed.model],
+        "embed.causal_lm": [recipe.embed.causal_lm], "tokens.tokenizer": [recipe.tokens.tokenizer],
+        "leverage.landmarks.from": [recorded.from_ if isinstance(recorded, RecordedLandmarks) else None],
+    }  # fmt: skip
+    for key, urls in named.items():
+        for url in urls:
+            bucket, _, version = (url or "").rpartition("@")  # of s3://bucket@v3, that is no user
+            plain = re.fullmatch(r"[a-z0-9]+://[a-z0-9.-]+", bucket) and re.fullmatch(r"v?[0-9]+|latest", version)
+            try:
+                refuse_secrets(bucket if plain else url or "")
+            except InputError as error:
+                raise InputError(f"{key}: {error}") from None
+
+
+def _apart(recipe: Recipe) -> None:
+    """Raise InputError for a source that would read what is written to `out`: shards, caches and reports."""
+    out = _parts(recipe.out)
+    for name, source in recipe.sources.items():
+        for path in source.path:
+            if _reaches(_parts(path), out):
+                raise InputError(
+                    f"sources.{name}: {path} contains out ({recipe.out}), or lies in it, so that what is written would be read "
+                    "as corpus; put out elsewhere"
+                )
+
+
+def _reaches(path: tuple[str, ...], out: tuple[str, ...]) -> bool:
+    """Whether a folder, file or pattern names something in `out`; both in parts, as corpus holds no corpus-out."""
+    if path == out[: len(path)]:
+        return True
+    for pattern, part in zip(path, out, strict=False):
+        if "**" in pattern:
+            return True
+        if pattern != part and not fnmatchcase(part, pattern):
+            return False
+    return len(path) > len(out)  # a pattern that ends above takes files alone, so it does not enter `out`
+
+
+def _parts(url: str) -> tuple[str, ...]:
+    """File system and names on the way, links resolved; the same for every way of writing one folder."""
+    scheme, separator, rest = url.partition("://")
+    scheme = scheme.lower() if separator else "file"
+    if scheme in ("file", "local"):
+        scheme, rest = "file", os.path.realpath(rest or url)
+    return EXTRAS.get(scheme, scheme), *(part for part in rest.split("/") if part)
