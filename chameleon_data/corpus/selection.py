@@ -1,18 +1,14 @@
-"""What of the surveyed corpus may be written, and in which split: copies dropped, validation held out, the rest counted.
+"""Selects the rows of the corpus that may be written: copies are dropped, validation is held out, and the rest is counted.
 
-One pass over the survey's records of rows (hash, tokens, bytes), never over text.
+It reads the survey's records of rows (hash, tokens, bytes), never text.
 
-    dedup        copies of a document are grouped by content hash, one range of hashes after the other
-                 (`hash_partitions.py`); one of them is kept:
-                 of the domain that `sources` names first (`exact_across`), of the smallest id where ids tell them
-                 apart, and of the first part
-    validation   documents whose hash (its low half, which is always of the text) lies below fraction * 2^64
+    dedup        Copies are found by content hash, out of core (`hash_partitions.py`). The copy that is kept is the first by
+                 (source as the recipe orders them, domain, high half of the hash, part); `exact` does this in each domain.
+    validation   A document is held out where the low half of its hash, which is always of its text, is below share * 2^64.
 
-The second rule asks nothing of the domain, the seed, the order or the rest of the corpus. So equal texts fall on the same side in
-every domain, and in every version, whatever else it holds; and a larger fraction's split contains the smaller one's. (Whole
-buckets up to the one nearest the fraction would hit it closer in small domains, and put one text on both sides of two domains.)
-Cost: 3.3 million rows a second on one core. `dedup` reads all records once more and puts 32 bytes a row on a local disk: 33
-million rows, a tenth of them copies, in 14 to 23 s and 1.4 GB.
+So equal texts are on the same side in every domain and every version, and a larger share holds all that a smaller one does.
+Cost: 3.3 million rows a second on one core; `dedup` reads the records once more.
+Why: docs/decisions/024-validation-by-hash.md, docs/decisions/025-dedup-out-of-core.md.
 """
 
 from __future__ import annotations
@@ -26,10 +22,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from chameleon_data.arrays import I64, U64, Mask
-from chameleon_data.corpus.hash_partitions import HashedRows, hash_partitions, rows_with_repeated_hash
+from chameleon_data.corpus.hash_partitions import HashedRows, partition_by_hash, select_repeated_hashes
 from chameleon_data.corpus.survey import Part, Survey, read_documents
 from chameleon_data.corpus.tokens import TokenCounter
-from chameleon_data.errors import InputError
+from chameleon_data.errors import DefectError, InputError
 from chameleon_data.hashing import MODULUS, mix64
 from chameleon_data.plan.plan import TRAIN, VALIDATION, DomainCount, Packing, bucket_bits
 from chameleon_data.plan.streams import DOCUMENTS_SCHEMA
@@ -37,81 +33,89 @@ from chameleon_data.recipe import Input, Shards, Source
 from chameleon_data.store.store import Store
 
 DEDUP_ROWS_AT_ONCE = 1 << 24
-"""Of which copies are looked for in memory."""
+"""Rows among which copies are sought in memory."""
 _ROW = np.dtype([("lo", "<u8"), ("hi", "<u8"), ("bytes", "<i8"), ("domain", "<i4"), ("part", "<i4")])
 
 COPIES_SCHEMA = pa.schema(
     [("part", pa.int64()), ("domain", pa.string()), ("hi", pa.uint64()), ("lo", pa.uint64()), ("kept", pa.bool_())]
 )  # fmt: skip
-"""Documents that are there several times: whether the first in this part and domain is the one that is kept."""
+"""Documents of which there are copies, each once for every part and domain that has it. `kept`: the first of them in this part
+and domain is the copy that is kept."""
 
 
 @dataclass(frozen=True)
 class SelectionRules:
-    """What a recipe says of the rows that may be written."""
+    """Which rows may be written, and in what unit they are counted."""
 
     dedup: str
+    """none, exact or exact_across, as `input.dedup`."""
     by_id: bool
+    """Whether the high half of a hash is of the document's id."""
     priority: tuple[str, ...]
-    """Sources, in the recipe's order."""
+    """Sources in the recipe's order; a copy in an earlier one is kept."""
     threshold: int
-    """Low hashes below it are validation."""
+    """Documents whose low hash is below it are held out for validation; 0: none are."""
     packing: Packing | None
+    """How sequences are packed; None where rows are texts."""
     token_bytes: int
-    """Of one id in a sequence; 0 where rows are texts."""
+    """Bytes of one token id in a sequence; 0 where rows are texts."""
 
 
 @dataclass(frozen=True)
 class Selection:
+    """The rows that may be written, counted, and what tells them from the others."""
+
     rules: SelectionRules
     splits: dict[str, tuple[DomainCount, ...]]
-    """`train`, and `validation` where some is held out; each in byte order of name."""
+    """Split -> its domains in byte order of name. `train`, and `validation` where some is held out."""
     copies: pa.Table
-    """Schema COPIES, sorted by (part, domain, hi, lo)."""
+    """Schema COPIES_SCHEMA, sorted by (part, domain, hi, lo)."""
     dropped: dict[str, int]
-    """Domain -> rows that are copies of another one."""
+    """Domain -> rows that are dropped as copies."""
 
     @property
     def counts(self) -> tuple[DomainCount, ...]:
+        """Domains of the train split."""
         return self.splits[TRAIN]
 
     def held_out(self, name: str) -> int:
+        """Rows of a domain that are held out for validation."""
         return next((c.rows for c in self.splits.get(VALIDATION, ()) if c.name == name), 0)
 
 
 def copies_in_part(copies: pa.Table, part: int) -> pa.Table:
-    """The rows of one part, by themselves: what the worker that reads it needs, and no other part's."""
+    """The rows of `copies` for one part, which is all that the worker of this part needs."""
     begin, end = np.searchsorted(copies["part"].to_numpy(), [part, part + 1])
-    return copies.take(np.arange(begin, end))  # a slice would travel with all that it is a slice of
+    return copies.take(np.arange(begin, end))  # not a slice: its whole table would travel to the worker
 
 
 class CopyFilter:
-    """Which rows of one part are kept, as they are read in order: of what is kept in this part the first, of all else none.
+    """Finds the copies to drop among the rows of one part, which are given in order.
 
-    Memory: 29 bytes a copy, 111 MB for a million while it sorts. Cost: 2 million rows a second, half of them copies (a dictionary
-    and a loop took 300 MB and 45 s for 4 million).
+    Of a document that is kept in this part the first row passes; of other documents with copies no row does. Memory: 29 bytes a
+    copy, and 111 MB for a million while it sorts. Cost: 2 million rows a second, half of them copies.
     """
 
     def __init__(self, copies: pa.Table) -> None:
-        """`copies` are the part's, see `copies_in_part`."""
+        """`copies` are those of the part (`copies_in_part`)."""
         self._names = pc.unique(copies["domain"].cast(pa.large_string()))
         hi, lo, domain = copies["hi"].to_numpy(), copies["lo"].to_numpy(), self._codes(copies["domain"])
-        for salt in range(9):  # of a million copies two have one key in one of 30 million parts
+        for salt in range(9):  # two of a million copies have the same key in one of 30 million parts
             self._salt, key = salt, mix64([hi, lo, domain], salt)
             if len(np.unique(key)) == len(key):
                 break
         else:
-            raise ValueError("a document of a part stands twice in its copies")
+            raise DefectError("a document of a part stands twice in its copies")
         order = np.argsort(key)
         self._key, self._hi, self._lo, self._domain = key[order], hi[order], lo[order], domain[order]
         self._open = copies["kept"].to_numpy()[order]
-        """Those that the next row of the document passes by."""
+        """Whether the next row of the document passes."""
 
     def _codes(self, domain: pa.Array) -> I64:
         return np.asarray(pc.index_in(domain.cast(pa.large_string()), self._names).fill_null(-1), np.int32)
 
     def mask(self, domain: pa.Array, hi: U64, lo: U64) -> Mask:
-        """(rows,) which of the next rows are kept; `domain` names that of each."""
+        """(rows,) whether each of the next rows is kept; `domain` holds their domains' names."""
         if not len(self._key):
             return np.ones(len(hi), bool)
         code = self._codes(domain)
@@ -141,12 +145,12 @@ def make_selection_rules(
 
 
 def is_validation(lo: U64, threshold: int) -> Mask:
-    """(rows,) whether documents with these low hashes are held out."""
+    """(rows,) whether a document with this low hash is held out."""
     return lo < np.uint64(threshold)
 
 
 def select_rows(store: Store, survey: Survey, rules: SelectionRules) -> Selection:
-    """Count what may be written. Raises InputError for a domain that has nothing left on one side."""
+    """Find the copies and count the rows of each split. Raises InputError for a domain that has no row in one of them."""
     copies = COPIES_SCHEMA.empty_table() if rules.dedup == "none" else find_copies(store, survey, rules)
     buckets = _Buckets({name: bucket_bits(t.rows) for name, t in survey.tallies.items() if t.rows})
     sums = {split: _Sums(buckets) for split in _splits(rules)}
@@ -169,12 +173,15 @@ def _splits(rules: SelectionRules) -> tuple[str, ...]:
 def read_selected_documents(
     store: Store, number: int, part: Part, copies: pa.Table, rules: SelectionRules
 ) -> Iterator[tuple[str, pl.DataFrame]]:  # fmt: skip
-    """The documents of one part in order, a million at a time, without copies, by split; `tokens` are those written."""
-    dropping = CopyFilter(copies_in_part(copies, number)) if copies.num_rows else None
+    """(split, documents) of one part in order, a million at a time and without copies.
+
+    `tokens` counts end-of-text too, where rows are sequences.
+    """
+    copy_filter = CopyFilter(copies_in_part(copies, number)) if copies.num_rows else None
     for documents in read_documents(store, part):
-        if dropping is not None:
+        if copy_filter is not None:
             hi, lo = documents["hi"].to_numpy(), documents["lo"].to_numpy()
-            documents = documents.filter(dropping.mask(documents["domain"].cast(pl.String).to_arrow(), hi, lo))
+            documents = documents.filter(copy_filter.mask(documents["domain"].cast(pl.String).to_arrow(), hi, lo))
         if rules.packing:
             documents = documents.with_columns(pl.col("tokens") + 1)
         if not rules.threshold:
@@ -186,7 +193,7 @@ def read_selected_documents(
 
 
 class _Buckets:
-    """All domains' buckets in one row of slots, so that a batch with any number of domains is one array operation."""
+    """The buckets of all domains as one array of slots, so that a batch of any number of domains takes one array operation."""
 
     def __init__(self, bits: Mapping[str, int]) -> None:
         self.names = list(bits)
@@ -197,7 +204,7 @@ class _Buckets:
         self._code = pl.DataFrame({"domain": self.names, "code": np.arange(len(self.names))})
 
     def slots(self, documents: pl.DataFrame) -> tuple[I64, I64]:
-        """(rows) index into `names`, and slot, of each document."""
+        """Two (rows,) arrays: each document's index into `names`, and its slot."""
         strings = documents.select(pl.col("domain").cast(pl.String))
         code = strings.join(self._code, on="domain", how="left", maintain_order="left")["code"].to_numpy()
         bits = self.bits[code]
@@ -206,7 +213,8 @@ class _Buckets:
 
 
 class _Sums:
-    """Of one split, by domain: sums of rows, tokens, bytes and the four 32-bit words of the hashes; the largest; histograms."""
+    """The counts of one split by domain: rows, tokens, bytes, the largest document, histograms, and a sum for each of the four
+    32-bit words of the hashes."""
 
     def __init__(self, buckets: _Buckets) -> None:
         self._buckets = buckets
@@ -227,16 +235,16 @@ class _Sums:
             np.add.at(word, code, documents[half].to_numpy() >> np.uint64(shift) & np.uint64(0xFFFFFFFF))
 
     def counts(self, rules: SelectionRules) -> tuple[DomainCount, ...]:
-        """In byte order of name, without domains that have no row here."""
-        found = []
+        """Domains that have a row in this split, in byte order of name."""
+        counts = []
         for index, histogram in enumerate(np.split(self._flat, self._buckets.ends[:-1])):
             if rows := int(self.rows[index]):
                 coarse = 1 << (int(self._buckets.bits[index]) - bucket_bits(rows))
                 multiset = sum(int(word[index]) << (32 * i) for i, word in enumerate(self._words)) % MODULUS
                 tokens, size, largest = (int(sums[index]) for sums in (self._tokens, self._bytes, self._largest))
-                found.append(DomainCount(self._buckets.names[index], rows, tokens, size, largest, multiset,
-                                         histogram.reshape(-1, coarse, 2).sum(axis=1)))  # fmt: skip
-        return tuple(sorted(found, key=lambda c: c.name.encode()))
+                counts.append(DomainCount(self._buckets.names[index], rows, tokens, size, largest, multiset,
+                                          histogram.reshape(-1, coarse, 2).sum(axis=1)))  # fmt: skip
+        return tuple(sorted(counts, key=lambda c: c.name.encode()))
 
 
 def _nothing_left(name: str, split: str, survey: Survey, rules: SelectionRules) -> str:
@@ -250,30 +258,31 @@ def _nothing_left(name: str, split: str, survey: Survey, rules: SelectionRules) 
 
 
 def find_copies(store: Store, survey: Survey, rules: SelectionRules) -> pa.Table:
-    """Documents that are there more than once, and which of them is kept; schema COPIES.
+    """Documents that are there more than once, and which copy is kept; schema COPIES_SCHEMA.
 
-    Two documents are copies where their hashes agree; with ids, which are then half of the hash, the other half and the length.
+    Two documents are copies where their hashes are equal. With `hash: id` half of the hash is of the id: then the other half and
+    the length in bytes are compared.
     """
     same = ["lo", "bytes"] if rules.by_id else ["hi", "lo"]
     within = [*same, "domain"] if rules.dedup == "exact" else same
     names = sorted(survey.tallies, key=str.encode)
     rank = np.array([rules.priority.index(part.source) for part in survey.parts])
-    found = []
-    with hash_partitions(sum(t.rows for t in survey.tallies.values()), DEDUP_ROWS_AT_ONCE) as sorting:
+    tables = []
+    with partition_by_hash(sum(t.rows for t in survey.tallies.values()), DEDUP_ROWS_AT_ONCE) as partitions:
         for number, part in enumerate(survey.parts):
             for documents in read_documents(store, part):
-                sorting.add(_rows(documents, number, names))
-        for rows in map(rows_with_repeated_hash, sorting.taken(_ROW)):
-            each = pl.DataFrame({name: rows[name] for name in _ROW.names or ()}).filter(pl.len().over(within) > 1)
-            if len(each):
-                each = each.unique(["part", "domain", "hi", "lo"])
-                ranked = each.with_columns(rank=rank[each["part"].to_numpy()]).sort("rank", "domain", "hi", "part")
-                best = ranked.group_by(within, maintain_order=True).first()
-                winner = best.select("part", "domain", "hi", "lo", kept=pl.lit(True))
-                found.append(each.join(winner, on=["part", "domain", "hi", "lo"], how="left"))
-    if not found:
+                partitions.add(_rows(documents, number, names))
+        for rows in map(select_repeated_hashes, partitions.read(_ROW)):
+            copies = pl.DataFrame({name: rows[name] for name in _ROW.names or ()}).filter(pl.len().over(within) > 1)
+            if len(copies):
+                copies = copies.unique(["part", "domain", "hi", "lo"])
+                ranked = copies.with_columns(rank=rank[copies["part"].to_numpy()]).sort("rank", "domain", "hi", "part")
+                first = ranked.group_by(within, maintain_order=True).first()
+                kept = first.select("part", "domain", "hi", "lo", kept=pl.lit(True))
+                tables.append(copies.join(kept, on=["part", "domain", "hi", "lo"], how="left"))
+    if not tables:
         return COPIES_SCHEMA.empty_table()
-    table = pl.concat(found).with_columns(pl.col("kept").fill_null(False)).sort("part", "domain", "hi", "lo")
+    table = pl.concat(tables).with_columns(pl.col("kept").fill_null(False)).sort("part", "domain", "hi", "lo")
     named = table.with_columns(domain=pl.Series(names, dtype=pl.String).gather(table["domain"]))
     return named.select(COPIES_SCHEMA.names).to_arrow().cast(COPIES_SCHEMA)
 
@@ -288,11 +297,14 @@ def _rows(documents: pl.DataFrame, part: int, names: Sequence[str]) -> HashedRow
 
 
 def read_cut_documents(store: Store, parts: Sequence[Part], selection: Selection, split: str, cut: Mapping[str, I64]) -> pa.Table:
-    """What `place.place` needs: each distinct document of the cut buckets, by part, with its copies (schema DOCUMENTS)."""
+    """Each distinct document of the cut buckets, by part, with its number of copies; schema DOCUMENTS_SCHEMA.
+
+    `cut`: domain -> its buckets that a shard's bound cuts (`plan/streams.py`).
+    """
     buckets = _Buckets({c.name: c.bits for c in selection.splits[split]})
     counts = {c.name: c for c in selection.splits[split]}
     wanted = np.concatenate([np.isin(np.arange(1 << counts[name].bits), cut[name]) for name in buckets.names])
-    found = []
+    tables = []
     for number, part in enumerate(parts):
         kept = [
             documents.filter(wanted[buckets.slots(documents)[1]])
@@ -301,11 +313,7 @@ def read_cut_documents(store: Store, parts: Sequence[Part], selection: Selection
         ]
         if kept:
             rows = pl.concat(kept).with_columns(pl.col("domain").cast(pl.String))
-            documents_here = rows.group_by("domain", "hi", "lo", "tokens").agg(copies=pl.len().cast(pl.Int64))
-            found.append(
-                documents_here.with_columns(part=pl.lit(number, pl.Int64))
-                .select(DOCUMENTS_SCHEMA.names)
-                .to_arrow()
-                .cast(DOCUMENTS_SCHEMA)
-            )
-    return pa.concat_tables(found or [DOCUMENTS_SCHEMA.empty_table()])
+            distinct = rows.group_by("domain", "hi", "lo", "tokens").agg(copies=pl.len().cast(pl.Int64))
+            columns = distinct.with_columns(part=pl.lit(number, pl.Int64)).select(DOCUMENTS_SCHEMA.names)
+            tables.append(columns.to_arrow().cast(DOCUMENTS_SCHEMA))
+    return pa.concat_tables(tables or [DOCUMENTS_SCHEMA.empty_table()])

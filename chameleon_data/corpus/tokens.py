@@ -1,11 +1,10 @@
-"""How many tokens a text has: its bytes of UTF-8, or what a `tokenizers` tokenizer makes of it; and which ones.
+"""Counts the tokens of texts, as bytes of UTF-8 or with a tokenizer of the `tokenizers` library, and makes token ids.
 
-Truncation and padding, which a tokenizer.json may carry (MiniLM's are 128 and 128, so that every text would count 128), are
-switched off, and no special tokens are added, nor made of a text that spells one: end-of-text stands where a document ends and
-nowhere else. A counter holds the tokenizer itself, so a worker needs neither the file nor the network, and its fingerprint says
-what was counted with.
+A tokenizer.json may truncate and pad; both are switched off, since a text would count as 128 tokens whatever its length. No
+special tokens are added, and none are made of a text that spells one: end-of-text stands where a document ends and nowhere else.
+A counter holds the tokenizer's definition, so a worker needs neither the file nor the network.
 
-Cost on one core: bytes are one subtraction a text; MiniLM's WordPiece 3.3 MB of text a second, a byte-level BPE 3.1.
+Cost on one core: MiniLM's WordPiece counts 3.3 MB of text a second, a byte-level BPE 3.1. Bytes are one subtraction a text.
 """
 
 from __future__ import annotations
@@ -22,27 +21,28 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from chameleon_data import recipe
 from chameleon_data.arrays import I64, byte_lengths
 from chameleon_data.corpus.model_files import find_tokenizer_file
 from chameleon_data.errors import InputError, explaining, first_line
 from chameleon_data.hashing import fingerprint
+from chameleon_data.recipe import Tokens
 
 TOKENISED_AT_ONCE = 1 << 19
-"""Of text tokenised at once: the library holds 100 to 200 bytes for each. A longer text is cut before a space, where tokenizers
-cut too, so that memory does not grow with it; without a space, between characters, and a cut may cost a token."""
-
-
+"""Bytes of text that are tokenised at once; the library holds 100 to 200 bytes for each. A longer text is cut before a space, as
+tokenizers do, or between characters where there is none. Then a cut may cost a token."""
 ENDS_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|im_end|>", "<eos>", "</s>", "[SEP]")
-"""The first of these that a tokenizer has, where the recipe names none: GPT-2, Llama 3, Qwen, Gemma, Llama 2 and T5, BERT."""
+"""The tokens that end a document in GPT-2, Llama 3, Qwen, Gemma, Llama 2 and T5, and BERT. The first that a tokenizer has is
+taken where the recipe names none."""
 
 
 @dataclass(frozen=True)
 class TokenCounter:
+    """How the tokens of a text are counted, and which they are."""
+
     fingerprint: str
-    """'bytes', or of the tokenizer's definition without truncation and padding, and of where long texts are cut."""
+    """'bytes', or a fingerprint of the definition and of where long texts are cut."""
     definition: str = field(default="", repr=False, compare=False)
-    """That definition, JSON as in tokenizer.json; none where bytes are counted."""
+    """The tokenizer, as JSON in the form of tokenizer.json, without truncation and padding; empty where bytes are counted."""
     end_of_text: int | None = None
     """Id of the token that ends a document, where the tokenizer has one."""
     vocabulary: int = 0
@@ -50,36 +50,39 @@ class TokenCounter:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The smallest that holds every id; little-endian."""
+        """The smallest unsigned type that holds every id; little-endian."""
         return np.dtype("<u2" if self.vocabulary <= 1 << 16 else "<u4")
 
     @property
     def required_end(self) -> int:
+        """`end_of_text`; InputError where there is none."""
         if self.end_of_text is None:
             raise InputError("tokens.end_of_text: the tokenizer has none of the usual tokens; name the one that ends a text")
         return self.end_of_text
 
     def ids(self, texts: pa.LargeStringArray) -> pa.LargeBinaryArray:
-        """Token ids of each text and end-of-text behind them, as the bytes of `dtype`. Their number is `count` and one.
+        """Token ids of each text and end-of-text behind them, as the bytes of `dtype`: one id more than `count` says.
 
         Raises InputError where the tokenizer fails or has no end-of-text.
         """
         end, dtype = [self.required_end], self.dtype
-        sizes = byte_lengths(texts)
-        found = [b""] * len(texts)
-        batches, long = _batches(sizes)
+        ids = [b""] * len(texts)
+        batches, long = _batches(byte_lengths(texts))
         for rows in batches:
-            for row, ids in zip(rows.tolist(), self._encoded(texts.take(pa.array(rows)).to_pylist()), strict=True):
-                found[row] = np.array(ids + end, dtype).tobytes()
+            for row, ids_of_text in zip(rows.tolist(), self._encode(texts.take(pa.array(rows)).to_pylist()), strict=True):
+                ids[row] = np.array(ids_of_text + end, dtype).tobytes()
         for row in long.tolist():
-            pieces = (self._encoded([piece])[0] for piece in _pieces(memoryview(texts[row].as_buffer())))
-            found[row] = b"".join(np.array(ids, dtype).tobytes() for ids in (*pieces, end))
-        if (np.frombuffer(b"".join(found), dtype) == end[0]).sum() != len(found):
+            slices = (self._encode([text])[0] for text in _slice_text(memoryview(texts[row].as_buffer())))
+            ids[row] = b"".join(np.array(ids_of_slice, dtype).tobytes() for ids_of_slice in (*slices, end))
+        if (np.frombuffer(b"".join(ids), dtype) == end[0]).sum() != len(ids):
             raise InputError("tokens.end_of_text: the tokenizer also makes it of what a text says; name another one")
-        return pa.array(found, pa.large_binary())
+        return pa.array(ids, pa.large_binary())
 
     def count(self, texts: pa.LargeStringArray) -> I64:
-        """Tokens of each text; no nulls. Linear in the length of a text. Raises InputError where the tokenizer fails."""
+        """(rows,) tokens of each text; `texts` has no nulls. Raises InputError where the tokenizer fails.
+
+        The time is linear in the length of a text.
+        """
         counts = byte_lengths(texts)
         if not self.definition:
             return counts
@@ -87,43 +90,43 @@ class TokenCounter:
         for rows in batches:
             counts[rows] = self._lengths(texts.take(pa.array(rows)).to_pylist())
         for row in long.tolist():
-            counts[row] = sum(self._lengths([piece])[0] for piece in _pieces(memoryview(texts[row].as_buffer())))
+            counts[row] = sum(self._lengths([text])[0] for text in _slice_text(memoryview(texts[row].as_buffer())))
         return counts
 
     def _lengths(self, texts: list[str]) -> list[int]:
-        return [len(ids) for ids in self._encoded(texts)]
+        return [len(ids) for ids in self._encode(texts)]
 
-    def _encoded(self, texts: list[str]) -> list[list[int]]:
+    def _encode(self, texts: list[str]) -> list[list[int]]:
         with _explaining("it cannot read a text", "use one that reads any text"):
             return [e.ids for e in _tokenizer(self).encode_batch_fast(texts, add_special_tokens=False)]
 
 
 def _batches(sizes: I64) -> tuple[list[I64], I64]:
-    """Rows to tokenise together, and those that are too long for that; `sizes` is (rows,) in bytes."""
+    """Rows to tokenise together, and rows that are too long for it; `sizes` is (rows,) in bytes."""
     short = np.flatnonzero(sizes <= TOKENISED_AT_ONCE)
     batches = np.split(short, np.flatnonzero(np.diff(np.cumsum(sizes[short]) // TOKENISED_AT_ONCE)) + 1)
     return batches, np.flatnonzero(sizes > TOKENISED_AT_ONCE)
 
 
-def _pieces(text: memoryview) -> Iterator[str]:
-    """UTF-8 in pieces of at most BATCH_BYTES, each but the first beginning with a space if there is one to cut at."""
+def _slice_text(text: memoryview) -> Iterator[str]:
+    """UTF-8 in slices of at most TOKENISED_AT_ONCE bytes. Each but the first begins with a space if there is one to cut at."""
     start = 0
     while start < len(text):
-        piece = bytes(text[start : start + TOKENISED_AT_ONCE])
-        if start + len(piece) < len(text):
-            space = piece.rfind(b" ")
-            piece = piece[:space] if space > 0 else piece[: len(piece) - len(_cut_character(piece))]
-        yield piece.decode()
-        start += len(piece)
+        part = bytes(text[start : start + TOKENISED_AT_ONCE])
+        if start + len(part) < len(text):
+            space = part.rfind(b" ")
+            part = part[:space] if space > 0 else part[: len(part) - len(_incomplete_character(part))]
+        yield part.decode()
+        start += len(part)
 
 
-def _cut_character(piece: bytes) -> bytes:
-    """The bytes at the end that only begin a character."""
-    found = re.search(rb"[\xC0-\xDF]$|[\xE0-\xEF][\x80-\xBF]?$|[\xF0-\xF7][\x80-\xBF]{0,2}$", piece[-4:])
-    return found[0] if found else b""
+def _incomplete_character(part: bytes) -> bytes:
+    """The bytes at the end that begin a character and do not end it."""
+    match = re.search(rb"[\xC0-\xDF]$|[\xE0-\xEF][\x80-\xBF]?$|[\xF0-\xF7][\x80-\xBF]{0,2}$", part[-4:])
+    return match[0] if match else b""
 
 
-def load_token_counter(tokens: recipe.Tokens) -> TokenCounter:
+def load_token_counter(tokens: Tokens) -> TokenCounter:
     """The counter that a recipe asks for. Raises InputError where the tokenizer cannot be found or read."""
     if tokens.tokenizer is None:
         return TokenCounter("bytes")
@@ -138,7 +141,7 @@ def load_token_counter(tokens: recipe.Tokens) -> TokenCounter:
     with _explaining(f"{file} is not a tokenizer.json", "use one that the tokenizers library wrote"):
         tokenizer = _tokenizer(counter)
     wanted = ENDS_OF_TEXT if tokens.end_of_text is None else (tokens.end_of_text,)
-    ends = [found for name in wanted if (found := tokenizer.token_to_id(name)) is not None]
+    ends = [id for name in wanted if (id := tokenizer.token_to_id(name)) is not None]
     if tokens.end_of_text is not None and not ends:
         raise InputError(f"tokens.end_of_text: {tokens.end_of_text!r} is no token of {file}; name one that is in its vocabulary")
     largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
@@ -146,8 +149,8 @@ def load_token_counter(tokens: recipe.Tokens) -> TokenCounter:
 
 
 def _explaining(what: str, advice: str) -> AbstractContextManager[None]:
-    """The library raises nothing narrower than Exception. Where its Rust panics (a pattern that backtracks without end is one of
-    the ways) it raises not even that."""
+    """For the tokenizers library. It raises nothing narrower than Exception, and where its Rust code panics not even that; a
+    pattern that backtracks without end is one way to make it panic."""
 
     def explain(error: BaseException) -> str | None:
         ours = isinstance(error, Exception) or type(error).__name__ == "PanicException"
@@ -158,7 +161,7 @@ def _explaining(what: str, advice: str) -> AbstractContextManager[None]:
 
 @functools.lru_cache(maxsize=2)
 def _tokenizer(counter: TokenCounter) -> Any:
-    """Built once a process. One thread unless the user says otherwise: there is a worker on every core already."""
+    """The tokenizer, built once a process. It takes one thread unless the user says otherwise: every core has a worker."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from tokenizers import Tokenizer
 

@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from chameleon_data.arrays import string_offsets
-from chameleon_data.corpus.hash_partitions import hash_partitions
+from chameleon_data.corpus.hash_partitions import partition_by_hash
 from chameleon_data.errors import InputError
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.store.store import Store
@@ -199,14 +199,14 @@ def compare_documents(
             for name, kept in shard.files[0]["domain_rows"].items():
                 totals[groups.index((shard.split, name)), 0] += kept
     rows = sum(shard.files[0]["rows"] for shard in unread)
-    with hash_partitions(rows, ROWS_COMPARED_AT_ONCE) as sorting:
+    with partition_by_hash(rows, ROWS_COMPARED_AT_ONCE) as partitions:
         for done, (shard, (domain, hi, lo)) in enumerate(_read_all(unread, names)):
             found = np.empty(len(hi), _ROW)
             first = splits.index(shard.split) * len(names)
             found["hi"], found["lo"], found["group"] = hi, lo, 4 * (first + domain) + shard.sides
-            sorting.add(found)
+            partitions.add(found)
             progress(done + 1, len(unread))
-        for range_of_rows in sorting.taken(_ROW):
+        for range_of_rows in partitions.read(_ROW):
             totals += _counted(range_of_rows, len(groups))
     documents = (Documents(name, split, *map(int, row)) for (split, name), row in zip(groups, totals, strict=True))
     return tuple(d for d in documents if d != Documents(d.domain, d.split))

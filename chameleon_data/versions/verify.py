@@ -32,7 +32,7 @@ import polars as pl
 import pyarrow as pa
 
 from chameleon_data.arrays import I64, U64, byte_lengths
-from chameleon_data.corpus.hash_partitions import HashedRows, HashPartitions, hash_partitions, rows_with_repeated_hash
+from chameleon_data.corpus.hash_partitions import HashedRows, HashPartitions, partition_by_hash, select_repeated_hashes
 from chameleon_data.corpus.selection import DEDUP_ROWS_AT_ONCE, is_validation
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import content_hashes, hex_digests
@@ -109,8 +109,8 @@ def verify_version(
         def step(n: int, before: int = before) -> None:
             progress(before + n, total)
 
-        with hash_partitions(rows, DEDUP_ROWS_AT_ONCE) as sorting:
-            proofs.append(_prove(store, manifest, split, step, corpus, sorting))
+        with partition_by_hash(rows, DEDUP_ROWS_AT_ONCE) as partitions:
+            proofs.append(_prove(store, manifest, split, step, corpus, partitions))
         done += counts[split]
     problems = [p for proof in proofs for p in proof.problems]
     problems += _check_books(manifest) + _check_plan(manifest) + _check_files(manifest)
@@ -151,7 +151,7 @@ def read_domains(manifest: Mapping[str, Any], split: str) -> dict[str, Any]:
 
 def _prove(
     store: Store, manifest: Mapping[str, Any], split: str, progress: Callable[[int], None], corpus: ShardContents | None,
-    sorting: HashPartitions,
+    partitions: HashPartitions,
 ) -> _Proof:  # fmt: skip
     """Read the shards of one split, each in every format, and judge its rows."""
     domains, packing, seed = read_domains(manifest, split), read_packing(manifest), manifest["seed"]
@@ -215,14 +215,14 @@ def _prove(
                 texts[index].add(path, hi[rows], lo[rows], epoch[rows], tokens[rows], sizes)
                 if distinct:
                     once, measure = epoch[rows] == 0, tokens[rows] if sizes is None else sizes
-                    sorting.add(_documents(index, hi[rows][once], lo[rows][once], measure[once]))
+                    partitions.add(_documents(index, hi[rows][once], lo[rows][once], measure[once]))
         if wrong := balance.add(number, code, tokens, first):
             problems.append(f"{path}: {wrong} stands before its place in the plan's order")
     for text_stream in texts:
         problems += text_stream.end()
     for token_stream in ids:
         problems += token_stream.end()
-    problems += _check_copies(sorting, manifest, names)
+    problems += _check_copies(partitions, manifest, names)
     problems += _check_bounds(balance) + _check_indexes(store, manifest, split, entries)
     return _Proof(problems, balance, contents, rows_read, seen_bytes)
 
@@ -329,7 +329,7 @@ def _documents(domain: int, hi: U64, lo: U64, size: I64) -> HashedRows:
     return rows
 
 
-def _check_copies(sorting: HashPartitions, manifest: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+def _check_copies(partitions: HashPartitions, manifest: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     """Whether a document of the first epoch stands there twice, by the rule of `selection.find_copies`: in its domain or in all.
 
     Later epochs hold the documents of the first one, which `row_order.py` proves. Equal texts lie in one split.
@@ -337,7 +337,7 @@ def _check_copies(sorting: HashPartitions, manifest: Mapping[str, Any], names: S
     rule = manifest["recipe"]["input"]["dedup"]
     same = [*(["lo", "size"] if manifest["hash"] == "id" else ["lo", "hi"]), *(["domain"] if rule == "exact" else [])]
     found, told = 0, ""
-    for rows in map(rows_with_repeated_hash, sorting.taken(_DOCUMENT)):
+    for rows in map(select_repeated_hashes, partitions.read(_DOCUMENT)):
         rows = rows[np.lexsort([rows[name] for name in same])]
         again = np.flatnonzero(np.all([rows[name][1:] == rows[name][:-1] for name in same], axis=0))
         if len(again) and not found:

@@ -59,7 +59,7 @@ WRITERS = {"local.py", "cli.py"}
 KNOWN = {
     ("ray_cluster.py", "Path(os.devnull).open"),  # for what Ray's core says
     ("gc.py", "Path(folder).rmdir"),  # an empty one below `out`
-    ("hash_partitions.py", "(self._folder / f'{n:08d}').open"),  # its temporary one
+    ("hash_partitions.py", "(self._folder / f'{number:08d}').open"),  # its temporary one
     ("hash_partitions.py", "file.unlink"),
     ("runs.py", "file.open"),  # that the store gave it to fill
 }

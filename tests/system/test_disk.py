@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from chameleon_data.corpus.hash_partitions import hash_partitions
+from chameleon_data.corpus.hash_partitions import partition_by_hash
 from chameleon_data.errors import InputError, explain_os_error
 from chameleon_data.recipe import Recipe
 from chameleon_data.store import store as storage
@@ -122,9 +122,9 @@ def test_ranges_in_a_temporary_folder_that_is_full(tmp_path: Path, monkeypatch: 
     rows["lo"] = np.arange(2**15, dtype=np.uint64) << np.uint64(49)
     with mounted(tmp_path / "tmp", "size=128k") as folder:
         monkeypatch.setattr(tempfile, "tempdir", str(folder))
-        with pytest.raises(OSError, match="No space left") as caught, hash_partitions(2**15, 2**12) as sorting:  # noqa: PT012
-            sorting.add(rows)
-            list(sorting.taken(rows.dtype))
+        with pytest.raises(OSError, match="No space left") as caught, partition_by_hash(2**15, 2**12) as partitions:  # noqa: PT012
+            partitions.add(rows)
+            list(partitions.read(rows.dtype))
         assert re.fullmatch(
             r"the disk is full; make room .* \(temporary files are in .*; TMPDIR .*\)", explain_os_error(caught.value)
         )

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chameleon_data.corpus import hash_partitions as module
-from chameleon_data.corpus.hash_partitions import hash_partitions, rows_with_repeated_hash
+from chameleon_data.corpus.hash_partitions import partition_by_hash, select_repeated_hashes
 
 KIND = np.dtype([("lo", "<u8"), ("number", "<i4")])
 
@@ -28,10 +28,10 @@ def test_equal_hashes_meet_in_one_range_and_no_row_is_lost(adds: list[list[int]]
     total = sum(map(len, adds))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BUFFERED_ROWS", waiting)
-        with hash_partitions(total, at_once) as sorting:
+        with partition_by_hash(total, at_once) as partitions:
             for number, lo in enumerate(adds):
-                sorting.add(rows_of(lo, 100 * number))
-            found = list(sorting.taken(KIND))
+                partitions.add(rows_of(lo, 100 * number))
+            found = list(partitions.read(KIND))
     everything = sorted((h, 100 * number + n) for number, lo in enumerate(adds) for n, h in enumerate(lo))
     assert sorted((int(h), int(n)) for rows in found for h, n in rows) == everything
     ends = [(int(rows["lo"].min()), int(rows["lo"].max())) for rows in found]
@@ -42,6 +42,6 @@ def test_equal_hashes_meet_in_one_range_and_no_row_is_lost(adds: list[list[int]]
 
 @given(st.lists(st.integers(0, 9), max_size=20))
 def test_repeated_rows_are_those_whose_hash_is_there_twice(lo: list[int]) -> None:
-    found = rows_with_repeated_hash(rows_of(lo))
+    found = select_repeated_hashes(rows_of(lo))
     assert found["lo"].tolist() == sorted(h for h in lo if lo.count(h) > 1)
     assert sorted(found["number"].tolist()) == [n for n, h in enumerate(lo) if lo.count(h) > 1]

@@ -141,12 +141,12 @@ def test_texts_longer_than_a_batch_count_as_in_one_go(bpe, file, monkeypatch):
 
 
 @given(st.text(st.sampled_from("aé漢😀 "), max_size=60), st.integers(4, 20))
-def test_pieces_are_whole_characters(text, size):
+def test_slices_of_a_long_text_are_whole_characters(text, size):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tokens, "TOKENISED_AT_ONCE", size)
-        pieces = list(tokens._pieces(memoryview(text.encode())))
-    assert "".join(pieces) == text
-    assert all(0 < len(p.encode()) <= size for p in pieces)
+        slices = list(tokens._slice_text(memoryview(text.encode())))
+    assert "".join(slices) == text
+    assert all(0 < len(s.encode()) <= size for s in slices)
 
 
 def test_what_a_tokenizer_cannot_read_is_an_error():
