@@ -22,6 +22,7 @@ from chameleon_data.jobs.screen import delay_progress, out, print_answer, print_
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.paths import export_folder, report_path
 from chameleon_data.store.store import Store
+from chameleon_data.versions.manifest import describe_manifest
 from chameleon_data.versions.versions import (
     Version,
     delete_version,
@@ -121,7 +122,7 @@ def build(
     wanted = load_recipe(recipe)
     with _ray_passes(address, workers, open_cluster) as progress:
         built = build_recipe(wanted, progress, _now(), single_writer)
-    document = {"version": f"v{built.version.number}", "new": built.new, **built.manifest}
+    document = {"version": f"v{built.version.number}", "new": built.new, **describe_manifest(built.manifest)}
     print_answer(as_json, document, lambda: tables.print_build(built, wanted.out, wanted.shards.formats))
 
 
@@ -344,13 +345,13 @@ def export(
 def _weigh_blend(path: Path, address: str | None, workers: int | None, open_cluster: bool) -> tuple[Blend, str]:
     """The mixture of a recipe that need not have been built, and the recipe's `out`."""
     from chameleon_data.pipelines.build import weigh_recipe
-    from chameleon_data.versions.manifest import input_fragments
+    from chameleon_data.versions.provenance import input_fragments
     from chameleon_data.views.trainer_files import make_blend
 
     recipe = load_recipe(path)
     with _ray_passes(address, workers, open_cluster) as progress:
         weighed = weigh_recipe(recipe, progress)
-    inputs = input_fragments(weighed.survey)
+    inputs = [vars(fragment) for fragment in input_fragments(weighed.survey)]
     return make_blend(f"recipe {recipe.name}", recipe, weighed.describe()["domains"], weighed.budget, inputs), recipe.out
 
 

@@ -24,7 +24,7 @@ from chameleon_data.jobs.screen import (
     print_note,
     print_pairs,
 )
-from chameleon_data.versions.manifest import TIMED_PASSES
+from chameleon_data.versions.manifest import TIMED_PASSES, describe_manifest
 from chameleon_data.versions.versions import NO_VERSION_YET
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def print_plan(planned: Planned) -> None:
 
 def print_build(built: Built, out_folder: str, formats: Iterable[str]) -> None:
     """`out_folder` and `formats` are the recipe's."""
-    manifest, number = built.manifest, built.version.number
+    manifest, number = describe_manifest(built.manifest), built.version.number
     print_mixture(manifest)
     print_notes(manifest["weights"], manifest["reused"] if built.new else {})
     if not built.new:

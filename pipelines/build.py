@@ -21,10 +21,10 @@ from chameleon_data.recipe import Recipe
 from chameleon_data.shards.lay_out import ShardSpec, build_digest, build_folder, lay_out_splits
 from chameleon_data.store.store import Store
 from chameleon_data.versions.leases import Lease, leased
-from chameleon_data.versions.manifest import input_fragments, make_manifest, package_versions, writer_fingerprint
-from chameleon_data.versions.provenance import code_version
-from chameleon_data.versions.versions import Version, commit_version, list_versions, load_manifest
-from chameleon_data.weights.mixture import describe_mixture
+from chameleon_data.versions.make_manifest import make_manifest
+from chameleon_data.versions.manifest import Manifest
+from chameleon_data.versions.provenance import describe_writer, gather_provenance
+from chameleon_data.versions.versions import Version, commit_version, list_versions, read_manifest
 
 ENCODED_BYTES_PER_SECOND = 60e6
 """Bytes of text a second that one core of two sorts, encodes in both formats, compresses and hashes (88 when it is alone)."""
@@ -98,7 +98,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Built:
-    manifest: dict[str, Any]
+    manifest: Manifest
     version: Version
     new: bool
     """Whether this run made the version."""
@@ -140,18 +140,25 @@ def _build(store: Store, lease: Lease, recipe: Recipe, progress: Progress, creat
     lease.own(build.digest)
     with _timed(timings, "write"):
         receipts, there = write_shards_on_cluster(store, job, selection.copies, survey.parts, progress)
-    provenance = {"inputs": input_fragments(survey), "tokenizer": planned.counter.fingerprint, "packages": package_versions(),
-                  "code": code_version()}  # fmt: skip
-    about = describe_mixture(mixture.description)
-    manifest = make_manifest(recipe, survey, selection, about, weighed.budget, planned.layouts, receipts, provenance)
     reused = dict(weighed.reused)
     if there:
         reused["write"] = f"{there:,} of {build.shards:,} shards were there from an earlier run of the same plan"
-    manifest |= {"map": mixture.map, "timings": timings, "reused": reused}
+    manifest = make_manifest(
+        recipe,
+        survey,
+        selection,
+        mixture,
+        weighed.budget,
+        planned.layouts,
+        receipts,
+        gather_provenance(survey, planned.counter, recipe.shards),
+        timings,
+        reused,
+    )
     before = {v.number for v in list_versions(store)}
     version = commit_version(store, manifest, created, lease.check)
     store.remove(list(store.list(build.all_runs)))
-    return Built(load_manifest(store, version), version, version.number not in before, build.shards - there)
+    return Built(read_manifest(store, version), version, version.number not in before, build.shards - there)
 
 
 def _open(recipe: Recipe, single_writer: bool) -> Store:
@@ -191,7 +198,7 @@ def _plan(store: Store, recipe: Recipe, progress: Progress) -> Planned:
             weighed.selection,
             weighed.mixture.decimals,
             weighed.budget,
-            writer_fingerprint(recipe, counter),
+            describe_writer(recipe.shards, counter).describe(),
         )
         exhausted = compare_exhaustion_rules(recipe, weighed)
     return Planned(weighed, layouts, counter, timings, recipe.shards.size, cluster_cpus(), exhausted)

@@ -58,7 +58,7 @@ def lay_out_splits(
     """The layout of `train`, and of `validation` where documents are held out.
 
     `hash` is `input.hash` of the recipe. `weights` are decimals that sum to one, as recorded. `writer` is what else decides the
-    bytes (`versions.manifest.writer_fingerprint`).
+    bytes (`versions.provenance.describe_writer`).
     """
     packing = selection.rules.packing
     plans = [

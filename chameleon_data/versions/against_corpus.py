@@ -42,7 +42,7 @@ def check_plan_against_corpus(
     if problems:
         return problems, ()
     weights = {name: str(d["weight"]) for name, d in manifest["domains"].items()}
-    writer = manifest["provenance"]["writer"]
+    writer = {key: value for key, value in manifest["provenance"]["writer"].items() if value is not None}
     try:
         layouts = lay_out_splits(
             store,

@@ -1,205 +1,263 @@
-"""The record of a version: what was asked, what was found, what was written, and the digests that prove it."""
+"""The manifest: the record of a version. What was asked, what the corpus held, what was written, and the digests that prove it.
+
+It is read and written here. A build makes one (`make_manifest.py`), and nothing ever changes it. Its own sha256 is its name on
+the store.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import platform
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-from chameleon_data.corpus.selection import Selection
-from chameleon_data.corpus.survey import Survey, Tally
-from chameleon_data.corpus.tokens import TokenCounter
-from chameleon_data.errors import DefectError
-from chameleon_data.plan.layout import Layout
-from chameleon_data.plan.streams import Stream
+from pydantic import JsonValue, with_config
+
+from chameleon_data.errors import InputError
+from chameleon_data.plan.plan import TRAIN
 from chameleon_data.recipe import Recipe
-from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.shards.lay_out import build_digest
-from chameleon_data.shards.receipts import Receipt
-from chameleon_data.store.paths import BUILDS
+from chameleon_data.versions.records import STRICT, Digest, decode_record, describe_record, encode_record, record_schema
+from chameleon_data.weights.mixture import MixtureDescription
 
 MANIFEST_FORMAT = 1
 TIMED_PASSES = ("survey", "embed and weigh", "plan", "write")
-"""What is timed, in this order; the manifest's keys are sorted by name."""
-RECORDED_PACKAGES = (
-    "chameleon-data",
-    "faiss-cpu",
-    "faiss-gpu",
-    "fsspec",
-    "numpy",
-    "orjson",
-    "polars",
-    "pyarrow",
-    "ray",
-    "sentence-transformers",
-    "tokenizers",
-    "torch",
-    "xxhash",
-    "zstandard",
-)
+"""Passes of a build whose seconds are recorded, in the order in which they run."""
 
 
-def writer_fingerprint(recipe: Recipe, counter: TokenCounter) -> dict[str, object]:
-    """What decides the bytes of the shards beside the documents and their places; part of the plan digest."""
-    formats = {f: FORMATS[f].WRITER for f in recipe.shards.formats}
-    found: dict[str, object] = {"formats": formats, "compression": recipe.shards.compression, "tokens": counter.fingerprint}
-    if recipe.shards.sequence_length != "none" or "megatron" in recipe.shards.formats:
-        found["ids"] = {"end_of_text": counter.end_of_text, "dtype": counter.dtype.name}
-    return found
+@dataclass(frozen=True)
+class SplitRecord:
+    """What one split holds of a domain, and what there was of it to take."""
+
+    weight: float
+    """Share of the split's tokens that was asked for; the weights of a split sum to one."""
+    target_tokens: int
+    """Quota: weight × budget in tokens, rounded down; packed, rounded down to whole sequences."""
+    tokens: int
+    """Tokens written."""
+    rows: int
+    """Rows written: documents, or sequences where documents are packed."""
+    epochs: float
+    """Tokens written over tokens available."""
+    available_tokens: int
+    """Tokens of the domain's documents that may go into this split: one epoch."""
+    available_rows: int
+    """Documents that may go into this split, copies included."""
+    available_bytes: int
+    """Bytes of their texts."""
+    largest_document: int
+    """Tokens of the largest document."""
+    multiset: str
+    """Sum of the documents' hashes modulo 2^128, in hexadecimal."""
+    rows_written_once: int
+    """Documents written at least once."""
+    rows_not_selected: int
+    """Documents never written, because the quota ends before them."""
+    copies_written: int
+    """Rows of the first epoch that repeat an earlier row of the domain."""
+    most_copies: int
+    """The most copies of one document in the first epoch; 1 where none repeats."""
 
 
-def files_digest(files: Sequence[Mapping[str, Any]]) -> str:
-    """`digest`: sha256 over the sorted (path in the build folder, sha256) of the shards."""
-    lines = sorted(f"{f['path']}\0{f['sha256']}\n" for f in files)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+@dataclass(frozen=True)
+class DomainRecord(SplitRecord):
+    """A domain in the train split, its score, and the books of its rows: read = written once + not selected + held out + copies
+    dropped + quarantined."""
+
+    rows_read: int
+    """Rows of the corpus, usable or not."""
+    held_out: int
+    """Documents in the validation split."""
+    copies_dropped: int
+    """Rows that `input.dedup` left out."""
+    quarantined: int
+    """Rows set aside as unusable; `quarantine` gives the reasons."""
+    score: float | None
+    """Leverage score, mean one over the domains (reference preset: sum one). None: not measured."""
+    weight_interval: tuple[float, float] | None
+    """90 % interval of the weight by leverage alone. None: not measured."""
 
 
-def content_digest(receipts: Sequence[Receipt]) -> str:
-    """sha256 over the shards' content hashes in order (`Receipt.content`): the documents and their order, nothing of the
-    files."""
-    return hashlib.sha256("\n".join(r.content for r in sorted(receipts, key=lambda r: r.shard)).encode()).hexdigest()
+@dataclass(frozen=True)
+class ShardFile:
+    """One file of a shard. A shard has at least one file in each format."""
+
+    path: str
+    """Relative to `out`."""
+    format: str
+    """Name of the format, as in the recipe."""
+    split: str
+    """`train` or `validation`."""
+    shard: int
+    """Number of the shard in its split, from 0."""
+    rows: int
+    """Rows of the shard, whatever part of them this file holds."""
+    tokens: int
+    """Tokens of the shard."""
+    bytes: int
+    """Size of this file."""
+    sha256: Digest
+    """sha256 of this file."""
+    domain_tokens: dict[str, int]
+    """Domain -> tokens in the shard; a domain without rows has no key."""
+    domain_rows: dict[str, int]
+    """Domain -> rows in the shard; a domain without rows has no key."""
 
 
-def make_manifest(
-    recipe: Recipe,
-    survey: Survey,
-    census: Selection,
-    weights: Mapping[str, Any],
-    budget: int,
-    layouts: Sequence[Layout],
-    receipts: Sequence[Receipt],
-    provenance: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Everything that a reader of the version may ask, as plain JSON; paths are relative to `out`."""
-    digest = build_digest([layout.plan for layout in layouts])
-    folder = f"{BUILDS}/{digest}"
-    ordered = sorted(receipts, key=lambda r: r.shard)
-    _check_books(survey, census, layouts, ordered)
-    shards = [
-        {
-            "path": f"{folder}/{f.path}",
-            "format": f.format,
-            "split": r.split,
-            "shard": r.number,
-            "rows": r.rows,
-            "tokens": r.tokens,
-            "bytes": f.bytes,
-            "sha256": f.sha256,
-            "domain_tokens": r.domain_tokens,
-            "domain_rows": r.domain_rows,
-        }
-        for format in recipe.shards.formats
-        for r in ordered
-        for f in r.files
-        if f.format == format
-    ]
-    files = [{"path": f.path, "sha256": f.sha256} for r in ordered for f in r.files]
-    train, *rest = layouts
-    by_split = {layout.plan.split: [r for r in ordered if r.split == layout.plan.split] for layout in layouts}
-    return {
-        "format": MANIFEST_FORMAT,
-        "name": recipe.name,
-        "recipe": recipe.model_dump(mode="json", by_alias=True),
-        "priority": list(recipe.sources),  # the order of `sources`, which JSON with sorted keys does not keep; `dedup` goes by it
-        "plan_digest": digest,
-        "digest": files_digest(files),
-        "content_digest": content_digest(ordered),
-        "build": folder,
-        "seed": train.plan.seed,
-        "budget": budget,
-        "shard_count": train.plan.shards,
-        "shard_counts": {layout.plan.split: layout.plan.shards for layout in layouts},
-        "unit": recipe.tokens.tokenizer or "bytes",
-        "hash": train.plan.hash,
-        "domains": {
-            s.domain.name: _domain(s, by_split["train"])
-            | _corpus(s, survey, census)
-            | {"score": weights["scores"].get(s.domain.name), "weight_interval": weights["intervals"].get(s.domain.name)}
-            for s in train.streams
-        },
-        "validation": {s.domain.name: _domain(s, by_split["validation"]) for layout in rest for s in layout.streams},
-        "weights": dict(weights),
-        "quarantine": survey.reasons,
-        "shards": shards,
-        "provenance": {**provenance, "writer": train.plan.writer, "python": platform.python_version()},
-    }
+@dataclass(frozen=True)
+class InputFragment:
+    """One file of the corpus, or one row group of a Parquet file."""
+
+    source: str
+    """Name of the source in the recipe."""
+    url: str
+    """Absolute path, or URL."""
+    row_group: int | None
+    """Number of the row group. None: the whole file."""
+    bytes: int
+    """Stored bytes; for a row group, its part of the file by uncompressed size."""
+    identity: str
+    """What the store says to tell one state of the file from another, such as size and time, or an ETag."""
 
 
-def _check_books(survey: Survey, census: Selection, layouts: Sequence[Layout], receipts: Sequence[Receipt]) -> None:
-    """What was read, planned and written must be the same rows."""
-    for layout in layouts:
-        mine = [r for r in receipts if r.split == layout.plan.split]
-        for stream in layout.streams:
-            name = stream.domain.name
-            rows, tokens = sum(r.domain_rows.get(name, 0) for r in mine), sum(r.domain_tokens.get(name, 0) for r in mine)
-            planned = int(stream.tokens.sum())
-            if tokens != planned or (stream.packing is None and rows != int(stream.delivered.sum())):
-                raise DefectError(
-                    f"domain {name!r}, split {layout.plan.split}: {rows:,} rows with {tokens:,} tokens written, {planned:,} "
-                    "tokens planned: the books do not balance; nothing was published"
-                )
-    for count in census.counts:
-        tally, held = survey.tallies[count.name], census.held_out(count.name)
-        if tally.read != count.rows + held + census.dropped[count.name] + tally.quarantined:
-            raise DefectError(
-                f"domain {count.name!r}: {tally.read:,} rows read are not {count.rows:,} usable + {held:,} held out + "
-                f"{census.dropped[count.name]:,} copies + {tally.quarantined:,} quarantined; nothing was published"
-            )
+@dataclass(frozen=True)
+class CodeVersion:
+    """The code that built the version."""
+
+    version: str
+    """Version of the package."""
+    commit: str | None
+    """Commit that was checked out. None: the package did not run from a git checkout."""
+    sources: Digest
+    """sha256 over the package's files, which tells a checkout with changes from a clean one."""
 
 
-def _domain(stream: Stream, receipts: Sequence[Receipt]) -> dict[str, Any]:
-    """What one split holds of a domain."""
-    domain, name = stream.domain, stream.domain.name
-    tokens = int(stream.tokens.sum())
-    copies = [r.copies[name] for r in receipts if name in r.copies]
-    return {
-        "weight": float(domain.weight),
-        "target_tokens": domain.quota,
-        "tokens": tokens,
-        "rows": sum(r.domain_rows.get(name, 0) for r in receipts),
-        "epochs": tokens / domain.tokens,
-        "available_tokens": domain.tokens,
-        "available_rows": domain.rows,
-        "available_bytes": domain.bytes,
-        "largest_document": domain.largest,
-        "multiset": f"{domain.multiset:032x}",
-        "rows_written_once": stream.first_epoch_rows,
-        "rows_not_selected": domain.rows - stream.first_epoch_rows,
-        "copies_written": sum(c.rows for c in copies),
-        "most_copies": max((c.most for c in copies), default=1),
-    }
+@dataclass(frozen=True)
+class TokenIds:
+    """How token ids are stored."""
+
+    end_of_text: int
+    """The id that ends every document."""
+    dtype: str
+    """`uint16` or `uint32`."""
 
 
-def _corpus(stream: Stream, survey: Survey, census: Selection) -> dict[str, Any]:
-    """What the corpus holds of a domain beside what its train split may take."""
-    name = stream.domain.name
-    tally: Tally = survey.tallies[name]
-    return {
-        "rows_read": tally.read,
-        "held_out": census.held_out(name),
-        "copies_dropped": census.dropped[name],
-        "quarantined": tally.quarantined,
-    }
+@dataclass(frozen=True)
+class Writer:
+    """What decides the bytes of the shards, beside the documents and their places. It is part of the plan digest."""
+
+    formats: dict[str, dict[str, JsonValue]]
+    """Format -> version, levels, sizes and libraries of its encoder."""
+    compression: str
+    """`zstd` or `none`."""
+    tokens: str
+    """Fingerprint of what counts tokens."""
+    ids: TokenIds | None
+    """None: no format stores token ids."""
+
+    def describe(self) -> dict[str, Any]:
+        """As plain JSON, as it goes into the plan digest: without `ids` where there are none."""
+        plain = describe_record(self)
+        return plain if self.ids else {key: value for key, value in plain.items() if key != "ids"}
 
 
-def package_versions() -> dict[str, str]:
-    """Versions of the libraries that read, embed and write."""
-    return {name: version for name in RECORDED_PACKAGES if (version := _version(name))}
+@dataclass(frozen=True)
+class Provenance:
+    """What a version was made of and by."""
+
+    inputs: tuple[InputFragment, ...]
+    """Every fragment of the corpus that was read."""
+    tokenizer: str
+    """Fingerprint of what counts tokens."""
+    packages: dict[str, str]
+    """Library -> version, of those that read, embed and write."""
+    code: CodeVersion
+    """The code that built it."""
+    python: str
+    """Version of Python."""
+    writer: Writer
+    """What decided the bytes of the shards."""
 
 
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+@with_config(STRICT)
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """All that a version is. Paths are relative to the dataset's folder, so a copied folder still verifies."""
+
+    format: int = MANIFEST_FORMAT
+    """Number of this layout of the manifest."""
+    name: str
+    """The recipe's name for the mixture."""
+    recipe: Recipe
+    """The recipe with its defaults filled in and its paths absolute."""
+    priority: tuple[str, ...]
+    """Sources in the recipe's order, which `input.dedup` goes by; JSON objects have no order."""
+    plan_digest: Digest
+    """sha256 over everything that decides the bytes of the shards."""
+    digest: Digest
+    """sha256 over the sorted (path in the build's folder, sha256) of the shards' files."""
+    content_digest: Digest
+    """sha256 over the rows in order, whatever the formats and libraries."""
+    build: str
+    """Folder of the build, `builds/<plan digest>`."""
+    seed: int
+    """The recipe's seed."""
+    budget: int
+    """Tokens that the train split was to hold."""
+    shard_count: int
+    """Shards of the train split."""
+    shard_counts: dict[str, int]
+    """Split -> shards."""
+    unit: str
+    """What a token is: `bytes`, or the tokenizer."""
+    hash: Literal["text", "id"]
+    """What identifies a document: its text, or its id."""
+    domains: dict[str, DomainRecord]
+    """The train split by domain."""
+    validation: dict[str, SplitRecord]
+    """The validation split by domain; empty where nothing is held out."""
+    weights: MixtureDescription
+    """How the weights came about: scores, bounds that acted, embedder, warnings."""
+    map: dict[str, list[tuple[float, float]]]
+    """Domain -> (x, y) of its sampled documents in a picture of the embeddings; empty where nothing was embedded."""
+    quarantine: dict[str, dict[str, int]]
+    """Domain or source -> reason -> rows set aside."""
+    shards: tuple[ShardFile, ...]
+    """Every file of every shard: by format in the recipe's order, then by split, then by shard."""
+    provenance: Provenance
+    """What the version was made of and by."""
+    timings: dict[str, float]
+    """Pass -> seconds."""
+    reused: dict[str, str]
+    """Pass -> a sentence about the work of earlier runs that it did not do again."""
+
+    def split_domains(self, split: str) -> Mapping[str, SplitRecord]:
+        """The records of a split, in byte order of the domains' names."""
+        records: Mapping[str, SplitRecord] = self.domains if split == TRAIN else self.validation
+        return dict(sorted(records.items(), key=lambda item: item[0].encode()))
 
 
-def input_fragments(survey: Survey) -> list[dict[str, Any]]:
-    """One line for each input fragment: source, URL, row group, stored bytes and the identity that the store gave it."""
-    return [
-        {"source": f.source, "url": f.url, "row_group": f.row_group, "bytes": f.size, "identity": f.identity}
-        for p in survey.parts
-        for f in p.fragments
-    ]
+def describe_manifest(manifest: Manifest) -> dict[str, Any]:
+    """The manifest as plain JSON, which `show --json` and `build --json` print."""
+    return describe_record(manifest)
+
+
+def manifest_schema() -> dict[str, Any]:
+    """The JSON schema of a manifest."""
+    schema = record_schema(Manifest)
+    split, domain = (schema["$defs"][kind.__name__]["properties"] for kind in (SplitRecord, DomainRecord))
+    domain |= split  # pydantic does not see the lines under inherited fields
+    return schema
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The bytes of the manifest's file; their sha256 is its name."""
+    return encode_record(manifest)
+
+
+def decode_manifest(body: bytes, where: str) -> Manifest:
+    """The manifest in a file's bytes. Raises InputError, with the path or URL `where`, where it holds anything else."""
+    manifest = decode_record(Manifest, body, where)
+    sources, priority = manifest.recipe.sources, manifest.priority
+    if sorted(priority) != sorted(sources):
+        raise InputError(f"{where}: 'priority' does not name each source of the recipe once; restore it from a copy")
+    ordered = manifest.recipe.model_copy(update={"sources": {name: sources[name] for name in priority}})
+    return replace(manifest, recipe=ordered)

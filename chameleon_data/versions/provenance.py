@@ -1,84 +1,130 @@
-"""Where a version comes from, from its manifest: what it was made of, by which code, and how its weights were reached.
-
-What the manifest records of it beside the recipe and the plan is `provenance`: every input fragment under the identity that the
-store gave it, the tokenizer's fingerprint, package versions, and the code that ran.
-"""
+"""Where a version comes from: the corpus, the libraries and the code, recorded by a build and summed up for a person."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.metadata
 import os
-import re
-from collections.abc import Mapping
+import platform
+import subprocess
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import chameleon_data
+from chameleon_data.corpus.survey import Survey
+from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.hashing import fingerprint
+from chameleon_data.recipe import Shards
+from chameleon_data.shards.formats.registry import FORMATS
+from chameleon_data.versions.manifest import CodeVersion, InputFragment, Provenance, TokenIds, Writer
 
 PACKAGE = Path(__file__).parents[1]
+GIT_SECONDS = 5.0
+"""Until git's answer is given up; it takes some milliseconds."""
+RECORDED_PACKAGES = (
+    "chameleon-data",
+    "faiss-cpu",
+    "faiss-gpu",
+    "fsspec",
+    "numpy",
+    "orjson",
+    "polars",
+    "pyarrow",
+    "ray",
+    "sentence-transformers",
+    "tokenizers",
+    "torch",
+    "xxhash",
+    "zstandard",
+)
+"""Libraries that read, embed and write."""
 WEIGHT_FACTS = ("origin", "given", "objective", "preset", "kernel", "level", "ridge", "temperature")
 
 
-@functools.lru_cache(maxsize=1)
-def code_version() -> dict[str, str | None]:
-    """Which code runs: the package's version, the commit where it runs from a git checkout, and a hash of the files themselves,
-    which tells a checkout with changes from a clean one."""
+def gather_provenance(survey: Survey, counter: TokenCounter, shards: Shards) -> Provenance:
+    """What a build records of its corpus, its libraries and its code."""
+    return Provenance(
+        inputs=input_fragments(survey),
+        tokenizer=counter.fingerprint,
+        packages=package_versions(),
+        code=code_version(),
+        python=platform.python_version(),
+        writer=describe_writer(shards, counter),
+    )
+
+
+def input_fragments(survey: Survey) -> tuple[InputFragment, ...]:
+    """Every fragment of the corpus, in the order of its parts."""
+    return tuple(InputFragment(f.source, f.url, f.row_group, f.size, f.identity) for part in survey.parts for f in part.fragments)
+
+
+def describe_writer(shards: Shards, counter: TokenCounter) -> Writer:
+    """What decides the bytes of shards that these libraries write for this section of a recipe."""
+    stores_ids = shards.sequence_length != "none" or "megatron" in shards.formats
+    ids = TokenIds(counter.required_end, counter.dtype.name) if stores_ids else None
+    return Writer({format: FORMATS[format].WRITER for format in shards.formats}, shards.compression, counter.fingerprint, ids)
+
+
+def package_versions() -> dict[str, str]:
+    """Library -> version, of those that are installed."""
+    found = {}
+    for name in RECORDED_PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+@functools.cache
+def code_version() -> CodeVersion:
+    """The package that runs."""
     digest = hashlib.sha256()
     folders = os.walk(PACKAGE, followlinks=True)  # in a checkout, pipelines and jobs are links
     for file in sorted(Path(folder, name) for folder, _, names in folders for name in names if name.endswith(".py")):
         digest.update(f"{file.relative_to(PACKAGE).as_posix()}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
-    return {"version": chameleon_data.__version__, "commit": commit_of(PACKAGE.parent), "sources": digest.hexdigest()}
+    return CodeVersion(chameleon_data.__version__, commit_of(PACKAGE.parent), digest.hexdigest())
 
 
 def commit_of(checkout: Path) -> str | None:
-    """The commit that is checked out in a folder, read from git's own files; None for what is no checkout."""
-    try:
-        git = checkout / ".git"
-        if git.is_file():  # a worktree: its HEAD is in a folder of its own, branches are in the common one
-            git = checkout / git.read_text(encoding="utf-8").removeprefix("gitdir:").strip()
-        common = git / (git / "commondir").read_text(encoding="utf-8").strip() if (git / "commondir").is_file() else git
-        head = (git / "HEAD").read_text(encoding="utf-8").strip()
-        if head.startswith("ref:"):
-            name = head.removeprefix("ref:").strip()
-            loose, packed = common / name, common / "packed-refs"
-            if loose.is_file():
-                head = loose.read_text(encoding="utf-8").strip()
-            else:
-                lines = (line.split(" ") for line in packed.read_text(encoding="utf-8").splitlines())
-                head = next((parts[0] for parts in lines if parts[1:] == [name]), "")
-    except (OSError, UnicodeDecodeError):
+    """The commit that is checked out in a folder; None where it is no git checkout, or git is not installed."""
+    git = checkout / ".git"  # a folder, or the file of a worktree; a folder above it would be another project
+    if not git.exists():
         return None
-    return head if re.fullmatch("[0-9a-f]{40}([0-9a-f]{24})?", head) else None
+    command = ["git", f"--git-dir={git}", "rev-parse", "HEAD"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=GIT_SECONDS)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()
 
 
 def describe_provenance(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What a person asks of a version's origin, in one nested mapping. What an older manifest does not hold is None."""
-    provenance, weights, recipe = (manifest.get(key) or {} for key in ("provenance", "weights", "recipe"))
-    tokenizer = (recipe.get("tokens") or {}).get("tokenizer") or "bytes"
+    """What a person asks about the origin of a version, in one nested mapping."""
+    provenance, weights = manifest["provenance"], manifest["weights"]
     by_source: dict[str, list[Mapping[str, Any]]] = {}
-    for fragment in provenance.get("inputs", []):
+    for fragment in provenance["inputs"]:
         by_source.setdefault(fragment["source"], []).append(fragment)
     return {
-        "inputs": {source: _inputs(fragments) for source, fragments in sorted(by_source.items())},
-        "tokenizer": {"name": tokenizer, "fingerprint": provenance.get("tokenizer")},
+        "inputs": {source: _sum_inputs(fragments) for source, fragments in sorted(by_source.items())},
+        "tokenizer": {"name": manifest["unit"], "fingerprint": provenance["tokenizer"]},
         "embedder": weights.get("embedder"),
         "weights": {key: weights.get(key) for key in WEIGHT_FACTS},
         "landmarks": (weights.get("nystrom") or {}).get("digest"),
-        "seed": manifest.get("seed"),
-        "code": provenance.get("code"),
-        "python": provenance.get("python"),
-        "packages": provenance.get("packages") or {},
-        "writer": provenance.get("writer"),
+        "seed": manifest["seed"],
+        "code": provenance["code"],
+        "python": provenance["python"],
+        "packages": provenance["packages"],
+        "writer": provenance["writer"],
     }
 
 
-def _inputs(fragments: list[Mapping[str, Any]]) -> dict[str, Any]:
+def _sum_inputs(fragments: Collection[Mapping[str, Any]]) -> dict[str, Any]:
     identities = sorted([f["url"], -1 if f["row_group"] is None else f["row_group"], f["identity"]] for f in fragments)
     return {
         "files": len({f["url"] for f in fragments}),
-        "fragments": len(fragments),
+        "fragments": len(identities),
         "bytes": sum(f["bytes"] for f in fragments),
         "fingerprint": fingerprint(identities),
     }

@@ -53,7 +53,7 @@ from chameleon_data.shards.rows import INPUT_IDS, content_hash, token_ids
 from chameleon_data.store.paths import BUILDS
 from chameleon_data.store.store import Store
 from chameleon_data.versions.against_corpus import ShardContents
-from chameleon_data.versions.manifest import files_digest
+from chameleon_data.versions.make_manifest import digest_contents, digest_files
 from chameleon_data.versions.row_order import BalanceCheck, Deviation, TextOrderCheck, TokenOrderCheck
 
 _DOCUMENT = np.dtype([("lo", "<u8"), ("hi", "<u8"), ("size", "<i8"), ("domain", "<i4")])
@@ -115,10 +115,10 @@ def verify_version(
     problems = [p for proof in proofs for p in proof.problems]
     problems += _check_books(manifest) + _check_plan(manifest) + _check_files(manifest)
     contents = [c for proof in proofs for c in proof.contents]
-    if hashlib.sha256("\n".join(contents).encode()).hexdigest() != manifest["content_digest"]:
+    if digest_contents(contents) != manifest["content_digest"]:
         problems.append("the documents and their order are not those of 'content_digest'")
     folder = manifest["build"]
-    if files_digest([{**f, "path": f["path"].removeprefix(f"{folder}/")} for f in manifest["shards"]]) != manifest["digest"]:
+    if digest_files({f["path"].removeprefix(f"{folder}/"): f["sha256"] for f in manifest["shards"]}) != manifest["digest"]:
         problems.append("the files listed are not those of 'digest'")
     problems += _strangers(store, manifest)
     balances = [proof.balance for proof in proofs]
@@ -159,7 +159,7 @@ def _prove(
     bounds = [packing.length if packing else d["largest_document"] for d in domains.values()]
     balance = BalanceCheck(names, [d["target_tokens"] for d in domains.values()], bounds, manifest["shard_counts"][split], seed)
     distinct = manifest["recipe"]["input"]["dedup"] != "none"
-    end_of_text = int(manifest["provenance"]["writer"].get("ids", {}).get("end_of_text", -1))
+    end_of_text = int((manifest["provenance"]["writer"]["ids"] or {}).get("end_of_text", -1))
     texts = [] if packing else [TextOrderCheck(n, d, seed) for n, d in domains.items()]
     ids = [TokenOrderCheck(n, d, seed, packing, end_of_text) for n, d in domains.items()] if packing else []
     problems: list[str] = []
@@ -420,7 +420,7 @@ def _check_plan(manifest: Mapping[str, Any]) -> list[str]:
                     bucket_bits(d["available_rows"]), phase_of(manifest["seed"], name),
                 )
             )  # fmt: skip
-        writer = manifest["provenance"]["writer"]
+        writer = {key: value for key, value in manifest["provenance"]["writer"].items() if value is not None}
         plans.append(Plan(tuple(planned), count, manifest["seed"], manifest["hash"], writer, packing, split))
     said = (manifest["seed"], manifest["hash"], manifest["unit"])
     if said != (recipe["seed"], recipe["input"]["hash"], recipe["tokens"]["tokenizer"] or "bytes"):

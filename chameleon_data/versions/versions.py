@@ -17,15 +17,15 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
+from pydantic import with_config
+
 from chameleon_data.errors import InputError, list_some
-from chameleon_data.hashing import canonical_json
 from chameleon_data.store.paths import (
     BUILDS,
     DELETED,
@@ -44,45 +44,86 @@ from chameleon_data.store.paths import (
     version_path,
 )
 from chameleon_data.store.store import NameTakenError, Store
+from chameleon_data.versions.manifest import Manifest, decode_manifest, describe_manifest, encode_manifest
+from chameleon_data.versions.records import STRICT, Digest, Record, decode_record, encode_record
 
 LAYOUT_FORMAT = 1
-"""Of the layout and of the manifest; what a later one means is not known here, so it is refused."""
+"""Number of this layout of the dataset's folder and its records."""
+RECORD_READERS = 16
+"""Records that are read at once."""
 LATEST = "latest"
 VERSION_NUMBER = r"[vV]?(\d{1,18})"
 NO_VERSION_YET = "no version is finished there yet; `chameleon-data build RECIPE` makes one, or goes on where it was interrupted"
 
 
+@with_config(STRICT)
+@dataclass(frozen=True)
+class DatasetRecord:
+    """What a folder says of itself from its first version on."""
+
+    dataset: str
+    """Id of the dataset: the first half of its first manifest's sha256."""
+    format: int = LAYOUT_FORMAT
+    """Number of the layout."""
+
+
+@with_config(STRICT)
 @dataclass(frozen=True)
 class Version:
+    """One committed version."""
+
     number: int
-    manifest: str
+    manifest: Digest
     """sha256 of the manifest's bytes."""
-    plan_digest: str
-    digest: str
-    """Over the shards' own hashes."""
+    plan_digest: Digest
+    digest: Digest
+    """`digest` of the manifest, over the shards' own hashes."""
     created: str | None
     """When it was committed, as the caller said."""
+    format: int = LAYOUT_FORMAT
+    """Number of the layout."""
 
 
+@with_config(STRICT)
+@dataclass(frozen=True)
+class Tombstone:
+    """One version was deleted."""
+
+    number: int
+    """Number of the version, which is never given again."""
+    manifest: Digest
+    """sha256 of its manifest's bytes."""
+    deleted: str
+    """When, as the caller said."""
+    format: int = LAYOUT_FORMAT
+    """Number of the layout."""
+
+
+@with_config(STRICT)
 @dataclass(frozen=True)
 class TagEntry:
     """One time that somebody pointed a tag at a version."""
 
     generation: int
+    """Number of this entry in the tag's history, from 1."""
     version: int
-    manifest: str
+    """Number of the version."""
+    manifest: Digest
+    """sha256 of the version's manifest, since numbers of two datasets are alike."""
     created: str | None = None
     """When, as the caller said."""
+    format: int = LAYOUT_FORMAT
+    """Number of the layout."""
 
 
-def commit_version(store: Store, manifest: Mapping[str, Any], created: str, still: Callable[[], None] = lambda: None) -> Version:
+def commit_version(store: Store, manifest: Manifest, created: str, still: Callable[[], None] = lambda: None) -> Version:
     """Make the build that `manifest` describes a version; if its (plan_digest, digest) is one already, return that one.
 
     Nothing is there before the last put, and everything is there after it. Safe to repeat and to run many times at once.
     `still` is called right before that put and may raise: whether the files are certain to be there still.
     """
-    build = (manifest["plan_digest"], manifest["digest"])
-    body = canonical_json(manifest)
+    build = (manifest.plan_digest, manifest.digest)
+    body = encode_manifest(manifest)
     sha256 = hashlib.sha256(body).hexdigest()
     present = list_versions(store)
     for version in present:
@@ -96,7 +137,7 @@ def commit_version(store: Store, manifest: Mapping[str, Any], created: str, stil
         version = Version(number, sha256, *build, created)
         still()
         try:
-            if store.write_new(version_path(number), canonical_json({"format": LAYOUT_FORMAT, **vars(version)})):
+            if store.write_new(version_path(number), encode_record(version)):
                 return version
             winner = version  # our own put, its answer lost; or, to the byte and the second, one of before
         except NameTakenError:
@@ -111,22 +152,22 @@ def _is(store: Store, version: Version, build: tuple[str, str]) -> bool:
     other half would make one build two versions."""
     same = (version.plan_digest == build[0], version.digest == build[1])
     if any(same) and not all(same):
-        load_manifest(store, version)
+        read_manifest(store, version)
     return all(same)
 
 
 def list_versions(store: Store) -> tuple[Version, ...]:
     """Every version that was not deleted, by number."""
     live, _ = _numbers(store)
-    with ThreadPoolExecutor(16) as pool:
+    with ThreadPoolExecutor(RECORD_READERS) as pool:
         return tuple(pool.map(lambda number: _read_version(store, number), live))
 
 
-def list_deleted(store: Store) -> dict[Version, str | None]:
+def list_deleted(store: Store) -> dict[Version, str]:
     """Every version that was deleted, by number, and when."""
     _, deleted = _numbers(store)
-    with ThreadPoolExecutor(16) as pool:
-        return dict(pool.map(lambda number: (_read_version(store, number), _read_tombstone(store, number)), deleted))
+    with ThreadPoolExecutor(RECORD_READERS) as pool:
+        return dict(pool.map(lambda number: (_read_version(store, number), _read_tombstone(store, number).deleted), deleted))
 
 
 def delete_version(store: Store, version: Version, deleted: str) -> bool:
@@ -134,9 +175,10 @@ def delete_version(store: Store, version: Version, deleted: str) -> bool:
 
     Its files stay until `collect` removes what no other version refers to. False if it was deleted already.
     """
-    body = {"format": LAYOUT_FORMAT, "number": version.number, "manifest": version.manifest, "deleted": deleted}
     try:
-        return store.write_new(tombstone_path(version.number), canonical_json(body))
+        return store.write_new(
+            tombstone_path(version.number), encode_record(Tombstone(version.number, version.manifest, deleted))
+        )
     except NameTakenError:
         return False
 
@@ -186,7 +228,7 @@ def resolve_version(store: Store, reference: str) -> Version:
     match = re.fullmatch(VERSION_NUMBER, reference, re.ASCII)
     if match:
         if int(match[1]) in deleted:
-            raise InputError(f"{store.url}: v{int(match[1])} was deleted{_when(store, int(match[1]))}; {_there(store, live)}")
+            raise InputError(f"{store.url}: v{int(match[1])} {_say_deleted(store, int(match[1]))}; {_there(store, live)}")
         if int(match[1]) not in live:
             raise _unknown(store, reference, live)
         return _read_version(store, int(match[1]))
@@ -195,7 +237,7 @@ def resolve_version(store: Store, reference: str) -> Version:
         raise _unknown(store, reference, live)
     newest = history[-1]
     if newest.version in deleted:
-        told = f"tag {reference!r} is v{newest.version}, which was deleted{_when(store, newest.version)}"
+        told = f"tag {reference!r} is v{newest.version}, which {_say_deleted(store, newest.version)}"
         raise InputError(f"{store.url}: {told}; tag another version with it; {_there(store, live)}")
     if newest.version not in live:
         raise InputError(f"{store.url}: tag {reference!r} is v{newest.version}, which is not there; was the folder copied whole?")
@@ -205,16 +247,21 @@ def resolve_version(store: Store, reference: str) -> Version:
     return version
 
 
-def load_manifest(store: Store, version: Version) -> dict[str, Any]:
+def read_manifest(store: Store, version: Version) -> Manifest:
     """What the version holds, proved by its hash."""
     path = manifest_path(version.manifest)
     body = store.read(path)
     if hashlib.sha256(body).hexdigest() != version.manifest:
         raise InputError(f"{store.url}/{path}: damaged or edited, as its sha256 is not its name; restore it from a copy")
-    manifest = _parse(store, path, body)
-    if (manifest.get("plan_digest"), manifest.get("digest")) != (version.plan_digest, version.digest):
+    manifest = decode_manifest(body, f"{store.url}/{path}")
+    if (manifest.plan_digest, manifest.digest) != (version.plan_digest, version.digest):
         raise InputError(f"{store.url}/{path}: is of another build than v{version.number} says; restore both from a copy")
     return manifest
+
+
+def load_manifest(store: Store, version: Version) -> dict[str, Any]:
+    """The manifest as plain JSON."""
+    return describe_manifest(read_manifest(store, version))
 
 
 def tag_version(store: Store, version: Version, name: str, created: str | None = None) -> TagEntry:
@@ -229,21 +276,21 @@ def tag_version(store: Store, version: Version, name: str, created: str | None =
     while True:
         if history and (history[-1].version, history[-1].manifest) == (version.number, version.manifest):
             return history[-1]
-        tagging = TagEntry(generation, version.number, version.manifest, created)
+        entry = TagEntry(generation, version.number, version.manifest, created)
         try:
-            store.write_new(tag_path(name, generation), canonical_json({"format": LAYOUT_FORMAT, **vars(tagging)}))
+            store.write_new(tag_path(name, generation), encode_record(entry))
         except NameTakenError:
-            history = (_read_tagging(store, name, generation),)
+            history = (_read_tag(store, name, generation),)
             generation += 1
         else:
-            return tagging
+            return entry
 
 
 def tag_history(store: Store, name: str) -> tuple[TagEntry, ...]:
     """Every generation of a tag, the present one last; empty for a tag that never was."""
     paths = store.list(f"{TAGS}/{name}")
     generations = [int(match[2]) for path in paths if (match := TAG_FILE.fullmatch(path))]
-    return tuple(_read_tagging(store, name, generation) for generation in sorted(generations))
+    return tuple(_read_tag(store, name, generation) for generation in sorted(generations))
 
 
 def list_tags(store: Store) -> dict[str, TagEntry]:
@@ -252,8 +299,8 @@ def list_tags(store: Store) -> dict[str, TagEntry]:
     for match in (TAG_FILE.fullmatch(path) for path in store.list(TAGS)):
         if match:
             newest[match[1]] = max(int(match[2]), newest.get(match[1], 0))
-    with ThreadPoolExecutor(16) as pool:
-        return dict(pool.map(lambda name: (name, _read_tagging(store, name, newest[name])), sorted(newest)))
+    with ThreadPoolExecutor(RECORD_READERS) as pool:
+        return dict(pool.map(lambda name: (name, _read_tag(store, name, newest[name])), sorted(newest)))
 
 
 def split_target(target: str) -> tuple[str, str]:
@@ -280,69 +327,55 @@ def _numbers(store: Store) -> tuple[list[int], list[int]]:
         return sorted(int(match[1]) for match in found if match)
 
     given = numbers(VERSIONS)
-    path = FORMAT_FILE
-    if given and store.exists(path):
-        _parse(store, path, store.read(path))
+    if given and store.exists(FORMAT_FILE):
+        read_dataset(store)
     deleted = set(numbers(DELETED)) if given else set()
     return [n for n in given if n not in deleted], [n for n in given if n in deleted]
 
 
+def read_dataset(store: Store) -> DatasetRecord:
+    """What the folder says of itself; there is a version in it."""
+    return _read(store, FORMAT_FILE, DatasetRecord)
+
+
 def _write_format(store: Store, first: str) -> None:
-    path = FORMAT_FILE
     try:
-        store.write_new(path, canonical_json({"format": LAYOUT_FORMAT, "dataset": first[:32]}))
+        store.write_new(FORMAT_FILE, encode_record(DatasetRecord(first[:32])))
     except NameTakenError:
-        _parse(store, path, store.read(path))
+        read_dataset(store)
+
+
+def _read(store: Store, path: str, kind: type[Record]) -> Record:
+    return decode_record(kind, store.read(path), f"{store.url}/{path}")
 
 
 def _read_version(store: Store, number: int) -> Version:
-    found = _parse(store, version_path(number), store.read(version_path(number)))
-    number_there, *texts, created = (found.get(field.name) for field in fields(Version))
-    manifest, plan_digest, digest = (text if isinstance(text, str) else "" for text in texts)
-    if number_there != number or not re.fullmatch("[0-9a-f]{64}", manifest) or not plan_digest or not digest:
-        raise _damaged(store, version_path(number))
-    return Version(number, manifest, plan_digest, digest, created if isinstance(created, str) else None)
+    version = _read(store, version_path(number), Version)
+    if version.number != number:
+        raise _misnamed(store, version_path(number))
+    return version
 
 
-def _read_tombstone(store: Store, number: int) -> str | None:
-    found = _parse(store, tombstone_path(number), store.read(tombstone_path(number)))
-    if found.get("number") != number:
-        raise _damaged(store, tombstone_path(number))
-    return found["deleted"] if isinstance(found.get("deleted"), str) else None
+def _read_tombstone(store: Store, number: int) -> Tombstone:
+    tombstone = _read(store, tombstone_path(number), Tombstone)
+    if tombstone.number != number:
+        raise _misnamed(store, tombstone_path(number))
+    return tombstone
 
 
-def _when(store: Store, number: int) -> str:
-    deleted = _read_tombstone(store, number)
-    return f" on {deleted}" if deleted else ""
+def _read_tag(store: Store, name: str, generation: int) -> TagEntry:
+    entry = _read(store, tag_path(name, generation), TagEntry)
+    if entry.generation != generation:
+        raise _misnamed(store, tag_path(name, generation))
+    return entry
 
 
-def _read_tagging(store: Store, name: str, generation: int) -> TagEntry:
-    path = tag_path(name, generation)
-    found = _parse(store, path, store.read(path))
-    version, manifest = found.get("version"), found.get("manifest")
-    if found.get("generation") != generation or type(version) is not int or not isinstance(manifest, str):
-        raise _damaged(store, path)
-    created = found.get("created")
-    return TagEntry(generation, version, manifest, created if isinstance(created, str) else None)
+def _misnamed(store: Store, path: str) -> InputError:
+    return InputError(f"{store.url}/{path}: damaged or renamed, as it holds another number than its name; restore it from a copy")
 
 
-def _parse(store: Store, path: str, body: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        raise _damaged(store, path) from None
-    if not isinstance(found, dict) or type(found.get("format")) is not int:
-        raise _damaged(store, path)
-    if found["format"] > LAYOUT_FORMAT:
-        raise InputError(
-            f"{store.url}/{path}: has format {found['format']}, this chameleon-data reads up to {LAYOUT_FORMAT}; "
-            "install a newer one"
-        )
-    return found
-
-
-def _damaged(store: Store, path: str) -> InputError:
-    return InputError(f"{store.url}/{path}: damaged, or not written by chameleon-data; restore it from a copy")
+def _say_deleted(store: Store, number: int) -> str:
+    return f"was deleted on {_read_tombstone(store, number).deleted}"
 
 
 def _unknown(store: Store, reference: str, numbers: list[int]) -> InputError:

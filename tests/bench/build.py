@@ -160,7 +160,7 @@ def passes(folder: Path, corpus: Path, size: int, repeats: int) -> tuple[dict[st
             shutil.rmtree(folder / "out", ignore_errors=True)
             built = build_recipe(load_recipe(recipe_for(folder, corpus, size)), lambda *_: None, "bench")
             for name, taken in seconds.items():
-                taken.append(built.manifest["timings"][name])
+                taken.append(built.manifest.timings[name])
     return {name: statistics.median(taken) for name, taken in seconds.items()}, memory.bytes
 
 

@@ -123,7 +123,7 @@ def exchange(corpus: Path, out: Path) -> None:
     from chameleon_data.shards.runs import read_run_lists
     from chameleon_data.shards.spill import spill
     from chameleon_data.store.store import Store
-    from chameleon_data.versions.manifest import writer_fingerprint
+    from chameleon_data.versions.provenance import describe_writer
 
     def quiet(*_: object) -> None:
         pass
@@ -148,7 +148,7 @@ def exchange(corpus: Path, out: Path) -> None:
             selection,
             weighed.mixture.decimals,
             weighed.budget,
-            writer_fingerprint(recipe, counter),
+            describe_writer(recipe.shards, counter).describe(),
         )
         job = ShardSpec(layouts, rules, counter, recipe.sources, recipe.input, recipe.shards)
         build = build_folder(layouts, surveyed.parts)

@@ -19,8 +19,9 @@ import pytest
 from chameleon_data.recipe import Recipe
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.store import Store
+from chameleon_data.versions.manifest import Manifest, describe_manifest
 from chameleon_data.versions.verify import verify_version
-from chameleon_data.versions.versions import list_versions, load_manifest
+from chameleon_data.versions.versions import list_versions, read_manifest
 from tests.support.corpus import documents, lay_out, write_recipe
 
 proved: Counter[str] = Counter()
@@ -51,7 +52,7 @@ def alone() -> Iterator[None]:
         yield
 
 
-def build(recipe: Recipe) -> dict[str, Any]:
+def build(recipe: Recipe) -> Manifest:
     """The manifest that a build ends in; inside `alone()`."""
     from chameleon_data.pipelines.build import build_recipe
 
@@ -67,12 +68,12 @@ def small_recipe(folder: Path, out: str, budget: int = 30_000, **sections: Any) 
     return load_recipe(write_recipe(folder / "recipe.yaml", sources, out=out, **{"mix": mix, "shards": shards, **sections}))
 
 
-def readable(store: Store) -> list[dict[str, Any]]:
+def readable(store: Store) -> list[Manifest]:
     """The manifests of all versions, each proved from its bytes."""
     found = []
     for version in list_versions(store):
-        manifest = load_manifest(store, version)
-        proof = verify_version(store, manifest)
+        manifest = read_manifest(store, version)
+        proof = verify_version(store, describe_manifest(manifest))
         assert proof.problems == (), version
         found.append(manifest)
         proved["versions verified"] += 1

@@ -152,7 +152,7 @@ def crash(recipe: Recipe, how: How, at: int, digest: str, files: dict[str, int],
         again = build(recipe)
         assert again["digest"] == digest, where
         seen = readable(store)
-        assert [m["digest"] for m in seen][before:] == [digest], where
+        assert [m.digest for m in seen][before:] == [digest], where
         assert kept(store) == files, where
     return struck
 
@@ -171,7 +171,7 @@ def crash_at_every_step(folder: Path, out: Callable[[str], str], how: How, steps
                 build(earlier)
             start = {path: Store(clean.out).read(path) for path in Store(clean.out).list()}
             log = operations(clean).log
-            digest, files = build(clean)["digest"], kept(Store(clean.out))
+            digest, files = build(clean).digest, kept(Store(clean.out))
         some = [at for at, name in enumerate(log, 1) if how != "half" or name.split()[0] in HALVES]
         firsts = {name.split()[0]: at for at, name in reversed([*enumerate(log, 1)]) if at in some}
         for at in sorted({*some[steps], *firsts.values()}):

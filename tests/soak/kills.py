@@ -55,7 +55,7 @@ def clean(folder: Path) -> Clean:
     """Lays the corpus out in `folder` and builds it there, without Ray: a digest does not depend on who works."""
     recipe = load_recipe(write_recipe(folder / "recipe.yaml", lay_out(folder / "corpus", documents(), ["jsonl"], 2)))
     with alone():
-        digest = build(recipe)["digest"]
+        digest = build(recipe).digest
     return Clean(recipe, digest, kept(Store(recipe.out)))
 
 
@@ -105,7 +105,7 @@ def _ended(process: subprocess.Popen[str], clean: Clean, out: Path, where: objec
     assert said.startswith("{"), (where, said[:1000])  # with --json one document, whatever Ray has to say
     assert json.loads(said)["digest"] == clean.digest, where
     store = Store(str(out))
-    assert [m["digest"] for m in readable(store)] == [clean.digest], where
+    assert [m.digest for m in readable(store)] == [clean.digest], where
     assert kept(store) == clean.files, where
     return True
 
@@ -123,7 +123,7 @@ def kill_drivers(clean: Clean, folder: Path, seed: int, kills: int) -> int:
             elif _ended(process, clean, out, ("drivers", seed)):  # it was let end, or did before it was struck
                 return killed
         seen = readable(Store(str(out)))
-        assert [m["digest"] for m in seen] in ([], [clean.digest]), ("drivers", seed)
+        assert [m.digest for m in seen] in ([], [clean.digest]), ("drivers", seed)
 
 
 def _wait(process: subprocess.Popen[str], out: Path, chance: random.Random) -> bool:
@@ -198,7 +198,7 @@ def lose_a_node(clean: Clean, folder: Path, seed: int) -> None:
     assert process.returncode == 0, (seed, complained[-3000:])
     assert said.split()[-2:] == ["lost", clean.digest], (seed, said[-300:])
     store = Store(str(folder / "out"))
-    assert [m["digest"] for m in readable(store)] == [clean.digest], seed
+    assert [m.digest for m in readable(store)] == [clean.digest], seed
     assert kept(store) == clean.files, seed
 
 
@@ -226,7 +226,7 @@ def _build_on_two_nodes(recipe: Recipe, seed: int) -> str:
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        digest = build_recipe(recipe, lambda *_: None, CREATED).manifest["digest"]
+        digest = build_recipe(recipe, lambda *_: None, CREATED).manifest.digest
     finally:
         done.set()
         killer.join()

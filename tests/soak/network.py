@@ -37,7 +37,7 @@ from chameleon_data.store.store import Store
 from chameleon_data.versions.versions import (
     commit_version,
     list_versions,
-    load_manifest,
+    read_manifest,
     resolve_version,
     tag_history,
     tag_version,
@@ -45,6 +45,7 @@ from chameleon_data.versions.versions import (
 from tests.soak import servers
 from tests.soak.alone import CREATED, alone, build, kept, proved, readable, small_recipe
 from tests.soak.rot import ATTEMPTS, clean, elsewhere, flipped
+from tests.support.manifests import example_manifest
 
 FAULTS = ("503", "409", "reset", "lost", "truncated", "flipped", "delay")
 SLOW = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
@@ -196,16 +197,16 @@ def troubled_build(proxy: Proxy, recipe: Recipe, seed: int, digest: str, files: 
         proxy.trouble(seed, share_of(seed))
         for _ in range(ATTEMPTS):
             try:
-                assert build(recipe)["digest"] == digest, seed
+                assert build(recipe).digest == digest, seed
                 break
             except (InputError, OSError):  # an OSError is the network of the corpus: exit 2
                 refused += 1
         proxy.trouble(seed, 0)
         readable(Store(recipe.out))
         patiently(lambda: build(recipe))  # what was recorded of flipped bytes is found out and removed, a record a build
-        assert build(recipe)["digest"] == digest, seed
+        assert build(recipe).digest == digest, seed
         store = Store(recipe.out)
-        assert [m["digest"] for m in readable(store)] == [digest], seed
+        assert [m.digest for m in readable(store)] == [digest], seed
         assert kept(store) == files, seed
     return refused
 
@@ -222,11 +223,8 @@ def patiently(act: Callable[[], object]) -> None:
 def troubled_versions(proxy: Proxy, store: Store, seed: int) -> int:
     """Four writers commit builds of their own and a common one, and move one tag; returns the number of versions."""
 
-    def manifest(name: str) -> dict[str, object]:
-        return {"format": 1, "plan_digest": f"plan {name}", "digest": f"digest {name}", "name": name}
-
     def publish(name: str) -> None:
-        tag_version(store, commit_version(store, manifest(name), CREATED), "newest")
+        tag_version(store, commit_version(store, example_manifest(name), CREATED), "newest")
 
     def work(writer: int) -> None:
         for name in (f"own {writer}", "common"):
@@ -238,7 +236,7 @@ def troubled_versions(proxy: Proxy, store: Store, seed: int) -> int:
             list(pool.map(work, range(4)))
         proxy.trouble(seed, 0)
         found = list_versions(store)
-        names = [load_manifest(store, version)["name"] for version in found]
+        names = [read_manifest(store, version).name for version in found]
         assert sorted(names) == ["common", *(f"own {n}" for n in range(4))], (seed, names)
         assert [v.number for v in found] == [1, 2, 3, 4, 5], seed
         history = tag_history(store, "newest")

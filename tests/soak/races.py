@@ -42,7 +42,7 @@ class Slow(Fate):
 def clean(recipe: Recipe) -> tuple[dict[int, str], dict[str, int]]:
     """Digests of the budgets' builds, one after the other, and what all of them leave."""
     with alone():
-        digests = {budget: str(build(_of(recipe, budget))["digest"]) for budget in BUDGETS}
+        digests = {budget: str(build(_of(recipe, budget)).digest) for budget in BUDGETS}
     return digests, kept(Store(recipe.out))
 
 
@@ -62,7 +62,7 @@ def race(recipe: Recipe, seed: int, digests: dict[int, str], files: dict[str, in
 
     def write(budget: int) -> str:
         gate.wait()
-        return str(build(_of(recipe, budget))["digest"])
+        return str(build(_of(recipe, budget)).digest)
 
     def read() -> int:
         looks = 0
@@ -91,7 +91,7 @@ def race(recipe: Recipe, seed: int, digests: dict[int, str], files: dict[str, in
     assert found == [digests[budget] for budget in budgets], seed
     versions = list_versions(store)
     assert [v.number for v in versions] == [1, 2], seed
-    assert {m["digest"] for m in readable(store)} == set(digests.values()), seed
+    assert {m.digest for m in readable(store)} == set(digests.values()), seed
     assert kept(store) == files, seed
     history = tag_history(store, "prod")
     assert [t.generation for t in history] == list(range(1, len(history) + 1)), seed

@@ -88,7 +88,7 @@ def flipped_in_flight(recipe: Recipe, seed: int, digest: str, files: dict[str, i
         with rotten(chance, chance.choice([0.02, 0.1, 0.3]), told):
             for _ in range(ATTEMPTS):
                 try:
-                    assert build(recipe)["digest"] == digest, seed
+                    assert build(recipe).digest == digest, seed
                     break
                 except InputError:
                     refused += 1
@@ -113,11 +113,11 @@ def _converged(recipe: Recipe, where: Any, digest: str, files: dict[str, int]) -
     store = Store(recipe.out)
     for _ in range(ATTEMPTS):
         with suppress(InputError):
-            assert build(recipe)["digest"] == digest, where
+            assert build(recipe).digest == digest, where
             break
     else:
         raise AssertionError(f"{where}: still refused after {ATTEMPTS} builds")
-    assert [m["digest"] for m in readable(store)] == [digest], where
+    assert [m.digest for m in readable(store)] == [digest], where
     assert kept(store) == files, where
 
 
@@ -125,7 +125,7 @@ def clean(recipe: Recipe) -> tuple[str, dict[str, int], list[str]]:
     """Digest, files and operations of a build that nothing happens to."""
     fate = Fate()
     with alone(), fated(fate):
-        digest = build(recipe)["digest"]
+        digest = build(recipe).digest
     return digest, kept(Store(recipe.out)), fate.log
 
 

@@ -136,7 +136,7 @@ def manifest(data: bytes) -> None:
         store.write(f"_chameleon/manifests/{name[1].decode()}.json", data)
     with contextlib.suppress(InputError):
         (version,) = versions.list_versions(store)
-        versions.load_manifest(store, version)
+        versions.read_manifest(store, version)
 
 
 def recipe(data: bytes) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,6 @@ from chameleon_data.corpus.sample import make_sample_spec
 from chameleon_data.corpus.selection import Selection, SelectionRules, copies_in_part, make_selection_rules, select_rows
 from chameleon_data.corpus.survey import Part, Survey, read_survey, split_parts, survey_part
 from chameleon_data.corpus.tokens import TokenCounter, load_token_counter
-from chameleon_data.hashing import canonical_json
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.assemble import encode_indexes, write_shards
 from chameleon_data.shards.lay_out import ShardSpec, build_folder, lay_out_splits
@@ -20,7 +18,10 @@ from chameleon_data.shards.runs import read_run_lists
 from chameleon_data.shards.spill import spill
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
-from chameleon_data.versions.manifest import make_manifest, writer_fingerprint
+from chameleon_data.versions.make_manifest import make_manifest
+from chameleon_data.versions.manifest import Manifest, describe_manifest
+from chameleon_data.versions.provenance import describe_writer, gather_provenance
+from tests.support.manifests import example_mixture
 
 WEIGHTS = {"legal": "0.5", "book": "0.3", "code": "0.2"}
 
@@ -80,10 +81,21 @@ class Ready:
 
     def manifest(self) -> dict[str, Any]:
         """Of the written build, as the store would give it back."""
-        about = {"scores": {}, "intervals": {}}
-        manifest = make_manifest(self.recipe, self.survey, self.selection, about, self.budget, self.job.layouts, self.write(), {})
-        found: dict[str, Any] = json.loads(canonical_json(manifest))
-        return found
+        return describe_manifest(self.made_manifest())
+
+    def made_manifest(self) -> Manifest:
+        return make_manifest(
+            self.recipe,
+            self.survey,
+            self.selection,
+            example_mixture(),
+            self.budget,
+            self.job.layouts,
+            self.write(),
+            gather_provenance(self.survey, self.job.counter, self.recipe.shards),
+            {},
+            {},
+        )
 
 
 def ready(recipe: Recipe, weights: dict[str, str] = WEIGHTS) -> Ready:
@@ -91,7 +103,7 @@ def ready(recipe: Recipe, weights: dict[str, str] = WEIGHTS) -> Ready:
     store, parts, survey = surveyed(recipe, counter)
     selection = select_rows(store, survey, rules_of(recipe, counter))
     budget = sum(c.tokens for c in selection.counts) if recipe.mix.budget == "auto" else recipe.mix.budget
-    writer = writer_fingerprint(recipe, counter)
+    writer = describe_writer(recipe.shards, counter).describe()
     layouts = lay_out_splits(
         store, recipe.mix, recipe.shards, recipe.input.hash, recipe.seed, parts, selection, weights, budget, writer
     )

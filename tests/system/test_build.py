@@ -27,6 +27,7 @@ import pytest
 from chameleon_data.errors import InputError
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.store import Store
+from chameleon_data.versions.manifest import describe_manifest
 from chameleon_data.versions.verify import verify_version
 from tests.support import streaming_reader
 from tests.support.corpus import documents, lay_out, write_file, write_recipe
@@ -60,7 +61,7 @@ def build(ray_cluster):
 def built(build, tmp_path_factory):
     folder = tmp_path_factory.mktemp("built")
     recipe = write_recipe(folder / "recipe.yaml", lay_out(folder / "corpus", documents(), ["jsonl"], 2))
-    return folder, recipe, build(recipe).manifest
+    return folder, recipe, describe_manifest(build(recipe).manifest)
 
 
 def test_a_local_cluster_keeps_no_process_that_does_nothing_for_a_build(ray_cluster):
@@ -124,7 +125,7 @@ def test_verify_holds_and_names_the_worst_points(built):
 def test_a_second_build_is_the_same_version_and_a_copy_verifies(built, build, tmp_path):
     folder, recipe, manifest = built
     again = build(recipe)
-    assert (again.version.number, again.new, again.manifest["digest"]) == (1, False, manifest["digest"])
+    assert (again.version.number, again.new, again.manifest.digest) == (1, False, manifest["digest"])
     shutil.copytree(folder / "out", tmp_path / "copy")
     assert verify_version(Store(str(tmp_path / "copy")), manifest).ok
     assert not list((folder / "out" / manifest["build"] / "runs").rglob("*.*")), "runs are removed once the version is there"
@@ -140,7 +141,7 @@ def test_a_second_build_is_the_same_version_and_a_copy_verifies(built, build, tm
 )
 def test_the_same_bytes_from_another_layout(built, build, tmp_path, formats, files, reverse):
     recipe = write_recipe(tmp_path / "recipe.yaml", lay_out(tmp_path / "corpus", documents(), formats, files, reverse))
-    manifest = build(recipe).manifest
+    manifest = describe_manifest(build(recipe).manifest)
     for key in ("plan_digest", "digest", "content_digest"):
         assert manifest[key] == built[2][key]
 
@@ -159,10 +160,10 @@ def test_another_budget_is_another_plan_with_nothing_surveyed_again(built, build
     other.write_text(json.dumps({**text, "mix": {"budget": 200_000, "max_epochs": 8}}))
     cache = {p: p.stat().st_mtime_ns for p in (folder / "out/_chameleon/cache/survey").rglob("*")}
     smaller = build(other)
-    assert smaller.manifest["reused"]["survey"] == "3 of 3 parts of the corpus were counted by an earlier run"
-    assert smaller.manifest["content_digest"] != manifest["content_digest"]
+    assert smaller.manifest.reused["survey"] == "3 of 3 parts of the corpus were counted by an earlier run"
+    assert smaller.manifest.content_digest != manifest["content_digest"]
     assert {p: p.stat().st_mtime_ns for p in (folder / "out/_chameleon/cache/survey").rglob("*")} == cache
-    whole, part = rows(folder, manifest), rows(folder, smaller.manifest)
+    whole, part = rows(folder, manifest), rows(folder, describe_manifest(smaller.manifest))
     for name in manifest["domains"]:  # the smaller budget's stream begins the larger one's
         short = part.filter(pl.col("domain") == name).select("doc_id", "epoch")
         assert short.equals(whole.filter(pl.col("domain") == name).select("doc_id", "epoch").head(len(short)))
@@ -176,7 +177,7 @@ def test_identity_by_id_keeps_the_place_of_an_edited_text(build, tmp_path):
         recipes.append(write_recipe(tmp_path / folder / "recipe.yaml", {n: {"path": p, "id": "id"} for n, p in sources.items()},
                                     input={"hash": "id"}))  # fmt: skip
         corpus["book"][3] = corpus["book"][3].replace("e", "a")
-    first, second = (rows(tmp_path / f, build(r).manifest) for f, r in zip("ab", recipes, strict=True))
+    first, second = (rows(tmp_path / f, describe_manifest(build(r).manifest)) for f, r in zip("ab", recipes, strict=True))
     changed = first.with_row_index().filter(first["text"] != second["text"])
     assert 0 < len(changed) <= 4
     assert (first["doc_id"].str.slice(0, 16) == second["doc_id"].str.slice(0, 16)).all()
@@ -259,6 +260,7 @@ def test_bad_rows_are_counted_and_named_and_pass_under_the_threshold(build, tmp_
         build(strict)
     assert not list(tmp_path.glob("out/builds")), "nothing is written"
     manifest = build(write_recipe(tmp_path / "recipe.yaml", sources, input={"max_bad": 0.1})).manifest
+    manifest = describe_manifest(manifest)
     assert sum(manifest["quarantine"]["legal"].values()) == manifest["domains"]["legal"]["quarantined"] == 6
     assert manifest["domains"]["legal"]["rows_read"] == 80
     assert verify_version(Store(str(tmp_path / "out")), manifest).ok

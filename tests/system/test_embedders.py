@@ -74,7 +74,7 @@ def test_weights_from_a_column_are_those_of_its_vectors(tmp_path: Path) -> None:
     assert found.reused["embed"] == "embedded nothing: the vectors came with the corpus"
     assert found.mixture.description.embedder.column == "vector"
     built = build_recipe(load_recipe(recipe(tmp_path, {"column": "vector", "samples": 1000})), lambda *_: None, "now")
-    assert built.manifest["weights"]["embedder"]["column"] == "vector"
+    assert built.manifest.weights.embedder.column == "vector"
 
 
 def test_documents_without_a_vector_are_written_and_counted(tmp_path: Path) -> None:
@@ -172,10 +172,10 @@ def test_a_new_domain_on_recorded_landmarks(tmp_path: Path) -> None:
     leverage = {"kernel": "rbf", "landmarks": 48}
     embed = {"column": "vector", "samples": 100}
     first = build_recipe(load_recipe(recipe(tmp_path, embed, "abcd", leverage=leverage)), lambda *_: None, "now").manifest
-    assert first["weights"]["nystrom"]["recorded"] is False
+    assert first.weights.nystrom.recorded is False
     again = recipe(tmp_path, embed, "abcde", leverage={"kernel": "rbf", "landmarks": {"from": f"{tmp_path}/out@v1"}})
     about = weigh(again).mixture.description
-    assert (about.nystrom.digest, about.nystrom.recorded) == (first["weights"]["nystrom"]["digest"], True)
+    assert (about.nystrom.digest, about.nystrom.recorded) == (first.weights.nystrom.digest, True)
     vectors = {n: np.stack(pq.read_table(tmp_path / "in" / n)["vector"].to_numpy()).astype(np.float32) for n in "abcde"}
     fitted = domain_weights({n: vectors[n] for n in "abcd"}, kernel="rbf", landmarks=48)
     assert fitted.nystrom is not None
@@ -278,14 +278,15 @@ def test_embedding_says_what_was_new_of_eleven(tmp_path: Path) -> None:
 
 def test_of_many_domains_nothing_is_recorded_for_each_pair_or_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from chameleon_data.pipelines import weigh as pipeline
+    from chameleon_data.versions.manifest import describe_manifest
     from chameleon_data.views.report.page import render_report
 
     corpus(tmp_path / "in", "abcd")
     monkeypatch.setattr(pipeline, "RECORDED_DOMAINS", 3)
     made = build_recipe(load_recipe(recipe(tmp_path, {"column": "vector"})), lambda *_: None, "now").manifest
-    assert made["weights"]["affinity"] is None
-    assert [s["weights"] for s in made["weights"]["sensitivity"]] == [None] * 25
-    page = render_report(made, None, None)
+    assert made.weights.affinity is None
+    assert [setting.weights for setting in made.weights.sensitivity] == [None] * 25
+    page = render_report(describe_manifest(made), None, None)
     assert "4 domains are too many for a matrix of every pair" in page
     assert "refused" not in page.lower()
 

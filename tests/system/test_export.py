@@ -36,6 +36,7 @@ from chameleon_data.recipe import Source
 from chameleon_data.recipe_file import load_recipe, parse_recipe
 from chameleon_data.shards.formats import parquet
 from chameleon_data.store.store import Store
+from chameleon_data.versions.manifest import describe_manifest
 from chameleon_data.versions.verify import verify_version
 from chameleon_data.versions.versions import Version, commit_version, list_versions, load_manifest
 from chameleon_data.views import trainer_files as pointers
@@ -44,6 +45,7 @@ from chameleon_data.views.trainer_files import Blend, blend_of_version, make_ble
 from tests.contract.test_stores import at_once
 from tests.support import official_readers, streaming_reader
 from tests.support.corpus import documents, lay_out
+from tests.support.manifests import example_manifest
 from tests.support.paths import ROOT
 
 WEIGHTS = {"legal": 0.4, "book": 0.3, "code": 0.2, "a/b: c": 0.1}
@@ -250,9 +252,8 @@ def sequences(store: Store, name: str, kind: pa.DataType, rows: int) -> tuple[di
     store.write_new(path, body)
     shard = {"path": path, "format": "parquet", "split": "train", "bytes": body.size, "rows": rows}
     held = {**shard, "path": path.replace("train", "validation"), "split": "validation"}
-    manifest = {"format": 1, "name": name, "build": f"builds/{name}", "plan_digest": name, "digest": name}
-    manifest["shards"] = [shard, held]
-    return manifest, commit_version(store, manifest, "2026-01-01T00:00:00+00:00")
+    manifest = example_manifest(name, build=f"builds/{name}", shards=[shard, held])
+    return describe_manifest(manifest), commit_version(store, manifest, "2026-01-01T00:00:00+00:00")
 
 
 @TABLES

@@ -15,6 +15,7 @@ from tests.soak import kills, network, races, rot, servers
 from tests.soak.alone import CREATED, small_recipe
 from tests.soak.crash import HALVES, How, crash_at_every_step
 from tests.support.fuzz import FOLDER
+from tests.support.manifests import example_manifest
 
 
 @pytest.mark.parametrize(("kind", "how"), [("memory", "fail"), ("memory", "after"), ("local", "half")])
@@ -87,7 +88,7 @@ def test_races(kind: str, tmp_path: Path) -> None:
 
 def test_a_flipped_version_does_not_become_two(memory_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever byte of a version's file is read as another one, once: a commit of the same build makes no other version."""
-    build = {"format": 1, "plan_digest": "plan", "digest": "digest", "name": "name"}
+    build = example_manifest()
     version = commit_version(memory_store, build, CREATED)
     path = "_chameleon/versions/v00000001.json"
     body, read = memory_store.read(path), Store.read

@@ -3,41 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from chameleon_data.hashing import fingerprint
 from chameleon_data.store.store import Store
 from chameleon_data.versions.versions import commit_version, delete_version, tag_version
+from tests.support.manifests import EMBEDDER, example_manifest, parse_manifest
+from tests.support.published import publish
 from tests.support.words import HOSTILE_NAMES
-from tests.unit.versions.test_diff import publish
 
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> str:
     """A store with one version, whose domains have names that look like markup."""
-    domain = {
-        "weight": 0.2,
-        "weight_interval": None,
-        "available_tokens": 10,
-        "tokens": 10,
-        "rows": 2,
-        "epochs": 1.0,
-        "quarantined": 0,
-    }
-    manifest: dict[str, Any] = {
-        "format": 1,
-        "name": "[/name]",
-        "build": "builds/x",
-        "plan_digest": "a" * 64,
-        "digest": "b" * 64,
-        "content_digest": "c" * 64,
-        "shard_count": 1,
-        "seed": 0,
-        "unit": "bytes",
-        "domains": dict.fromkeys(HOSTILE_NAMES, domain),
-    }
+    manifest = example_manifest("[/name]", build="builds/x", domains={name: {"weight": 0.2} for name in HOSTILE_NAMES})
     commit_version(Store(str(tmp_path / "out")), manifest, "2026-01-01")
     return str(tmp_path / "out")
 
@@ -51,15 +31,12 @@ def three(tmp_path: Path) -> str:
     for i in range(3):
         plan = fingerprint(i)
         inputs = [{"source": "s", "url": f"/{i}", "row_group": None, "bytes": 7, "identity": "i"}]
-        manifest = publish(store, plan, [rows[i], rows[0]], provenance={"inputs": inputs, "packages": {"numpy": str(i)}})
-        more = {"weight_interval": None, "available_tokens": 9, "quarantined": 0}
-        manifest |= {
-            "format": 1, "name": f"set {i}", "build": f"builds/{plan}", "plan_digest": plan, "digest": fingerprint([i]),
-            "content_digest": "c", "shard_count": 2, "seed": 0, "unit": "bytes", "recipe": {"mix": {"budget": i}},
-            "domains": {name: {**d, **more} for name, d in manifest["domains"].items()},
-            "weights": {"origin": "computed", "embedder": {"model": "m", "revision": "r1"}},
-        }  # fmt: skip
-        made.append(commit_version(store, manifest, f"2026-01-0{i + 1}"))
+        manifest = publish(
+            store, plan, [rows[i], rows[0]], provenance={"inputs": inputs, "packages": {"numpy": str(i)}},
+            plan_digest=plan, digest=fingerprint([i]), recipe={"mix": {"budget": i + 1}},
+            weights={"embedder": {**EMBEDDER, "model": "m", "revision": "r1"}},
+        )  # fmt: skip
+        made.append(commit_version(store, parse_manifest(manifest), f"2026-01-0{i + 1}"))
     tag_version(store, made[1], "prod", "then")
     tag_version(store, made[0], "prod", "later")
     tag_version(store, made[1], "old", "once")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from chameleon_data.jobs import cli, screen
 from chameleon_data.store.store import Store
 from chameleon_data.versions.leases import leased
 from chameleon_data.versions.manifest import TIMED_PASSES
-from chameleon_data.versions.versions import NO_VERSION_YET, commit_version, list_versions, load_manifest
+from chameleon_data.versions.versions import NO_VERSION_YET, commit_version, list_versions, read_manifest
+from tests.support.manifests import example_manifest
 from tests.support.words import HOSTILE_NAMES
 
 
@@ -45,9 +47,7 @@ def test_what_a_terminal_would_obey_is_written_out(command, dataset, tmp_path, m
     code, _, err = command("weights", str(tmp_path / f"{COMMANDS}.yaml"))
     assert (code, obeyed(err)) == (2, [])
     assert r"\x1b]0;owned\x07 \x9b31m \u202ex" in err
-    manifest = {**load_manifest(Store(dataset), list_versions(Store(dataset))[0]), "name": COMMANDS, "digest": "d" * 64}
-    manifest["domains"] = {COMMANDS: manifest["domains"]["[/b]"]}
-    commit_version(Store(dataset), {**manifest, "plan_digest": "e" * 64}, COMMANDS)
+    commit_version(Store(dataset), example_manifest(COMMANDS, domains={COMMANDS: {"weight": 1.0}}), COMMANDS)
     for arguments in (["versions", dataset], ["show", dataset], ["show", dataset, "--json"], ["versions", dataset, "--json"]):
         code, out, err = command(*arguments)
         assert (code, obeyed(out + err)) == (0, [])
@@ -173,23 +173,23 @@ def test_what_changed_between_two_versions(command, three):
     found = json.loads(out)
     assert (code, err) == (0, "")
     assert (found["before"], found["after"]) == (f"{three}@v1", f"{three}@v3")
-    assert found["recipe"] == {"mix.budget": [0, 2]}
+    assert found["recipe"] == {"mix.budget": [1, 3]}
     assert found["lineage"] == {"packages.numpy": ["0", "2"]}
     assert found["inputs"] == {"s": {"added": 1, "removed": 1, "changed": 0, "same": 0}}
     assert [(d["domain"], d["kept"], d["added"], d["removed"], d["new"], d["gone"]) for d in found["documents"]] == [
         ("[/b]", 2, 0, 0, 0, 0), ("x", 1, 1, 1, 1, 0)]  # fmt: skip
     code, text, _ = command("diff", f"{three}@1", f"{three}@latest")
     assert code == 0
-    for said in ("mix.budget: 0 → 2", "packages.numpy: 0 → 2", "[/b]", "2 → 2, 1 the same, byte for byte (",
+    for said in ("mix.budget: 1 → 3", "packages.numpy: 0 → 2", "[/b]", "2 → 2, 1 the same, byte for byte (",
                  "s: 1 fragment added, 1 fragment removed"):  # fmt: skip
         assert said in text
 
 
 def test_none_of_the_shards_is_the_same(command, three):
     store = Store(three)
-    one = load_manifest(store, list_versions(store)[0])
-    shards = [{**file, "sha256": fingerprint(file["sha256"])} for file in one["shards"]]
-    commit_version(store, {**one, "shards": shards, "digest": "d" * 64}, "now")
+    one = read_manifest(store, list_versions(store)[0])
+    shards = tuple(replace(file, sha256=fingerprint(file.sha256)) for file in one.shards)
+    commit_version(store, replace(one, shards=shards, digest="d" * 64), "now")
     text = command("diff", f"{three}@1", f"{three}@4")[1]
     assert "2 → 2, none the same" in text
     assert "recipe  the same" in text
@@ -252,10 +252,8 @@ def test_a_build_of_what_is_there_tells_no_old_timings(command, dataset, tmp_pat
     from chameleon_data.pipelines import build, ray_cluster
 
     (version,) = list_versions(Store(dataset))
-    manifest = load_manifest(Store(dataset), version) | {
-        "weights": {"moved": [], "warnings": []}, "reused": {"embed": "embedded 8 of 8 domains"}, "validation": {},
-        "timings": dict.fromkeys(TIMED_PASSES, 1.0),
-    }  # fmt: skip
+    timings, reused = dict.fromkeys(TIMED_PASSES, 1.0), {"embed": "embedded 8 of 8 domains"}
+    manifest = replace(read_manifest(Store(dataset), version), timings=timings, reused=reused)
     built = build.Built(manifest, version, new, written)
     monkeypatch.setattr(ray_cluster, "cluster", lambda *_: ExitStack())
     monkeypatch.setattr(build, "build_recipe", lambda *_: built)
@@ -271,14 +269,14 @@ def test_a_build_of_what_is_there_tells_no_old_timings(command, dataset, tmp_pat
 def test_verify_says_what_it_read_again_of_the_corpus(command, three, monkeypatch):
     from chameleon_data.pipelines import ray_cluster
     from chameleon_data.pipelines import verify as prove_again
-    from chameleon_data.versions import verify
+    from chameleon_data.versions import row_order, verify
 
-    worst = verify.Deviation("x", "the whole", 0.0, 1)
+    worst = row_order.Deviation("x", "the whole", 0.0, 1)
     found = verify.Verification((), 2, 4, 99, worst, worst, worst, {})
     store = Store(three)
-    manifest = load_manifest(store, list_versions(store)[0])
-    manifest["domains"] = {name: {**d, "rows_read": 1_000} for name, d in manifest["domains"].items()}
-    commit_version(store, {**manifest, "digest": "d" * 64}, "now")
+    manifest = read_manifest(store, list_versions(store)[0])
+    domains = {name: replace(domain, rows_read=1_000) for name, domain in manifest.domains.items()}
+    commit_version(store, replace(manifest, domains=domains, digest="d" * 64), "now")
     monkeypatch.setattr(ray_cluster, "cluster", lambda *_: ExitStack())
     monkeypatch.setattr(verify, "verify_version", lambda *_: found)
     for problems, code in (([], 0), (["the corpus differs"], 1)):

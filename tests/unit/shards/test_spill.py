@@ -22,7 +22,7 @@ from chameleon_data.shards import lay_out as layout
 from chameleon_data.shards import spill as spilling
 from chameleon_data.shards.receipts import read_receipts
 from chameleon_data.shards.spill import spill
-from chameleon_data.versions.manifest import content_digest
+from chameleon_data.versions.make_manifest import digest_contents
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import Ready, ready, rules_of, surveyed
 
@@ -58,7 +58,11 @@ def built(recipe: Recipe) -> tuple[str, int, int]:
     """(content digest, parts, runs)"""
     made = planned(recipe)
     receipts = made.write()
-    return content_digest(receipts), len(made.parts), sum(path.endswith(".run") for path in made.store.list(made.build.runs))
+    return (
+        digest_contents([receipt.content for receipt in receipts]),
+        len(made.parts),
+        sum(path.endswith(".run") for path in made.store.list(made.build.runs)),
+    )
 
 
 def test_runs_of_tiny_documents_are_no_larger_in_memory(tmp_path, small):

@@ -22,7 +22,7 @@ from chameleon_data.shards.formats import parquet
 from chameleon_data.shards.rows import content_hash
 from chameleon_data.store.store import Store
 from chameleon_data.versions.against_corpus import ShardContents
-from chameleon_data.versions.manifest import files_digest
+from chameleon_data.versions.make_manifest import digest_contents, digest_files
 from chameleon_data.versions.verify import verify_version
 from tests.soak.alone import alone
 from tests.support.corpus import documents, lay_out, write_recipe
@@ -112,8 +112,8 @@ def forge(made: Ready, manifest: dict[str, Any], change: Callable[[int, pa.Table
         path.write_bytes(data)
         file |= {"sha256": hashlib.sha256(data).hexdigest(), "bytes": data.size}
     folder = manifest["build"] + "/"
-    manifest["digest"] = files_digest([{**f, "path": f["path"].removeprefix(folder)} for f in manifest["shards"]])
-    manifest["content_digest"] = hashlib.sha256("\n".join(map(content_hash, tables)).encode()).hexdigest()
+    manifest["digest"] = digest_files({f["path"].removeprefix(folder): f["sha256"] for f in manifest["shards"]})
+    manifest["content_digest"] = digest_contents([content_hash(table) for table in tables])
 
 
 def test_an_invented_document_in_a_cut_bucket_is_seen_with_the_corpus_alone(tmp_path):

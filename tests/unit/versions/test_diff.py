@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,45 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chameleon_data.errors import InputError
-from chameleon_data.hashing import content_hashes, hex_digests
-from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.shards.rows import TEXT_SCHEMA
 from chameleon_data.store.store import Store
 from chameleon_data.versions import diff as difference
 from chameleon_data.versions import provenance as lineage
 from chameleon_data.versions.diff import Documents, compare_documents, diff_values, diff_versions
-
-Rows = list[tuple[str, str, str]]  # domain, text, split
-
-
-def table_of(rows: Sequence[tuple[str, str, str]]) -> pa.Table:
-    texts = pa.array([text for _, text, _ in rows], pa.large_string())
-    return pa.table(
-        [texts, [domain for domain, _, _ in rows], hex_digests(*content_hashes(texts)), np.zeros(len(rows), np.uint32),
-         np.ones(len(rows), np.uint32)], schema=TEXT_SCHEMA,
-    )  # fmt: skip
-
-
-BOTH = ("parquet", "mds")
-
-
-def publish(store: Store, name: str, shards: Sequence[Rows], formats: Sequence[str] = BOTH, **extra: Any) -> dict[str, Any]:
-    """Shards as a build stores them, and of its manifest what a difference reads; the rows of a shard are of one split."""
-    files = []
-    for number, rows in enumerate(shards):
-        table = table_of(rows)
-        for format in formats:
-            encoded = FORMATS[format].encode(table, number, len(shards), rows[0][2], "zstd")
-            for file, data in encoded.files.items():
-                path = f"builds/{name}/{format}/{file}"
-                store.write(path, data)
-                files.append({
-                    "path": path, "format": format, "split": rows[0][2], "shard": number, "rows": len(rows), "bytes": data.size,
-                    "sha256": hashlib.sha256(data).hexdigest(), "domain_rows": dict(Counter(domain for domain, _, _ in rows)),
-                })  # fmt: skip
-    counts = Counter(domain for rows in shards for domain, _, _ in rows)
-    domains = {d: {"weight": 0.5, "tokens": n, "rows": n, "epochs": 1.0} for d, n in counts.items()}
-    return {"build": f"builds/{name}", "recipe": {}, "domains": domains, "shards": files, "provenance": {}, **extra}
+from chameleon_data.versions.manifest import describe_manifest
+from tests.support.manifests import EMBEDDER, example_manifest
+from tests.support.published import BOTH, Rows, publish, table_of
 
 
 def naive(a: Sequence[Rows], b: Sequence[Rows]) -> tuple[Documents, ...]:
@@ -208,9 +176,11 @@ def test_changes_of_nested_mappings() -> None:
 
 def test_the_same_sources_in_another_order(memory_store: Store) -> None:
     rows = [[("x", "one", "train")]]
-    ordered = [(memory_store, publish(memory_store, "a", rows, priority=p)) for p in (["a", "b"], ["b", "a"], ["b", "c"])]
+    ordered = [(memory_store, publish(memory_store, "a", rows, recipe={"sources": dict.fromkeys(names, "/x")}))
+               for names in ("ab", "ba", "bc")]  # fmt: skip
     assert diff_versions(ordered[0], ordered[1]).recipe == {"sources": [["a", "b"], ["b", "a"]]}
-    assert diff_versions(ordered[0], ordered[0]).recipe == diff_versions(ordered[0], ordered[2]).recipe == {}
+    assert diff_versions(ordered[0], ordered[0]).recipe == {}
+    assert "sources" not in diff_versions(ordered[0], ordered[2]).recipe, "those are other sources, not another order"
 
 
 def test_inputs_and_packages_that_changed(memory_store: Store) -> None:
@@ -220,7 +190,7 @@ def test_inputs_and_packages_that_changed(memory_store: Store) -> None:
     rows = [[("x", "one", "train")]]
     before = {"packages": {"numpy": "1", "ray": "2"}, "inputs": inputs(("a", None, "1"), ("b", 0, "1"), ("b", 1, "1"))}
     after = {"packages": {"numpy": "2", "torch": "3"}, "inputs": inputs(("b", 0, "1"), ("b", 1, "2"), ("c", None, "1"))}
-    weights = [{"embedder": {"model": m, "revision": r}, "origin": "computed"} for m, r in (("m", "1"), ("m", "2"))]
+    weights = [{"embedder": {**EMBEDDER, "revision": revision}} for revision in "12"]
     found = diff_versions(*[(memory_store, publish(memory_store, "a", rows, provenance=p, weights=w, seed=0))
                       for p, w in zip((before, after), weights, strict=True)])  # fmt: skip
     assert found.inputs == {"s": {"added": 1, "removed": 1, "changed": 1, "same": 1}}
@@ -231,9 +201,10 @@ def test_inputs_and_packages_that_changed(memory_store: Store) -> None:
 def test_the_lineage_of_a_manifest() -> None:
     fragments = (("a", 0), ("a", 1), ("b", None))
     inputs = [{"source": "s", "url": url, "row_group": group, "bytes": 5, "identity": "i"} for url, group in fragments]
-    provenance = {"inputs": inputs, "tokenizer": "f", "code": lineage.code_version(), "packages": {"numpy": "2"}}
-    weights = {"origin": "computed", "ridge": 0.1, "other": 1}
-    manifest = {"seed": 3, "recipe": {"tokens": {"tokenizer": "t"}}, "weights": weights, "provenance": provenance}
+    provenance = {"inputs": inputs, "tokenizer": "f", "packages": {"numpy": "2"}}
+    weights = {"ridge": 0.1}
+    manifest = describe_manifest(example_manifest(seed=3, unit="t", weights=weights, provenance=provenance))
+    provenance, inputs = manifest["provenance"], manifest["provenance"]["inputs"]
     found = lineage.describe_provenance(manifest)
     assert found["inputs"]["s"] | {"fingerprint": ""} == {"files": 2, "fragments": 3, "bytes": 15, "fingerprint": ""}
     assert found["tokenizer"] == {"name": "t", "fingerprint": "f"}
@@ -242,46 +213,33 @@ def test_the_lineage_of_a_manifest() -> None:
     assert lineage.describe_provenance(swapped) == found
     inputs[0]["identity"] = "j"
     assert lineage.describe_provenance(manifest)["inputs"]["s"]["fingerprint"] != found["inputs"]["s"]["fingerprint"]
-    assert lineage.describe_provenance({})["tokenizer"] == {"name": "bytes", "fingerprint": None}
 
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+def git(folder: Path, *arguments: str) -> str:
+    who = ("-c", "user.name=a", "-c", "user.email=a@b")
+    return subprocess.run(["git", "-C", str(folder), *who, *arguments], check=True, capture_output=True, text=True).stdout.strip()
 
 
-@pytest.mark.parametrize("kind", ["branch", "detached", "packed", "worktree"])
-def test_the_commit_of_a_checkout(tmp_path: Path, kind: str) -> None:
-    git = tmp_path / "main/.git"
-    (git / "refs/heads").mkdir(parents=True)
-    (git / "HEAD").write_text(f"{COMMIT}\n" if kind == "detached" else "ref: refs/heads/feature\n")
-    if kind == "packed":
-        lines = ("# pack-refs with: peeled", f"{'1' * 40} refs/heads/other", f"{COMMIT} refs/heads/feature", f"^{'2' * 40}")
-        (git / "packed-refs").write_text("\n".join(lines))
-    else:
-        (git / "refs/heads/feature").write_text(f"{COMMIT}\n")
-    checkout = tmp_path / "main"
-    if kind == "worktree":
-        own = git / "worktrees/w"
-        own.mkdir(parents=True)
-        (own / "HEAD").write_text("ref: refs/heads/feature\n")
-        (own / "commondir").write_text("../..\n")
-        (git / "HEAD").write_text("1" * 40)
-        checkout = tmp_path / "w"
-        checkout.mkdir()
-        (checkout / ".git").write_text(f"gitdir: {own}\n")
-    assert lineage.commit_of(checkout) == COMMIT
-
-
-def test_no_checkout_has_no_commit(tmp_path: Path) -> None:
-    assert lineage.commit_of(tmp_path) is None
-    (tmp_path / ".git").mkdir()
-    for head in ("ref: refs/heads/none", "ref: ../../etc/passwd", "nonsense"):
-        (tmp_path / ".git/HEAD").write_text(head)
-        assert lineage.commit_of(tmp_path) is None
+def test_the_commit_of_a_checkout_and_of_a_worktree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkout, worktree = tmp_path / "main", tmp_path / "worktree"
+    checkout.mkdir()
+    assert lineage.commit_of(checkout) is None, "no checkout"
+    git(checkout, "init", "-q")
+    assert lineage.commit_of(checkout) is None, "no commit yet"
+    git(checkout, "commit", "-q", "--allow-empty", "-m", "one")
+    git(checkout, "worktree", "add", "-q", str(worktree))
+    git(worktree, "commit", "-q", "--allow-empty", "-m", "two")
+    (checkout / "inside").mkdir()
+    found = [lineage.commit_of(folder) for folder in (checkout, worktree, checkout / "inside")]
+    assert found == [git(checkout, "rev-parse", "HEAD"), git(worktree, "rev-parse", "HEAD"), None]
+    assert found[0] != found[1]
+    monkeypatch.setenv("PATH", "")
+    assert lineage.commit_of(checkout) is None, "git is not installed"
 
 
 def test_the_code_that_runs_is_named() -> None:
     import chameleon_data
 
     found = lineage.code_version()
-    assert found["version"] == chameleon_data.__version__
-    assert len(found["sources"] or "") == 64
+    assert found.version == chameleon_data.__version__
+    assert len(found.sources) == 64

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,10 @@ from chameleon_data.versions import gc as collection
 from chameleon_data.versions import leases
 from chameleon_data.versions.gc import find_garbage, remove_garbage
 from chameleon_data.versions.leases import CACHES, COLLECT, LEASE, LIMIT, LOOK, Lease, leased
+from chameleon_data.versions.manifest import encode_manifest
 from chameleon_data.versions.versions import Version, commit_version, delete_version, list_versions, load_manifest, tag_version
 from tests.contract.test_stores import Killed
+from tests.support.manifests import LANDMARKS
 from tests.unit.versions.test_versions import THEN, Dying, build
 
 SHARD = b"the rows of a shard"
@@ -40,7 +44,7 @@ def receipt_path(name: str) -> str:
 
 def make(store: Store, name: str, landmarks: str | None = None) -> Version:
     """A build in small: it owns its folder, trusts what has a receipt, writes what has none, and commits."""
-    weights = {"nystrom": {"digest": fingerprint(landmarks)}} if landmarks else {}
+    weights = {"nystrom": {**LANDMARKS, "digest": fingerprint(landmarks)}} if landmarks else {}
     with leased(store) as lease:
         lease.own(fingerprint(name))
         here = store.list(f"builds/{fingerprint(name)}")
@@ -49,7 +53,7 @@ def make(store: Store, name: str, landmarks: str | None = None) -> Version:
             for part in range(2):
                 store.write_new(shard_path(name, part), SHARD)
             store.write_new(receipt_path(name), b"{}")
-        manifest = build(name, build=f"builds/{fingerprint(name)}", weights=weights)
+        manifest = build(name, weights=weights)
         version = commit_version(store, manifest, THEN, lease.check)
         store.remove(list(store.list(f"builds/{fingerprint(name)}/runs")))
         return version
@@ -101,7 +105,7 @@ def litter(store: Store) -> dict[str, str]:
     for name, landmarks in (("kept", "used"), ("gone", "once used")):
         make(store, name, landmarks)
     delete_version(store, list_versions(store)[1], THEN)
-    old = build("gone", build=f"builds/{fingerprint('gone')}", weights={"nystrom": {"digest": fingerprint("once used")}})
+    old = build("gone", weights={"nystrom": {**LANDMARKS, "digest": fingerprint("once used")}})
     for name in ("used", "once used", "cached"):
         store.write(f"_chameleon/landmarks/{fingerprint(name)}.parquet", b"points")
     weighing = {"decimals": {}, "description": {"nystrom": {"digest": fingerprint("cached")}}, "map": {}}
@@ -109,7 +113,7 @@ def litter(store: Store) -> dict[str, str]:
     store.write("_chameleon/cache/weights/exact.json", json.dumps({"description": {"nystrom": None}}).encode())
     store.write("_chameleon/cache/survey/p/summary.json", b"{}")
     garbage = {shard_path("gone"): "builds", shard_path("gone", 1): "builds", receipt_path("gone"): "builds",
-               f"_chameleon/manifests/{fingerprint(old)}.json": "manifests",
+               f"_chameleon/manifests/{hashlib.sha256(encode_manifest(old)).hexdigest()}.json": "manifests",
                f"_chameleon/landmarks/{fingerprint('once used')}.parquet": "landmarks"}  # fmt: skip
     for path, kind in {
         shard_path("given up"): "builds", receipt_path("given up"): "builds",
@@ -192,7 +196,7 @@ def test_a_version_that_cannot_be_read_stops_the_collection(store: Store) -> Non
 
 def test_one_folder_under_two_versions_stays_while_one_lives(memory_store: Store) -> None:
     first = make(memory_store, "a")
-    other = {**build("a", build=f"builds/{fingerprint('a')}"), "digest": "other bytes"}
+    other = replace(build("a"), digest=fingerprint("other bytes"))
     commit_version(memory_store, other, THEN)
     delete_version(memory_store, first, THEN)
     assert set(kinds(memory_store).values()) == {"manifests"}

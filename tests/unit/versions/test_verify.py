@@ -25,7 +25,7 @@ from chameleon_data.shards.formats import mds, parquet
 from chameleon_data.shards.rows import TEXT_SCHEMA, content_hash
 from chameleon_data.store.store import Store
 from chameleon_data.versions import row_order as judge
-from chameleon_data.versions.manifest import files_digest
+from chameleon_data.versions.make_manifest import digest_contents, digest_files
 from chameleon_data.versions.verify import verify_version
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import ready
@@ -88,10 +88,8 @@ def rewrite(out: Path, manifest: Manifest, change: Callable[[pl.DataFrame], pl.D
                 "domain_tokens": dict(by_domain.select("domain", "tokens").iter_rows()),
             }  # fmt: skip
     (out / manifest["build"] / "mds/index.json").write_bytes(mds.index(TRAIN, entries)["index.json"])
-    manifest["digest"] = files_digest(
-        [{**f, "path": f["path"].removeprefix(manifest["build"] + "/")} for f in manifest["shards"]]
-    )
-    manifest["content_digest"] = hashlib.sha256("\n".join(map(content_hash, tables)).encode()).hexdigest()
+    manifest["digest"] = digest_files({f["path"].removeprefix(manifest["build"] + "/"): f["sha256"] for f in manifest["shards"]})
+    manifest["content_digest"] = digest_contents([content_hash(table) for table in tables])
 
 
 # What is true

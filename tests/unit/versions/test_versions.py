@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from chameleon_data.store import store as storage
 from chameleon_data.store.store import Backend, Store
 from chameleon_data.versions import manifest as manifests
 from chameleon_data.versions import versions
+from chameleon_data.versions.manifest import Manifest, encode_manifest
 from chameleon_data.versions.versions import (
     TagEntry,
     Version,
@@ -28,26 +31,21 @@ from chameleon_data.versions.versions import (
     list_deleted,
     list_tags,
     list_versions,
-    load_manifest,
+    read_manifest,
     resolve_version,
     split_target,
     tag_history,
     tag_version,
 )
 from tests.contract.test_stores import CALLS, Killed, at_once, die_at
+from tests.support.manifests import example_manifest
 
 THEN = "2026-01-01T00:00:00+00:00"
 
 
-def build(name: str, **extra: Any) -> dict[str, Any]:
-    """The manifest of a build; `extra` is what may differ between two runs of it, such as timings."""
-    return {
-        "format": versions.LAYOUT_FORMAT,
-        "plan_digest": fingerprint(name),
-        "digest": fingerprint([name]),
-        "weights": {"ä": 0.1},
-        **extra,
-    }
+def build(name: str, seconds: float = 1.0, **changes: Any) -> Manifest:
+    """The manifest of a build; the seconds that it took may differ between two runs of it."""
+    return example_manifest(name, domains={"ä": {}}, timings={"survey": seconds}, **changes)
 
 
 def numbers(store: Store) -> list[int]:
@@ -63,10 +61,10 @@ def edit(store: Store, path: str, change: Callable[[bytes], bytes]) -> None:
 
 def test_a_first_version(store: Store) -> None:
     version = commit_version(store, build("a"), THEN)
-    sha256 = fingerprint(build("a"))
+    sha256 = hashlib.sha256(encode_manifest(build("a"))).hexdigest()
     assert version == Version(1, sha256, fingerprint("a"), fingerprint(["a"]), THEN)
     assert list_versions(store) == (version,)
-    assert load_manifest(store, version) == build("a")
+    assert read_manifest(store, version) == build("a")
     assert list(store.list()) == [
         "_chameleon/format.json", f"_chameleon/manifests/{sha256}.json", "_chameleon/versions/v00000001.json"
     ]  # fmt: skip
@@ -77,7 +75,7 @@ def test_versions_count_up_and_the_dataset_keeps_its_id(store: Store) -> None:
     made = tuple(commit_version(store, build(name), THEN) for name in "abc")
     assert [v.number for v in made] == [1, 2, 3]
     assert list_versions(store) == made
-    assert [load_manifest(store, v) for v in made] == [build(name) for name in "abc"]
+    assert [read_manifest(store, v) for v in made] == [build(name) for name in "abc"]
     assert json.loads(store.read("_chameleon/format.json"))["dataset"] == made[0].manifest[:32]
 
 
@@ -85,9 +83,9 @@ def test_what_is_a_version_already_does_not_become_one_again(store: Store) -> No
     first = commit_version(store, build("a"), THEN)
     commit_version(store, build("b"), THEN)
     before = store.list()
-    assert commit_version(store, build("a", timings={"survey": 3.2}), "later") == first
+    assert commit_version(store, build("a", 3.2), "later") == first
     assert store.list() == before  # not even a second manifest
-    other_writer = {**build("a"), "digest": "the same plan in other bytes"}
+    other_writer = replace(build("a"), digest=fingerprint("the same plan in other bytes"))
     assert commit_version(store, other_writer, THEN).number == 3
 
 
@@ -95,19 +93,19 @@ def test_eight_builds_at_once_all_land(store: Store) -> None:
     made = at_once(lambda i: commit_version(store, build(str(i)), THEN))
     assert sorted(v.number for v in made) == list(range(1, 9))
     assert list_versions(store) == tuple(sorted(made, key=lambda v: v.number))
-    assert {load_manifest(store, v)["plan_digest"] for v in list_versions(store)} == {fingerprint(str(i)) for i in range(8)}
+    assert {read_manifest(store, v).plan_digest for v in list_versions(store)} == {fingerprint(str(i)) for i in range(8)}
 
 
 def test_one_build_committed_eight_times_at_once_is_one_version(store: Store) -> None:
     commit_version(store, build("before"), THEN)
-    made = at_once(lambda i: commit_version(store, build("a", timings=i), f"at {i}"))
+    made = at_once(lambda i: commit_version(store, build("a", i), f"at {i}"))
     assert len(set(made)) == 1
     assert numbers(store) == [1, 2]
-    load_manifest(store, made[0])
+    read_manifest(store, made[0])
 
 
 def test_three_builds_thrice_at_once_are_three_versions(store: Store) -> None:
-    made = at_once(lambda i: commit_version(store, build(str(i % 3), run=i), THEN), 9)
+    made = at_once(lambda i: commit_version(store, build(str(i % 3), i), THEN), 9)
     assert sorted({v.number for v in made}) == numbers(store) == [1, 2, 3]
     assert all(made[i] == made[i % 3] for i in range(9))
 
@@ -116,7 +114,7 @@ def test_a_stale_look_does_not_make_a_second_version(store: Store, monkeypatch: 
     """Two other builds and the same one were committed since this one looked."""
     made = [commit_version(store, build(name), THEN) for name in "abc"]
     monkeypatch.setattr(versions, "list_versions", lambda _: ())
-    assert commit_version(store, build("c", run=2), "later") == made[2]
+    assert commit_version(store, build("c", 2), "later") == made[2]
     assert commit_version(store, build("d"), "later").number == 4
 
 
@@ -182,7 +180,7 @@ def look(store: Store) -> object:
     tags = [tag_history(store, name) for name in list_tags(store)]
     return (
         found,
-        [load_manifest(store, version) for version in found],
+        [read_manifest(store, version) for version in found],
         tags,
         [resolve_version(store, name) for name in list_tags(store)],
     )
@@ -236,7 +234,7 @@ def test_a_commit_killed_at_any_system_call(tmp_path: Path, after: bool) -> None
         found = list_versions(store)
         assert found[0] == first
         assert len(found) <= 2
-        assert [load_manifest(store, version) for version in found] == [build("a"), build("b")][: len(found)]
+        assert [read_manifest(store, version) for version in found] == [build("a"), build("b")][: len(found)]
         assert commit_version(store, build("b"), THEN).number == 2
         assert numbers(store) == [1, 2]
         if finished:
@@ -432,7 +430,7 @@ def test_a_deleted_version_is_gone_and_its_number_does_not_come_back(store: Stor
         resolve_version(store, "9")
     again = commit_version(store, build("c"), THEN)
     assert (again.number, again.manifest) == (4, made[2].manifest), "to the byte and the second the same, and yet a new version"
-    assert commit_version(store, build("c", timings=1), "later") == again
+    assert commit_version(store, build("c", 7), "later") == again
     assert commit_version(store, build("a"), "later") == made[0]
     assert resolve_version(store, "latest") == again
     tag_version(store, again, "prod")
@@ -475,7 +473,7 @@ def test_eight_deletions_at_once_are_one(store: Store) -> None:
 def test_deletions_and_commits_of_one_build_at_once(store: Store) -> None:
     """Whatever the order: at most one version of the build lives, and no number is used twice."""
     first = commit_version(store, build("a"), THEN)
-    made = at_once(lambda i: commit_version(store, build("a", run=i), THEN) if i % 2 else delete_version(store, first, f"at {i}"))
+    made = at_once(lambda i: commit_version(store, build("a", i + 1), THEN) if i % 2 else delete_version(store, first, f"at {i}"))
     given = [version for version in made if isinstance(version, Version)]
     assert {v.number for v in given} <= {1, 2}
     assert len({v for v in given if v.number == 2}) <= 1
@@ -515,13 +513,9 @@ def test_half_written_and_foreign_files_are_not_versions(local_store: Store) -> 
     assert commit_version(local_store, build("b"), THEN).number == 2
 
 
-def test_the_formats_agree() -> None:
-    assert manifests.MANIFEST_FORMAT == versions.LAYOUT_FORMAT
-
-
 @pytest.mark.parametrize("file", ["format.json", "manifests/{m}.json", "versions/v00000001.json", "tags/prod/00000001.json"])
 def test_what_a_newer_program_wrote_is_refused(store: Store, file: str) -> None:
-    newer = {**build("a"), "format": versions.LAYOUT_FORMAT + 1, "new": "things"}
+    newer = replace(build("a"), format=manifests.MANIFEST_FORMAT + 1)
     version = commit_version(store, newer if "{m}" in file else build("a"), THEN)
     tag_version(store, version, "prod")
     path = f"_chameleon/{file.format(m=version.manifest)}"
@@ -530,7 +524,7 @@ def test_what_a_newer_program_wrote_is_refused(store: Store, file: str) -> None:
     with pytest.raises(
         InputError, match=f"{file.split('/')[0]}.* has format 2, this chameleon-data reads up to 1; install a newer"
     ):
-        load_manifest(store, resolve_version(store, "prod"))
+        read_manifest(store, resolve_version(store, "prod"))
     if file == "format.json":
         with pytest.raises(InputError, match="has format 2"):
             commit_version(store, build("b"), THEN)
@@ -561,10 +555,7 @@ def test_damage_is_one_clear_error(local_store: Store, file: str, kind: int) -> 
     tag_version(local_store, version, "prod")
     path = Path(local_store.url, "_chameleon", file)
     path.write_bytes(damage(path.read_bytes(), kind))
-    if (file, kind) == ("format.json", 7):
-        assert resolve_version(local_store, "prod") == version  # it holds no more than that
-        return
-    with pytest.raises(InputError, match=f"{file}: damaged, or not written by chameleon-data; restore it from a copy"):
+    with pytest.raises(InputError, match=rf"{file}: damaged, or not written by chameleon-data \(.*\); restore it from a copy"):
         resolve_version(local_store, "prod")
 
 
@@ -578,10 +569,10 @@ def test_a_manifest_with_any_byte_changed_is_refused(memory_store: Store, data: 
     body[at] ^= data.draw(st.integers(1, 255))
     memory_store.write(path, bytes(body))
     with pytest.raises(InputError, match="damaged or edited, as its sha256 is not its name; restore it from a copy"):
-        load_manifest(memory_store, version)
+        read_manifest(memory_store, version)
     memory_store.remove([path])
     with pytest.raises(InputError, match="no such file; was the folder copied whole"):
-        load_manifest(memory_store, version)
+        read_manifest(memory_store, version)
     memory_store.remove(memory_store.list())
 
 
@@ -589,7 +580,7 @@ def test_a_version_that_names_another_builds_manifest_is_refused(memory_store: S
     a, b = (commit_version(memory_store, build(name), THEN) for name in "ab")
     edit(memory_store, "_chameleon/versions/v00000002.json", lambda body: body.replace(b.manifest.encode(), a.manifest.encode()))
     with pytest.raises(InputError, match="is of another build than v2 says"):
-        load_manifest(memory_store, resolve_version(memory_store, "v2"))
+        read_manifest(memory_store, resolve_version(memory_store, "v2"))
 
 
 def test_a_version_under_another_number_is_refused(memory_store: Store) -> None:
@@ -624,7 +615,7 @@ def test_readers_never_see_half_a_commit(store: Store) -> None:
             found = list_versions(store)
             assert [v.number for v in found] == list(range(1, len(found) + 1))
             for version in (found[-1], resolve_version(store, "latest"), resolve_version(store, "prod")):
-                load_manifest(store, version)
+                read_manifest(store, version)
             seen.append(len(found))
         writing.result()
     assert seen == sorted(seen)

@@ -1,0 +1,152 @@
+"""From the survey, the plan and the receipts to the manifest of a build, once their books balance."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+
+from chameleon_data.corpus.selection import Selection
+from chameleon_data.corpus.survey import Survey
+from chameleon_data.errors import DefectError
+from chameleon_data.plan.layout import Layout
+from chameleon_data.plan.streams import Stream
+from chameleon_data.recipe import Recipe
+from chameleon_data.shards.lay_out import build_digest
+from chameleon_data.shards.receipts import Receipt
+from chameleon_data.store.paths import BUILDS
+from chameleon_data.versions.manifest import DomainRecord, Manifest, Provenance, ShardFile, SplitRecord
+from chameleon_data.weights.mixture import Mixture, MixtureDescription
+
+
+def digest_files(files: Mapping[str, str]) -> str:
+    """`digest`: sha256 over the sorted lines of path in the build's folder -> sha256 of the file."""
+    lines = sorted(f"{path}\0{sha256}\n" for path, sha256 in files.items())
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def digest_contents(contents: Sequence[str]) -> str:
+    """`content_digest`: sha256 over the shards' content hashes in order (`Receipt.content`).
+
+    It depends on the documents and their order, and on nothing of the files.
+    """
+    return hashlib.sha256("\n".join(contents).encode()).hexdigest()
+
+
+def make_manifest(
+    recipe: Recipe,
+    survey: Survey,
+    selection: Selection,
+    mixture: Mixture,
+    budget: int,
+    layouts: Sequence[Layout],
+    receipts: Sequence[Receipt],
+    provenance: Provenance,
+    timings: Mapping[str, float],
+    reused: Mapping[str, str],
+) -> Manifest:
+    """The manifest of a finished build. Raises DefectError where rows read, planned and written are not the same rows."""
+    ordered = sorted(receipts, key=lambda receipt: receipt.shard)
+    by_split = {layout.plan.split: [r for r in ordered if r.split == layout.plan.split] for layout in layouts}
+    for layout in layouts:
+        _check_written(layout, by_split[layout.plan.split])
+    _check_read(survey, selection)
+    train, *rest = layouts
+    digest = build_digest([layout.plan for layout in layouts])
+    folder = f"{BUILDS}/{digest}"
+    return Manifest(
+        name=recipe.name,
+        recipe=recipe,
+        priority=tuple(recipe.sources),
+        plan_digest=digest,
+        digest=digest_files({file.path: file.sha256 for receipt in ordered for file in receipt.files}),
+        content_digest=digest_contents([receipt.content for receipt in ordered]),
+        build=folder,
+        seed=train.plan.seed,
+        budget=budget,
+        shard_count=train.plan.shards,
+        shard_counts={layout.plan.split: layout.plan.shards for layout in layouts},
+        unit=recipe.tokens.tokenizer or "bytes",
+        hash=recipe.input.hash,
+        domains={s.domain.name: _domain(s, by_split["train"], survey, selection, mixture.description) for s in train.streams},
+        validation={s.domain.name: _split_domain(s, by_split["validation"]) for layout in rest for s in layout.streams},
+        weights=mixture.description,
+        map=mixture.map,
+        quarantine=survey.reasons,
+        shards=tuple(
+            ShardFile(
+                path=f"{folder}/{file.path}", format=format, split=receipt.split, shard=receipt.number, rows=receipt.rows,
+                tokens=receipt.tokens, bytes=file.bytes, sha256=file.sha256, domain_tokens=dict(receipt.domain_tokens),
+                domain_rows=dict(receipt.domain_rows),
+            )
+            for format in recipe.shards.formats
+            for receipt in ordered
+            for file in receipt.files
+            if file.format == format
+        ),
+        provenance=provenance,
+        timings=dict(timings),
+        reused=dict(reused),
+    )  # fmt: skip
+
+
+def _check_written(layout: Layout, receipts: Sequence[Receipt]) -> None:
+    """What the receipts of a split count is what its plan delivers."""
+    for stream in layout.streams:
+        name, planned = stream.domain.name, int(stream.tokens.sum())
+        rows = sum(receipt.domain_rows.get(name, 0) for receipt in receipts)
+        tokens = sum(receipt.domain_tokens.get(name, 0) for receipt in receipts)
+        if tokens != planned or (stream.packing is None and rows != int(stream.delivered.sum())):
+            raise DefectError(
+                f"domain {name!r}, split {layout.plan.split}: {rows:,} rows with {tokens:,} tokens written, {planned:,} "
+                "tokens planned: the books do not balance; nothing was published"
+            )
+
+
+def _check_read(survey: Survey, selection: Selection) -> None:
+    """Rows read = usable + held out + copies dropped + quarantined, by domain."""
+    for count in selection.counts:
+        tally, held, dropped = survey.tallies[count.name], selection.held_out(count.name), selection.dropped[count.name]
+        if tally.read != count.rows + held + dropped + tally.quarantined:
+            raise DefectError(
+                f"domain {count.name!r}: {tally.read:,} rows read are not {count.rows:,} usable + {held:,} held out + "
+                f"{dropped:,} copies + {tally.quarantined:,} quarantined; nothing was published"
+            )
+
+
+def _domain(
+    stream: Stream, receipts: Sequence[Receipt], survey: Survey, selection: Selection, weights: MixtureDescription
+) -> DomainRecord:
+    name = stream.domain.name
+    tally, written = survey.tallies[name], _split_domain(stream, receipts)
+    return DomainRecord(
+        **{field.name: getattr(written, field.name) for field in fields(written)},
+        rows_read=tally.read,
+        held_out=selection.held_out(name),
+        copies_dropped=selection.dropped[name],
+        quarantined=tally.quarantined,
+        score=weights.scores.get(name),
+        weight_interval=weights.intervals.get(name),
+    )
+
+
+def _split_domain(stream: Stream, receipts: Sequence[Receipt]) -> SplitRecord:
+    domain, name = stream.domain, stream.domain.name
+    tokens = int(stream.tokens.sum())
+    copies = [receipt.copies[name] for receipt in receipts if name in receipt.copies]
+    return SplitRecord(
+        weight=float(domain.weight),
+        target_tokens=domain.quota,
+        tokens=tokens,
+        rows=sum(receipt.domain_rows.get(name, 0) for receipt in receipts),
+        epochs=tokens / domain.tokens,
+        available_tokens=domain.tokens,
+        available_rows=domain.rows,
+        available_bytes=domain.bytes,
+        largest_document=domain.largest,
+        multiset=f"{domain.multiset:032x}",
+        rows_written_once=stream.first_epoch_rows,
+        rows_not_selected=domain.rows - stream.first_epoch_rows,
+        copies_written=sum(count.rows for count in copies),
+        most_copies=max((count.most for count in copies), default=1),
+    )

@@ -1,0 +1,50 @@
+"""Small versions as a build stores them: shards of a few short rows, and the manifest that lists them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from chameleon_data.hashing import content_hashes, hex_digests
+from chameleon_data.shards.formats.registry import FORMATS
+from chameleon_data.shards.rows import TEXT_SCHEMA
+from chameleon_data.store.store import Store
+from chameleon_data.versions.manifest import describe_manifest
+from tests.support.manifests import example_manifest
+
+Rows = list[tuple[str, str, str]]  # domain, text, split
+
+
+def table_of(rows: Sequence[tuple[str, str, str]]) -> pa.Table:
+    texts = pa.array([text for _, text, _ in rows], pa.large_string())
+    return pa.table(
+        [texts, [domain for domain, _, _ in rows], hex_digests(*content_hashes(texts)), np.zeros(len(rows), np.uint32),
+         np.ones(len(rows), np.uint32)], schema=TEXT_SCHEMA,
+    )  # fmt: skip
+
+
+BOTH = ("parquet", "mds")
+
+
+def publish(store: Store, name: str, shards: Sequence[Rows], formats: Sequence[str] = BOTH, **extra: Any) -> dict[str, Any]:
+    """Shards as a build stores them, and of its manifest what a difference reads; the rows of a shard are of one split."""
+    files = []
+    for number, rows in enumerate(shards):
+        table = table_of(rows)
+        for format in formats:
+            encoded = FORMATS[format].encode(table, number, len(shards), rows[0][2], "zstd")
+            for file, data in encoded.files.items():
+                path = f"builds/{name}/{format}/{file}"
+                store.write(path, data)
+                files.append({
+                    "path": path, "format": format, "split": rows[0][2], "shard": number, "rows": len(rows), "bytes": data.size,
+                    "sha256": hashlib.sha256(data).hexdigest(), "domain_rows": dict(Counter(domain for domain, _, _ in rows)),
+                })  # fmt: skip
+    counts = Counter(domain for rows in shards for domain, _, _ in rows)
+    domains = {d: {"weight": 0.5, "tokens": n, "rows": n, "epochs": 1.0} for d, n in counts.items()}
+    return describe_manifest(example_manifest(name, build=f"builds/{name}", domains=domains, shards=files, **extra))
