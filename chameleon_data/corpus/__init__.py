@@ -1,4 +1,4 @@
-"""What is read: fragments of files, tokens, the survey, the selection of rows, the sample.
+"""Reads the corpus: fragments of files, their readers, tokens, the survey, the selection of rows, the sample.
 
-Imports store, plan and recipe.
+It may import errors, arrays, hashing, store, plan and recipe.
 """

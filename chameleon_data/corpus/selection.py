@@ -131,7 +131,7 @@ class CopyFilter:
 
 def make_selection_rules(
     sources: Mapping[str, Source], input: Input, validation: float, shards: Shards, counter: TokenCounter
-) -> SelectionRules:  # fmt: skip
+) -> SelectionRules:
     """The rules of a recipe; `validation` is the share to hold out."""
     length = shards.sequence_length
     return SelectionRules(
@@ -172,7 +172,7 @@ def _splits(rules: SelectionRules) -> tuple[str, ...]:
 
 def read_selected_documents(
     store: Store, number: int, part: Part, copies: pa.Table, rules: SelectionRules
-) -> Iterator[tuple[str, pl.DataFrame]]:  # fmt: skip
+) -> Iterator[tuple[str, pl.DataFrame]]:
     """(split, documents) of one part in order, a million at a time and without copies.
 
     `tokens` counts end-of-text too, where rows are sequences.
@@ -242,8 +242,8 @@ class _Sums:
                 coarse = 1 << (int(self._buckets.bits[index]) - bucket_bits(rows))
                 multiset = sum(int(word[index]) << (32 * i) for i, word in enumerate(self._words)) % MODULUS
                 tokens, size, largest = (int(sums[index]) for sums in (self._tokens, self._bytes, self._largest))
-                counts.append(DomainCount(self._buckets.names[index], rows, tokens, size, largest, multiset,
-                                          histogram.reshape(-1, coarse, 2).sum(axis=1)))  # fmt: skip
+                buckets = histogram.reshape(-1, coarse, 2).sum(axis=1)
+                counts.append(DomainCount(self._buckets.names[index], rows, tokens, size, largest, multiset, buckets))
         return tuple(sorted(counts, key=lambda c: c.name.encode()))
 
 

@@ -114,10 +114,15 @@ class Tally:
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
-            self.read + other.read, self.rows + other.rows, self.tokens + other.tokens, self.bytes + other.bytes,
-            max(self.largest, other.largest), (self.multiset + other.multiset) % MODULUS, self.quarantined + other.quarantined,
+            self.read + other.read,
+            self.rows + other.rows,
+            self.tokens + other.tokens,
+            self.bytes + other.bytes,
+            max(self.largest, other.largest),
+            (self.multiset + other.multiset) % MODULUS,
+            self.quarantined + other.quarantined,
             self.unembedded + other.unembedded,
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True)
@@ -177,7 +182,7 @@ def split_parts(
 
 def _part_key(
     name: str, source: Source, input: Input, spec: SampleSpec, counter_fingerprint: str, group: Sequence[Fragment]
-) -> str:  # fmt: skip
+) -> str:
     reader = {
         "text": source.text,
         "id": source.id,
@@ -267,9 +272,14 @@ def drop_rows_without_tokens(block: Block, tokens: I64, columns: Sequence[Any]) 
     ids = None if block.ids is None else block.ids.take(kept)
     vectors = None if block.vectors is None else block.vectors.take(kept)
     block = replace(
-        block, text=block.text.take(kept), rows=block.rows[kept], domain=block.domain[kept], ids=ids, vectors=vectors,
+        block,
+        text=block.text.take(kept),
+        rows=block.rows[kept],
+        domain=block.domain[kept],
+        ids=ids,
+        vectors=vectors,
         bad=block.bad + bad,
-    )  # fmt: skip
+    )
     return block, [column[kept] for column in columns]
 
 
@@ -279,10 +289,16 @@ def _tally_block(block: Block, hi: U64, lo: U64, tokens: I64, size: I64) -> Iter
         number, missing = len(hi[rows]), 0
         if block.vectors is not None:
             missing = int(block.vectors.is_null().to_numpy(zero_copy_only=False)[rows].sum())
-        yield name, Tally(
-            read=number, rows=number, tokens=int(tokens[rows].sum()), bytes=int(size[rows].sum()),
-            largest=int(tokens[rows].max()), multiset=multiset_hash(hi[rows], lo[rows]), unembedded=missing,
-        )  # fmt: skip
+        tally = Tally(
+            read=number,
+            rows=number,
+            tokens=int(tokens[rows].sum()),
+            bytes=int(size[rows].sum()),
+            largest=int(tokens[rows].max()),
+            multiset=multiset_hash(hi[rows], lo[rows]),
+            unembedded=missing,
+        )
+        yield name, tally
     for bad in block.bad:
         yield bad.domain, Tally(read=1, quarantined=1)
 
@@ -323,9 +339,7 @@ def _read_summary(store: Store, part: Part) -> PartSummary | None:
     return TypeAdapter(PartSummary).validate_python(record) if record.get("format") == SUMMARY_FORMAT else None
 
 
-def read_survey(
-    store: Store, parts: tuple[Part, ...], sources: Mapping[str, Source], max_bad: float, samples: int
-) -> Survey:  # fmt: skip
+def read_survey(store: Store, parts: tuple[Part, ...], sources: Mapping[str, Source], max_bad: float, samples: int) -> Survey:
     """Add up the parts; `samples` is the number of documents to draw per domain.
 
     Raises InputError for a source or domain without documents, and for one whose share of bad rows is above `max_bad`.

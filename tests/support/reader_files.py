@@ -68,7 +68,7 @@ def compress(data: bytes, suffix: str) -> bytes:
 
 def write_rows(
     path: Path, texts: Sequence[str | bytes | None], ids: Sequence[Any], sets: Sequence[str | None], batch_rows: int = 4
-) -> Path:  # fmt: skip
+) -> Path:
     """The rows {text, id, meta: {set}} as a file of the kind that the name says; bytes need not be UTF-8."""
     if path.suffix in (".gz", ".zst"):
         plain = write_rows(path.with_suffix(""), texts, ids, sets).read_bytes()

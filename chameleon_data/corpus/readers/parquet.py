@@ -23,9 +23,7 @@ LARGEST_EXPANDED_BATCH = 2**26
 """Bytes that a batch may take where the file stores repeated values once."""
 
 
-def read_parquet(
-    file: BinaryIO, fragment: Fragment, source: Source, vectors: str | None, longest: int
-) -> Iterator[RawRows]:  # fmt: skip
+def read_parquet(file: BinaryIO, fragment: Fragment, source: Source, vectors: str | None, longest: int) -> Iterator[RawRows]:
     """The rows of the fragment's row group."""
     watched = WatchedFile(file)
     opened = pq.ParquetFile(

@@ -31,7 +31,7 @@ from tests.support.in_process import Ready, ready, rules_of, surveyed
 
 def recipe_of(
     folder: Path, files: int = 1, formats: Sequence[str] = ("jsonl",), reverse: bool = False, **sections: Any
-) -> Recipe:  # fmt: skip
+) -> Recipe:
     sources = lay_out(folder / "corpus", documents_with_copies(), formats, files, reverse)
     return load_recipe(write_recipe(folder / "recipe.yaml", sources, **{"shards": {"size": "50KB"}, **sections}))
 
