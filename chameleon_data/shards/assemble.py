@@ -24,10 +24,11 @@ from chameleon_data.plan.packing import pack
 from chameleon_data.plan.plan import Packing
 from chameleon_data.plan.routing import locate, order_rows
 from chameleon_data.plan.streams import anchors, span_of
+from chameleon_data.shards.formats.files import Encoded, IndexEntry
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.lay_out import ShardSpec
 from chameleon_data.shards.receipts import CopyCount, Receipt, ReceiptFile, write_receipt
-from chameleon_data.shards.rows import TEXT_SCHEMA, Encoded, IndexEntry, content_hash, sequence_schema
+from chameleon_data.shards.rows import TEXT_SCHEMA, content_hash, sequence_schema
 from chameleon_data.shards.runs import RUN_SCHEMA, Run, read_runs
 from chameleon_data.store.checksummed import write_table
 from chameleon_data.store.paths import BuildFolder

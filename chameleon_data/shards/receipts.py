@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pydantic import TypeAdapter
 
 from chameleon_data.errors import InputError
-from chameleon_data.shards.rows import IndexEntry
+from chameleon_data.shards.formats.files import IndexEntry
 from chameleon_data.store.checksummed import read_record, write_record
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store

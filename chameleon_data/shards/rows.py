@@ -1,24 +1,18 @@
-"""A shard in every format: the rows, one protocol, and a module a format (`registry.FORMATS`).
+"""The rows of a shard, whatever format they are stored in.
 
-A row is `text` (or, where documents are packed, `input_ids`: a fixed-size list of uint16 or uint32), `domain`, `doc_id`, `epoch`,
-`tokens`. Every format holds the same rows in the same order; its bytes are a function of the rows, the shard's number, the split
-and the compression alone. Files of the train split lie in the format's folder, those of another split in a folder of its name or
-under names that begin with it, whatever the format's own readers expect.
+A row is `text` (or, where documents are packed, `input_ids`: a fixed-size list of uint16 or uint32), `domain`, `doc_id`, `epoch`
+and `tokens`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-
-from chameleon_data.errors import InputError
 
 TEXT_SCHEMA = pa.schema(
     [
@@ -31,11 +25,9 @@ TEXT_SCHEMA = pa.schema(
 )
 """A row of text. `doc_id` is the document's hash as 32 hexadecimal digits; epochs count from 0."""
 
-Compression = Literal["zstd", "none"]
-IndexEntry = Mapping[str, Any]
-"""What the index of a format says of one shard, as JSON; the format that made it is the only reader."""
 INPUT_IDS = "input_ids"
-ROW_OVERHEAD = 64  # bytes a row counts beside its text, so that a million empty-ish rows are more than one piece
+ROW_OVERHEAD = 64
+"""Bytes that a row counts beside its text, so that a million rows of empty text are more than one row group."""
 
 
 def sequence_schema(length: int, dtype: pa.DataType) -> pa.Schema:
@@ -59,8 +51,15 @@ def schema_of(found: pa.Schema) -> pa.Schema:
 
 
 def stored_schema(schema: pa.Schema) -> pa.Schema:
-    """What formats with a schema of their own store of these rows: plain strings, since few readers know 64-bit ones."""
+    """The same with plain strings, for formats that store a schema: few readers know strings with 64-bit offsets."""
     return pa.schema([field.with_type(pa.string()) if field.type == pa.large_string() else field for field in schema])
+
+
+def check_stored_schema(found: pa.Schema, metadata: bool = False) -> None:
+    """ValueError where a file's schema is not that of a shard, or, with `metadata`, has some. Done before any row is read, since
+    a schema can be hostile."""
+    if not found.equals(stored_schema(schema_of(found)), check_metadata=metadata):
+        raise ValueError(f"its columns are {found.names}, not those of a shard")
 
 
 def conform(table: pa.Table) -> pa.Table:
@@ -70,7 +69,7 @@ def conform(table: pa.Table) -> pa.Table:
         raise ValueError(f"a shard has the columns {schema.names}, not {table.column_names}")
     rows = table.select(schema.names).cast(schema)
     nulls = [name for name in schema.names if rows[name].null_count]
-    if INPUT_IDS in schema.names and any(chunk.flatten().null_count for chunk in rows[INPUT_IDS].chunks):
+    if is_sequences(schema) and any(chunk.flatten().null_count for chunk in rows[INPUT_IDS].chunks):
         nulls.append(INPUT_IDS)
     if nulls:
         raise ValueError(f"nulls in the column {nulls[0]!r}; a shard has none")
@@ -82,10 +81,16 @@ def column_array(rows: pa.Table, name: str) -> pa.Array:
     return rows[name].chunk(0) if rows[name].num_chunks else pa.array([], rows.schema.field(name).type)
 
 
-def equal_byte_bounds(rows: pa.Table, size: int) -> npt.NDArray[np.int64]:
-    """Row numbers where G = ceil(bytes / size) pieces of about equal bytes begin, and the number of rows at the end.
+def token_ids(rows: pa.Table) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """(rows, length) `input_ids` of a table that `conform` gave."""
+    ids: npt.NDArray[np.unsignedinteger[Any]] = column_array(rows, INPUT_IDS).flatten().to_numpy()
+    return ids.reshape(-1, rows.schema.field(INPUT_IDS).type.list_size)
 
-    With B bytes in all, piece g begins at the first row that starts at or after B g / G. No piece is empty.
+
+def equal_byte_bounds(rows: pa.Table, size: int) -> npt.NDArray[np.int64]:
+    """Row numbers where G = ceil(bytes / size) groups of about equal bytes begin, and the number of rows at the end.
+
+    With B bytes in all, group g begins at the first row that starts at or after B g / G. No group is empty.
     """
     if is_sequences(rows.schema):
         sizes = np.full(rows.num_rows, token_ids(rows).itemsize * token_ids(rows).shape[1] + ROW_OVERHEAD, np.int64)
@@ -94,18 +99,6 @@ def equal_byte_bounds(rows: pa.Table, size: int) -> npt.NDArray[np.int64]:
     starts, total = np.cumsum(sizes) - sizes, int(sizes.sum())
     count = -(-total // size)
     return np.unique(np.append(np.searchsorted(starts, [total * g // count for g in range(count)]), len(sizes)))
-
-
-def refuse_empty(rows: pa.Table, format: str) -> None:
-    """For a format in which no rows do not say what rows they would be."""
-    if not rows.num_rows:
-        raise InputError(f"a shard of no rows cannot be written as {format}; no plan has one")
-
-
-def token_ids(rows: pa.Table) -> npt.NDArray[np.unsignedinteger[Any]]:
-    """(rows, length) `input_ids` of a table that `conform` gave."""
-    ids: npt.NDArray[np.unsignedinteger[Any]] = column_array(rows, INPUT_IDS).flatten().to_numpy()
-    return ids.reshape(-1, rows.schema.field(INPUT_IDS).type.list_size)
 
 
 def content_hash(table: pa.Table) -> str:
@@ -122,32 +115,3 @@ def content_hash(table: pa.Table) -> str:
     if is_sequences(table.schema) and pa.types.is_fixed_size_list(table.schema.field(INPUT_IDS).type):
         digest.update(pc.list_flatten(table[INPUT_IDS]).to_numpy().astype("<u4").tobytes())
     return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """One shard, ready to be stored."""
-
-    files: dict[str, pa.Buffer]
-    """Path relative to the format's folder -> bytes, as `Format.names` gives them."""
-    entry: dict[str, Any]
-    """What the format's index says of the shard; empty for a format without one."""
-
-
-class Format(Protocol):
-    """A module of this package."""
-
-    WRITER: dict[str, Any]
-    """What decides the bytes beside rows and compression: format version, level, library versions. In the plan digest."""
-
-    def names(self, number: int, count: int, split: str, compression: Compression) -> tuple[str, ...]:
-        """Paths of the files of shard `number` of `count`, relative to the format's folder; they sort in the shards' order."""
-
-    def encode(self, table: pa.Table, number: int, count: int, split: str, compression: Compression) -> Encoded:
-        """The shard's files. ValueError for a table that is not of rows; InputError where the format cannot hold it."""
-
-    def decode(self, files: Mapping[str, pa.Buffer | bytes], where: str) -> tuple[pa.Table, dict[str, Any]]:
-        """The rows of a shard's files, and the entry that the index must have for them. InputError, with `where`, on damage."""
-
-    def index(self, split: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
-        """Path -> bytes of the files that list a split's shards; empty for a format without such."""

@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from chameleon_data.plan.plan import TRAIN
+from chameleon_data.shards.formats.files import Compression
 from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.shards.rows import INPUT_IDS, Compression
+from chameleon_data.shards.rows import INPUT_IDS
 from tests.bench.figures import Figure, median_seconds, show
 from tests.bench.mds import _table
 from tests.support import official_readers as official

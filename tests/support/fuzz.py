@@ -32,7 +32,9 @@ from chameleon_data.recipe_file import parse_recipe
 from chameleon_data.shards.formats import arrow as arrow_format
 from chameleon_data.shards.formats import jsonl as jsonl_format
 from chameleon_data.shards.formats import litdata, mds, parquet, webdataset
-from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, Compression, Format
+from chameleon_data.shards.formats.files import Compression
+from chameleon_data.shards.formats.registry import Format
+from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA
 from chameleon_data.store.store import Store
 from chameleon_data.versions import versions
 from tests.support import hostile

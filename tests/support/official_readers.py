@@ -22,8 +22,9 @@ import pyarrow.dataset
 import pytest
 
 from chameleon_data.plan.plan import TRAIN
+from chameleon_data.shards.formats.files import Compression
 from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.shards.rows import INPUT_IDS, Compression
+from chameleon_data.shards.rows import INPUT_IDS
 from tests.support import streaming_reader
 
 Rows = list[dict[str, Any]]

@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from chameleon_data.shards.formats.mds import HASHES, LEVEL, encodings
+from chameleon_data.shards.formats.mds import HASHES, LEVEL, column_encodings
 from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, conform, token_ids
 
 STAND_INS = {
@@ -88,7 +88,7 @@ def write_folder(folder: Path, rows: Iterable[dict[str, Any]], compression: str,
 def options(compression: str, schema: pa.Schema = TEXT_SCHEMA) -> dict[str, Any]:
     """How MDSWriter is told to write what we write."""
     return {
-        "columns": encodings(schema),
+        "columns": column_encodings(schema),
         "compression": f"zstd:{LEVEL}" if compression == "zstd" else None,
         "hashes": list(HASHES),
     }

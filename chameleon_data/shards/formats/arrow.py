@@ -1,17 +1,16 @@
-"""A shard as one Arrow IPC file: what a trainer maps into memory, and what polars, pyarrow and `datasets` open as it is.
+"""A shard as one Arrow IPC file, which a trainer maps into memory. polars, pyarrow and `datasets` open it as it is.
 
-    "ARROW1"; the schema; record batches, each buffer a zstd frame (level 3) or as it is; the footer with the batches' places
+    "ARROW1"; the schema; record batches, each buffer a zstd frame (level 3) or plain; the footer with the batches' places
 
-Record batches hold about equal bytes, 2 to 4 MiB each (`shards.cuts`), so that a reader which streams holds little and one which
-goes to a row decompresses little; at 1 MiB the file is 1.6 % longer, at 16 MiB .2 % shorter. Text has 32-bit offsets, as in
-Parquet, so that every reader sees plain strings; packed tokens are a fixed-size list, which without compression is a matrix on
-disk. Layout: the Arrow columnar format, version 1.5. The format has no checksums: damage that leaves it well-formed is for the
-sha256 in the manifest to find.
+Layout: the Arrow columnar format, version 1.5. Record batches hold about equal bytes, 2 to 4 MiB each. Text has 32-bit offsets,
+as in Parquet, so that every reader sees plain strings. Packed tokens are a fixed-size list, which without compression is a matrix
+on disk. The format has no checksums: damage that leaves a file well-formed is found by the sha256 in the manifest.
+Why batches of this size: docs/decisions/034-record-batches.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -19,8 +18,9 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from chameleon_data.errors import InputError
+from chameleon_data.shards.formats.files import Compression, Encoded, IndexEntry, name_by_split, no_index, refusing_damage
 from chameleon_data.shards.formats.zstd import LEVEL
-from chameleon_data.shards.rows import ROW_OVERHEAD, Compression, Encoded, conform, equal_byte_bounds, schema_of, stored_schema
+from chameleon_data.shards.rows import ROW_OVERHEAD, check_stored_schema, conform, equal_byte_bounds, schema_of, stored_schema
 
 RECORD_BATCH_BYTES = 4 * 2**20
 
@@ -30,12 +30,12 @@ WRITER: dict[str, Any] = {
     "level": LEVEL,
     "batch": f"equal bytes, at most {RECORD_BATCH_BYTES}, {ROW_OVERHEAD} a row",
 }
-"""Together with the compression, all that decides the bytes beside the rows; part of the plan digest."""
+
+index = no_index
 
 
 def names(number: int, count: int, split: str, compression: Compression) -> tuple[str, ...]:
-    """Hugging Face `datasets` reads the split's name from the file's."""
-    return (f"{split}-{number:0{max(5, len(str(count - 1)))}}-of-{count:05}.arrow",)
+    return (name_by_split(number, count, split, ".arrow"),)
 
 
 def encode(table: pa.Table, number: int, count: int, split: str, compression: Compression) -> Encoded:
@@ -54,23 +54,12 @@ def encode(table: pa.Table, number: int, count: int, split: str, compression: Co
     return Encoded({name: sink.getvalue()}, {})
 
 
-def decode(files: Mapping[str, pa.Buffer | bytes], where: str) -> tuple[pa.Table, dict[str, Any]]:
-    """The rows, once every offset and character in them was checked. InputError on damage and on any other schema."""
+def decode(files: Mapping[str, pa.Buffer | bytes], where: str) -> tuple[pa.Table, IndexEntry]:
+    """The rows, once every offset and character in them was checked."""
     (data,) = files.values()
-    try:
+    with refusing_damage(where, "Arrow file"):
         with pa.ipc.open_file(pa.BufferReader(data), options=pa.ipc.IpcReadOptions(use_threads=False)) as reader:
-            # before any row is read, since a schema can be hostile
-            if not reader.schema.equals(stored_schema(schema_of(reader.schema)), check_metadata=True):
-                raise InputError(f"{where}: this is not a shard of ours, its columns are {reader.schema.names}; build it again")
+            check_stored_schema(reader.schema, metadata=True)
             table = reader.read_all()
         table.validate(full=True)
         return conform(table) if table.num_rows else schema_of(table.schema).empty_table(), {}
-    except InputError:
-        raise
-    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        raise InputError(f"{where}: damaged Arrow file ({error}); restore it from a copy or build it again") from error
-
-
-def index(split: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
-    """None: the names say it all."""
-    return {}

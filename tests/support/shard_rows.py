@@ -1,0 +1,71 @@
+"""Rows for formats: text with whatever text may hold, packed sequences, and documents of tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import strategies as st
+
+from chameleon_data.shards.formats.files import Compression, Encoded
+from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, sequence_schema
+
+COMPRESSIONS: tuple[Compression, ...] = ("zstd", "none")
+ODD = "".join(map(chr, [*range(0x100), 0x2028, 0x2029, 0xFEFF, 0xFFFD, 0xFFFF, 0x1F98E, 0x10FFFF])) + '"\\\r\n\\u0000</script>'
+any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+"""NUL, emoji and every plane; no lone surrogates."""
+
+
+def text_rows(count: int, size: int = 50, seed: int = 0) -> pa.Table:
+    """`count` rows of up to `size` characters, with what text may hold: nothing, NUL, other scripts, emoji."""
+    generator = np.random.default_rng(seed)
+    letters = np.array(list("abcdefghij \n\0é\U0001f98e漢"))
+    texts = ["".join(letters[generator.integers(0, len(letters), generator.integers(0, size + 1))]) for _ in range(count)]
+    return pa.table(
+        {
+            "text": texts,
+            "domain": [("book", "bücher", "c4")[i % 3] for i in range(count)],
+            "doc_id": [generator.bytes(16).hex() for _ in range(count)],
+            "epoch": [i % 2 for i in range(count)],
+            "tokens": [2**32 - 1 - i for i in range(count)],
+        }
+    ).cast(TEXT_SCHEMA)
+
+
+def sequence_rows(count: int, length: int = 9, dtype: Any = None, seed: int = 0, most: int | None = None) -> pa.Table:
+    """The same rows packed: `length` random tokens, up to `most`, in the place of a text."""
+    dtype = dtype or pa.uint16()
+    most = most or np.iinfo(dtype.to_pandas_dtype()).max
+    ids = np.random.default_rng(seed).integers(0, most, count * length, dtype.to_pandas_dtype(), endpoint=True)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(ids), length)
+    return text_rows(count).set_column(0, INPUT_IDS, column).cast(sequence_schema(length, dtype))
+
+
+def document_rows(count: int, dtype: Any, seed: int = 0) -> pa.Table:
+    """Tokenised documents of 0 to 9 tokens, which Megatron's format takes."""
+    generator = np.random.default_rng(seed)
+    most = min(2**31 - 1, np.iinfo(dtype.to_pandas_dtype()).max)
+    lists = [generator.integers(0, most, generator.integers(0, 10), endpoint=True).tolist() for _ in range(count)]
+    return text_rows(count).set_column(0, INPUT_IDS, pa.array(lists, pa.large_list(dtype)))
+
+
+def replace_text(rows: pa.Table, texts: list[str]) -> pa.Table:
+    return rows.set_column(0, TEXT_SCHEMA.field("text"), pa.array(texts, pa.large_string()))
+
+
+def rechunk(table: pa.Table, cut: int) -> pa.Table:
+    """The same rows in two chunks that are slices, with columns in another order and metadata."""
+    count = table.num_rows
+    padded = pa.concat_tables([table, table, table]).combine_chunks().slice(count, count)
+    chunked = pa.concat_tables([padded.slice(0, cut), padded.slice(cut)]).select(sorted(table.column_names))
+    return chunked.replace_schema_metadata({"a": "b"})
+
+
+def bytes_of(shard: Encoded) -> dict[str, bytes]:
+    """Path -> bytes of a shard's files."""
+    return {name: body.to_pybytes() for name, body in shard.files.items()}
+
+
+TEXTS = replace_text(text_rows(300), ["", ODD, *text_rows(297)["text"].to_pylist(), "x" * 300_000])
+SEQUENCES = sequence_rows(300, 33)

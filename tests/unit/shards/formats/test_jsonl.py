@@ -1,0 +1,42 @@
+"""JSON lines: the bytes of two other writers, and nothing else is taken."""
+
+from __future__ import annotations
+
+import json
+
+import orjson
+import pytest
+
+from chameleon_data.errors import InputError
+from chameleon_data.plan.plan import TRAIN
+from chameleon_data.shards.formats import jsonl
+from tests.support.shard_rows import SEQUENCES, TEXTS
+
+
+def test_the_bytes_are_those_of_two_other_writers() -> None:
+    for table in (TEXTS, SEQUENCES):
+        (body,) = jsonl.encode(table, 0, 1, TRAIN, "none").files.values()
+        rows = table.to_pylist()
+        assert body.to_pybytes() == b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+        spelled = json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode()
+        assert body.to_pybytes() == spelled[1:-1].replace(b"},{", b"}\n{") + b"\n"
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [b'{"text":"a", "domain":"b","doc_id":"c","epoch":0,"tokens":1}\n', b'{"text":"a","domain":"b","doc_id":"c","epoch":0}\n',
+     b'{"text":"\\u0041","domain":"b","doc_id":"c","epoch":0,"tokens":1}\n', b"[1]\n", b"7\n", b"\n", b"[" * 100_000 + b"\n",
+     b'{"text":"a","domain":"b","doc_id":"c","epoch":0,"tokens":1,"tokens":1}\n', b'{"input_ids":[],"domain":"b"}\n',
+     b'{"input_ids":[1.5],"domain":"b","doc_id":"c","epoch":0,"tokens":1}\n',
+     b'{"input_ids":[true],"domain":"b","doc_id":"c","epoch":0,"tokens":1}\n',
+     b'{"input_ids":[4294967296],"domain":"b","doc_id":"c","epoch":0,"tokens":1}\n',
+     b'{"text":"a","domain":"b","doc_id":"c","epoch":-1,"tokens":1}\n',
+     b'{"text":null,"domain":"b","doc_id":"c","epoch":0,"tokens":1}\n',
+     b'{"text":"a","domain":"b","doc_id":"c","epoch":0,"tokens":1}',
+     b'{"text":"\\ud800","domain":"b","doc_id":"c","epoch":0,"tokens":1}\n'],
+)  # fmt: skip
+def test_json_that_means_the_same_or_nothing_is_refused(lie: bytes) -> None:
+    good = b'{"text":"a","domain":"b","doc_id":"c","epoch":0,"tokens":1}\n'
+    assert jsonl.decode({"train-00000-of-00001.jsonl": good}, "here")[0].num_rows == 1
+    with pytest.raises(InputError, match="here: damaged JSON lines"):
+        jsonl.decode({"train-00000-of-00001.jsonl": lie}, "here")
