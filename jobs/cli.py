@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,15 +22,15 @@ from chameleon_data.jobs.screen import delay_progress, out, print_answer, print_
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.paths import export_folder, report_path
 from chameleon_data.store.store import Store
-from chameleon_data.versions.manifest import describe_manifest
+from chameleon_data.versions.manifest import Manifest, describe_manifest
 from chameleon_data.versions.versions import (
     Version,
     delete_version,
     list_deleted,
     list_tags,
     list_versions,
-    load_manifest,
     open_dataset,
+    read_manifest,
     resolve_version,
     split_target,
     tag_history,
@@ -39,6 +39,7 @@ from chameleon_data.versions.versions import (
 
 if TYPE_CHECKING:
     from chameleon_data.pipelines.ray_cluster import Progress
+    from chameleon_data.versions.against_corpus import ShardContents
     from chameleon_data.versions.verify import Verification
     from chameleon_data.views.trainer_files import Blend
 
@@ -123,7 +124,7 @@ def build(
     with _ray_passes(address, workers, open_cluster) as progress:
         built = build_recipe(wanted, progress, _now(), single_writer)
     document = {"version": f"v{built.version.number}", "new": built.new, **describe_manifest(built.manifest)}
-    print_answer(as_json, document, lambda: tables.print_build(built, wanted.out, wanted.shards.formats))
+    print_answer(as_json, document, lambda: tables.print_build(built))
 
 
 @app.command(epilog="Example: chameleon-data versions out/demo")
@@ -141,12 +142,9 @@ def versions(
             tagged.setdefault(entry.version, []).append(name)
         listed = []
         for v in list_versions(store):
-            manifest = load_manifest(store, v)
-            domains, tags_of = manifest["domains"], tagged.get(v.number, [])
-            tokens = sum(d["tokens"] for d in domains.values())
-            listed.append(
-                tables.ListedVersion(f"v{v.number}", v.created, manifest["name"], tokens, len(domains), v.digest, tags_of, None)
-            )
+            manifest, tags_of = read_manifest(store, v), tagged.get(v.number, [])
+            tokens, k = sum(d.tokens for d in manifest.domains.values()), len(manifest.domains)
+            listed.append(tables.ListedVersion(f"v{v.number}", v.created, manifest.name, tokens, k, v.digest, tags_of, None))
         for v, when in gone.items() if deleted else ():
             tags_of = tagged.get(v.number, [])
             listed.append(tables.ListedVersion(f"v{v.number}", v.created, None, None, None, v.digest, tags_of, when))
@@ -158,8 +156,8 @@ def versions(
 def show(target: Target, as_json: AsJson = False) -> None:
     """Show what a version holds. This is its mixture, its digests, and what it was made of."""
     _, version, manifest = _open(target)
-    document = {"version": f"v{version.number}", "created": version.created, **manifest}
-    print_answer(as_json, document, lambda: tables.print_version(manifest, version.number, version.created))
+    document = {"version": f"v{version.number}", "created": version.created, **describe_manifest(manifest)}
+    print_answer(as_json, document, lambda: tables.print_version(manifest, version))
 
 
 @app.command(epilog="Example: chameleon-data diff out/demo@v1 out/demo@v2")
@@ -170,7 +168,7 @@ def diff(before: OneVersion, after: OneVersion, as_json: AsJson = False) -> None
 
     (first, a, m), (second, b, n) = _open(before), _open(after)
     with show_progress() as progress:
-        found = diff_versions((first, m), (second, n), delay_progress(progress, "compare"))
+        found = diff_versions((first, describe_manifest(m)), (second, describe_manifest(n)), delay_progress(progress, "compare"))
     names = f"{first.url}@v{a.number}", f"{second.url}@v{b.number}"
 
     def show_difference() -> None:
@@ -197,11 +195,11 @@ def verify(
         from chameleon_data.pipelines.verify import check_against_corpus
 
         with _ray_passes(address, workers, open_cluster) as progress:
-            problems, contents = check_against_corpus(store, manifest, progress)
+            problems, contents = check_against_corpus(store, describe_manifest(manifest), progress)
     found = _verify(store, manifest, contents)
     found = replace(found, problems=(*problems, *found.problems))
-    domains = manifest["domains"].values()  # where no problem was found, the corpus has the counts of the manifest
-    again = {"domains": len(domains), "rows": sum(d["rows_read"] for d in domains)} if corpus and not problems else None
+    domains = manifest.domains.values()  # where no problem was found, the corpus has the counts of the manifest
+    again = {"domains": len(domains), "rows": sum(d.rows_read for d in domains)} if corpus and not problems else None
     document = tables.describe_verification(found, version.number, again)
     print_answer(as_json, document, lambda: tables.print_verification(found, version.number, again))
     raise typer.Exit(0 if found.ok else 1)
@@ -296,7 +294,7 @@ def report(
     found = None if trust else _verify(store, manifest)
     path = to or store.local(report_path(version.number)) or Path(f"v{version.number}.html")
     with show_waiting("drawing the report"):
-        page = render_report({"version": f"v{version.number}", **manifest}, found, version.created)
+        page = render_report(manifest, version.number, version.created, found)
     _write_text(path, page, "the report cannot be written")
     ok = None if found is None else found.ok
     document = {"version": f"v{version.number}", "report": str(path), "ok": ok}
@@ -334,7 +332,7 @@ def export(
         blend, beside = _weigh_blend(Path(target), address, workers, open_cluster)
     else:
         store, version, manifest = _open(target)
-        blend, beside = blend_of_version(f"{store.url}@v{version.number}", manifest), store.url.rstrip("/")
+        blend, beside = blend_of_version(f"{store.url}@v{version.number}", describe_manifest(manifest)), store.url.rstrip("/")
     text = TRAINER_WRITERS[form](blend, data.rstrip("/") if data else f"{beside}/{export_folder(form)}")
     if to:
         _write_text(Path(to), text, "cannot be written")
@@ -363,7 +361,7 @@ def _export_table(target: str, form: str, to: str | None, as_json: bool) -> None
     store, version, manifest = _open(target)
     register = register_delta if form == "delta" else register_iceberg
     with show_waiting("registering the shards"):
-        registered = register(store, manifest, version, to)
+        registered = register(store, describe_manifest(manifest), version, to)
     document = {"version": f"v{version.number}", "form": form, **asdict(registered)}
     print_answer(as_json, document, lambda: tables.print_registered(registered, form, version.number))
 
@@ -377,19 +375,19 @@ def _ray_passes(address: str | None, workers: int | None, open_cluster: bool) ->
         yield progress
 
 
-def _verify(store: Store, manifest: dict[str, Any], contents: Any = None) -> Verification:
+def _verify(store: Store, manifest: Manifest, contents: ShardContents | None = None) -> Verification:
     from chameleon_data.versions.verify import verify_version
 
     with show_progress() as progress:
-        return verify_version(store, manifest, lambda done, total: progress("verify", done, total), contents)
+        return verify_version(store, describe_manifest(manifest), lambda done, total: progress("verify", done, total), contents)
 
 
-def _open(target: str) -> tuple[Store, Version, dict[str, Any]]:
+def _open(target: str) -> tuple[Store, Version, Manifest]:
     """The store, the version and the manifest that OUT@V names."""
     url, reference = split_target(target)
     store = open_dataset(url)
     version = resolve_version(store, reference)
-    return store, version, load_manifest(store, version)
+    return store, version, read_manifest(store, version)
 
 
 def _write_text(file: Path, text: str, failure: str) -> None:

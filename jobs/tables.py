@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +24,8 @@ from chameleon_data.jobs.screen import (
     print_note,
     print_pairs,
 )
-from chameleon_data.versions.manifest import TIMED_PASSES, describe_manifest
-from chameleon_data.versions.versions import NO_VERSION_YET
+from chameleon_data.versions.manifest import TIMED_PASSES, Manifest, describe_manifest
+from chameleon_data.versions.versions import NO_VERSION_YET, Version
 
 if TYPE_CHECKING:
     from chameleon_data.pipelines.build import Built, Planned
@@ -35,13 +35,16 @@ if TYPE_CHECKING:
     from chameleon_data.versions.row_order import Deviation
     from chameleon_data.versions.verify import Verification
     from chameleon_data.views.lake_tables import RegisteredTable
+    from chameleon_data.weights.mixture import MixtureDescription
 
 DOTTED_KEY = re.compile(r"(.*)\.(\"(?:[^\"\\]|\\.)*\"|[^.\"]*)", re.DOTALL)
 """A dotted key: the key of its section, and its last part, which stands in quotes where it holds a dot itself."""
-WIDE_TABLE = 100
-"""Characters of a terminal that shows all columns of a mixture. A narrower one leaves out columns; --json has them."""
+WIDE_TABLE, NARROW_LEAVES_OUT = 100, (3, 5, 8)
+"""Characters of a terminal that shows all columns of a mixture, and the columns that a narrower one leaves out."""
 BOUNDS_SHOWN = 20
 """Bounds that are listed on the terminal."""
+NEIGHBOURS_SHOWN = 2
+"""Neighbours of a domain that are named on the terminal."""
 SOURCES_SHOWN = 12
 """Sources whose input is listed on the terminal."""
 
@@ -50,17 +53,25 @@ SOURCES_SHOWN = 12
 
 
 def print_weights(weighed: Weighed) -> None:
-    described = weighed.describe()
+    about, counts = weighed.mixture.description, weighed.selection.counts
+    weights = {c.name: float(weighed.mixture.decimals[c.name]) for c in counts}
+    total = sum(c.tokens for c in counts)
     table = make_table("domain", ">weight", ">90 % interval", ">score", ">natural", ">documents", ">tokens", ">quarantined")
-    for name, d in described["domains"].items():
+    for c in counts:
         table.add_row(
-            name, f"{d['weight']:.4f}", format_interval(d["weight_interval"]), format_decimal(d["score"]), f"{d['natural']:.4f}",
-            f"{d['available_rows']:,}", f"{d['available_tokens']:,}", f"{d['quarantined']:,}",
-        )  # fmt: skip
+            c.name,
+            f"{weights[c.name]:.4f}",
+            format_interval(about.intervals.get(c.name)),
+            format_decimal(about.scores.get(c.name)),
+            f"{c.tokens / total:.4f}",
+            f"{c.rows:,}",
+            f"{c.tokens:,}",
+            f"{weighed.survey.tallies[c.name].quarantined:,}",
+        )
     out.print(table)
-    print_outside(described["domains"])
-    print_explanations(described["weights"])
-    print_notes(described["weights"], weighed.reused)
+    print_outside(weights, about.intervals)
+    print_explanations(about)
+    print_notes(about, weighed.reused)
 
 
 def print_plan(planned: Planned) -> None:
@@ -74,9 +85,10 @@ def print_plan(planned: Planned) -> None:
             f"{d['rows']:,}", f"{d['epochs']:.2f}",
         )  # fmt: skip
     out.print(table)
-    print_outside(described["domains"])
+    about = planned.weighed.mixture.description
+    print_outside({n: d["weight"] for n, d in described["domains"].items()}, about.intervals)
     print_exhausted(described["exhausted"])
-    print_notes(described["weights"], planned.weighed.reused)
+    print_notes(about, planned.weighed.reused)
     for warning in described["warnings"]:
         print_note(warning)
     shards, seconds = described["shard_count"], described["expected_seconds"]
@@ -92,82 +104,85 @@ def print_plan(planned: Planned) -> None:
     print_pairs(rows)
 
 
-def print_build(built: Built, out_folder: str, formats: Iterable[str]) -> None:
-    """`out_folder` and `formats` are the recipe's."""
-    manifest, number = describe_manifest(built.manifest), built.version.number
+def print_build(built: Built) -> None:
+    manifest, recipe, number = built.manifest, built.manifest.recipe, built.version.number
     print_mixture(manifest)
-    print_notes(manifest["weights"], manifest["reused"] if built.new else {})
+    print_notes(manifest.weights, manifest.reused if built.new else {})
     if not built.new:
         done = f"{count_noun(built.written, 'missing shard')} written again" if built.written else "nothing to do"
         out.print(f"{done}: v{number} is already this build", soft_wrap=True)
     rows = [
         ("version", f"v{number}"),
-        ("digest", manifest["digest"]),
-        ("content", manifest["content_digest"]),
-        ("folder", f"{out_folder}/{manifest['build']}"),
-        ("shards", f"{manifest['shard_count']:,} in each of {', '.join(f'{name}/' for name in formats)}"),
+        ("digest", manifest.digest),
+        ("content", manifest.content_digest),
+        ("folder", f"{recipe.out}/{manifest.build}"),
+        ("shards", f"{manifest.shard_count:,} in each of {', '.join(f'{name}/' for name in recipe.shards.formats)}"),
     ]
-    if held := manifest["validation"].values():
-        rows.append(("validation", f"{sum(d['rows'] for d in held):,} rows, {sum(d['tokens'] for d in held):,} tokens"))
+    if held_out := manifest.validation.values():
+        rows.append(("validation", f"{sum(d.rows for d in held_out):,} rows, {sum(d.tokens for d in held_out):,} tokens"))
     if built.new:
-        rows.append(("seconds", ", ".join(f"{name} {manifest['timings'][name]:.1f}" for name in TIMED_PASSES)))
-    print_pairs([*rows, ("next", f"chameleon-data verify {out_folder}@v{number}")])
+        rows.append(("seconds", ", ".join(f"{name} {manifest.timings[name]:.1f}" for name in TIMED_PASSES)))
+    print_pairs([*rows, ("next", f"chameleon-data verify {recipe.out}@v{number}")])
 
 
-def print_version(manifest: dict[str, Any], number: int, created: str | None) -> None:
+def print_version(manifest: Manifest, version: Version) -> None:
     print_mixture(manifest)
-    rows = [("version", f"v{number}, {created}"), ("digest", manifest["digest"]), ("content", manifest["content_digest"]),
-            ("plan", manifest["plan_digest"]), ("folder", manifest["build"]), ("shards", f"{manifest['shard_count']:,}"),
-            ("seed", str(manifest["seed"])), ("tokens are", manifest["unit"]), *provenance_rows(manifest)]  # fmt: skip
-    print_pairs(rows)
-
-
-def print_mixture(manifest: dict[str, Any]) -> None:
-    domains = manifest["domains"]
-    available, written = (sum(d[key] for d in domains.values()) for key in ("available_tokens", "tokens"))
-    packed = manifest.get("recipe", {}).get("shards", {}).get("sequence_length", "none") != "none"
-    rows_are = ">sequences" if packed else ">documents"
-    columns = ("domain", ">weight", ">90 % interval", ">natural", ">tokens", ">written", rows_are, ">epochs", ">quarantined")
     rows = [
-        (name, f"{d['weight']:.4f}", format_interval(d["weight_interval"]), f"{d['available_tokens'] / available:.4f}",
-         f"{d['tokens']:,}", f"{d['tokens'] / written:.4f}", f"{d['rows']:,}", f"{d['epochs']:.2f}", f"{d['quarantined']:,}")
-        for name, d in domains.items()
-    ]  # fmt: skip
-    shown = [i for i in range(len(columns)) if out.width >= WIDE_TABLE or i not in (3, 5, 8)]
+        ("version", f"v{version.number}, {version.created}"),
+        ("digest", manifest.digest),
+        ("content", manifest.content_digest),
+        ("plan", manifest.plan_digest),
+        ("folder", manifest.build),
+        ("shards", f"{manifest.shard_count:,}"),
+        ("seed", str(manifest.seed)),
+        ("tokens are", manifest.unit),
+    ]
+    print_pairs([*rows, *provenance_rows(manifest)])
+
+
+def print_mixture(manifest: Manifest) -> None:
+    domains = manifest.domains
+    available, written = sum(d.available_tokens for d in domains.values()), sum(d.tokens for d in domains.values())
+    rows_are = ">documents" if manifest.recipe.shards.sequence_length == "none" else ">sequences"
+    columns = ("domain", ">weight", ">90 % interval", ">natural", ">tokens", ">written", rows_are, ">epochs", ">quarantined")
+    shown = [i for i in range(len(columns)) if out.width >= WIDE_TABLE or i not in NARROW_LEAVES_OUT]
     table = make_table(*(columns[i] for i in shown))
-    for row in rows:
-        table.add_row(*(row[i] for i in shown))
+    for name, d in domains.items():
+        cells = (
+            name, f"{d.weight:.4f}", format_interval(d.weight_interval), f"{d.available_tokens / available:.4f}", f"{d.tokens:,}",
+            f"{d.tokens / written:.4f}", f"{d.rows:,}", f"{d.epochs:.2f}", f"{d.quarantined:,}",
+        )  # fmt: skip
+        table.add_row(*(cells[i] for i in shown))
     out.print(table)
-    print_outside(domains)
+    print_outside({n: d.weight for n, d in domains.items()}, {n: d.weight_interval for n, d in domains.items()})
 
 
-def print_outside(domains: dict[str, Any]) -> None:
+def print_outside(weights: Mapping[str, float], intervals: Mapping[str, tuple[float, float] | None]) -> None:
     """Name the weights that lie outside their own intervals. An interval surrounds the weight by leverage alone, so only priors
     and bounds can move a weight out of it."""
-    outside = [n for n, d in domains.items() if (i := d["weight_interval"]) and not i[0] <= d["weight"] <= i[1]]
+    outside = [n for n, w in weights.items() if (ends := intervals.get(n)) and not ends[0] <= w <= ends[1]]
     if outside:
         print_dim(f"intervals are for the weights by leverage alone; priors or bounds moved out of theirs: {list_some(outside)}")
 
 
-def print_notes(about: Mapping[str, Any], reused: Mapping[str, str]) -> None:
+def print_notes(about: MixtureDescription, reused: Mapping[str, str]) -> None:
     """What was reused, which bounds moved a weight, and warnings."""
     for sentence in reused.values():
         print_dim(sentence)
-    for moved in about["moved"][:BOUNDS_SHOWN]:
-        print_note(f"{moved['domain']}: {moved['before']:.4f} to {moved['after']:.4f} by its {moved['bound']}", "bound")
-    if len(about["moved"]) > BOUNDS_SHOWN:
-        print_note(f"and {len(about['moved']) - BOUNDS_SHOWN:,} more; --json and the report list them", "bound")
-    for warning in [*about["warnings"], *about.get("near_duplicates", [])]:
+    for m in about.moved[:BOUNDS_SHOWN]:
+        print_note(f"{m.domain}: {m.before:.4f} to {m.after:.4f} by its {m.bound}", "bound")
+    if len(about.moved) > BOUNDS_SHOWN:
+        print_note(f"and {len(about.moved) - BOUNDS_SHOWN:,} more; --json and the report list them", "bound")
+    for warning in (*about.warnings, *about.near_duplicates):
         print_note(warning)
 
 
-def print_explanations(about: Mapping[str, Any]) -> None:
+def print_explanations(about: MixtureDescription) -> None:
     """Other mixtures beside this one, and the neighbours that lower each domain's leverage most."""
-    beside = about["mixtures"]
+    beside, neighbours = about.mixtures or {}, about.neighbours or {}
     table = make_table("domain", *(f">{Path(name).name}" for name in beside), "leverage lowered most by")
-    for domain in about["names"]:
-        near = (about.get("neighbours") or {}).get(domain, [])[:2]
-        lowered = ", ".join(f"{n['domain']} ({n['lowers']:.0%})" for n in near)
+    for domain in about.names:
+        lowered = ", ".join(f"{n.domain} ({n.lowers:.0%})" for n in neighbours.get(domain, ())[:NEIGHBOURS_SHOWN])
         table.add_row(domain, *(f"{mixture[domain]:.4f}" for mixture in beside.values()), lowered)
     out.print()
     out.print(table)
@@ -189,10 +204,10 @@ def print_exhausted(policies: dict[str, Any]) -> None:
             out.print(Text(f"{name} would refuse:", style="dim"), found["refused"], soft_wrap=True)
 
 
-def provenance_rows(manifest: dict[str, Any]) -> list[tuple[str, str]]:
+def provenance_rows(manifest: Manifest) -> list[tuple[str, str]]:
     from chameleon_data.versions.provenance import describe_provenance
 
-    found = describe_provenance(manifest)
+    found = describe_provenance(describe_manifest(manifest))
     rows = [("input", f"{name}: {count_noun(i['files'], 'file')}, {i['bytes']:,} bytes, {i['fingerprint'][:12]}…")
             for name, i in found["inputs"].items()]  # fmt: skip
     if len(rows) > SOURCES_SHOWN + 1:

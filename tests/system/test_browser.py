@@ -12,11 +12,12 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chameleon_data.views.report.page import render_report
-from tests.unit.views.test_report import CREATED, HOSTILE, SECTIONS, example
+from tests.support.report_example import CREATED, HOSTILE, SECTIONS, example_report
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))), None
@@ -66,8 +67,9 @@ def browse(page: Path, folder: Path, *more: str) -> tuple[str, list[str]]:
 
 @pytest.fixture(scope="module", params=["ten", "hostile", "given"])
 def text(request: pytest.FixtureRequest) -> str:
-    cases = {"ten": lambda: example(), "hostile": lambda: example(HOSTILE, samples=30), "given": lambda: example(given=True)}
-    return render_report(*cases[request.param](), CREATED)
+    arguments: dict[str, Any] = {"ten": {}, "hostile": {"names": HOSTILE, "samples": 30}, "given": {"given": True}}[request.param]
+    manifest, proof = example_report(**arguments)
+    return render_report(manifest, 3, CREATED, proof)
 
 
 @pytest.mark.parametrize("width", [1280, 390])

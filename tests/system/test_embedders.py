@@ -278,7 +278,6 @@ def test_embedding_says_what_was_new_of_eleven(tmp_path: Path) -> None:
 
 def test_of_many_domains_nothing_is_recorded_for_each_pair_or_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from chameleon_data.pipelines import weigh as pipeline
-    from chameleon_data.versions.manifest import describe_manifest
     from chameleon_data.views.report.page import render_report
 
     corpus(tmp_path / "in", "abcd")
@@ -286,7 +285,7 @@ def test_of_many_domains_nothing_is_recorded_for_each_pair_or_setting(tmp_path: 
     made = build_recipe(load_recipe(recipe(tmp_path, {"column": "vector"})), lambda *_: None, "now").manifest
     assert made.weights.affinity is None
     assert [setting.weights for setting in made.weights.sensitivity] == [None] * 25
-    page = render_report(describe_manifest(made), None, None)
+    page = render_report(made, None, None, None)
     assert "4 domains are too many for a matrix of every pair" in page
     assert "refused" not in page.lower()
 

@@ -1,19 +1,11 @@
-"""The report's figures: bars, the heat map, the map of documents and the balance of shards, as inline SVG.
-
-Each is drawn by matplotlib in placeholder colours, which become CSS variables, so that a figure follows light and dark; words
-stay words. The same values give the same bytes.
-
-"""
+"""The report's figures: bars, the heat map, the map of documents and the balance of shards."""
 
 from __future__ import annotations
 
-import io
-import re
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -21,48 +13,39 @@ from markupsafe import Markup
 from scipy.cluster.hierarchy import leaves_list, linkage
 
 from chameleon_data.arrays import F64
+from chameleon_data.versions.manifest import ShardFile
+from chameleon_data.views.report.canvas import (
+    ACTED,
+    HUES,
+    INK,
+    NATURAL,
+    RULE,
+    SURFACE,
+    TARGET,
+    WRITTEN,
+    draw_svg,
+    hue,
+    marker,
+    new_axes,
+    swatch,
+)
+from chameleon_data.views.report.domains import weights_moved
+from chameleon_data.views.report.words import shorten_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-
 DRAWN = 24
-"""Domains that a chart of bars shows and the map colours, largest weight first; the tables hold the others."""
+"""Domains that bars show and the map colours, largest weight first; the tables hold the others."""
 MAP_POINTS_DRAWN = 6_000
-"""Documents on the map, all domains together; beyond it every n-th of each domain."""
+"""Documents on the map. Of more, every n-th of each domain is drawn."""
 NAMED_CELLS, NUMBERED_CELLS = 60, 14
-"""Domains up to which the heat map is labelled, and its cells hold numbers."""
+"""Most domains of which the heat map shows the names, and numbers in its cells."""
 SLICES = 120
-"""Steps along the shards in a figure; more shards than that share a step."""
-
-# Figures are drawn in these placeholders, which become CSS variables. Black would be left out of the SVG, as its default.
-INK, MUTED, RULE, TARGET, WRITTEN, NATURAL, ACTED, SURFACE = (f"#00ff{n:02x}" for n in range(8))
-VARIABLES = dict(
-    zip(
-        (INK, MUTED, RULE, TARGET, WRITTEN, NATURAL, ACTED, SURFACE),
-        ("ink", "muted", "rule", "target", "written", "natural", "acted", "surface"),
-        strict=True,
-    )
-)
-HUES = 10
-SHAPES = {
-    "o": '<circle cx="6" cy="6" r="4"/>', "s": '<rect x="2.4" y="2.4" width="7.2" height="7.2"/>',
-    "^": '<path d="M6 1.4 10.6 10H1.4Z"/>', "D": '<path d="M6 .8 11.2 6 6 11.2 .8 6Z"/>',
-}  # fmt: skip
-
-
-def _hue(index: int) -> str:
-    """Placeholder of the colour of domain `index`."""
-    return f"#00fe{index % HUES:02x}"
-
-
-def _shape(index: int) -> str:
-    """Marker of domain `index`: with the colours, 40 domains look different."""
-    return list(SHAPES)[(index + index // 20) % 4]
-
-
-VARIABLES |= {_hue(i): f"hue{i}" for i in range(HUES)}
+"""Steps along the shards. More shards share a step."""
+DEVIATIONS_DRAWN = 2_000
+"""Points of deviations; more are drawn as a band."""
 
 
 @dataclass(frozen=True)
@@ -81,89 +64,13 @@ class Figure:
     note: str | None = None
 
 
-def _svg(canvas: Canvas, name: str, label: str) -> Markup:
-    """Inline SVG that a page can hold many of: ids begin with its name, no fonts, colours from the page."""
-    stream = io.BytesIO()
-    canvas.savefig(stream, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    root = ElementTree.fromstring(stream.getvalue())  # noqa: S314 - made two lines above
-    width, height = (float(str(root.get(side)).removesuffix("pt")) for side in ("width", "height"))
-    for node in root.iter():
-        node.tag, node.tail = node.tag.rpartition("}")[2], None
-        if node.tag != "text":
-            node.text = None
-        node.attrib = dict(_plain(name, node.tag, node.attrib))
-    for parent in root.iter():
-        for child in [
-            c for c in parent if c.tag in ("metadata", "style") or (c.tag == "defs" and {x.tag for x in c} <= {"style"})
-        ]:
-            parent.remove(child)
-        styles = {child.get("style") for child in parent}
-        if len(parent) > 8 and len(styles) == 1 and None not in styles:  # the points of one domain
-            parent.set("style", str(styles.pop()))
-            for child in parent:
-                del child.attrib["style"]
-    root.attrib.clear()
-    root.attrib |= {
-        "viewBox": f"0 0 {width:g} {height:g}", "width": f"{width:g}", "height": f"{height:g}", "class": name, "role": "img",
-        "aria-label": label,
-    }  # fmt: skip
-    return Markup(ElementTree.tostring(root, encoding="unicode"))  # noqa: S704 - ElementTree has escaped every text in it
-
-
-def _plain(name: str, tag: str, attributes: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Attributes without namespaces, fonts, needless ids and digits; colours as variables of the page."""
-    for full, value in attributes.items():
-        key = full.rpartition("}")[2]
-        if key == "style":
-            value = re.sub(r"font-family:[^;]*;?|font-stretch:[^;]*;?", "", value)
-            value = re.sub(r"#00f[ef][0-9a-f]{2}", lambda m: f"var(--{VARIABLES[m[0]]})", value).strip()
-        elif key == "id":
-            value = f"{name}-{value}" if tag != "g" or value.startswith("of-") else ""
-        elif key in ("href", "clip-path"):
-            value = value.replace("#", f"#{name}-") if "#" in value[:5] else value
-        else:
-            value = re.sub(
-                r"-?\d+\.\d{2,}(?:e-?\d+)?", lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), " ".join(value.split())
-            )
-        if value:
-            yield key, value
-
-
-def _axes(
-    width: float, height: float, *, left: float, right: float = 12, top: float = 6, bottom: float = 34
-) -> tuple[Canvas, Axes]:
-    """A drawing of (width, height) pixels and its axes, with these margins, without spines and ticks."""
-    from matplotlib.figure import Figure as Canvas
-
-    canvas = Canvas(figsize=(width / 72, height / 72), dpi=72)
-    axes = canvas.add_axes((left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height))
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    axes.tick_params(length=0, pad=6)
-    axes.set_axisbelow(True)
-    return canvas, axes
-
-
-def _swatch(variable: str, shape: str = "s") -> Markup:
-    drawn = {
-        "line": '<path d="M6 0V12" fill="none" stroke-width="1.6" stroke-dasharray="3 2"/>',
-        "interval": '<path d="M1 6H11M1 3V9M11 3V9" stroke-width="1.4"/><circle cx="6" cy="6" r="2" stroke="none"/>',
-        "band": '<rect y="3" width="12" height="6" stroke="none" opacity=".25"/>',
-    }
-    paint = f"fill:var(--{variable});stroke:{f'var(--{variable})' if shape in drawn else 'none'}"
-    return Markup('<svg class="swatch" viewBox="0 0 12 12" width="12" height="12" aria-hidden="true" style="{}">{}</svg>').format(
-        paint,
-        Markup(drawn.get(shape) or SHAPES[shape]),  # noqa: S704 - from the tables above
-    )
-
-
 def _rest(domains: pl.DataFrame) -> str | None:
     return f"The {DRAWN} largest of {len(domains):,} domains; the table holds the others." if len(domains) > DRAWN else None
 
 
 def _longest(names: Iterable[str]) -> float:
     """Pixels for the names at the left of a figure."""
-    return 16 + 7.3 * max(len(short(n)) for n in names)
+    return 16 + 7.3 * max(len(shorten_name(n)) for n in names)
 
 
 def mixture_figure(domains: pl.DataFrame) -> Figure:
@@ -172,18 +79,18 @@ def mixture_figure(domains: pl.DataFrame) -> Figure:
     series = [("weight", TARGET), ("realised", WRITTEN), ("natural", NATURAL)]
     pitch, bar = 50.0, 8.0
     height = pitch * len(shown)
-    canvas, axes = _axes(440, height + 44, left=4, right=16, top=8, bottom=36)
+    canvas, axes = new_axes(440, height + 44, left=4, right=16, top=8, bottom=36)
     axes.set_ylim(height, 0)
     top = pitch * np.arange(len(shown))
     for index, (column, colour) in enumerate(series):
         axes.barh(top + 19 + bar / 2 + index * (bar + 1), shown[column].to_numpy(), height=bar, color=colour, clip_on=False)
     for at, name in zip(top, shown["name"], strict=True):
-        axes.text(0, at + 12, short(name, 48), va="baseline", ha="left")
+        axes.text(0, at + 12, shorten_name(name, 48), va="baseline", ha="left")
     axes.axvline(float(domains["uniform"][0]), color=INK, lw=1, ls=(0, (4, 3)))
     spread = shown.with_row_index("at").filter(pl.col("low").is_not_null())
     legend = [
-        Key("target", _swatch("target")), Key("written", _swatch("written")), Key("natural", _swatch("natural")),
-        Key("uniform", _swatch("ink", "line")),
+        Key("target", swatch("target")), Key("written", swatch("written")), Key("natural", swatch("natural")),
+        Key("uniform", swatch("ink", "line")),
     ]  # fmt: skip
     if len(spread):
         y, x = pitch * spread["at"].to_numpy() + 19 + bar / 2, spread["asked"].to_numpy()
@@ -193,18 +100,18 @@ def mixture_figure(domains: pl.DataFrame) -> Figure:
             1,
             Key(
                 "by leverage alone, with its 90 % interval" if weights_moved(domains) else "its 90 % interval",
-                _swatch("ink", "interval"),
+                swatch("ink", "interval"),
             ),
         )
     largest = max(float(shown[c].max() or 0) for c in ("weight", "realised", "natural", "asked", "uniform"))  # type: ignore[arg-type]
     axes.set_xlim(0, 1.04 * max(largest, float(spread["high"].max() or 0)))  # type: ignore[arg-type]
     _percent_axis(axes)
     words = "; ".join(
-        f"{short(n, 40)} {w:.1%}, written {r:.1%}, natural {a:.1%}"
+        f"{shorten_name(n, 40)} {w:.1%}, written {r:.1%}, natural {a:.1%}"
         for n, w, r, a in shown.select("name", "weight", "realised", "natural").rows()[:12]
     )
     return Figure(
-        _svg(canvas, "mixture", f"Bar chart of each domain's share of the tokens: {words}"),
+        draw_svg(canvas, "mixture", f"Bar chart of each domain's share of the tokens: {words}"),
         "Share of all tokens, by domain", tuple(legend), _rest(domains),
     )  # fmt: skip
 
@@ -222,13 +129,13 @@ def _single_bars(
     """One bar a domain, with its name at the left and its number at the right."""
     pitch, left = 26.0, _longest(shown["name"])
     height = pitch * len(shown)
-    canvas, axes = _axes(440, height + 54, left=left, right=48, top=8, bottom=46)
+    canvas, axes = new_axes(440, height + 54, left=left, right=48, top=8, bottom=46)
     y, x = pitch * (np.arange(len(shown)) + 0.5), shown[column].to_numpy()
     axes.barh(y, x, height=14, color=list(colours))
     axes.set_ylim(height, 0)
     axes.set_xlim(0, reach)
     for at, value, name in zip(y, x, shown["name"], strict=True):
-        axes.annotate(short(name), (0, at), xytext=(-8, 0), textcoords="offset points", ha="right", va="center")
+        axes.annotate(shorten_name(name), (0, at), xytext=(-8, 0), textcoords="offset points", ha="right", va="center")
         axes.annotate(
             numbers.format(value), (1, at), xycoords=("axes fraction", "data"), xytext=(46, 0), textcoords="offset points",
             ha="right", va="center", fontsize=11,
@@ -240,7 +147,7 @@ def _single_bars(
     return canvas, axes
 
 
-def leverage_figure(measured: pl.DataFrame, about: Mapping[str, Any]) -> Figure:
+def leverage_figure(measured: pl.DataFrame) -> Figure:
     shown = measured.head(DRAWN)
     mean = float(np.mean(measured["score"].to_numpy()))
     canvas, axes = _single_bars(
@@ -248,17 +155,16 @@ def leverage_figure(measured: pl.DataFrame, about: Mapping[str, Any]) -> Figure:
         1.05 * max(float(shown["score"].to_numpy().max()), mean),
     )  # fmt: skip
     axes.axvline(mean, color=INK, lw=1, ls=(0, (4, 3)))
-    words = "; ".join(f"{short(n, 40)} {s:.2f}" for n, s in shown.select("name", "score").rows()[:20])
+    words = "; ".join(f"{shorten_name(n, 40)} {s:.2f}" for n, s in shown.select("name", "score").rows()[:20])
     return Figure(
-        _svg(canvas, "leverage", f"Bar chart of leverage scores: {words}"), "Kernel ridge leverage score, by domain",
-        (Key("score", _swatch("target")), Key("mean of all domains", _swatch("ink", "line"))), _rest(measured),
+        draw_svg(canvas, "leverage", f"Bar chart of leverage scores: {words}"), "Kernel ridge leverage score, by domain",
+        (Key("score", swatch("target")), Key("mean of all domains", swatch("ink", "line"))), _rest(measured),
     )  # fmt: skip
 
 
-def affinity_figure(about: Mapping[str, Any]) -> Figure:
-    """Heat map in two hues whose strength is their opacity, so that zero is the page itself, light or dark."""
-    matrix, names = np.asarray(about["affinity"], np.float64), list(about["names"])
-    k = len(names)
+def affinity_figure(affinity: Sequence[Sequence[float]], names: Sequence[str]) -> Figure:
+    """Heat map of the (k, k) affinity. Its two hues fade towards zero, which so is the page itself, light or dark."""
+    matrix, k = np.asarray(affinity, np.float64), len(names)
     order = alike_together(matrix)
     matrix, names = matrix[np.ix_(order, order)], [names[i] for i in order]
     scale = float(np.trace(matrix)) / k or 1.0
@@ -271,7 +177,7 @@ def affinity_figure(about: Mapping[str, Any]) -> Figure:
     cell = max(34.0, 400 / k) if k <= NUMBERED_CELLS else max(11.0, 420 / k) if named else 480 / k
     side = cell * k
     margin = _longest(names) if named else 8.0
-    canvas, axes = _axes(side + margin + 8, side + margin + 8, left=margin, right=8, top=margin, bottom=8)
+    canvas, axes = new_axes(side + margin + 8, side + margin + 8, left=margin, right=8, top=margin, bottom=8)
     axes.imshow(image, interpolation="none", aspect="auto")
     axes.set_xticks(np.arange(k) if named else [])
     axes.set_yticks(np.arange(k) if named else [])
@@ -282,11 +188,11 @@ def affinity_figure(about: Mapping[str, Any]) -> Figure:
         axes.set_yticklabels([""] * k)
         for at, name in enumerate(names):
             axes.annotate(
-                short(name), (0, at), xycoords=("axes fraction", "data"), xytext=(-7, 0), textcoords="offset points",
+                shorten_name(name), (0, at), xycoords=("axes fraction", "data"), xytext=(-7, 0), textcoords="offset points",
                 ha="right", va="center", fontsize=size,
             )  # fmt: skip
             axes.annotate(
-                short(name), (at, 1), xycoords=("data", "axes fraction"), xytext=(0.35 * size, 7),
+                shorten_name(name), (at, 1), xycoords=("data", "axes fraction"), xytext=(0.35 * size, 7),
                 textcoords="offset points", ha="left", va="baseline", rotation=90, rotation_mode="anchor", fontsize=size,
             )  # fmt: skip
         for edge in np.arange(-0.5, k, 1.0) if k <= 30 else ():
@@ -298,9 +204,9 @@ def affinity_figure(about: Mapping[str, Any]) -> Figure:
             axes.text(column, row, "0" if value in ("0.00", "−0.00") else value, ha="center", va="center_baseline", fontsize=10)
     axes.set_xlim(-0.5, k - 0.5)
     axes.set_ylim(k - 0.5, -0.5)
-    legend = (Key("alike", _swatch("alike")), Key("opposed", _swatch("opposed")))
+    legend = (Key("alike", swatch("alike")), Key("opposed", swatch("opposed")))
     return Figure(
-        _svg(canvas, "affinity", f"Heat map of the affinity of {k} domains"),
+        draw_svg(canvas, "affinity", f"Heat map of the affinity of {k} domains"),
         "Centred affinity over its mean diagonal; domains that are alike stand side by side", legend,
         None if named else f"Too many domains to name here ({k:,}); the picture shows their order of likeness.",
     )  # fmt: skip
@@ -319,7 +225,7 @@ def alike_together(matrix: F64) -> list[int]:
 
 def map_figure(domains: pl.DataFrame, points: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
     side, few = 560.0, 0 < len(points) <= 16
-    canvas, axes = _axes(side, 0.8 * side, left=6, right=6, top=6, bottom=6)
+    canvas, axes = new_axes(side, 0.8 * side, left=6, right=6, top=6, bottom=6)
     total = sum(map(len, points.values()))
     step = max(1, ceil(total / MAP_POINTS_DRAWN))
     drawn = {n: np.asarray(points[n], np.float64)[::step] for n in domains["name"] if len(points.get(n, ()))}
@@ -332,16 +238,16 @@ def map_figure(domains: pl.DataFrame, points: Mapping[str, Sequence[Sequence[flo
     for index, name in enumerate(domains["name"][:DRAWN]):
         if name not in drawn:
             continue
-        shape = _shape(index)
+        shape = marker(index)
         axes.plot(
-            *drawn[name].T, shape, ms=3.6 if shape == "D" else 4.2, color=_hue(index), alpha=0.75, mew=0,
+            *drawn[name].T, shape, ms=3.6 if shape == "D" else 4.2, color=hue(index), alpha=0.75, mew=0,
             gid=f"of-{len(legend)}", clip_on=False,
         )  # fmt: skip
-        legend.append(Key(name, _swatch(f"hue{index % HUES}", shape)))
+        legend.append(Key(name, swatch(f"hue{index % HUES}", shape)))
         x, y = np.median(drawn[name], axis=0)
         centres.append((name, float(x), float(y)))
     if rest:
-        legend.append(Key(f"{len(rest):,} smaller domains", _swatch("natural", "o")))
+        legend.append(Key(f"{len(rest):,} smaller domains", swatch("natural", "o")))
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xticks([])
     axes.set_yticks([])
@@ -349,11 +255,15 @@ def map_figure(domains: pl.DataFrame, points: Mapping[str, Sequence[Sequence[flo
     axes.apply_aspect()
     if few:
         for (x, y), (name, *_) in zip(
-            _apart(axes.transData.transform([c[1:] for c in centres]), [short(c[0]) for c in centres]), centres, strict=True
+            _apart(axes.transData.transform([c[1:] for c in centres]), [shorten_name(c[0]) for c in centres]),
+            centres,
+            strict=True,
         ):
-            axes.annotate(short(name), (x, y), xycoords="figure pixels", ha="center", va="center", fontsize=11, weight="bold")
+            axes.annotate(
+                shorten_name(name), (x, y), xycoords="figure pixels", ha="center", va="center", fontsize=11, weight="bold"
+            )
     return Figure(
-        _svg(canvas, "map", f"Scatter plot of {total:,} sampled documents in two dimensions, by domain"),
+        draw_svg(canvas, "map", f"Scatter plot of {total:,} sampled documents in two dimensions, by domain"),
         "Each mark is a sampled document, on the two directions in which the sample varies most (PCA of its embeddings)",
         tuple(legend),
         f"Drawn: {sum(map(len, drawn.values())):,} of {total:,} documents, evenly from each domain." if step > 1 else None,
@@ -379,34 +289,29 @@ def _apart(centres: F64, words: Sequence[str]) -> F64:
     return places
 
 
-def _limit(manifest: Mapping[str, Any]) -> float | None:
-    mix = manifest["recipe"].get("mix", {})
-    return {"redistribute": float(mix.get("max_epochs", 4.0)), "fail": 1.0}.get(mix.get("exhausted", "redistribute"))
-
-
-def epochs_figure(domains: pl.DataFrame, manifest: Mapping[str, Any]) -> Figure:
-    shown, limit = domains.head(DRAWN), _limit(manifest)
-    held = {m["domain"] for m in manifest["weights"].get("moved") or [] if m["bound"] == "epochs"}
-    colours = [ACTED if n in held else TARGET for n in shown["name"]]
+def epochs_figure(domains: pl.DataFrame, limit: float | None, limited: Collection[str]) -> Figure:
+    """`limit`: the most epochs of a domain; `limited`: the domains that it held back."""
+    shown = domains.head(DRAWN)
+    colours = [ACTED if n in limited else TARGET for n in shown["name"]]
     reach = max(float(shown["epochs"].to_numpy().max()), limit or 0.0)
     canvas, axes = _single_bars(shown, "epochs", colours, "epochs", "{:.2f}", 1.05 * reach)
-    legend = [Key("epochs written", _swatch("target"))]
-    if held:
-        legend.append(Key("held at the limit", _swatch("acted")))
+    legend = [Key("epochs written", swatch("target"))]
+    if limited:
+        legend.append(Key("held at the limit", swatch("acted")))
     if limit is not None:
         axes.axvline(limit, color=INK, lw=1, ls=(0, (4, 3)))
-        legend.append(Key(f"limit, {limit:g}", _swatch("ink", "line")))
-    words = "; ".join(f"{short(n, 40)} {e:.2f}" for n, e in shown.select("name", "epochs").rows()[:20])
+        legend.append(Key(f"limit, {limit:g}", swatch("ink", "line")))
+    words = "; ".join(f"{shorten_name(n, 40)} {e:.2f}" for n, e in shown.select("name", "epochs").rows()[:20])
     return Figure(
-        _svg(canvas, "epochs", f"Bar chart of epochs: {words}"), "Times that each domain's tokens are written",
+        draw_svg(canvas, "epochs", f"Bar chart of epochs: {words}"), "Times that each domain's tokens are written",
         tuple(legend), _rest(domains),
     )  # fmt: skip
 
 
-def _by_shard(domains: pl.DataFrame, shards: Sequence[Mapping[str, Any]]) -> F64:
-    """(shards, k) tokens"""
+def _by_shard(domains: pl.DataFrame, shards: Sequence[ShardFile]) -> F64:
+    """(shards, k) tokens."""
     names = domains["name"].to_list()
-    return np.array([[s["domain_tokens"].get(n, 0) for n in names] for s in shards], np.float64)
+    return np.array([[shard.domain_tokens.get(n, 0) for n in names] for shard in shards], np.float64)
 
 
 def _shard_axis(axes: Axes, shards: int) -> None:
@@ -417,7 +322,7 @@ def _shard_axis(axes: Axes, shards: int) -> None:
     axes.set_xlabel("shard", labelpad=4)
 
 
-def shares_figure(domains: pl.DataFrame, shards: Sequence[Mapping[str, Any]]) -> Figure:
+def shares_figure(domains: pl.DataFrame, shards: Sequence[ShardFile]) -> Figure:
     """Stacked shares, a step a shard: straight stripes are an even mixture."""
     tokens = _by_shard(domains, shards)
     edges = np.unique(np.linspace(0, len(shards), min(len(shards), SLICES) + 1).astype(np.int64))
@@ -428,27 +333,27 @@ def shares_figure(domains: pl.DataFrame, shards: Sequence[Mapping[str, Any]]) ->
     share = summed / np.maximum(summed.sum(axis=1, keepdims=True), 1)
     tops = np.concatenate([np.zeros((len(share), 1)), np.cumsum(share, axis=1)], axis=1)
     tops = np.concatenate([tops, tops[-1:]])
-    canvas, axes = _axes(440, 280, left=46, top=8, bottom=42)
+    canvas, axes = new_axes(440, 280, left=46, top=8, bottom=42)
     names = domains["name"].to_list()
     legend = []
     for index in range(share.shape[1]):
         rest = tokens.shape[1] > most and index == most - 1
         axes.fill_between(
-            edges, tops[:, index], tops[:, index + 1], step="post", color=NATURAL if rest else _hue(index), lw=0.6, ec=SURFACE
+            edges, tops[:, index], tops[:, index + 1], step="post", color=NATURAL if rest else hue(index), lw=0.6, ec=SURFACE
         )
         label = f"{tokens.shape[1] - most + 1:,} others" if rest else names[index]
-        legend.append(Key(label, _swatch("natural" if rest else f"hue{index}")))
+        legend.append(Key(label, swatch("natural" if rest else f"hue{index}")))
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.0f} %")
     _shard_axis(axes, len(shards))
     return Figure(
-        _svg(canvas, "shares", f"Stacked shares of the domains in each of {len(shards):,} shards"),
+        draw_svg(canvas, "shares", f"Stacked shares of the domains in each of {len(shards):,} shards"),
         "Share of each domain in every shard",
         tuple(legend),
     )
 
 
-def deviations_figure(domains: pl.DataFrame, shards: Sequence[Mapping[str, Any]]) -> Figure:
+def deviations_figure(domains: pl.DataFrame, shards: Sequence[ShardFile]) -> Figure:
     """Distance of every domain in every shard from quota / shards, over its bound: proved to be at most 1."""
     count = len(shards)
     off = (_by_shard(domains, shards) - domains["quota"].to_numpy() / count) / domains["bound"].to_numpy()
@@ -456,9 +361,9 @@ def deviations_figure(domains: pl.DataFrame, shards: Sequence[Mapping[str, Any]]
     edges = np.unique(np.linspace(0, count, min(count, SLICES) + 1).astype(np.int64))
     high = np.maximum.reduceat(off.max(axis=1), edges[:-1])
     low = np.minimum.reduceat(off.min(axis=1), edges[:-1])
-    canvas, axes = _axes(440, 280, left=46, top=8, bottom=42)
+    canvas, axes = new_axes(440, 280, left=46, top=8, bottom=42)
     axes.fill_between(edges, np.append(low, low[-1]), np.append(high, high[-1]), step="post", color=TARGET, alpha=0.16, lw=0)
-    if off.size <= 2_000:
+    if off.size <= DEVIATIONS_DRAWN:
         at = np.repeat(np.arange(count) + 0.5, off.shape[1])
         axes.plot(at, off.ravel(), "o", ms=3, color=TARGET, alpha=0.7, mew=0, clip_on=False)
     for bound in (-1, 1):
@@ -473,7 +378,7 @@ def deviations_figure(domains: pl.DataFrame, shards: Sequence[Mapping[str, Any]]
     axes.grid(axis="y", color=RULE, lw=1)
     _shard_axis(axes, count)
     return Figure(
-        _svg(
+        draw_svg(
             canvas,
             "deviations",
             f"Deviations from an even split in each of {count:,} shards; the largest is {worst:+.2f} of a {one}",
@@ -481,20 +386,10 @@ def deviations_figure(domains: pl.DataFrame, shards: Sequence[Mapping[str, Any]]
         f"Tokens away from an even split, in units of {'one sequence' if one == 'sequence' else 'the domain’s largest document'}",
         (
             Key(
-                "a domain in a shard" if off.size <= 2_000 else "all domains",
-                _swatch("target", "o" if off.size <= 2_000 else "band"),
+                "a domain in a shard" if off.size <= DEVIATIONS_DRAWN else "all domains",
+                swatch("target", "o" if off.size <= DEVIATIONS_DRAWN else "band"),
             ),
-            Key(f"furthest: {short(name, 40)}, shard {int(shard):,}", _swatch("acted", "o")),
-            Key(f"proved bound, one {one}", _swatch("ink", "line")),
+            Key(f"furthest: {shorten_name(name, 40)}, shard {int(shard):,}", swatch("acted", "o")),
+            Key(f"proved bound, one {one}", swatch("ink", "line")),
         ),
     )
-
-
-def short(name: str, most: int = 22) -> str:
-    """A name that fits a figure. Its end stays: names that begin alike differ there."""
-    return name if len(name) <= most else f"{name[: most // 2]}…{name[len(name) - most // 2 + 1 :]}"
-
-
-def weights_moved(domains: pl.DataFrame) -> bool:
-    """Whether priors or bounds moved the weights from what leverage alone says; the intervals are of the latter."""
-    return not np.allclose(domains["asked"], domains["weight"], atol=1e-3)

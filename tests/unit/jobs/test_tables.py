@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from chameleon_data.jobs import screen, tables
+from chameleon_data.weights.bounds import MovedWeight
+from chameleon_data.weights.mixture import MixtureDescription
+from tests.support.manifests import example_manifest
+
+
+def describe(**changes: Any) -> MixtureDescription:
+    return replace(example_manifest().weights, **changes)
 
 
 def test_notes_and_sentences_are_printed_as_they_are(capsys):
-    moved = {"domain": "[/b]", "before": 0.1, "after": 0.2, "bound": "floor"}
-    tables.print_notes({"moved": [moved], "warnings": ["[/x] :smile:"]}, {"survey": "reused [/c]"})
+    moved = MovedWeight("[/b]", "floor", 0.1, 0.2, None)
+    tables.print_notes(describe(moved=(moved,), warnings=("[/x] :smile:",)), {"survey": "reused [/c]"})
     screen.print_pairs([("next", "verify /a/[/d]")])
     out = capsys.readouterr().out
     assert all(text in out for text in ("[/b]: 0.1000 to 0.2000", "[/x] :smile:", "reused [/c]", "verify /a/[/d]"))
@@ -35,18 +43,12 @@ def test_changes_are_told_as_people_read_them() -> None:
     ]  # fmt: skip
 
 
-DOMAINS = {
-    "a": {"weight": 0.3, "weight_interval": [0.28, 0.31]},
-    "b": {"weight": 0.7, "weight_interval": [0.5, 0.6]},
-    "c": {"weight": 0.7, "weight_interval": None},
-}
-
-
 def test_why_a_weight_lies_outside_its_interval_is_said(capsys):
-    tables.print_outside(DOMAINS)
+    weights = {"a": 0.3, "b": 0.7, "c": 0.7}
+    tables.print_outside(weights, {"a": (0.28, 0.31), "b": (0.5, 0.6), "c": None})
     expected = "intervals are for the weights by leverage alone; priors or bounds moved out of theirs: b\n"
     assert capsys.readouterr().out == expected
-    tables.print_outside({"a": DOMAINS["a"]})
+    tables.print_outside(weights, {"a": (0.28, 0.31)})
     assert capsys.readouterr().out == ""
 
 
@@ -59,20 +61,21 @@ def test_why_a_weight_lies_outside_its_interval_is_said(capsys):
 )
 def test_a_plan_says_how_large_its_shards_come_out(capsys, packed, shards, size, seconds, said):
     described = {
-        "domains": {}, "exhausted": {}, "weights": {"moved": [], "warnings": []}, "warnings": [], "tokens": 9, "budget": 10,
+        "domains": {}, "exhausted": {}, "warnings": [], "tokens": 9, "budget": 10,
         "shard_count": shards["train"], "shard_counts": shards, "bytes": size, "expected_seconds": seconds, "plan_digest": "p",
     }  # fmt: skip
     layout = SimpleNamespace(plan=SimpleNamespace(packing="cross" if packed else None))
-    planned = SimpleNamespace(describe=lambda: described, layouts=[layout], weighed=SimpleNamespace(reused={}), cpus=2.0)
+    weighed = SimpleNamespace(reused={}, mixture=SimpleNamespace(description=describe()))
+    planned = SimpleNamespace(describe=lambda: described, layouts=[layout], weighed=weighed, cpus=2.0)
     tables.print_plan(planned)
     text = capsys.readouterr().out
     assert all(words in text for words in said), text
     assert "quota  weight × budget" in text
 
 
-def test_the_terminal_tells_of_twenty_bounds(capsys: pytest.CaptureFixture[str]) -> None:
-    moved = [{"domain": f"d{i}", "bound": "cap", "before": 0.3, "after": 0.2} for i in range(25)]
-    tables.print_notes({"moved": moved, "warnings": []}, {})
+def test_the_terminal_tells_of_twenty_bounds(capsys):
+    moved = tuple(MovedWeight(f"d{i}", "cap", 0.3, 0.2, None) for i in range(25))
+    tables.print_notes(describe(moved=moved), {})
     told = capsys.readouterr().out
     assert told.count("0.3000 to 0.2000 by its cap") == 20
     assert "and 5 more" in told

@@ -1,0 +1,67 @@
+"""The domains of a version as a data frame, and its training shards: figures and tables are made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from chameleon_data.plan.plan import TRAIN
+from chameleon_data.versions.manifest import Manifest, ShardFile
+
+INTEGERS = {
+    "quota": "target_tokens", "tokens": "tokens", "rows": "rows", "available_tokens": "available_tokens",
+    "available_rows": "available_rows", "largest": "largest_document", "read": "rows_read", "once": "rows_written_once",
+    "not_selected": "rows_not_selected", "quarantined": "quarantined", "held_out": "held_out",
+    "copies_dropped": "copies_dropped", "copies_written": "copies_written", "most_copies": "most_copies",
+}  # fmt: skip
+"""Column of the frame -> field of a domain's record."""
+
+
+def domain_frame(manifest: Manifest) -> pl.DataFrame:
+    """One row a domain, largest weight first; every figure and table has this order.
+
+    Beside the record: `asked`, the weight by leverage alone with its interval `low` to `high`; shares of the tokens `natural`,
+    `realised` and `uniform`; `bound`, the tokens that a domain may be off its quota, and `off`, the part of it that was used;
+    `missing`, the rows that the books do not explain.
+    """
+    about, records = manifest.weights, manifest.domains
+    length = manifest.recipe.shards.sequence_length
+    intervals = [d.weight_interval or (None, None) for d in records.values()]
+    reals = {
+        "weight": [d.weight for d in records.values()],
+        "epochs": [d.epochs for d in records.values()],
+        "score": [d.score for d in records.values()],
+        "low": [low for low, _ in intervals],
+        "high": [high for _, high in intervals],
+        "asked": [about.target.get(name, d.weight) for name, d in records.items()],
+        "stability": [about.rank_stability.get(name) for name in records],
+    }
+    integers = {column: [getattr(d, field) for d in records.values()] for column, field in INTEGERS.items()}
+    frame = pl.DataFrame(
+        {"name": list(records), **integers, **reals},
+        schema={"name": pl.String, **dict.fromkeys(INTEGERS, pl.Int64), **dict.fromkeys(reals, pl.Float64)},
+    )
+    bound = pl.col("largest") if length == "none" else pl.lit(length)
+    return frame.with_columns(
+        natural=pl.col("available_tokens") / pl.col("available_tokens").sum(),
+        realised=pl.col("tokens") / pl.col("tokens").sum(),
+        uniform=1 / pl.len(),
+        deviation=pl.col("tokens") - pl.col("quota"),
+        bound=bound,
+        packed=pl.lit(length != "none"),
+        off=(pl.col("tokens") - pl.col("quota")).abs() / bound,
+        missing=pl.col("read") - pl.sum_horizontal("once", "not_selected", "held_out", "copies_dropped", "quarantined"),
+    ).sort("weight", "name", descending=[True, False])
+
+
+def weights_moved(domains: pl.DataFrame) -> bool:
+    """Whether priors or bounds moved the weights from what leverage alone says; the intervals are for the latter."""
+    return not np.allclose(domains["asked"], domains["weight"], atol=1e-3)
+
+
+def train_shards(files: Sequence[ShardFile]) -> list[ShardFile]:
+    """The training shards in order: one file of each, as the other files and formats hold the same rows."""
+    first = {file.shard: file for file in files if file.format == files[0].format and file.split == TRAIN}
+    return [first[number] for number in sorted(first)]
