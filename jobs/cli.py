@@ -18,7 +18,7 @@ import typer
 from chameleon_data.errors import InputError, explaining
 from chameleon_data.jobs import tables
 from chameleon_data.jobs.exits import run_command
-from chameleon_data.jobs.screen import delay_progress, out, print_answer, print_note, show_progress, show_waiting
+from chameleon_data.jobs.screen import delay_progress, out, parse_duration, print_answer, print_note, show_progress, show_waiting
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.paths import export_folder, report_path
 from chameleon_data.store.store import Store
@@ -263,19 +263,23 @@ def gc(
     caches: Annotated[
         bool, typer.Option("--caches", help="Surveys, vectors and weighings too, which a build then makes again.")
     ] = False,
+    older_than: Annotated[
+        str,
+        typer.Option(metavar="AGE", help="Builds whose record is older are taken for dead: 0, 9h, 7d. Below 1d, be sure of it."),
+    ] = "7d",
     as_json: AsJson = False,
 ) -> None:
     """List or remove the files that nothing uses. No version refers to them, and no running build uses them."""
     from chameleon_data.versions.gc import find_garbage, remove_garbage
 
-    store = open_dataset(target)
+    store, age = open_dataset(target), parse_duration("--older-than", older_than)
     if delete:
         with show_progress() as progress:
-            found = remove_garbage(store, caches, delay_progress(progress, "remove"))
+            found = remove_garbage(store, caches, age, delay_progress(progress, "remove"))
     else:
         with show_waiting("listing the files"):
-            found = find_garbage(store, caches)
-    print_answer(as_json, tables.describe_garbage(found, delete), lambda: tables.print_garbage(found, delete))
+            found = find_garbage(store, caches, age)
+    print_answer(as_json, tables.describe_garbage(found, delete), lambda: tables.print_garbage(found, delete, store.url))
 
 
 @app.command(epilog="Example: chameleon-data report out/demo --to report.html")

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from chameleon_data.errors import escape_unprintable
+from chameleon_data.errors import InputError, escape_unprintable
 
 PASS_TITLES = {
     "survey": "survey the corpus",
@@ -39,6 +39,8 @@ SILENT_SECONDS = 2.0
 """Work that takes less time is not announced."""
 REPORT_SECONDS = 10.0
 """Time between two lines of progress where there is no terminal."""
+SECONDS_OF = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+"""Unit of a duration -> seconds."""
 LONG_VALUE = 60
 """Characters that are shown of one value."""
 LOG_WIDTH = None if sys.stdout.isatty() else 140  # a log file has no width
@@ -157,6 +159,22 @@ def print_dim(sentence: str) -> None:
 
 def count_noun(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def parse_duration(option: str, text: str) -> float:
+    """The seconds that `0`, `90m`, `12h`, `7d` or `2w` mean; InputError, which names the option, for any other text."""
+    match = re.fullmatch(r"(\d{1,6})([smhdw])", text, re.ASCII)
+    if not match and text != "0":
+        raise InputError(f"{option} {text}: is no duration; write 0, or a whole number and a unit: 30s, 90m, 12h, 7d, 2w")
+    return float(match[1]) * SECONDS_OF[match[2]] if match else 0.0
+
+
+def format_duration(seconds: float) -> str:
+    """In the largest unit of which there is one."""
+    for unit, noun in (("d", "day"), ("h", "hour"), ("m", "minute")):
+        if seconds >= SECONDS_OF[unit]:
+            return count_noun(int(seconds // SECONDS_OF[unit]), noun)
+    return "less than a minute"
 
 
 def format_interval(ends: tuple[float, float] | list[float] | None) -> str:

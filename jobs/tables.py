@@ -15,6 +15,7 @@ from chameleon_data.errors import list_some
 from chameleon_data.jobs.screen import (
     count_noun,
     format_decimal,
+    format_duration,
     format_facts,
     format_interval,
     format_value,
@@ -273,7 +274,7 @@ def print_tags(listed: list[ListedTag], target: str, history: bool) -> None:
     out.print(table if listed else f"{target} holds no tag")
 
 
-def print_garbage(found: Garbage, removed: bool) -> None:
+def print_garbage(found: Garbage, removed: bool, url: str) -> None:
     table = make_table("what", "where", ">files", ">bytes")
     for (kind, folder), (count, size) in found.groups().items():
         table.add_row(kind, folder, f"{count:,}", f"{size:,}")
@@ -283,14 +284,21 @@ def print_garbage(found: Garbage, removed: bool) -> None:
         out.print(table)
     total = f"{count_noun(len(found.files), 'file')}, {found.bytes:,} bytes"
     out.print(f"{total} removed" if removed else f"{total} could be removed; --delete does it")
-    if found.spared:
-        print_note("a build is at work: its files, caches and manifests stay")
+    for driver in found.drivers:
+        who = f"process {driver.record.pid} on {driver.record.host} was at work {format_duration(driver.age)} ago"
+        print_note(f"{who}; these stay: {', '.join(driver.spares())}")
+    if found.drivers:
+        print_note(f"if none of them is at work any more: chameleon-data gc {url} --older-than 0")
 
 
 def describe_garbage(found: Garbage, removed: bool) -> dict[str, Any]:
     files = [{"path": path, "kind": kind, "bytes": size} for path, (kind, size) in found.files.items()]
     uploads = [{"path": upload.path, "id": upload.id} for upload in found.uploads]
-    return {"removed": removed, "bytes": found.bytes, "files": files, "uploads": uploads, "at_work": list(found.spared)}
+    at_work = [
+        {"record": driver.path, "host": driver.record.host, "pid": driver.record.pid, "age_seconds": round(driver.age),
+         "spares": driver.spares()} for driver in found.drivers
+    ]  # fmt: skip
+    return {"removed": removed, "bytes": found.bytes, "files": files, "uploads": uploads, "at_work": at_work}
 
 
 def print_registered(registered: RegisteredTable, form: str, number: int) -> None:

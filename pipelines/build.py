@@ -20,7 +20,7 @@ from chameleon_data.plan.plan import shard_spread
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.lay_out import ShardSpec, build_digest, build_folder, lay_out_splits
 from chameleon_data.store.store import Store
-from chameleon_data.versions.leases import Lease, leased
+from chameleon_data.versions.active import OwnRecord, active_driver
 from chameleon_data.versions.make_manifest import make_manifest
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.provenance import describe_writer, gather_provenance
@@ -115,29 +115,29 @@ def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
 
 def weigh_recipe(recipe: Recipe, progress: Progress, single_writer: bool = False) -> Weighed:
     """Survey and weights; nothing but caches is written. `single_writer` is of `Store`, here and below."""
-    with leased(store := _open(recipe, single_writer)):
-        return _weigh(store, recipe, load_token_counter(recipe.tokens), progress, {})
+    with active_driver(store := _open(recipe, single_writer)) as driver:
+        return _weigh(store, recipe, load_token_counter(recipe.tokens), driver.keep_during(progress), {})
 
 
 def plan_recipe(recipe: Recipe, progress: Progress, single_writer: bool = False) -> Planned:
     """And the plan; still nothing but caches is written."""
-    with leased(store := _open(recipe, single_writer)):
-        return _plan(store, recipe, progress)
+    with active_driver(store := _open(recipe, single_writer)) as driver:
+        return _plan(store, recipe, driver.keep_during(progress))
 
 
 def build_recipe(recipe: Recipe, progress: Progress, created: str, single_writer: bool = False) -> Built:
     """Everything, ending in a version. `created` is the time that the version carries."""
-    with leased(store := _open(recipe, single_writer)) as lease:
-        return _build(store, lease, recipe, progress, created)
+    with active_driver(store := _open(recipe, single_writer)) as driver:
+        return _build(store, driver, recipe, driver.keep_during(progress), created)
 
 
-def _build(store: Store, lease: Lease, recipe: Recipe, progress: Progress, created: str) -> Built:
+def _build(store: Store, driver: OwnRecord, recipe: Recipe, progress: Progress, created: str) -> Built:
     planned = _plan(store, recipe, progress)
     weighed, timings = planned.weighed, dict(planned.timings)
     survey, mixture, selection = weighed.survey, weighed.mixture, weighed.selection
     job = ShardSpec(planned.layouts, selection.rules, planned.counter, recipe.sources, recipe.input, recipe.shards)
     build = build_folder(job.layouts, survey.parts)
-    lease.own(build.digest)
+    driver.use_plan(build.digest)
     with _timed(timings, "write"):
         receipts, there = write_shards_on_cluster(store, job, selection.copies, survey.parts, progress)
     reused = dict(weighed.reused)
@@ -156,7 +156,7 @@ def _build(store: Store, lease: Lease, recipe: Recipe, progress: Progress, creat
         reused,
     )
     before = {v.number for v in list_versions(store)}
-    version = commit_version(store, manifest, created, lease.check)
+    version = commit_version(store, manifest, created, driver.check)
     store.remove(list(store.list(build.all_runs)))
     return Built(read_manifest(store, version), version, version.number not in before, build.shards - there)
 

@@ -24,8 +24,8 @@ from chameleon_data.shards.runs import read_run_lists
 from chameleon_data.store.checksummed import read_record, write_record
 from chameleon_data.store.paths import CHECKS
 from chameleon_data.store.store import Store
+from chameleon_data.versions.active import active_driver
 from chameleon_data.versions.against_corpus import ShardContents, check_plan_against_corpus, spill_for_check
-from chameleon_data.versions.leases import leased
 
 
 def check_against_corpus(store: Store, manifest: Mapping[str, Any], progress: Progress) -> tuple[list[str], ShardContents]:
@@ -41,7 +41,8 @@ def check_against_corpus(store: Store, manifest: Mapping[str, Any], progress: Pr
     except ValidationError as error:
         raise InputError(f"{store.url}: the recipe in the manifest is not one of this chameleon-data ({error})") from error
     scratch = Store(f"{store.url.rstrip('/')}/{CHECKS}/{secrets.token_hex(8)}")
-    with leased(store):
+    with active_driver(store) as driver:
+        progress = driver.keep_during(progress)
         try:
             counter, spec = load_token_counter(recipe.tokens), make_sample_spec(recipe.embed, recipe.seed)
             survey = survey_corpus(scratch, recipe.sources, recipe.input, spec, counter, progress)

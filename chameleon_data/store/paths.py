@@ -13,6 +13,9 @@ _chameleon/tags/<name>/00000003.json        where a tag points; the highest gene
 _chameleon/landmarks/<digest>.parquet       landmarks that a version was weighed on
 _chameleon/cache/{survey,embed,statistics,weights}/…    records of passes; whatever is missing is made anew
 _chameleon/checks/<id>/…                    the second survey of `verify --corpus`; removed at its end
+_chameleon/active/driver-<id>.json          who is at work and what it uses; removed at its end
+_chameleon/active/gc-<id>.json              the mark of a gc that removes files; removed at its end
+_chameleon/active/probe-<id>.json           written by a gc that only looks, to learn the store's time
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ DELETED = f"{ROOT}/deleted"
 TAGS = f"{ROOT}/tags"
 LANDMARKS = f"{ROOT}/landmarks"
 CHECKS = f"{ROOT}/checks"
+ACTIVE = f"{ROOT}/active"
 CACHE = f"{ROOT}/cache"
 SURVEY_CACHE = f"{CACHE}/survey"
 EMBEDDING_CACHE = f"{CACHE}/embed"
@@ -43,6 +47,8 @@ BUILD_FILE = re.compile(rf"{BUILDS}/([0-9a-f]{{64}})/(.*)", re.ASCII | re.DOTALL
 """(plan digest, path in the build's folder)."""
 MANIFEST_FILE = re.compile(rf"{MANIFESTS}/([0-9a-f]{{64}})\.json", re.ASCII)
 LANDMARKS_FILE = re.compile(rf"{LANDMARKS}/([0-9a-f]{{64}})\.parquet", re.ASCII)
+ACTIVE_FILE = re.compile(rf"{ACTIVE}/(driver|gc|probe)-[0-9a-f]{{16}}\.json", re.ASCII)
+"""(kind,)."""
 NUMBERED_FILE = re.compile(rf"(?:{VERSIONS}|{DELETED})/v(\d{{8,18}})\.json", re.ASCII)
 """(number,) of a version or of a tombstone."""
 TAG_FILE = re.compile(rf"{TAGS}/({TAG_NAME})/(\d{{8,18}})\.json", re.ASCII)
@@ -67,6 +73,10 @@ def tag_path(name: str, generation: int) -> str:
 
 def landmarks_path(digest: str) -> str:
     return f"{LANDMARKS}/{digest}.parquet"
+
+
+def active_path(kind: str, name: str) -> str:
+    return f"{ACTIVE}/{kind}-{name}.json"
 
 
 def statistics_folder(landmarks: str) -> str:

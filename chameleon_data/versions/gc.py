@@ -1,30 +1,28 @@
-"""Garbage: what no version refers to and no build at work owns. Found first, removed only when asked.
+"""Garbage: files that no version refers to and no driver at work uses. Found first, removed only when asked.
 
     builds/<plan digest>/…            of no live version: builds that were given up, and versions that were deleted
     builds/<plan digest>/runs/…       sorted runs, of no use once there is a version
     _chameleon/manifests/<sha256>     of commits that did not come to their end, and of deleted versions
     _chameleon/landmarks/<digest>     that no live version was weighed on and no cached weighing names
     .tmp-…                            of writers that died; and multipart uploads that nobody ended
-    _chameleon/leases/…               of builds that died
+    _chameleon/active/…               of drivers and gcs that died
     _chameleon/checks/…               surveys for a `verify --corpus` that died
     _chameleon/cache/…                surveys, vectors and weighings, only when asked: the next build makes them again
 
 All else stays: versions, tombstones, tags, and whatever else lies in the folder. A version whose manifest cannot be read stops
-the collection, since nobody knows what it refers to.
+gc, since nobody knows what it refers to.
 
-The order is what makes it safe, beside builds and other collections (`leases.py` says why it suffices): our own lease, the list
-of files, the leases of others, the versions with their manifests, the removal. What is made after the listing is not in it;
-what is in it belongs to a version that is there by then, to a build whose lease is seen, to a build that waits for our end, or
-to nobody. Records go before what they record (receipts before shards, a part's summary before its documents, a weighing before
-its landmarks), so that whoever finds one after a collection was killed finds all of it.
-
-While any build is at work, caches, landmarks, manifests and temporary files stay, as nobody can say yet which it will need.
+The order makes it safe beside drivers and other gcs: our mark, the active records, the list of files, the versions with their
+manifests, the removal. Once the records were read, no other driver looks at a file before we end. Expired records go before the
+versions are read, so that a driver which is alive after all finds its record gone and does not commit. Receipts go before shards,
+a part's summary before its documents, a weighing before its landmarks: whoever finds one after a gc was killed finds all of it.
+While any driver is at work, caches, landmarks, manifests and temporary files stay, as nobody can say yet which it will need.
+Why: docs/decisions/070-active-records.md.
 Cost: a listing of the folder, and a request for each version, each file, and each cached weighing.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -32,30 +30,40 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from chameleon_data.errors import InputError
 from chameleon_data.store.backend import Upload
+from chameleon_data.store.checksummed import read_record
 from chameleon_data.store.paths import BUILD_FILE, BUILDS, CACHE, CHECKS, LANDMARKS_FILE, MANIFEST_FILE, WEIGHING_CACHE
 from chameleon_data.store.store import Entry, Store, is_unfinished
-from chameleon_data.versions.leases import COLLECT, LEASE, LOOK, Lease, Look, leased
-from chameleon_data.versions.versions import Version, list_versions, load_manifest
+from chameleon_data.versions.active import (
+    OLDER_THAN,
+    SPARED_KINDS,
+    ActiveDriver,
+    ActiveFolder,
+    OwnRecord,
+    look_at_drivers,
+    own_record,
+)
+from chameleon_data.versions.versions import list_versions, read_manifest
 
-REMOVED_AT_ONCE = 1000
-"""Files that are removed between two looks at our own lease."""
+REMOVED_AT_ONCE = 160
+"""Files that are removed between two looks at our own mark."""
+TEMPORARY_AGE = 900.0
+"""Seconds after which an unfinished file is taken for dead. A commit or a tag, which write no active record, need a moment."""
 UPLOAD_AGE = 86_400.0
-"""Seconds after which a multipart upload is taken for dead. We begin none: it is of a program that copies and holds no lease."""
+"""Seconds after which a multipart upload is taken for dead. We begin none: some other program copies files there."""
 
-GARBAGE_KINDS = ("builds", "runs", "manifests", "landmarks", "checks", "caches", "leases", "temporary files", "uploads")
+GARBAGE_KINDS = ("builds", "runs", "manifests", "landmarks", "checks", "caches", "active records", "temporary files", "uploads")
 
 
 @dataclass(frozen=True)
 class Garbage:
     files: dict[str, tuple[str, int]]
-    """Path -> (one of KINDS, bytes)."""
+    """Path -> (one of GARBAGE_KINDS, bytes)."""
     uploads: tuple[Upload, ...]
-    spared: tuple[str, ...]
-    """Plan digests of builds that are at work, and `caches` where any is."""
+    drivers: tuple[ActiveDriver, ...]
+    """Those at work. The folders of their plans stay, and so does whatever is of SPARED_KINDS."""
 
     @property
     def bytes(self) -> int:
@@ -73,53 +81,60 @@ class Garbage:
         return dict(sorted(found.items(), key=lambda group: (GARBAGE_KINDS.index(group[0][0]), group[0][1])))
 
 
-def find_garbage(store: Store, caches: bool = False) -> Garbage:
-    """What `remove_garbage` would remove; with `caches` those as well. Writes a lease, to learn the store's time, and
-    nothing else."""
-    with leased(store, LOOK) as lease:
-        return _find(store, lease, caches)
+def find_garbage(store: Store, caches: bool = False, older_than: float = OLDER_THAN) -> Garbage:
+    """What `remove_garbage` would remove. Writes a probe, to learn the store's time, and nothing else."""
+    with own_record(store, "probe") as probe:
+        return _find(store, probe, look_at_drivers(probe, older_than), caches)
 
 
 def remove_garbage(
-    store: Store, caches: bool = False, progress: Callable[[int, int], None] = lambda done, total: None
-) -> Garbage:
-    """Remove the garbage, and return what it was. Safe to kill, to repeat, and beside builds and other collections."""
-    with leased(store, COLLECT) as lease:
-        found = _find(store, lease, caches)
+    store: Store, caches: bool = False, older_than: float = OLDER_THAN,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Garbage:  # fmt: skip
+    """Remove the garbage, and return what it was. Safe to kill, to repeat, and beside drivers and other gcs.
+
+    Drivers whose records are older than `older_than` seconds are taken for dead; below `DRIVER_SILENCE` the caller says that
+    they are. `caches` go too where asked.
+    """
+    with own_record(store, "gc") as mark:
+        active = look_at_drivers(mark, older_than)
+        store.remove(active.expired)
+        found = _find(store, mark, active, caches)
         records = [path for path in found.files if path.endswith(".json")]
         others = [path for path in found.files if not path.endswith(".json")]
         total, done = len(found.files) + len(found.uploads), 0
         for paths in (records, others):
             for start in range(0, len(paths), REMOVED_AT_ONCE):
-                lease.check()
+                mark.keep()
+                mark.check()
                 store.remove(paths[start : start + REMOVED_AT_ONCE])
                 done += len(paths[start : start + REMOVED_AT_ONCE])
                 progress(done, total)
         for upload in found.uploads:
-            lease.check()
             store.abort(upload)
         _remove_empty_folders(store, found.files)
         return found
 
 
-def _find(store: Store, lease: Lease, caches: bool) -> Garbage:
+def _find(store: Store, own: OwnRecord, active: ActiveFolder, caches: bool) -> Garbage:
     entries = store.entries()
-    look = lease.look()
+    own.keep()
     referred = _referred(store)
+    own.keep()
     named = set() if caches else _landmarks_of_weighings(store, entries)
     files = {}
     for path, entry in entries.items():
-        kind = _kind(path, entry, look, referred, named, caches)
+        kind = _kind(path, entry, active, referred, named, caches)
         if kind:
             files[path] = (kind, entry.bytes)
-    files |= dict.fromkeys(look.void, ("leases", 0))
-    uploads = tuple(upload for upload in store.uploads() if look.now - upload.begun > UPLOAD_AGE)
-    return Garbage(files, uploads, tuple(sorted(look.held - {COLLECT, LOOK})))
+    files |= dict.fromkeys(active.expired, ("active records", 0))
+    uploads = tuple(upload for upload in store.uploads() if active.now - upload.begun > UPLOAD_AGE)
+    return Garbage(files, uploads, active.drivers)
 
 
 @dataclass(frozen=True)
 class _Referred:
-    """What the versions refer to, that live."""
+    """What the live versions refer to."""
 
     plans: frozenset[str]
     """Digests; the names of folders of builds."""
@@ -131,67 +146,56 @@ class _Referred:
 
 def _referred(store: Store) -> _Referred:
     versions = list_versions(store)
-
-    def read(version: Version) -> tuple[str, str | None]:
-        manifest = load_manifest(store, version)
-        return str(manifest.get("build")).removeprefix(f"{BUILDS}/"), _landmarks(manifest.get("weights"))
-
     with ThreadPoolExecutor(16) as pool:
-        found = list(pool.map(read, versions))
+        manifests = list(pool.map(lambda version: read_manifest(store, version), versions))
     return _Referred(
-        frozenset(version.plan_digest for version in versions) | {plan for plan, _ in found},
+        frozenset(version.plan_digest for version in versions) | {m.build.removeprefix(f"{BUILDS}/") for m in manifests},
         frozenset(version.manifest for version in versions),
-        frozenset(digest for _, digest in found if digest),
+        frozenset(m.weights.nystrom.digest for m in manifests if m.weights.nystrom),
     )
 
 
-def _landmarks(weights: Any) -> str | None:
-    """The landmarks on which a mixture was weighed, from what was recorded of it."""
-    used = weights.get("nystrom") if isinstance(weights, dict) else None
-    return str(used["digest"]) if isinstance(used, dict) and "digest" in used else None
-
-
 def _landmarks_of_weighings(store: Store, entries: Iterable[str]) -> set[str]:
-    """Those that the cache names: a build that finds a weighing there writes no landmarks any more."""
+    """Digests that the cached weighings name: a build that finds a weighing there writes no landmarks any more."""
     paths = [path for path in entries if path.startswith(f"{WEIGHING_CACHE}/") and path.endswith(".json")]
 
     def read(path: str) -> str | None:
         try:
-            return _landmarks(json.loads(store.read(path)).get("description"))
-        except (ValueError, AttributeError, InputError) as error:
-            if not store.exists(path):
-                return None
-            raise InputError(f"{store.url}/{path}: cannot be read; remove it, it is a cache") from error
+            used = read_record(store, path)["description"]["nystrom"]
+            return str(used["digest"]) if used else None
+        except InputError:
+            if store.exists(path):
+                raise
+            return None  # it was damaged, and `read_record` has removed it
 
     with ThreadPoolExecutor(16) as pool:
         return {digest for digest in pool.map(read, paths) if digest}
 
 
-def _kind(path: str, entry: Entry, look: Look, referred: _Referred, named: set[str], caches: bool) -> str | None:
+def _kind(path: str, entry: Entry, active: ActiveFolder, referred: _Referred, named: set[str], caches: bool) -> str | None:
     """What kind of garbage a file is; None for what stays."""
-    working = bool(look.held - {COLLECT, LOOK})
     name = path.rpartition("/")[2]
     if is_unfinished(path):
         ours = re.fullmatch(r"\.tmp-(probe-)?[0-9a-f]{16}", name)
-        return "temporary files" if ours and not working and look.now - entry.modified > LEASE else None
-    if match := BUILD_FILE.fullmatch(path):
+        kind = "temporary files" if ours and active.now - entry.modified > TEMPORARY_AGE else None
+    elif match := BUILD_FILE.fullmatch(path):
         plan, rest = match.groups()
-        if plan in look.held:
+        if plan in {driver.record.plan for driver in active.drivers}:
             return None
         if plan in referred.plans:
             return "runs" if rest.startswith("runs/") else None
         return "builds"
-    if working:
-        return None
-    if match := MANIFEST_FILE.fullmatch(path):
-        return None if match[1] in referred.manifests else "manifests"
-    if match := LANDMARKS_FILE.fullmatch(path):
-        return None if match[1] in referred.landmarks | named else "landmarks"
-    if path.startswith(f"{CHECKS}/"):
-        return "checks"
-    if caches and path.startswith(f"{CACHE}/"):
-        return "caches"
-    return None
+    elif match := MANIFEST_FILE.fullmatch(path):
+        kind = None if match[1] in referred.manifests else "manifests"
+    elif match := LANDMARKS_FILE.fullmatch(path):
+        kind = None if match[1] in referred.landmarks | named else "landmarks"
+    elif path.startswith(f"{CHECKS}/"):
+        kind = "checks"
+    elif caches and path.startswith(f"{CACHE}/"):
+        kind = "caches"
+    else:
+        kind = None
+    return None if active.drivers and kind in SPARED_KINDS else kind
 
 
 def _remove_empty_folders(store: Store, removed: Iterable[str]) -> None:

@@ -11,7 +11,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,20 +29,9 @@ from chameleon_data.store import store as storage
 from chameleon_data.store.object_store import Upload
 from chameleon_data.store.store import TEMPORARY_PREFIX, NameTakenError, Store
 from tests.soak import servers
+from tests.support.schedules import at_once
 
 CANARY = "wJalrXUtnFEMI-K7MDENG-canary"
-
-
-def at_once(work: Callable[[int], Any], threads: int = 8) -> list[Any]:
-    """work(0), work(1), ... in threads that start together."""
-    gate = threading.Barrier(threads)
-
-    def run(i: int) -> Any:
-        gate.wait()
-        return work(i)
-
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(run, range(threads)))
 
 
 def said(error: BaseException) -> str:

@@ -23,7 +23,7 @@ import pytest
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe
 from chameleon_data.store import store as storage
-from chameleon_data.store.backend import TEMPORARY_PREFIX, Backend
+from chameleon_data.store.backend import TEMPORARY_PREFIX, Backend, Upload
 from chameleon_data.store.local import LocalFolder
 from chameleon_data.store.store import Store
 from tests.soak.alone import alone, build, kept, readable, small_recipe
@@ -101,6 +101,12 @@ class Fated:
         name = f"delete {len(paths)} {paths[0] if paths else ''}"
         self.fate.meet(name, lambda: self.real.delete(paths), lambda: self.real.delete(paths[: len(paths) // 2]))
 
+    def uploads(self) -> Iterable[Upload]:
+        return self.fate.meet("uploads", lambda: list(self.real.uploads()))
+
+    def abort(self, upload: Upload) -> None:
+        self.fate.meet(f"abort {upload.path}", lambda: self.real.abort(upload))
+
     def _leave(self, path: str, data: pa.Buffer | Path) -> None:
         """What a writer leaves that dies before the name: half the bytes in a file of another name, or nothing in a bucket."""
         if isinstance(self.real, LocalFolder):
@@ -142,15 +148,15 @@ def crash(recipe: Recipe, how: How, at: int, digest: str, files: dict[str, int],
                 end = error
         struck = fate.log[at - 1]
         where = (how, at, struck)
-        if end is None:  # a lease that is not given back dies by itself
+        if end is None:  # an active record that cannot be removed expires by itself
             assert how == "fail", where
-            assert re.match("delete [0-9]+ _chameleon/leases/", struck), where
+            assert re.match("delete [0-9]+ _chameleon/active/", struck), where
         else:
             assert (type(end) is Killed) == (how != "fail"), (where, end)
         seen = readable(store)
         assert len(seen) in (before, before + 1), where
         again = build(recipe)
-        assert again["digest"] == digest, where
+        assert again.digest == digest, where
         seen = readable(store)
         assert [m.digest for m in seen][before:] == [digest], where
         assert kept(store) == files, where

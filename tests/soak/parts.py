@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import get_args
 
 from chameleon_data.store.store import Store
-from tests.soak import crash, kills, network, races, rot
+from tests.soak import cleaning, crash, kills, network, races, rot, version_model
 from tests.soak.alone import proved, small_recipe
 from tests.support import fuzz, hostile
 
@@ -19,7 +20,7 @@ SEED = int(os.environ.get("SOAK_SEED", "1")) * 10_000
 MINUTES = float(os.environ.get("SOAK_MINUTES", "60"))
 DRIVERS, WORKERS, NODES = (10, 3), (10, 5), 2
 """Builds, and kills in each; builds that lose a node."""
-FLIPS, RUNS, RACES = 300, 200, 200
+FLIPS, RUNS, RACES, GAMES = 300, 200, 200, 100
 BATCH, AT_ONCE = 5, 4
 """Runs through a failing network of one process, and processes."""
 SLICE = 50
@@ -104,6 +105,27 @@ def raced(folder: Path) -> Figures:
             yield Counter({"racers": racers, "races run": 1})
 
 
+def cleaned(folder: Path) -> Figures:
+    """gc at every operation of a build that goes on, and a build at every operation of gc."""
+    root = f"memory://{uuid.uuid4().hex}"
+    recipe = small_recipe(folder, f"{root}/clean")
+    digest, files, log = rot.clean(recipe)
+    for outer in get_args(cleaning.Outer):
+        for killed_at in range(5, len(log), 10):
+            at = 1
+            while cleaning.clean_beside(rot.elsewhere(recipe, f"{root}/run"), outer, killed_at, at, digest, files):
+                Store(f"{root}/run").remove(Store(f"{root}/run").list())
+                yield Counter({"runs of gc beside a build": 1})
+                at += 1
+
+
+def modelled(folder: Path) -> Figures:
+    """Games of the version store against a dictionary."""
+    for store, games in ((Store(f"memory://{uuid.uuid4().hex}/out"), GAMES), (Store(str(folder / "out")), GAMES // 5)):
+        version_model.play(store, games, steps=25)
+        yield Counter({"games against a dictionary": games})
+
+
 def hostile_inputs(folder: Path) -> Figures:
     """The table of bad inputs, and of bad recipes; tests/system/test_hostile.py holds each to its promise."""
     import pytest
@@ -124,5 +146,8 @@ def fuzzed(folder: Path) -> Figures:
 
 
 PARTS = {
-    part.__name__: part for part in (crashes, flips, raced, hostile_inputs, nodes, vitals, drivers, workers, troubled, fuzzed)
-}
+    part.__name__: part
+    for part in (
+        crashes, flips, raced, cleaned, modelled, hostile_inputs, nodes, vitals, drivers, workers, troubled, fuzzed,
+    )
+}  # fmt: skip

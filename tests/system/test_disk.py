@@ -61,8 +61,8 @@ def refused(recipe: Recipe, says: str) -> None:
 
 def goes_on(recipe: Recipe, digest: str, files: dict[str, int]) -> None:
     with alone():
-        assert build(recipe)["digest"] == digest
-    assert [m["digest"] for m in readable(Store(recipe.out))] == [digest]
+        assert build(recipe).digest == digest
+    assert [m.digest for m in readable(Store(recipe.out))] == [digest]
     assert kept(Store(recipe.out)) == files
 
 

@@ -10,10 +10,11 @@ import pytest
 
 from chameleon_data.errors import InputError
 from chameleon_data.store.store import Store
+from chameleon_data.versions import active
 from chameleon_data.versions.versions import commit_version, list_versions
-from tests.soak import kills, network, races, rot, servers
+from tests.soak import cleaning, kills, network, races, rot, servers, version_model
 from tests.soak.alone import CREATED, small_recipe
-from tests.soak.crash import HALVES, How, crash_at_every_step
+from tests.soak.crash import HALVES, How, crash_at_every_step, operations
 from tests.support.fuzz import FOLDER
 from tests.support.manifests import example_manifest
 
@@ -43,6 +44,37 @@ def test_no_flipped_byte_ends_in_another_version(tmp_path: Path) -> None:
     kinds = {"summary.json", "sample.parquet", "documents.parquet", "quarantine.parquet"}
     assert kinds < {path.rpartition("/")[2] for path in rotten}
     assert [path for path in rotten if "/runs/" in path and path.endswith(".run")]
+
+
+@pytest.mark.parametrize("outer", ["build", "gc"])
+def test_a_gc_and_a_build_at_any_moment_of_each_other(tmp_path: Path, outer: cleaning.Outer) -> None:
+    root = f"memory://{uuid.uuid4().hex}"
+    recipe = small_recipe(tmp_path, f"{root}/clean")
+    digest, files, log = rot.clean(recipe)
+    commit = next(at for at, name in enumerate(log) if name.startswith("create _chameleon/versions/"))
+    steps = 0
+    for at in range(1, len(log) + 1, 4):
+        if not cleaning.clean_beside(rot.elsewhere(recipe, f"{root}/{at}"), outer, commit, at, digest, files):
+            break
+        steps += 1
+    assert steps > 10
+
+
+def test_a_build_keeps_its_record_as_tasks_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = small_recipe(tmp_path, f"memory://{uuid.uuid4().hex}/out")
+    writes = []
+    for seconds in (active.REWRITE, 0.0):
+        monkeypatch.setattr(active, "REWRITE", seconds)
+        Store(recipe.out).remove(Store(recipe.out).list())
+        writes.append([name for name in operations(recipe).log if name.startswith("replace _chameleon/active/driver-")])
+    assert [len(set(paths)) for paths in writes] == [1, 1]
+    assert len(writes[0]) == 2
+    assert len(writes[1]) > 10
+
+
+@pytest.mark.parametrize(("kind", "games", "steps"), [("local", 6, 20), ("s3", 2, 8)])
+def test_the_version_store_against_a_dictionary(kind: str, games: int, steps: int, request: pytest.FixtureRequest) -> None:
+    version_model.play(request.getfixturevalue(f"{kind}_store"), games, steps)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
 from chameleon_data.jobs import cli, screen
 from chameleon_data.store.store import Store
-from chameleon_data.versions.leases import leased
+from chameleon_data.versions.active import active_driver
 from chameleon_data.versions.manifest import TIMED_PASSES
 from chameleon_data.versions.versions import NO_VERSION_YET, commit_version, list_versions, read_manifest
 from tests.support.manifests import example_manifest
@@ -227,8 +229,35 @@ def test_gc_is_a_dry_run_unless_told(command, three):
     for version in ("v1", "v3"):
         assert command("diff", f"{three}@{version}", f"{three}@v3")[0] == 0
     assert "0 files, 0 bytes could be removed" in command("gc", three)[1]
-    with leased(store):
-        assert "a build is at work" in command("gc", three)[1]
+
+
+def test_gc_says_who_is_at_work_and_what_stays(command, three):
+    store = Store(three)
+    with active_driver(store) as driver:
+        driver.use_plan(fingerprint(1))
+        code, out, _ = command("gc", three)
+        assert code == 0
+        assert f"process {os.getpid()} on {socket.gethostname()} was at work less than a minute ago" in out
+        assert f"these stay: builds/{fingerprint(1)}, caches, landmarks, manifests, checks, temporary files" in out
+        assert f"if none of them is at work any more: chameleon-data gc {three} --older-than 0" in out
+        (found,) = json.loads(command("gc", three, "--json")[1])["at_work"]
+        assert (found["record"], found["host"], found["pid"]) == (driver.path, socket.gethostname(), os.getpid())
+        assert (found["spares"][0], found["age_seconds"] < 60) == (f"builds/{fingerprint(1)}", True)
+        code, out, _ = command("gc", three, "--delete", "--older-than", "0")
+        assert (code, "active records" in out, "at work" in out) == (0, True, False)
+        assert f"builds/{fingerprint(1)}" in out
+
+
+@pytest.mark.parametrize("age", ["1", "h", "1.5h", "-1h", "7 d", "1y", ""])
+def test_gc_refuses_what_is_no_duration(command, three, age):
+    code, _, err = command("gc", three, "--older-than", age)
+    assert (code, "is no duration; write 0, or a whole number and a unit: 30s, 90m, 12h, 7d, 2w" in err) == (2, True)
+
+
+def test_gc_takes_every_unit_and_shows_the_option(command, three):
+    for age in ("0", "30s", "90m", "12h", "7d", "2w"):
+        assert command("gc", three, "--older-than", age)[0] == 0
+    assert "--older-than" in command("gc", "--help")[1]
 
 
 def test_gc_of_no_dataset_is_refused(command, tmp_path):
