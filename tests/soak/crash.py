@@ -27,6 +27,7 @@ from chameleon_data.store.backend import TEMPORARY_PREFIX, Backend, Upload
 from chameleon_data.store.local import LocalFolder
 from chameleon_data.store.store import Store
 from tests.soak.alone import alone, build, kept, readable, small_recipe
+from tests.support.deaths import Killed
 
 How = Literal["fail", "kill", "after", "half"]
 """fail: EIO once. kill: dead before the operation; after: dead when it is done, its answer unheard; half: dead in its middle."""
@@ -34,10 +35,6 @@ HALVES = ("create", "replace", "delete")
 """Operations that have a middle."""
 HOWS: tuple[How, ...] = get_args(How)
 T = TypeVar("T")
-
-
-class Killed(BaseException):
-    """The process died here."""
 
 
 @dataclass

@@ -42,11 +42,11 @@ from chameleon_data.versions.versions import Version, commit_version, list_versi
 from chameleon_data.views import trainer_files as pointers
 from chameleon_data.views.lake_tables import RegisteredTable, register_delta, register_iceberg
 from chameleon_data.views.trainer_files import Blend, blend_of_version, make_blend
-from tests.contract.test_stores import at_once
 from tests.support import official_readers, streaming_reader
 from tests.support.corpus import documents, lay_out
 from tests.support.manifests import example_manifest
 from tests.support.paths import ROOT
+from tests.support.schedules import at_once
 
 WEIGHTS = {"legal": 0.4, "book": 0.3, "code": 0.2, "a/b: c": 0.1}
 ODD = "a/b: c"

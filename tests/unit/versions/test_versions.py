@@ -37,8 +37,9 @@ from chameleon_data.versions.versions import (
     tag_history,
     tag_version,
 )
-from tests.contract.test_stores import CALLS, Killed, at_once, die_at
+from tests.support.deaths import SYSTEM_CALLS, Killed, die_at
 from tests.support.manifests import example_manifest
+from tests.support.schedules import at_once
 
 THEN = "2026-01-01T00:00:00+00:00"
 
@@ -225,7 +226,7 @@ def test_a_commit_killed_at_any_system_call(tmp_path: Path, after: bool) -> None
         store = Store(str(tmp_path / f"{step}"))
         first = commit_version(store, build("a"), THEN)
         with pytest.MonkeyPatch.context() as patch:
-            die_at(step, after, patch, os, CALLS)
+            die_at(step, after, patch, os, SYSTEM_CALLS)
             try:
                 commit_version(store, build("b"), THEN)
                 finished = True

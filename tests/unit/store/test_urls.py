@@ -1,0 +1,38 @@
+"""Which URLs name a folder, and that none with a secret is taken or repeated."""
+
+from __future__ import annotations
+
+import pytest
+
+from chameleon_data.errors import InputError
+from chameleon_data.store.store import Store
+from tests.support.secrets import CANARY, shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"s3://AKIA:{CANARY}@bucket/x", f"s3://AKIA:{CANARY}/tail@bucket/x", f"s3://{CANARY}@bucket/x", f"gs://user:{CANARY}@bucket",
+        f"s3://bucket/x?X-Amz-Signature={CANARY}", f"abfs://c:{CANARY}@account.dfs.core.windows.net/x", f"az://c/x?sig={CANARY}",
+        f"az://c/x#{CANARY}", f"ftp://user:{CANARY}@host/x", f"https://host/x?token={CANARY}", f"simplecache::s3://k:{CANARY}@b/x",
+        f"file://user:{CANARY}@host/x",
+    ],
+)  # fmt: skip
+def test_a_url_with_a_secret_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Store(url)
+    assert CANARY not in shown(caught.value)
+
+
+@pytest.mark.parametrize("url", ["", "s3://", "s3:///", "gs://", "file://", "file://host/x", "hf://datasets/x", "a::b", "x\0y"])
+def test_other_urls_that_name_no_folder(url: str) -> None:
+    with pytest.raises(InputError):
+        Store(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["s3://bucket", "s3://bucket/a@b/c:d", "abfs://container@account.dfs.core.windows.net/x", "memory://a/b?c", "/tmp/a@b:c?d#e"],
+)
+def test_urls_that_only_look_odd(url: str) -> None:
+    assert Store(url).url == url
