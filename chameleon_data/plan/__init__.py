@@ -1,4 +1,4 @@
 """Which document goes where, as arithmetic on integers: quotas, streams, routing, packing.
 
-Imports errors and hashing; knows no store and no engine.
+Imports errors, arrays and hashing; knows no store and no engine.
 """

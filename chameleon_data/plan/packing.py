@@ -1,11 +1,12 @@
-"""Documents of one domain and shard, packed into sequences of L token ids.
+"""Packs the documents of one domain and shard into sequences of L token ids.
 
-    cross   the shard holds the tokens bounds[s] to bounds[s + 1] of the domain's stream, whole sequences; they are cut every L
-    whole   the pieces of documents (see `plan.py`) whose anchors lie in the shard, in order, each sequence taking the next ones
-            as long as they fit; the rest of it is padding with end-of-text
+    cross   The shard holds the tokens bounds[s] to bounds[s + 1] of the domain's stream, which are whole sequences; they are cut
+            every L.
+    whole   The shard holds the pieces of documents (see `plan.py`) whose anchors lie in it, in order. Each sequence takes the
+            next pieces as long as they fit; the rest of it is padded with end-of-text.
 
-A sequence is of the domain, document and epoch of its first token, and counts its tokens without padding.
-Cost on one core, documents of 400 tokens: whole ones 54 million tokens a second; across documents nothing, it is a view of `ids`.
+A sequence has the domain, document and epoch of its first token, and counts its tokens without padding.
+Cost on one core, documents of 400 tokens: 54 million tokens a second for whole ones; across documents nothing, it is a view.
 """
 
 from __future__ import annotations
@@ -29,18 +30,21 @@ class Packed:
     ids: Ids
     """(sequences, L)"""
     tokens: I64
+    """(sequences,) tokens that are no padding."""
     anchor: I64
+    """(sequences,)"""
     document: I64
-    """(sequences,) which document the first token is of."""
+    """(sequences,) index of the document that the first token belongs to."""
 
 
 def pack(stream: Stream, shard: int, packing: Packing, offset: I64, tokens: I64, ids: Ids, padding: int) -> Packed:
-    """Pack the documents that `shard` is made from.
+    """The sequences of `shard`, from the documents that were delivered to it.
 
-    `offset` and `tokens` are (documents,) in the order of the stream; `ids` is (sum of tokens,), end-of-text included.
+    `offset` and `tokens` are (documents,) in the order of the stream; `ids` is (sum of tokens,), end-of-text included; `padding`
+    is the id of end-of-text.
     """
     if packing.whole:
-        return _whole(stream, shard, packing, offset, tokens, ids, padding)
+        return _pack_whole(stream, shard, packing, offset, tokens, ids, padding)
     length, (begin, end) = packing.length, stream.bounds[shard : shard + 2].tolist()
     first = np.arange(begin, end, length)
     skipped = begin - int(offset[0]) if len(first) else 0
@@ -49,11 +53,11 @@ def pack(stream: Stream, shard: int, packing: Packing, offset: I64, tokens: I64,
     return Packed(rows, np.full(len(first), length), anchor, np.searchsorted(offset, first, "right") - 1)
 
 
-def _whole(stream: Stream, shard: int, packing: Packing, offset: I64, tokens: I64, ids: Ids, padding: int) -> Packed:
+def _pack_whole(stream: Stream, shard: int, packing: Packing, offset: I64, tokens: I64, ids: Ids, padding: int) -> Packed:
     document, size, anchor = cut_into_pieces(stream.domain, packing, offset, tokens)
-    source = np.cumsum(size) - size  # pieces lie in `ids` one behind the other
-    mine = (stream.bounds[shard] <= anchor) & (anchor < stream.bounds[shard + 1])
-    document, size, anchor, source = document[mine], size[mine], anchor[mine], source[mine]
+    source = np.cumsum(size) - size  # pieces lie in `ids` one after the other
+    here = (stream.bounds[shard] <= anchor) & (anchor < stream.bounds[shard + 1])
+    document, size, anchor, source = document[here], size[here], anchor[here], source[here]
     ends = np.cumsum(size)
     begins = []
     at = 0

@@ -1,34 +1,28 @@
 """The plan: how many tokens of which domain go where, as arithmetic on a histogram.
 
-A domain's *stream* is its documents, epoch after epoch, in an order that hashes alone decide (`streams.py`). The document
-that starts at token o of the stream and holds t tokens has the *anchor*
+A domain's *stream* is its documents, epoch after epoch, in an order that hashes alone decide (`streams.py`). The document that
+starts at token o of the stream and holds t tokens has the *anchor*
 
     p = o + floor(phase * t),      phase in [0, 1) from (seed, domain)
 
-and every rule is a comparison of anchors: it is kept where p < Q (the domain's quota of tokens), it goes to shard s of S
-where s Q <= S p < (s + 1) Q, and the output is sorted by p / Q, then by domain. Two anchors a < b of one domain
-enclose at least b - a - m and at most b - a + m tokens, m being its largest document, and that one sentence gives
+and every rule is a comparison of anchors. With the domain's quota of Q tokens and S shards, a document is kept where p < Q, it
+goes to shard s where s Q <= S p < (s + 1) Q, and the output is sorted by p / Q, then by domain. Two anchors a < b of one domain
+enclose at least b - a - m and at most b - a + m tokens, m being its largest document. Therefore
 
     whole output   |tokens_d - Q_d|       <= m_d
     every shard    |tokens_d,s - Q_d / S| <= m_d
     every prefix   |tokens_d - x Q_d|     <= m_d,   x the p / Q of its last row.
 
-Cutting the end of the stream by another rule than the shards (by the documents' midpoints, say) is half a document closer
-in the whole, but then the last shard can miss by 1.5 m: quota 96, documents of 10, phase .9, two shards gives 40 and 60.
+The order of the output does not depend on S. The phase keeps domains of equal size from starting all at once.
 
-The order of the output does not depend on S; the phase keeps domains of equal size from starting all at once.
+*Packed* into sequences of L tokens, every document followed by end-of-text, the same bounds hold with L in the place of m:
 
-*Packed* into sequences of L tokens, every document followed by end-of-text, the same sentence holds with L in the place of m:
+    cross   The stream of tokens is cut every L: sequence i is its tokens i L to (i + 1) L, as if it were a document of L tokens.
+            The quota is rounded down to whole sequences, so a tail of less than L tokens is not written and nothing is padded.
+    whole   A document longer than L is cut into pieces of L and a rest. Pieces have anchors as documents have. A sequence takes
+            the next pieces of its domain in its shard as long as they fit; what is left of it is padding.
 
-    cross   the stream of tokens is cut every L: sequence i is its tokens i L to (i + 1) L, as if it were a document of L tokens;
-            the quota is rounded down to whole sequences, so a tail of less than L tokens is not written, and nothing is padded
-    whole   a document longer than L is cut into pieces of L and a rest; pieces have anchors as documents have; a sequence takes
-            the next pieces of its domain in its shard as long as they fit, and what is left of it is padding
-
-Why a build never takes over a shard of another one: with another budget or other weights every quota changes, so every bound s
-Q / S of every domain moves, and with it the rows of every shard; to keep the shards that are there and fill up around them
-would give up the bound on prefixes. What is taken over is the survey, the embeddings, and the streams themselves: a larger
-quota's stream begins with the smaller one's.
+Why: docs/decisions/039-cut-at-the-quota.md, docs/decisions/040-shards-are-not-taken-over.md, 041-limits-of-a-plan.md.
 """
 
 from __future__ import annotations
@@ -50,12 +44,14 @@ VALIDATION = "validation"
 
 PLAN_FORMAT = 1
 FINEST_BITS = 20
+"""log2 of the most buckets of a domain."""
 ROWS_PER_BUCKET = 16
+"""Rows of a bucket, about, until there are as many buckets as `FINEST_BITS` allows."""
 PHASE_BITS = 32
 MOST_ROWS_PER_SHARD = 1 << 20
-"""Of a shard, on average: documents of a word would be fifty million in 64 MiB, and ten times that in memory."""
+"""Largest mean number of rows in a shard. Without it, one-word documents would put fifty million rows in 64 MiB."""
 MOST_EPOCHS_PER_DOMAIN = 1 << 20
-"""Of a domain. Each is laid out by itself, in 20 µs and 12 bytes a bucket; ten tokens in a budget of 10^12 would never end."""
+"""Most epochs of a domain. Each is laid out by itself, in 20 µs and 12 bytes a bucket."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +59,9 @@ class Packing:
     """How documents become sequences of token ids."""
 
     length: int
-    """Tokens of a sequence."""
+    """Tokens of a sequence, L."""
     whole: bool
-    """Whole documents and padding; else documents run on into the next sequence."""
+    """Documents stay whole and sequences are padded; otherwise documents run on into the next sequence."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,9 @@ class DomainCount:
     rows: int
     """Usable rows."""
     tokens: int
+    """Tokens of these rows, end-of-text included where rows are packed."""
     bytes: int
+    """Bytes of their text, or of their token ids where rows are packed."""
     largest: int
     """Tokens of the largest document."""
     multiset: int
@@ -90,7 +88,7 @@ class DomainCount:
 
 
 def bucket_bits(rows: int) -> int:
-    """log2 of the number of buckets of a domain: about 16 rows a bucket, at most 2^20 buckets. Of the rows alone."""
+    """log2 of the number of buckets of a domain with so many rows: about 16 rows a bucket, at most 2^20 buckets."""
     return max(0, min(FINEST_BITS, (max(rows, 1) // ROWS_PER_BUCKET).bit_length()))
 
 
@@ -102,24 +100,32 @@ class DomainPlan:
     weight: str
     """Decimal, as recorded."""
     quota: int
-    """Tokens to write."""
+    """Tokens to write, Q."""
     rows: int
+    """Usable rows."""
     tokens: int
+    """Tokens of these rows; an epoch."""
     bytes: int
+    """Bytes of these rows, as `DomainCount` counts them."""
     largest: int
+    """Tokens of the largest document, m."""
     multiset: int
+    """Sum of the content hashes modulo 2^128."""
     bits: int
+    """log2 of the number of buckets."""
     phase: int
     """Numerator over 2^32."""
 
     @property
     def epochs(self) -> float:
+        """How often the domain is read."""
         return self.quota / self.tokens
 
     def bounds(self, shards: int, packing: Packing | None = None) -> npt.NDArray[np.int64]:
-        """(shards + 1,) where the shards start: anchors ceil(s Q / S), in Python integers, since s Q passes 2^63.
+        """(shards + 1,) where the shards begin, and the quota: the anchors ceil(s Q / S). s Q passes 2^63, so these are made of
+        Python integers.
 
-        Packed across documents: tokens of the stream, L for each sequence whose anchor is below s Q / S.
+        Packed across documents, they are tokens of the stream: L for each sequence whose anchor is below s Q / S.
         """
         q, n = self.quota, shards
         if packing is None or packing.whole:
@@ -130,37 +136,60 @@ class DomainPlan:
 
 @dataclass(frozen=True)
 class Plan:
+    """One split, planned: every integer that decides where its documents go."""
+
     domains: tuple[DomainPlan, ...]
     """In byte order of name."""
     shards: int
+    """Number of shards, S."""
     seed: int
     hash: str
+    """`input.hash` of the recipe: what the hash of a document is of."""
     writer: dict[str, object]
     """What else decides the bytes: formats, codec, level, row groups, library versions, token unit."""
     packing: Packing | None = None
+    """How rows are packed; None where rows are texts."""
     split: str = TRAIN
 
     @property
     def digest(self) -> str:
         """sha256 of everything that decides the bytes of the shards, and of nothing else."""
         domains = {
-            d.name: {"bits": d.bits, "rows": d.rows, "tokens": d.tokens, "bytes": d.bytes, "multiset": f"{d.multiset:032x}",
-                     "largest": d.largest, "quota": d.quota, "phase": d.phase}
+            d.name: {
+                "bits": d.bits,
+                "rows": d.rows,
+                "tokens": d.tokens,
+                "bytes": d.bytes,
+                "multiset": f"{d.multiset:032x}",
+                "largest": d.largest,
+                "quota": d.quota,
+                "phase": d.phase,
+            }
             for d in self.domains
-        }  # fmt: skip
+        }
         return fingerprint(
-            {"plan_format": PLAN_FORMAT, "hash": [HASH_FUNCTION, self.hash], "seed": self.seed, "domains": domains,
-             "shards": self.shards, "writer": self.writer, "split": self.split,
-             "packing": [self.packing.length, self.packing.whole] if self.packing else None}
-        )  # fmt: skip
+            {
+                "plan_format": PLAN_FORMAT,
+                "hash": [HASH_FUNCTION, self.hash],
+                "seed": self.seed,
+                "domains": domains,
+                "shards": self.shards,
+                "writer": self.writer,
+                "split": self.split,
+                "packing": [self.packing.length, self.packing.whole] if self.packing else None,
+            }
+        )
 
     def bound(self, domain: DomainPlan) -> int:
-        """Tokens that a domain is off its share at most, in the whole, in a shard, after a row."""
+        """The most tokens by which a domain is off its share, in the whole, in a shard and after a row."""
         return self.packing.length if self.packing else domain.largest
 
 
 def epoch_caps(counts: Sequence[DomainCount], budget: int, max_epochs: float, exhausted: str) -> dict[str, float]:
-    """Largest weight that each domain's tokens allow; what `redistribute` gives to the others."""
+    """Domain -> the largest weight that its tokens allow; empty unless `exhausted` is `redistribute`, which gives the rest away.
+
+    Raises InputError where the whole corpus cannot give the budget.
+    """
     if exhausted == "repeat":
         return {}
     limit = max_epochs if exhausted == "redistribute" else 1.0
@@ -192,7 +221,7 @@ def make_plan(
     """Quotas, phases and the number of shards of the train split.
 
     `weights` are decimals that sum to one, as recorded. Raises InputError where a domain's quota is nothing, or more than
-    `exhausted: fail` allows; `place.lay_out` refuses a quota that no document fits.
+    `exhausted: fail` allows; `streams.place_stream` refuses a quota that no document fits.
     """
     quotas = {}
     for count in counts:
@@ -219,10 +248,18 @@ def make_plan(
 
 
 def validation_plan(
-    counts: Sequence[DomainCount], *, shard_bytes: int, seed: int, hash: str, writer: Mapping[str, object],
+    counts: Sequence[DomainCount],
+    *,
+    shard_bytes: int,
+    seed: int,
+    hash: str,
+    writer: Mapping[str, object],
     packing: Packing | None = None,
-) -> Plan:  # fmt: skip
-    """Every document that is held out, once. Raises InputError for a domain that does not fill one sequence."""
+) -> Plan:
+    """Quotas, phases and the number of shards of the validation split: every document that is held out, once.
+
+    Raises InputError for a domain that does not fill one sequence.
+    """
     total = sum(c.tokens for c in counts)
     for count in counts:
         if whole_sequences(count.tokens, packing) == 0:
@@ -236,40 +273,57 @@ def validation_plan(
 
 
 def quota_of(tokens: int, weight: str, budget: int, max_epochs: float, exhausted: str) -> int:
-    """Tokens of a domain that holds `tokens`: its share of the budget, rounded down."""
+    """The quota of a domain that holds `tokens`: its share of the budget, rounded down."""
     quota = floor(Fraction(weight) * budget)
-    if exhausted == "redistribute":  # the weights hold to this already, but for their rounding
+    if exhausted == "redistribute":  # `epoch_caps` held the weights to this, except for their rounding
         quota = min(quota, floor(Fraction(max_epochs) * tokens))
     return quota
 
 
 def whole_sequences(quota: int, packing: Packing | None) -> int:
-    """The quota that is written: of sequences cut from the stream, only whole ones."""
+    """The quota that is written: sequences that are cut from the stream are whole."""
     return quota if packing is None or packing.whole else quota - quota % packing.length
 
 
 def _plan(
-    counts: Sequence[DomainCount], weights: Mapping[str, str], quotas: Mapping[str, int], shard_bytes: int, seed: int, hash: str,
-    writer: Mapping[str, object], packing: Packing | None, split: str,
-) -> Plan:  # fmt: skip
+    counts: Sequence[DomainCount],
+    weights: Mapping[str, str],
+    quotas: Mapping[str, int],
+    shard_bytes: int,
+    seed: int,
+    hash: str,
+    writer: Mapping[str, object],
+    packing: Packing | None,
+    split: str,
+) -> Plan:
     domains = tuple(
         DomainPlan(
-            c.name, weights[c.name], whole_sequences(quotas[c.name], packing), c.rows, c.tokens, c.bytes, c.largest, c.multiset,
-            c.bits, phase_of(seed, c.name),
+            c.name,
+            weights[c.name],
+            whole_sequences(quotas[c.name], packing),
+            c.rows,
+            c.tokens,
+            c.bytes,
+            c.largest,
+            c.multiset,
+            c.bits,
+            phase_of(seed, c.name),
         )
         for c in sorted(counts, key=lambda c: c.name.encode())
-    )  # fmt: skip
+    )
     return Plan(domains, shard_count(domains, shard_bytes, packing), seed, hash, dict(writer), packing, split)
 
 
 def phase_of(seed: int, name: str) -> int:
-    """Numerator over 2^32."""
+    """The domain's phase, as the numerator over 2^32."""
     return key64(seed, name, "phase") >> (64 - PHASE_BITS)
 
 
 def shard_count(domains: Sequence[DomainPlan], shard_bytes: int, packing: Packing | None = None) -> int:
-    """ceil(selected bytes / size), or more for the rows to be a million a shard, and at most the rows. With very long documents
-    some of so many shards may come out empty."""
+    """ceil(selected bytes / size); more where a shard would have over a million rows, and at most as many as there are rows.
+
+    With very long documents some of so many shards may come out empty (`largest_full_shard_count`).
+    """
     selected = sum(Fraction(d.quota * d.bytes, d.tokens) for d in domains)
     if packing:
         rows = sum(-(-d.quota // packing.length) for d in domains)
@@ -279,10 +333,10 @@ def shard_count(domains: Sequence[DomainPlan], shard_bytes: int, packing: Packin
 
 
 def largest_full_shard_count(plan: Plan) -> int:
-    """A number of shards of which none is empty: one holds more than Q / S - m tokens of a domain, so S < Q / m will do."""
+    """A number of shards of which none is empty: each holds more than Q / S - m tokens of a domain, so S < Q / m is enough."""
     return max(1, *((d.quota - 1) // plan.bound(d) for d in plan.domains))
 
 
 def shard_spread(plan: Plan) -> int:
-    """Bytes by which a shard may be off the mean one at most: the sum of one largest document (or sequence) a domain."""
+    """The most bytes by which a shard is off the mean shard: the sum of one largest document (or sequence) for each domain."""
     return sum(ceil(Fraction(plan.bound(d) * d.bytes, d.tokens)) for d in plan.domains)

@@ -101,9 +101,7 @@ class CopyCounter:
         return copy
 
 
-def locate(
-    layout: Layout, shard: int, domain: I64, epoch: I64, hi: U64, lo: U64, copy: I64, tokens: I64
-) -> tuple[I64, I64]:  # fmt: skip
+def locate(layout: Layout, shard: int, domain: I64, epoch: I64, hi: U64, lo: U64, copy: I64, tokens: I64) -> tuple[I64, I64]:
     """Offset in its domain's stream, and number among identical documents, of every document that one shard is made from.
 
     All arrays are (rows,). Raises InputError where rows or tokens are not what the plan says.

@@ -236,9 +236,15 @@ def _place_slots(
 
 
 def _cut_slots(
-    plan: Plan, domain: DomainPlan, bounds: I64, salts: Sequence[int], start: I64, shard: npt.NDArray[np.int32],
-    documents: pa.Table, totals: _ShardTotals,
-) -> tuple[Segments, CutCopies, int]:  # fmt: skip
+    plan: Plan,
+    domain: DomainPlan,
+    bounds: I64,
+    salts: Sequence[int],
+    start: I64,
+    shard: npt.NDArray[np.int32],
+    documents: pa.Table,
+    totals: _ShardTotals,
+) -> tuple[Segments, CutCopies, int]:
     """Segments of the cut slots, the repeated documents in them, and how many documents the first epoch's cut slots write.
 
     What the cut slots deliver is added to `totals`.

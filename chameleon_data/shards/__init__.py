@@ -1,4 +1,4 @@
-"""From the plan to files: rows are spilled in runs, assembled into shards, encoded in formats.
+"""From the plan to files: rows are spilled as runs, assembled into shards, and encoded in formats.
 
 Imports store, plan, recipe and corpus.
 """

@@ -166,7 +166,7 @@ def _pack_rows(layout: Layout, packing: Packing, number: int, rows: pa.Table, co
 
 def _shard_table(
     schema: pa.Schema, body: pa.Array, layout: Layout, domain: I64, columns: Mapping[str, Any], tokens: I64
-) -> pa.Table:  # fmt: skip
+) -> pa.Table:
     """Rows in their order as the formats take them; `columns` as in RUN_SCHEMA."""
     names = pa.array([s.domain.name for s in layout.streams], pa.string())
     doc_id = hex_digests(columns["hi"], columns["lo"])

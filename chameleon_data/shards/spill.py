@@ -29,7 +29,7 @@ from chameleon_data.errors import InputError
 from chameleon_data.plan.routing import CopyCounter, route
 from chameleon_data.shards.lay_out import ShardSpec
 from chameleon_data.shards.rows import ROW_OVERHEAD
-from chameleon_data.shards.runs import RUN_BYTES, RUN_SCHEMA, write_run, write_run_list
+from chameleon_data.shards.runs import RUN_BYTES, RUN_SCHEMA, Run, write_run, write_run_list
 from chameleon_data.store.checksummed import read_groups
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
@@ -44,7 +44,7 @@ def spill(store: Store, build: BuildFolder, spec: ShardSpec, number: int, part: 
     `copies` are the part's (`selection.copies_in_part`). Memory: they, one run and a block. Raises InputError where a row is not
     the one that was surveyed.
     """
-    runs = _RunWriter(store, build.run_prefix(part.key), spec, number, copies)
+    runs = _RunWriter(store, build, spec, number, part, copies)
     with _survey_removed_on_change(store, part):
         surveyed = _SurveyedRows(store, part)
         for index, fragment in enumerate(part.fragments):
@@ -56,19 +56,19 @@ def spill(store: Store, build: BuildFolder, spec: ShardSpec, number: int, part: 
                 code, names = pa.array(block.domain, pa.int32()), pa.array(block.names, pa.large_string())
                 runs.add(pa.DictionaryArray.from_arrays(code, names), hi, lo, tokens, block.rows, block.text, index)
         surveyed.finish(part)
-    write_run_list(store, build.run_list(part.key), runs.finish())
+    runs.finish()
 
 
 def spill_records(store: Store, build: BuildFolder, spec: ShardSpec, number: int, part: Part, copies: pa.Table) -> None:
     """The same runs without texts, from the survey's record of the part. They still say which document stands where in a shard
     of texts; a shard of sequences needs the texts."""
-    runs = _RunWriter(store, build.run_prefix(part.key), spec, number, copies)
+    runs = _RunWriter(store, build, spec, number, part, copies)
     for documents in read_documents(store, part):
         names = documents["domain"].cast(pl.String).to_arrow().cast(pa.large_string()).dictionary_encode()
         hi, lo, tokens = (documents[name].to_numpy() for name in ("hi", "lo", "tokens"))
         no_text = pa.repeat(pa.scalar("", pa.large_string()), len(documents))
         runs.add(names, hi, lo, tokens, np.arange(len(documents)), no_text, 0)
-    write_run_list(store, build.run_list(part.key), runs.finish())
+    runs.finish()
 
 
 @dataclass(frozen=True)
@@ -90,29 +90,33 @@ class _Documents:
         if len(rows) == len(self.hi):
             return self
         return _Documents(
-            self.domain[rows], self.hi[rows], self.lo[rows], self.tokens[rows], self.row[rows],
-            self.text.take(pa.array(rows)), self.fragment,
-        )  # fmt: skip
+            self.domain[rows],
+            self.hi[rows],
+            self.lo[rows],
+            self.tokens[rows],
+            self.row[rows],
+            self.text.take(pa.array(rows)),
+            self.fragment,
+        )
 
 
 class _RunWriter:
     """Collects the rows of one part, each with its shard, and writes a run whenever there are enough."""
 
-    def __init__(self, store: Store, prefix: str, spec: ShardSpec, part: int, copies: pa.Table) -> None:
-        self._store, self._prefix, self._spec, self._part = store, prefix, spec, part
+    def __init__(self, store: Store, build: BuildFolder, spec: ShardSpec, number: int, part: Part, copies: pa.Table) -> None:
+        self._store, self._spec, self._part = store, spec, number
+        self._prefix, self._list = build.run_prefix(part.key), build.run_list(part.key)
         self._index = {s.domain.name: i for i, s in enumerate(spec.layouts[0].streams)}  # the same domains in every split
-        self._counters = [CopyCounter(layout.slots, part) for layout in spec.layouts]
+        self._counters = [CopyCounter(layout.slots, number) for layout in spec.layouts]
         self._first_shard = np.cumsum([0, *(layout.plan.shards for layout in spec.layouts)]).tolist()
         """The number, among the shards of all splits, of each split's first shard; and the number of shards."""
         self._copies = CopyFilter(copies)
         self._pending: list[tuple[I64, pa.Table]] = []
         """Rows that are in no run yet, and the shard of each."""
         self._bytes = 0
-        self._files: list[tuple[str, int]] = []
+        self._runs: list[Run] = []
 
-    def add(
-        self, names: pa.DictionaryArray, hi: U64, lo: U64, tokens: I64, row: I64, text: pa.Array, fragment: int
-    ) -> None:  # fmt: skip
+    def add(self, names: pa.DictionaryArray, hi: U64, lo: U64, tokens: I64, row: I64, text: pa.Array, fragment: int) -> None:
         """Take the usable rows of a block. Rows of domains that were not surveyed are left to `_SurveyedRows.finish`."""
         index = np.array([self._index.get(name, -1) for name in names.dictionary.to_pylist()], np.int64)
         documents = _Documents(index[names.indices.to_numpy()], hi, lo, tokens, row, text, fragment)
@@ -139,10 +143,17 @@ class _RunWriter:
                 at = at[np.argsort(shard[at], kind="stable")]
                 r, n = row[at], len(at)
                 columns = [
-                    domain[r].astype(np.int32), epoch[at].astype(np.uint32), hi[r], lo[r], copy[r], tokens[r],
-                    np.full(n, self._part, np.int32), np.full(n, documents.fragment, np.int32), documents.row[r],
+                    domain[r].astype(np.int32),
+                    epoch[at].astype(np.uint32),
+                    hi[r],
+                    lo[r],
+                    copy[r],
+                    tokens[r],
+                    np.full(n, self._part, np.int32),
+                    np.full(n, documents.fragment, np.int32),
+                    documents.row[r],
                     body.take(pa.array(body_of[at])).cast(pa.large_binary()),
-                ]  # fmt: skip
+                ]
                 self._collect(shard[at], pa.table(columns, schema=RUN_SCHEMA))
 
     def _token_ids(self, text: pa.Array, tokens: I64) -> pa.Array:
@@ -161,15 +172,15 @@ class _RunWriter:
             self._write()
 
     def _write(self) -> None:
-        path = f"{self._prefix}-{len(self._files)}.run"
-        self._files.append(write_run(self._store, path, self._pending, self._first_shard[-1]))
+        path = f"{self._prefix}-{len(self._runs)}.run"
+        self._runs.append(write_run(self._store, path, self._list, self._pending, self._first_shard[-1]))
         self._pending, self._bytes = [], 0
 
-    def finish(self) -> list[tuple[str, int]]:
-        """Write what is left; the part's runs, as `write_run` gives them."""
+    def finish(self) -> None:
+        """Write what is left, and the list of the runs."""
         if self._pending:
             self._write()
-        return self._files
+        write_run_list(self._store, self._list, self._runs)
 
 
 @contextmanager

@@ -18,9 +18,17 @@ Compression = Literal["zstd", "none"]
 IndexEntry = dict[str, Any]
 """What the index of a format says of one shard, as JSON; the format that made it is the only reader."""
 DAMAGE = (
-    pa.ArrowException, zstandard.ZstdError, struct.error, ValueError, OSError, MemoryError, OverflowError, LookupError, TypeError,
+    pa.ArrowException,
+    zstandard.ZstdError,
+    struct.error,
+    ValueError,
+    OSError,
+    MemoryError,
+    OverflowError,
+    LookupError,
+    TypeError,
     AttributeError,
-)  # fmt: skip
+)
 """What decoding raises where bytes are not those that were written."""
 
 

@@ -124,9 +124,16 @@ def cases(draw):
 
 def plan_of(corpus, weights, budget, shard_bytes, seed=0):
     plan = make_plan(
-        counts_of(corpus), weights, budget=budget, max_epochs=4, exhausted="repeat", shard_bytes=shard_bytes, seed=seed,
-        hash="text", writer={},
-    )  # fmt: skip
+        counts_of(corpus),
+        weights,
+        budget=budget,
+        max_epochs=4,
+        exhausted="repeat",
+        shard_bytes=shard_bytes,
+        seed=seed,
+        hash="text",
+        writer={},
+    )
     return replace(plan, shards=min(plan.shards, largest_full_shard_count(plan)))
 
 

@@ -21,6 +21,7 @@ from chameleon_data.shards.runs import (
     write_run_list,
 )
 from chameleon_data.store import store as storage
+from chameleon_data.store.checksummed import read_record, write_record
 from chameleon_data.store.store import Store
 
 SHARDS = 7
@@ -36,8 +37,8 @@ def written() -> tuple[Store, tuple[Run, ...]]:
     """Two runs; the second has one row in shard 3 alone."""
     store = Store(f"memory://{uuid.uuid4().hex}")
     pending = [(np.array([0, 0, 2, 5]), rows([0, 1, 2, 3])), (np.array([2, 6]), rows([4, 5]))]
-    write_run_list(store, "a.json", [write_run(store, "a-0.run", pending, SHARDS)])
-    write_run_list(store, "b.json", [write_run(store, "b-0.run", [(np.array([3]), rows([6]))], SHARDS)])
+    write_run_list(store, "a.json", [write_run(store, "a-0.run", "a.json", pending, SHARDS)])
+    write_run_list(store, "b.json", [write_run(store, "b-0.run", "b.json", [(np.array([3]), rows([6]))], SHARDS)])
     return store, read_run_lists(store, ["a.json", "b.json"])
 
 
@@ -63,10 +64,10 @@ def test_a_run_is_asked_twice_however_many_shards_and_once_where_it_has_none(wri
 
 
 def test_no_changed_byte_is_believed(written):
-    """Every fifth byte of a run, slices and index: those of other shards do not matter, all others are seen."""
+    """Every thirteenth byte of a run, slices and index: those of other shards do not matter, all others are seen."""
     store, runs = written
     body, listed, seen = store.read("a-0.run"), store.read("a.json"), 0
-    tried = range(0, len(body), 5)
+    tried = range(0, len(body), 13)
     for at in tried:
         changed = bytearray(body)
         changed[at] ^= 1 << at % 8
@@ -90,7 +91,7 @@ def test_no_changed_byte_is_believed(written):
 def test_a_run_that_a_power_failure_tore_is_seen_and_goes(tmp_path, kept, zeros):
     """Its beginning reached the disk; the rest is full of zeros, or not there."""
     store, file = Store(str(tmp_path)), tmp_path / "a-0.run"
-    write_run_list(store, "a.json", [write_run(store, file.name, [(np.array([0, 2]), rows([0, 1]))], SHARDS)])
+    write_run_list(store, "a.json", [write_run(store, file.name, "a.json", [(np.array([0, 2]), rows([0, 1]))], SHARDS)])
     runs, body, listed = read_run_lists(store, ["a.json"]), file.read_bytes(), store.read("a.json")
     first = int(len(body) * kept)
     for shard in range(SHARDS) if kept <= 0.5 else [SHARDS - 1]:  # the beginning of the index may be there
@@ -104,12 +105,19 @@ def test_a_run_that_a_power_failure_tore_is_seen_and_goes(tmp_path, kept, zeros)
 def test_a_slice_in_the_place_of_another_one_is_seen(tmp_path):
     """Two shards with the same bytes in their slices; the index of one is put in the other's place."""
     store = Store(str(tmp_path))
-    path, index = write_run(store, "x.run", [(np.array([0]), rows([1])), (np.array([1]), rows([1]))], 2)
-    body = store.read(path)
-    first, second = body[index : index + 16], body[index + 16 :]
-    store.write(path, body[:index] + first[:8] + second[8:] + second)
+    run = write_run(store, "x.run", "x.json", [(np.array([0]), rows([1])), (np.array([1]), rows([1]))], 2)
+    body = store.read(run.path)
+    first, second = body[run.index : run.index + 16], body[run.index + 16 :]
+    store.write(run.path, body[: run.index] + first[:8] + second[8:] + second)
     with pytest.raises(InputError, match="damaged"):
-        read_runs(store, [Run(path, index, "x.json")], range(1))
+        read_runs(store, [run], range(1))
+
+
+def test_a_list_of_another_release_is_refused(written):
+    store, _ = written
+    write_record(store, "a.json", {**read_record(store, "a.json"), "format": 2})
+    with pytest.raises(InputError, match="runs of another release of chameleon-data; finish the build with that release"):
+        read_run_lists(store, ["a.json"])
 
 
 def test_shards_of_one_task_follow_each_other():
