@@ -1,11 +1,18 @@
-"""Stores to test against: a folder, fsspec's memory, and S3 servers of this session on 127.0.0.1."""
+"""Fixtures that many tests share, and which tests are marked `ray` and `server`.
+
+The stores: a folder, a store in memory, and S3 servers of this session on 127.0.0.1. The cluster: one local Ray for all tests
+that need no more than some cluster. Tests that count or kill Ray's processes start their own.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -17,6 +24,42 @@ settings.register_profile("unhurried", deadline=None)  # how long an example tak
 settings.load_profile("unhurried")
 
 BUCKET = servers.BUCKET
+TESTS = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts Ray and what needs a server that the fast tests do without, and divide the tests among processes.
+
+    `make test` runs two processes. All tests with Ray go to one of them, first and one after the other; of the others each file
+    goes to one process, so that the fixtures of a module are made once.
+    """
+    for item in items:
+        room = item.path.relative_to(TESTS).parts[0]
+        if "ray_cluster" in item.fixturenames:
+            item.add_marker(pytest.mark.ray)
+        servers_used = _servers_of(item)
+        if servers_used and (room == "unit" or "ministack" in servers_used):
+            item.add_marker(pytest.mark.server)
+        group = "ray" if item.get_closest_marker("ray") else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: not item.get_closest_marker("ray"))
+
+
+def _servers_of(item: pytest.Item) -> set[str]:
+    """Which S3 servers a test needs: s3 (moto's) or ministack."""
+    asked = {name.partition("_")[0] for name in item.fixturenames if name.endswith("_endpoint")}
+    callspec = getattr(item, "callspec", None)
+    asked |= {str(callspec.params.get(name)) for name in ("store", "kind")} if callspec else set()
+    return {"s3" if name == "moto" else name for name in asked} & {"s3", "ministack"}
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """The local Ray cluster of this session, with two CPUs."""
+    from chameleon_data.pipelines.ray_cluster import cluster
+
+    with cluster(workers=2):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +115,21 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
             main()
         seen = capsys.readouterr()
         return int(end.value.code or 0), seen.out, seen.err
+
+    return run
+
+
+@pytest.fixture
+def command_on_ray(
+    ray_cluster: None, command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
+    """Runs the command with --json in this process, on the cluster of this session; returns its document."""
+    monkeypatch.setattr("chameleon_data.pipelines.ray_cluster.cluster", lambda *_: nullcontext())
+
+    def run(*arguments: str, expect: int = 0) -> Any:
+        code, answer, said = command(*arguments, "--json")
+        assert code == expect, said
+        return json.loads(answer)
 
     return run
 

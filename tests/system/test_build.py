@@ -1,6 +1,6 @@
-"""The whole job on real text: what comes out, that it does not depend on how it went in, and that readers see it.
+"""Whole builds of real text on Ray: what comes out, that it does not depend on how it went in, and that readers see it.
 
-One local Ray cluster serves the tests that call the passes in process; the ones that kill or count workers start their own.
+Most run in this process, on the cluster of the session. The tests that kill a build, or choose its workers, start the command.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from chameleon_data.versions.verify import verify_version
 from tests.support import streaming_reader
 from tests.support.corpus import documents, lay_out, write_file, write_recipe
 
+pytestmark = pytest.mark.ray
 COMMAND = [str(Path(sys.executable).parent / "chameleon-data")]
 
 
@@ -40,14 +41,6 @@ def run_command(*arguments: str, expect: int = 0) -> dict:
     done = subprocess.run([*COMMAND, *arguments, "--json"], capture_output=True, text=True, timeout=240)
     assert done.returncode == expect, done.stderr
     return json.loads(done.stdout)
-
-
-@pytest.fixture(scope="module")
-def ray_cluster():
-    from chameleon_data.pipelines.ray_cluster import cluster
-
-    with cluster(workers=2):
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +180,7 @@ def test_identity_by_id_keeps_the_place_of_an_edited_text(build, tmp_path):
 
 
 @pytest.mark.parametrize("after", ["a run", "a shard"])
-def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(built, tmp_path, after):
+def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(built, build, tmp_path, after):
     _, _, manifest = built
     recipe = write_recipe(tmp_path / "recipe.yaml", lay_out(tmp_path / "corpus", documents(), ["jsonl"], 2))
     process = subprocess.Popen(
@@ -201,11 +194,12 @@ def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(built, tmp_path, afte
     process.wait()
     assert not list(tmp_path.glob("out/_chameleon/versions/*")), "killed too late to show anything"
     kept = {p: p.stat().st_mtime_ns for p in tmp_path.glob("out/builds/*/parquet/*.parquet")}
-    assert run_command("build", str(recipe))["digest"] == manifest["digest"]
+    again = build(recipe).manifest
+    assert again["digest"] == manifest["digest"]
     done = list(tmp_path.glob("out/builds/*/parquet/*.parquet"))
     assert all(p.stat().st_mtime_ns == t for p, t in kept.items()), "a finished shard was written again"
     assert len(done) == manifest["shard_count"]
-    assert run_command("verify", str(tmp_path / "out"))["ok"]
+    assert verify_version(Store(str(tmp_path / "out")), again).ok
 
 
 def test_two_builds_of_one_plan_at_once_make_one_version(built, tmp_path):
@@ -307,10 +301,10 @@ def pickled() -> pa.Table:
     ],
     ids=["no file", "no document", "truncated", "unknown key", "a type that runs code"],
 )
-def test_the_command_refuses_with_one_message_and_exit_2(tmp_path, break_it, message):
+def test_the_command_refuses_with_one_message_and_exit_2(command_on_ray, tmp_path, break_it, message):
     recipe = write_recipe(tmp_path / "recipe.yaml", lay_out(tmp_path / "corpus", documents(), ["jsonl"], 1))
     break_it(tmp_path)
-    assert message in run_command("build", str(recipe), expect=2)["error"]
+    assert message in command_on_ray("build", str(recipe), expect=2)["error"]
     assert not list(tmp_path.glob("out/builds")) + list(tmp_path.glob("out/_chameleon/versions"))
 
 
@@ -373,12 +367,11 @@ def test_verify_catches_forged_shards_whose_hashes_fit(built, tmp_path, forge, m
 # The command
 
 
-def test_the_command_from_build_to_report(built):
+def test_the_command_from_build_to_report(built, command_on_ray):
     folder, _, manifest = built
     out = str(folder / "out")
-    listed = run_command("versions", out)
-    assert listed[0]["digest"] == manifest["digest"]
-    shown = run_command("show", f"{out}@v1")
+    assert run_command("versions", out)[0]["digest"] == manifest["digest"]
+    shown = command_on_ray("show", f"{out}@v1")
     for key in ("version", "digest", "content_digest", "plan_digest", "recipe", "domains", "shards", "provenance"):
         assert key in shown
     assert set(shown["domains"]["book"]) >= {
@@ -394,22 +387,22 @@ def test_the_command_from_build_to_report(built):
         "weight_interval",
     }
     assert set(shown["shards"][0]) >= {"path", "format", "split", "rows", "tokens", "bytes", "sha256", "domain_tokens"}
-    assert run_command("verify", f"{out}@1")["ok"]
-    assert run_command("verify", f"{out}@1", "--corpus")["ok"]
+    assert command_on_ray("verify", f"{out}@1")["ok"]
+    assert command_on_ray("verify", f"{out}@1", "--corpus")["ok"]
     assert not Store(out).list("_chameleon/checks")
-    assert run_command("tag", f"{out}@1", "first")["tag"] == "first"
-    assert run_command("show", f"{out}@first")["version"] == "v1"
-    page = Path(run_command("report", f"{out}@first")["report"])
+    assert command_on_ray("tag", f"{out}@1", "first")["tag"] == "first"
+    assert command_on_ray("show", f"{out}@first")["version"] == "v1"
+    page = Path(command_on_ray("report", f"{out}@first")["report"])
     assert manifest["digest"] in page.read_text()
     assert "no version" in run_command("show", f"{out}@v9", expect=2)["error"]
 
 
-def test_a_damaged_version_fails_and_a_build_mends_it_once_the_file_is_gone(built, build, tmp_path):
+def test_a_damaged_version_fails_and_a_build_mends_it_once_the_file_is_gone(built, build, command_on_ray, tmp_path):
     folder, recipe, manifest = built
     shutil.copytree(folder / "out", tmp_path / "out")
     damaged = tmp_path / "out" / manifest["shards"][0]["path"]
     flip(damaged)
-    assert not run_command("verify", f"{tmp_path / 'out'}@v1", expect=1)["ok"]
+    assert not command_on_ray("verify", f"{tmp_path / 'out'}@v1", expect=1)["ok"]
     damaged.unlink()
     copy = tmp_path / "recipe.yaml"
     copy.write_text(json.dumps({**json.loads(recipe.read_text()), "out": str(tmp_path / "out")}))
