@@ -32,6 +32,7 @@ CREATED = "2026-01-01T00:00:00+00:00"
 def _loop(tables: Sequence[pa.Table] | int, function: Any, **_: Any) -> Iterator[dict[str, Any]]:
     if isinstance(tables, int):
         tables = [pa.table({"id": [number]}) for number in range(tables)]
+    function = function() if isinstance(function, type) else function  # an actor
     return itertools.chain.from_iterable(function(table).to_pylist() for table in tables)
 
 
@@ -40,10 +41,12 @@ def alone() -> Iterator[None]:
     """Passes run here, one task after the other, and a fault is not waited for."""
     import ray
 
+    from chameleon_data.pipelines import embed
     from chameleon_data.pipelines import ray_cluster as cluster
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cluster, "stream_tables", _loop)
+        patch.setattr(embed, "stream_tables", _loop)
         patch.setattr(cluster, "RETRY_SECONDS", (0.0, 0.0))
         patch.setattr(cluster, "_forget_extension_types", lambda: None)
         patch.setattr(ray, "put", lambda value: value)

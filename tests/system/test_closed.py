@@ -210,6 +210,7 @@ NOBODY = ("UNIMPLEMENTED", "UNAVAILABLE", "DEADLINE_EXCEEDED")
 """A port that does not know the method, or speaks something else."""
 
 
+@pytest.mark.ray
 def test_a_local_ray_answers_to_its_token_alone() -> None:
     """Ray binds all interfaces; whatever runs code or tells of data refuses who has no token, or another one."""
     pytest.importorskip("psutil")
@@ -229,6 +230,7 @@ def test_a_local_ray_answers_to_its_token_alone() -> None:
     assert not found["dashboard"]
 
 
+@pytest.mark.ray
 @pytest.mark.timeout(240)
 def test_a_canary_in_the_environment_gets_nowhere(s3_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Builds, a report, a proof and refusals with the canary for a key: not in the bucket, on a stream, in Ray's logs."""

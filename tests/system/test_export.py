@@ -1,6 +1,6 @@
 """Other ways out: tables as their own packages read them, and the weights as the trainers' own packages take them.
 
-One local Ray cluster builds two versions of one small corpus; everything after that reads them.
+Two versions of one small corpus are built in this process, without Ray; everything after that reads them.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from chameleon_data.versions.versions import Version, commit_version, list_versi
 from chameleon_data.views import trainer_files as pointers
 from chameleon_data.views.lake_tables import RegisteredTable, register_delta, register_iceberg
 from chameleon_data.views.trainer_files import Blend, blend_of_version, make_blend
+from tests.soak.alone import alone
 from tests.support import official_readers, streaming_reader
 from tests.support.corpus import documents, lay_out
 from tests.support.manifests import example_manifest
@@ -58,7 +59,6 @@ TABLES = pytest.mark.parametrize("form", REGISTER)
 def made(tmp_path_factory) -> tuple[Path, Blend]:
     """A folder with corpus and `out`, and the mixture of a recipe that was not built. Names are awkward on purpose."""
     from chameleon_data.pipelines.build import build_recipe
-    from chameleon_data.pipelines.ray_cluster import cluster
 
     folder = tmp_path_factory.mktemp("export #1")
     corpus = documents()
@@ -78,11 +78,11 @@ def made(tmp_path_factory) -> tuple[Path, Blend]:
         (folder / "recipe.yaml").write_text(json.dumps(recipe | {"out": str(folder / out), "mix": mix, "shards": shards}))
         return folder / "recipe.yaml"
 
-    with cluster(workers=2):
+    with alone():
         for budget, formats in ((300_000, ["parquet", "mds"]), (500_000, ["parquet"])):
             build_recipe(load_recipe(write_recipe("out", budget, formats)), lambda *_: None, "2026-01-01T00:00:00+00:00")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("chameleon_data.pipelines.ray_cluster.cluster", lambda *_: nullcontext())  # the one that runs
+            patch.setattr("chameleon_data.pipelines.ray_cluster.cluster", lambda *_: nullcontext())
             blend, _ = cli._weigh_blend(write_recipe("other", 500_000, ["mds"]), None, None, False)
     return folder, blend
 

@@ -82,16 +82,19 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> kills.Clean:
     return kills.clean(tmp_path_factory.mktemp("clean"))
 
 
+@pytest.mark.ray
 @pytest.mark.timeout(600)
 def test_killed_drivers(clean: kills.Clean, tmp_path: Path) -> None:
     assert kills.kill_drivers(clean, tmp_path / "build", seed=2, kills=1) == 1
 
 
+@pytest.mark.ray
 @pytest.mark.timeout(600)
 def test_killed_workers(clean: kills.Clean, tmp_path: Path) -> None:
     assert kills.kill_workers(clean, tmp_path / "build", seed=1, kills=3) > 0
 
 
+@pytest.mark.ray
 @pytest.mark.timeout(600)
 def test_a_killed_raylet(clean: kills.Clean, tmp_path: Path) -> None:
     kills.kill_a_vital(clean, tmp_path / "build", kills.VITALS[0])
@@ -102,8 +105,7 @@ def test_a_network_that_fails(moto_endpoint: str, tmp_path: Path) -> None:
         url = f"{bucket}/{uuid.uuid4().hex}"
         recipe = network.remote_recipe(tmp_path, url)
         digest, files, _ = rot.clean(recipe)
-        for seed in (1, 2):
-            network.troubled_build(proxy, rot.elsewhere(recipe, f"{url}/{seed}"), seed, digest, files)
+        network.troubled_build(proxy, rot.elsewhere(recipe, f"{url}/1"), 1, digest, files)
         for seed in (3, 4):
             assert network.troubled_versions(proxy, Store(f"{url}/{seed}"), seed) == 5
         assert len(proxy.injected) > 4
