@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from chameleon_data.errors import InputError
 
 if TYPE_CHECKING:
-    from chameleon_data.weights.weigh import DomainWeights, domain_weights
+    from chameleon_data.weights.domain_weights import domain_weights
+    from chameleon_data.weights.weigh import DomainWeights
 
 __all__ = ["DomainWeights", "InputError", "__version__", "domain_weights"]
 
@@ -21,8 +22,12 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    if name in ("DomainWeights", "domain_weights"):
-        from chameleon_data.weights import weigh
+    if name == "domain_weights":
+        from chameleon_data.weights.domain_weights import domain_weights
 
-        return getattr(weigh, name)
+        return domain_weights
+    if name == "DomainWeights":
+        from chameleon_data.weights.weigh import DomainWeights
+
+        return DomainWeights
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

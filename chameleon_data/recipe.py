@@ -237,8 +237,6 @@ class Leverage(Section):
     """Degree of polynomial."""
     landmarks: Literal["auto"] | Annotated[int, Field(ge=1, le=16_384), NO_BOOL] | RecordedLandmarks = 256
     """Points that stand for all samples: their number, or auto: as many as `tolerance` needs, or {from: OUT@VERSION}."""
-    sampling: Literal["kmeans", "uniform", "bless"] = "kmeans"
-    """How landmarks are chosen. kmeans: centres of clusters. uniform: random samples. bless: samples by their leverage."""
     tolerance: Positive = 0.005
     """Error of a weight through landmarks that is accepted, as measured on held-out samples."""
     ridge: Literal["auto"] | Positive | EffectiveDimension = "auto"

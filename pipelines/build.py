@@ -13,7 +13,7 @@ from chameleon_data.corpus.selection import make_selection_rules, select_rows
 from chameleon_data.corpus.tokens import TokenCounter, load_token_counter
 from chameleon_data.pipelines.ray_cluster import Progress, cluster_cpus
 from chameleon_data.pipelines.survey import survey_corpus
-from chameleon_data.pipelines.weigh import Weighed, compare_exhaustion_rules, weigh_corpus
+from chameleon_data.pipelines.weigh import Weighed, weigh_corpus
 from chameleon_data.pipelines.write import write_shards_on_cluster
 from chameleon_data.plan.layout import Layout
 from chameleon_data.plan.plan import shard_spread
@@ -25,6 +25,7 @@ from chameleon_data.versions.make_manifest import make_manifest
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.provenance import describe_writer, gather_provenance
 from chameleon_data.versions.versions import Version, commit_version, list_versions, read_manifest
+from chameleon_data.weights.explain.exhaustion import Exhaustion, compare_exhaustion_rules, describe_exhaustion
 
 ENCODED_BYTES_PER_SECOND = 60e6
 """Bytes of text a second that one core of two sorts, encodes in both formats, compresses and hashes (88 when it is alone)."""
@@ -44,8 +45,8 @@ class Planned:
     shard_bytes: int
     cpus: float
     """Of the cluster."""
-    exhausted: dict[str, Any]
-    """What each rule for exhausted domains would do, see `exhaustions`."""
+    exhausted: Exhaustion
+    """What each rule for exhausted domains would do."""
 
     @property
     def expected_seconds(self) -> float:
@@ -90,8 +91,9 @@ class Planned:
             **about, "plan_digest": build_digest([layout.plan for layout in self.layouts]), "shard_count": train.plan.shards,
             "shard_counts": {layout.plan.split: layout.plan.shards for layout in self.layouts}, "shard_bytes": self.shard_bytes,
             "tokens": int(train.tokens.sum()), "rows": sum(d["rows"] for d in about["domains"].values()),
-            "validation_tokens": sum(int(layout.tokens.sum()) for layout in rest), "exhausted": self.exhausted,
-            "warnings": self.warnings, "bytes": self.bytes, "expected_seconds": round(self.expected_seconds, 1),
+            "validation_tokens": sum(int(layout.tokens.sum()) for layout in rest),
+            "exhausted": describe_exhaustion(self.exhausted), "warnings": self.warnings,
+            "bytes": self.bytes, "expected_seconds": round(self.expected_seconds, 1),
             "timings": self.timings,
         }  # fmt: skip
 
@@ -176,7 +178,9 @@ def _weigh(
         rules = make_selection_rules(recipe.sources, recipe.input, recipe.mix.validation, recipe.shards, counter)
         selection = select_rows(store, survey, rules)
     with _timed(timings, "embed and weigh"):
-        weighed = weigh_corpus(store, recipe, survey, selection, progress)
+        weighed = weigh_corpus(
+            store, recipe.embed, recipe.leverage, recipe.weights, recipe.mix, recipe.seed, survey, selection, progress
+        )
     if not survey.recorded:
         return weighed
     reused = f"{survey.recorded:,} of {len(survey.parts):,} parts of the corpus were counted by an earlier run"
@@ -200,5 +204,6 @@ def _plan(store: Store, recipe: Recipe, progress: Progress) -> Planned:
             weighed.budget,
             describe_writer(recipe.shards, counter).describe(),
         )
-        exhausted = compare_exhaustion_rules(recipe, weighed)
+        target = weighed.mixture.description.target
+        exhausted = compare_exhaustion_rules(weighed.selection.counts, target, weighed.budget, recipe.mix, recipe.weights)
     return Planned(weighed, layouts, counter, timings, recipe.shards.size, cluster_cpus(), exhausted)

@@ -40,8 +40,8 @@ class EmbeddedSamples:
     """(documents, dimensions) a domain."""
     hashes: dict[str, npt.NDArray[np.uint64]]
     """(documents) low half of the content hash, for jackknife groups."""
-    embedded: frozenset[str] | None
-    """Domains of which documents were embedded now; the others were cached. None: they came with the corpus."""
+    newly: frozenset[str] | None
+    """Domains of which documents were embedded now. None: the vectors came with the corpus."""
     documents: int
     """Documents that were embedded now."""
 

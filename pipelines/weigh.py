@@ -1,19 +1,22 @@
-"""Pass 3: from the survey to a recorded mixture. On the driver; only what is missing is embedded."""
+"""The weigh pass: from the survey to a recorded mixture. The driver computes it; embedding and large kernels run on the cluster.
+
+The decisions lie in `chameleon_data/weights`. Here are the order of the steps, the tasks on Ray, and what a recipe names in other
+datasets: weights and landmarks of a version (OUT@VERSION).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from math import isfinite
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from chameleon_data.arrays import F32, I64
+from chameleon_data.arrays import I64
 from chameleon_data.corpus.sample import merge_samples
 from chameleon_data.corpus.selection import Selection
 from chameleon_data.corpus.survey import Survey
@@ -21,61 +24,53 @@ from chameleon_data.errors import InputError, Sentences, explaining
 from chameleon_data.hashing import fingerprint
 from chameleon_data.pipelines.embed import EmbeddedSamples, embed_sample, group_sample_by_domain, sample_fingerprint
 from chameleon_data.pipelines.ray_cluster import Progress, cluster_cpus
-from chameleon_data.plan.plan import epoch_caps, quota_of
-from chameleon_data.recipe import Recipe, RecordedLandmarks
-from chameleon_data.store.checksummed import read_table, write_table
-from chameleon_data.store.paths import landmarks_path, statistics_folder, weighing_path
+from chameleon_data.plan.plan import epoch_caps
+from chameleon_data.recipe import Embed, Leverage, Mix, RecordedLandmarks, Weights
+from chameleon_data.store.paths import weighing_path
 from chameleon_data.store.store import Store
-from chameleon_data.versions.versions import Version, load_manifest, open_dataset, resolve_version, split_target
-from chameleon_data.weights.affinity import JACKKNIFE_GROUPS, domain_statistics, moments
-from chameleon_data.weights.bounds import bound_weights
+from chameleon_data.versions.manifest import Manifest
+from chameleon_data.versions.versions import Version, open_dataset, read_manifest, resolve_version, split_target
+from chameleon_data.weights.domain_statistics import JACKKNIFE_GROUPS, domain_statistics
+from chameleon_data.weights.domain_weights import weigh_features
 from chameleon_data.weights.embedder import ColumnEmbedder, Embedder, load_embedder
-from chameleon_data.weights.explain import (
-    find_misfiled,
-    find_neighbours,
-    nearest_pairs,
-    sensitivity_table,
-    warn_of_near_duplicates,
+from chameleon_data.weights.explain.comparison import comparison_mixtures
+from chameleon_data.weights.explain.misfiled import Misfiled
+from chameleon_data.weights.explain.sample_map import map_samples
+from chameleon_data.weights.kernels.landmark_records import (
+    read_landmark_statistics,
+    read_landmarks,
+    write_landmark_statistics,
+    write_landmarks,
 )
-from chameleon_data.weights.kernels import EXACT
-from chameleon_data.weights.leverage import perplexity
+from chameleon_data.weights.kernels.landmarks import Landmarks
+from chameleon_data.weights.kernels.nystrom import ChunkSums, LandmarkStatistics, SampleChunk
+from chameleon_data.weights.make_mixture import explain_mixture, make_mixture, warn_of_unembedded
 from chameleon_data.weights.mixture import (
-    MIXTURE_FORMAT,
-    LandmarksUsed,
-    MisfiledDocument,
     Mixture,
-    MixtureDescription,
-    SamplingRound,
     WeightsFile,
     WeightsVersion,
     describe_mixture,
+    mixture_key,
     read_mixture,
     write_mixture,
 )
-from chameleon_data.weights.published import PublishedWeights, comparison_mixtures, read_published_weights
-from chameleon_data.weights.sample_map import map_samples
-from chameleon_data.weights.weigh import DomainWeights, weigh, weigh_features, weights_without_scores
+from chameleon_data.weights.published import PublishedWeights, read_published_weights
+from chameleon_data.weights.sampling_rounds import SamplingRound, describe_round, round_sizes, warn_of_rounds
+from chameleon_data.weights.weigh import DomainWeights, weigh, weights_without_scores
 
-if TYPE_CHECKING:
-    from chameleon_data.weights.landmarks import ChunkSums, Landmarks, LandmarkStatistics, SampleChunk
-
-FIRST_ROUND = 64
-"""Documents of the first round of `samples: auto`; the half correction of fewer leaves a bias that no interval sees."""
 ON_DRIVER = 65_536
 """Samples whose kernel the driver evaluates itself, in half a second."""
-RECORDED_DOMAINS = 300
-"""Up to these many, what has a number for each pair of domains, or for each domain and setting, is recorded: 1 MB at most."""
-MISFILED_RECORDED = 20
-MOST_DOMAINS_SEARCHED = 200
-"""Beyond these many, the search for misfiled documents would take longer than all else here."""
 
 
 @dataclass(frozen=True)
 class Weighed:
+    """The mixture of a corpus, and what it was computed from."""
+
     survey: Survey
     selection: Selection
     mixture: Mixture
     budget: int
+    """Tokens to write."""
     reused: dict[str, str]
     """Pass -> one sentence about what was not done again."""
 
@@ -95,154 +90,170 @@ class Weighed:
         return {"domains": domains, "weights": describe_mixture(about), "budget": self.budget, "reused": self.reused}
 
 
-def weigh_corpus(store: Store, recipe: Recipe, survey: Survey, selection: Selection, progress: Progress) -> Weighed:
-    """The mixture of this corpus, from the record where there is one."""
-    budget = sum(c.tokens for c in selection.counts) if recipe.mix.budget == "auto" else recipe.mix.budget
-    caps = epoch_caps(selection.counts, budget, recipe.mix.max_epochs, recipe.mix.exhausted)
+def weigh_corpus(
+    store: Store,
+    embed: Embed,
+    leverage: Leverage,
+    weights: Weights,
+    mix: Mix,
+    seed: int,
+    survey: Survey,
+    selection: Selection,
+    progress: Progress,
+) -> Weighed:
+    """The mixture of this corpus, from its record where there is one. Writes the record, vectors and landmarks to the store."""
     tokens = {c.name: c.tokens for c in selection.counts}
-    if recipe.weights.from_:
-        given, lineage = _given("weights.from", recipe.weights.from_, list(tokens))
-        origin = f"{recipe.weights.from_} ({given.format})"
-        mixture = _mixture(recipe, weights_without_scores(given.weights, dict.fromkeys(given.weights), given.notes), caps, origin)
-        mixture = replace(mixture, description=replace(mixture.description, given=lineage))
-        return _compared(Weighed(survey, selection, mixture, budget, {"weigh": f"weights read from {origin}"}), recipe, tokens)
-    embedder = load_embedder(recipe.embed)
+    budget = sum(tokens.values()) if mix.budget == "auto" else mix.budget
+    caps = epoch_caps(selection.counts, budget, mix.max_epochs, mix.exhausted)
+    if weights.from_:
+        mixture, reused = _given_mixture(weights.from_, leverage, weights, caps, list(tokens))
+    else:
+        mixture, reused = _computed_mixture(store, embed, leverage, weights, caps, seed, survey, list(tokens), progress)
+    files = {path: read_named_weights("weights.compare", path, list(tokens))[0].weights for path in weights.compare}
+    beside = comparison_mixtures(tokens, mixture.description.target, files)
+    mixture = replace(mixture, description=replace(mixture.description, mixtures=beside))
+    return Weighed(survey, selection, mixture, budget, reused)
+
+
+def _given_mixture(
+    path: str, leverage: Leverage, weights: Weights, caps: Mapping[str, float], names: list[str]
+) -> tuple[Mixture, dict[str, str]]:
+    """The mixture of `weights.from`, and what was not done for it."""
+    given, source = read_named_weights("weights.from", path, names)
+    origin = f"{path} ({given.format})"
+    result = weights_without_scores(given.weights, dict.fromkeys(given.weights), given.notes)
+    mixture = make_mixture(result, caps, origin, leverage, weights)
+    mixture = replace(mixture, description=replace(mixture.description, given=source))
+    return mixture, {"weigh": f"weights read from {origin}"}
+
+
+def _computed_mixture(
+    store: Store,
+    embed: Embed,
+    leverage: Leverage,
+    weights: Weights,
+    caps: Mapping[str, float],
+    seed: int,
+    survey: Survey,
+    names: list[str],
+    progress: Progress,
+) -> tuple[Mixture, dict[str, str]]:
+    """The mixture by leverage, and what was not done again for it."""
+    embedder = load_embedder(embed)
     samples = {name: sample_fingerprint(rows) for name, rows in group_sample_by_domain(survey.sample).items()}
-    if absent := sorted(tokens.keys() - samples.keys()):
+    if absent := sorted(set(names) - samples.keys()):
         raise InputError(
-            f"embed.column: no document of domain {absent[0]!r} has a usable vector in {recipe.embed.column!r}; embed it, or "
-            "give the weights yourself"
+            f"embed.column: no document of domain {absent[0]!r} has a usable vector in {embed.column!r}; embed it, or give the "
+            "weights yourself"
         )
-    recorded = _recorded(recipe.leverage.landmarks, embedder.fingerprint)
-    key = fingerprint({
-        "format": MIXTURE_FORMAT, "samples": samples, "caps": caps,
-        "embedder": embedder.fingerprint if len(samples) > 1 else None,
-        "leverage": recipe.leverage.model_dump(mode="json") | ({"landmarks": recorded.digest} if recorded else {}),
-        "rounds": [recipe.embed.tolerance, recipe.embed.max_samples] if recipe.embed.samples == "auto" else None,
-        "weights": recipe.weights.model_dump(mode="json", exclude={"compare"}),
-        "seed": None if recipe.leverage.kernel in EXACT else recipe.seed,
-    })  # fmt: skip
-    path = weighing_path(key)
+    recorded = _recorded_landmarks(leverage.landmarks, embedder.fingerprint)
+    used = embedder.fingerprint if len(samples) > 1 else None
+    digest = recorded.digest if recorded else None
+    path = weighing_path(mixture_key(samples, used, digest, caps, embed, leverage, weights, seed))
     if store.exists(path):
-        mixture = read_mixture(store, path)
-        reused = {"weigh": "weights read from the record of an earlier run, nothing embedded"}
-        return _compared(Weighed(survey, selection, mixture, budget, reused), recipe, tokens)
+        return read_mixture(store, path), {"weigh": "weights read from the record of an earlier run, nothing embedded"}
     if len(samples) == 1:
         (name,) = samples
-        mixture = _mixture(
-            recipe, weigh(domain_statistics({name: np.ones((1, 1))}), recipe.leverage, recipe.weights), caps, "computed"
-        )
-        reused = {}
+        alone = weigh(domain_statistics({name: np.ones((1, 1))}), leverage, weights)
+        mixture, reused = make_mixture(alone, caps, "computed", leverage, weights), {}
     else:
-        measured = _rounds(store, recipe, embedder, survey.sample, recorded, progress)
-        result, features = measured.result, measured.features
-        mixture = _mixture(recipe, result, caps, "computed", recorded=recorded is not None)
-        about = _explained(mixture.description, recipe, result, features.vectors, measured.groups, measured.sample)
-        about = replace(
-            about, embedder=embedder, rounds=measured.rounds,
-            warnings=(*about.warnings, *measured.doubts, *_unembedded(recipe, survey)),
-        )  # fmt: skip
-        mixture = replace(mixture, description=about, map=map_samples(features.vectors))
+        measured = _measure(store, embed, leverage, weights, seed, embedder, survey.sample, recorded, progress)
+        result, vectors = measured.result, measured.embedded.vectors
+        mixture = make_mixture(result, caps, "computed", leverage, weights, recorded_landmarks=recorded is not None)
+        sampled = group_sample_by_domain(measured.sample)
+        about = explain_mixture(
+            mixture.description, result, vectors, measured.groups, leverage, weights, lambda m: _show_document(sampled, m)
+        )
+        unembedded = warn_of_unembedded(embed.column, survey.tallies) if embed.column else ()
+        doubts = warn_of_rounds(measured.rounds[-1], embed) if measured.rounds else ()
+        about = replace(about, embedder=embedder, rounds=measured.rounds, warnings=(*about.warnings, *doubts, *unembedded))
+        mixture = replace(mixture, description=about, map=map_samples(vectors))
         if result.nystrom:
-            write_table(store, landmarks_path(result.nystrom.landmarks.digest), result.nystrom.landmarks.table())
-        reused = {"embed": _said(features, len(samples))}
-        if measured.known:
-            reused["statistics"] = f"{measured.known} of {len(samples)} domains kept their statistics on the recorded landmarks"
-        if measured.rounds:
-            reused["samples"] = measured.rounds[-1].said
+            write_landmarks(store, result.nystrom.landmarks)
+        reused = measured.describe_reuse(len(samples))
     write_mixture(store, path, mixture)
-    return _compared(Weighed(survey, selection, mixture, budget, reused), recipe, tokens)
+    return mixture, reused
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """What was computed from the embedded samples, after the last round of `samples: auto` or the only one."""
+    """What was computed from the embedded samples: after the last round of `samples: auto`, or the only one."""
 
     result: DomainWeights
-    features: EmbeddedSamples
-    """Of the last round; `embedded` and `documents` of all."""
+    embedded: EmbeddedSamples
+    """Of the last round; `newly` and `documents` of all rounds."""
     groups: dict[str, I64]
+    """Domain -> (n_i) jackknife groups."""
     sample: pa.Table
+    """The documents of the last round."""
     rounds: tuple[SamplingRound, ...]
-    """Of `samples: auto`, what each saw."""
-    doubts: tuple[str, ...]
+    """Empty where `embed.samples` is a number."""
     known: int
     """Domains whose statistics through landmarks were those of an earlier run."""
 
+    def describe_reuse(self, domains: int) -> dict[str, str]:
+        """Pass -> one sentence about what was done and what was not."""
+        reused = {"embed": "embedded nothing: the vectors came with the corpus"}
+        if self.embedded.newly is not None:
+            new, documents = len(self.embedded.newly), self.embedded.documents
+            reused["embed"] = f"embedded {new} of {domains} domains, {documents:,} documents"
+        if self.known:
+            reused["statistics"] = f"{self.known} of {domains} domains kept their statistics on the recorded landmarks"
+        if self.rounds:
+            reused["samples"] = self.rounds[-1].said
+        return reused
 
-def _rounds(
+
+def _measure(
     store: Store,
-    recipe: Recipe,
+    embed: Embed,
+    leverage: Leverage,
+    weights: Weights,
+    seed: int,
     embedder: Embedder | ColumnEmbedder,
     sample: pa.Table,
     recorded: Landmarks | None,
     progress: Progress,
 ) -> _Measured:
-    """Embed and weigh; with `samples: auto` twice as many documents each time, until every interval is narrow enough.
-
-    A round's documents are those of a fixed number of samples, and hold those of the round before: nothing is embedded twice.
-    """
-    wanted, size = recipe.embed, FIRST_ROUND
+    """Embed and weigh, in as many rounds as `embed.samples` asks for."""
     rounds: list[SamplingRound] = []
-    embedded: frozenset[str] | None = None
+    newly: frozenset[str] | None = None
     documents = 0
-    while True:
-        size = min(size, wanted.max_samples) if wanted.samples == "auto" else wanted.samples
-        some = sample if size == wanted.drawn else merge_samples([sample], size)
-        features = embed_sample(store, embedder, some, progress)
-        if features.embedded is not None:
-            embedded = features.embedded | (embedded or frozenset())
-        documents += features.documents
-        features = replace(features, embedded=embedded, documents=documents)
-        groups = {name: (lo % np.uint64(JACKKNIFE_GROUPS)).astype(np.int64) for name, lo in features.hashes.items()}
+    for size in round_sizes(embed):
+        drawn = sample if size == embed.drawn else merge_samples([sample], size)
+        embedded = embed_sample(store, embedder, drawn, progress)
+        if embedded.newly is not None:
+            newly = embedded.newly | (newly or frozenset())
+        documents += embedded.documents
+        groups = {name: (lo % np.uint64(JACKKNIFE_GROUPS)).astype(np.int64) for name, lo in embedded.hashes.items()}
         keys = {
             name: fingerprint({"domain": name, "embedder": embedder.fingerprint, "sample": sample_fingerprint(rows)})
-            for name, rows in group_sample_by_domain(some).items()
+            for name, rows in group_sample_by_domain(drawn).items()
         }
-        known = {} if recorded is None else _known(store, recorded, keys)
-        result = weigh_features(
-            features.vectors, groups, recipe.leverage, recipe.weights, recipe.seed, recorded, map_chunks, known
-        )
-        _keep(store, result, {name: key for name, key in keys.items() if name not in known})
-        if wanted.samples != "auto":
-            return _Measured(result, features, groups, some, (), (), len(known))
-        width = {name: 1.0 if ends is None else ends[1] - ends[0] for name, ends in result.intervals.items()}
-        widest = max(width, key=lambda name: (width[name], name))
-        told = f"{size:,} samples a domain: the widest interval is {width[widest]:.4f} ({widest})"
-        narrow = width[widest] <= wanted.tolerance
-        said = f"{told}, {'within' if narrow else 'above'} the tolerance of {wanted.tolerance:g}"
-        rounds.append(SamplingRound(size, width[widest], widest, narrow, said))
-        if narrow:
-            return _Measured(result, features, groups, some, tuple(rounds), (), len(known))
-        if size == wanted.max_samples or some.num_rows == sample.num_rows:
-            why = "'embed.max_samples' is reached" if size == wanted.max_samples else "no domain has more documents"
-            doubt = f"{said}, and {why}; raise 'embed.tolerance', or weigh from more documents"
-            return _Measured(result, features, groups, some, tuple(rounds), (doubt,), len(known))
-        size *= 2
+        known = {} if recorded is None else read_landmark_statistics(store, recorded.digest, keys)
+        result = weigh_features(embedded.vectors, groups, leverage, weights, seed, recorded, map_chunks, known)
+        if result.nystrom is not None and result.statistics is not None:
+            seen = LandmarkStatistics(result.statistics, result.nystrom.residuals)
+            new = {name: key for name, key in keys.items() if name not in known}
+            write_landmark_statistics(store, result.nystrom.landmarks.digest, seen, new)
+        if embed.samples == "auto":
+            rounds.append(describe_round(size, result.intervals, embed.tolerance))
+            if rounds[-1].narrow or drawn.num_rows == sample.num_rows:
+                break
+    embedded = replace(embedded, newly=newly, documents=documents)
+    return _Measured(result, embedded, groups, drawn, tuple(rounds), len(known))
 
 
-def _known(store: Store, landmarks: Landmarks, keys: Mapping[str, str]) -> dict[str, LandmarkStatistics]:
-    """What earlier runs made of these domains with these landmarks."""
-    from chameleon_data.weights.landmarks import load_landmark_statistics
-
-    found: dict[str, LandmarkStatistics] = {}
-    for path in sorted(store.list(statistics_folder(landmarks.digest))):
-        found |= load_landmark_statistics(read_table(store, path), keys)
-    return found
-
-
-def _keep(store: Store, result: DomainWeights, keys: Mapping[str, str]) -> None:
-    from chameleon_data.weights.landmarks import LandmarkStatistics
-
-    if keys and result.nystrom is not None and result.statistics is not None:
-        table = LandmarkStatistics(result.statistics, result.nystrom.residuals).table(keys)
-        write_table(store, f"{statistics_folder(result.nystrom.landmarks.digest)}/{fingerprint(dict(keys))}.parquet", table)
+def _show_document(sampled: Mapping[str, pa.Table], misfiled: Misfiled) -> tuple[str, str]:
+    """Content hash, 32 hexadecimal digits, and first characters of a sampled document."""
+    row = sampled[misfiled.domain].slice(misfiled.row, 1).to_pylist()[0]
+    return f"{row['hi']:016x}{row['lo']:016x}", " ".join(row["windows"][0][:200].split())[:120]
 
 
 def map_chunks(function: Callable[[SampleChunk], ChunkSums], chunks: Sequence[SampleChunk]) -> Iterator[ChunkSums]:
-    """The pass over the samples of a kernel: a task a chunk on the cluster, or here where all are one task's work.
+    """`map` over chunks of samples: a task each on the cluster, or on the driver where all are one task's work.
 
-    One thread a chunk, since the order of sums changes with their number.
+    Each chunk has one thread, since the order of sums changes with their number.
     """
     import ray
     from threadpoolctl import threadpool_limits
@@ -256,99 +267,28 @@ def map_chunks(function: Callable[[SampleChunk], ChunkSums], chunks: Sequence[Sa
         return
     remote, waiting = ray.remote(one), []
     most = 2 * max(1, int(cluster_cpus()))
-    for chunk in chunks:  # so many at a time: a chunk lies in the object store until its task ends
+    for chunk in chunks:  # a chunk lies in the object store until its task ends, so there are only so many at a time
         waiting.append(remote.remote(chunk))
         if len(waiting) == most:
             yield ray.get(waiting.pop(0))
     yield from map(ray.get, waiting)
 
 
-def _recorded(asked: int | str | RecordedLandmarks, embedder: str) -> Landmarks | None:
-    """The landmarks of an earlier version, where the recipe names one; they are points among the vectors of one embedder."""
+def _recorded_landmarks(asked: int | str | RecordedLandmarks, embedder: str) -> Landmarks | None:
+    """The landmarks of the version that the recipe names, if any. Raises InputError where another embedder made them."""
     if not isinstance(asked, RecordedLandmarks):
         return None
-    from chameleon_data.weights.landmarks import load_landmarks
-
-    store = Store(split_target(asked.from_)[0])
-    about = _version_of("leverage.landmarks", asked.from_)[1]["weights"]
-    used = about.get("nystrom")
-    if used and about["embedder"]["fingerprint"] != embedder:
-        raise InputError(f"leverage.landmarks: {asked.from_} was embedded by another model or window; use that one, or a number")
-    if not used:
+    about = _find_version("leverage.landmarks", asked.from_)[1].weights
+    if about.nystrom is None or about.embedder is None:
         raise InputError(f"leverage.landmarks: {asked.from_} was weighed without landmarks; name another version, or a number")
-    return load_landmarks(read_table(store, landmarks_path(used["digest"])))
+    if about.embedder.fingerprint != embedder:
+        raise InputError(f"leverage.landmarks: {asked.from_} was embedded by another model or window; use that one, or a number")
+    return read_landmarks(Store(split_target(asked.from_)[0]), about.nystrom.digest)
 
 
-def _said(features: EmbeddedSamples, domains: int) -> str:
-    if features.embedded is None:
-        return "embedded nothing: the vectors came with the corpus"
-    return f"embedded {len(features.embedded)} of {domains} domains, {features.documents:,} documents"
-
-
-def _unembedded(recipe: Recipe, survey: Survey) -> list[str]:
-    few = [(name, t.unembedded, t.rows) for name, t in sorted(survey.tallies.items()) if t.unembedded]
-    return [
-        f"{name}: {missing:,} of {rows:,} documents have no usable vector in {recipe.embed.column!r}; they are written, but the "
-        "weight does not see them"
-        for name, missing, rows in few
-    ]
-
-
-def _compared(weighed: Weighed, recipe: Recipe, tokens: Mapping[str, int]) -> Weighed:
-    """With the mixtures that the computed one is to be held against."""
-    files = {path: _given("weights.compare", path, list(tokens))[0].weights for path in recipe.weights.compare}
-    mixture = weighed.mixture
-    beside = comparison_mixtures(tokens, mixture.description.target, files)
-    return replace(weighed, mixture=replace(mixture, description=replace(mixture.description, mixtures=beside)))
-
-
-def _explained(
-    about: MixtureDescription,
-    recipe: Recipe,
-    result: DomainWeights,
-    vectors: Mapping[str, F32],
-    groups: Mapping[str, I64],
-    sample: pa.Table,
-) -> MixtureDescription:
-    """Why the weights are what they are: neighbours, domains that look alike, documents that look misfiled, other settings."""
-    statistics = domain_statistics(vectors, groups)
-    # Domains of a single sample have no spread, and their separation no measure: infinite, which JSON cannot say.
-    pairs = tuple(pair for pair in nearest_pairs(statistics.names, moments(statistics)) if isfinite(pair.separation))
-    about = replace(about, pairs=pairs, near_duplicates=warn_of_near_duplicates(pairs))
-    if result.affinity is not None and result.ridge is not None:
-        neighbours = find_neighbours(list(result.weights), result.affinity, result.ridge * len(result.weights))
-        about = replace(about, neighbours=neighbours)
-    if result.statistics is not None and recipe.leverage.preset == "default":
-        settings = sensitivity_table(result.statistics, recipe.leverage, recipe.weights)
-        few = len(vectors) <= RECORDED_DOMAINS
-        about = replace(about, sensitivity=settings if few else tuple(replace(s, weights=None) for s in settings))
-    if len(vectors) <= MOST_DOMAINS_SEARCHED:
-        rows = group_sample_by_domain(sample)
-        listed = []
-        for misfiled in find_misfiled(vectors, most=MISFILED_RECORDED):
-            row = rows[misfiled.domain].slice(misfiled.row, 1).to_pylist()[0]
-            text = " ".join(row["windows"][0][:200].split())[:120]
-            listed.append(MisfiledDocument(**asdict(misfiled), document=f"{row['hi']:016x}{row['lo']:016x}", text=text))
-        about = replace(about, misfiled=tuple(listed))
-    return about
-
-
-def _version_of(key: str, target: str) -> tuple[Version, dict[str, Any]]:
-    """A version that the recipe's key names as OUT@V, and its manifest."""
-    try:
-        url, reference = split_target(target)
-        store = open_dataset(url)
-        version = resolve_version(store, reference)
-        return version, load_manifest(store, version)
-    except InputError as error:
-        raise InputError(f"{key}: {error}") from None
-
-
-def _given(key: str, origin: str, names: list[str]) -> tuple[PublishedWeights, WeightsFile | WeightsVersion]:
-    """Weights from a file, or from a version of a dataset (OUT@V), and what they were exactly, as files change and tags move.
-
-    `key` is the recipe's, for messages.
-    """
+def read_named_weights(key: str, origin: str, names: list[str]) -> tuple[PublishedWeights, WeightsFile | WeightsVersion]:
+    """Weights of a file or of a version (OUT@VERSION), and what they were exactly. `key` is the recipe's, for messages."""
+    source: WeightsFile | WeightsVersion
     if Path(origin).suffix in (".json", ".yaml", ".yml"):
         unreadable: Sentences = {
             OSError: lambda error: f"{origin} cannot be read ({error.strerror}); correct the path",
@@ -356,77 +296,20 @@ def _given(key: str, origin: str, names: list[str]) -> tuple[PublishedWeights, W
         }
         with explaining(key, unreadable):
             text = Path(origin).read_text(encoding="utf-8")
-        lineage: WeightsFile | WeightsVersion = WeightsFile(origin, hashlib.sha256(text.encode()).hexdigest())
+        source = WeightsFile(origin, hashlib.sha256(text.encode()).hexdigest())
     else:
-        url, _ = split_target(origin)
-        version, manifest = _version_of(key, origin)
-        domains = manifest["domains"]
-        text = json.dumps({name: d["weight"] for name, d in domains.items()})
-        lineage = WeightsVersion(url, version.number, version.manifest)
-    return read_published_weights(text, names, origin), lineage
+        version, manifest = _find_version(key, origin)
+        text = json.dumps({name: domain.weight for name, domain in manifest.domains.items()})
+        source = WeightsVersion(split_target(origin)[0], version.number, version.manifest)
+    return read_published_weights(text, names, origin), source
 
 
-def compare_exhaustion_rules(recipe: Recipe, weighed: Weighed) -> dict[str, Any]:
-    """What each rule for exhausted domains would do with these weights: domain -> weight, tokens, epochs; or why it refuses."""
-    counts, mix, wanted = weighed.selection.counts, recipe.mix, recipe.weights
-    target = weighed.mixture.description.target
-    found: dict[str, Any] = {}
-    for policy in ("redistribute", "repeat", "fail"):
-        try:
-            caps = epoch_caps(counts, weighed.budget, mix.max_epochs, policy)
-            decimals = bound_weights(
-                target, prior=wanted.prior, floor=wanted.floor, cap=wanted.cap, epoch_cap=caps, groups=wanted.groups
-            ).decimals
-            quotas = {c.name: quota_of(c.tokens, decimals[c.name], weighed.budget, mix.max_epochs, policy) for c in counts}
-            most = max(counts, key=lambda c: quotas[c.name] / c.tokens)
-            if policy == "fail" and quotas[most.name] > most.tokens:
-                raise InputError(f"{most.name!r} would be read {quotas[most.name] / most.tokens:.2f} times")
-            found[policy] = {
-                c.name: {"weight": float(decimals[c.name]), "target_tokens": quotas[c.name], "epochs": quotas[c.name] / c.tokens}
-                for c in counts
-            }
-        except InputError as refused:
-            found[policy] = {"refused": str(refused)}
-    return found
-
-
-def _mixture(recipe: Recipe, result: DomainWeights, caps: Mapping[str, float], origin: str, *, recorded: bool = False) -> Mixture:
-    """The weights within their bounds; `recorded`: whether the landmarks, if any, are those of an earlier version."""
-    wanted, used = recipe.weights, result.nystrom
-    bounded = bound_weights(
-        result.weights, prior=wanted.prior, floor=wanted.floor, cap=wanted.cap, epoch_cap=caps, groups=wanted.groups
-    )
-    described = MixtureDescription(
-        origin=origin,
-        objective=wanted.objective,
-        preset=recipe.leverage.preset,
-        kernel=recipe.leverage.kernel,
-        level=recipe.leverage.level,
-        names=tuple(sorted(result.weights)),
-        target=result.weights,
-        moved=bounded.moved,
-        effective_domains=perplexity(np.array(list(bounded.weights.values()))),
-        scores=result.scores,
-        intervals=result.intervals,
-        rank_stability=result.rank_stability,
-        variance_of_mean=result.variance_of_mean,
-        affinity=None
-        if result.affinity is None or len(result.affinity) > RECORDED_DOMAINS
-        else tuple(map(tuple, np.round(result.affinity, 9).tolist())),
-        ridge=result.ridge,
-        temperature=result.temperature,
-        clipped_mass=result.clipped_mass,
-        nystrom=None
-        if used is None
-        else LandmarksUsed(
-            used.landmarks.kernel,
-            used.landmarks.digest,
-            len(used.landmarks.points),
-            used.error,
-            used.residuals,
-            used.bounds,
-            recorded,
-        ),
-        warnings=result.warnings,
-    )
-    return Mixture(bounded.decimals, described, {})
+def _find_version(key: str, target: str) -> tuple[Version, Manifest]:
+    """The version that the recipe's key names as OUT@VERSION, and its manifest."""
+    try:
+        url, reference = split_target(target)
+        store = open_dataset(url)
+        version = resolve_version(store, reference)
+        return version, read_manifest(store, version)
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from None

@@ -2,10 +2,9 @@
 
     s = diag(K (K + r I)⁻¹) = Σ_j c_ij² / (λ_j + r),   K = C Cᵀ with eigenvalues λ,   r = ridge × k
 
-After Chameleon (Xie, Tonin, Cevher, ICML 2025). Taken from the eigenpairs, a score costs m products, needs no inverse, and
-is never negative. `auto` sets r so that the scores add up to half the effective rank of K (Roy and Vetterli 2007): half of
-what K could tell. On ten real domains the published ridge of 10 lies far above the trace of K, and the scores follow the
-diagonal alone. Exact at any k. Cost: 1 ms at 10 domains, .1 s at 10,000 with p = 384.
+After Chameleon (Xie, Tonin, Cevher, ICML 2025). Taken from the eigenpairs, a score costs m products, needs no inverse, and is
+never negative. `ridge: auto` sets r so that the scores add up to half the effective rank of K (Roy and Vetterli 2007). Why:
+docs/decisions/046-automatic-ridge.md. Cost, p = 384: 1 ms for 10 domains, .1 s for 10,000.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from chameleon_data.errors import InputError
 from chameleon_data.weights.affinity import Affinity
 
 FAR_ABOVE = 10.0
-"""Times the largest eigenvalue; with r beyond, (K + r I)⁻¹ is I / r within a tenth."""
+"""With r beyond this many times the largest eigenvalue, (K + r I)⁻¹ is I / r within a tenth."""
 
 
 def perplexity(shares: F64) -> float:
@@ -32,9 +31,7 @@ def perplexity(shares: F64) -> float:
 def ridge_for(eigenvalues: F64, dimension: float | None = None) -> float:
     """The r at which the effective dimension Σ λ_j / (λ_j + r) is `dimension`; by default half the effective rank.
 
-    Half the effective rank is always attainable, and continuous where "half the rank" jumps (with a near-duplicate domain it
-    moved a weight from .24 to .21). The sum falls with r, from the rank; it is at most trace / r. Raises InputError for a
-    dimension that no r gives.
+    The sum falls with r, from the rank, and is at most trace / r. Raises InputError for a dimension that no r gives.
     """
     rank = len(eigenvalues)
     target = perplexity(eigenvalues / eigenvalues.sum()) / 2 if dimension is None else dimension

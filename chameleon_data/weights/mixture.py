@@ -1,11 +1,12 @@
 """The recorded mixture: the weights that a version is written with, and everything that is known of how they came about.
 
-`weigh` records one for each question that it answered. A resumed build, or the same recipe on the same corpus, reads the record
-and embeds nothing. The manifest, the report and `weights --json` show its description.
+It is recorded under a key of all that it depends on, so a resumed build, or the same recipe on the same corpus, embeds nothing.
+The manifest, the report and `weights --json` show its description. `make_mixture.py` fills it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,10 +14,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from chameleon_data.errors import InputError
+from chameleon_data.hashing import fingerprint
+from chameleon_data.recipe import Embed, Leverage, Weights
 from chameleon_data.weights.bounds import MovedWeight
 from chameleon_data.weights.embedder import ColumnEmbedder, Embedder
-from chameleon_data.weights.explain import Misfiled, Neighbour, Pair, Setting
-from chameleon_data.weights.kernels import Kernel, KernelName
+from chameleon_data.weights.explain.misfiled import Misfiled
+from chameleon_data.weights.explain.near_duplicates import Pair
+from chameleon_data.weights.explain.neighbours import Neighbour
+from chameleon_data.weights.explain.sensitivity import Setting
+from chameleon_data.weights.kernels.kernel import EXACT, Kernel, KernelName
+from chameleon_data.weights.sampling_rounds import SamplingRound
 
 if TYPE_CHECKING:
     from chameleon_data.store.store import Store
@@ -63,22 +70,6 @@ class LandmarksUsed:
     """Domain -> proved bounds of its leverage by the exact kernel. None: none were computed."""
     recorded: bool
     """Whether they are those of an earlier version."""
-
-
-@dataclass(frozen=True)
-class SamplingRound:
-    """One round of `samples: auto`."""
-
-    samples: int
-    """Documents drawn per domain."""
-    widest: float
-    """Width of the widest interval of a weight."""
-    domain: str
-    """The domain that has it."""
-    narrow: bool
-    """Whether it is within `embed.tolerance`."""
-    said: str
-    """The same in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +150,35 @@ class Mixture:
     map: dict[str, list[tuple[float, float]]]
     """Domain -> (x, y) of its sampled documents; empty where nothing was embedded."""
     format: int = MIXTURE_FORMAT
+
+
+def mixture_key(
+    samples: Mapping[str, str],
+    embedder: str | None,
+    landmarks: str | None,
+    caps: Mapping[str, float],
+    embed: Embed,
+    leverage: Leverage,
+    weights: Weights,
+    seed: int,
+) -> str:
+    """Names the record of a mixture: sha256 of all that decides it.
+
+    `samples`: domain -> fingerprint of its sampled documents. `embedder` and `landmarks`: the embedder's fingerprint and the
+    digest of landmarks of an earlier version, None where there are none. `caps`: domain -> largest share that its tokens allow.
+    """
+    return fingerprint(
+        {
+            "format": MIXTURE_FORMAT,
+            "samples": dict(samples),
+            "embedder": embedder,
+            "caps": dict(caps),
+            "leverage": leverage.model_dump(mode="json") | ({"landmarks": landmarks} if landmarks else {}),
+            "rounds": [embed.tolerance, embed.max_samples] if embed.samples == "auto" else None,
+            "weights": weights.model_dump(mode="json", exclude={"compare"}),
+            "seed": None if leverage.kernel in EXACT else seed,
+        }
+    )
 
 
 @cache

@@ -1,6 +1,6 @@
-"""Weights from files: a plain `domain: weight`, or as DoReMi, DoGE and RegMix publish them; and mixtures to compare with.
+"""Weights from files: a plain `domain: weight`, or as DoReMi, DoGE and RegMix publish them.
 
-The format is seen from the content:
+The content tells the format:
 
     plain    {arxiv: .2, github: .8}                        JSON or YAML
     DoReMi   {train_domain_weights: {"Pile-CC": .6057, ...}, ...}
@@ -10,9 +10,9 @@ The format is seen from the content:
 DoGE's `train_dw` is not in the order of `train_domains`: its data loader (`src/dataloader.py`) applies it to the datasets in the
 order in which they were loaded, with `mix` last. Zipped as they stand, the two lists give c4's weight to cc and cc's to c4.
 
-Names must be the recipe's. One that is not is matched without case, without `train_the_pile_` in front, and without blanks,
-hyphens, underscores and brackets ('Gutenberg (PG-19)' is gutenberg_pg_19), where that leaves one candidate on each side;
-whatever is left over on either side is refused, because a guess here would be a wrong mixture that trains without complaint.
+Names must be the recipe's. Others are matched without case, without `train_the_pile_` in front, and without blanks, hyphens,
+underscores and brackets ('Gutenberg (PG-19)' is gutenberg_pg_19), where that leaves one candidate on each side. A name left
+over on either side is refused, because a guess would be a wrong mixture that trains without complaint.
 """
 
 from __future__ import annotations
@@ -20,25 +20,21 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import fsum, isfinite
 from typing import Any, Literal
 
-import numpy as np
 import yaml
 
 from chameleon_data.errors import InputError, list_some
 from chameleon_data.recipe_file import StrictLoader
-from chameleon_data.weights.weigh import DomainWeights, weights_without_scores
 
 WeightsFormat = Literal["plain", "DoReMi", "DoGE", "RegMix"]
 
 SLIMPAJAMA = ("arxiv", "book", "c4", "cc", "github", "stackexchange", "wikipedia")
 """The order in which DoGE's loader applies `train_dw`; a weight of `mix`, all of them together, may follow."""
 PILE_PREFIX = "train_the_pile_"
-MULTILINGUAL_ALPHA = 0.7
-"""Exponent of natural shares that lifts the small ones: multilingual BERT's for languages (XLM-R, Conneau et al. 2020: 0.3)."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +67,6 @@ def read_published_weights(text: str, domains: Iterable[str], name: str = "weigh
     if abs(total - 1) > 1e-6:
         notes.append(f"{name}: the weights sum to {total:.6g} and were divided by it")
     return PublishedWeights({ours: weights[theirs] / total for ours, theirs in names.items()}, kind, names, tuple(notes))
-
-
-def load_published_weights(text: str, domains: Iterable[str], name: str = "weights") -> DomainWeights:
-    """`read_published_weights` in the place of computed ones; the notes are its warnings."""
-    given = read_published_weights(text, domains, name)
-    return weights_without_scores(given.weights, dict.fromkeys(given.weights), given.notes)
 
 
 def _parse(text: str, name: str) -> dict[str, Any]:
@@ -174,44 +164,3 @@ def _nearest(wanted: str, among: Sequence[str]) -> str | None:
     by_plain = {plain_name(a): a for a in among}
     near = difflib.get_close_matches(plain_name(wanted), by_plain, n=1)
     return by_plain[near[0]] if near else None
-
-
-def comparison_mixtures(
-    counts: Mapping[str, int],
-    target: Mapping[str, float] | None = None,
-    extra: Mapping[str, Mapping[str, float]] | None = None,
-    *,
-    alpha: float = MULTILINGUAL_ALPHA,
-) -> dict[str, dict[str, float]]:
-    """Mixtures to hold a computed one against: name -> {domain: share}, each summing to one, domains in byte order.
-
-    `counts`: tokens of each domain. Always `uniform`, `natural` (in proportion to tokens) and `natural^0.7` (to tokens to the
-    power `alpha`, as languages are balanced: Conneau et al. 2020); `target` is the computed mixture before bounds, and
-    `extra` holds further ones by name, such as `read_published_weights(...).weights`. Raises InputError for other domains, for no
-    tokens at all, and for a name that is taken.
-    """
-    names = sorted(counts)
-    if not names or min(counts.values()) < 0 or not sum(counts.values()):
-        raise InputError("there are no tokens to compare mixtures of; count them first")
-    if not (isfinite(alpha) and alpha > 0):
-        raise InputError(f"alpha is {alpha}; it must be a number above zero, 1 for the natural shares")
-    tokens = np.array([counts[name] for name in names], np.float64)
-    tempered = (tokens / tokens.max()) ** alpha
-    found = {
-        "uniform": np.full(len(names), 1 / len(names)),
-        "natural": tokens / tokens.sum(),
-        f"natural^{alpha:g}": tempered / tempered.sum(),
-    }
-    given = {**({"target": target} if target is not None else {})}
-    for label, mixture in (extra or {}).items():
-        if label in found or label in given:
-            raise InputError(f"two mixtures to compare are called {label!r}; rename one")
-        given[label] = mixture
-    for label, mixture in given.items():
-        if odd := sorted(mixture.keys() ^ counts.keys()):
-            raise InputError(f"mixture {label!r}: {list_some(odd)} in it or in the corpus, not in both")
-        shares = np.array([mixture[name] for name in names], np.float64)
-        if not (np.isfinite(shares).all() and (shares >= 0).all() and shares.any()):
-            raise InputError(f"mixture {label!r}: shares must be finite, nowhere negative and somewhere positive")
-        found[label] = shares / shares.sum()
-    return {label: dict(zip(names, shares.tolist(), strict=True)) for label, shares in found.items()}

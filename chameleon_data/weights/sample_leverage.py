@@ -1,25 +1,15 @@
-"""Leverage of samples, summed by domain: the share of the room that all samples take which is this domain's.
+"""Leverage of samples, summed by domain: which domain's samples fill directions that the others leave empty.
 
     ℓ(x) = (φ(x) - μ)ᵀ (S + r I)⁻¹ (φ(x) - μ),   S = 1/k Σ_i C_i,   s_i = tr(C_i (S + r I)⁻¹) / k = mean ℓ(x) / k
 
-with C_i the second moment of domain i about μ, the mean of the domains' means. Σ s_i = tr(S (S + r I)⁻¹) is the effective
-dimension (Rudi et al. 2018), and ℓ the ridge leverage score of a sample at n r; every domain counts alike, however many samples
-it has. r is `ridge`, and `auto` what it is for domains: half the effective rank of S.
+C_i is the second moment of domain i about μ, the mean of the domains' means, so every domain counts alike, however many samples
+it has. Σ s_i = tr(S (S + r I)⁻¹) is the effective dimension (Rudi et al. 2018). `ridge: auto` sets r so that it is half the
+effective rank of S, as for domains.
 
-Which question to ask. `level: domain` asks how far a domain's *mean* is from what the other means span; its spread is noise.
-`level: sample` asks which domain fills directions that others leave empty; where its mean lies matters only as part of that.
+`level: domain` asks how far a domain's mean is from what the other means span; its spread is noise. `level: sample` asks which
+domain's samples fill directions that the others leave empty. When to use which: docs/weights.md.
 
-    A: 1,000 texts about one rare subject      mean (4, 0, 0)   spread (.1, .1, .1)
-    B: 1,000 texts about everything            mean (0, 0, 0)   spread (2, 2, 2)
-    C: 1,000 texts about nothing in particular mean (0, 1, 0)   spread (.5, .5, .5)
-
-Of domains A has the highest leverage (.61 of the sum, B .17, C .22): it is the outlier. Of samples B has (.65, A .23, C .12): it
-alone fills most directions, while A, far off as it is, is one point. Use `domain` to balance subjects, languages or sources,
-each of one kind, as the paper does. Use `sample` where domains are broad mixtures (crawls, books), where means almost agree, or
-to choose how many documents of each to keep for a diverse subset; it also works for two domains.
-
-n × d numbers are never held, nor n × n: two passes in blocks. Cost on one core, d = 384: 20 µs a sample, 30 MB. A
-million samples on two shared cores: linear 63 s and 40 MB, rbf on 256 landmarks 127 s and 69 MB, beside the samples.
+Two passes in blocks: neither n × d features nor n × n products are held. Cost on one core, d = 384: 20 µs a sample and 30 MB.
 """
 
 from __future__ import annotations
@@ -35,24 +25,25 @@ from scipy.linalg import blas, cholesky, solve_triangular
 from chameleon_data.arrays import F64, I64, Floats
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import EffectiveDimension
-from chameleon_data.weights.affinity import JACKKNIFE_GROUPS, ROUNDING_SHARE, SAMPLES_AT_ONCE
-from chameleon_data.weights.kernels import squared_norms
-from chameleon_data.weights.landmarks import FeatureArrays, check_features
+from chameleon_data.weights.affinity import ROUNDING_SHARE
+from chameleon_data.weights.domain_statistics import JACKKNIFE_GROUPS, SAMPLES_AT_ONCE, FeatureArrays, check_features
+from chameleon_data.weights.kernels.kernel import squared_norms
 from chameleon_data.weights.leverage import ridge_for
 
 
 @dataclass(frozen=True)
 class SampleLeverage:
-    """Of k domains, in byte order of name."""
+    """The leverage of samples, summed for k domains in byte order of name."""
 
     names: tuple[str, ...]
     count: I64
     """(k, 20) samples, by jackknife group."""
     total: F64
-    """(k, 20) sum of their ℓ."""
+    """(k, 20) sum of their ℓ, by jackknife group."""
     variance_of_mean: F64
     """(k) as in `Moments`."""
     r: float
+    """The ridge."""
 
     @property
     def scores(self) -> F64:
@@ -61,7 +52,7 @@ class SampleLeverage:
         return scores
 
     def jackknife(self) -> Iterator[F64]:
-        """(k) s with one group left out of the domains' means and kept in S, which holds k times their samples."""
+        """(k) s with one group left out, for each group in turn. S keeps all samples."""
         n, total = self.count.sum(axis=1), self.total.sum(axis=1)
         for group in np.flatnonzero(self.count.any(axis=0)):
             keep = self.count[:, group] == n
@@ -77,7 +68,7 @@ def sample_leverage(
     ridge: float | Literal["auto"] | EffectiveDimension = "auto",
     centre: bool = True,
 ) -> SampleLeverage:
-    """Of (n_i, p) samples (a memory-mapped array too), by domain, whose features `mapped` gives block by block."""
+    """Leverage of (n_i, p) samples, one array a domain; memory-mapped arrays too. `mapped` gives the features of a block."""
     samples = check_features(features, groups)
     k = len(samples)
     mean, second, variance = np.zeros(()), np.zeros(()), []

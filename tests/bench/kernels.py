@@ -20,10 +20,20 @@ from typing import Any
 import numpy as np
 
 from chameleon_data import domain_weights
-from chameleon_data.weights.affinity import affinity, domain_statistics, moments
-from chameleon_data.weights.kernels import Kernel, auto_bandwidth
-from chameleon_data.weights.landmarks import choose_landmarks, draw_balanced_pool, nystrom_statistics
-from chameleon_data.weights.leverage import leverage_scores
+from chameleon_data.hashing import key64
+from chameleon_data.weights.affinity import affinity
+from chameleon_data.weights.domain_statistics import domain_statistics, moments
+from chameleon_data.weights.kernels.kernel import Kernel, auto_bandwidth, evaluate_kernel, kernel_diagonal
+from chameleon_data.weights.kernels.landmarks import (
+    POOL_PER_LANDMARK,
+    Landmarks,
+    choose_landmarks,
+    draw_balanced_pool,
+    hash_vectors,
+)
+from chameleon_data.weights.kernels.nystrom import SMALLEST_EIGENVALUE, nystrom_statistics
+from chameleon_data.weights.leverage import leverage_scores, ridge_for
+from chameleon_data.weights.temperature import AUTO_EFFECTIVE_SHARE, COLDEST, temperature_for
 from tests.bench.figures import Figure, show
 
 DIMENSIONS = 384
@@ -126,23 +136,81 @@ def _weight_error(n: int, landmarks: int) -> list[Figure]:
     figures = []
     for name in ("rbf", "laplacian"):
         bandwidth = auto_bandwidth(name, draw_balanced_pool(samples, 1_024, 0, "bandwidth"))
-        exact = _exact_weights(samples, Kernel(name, bandwidth))
-        for sampling in ("kmeans", "bless", "uniform"):
-            result = domain_weights(samples, kernel=name, bandwidth=bandwidth, landmarks=landmarks, sampling=sampling)
-            error = max(abs(result.weights[name] - exact[name]) for name in exact)
+        kernel = Kernel(name, bandwidth)
+        exact = _exact_weights(samples, kernel)
+        pool = draw_balanced_pool(samples, landmarks * POOL_PER_LANDMARK, 0, "landmarks")
+        chosen = {
+            "k-means": choose_landmarks(samples, kernel, landmarks),
+            "BLESS": Landmarks(kernel, np.unique(_draw_by_leverage(pool, kernel, landmarks, 0), axis=0)),
+            "uniform": Landmarks(kernel, np.unique(pool[:landmarks], axis=0)),  # in the order of their keys, which are hashes
+        }
+        for choice, points in chosen.items():
+            result = domain_weights(samples, kernel=name, landmarks=points)
+            error = max(abs(result.weights[domain] - exact[domain]) for domain in exact)
             said = f"exact kernel, n = {n:,}; said of itself: {result.nystrom.error:.2g}"
-            aim = 0.005 if (name, sampling) == ("rbf", "kmeans") else None
-            label = f"weight error, {name}, {landmarks} landmarks by {sampling}"
+            aim = 0.005 if (name, choice) == ("rbf", "k-means") else None
+            label = f"weight error, {name}, {landmarks} landmarks by {choice}"
             figures.append(Figure(label, error, "", aim, said, lower_is_better=True))
     return figures
 
 
+# Other ways to choose landmarks, with which k-means is compared
+
+
+OVERSAMPLE = 8.0
+FEWEST = 16
+"""Samples that a level keeps, about; where none is kept, all scores of the next are alike."""
+LEVELS = 40
+"""The ridge ends at 1e-12 of the largest κ(x, x) in any case."""
+
+
+def _draw_by_leverage(pool: np.ndarray, kernel: Kernel, count: int, seed: int) -> np.ndarray:
+    """`count` samples in proportion to their ridge leverage, without replacement (Efraimidis and Spirakis 2006)."""
+    rows, scores, _ = bless_scores(pool, kernel, count, seed)
+    return pool[rows[np.argsort(-np.log(_uniform_keys(pool[rows], seed, "draw", 0)) / scores, kind="stable")[:count]]]
+
+
+def bless_scores(pool: np.ndarray, kernel: Kernel, count: int, seed: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Rows of a uniform part of the pool, their approximate ridge leverage, and the ridge λ at which `count` samples suffice.
+
+    Bottom-up leverage sampling (BLESS, Rudi, Calandriello, Carratino and Rosasco 2018, algorithm 2): λ halves from κ². At each λ,
+    a uniform part of about 8 κ²/λ samples is scored by the samples J that the λ before kept, each with probability A:
+
+        ℓ(x) = (κ(x, x) - κ(x, J) (κ(J, J) + λ n A)⁻¹ κ(J, x)) / (λ n)
+
+    and kept with probability min(1, 8 ℓ), 16 or more of them. It ends where twice the effective dimension, Σ ℓ, reaches `count`.
+    """
+    n, diag = len(pool), kernel_diagonal(kernel, pool.astype(np.float64))
+    ridge, top = float(diag.max()), float(diag.max())
+    chosen, weight = np.zeros(0, np.int64), np.zeros(0)
+    for level in range(LEVELS):
+        ridge /= 2
+        share = min(OVERSAMPLE * top / (ridge * n), 1.0)
+        keys = _uniform_keys(pool, seed, "part", level)
+        rows = np.sort(np.argsort(keys, kind="stable")[: max(count, int((keys < share).sum()))])
+        some, seen = pool[rows].astype(np.float64), diag[rows]
+        if len(chosen):
+            held = pool[chosen].astype(np.float64)
+            cross = evaluate_kernel(kernel, some, held)
+            solved = np.linalg.solve(evaluate_kernel(kernel, held, held) + np.diag(ridge * n * weight), cross.T)
+            seen = np.maximum(seen - np.einsum("ij,ji->i", cross, solved), SMALLEST_EIGENVALUE * top)
+        scores: np.ndarray = np.minimum(seen / (ridge * n), 1.0)
+        if len(chosen) and (2 * scores.mean() * n >= count or level == LEVELS - 1):
+            break
+        probable = np.minimum(max(OVERSAMPLE, FEWEST / scores.sum()) * scores, 1.0)
+        keep = _uniform_keys(some.astype(np.float32), seed, "kept", level) < probable
+        chosen, weight = rows[keep], probable[keep] * len(rows) / n
+    return rows, scores, ridge
+
+
+def _uniform_keys(rows: np.ndarray, seed: int, purpose: str, level: int) -> np.ndarray:
+    """(n) numbers in (0, 1) by a hash of each vector."""
+    found: np.ndarray = (hash_vectors(rows, key64(seed, "bless", purpose, level)).astype(np.float64) + 0.5) / 2.0**64
+    return found
+
+
 def _exact_weights(samples: dict[str, np.ndarray], kernel: Kernel) -> dict[str, float]:
     """By the affinity itself: features of k domains whose inner products are the block means of the kernel."""
-    from chameleon_data.weights.kernels import evaluate_kernel
-    from chameleon_data.weights.leverage import ridge_for
-    from chameleon_data.weights.weigh import AUTO_EFFECTIVE_SHARE, COLDEST, temperature_for
-
     blocks = list(samples.values())
     k, matrix = len(blocks), np.zeros((len(blocks), len(blocks)))
     for i, x in enumerate(blocks):

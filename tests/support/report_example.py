@@ -14,11 +14,14 @@ from chameleon_data.recipe import Leverage, Weights
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.row_order import BalanceCheck
 from chameleon_data.versions.verify import Verification
-from chameleon_data.weights.affinity import domain_statistics, moments
 from chameleon_data.weights.bounds import bound_weights
-from chameleon_data.weights.explain import find_misfiled, find_neighbours, nearest_pairs, sensitivity_table
-from chameleon_data.weights.published import comparison_mixtures
-from chameleon_data.weights.weigh import domain_weights
+from chameleon_data.weights.domain_statistics import domain_statistics, moments
+from chameleon_data.weights.domain_weights import domain_weights
+from chameleon_data.weights.explain.comparison import comparison_mixtures
+from chameleon_data.weights.explain.misfiled import find_misfiled
+from chameleon_data.weights.explain.near_duplicates import nearest_pairs
+from chameleon_data.weights.explain.neighbours import find_neighbours
+from chameleon_data.weights.explain.sensitivity import sensitivity_table
 from tests.support.manifests import example_manifest
 
 NAMES = ("arxiv", "book", "c4", "cc", "github", "legal", "medical", "stackexchange", "technical", "wikipedia")

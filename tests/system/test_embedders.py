@@ -203,21 +203,23 @@ def test_landmarks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 def test_the_pass_over_samples_is_the_same_on_the_cluster(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
     from chameleon_data.pipelines import weigh as pipeline
-    from chameleon_data.weights import landmarks as module
-    from chameleon_data.weights.landmarks import Landmarks, nystrom_statistics
+    from chameleon_data.weights.kernels import nystrom
+    from chameleon_data.weights.kernels.kernel import Kernel
+    from chameleon_data.weights.kernels.landmarks import Landmarks
+    from chameleon_data.weights.kernels.nystrom import nystrom_statistics
 
     generator = np.random.default_rng(0)
     samples = {name: generator.normal(size=(n, 8)).astype(np.float32) for name, n in (("a", 900), ("b", 70), ("c", 301))}
-    points = Landmarks(module.Kernel("rbf", 2.0), generator.normal(size=(20, 8)).astype(np.float32))
-    monkeypatch.setattr(module, "SAMPLES_PER_CHUNK", 100)
-    monkeypatch.setattr(module, "NORMS", 256)
+    points = Landmarks(Kernel("rbf", 2.0), generator.normal(size=(20, 8)).astype(np.float32))
+    monkeypatch.setattr(nystrom, "SAMPLES_PER_CHUNK", 100)
+    monkeypatch.setattr(nystrom, "SQUARED_NORMS", 256)
     here = nystrom_statistics(samples, points, None, pipeline.map_chunks)
     monkeypatch.setattr(pipeline, "ON_DRIVER", 0)
     there = nystrom_statistics(samples, points, None, pipeline.map_chunks)
     for column in ("domain", "group", "count", "total", "squares"):
         np.testing.assert_array_equal(getattr(there.statistics, column), getattr(here.statistics, column))
     assert there.residuals == here.residuals
-    monkeypatch.setattr(module, "SAMPLES_PER_CHUNK", 10_000)
+    monkeypatch.setattr(nystrom, "SAMPLES_PER_CHUNK", 10_000)
     whole = nystrom_statistics(samples, points)
     np.testing.assert_allclose(there.statistics.total, whole.statistics.total, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(there.statistics.squares, whole.statistics.squares, rtol=1e-5)
@@ -280,11 +282,11 @@ def test_embedding_says_what_was_new_of_eleven(ray_cluster: None, tmp_path: Path
 
 
 def test_of_many_domains_nothing_is_recorded_for_each_pair_or_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from chameleon_data.pipelines import weigh as pipeline
     from chameleon_data.views.report.page import render_report
+    from chameleon_data.weights import make_mixture
 
     corpus(tmp_path / "in", "abcd")
-    monkeypatch.setattr(pipeline, "RECORDED_DOMAINS", 3)
+    monkeypatch.setattr(make_mixture, "RECORDED_DOMAINS", 3)
     made = build_recipe(load_recipe(recipe(tmp_path, {"column": "vector"})), lambda *_: None, "now").manifest
     assert made.weights.affinity is None
     assert [setting.weights for setting in made.weights.sensitivity] == [None] * 25

@@ -65,5 +65,5 @@ def test_given_weights_and_a_column_of_vectors_need_neither_torch_nor_faiss(tmp_
         "column 3 30 True",
         "embed.model: needs safetensors and sentence_transformers and torch and transformers; pip install "
         "'chameleon-data[embed]', or bring vectors ('embed.column') or weights ('weights.from')",
-        "leverage.kernel: rbf: needs faiss; pip install 'chameleon-data[cpu]', or [gpu] beside CUDA 12",
+        "leverage.kernel: rbf: needs faiss; pip install 'chameleon-data[cpu]', or 'chameleon-data[gpu]' beside CUDA 12",
     ]

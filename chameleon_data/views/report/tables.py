@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from chameleon_data.recipe import Group
     from chameleon_data.versions.row_order import Deviation
     from chameleon_data.weights.bounds import MovedWeight
-    from chameleon_data.weights.explain import Neighbour, Pair
+    from chameleon_data.weights.explain.near_duplicates import Pair
+    from chameleon_data.weights.explain.neighbours import Neighbour
     from chameleon_data.weights.mixture import MisfiledDocument, MixtureDescription
 
 ROWS_LISTED = 500

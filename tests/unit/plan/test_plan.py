@@ -9,8 +9,9 @@ import pytest
 
 from chameleon_data.jobs import tables
 from chameleon_data.pipelines.build import Planned
-from chameleon_data.pipelines.weigh import Weighed, compare_exhaustion_rules, weigh_corpus
+from chameleon_data.pipelines.weigh import weigh_corpus
 from chameleon_data.recipe_file import load_recipe
+from chameleon_data.weights.explain.exhaustion import compare_exhaustion_rules
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import ready
 
@@ -18,10 +19,13 @@ from tests.support.in_process import ready
 def planned(folder: Path, **sections: Any) -> Planned:
     recipe = load_recipe(write_recipe(folder / "recipe.yaml", lay_out(folder / "corpus", documents(), ["jsonl"], 1), **sections))
     made = ready(recipe)
-    weighed: Weighed = weigh_corpus(made.store, recipe, made.survey, made.selection, lambda *_: None)
-    return Planned(
-        weighed, made.job.layouts, made.job.counter, {}, recipe.shards.size, 2.0, compare_exhaustion_rules(recipe, weighed)
-    )
+    weighed = weigh_corpus(
+        made.store, recipe.embed, recipe.leverage, recipe.weights, recipe.mix, recipe.seed, made.survey, made.selection,
+        lambda *_: None,
+    )  # fmt: skip
+    target = weighed.mixture.description.target
+    rules = compare_exhaustion_rules(weighed.selection.counts, target, weighed.budget, recipe.mix, recipe.weights)
+    return Planned(weighed, made.job.layouts, made.job.counter, {}, recipe.shards.size, 2.0, rules)
 
 
 def test_each_rule_for_exhausted_domains_is_shown_before_anything_is_written(tmp_path, capsys):
@@ -30,16 +34,16 @@ def test_each_rule_for_exhausted_domains_is_shown_before_anything_is_written(tmp
     rules, counts = found.exhausted, {c.name: c.tokens for c in found.weighed.selection.counts}
     assert counts["legal"] < 250_000
     repeat, redistribute = rules["repeat"], rules["redistribute"]
-    assert repeat["legal"]["target_tokens"] == 250_000
-    assert repeat["legal"]["epochs"] == 250_000 / counts["legal"]
-    assert redistribute["legal"]["target_tokens"] <= 1.5 * counts["legal"] < 250_000
-    assert redistribute["book"]["target_tokens"] > repeat["book"]["target_tokens"], "what legal cannot give goes to the others"
-    assert rules["fail"]["refused"] == f"'legal' would be read {250_000 / counts['legal']:.2f} times"
+    assert repeat["legal"].target_tokens == 250_000
+    assert repeat["legal"].epochs == 250_000 / counts["legal"]
+    assert redistribute["legal"].target_tokens <= 1.5 * counts["legal"] < 250_000
+    assert redistribute["book"].target_tokens > repeat["book"].target_tokens, "what legal cannot give goes to the others"
+    assert rules["fail"].refused == f"'legal' would be read {250_000 / counts['legal']:.2f} times"
     quotas = {s.domain.name: s.domain.quota for s in found.layouts[0].streams}
     tables.print_plan(found)
     shown = capsys.readouterr().out
     for rule in redistribute.values():
-        assert f"{rule['target_tokens']:,} ({rule['epochs']:.2f} epochs)" in shown
+        assert f"{rule.target_tokens:,} ({rule.epochs:.2f} epochs)" in shown
     assert "fail would refuse:" in shown
     assert quotas.keys() == redistribute.keys()
     assert not list((tmp_path / "out").rglob("*.parquet.tmp")) + list((tmp_path / "out/builds").rglob("*"))

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from chameleon_data.errors import InputError
-from chameleon_data.weights.affinity import Affinity, affinity, domain_statistics, moments
+from chameleon_data.weights.affinity import Affinity, affinity
+from chameleon_data.weights.domain_statistics import domain_statistics, moments
 from chameleon_data.weights.leverage import leverage_scores, perplexity, ridge_for
 
 

@@ -12,8 +12,10 @@ from chameleon_data.errors import InputError
 from chameleon_data.store.store import Store
 from chameleon_data.weights.bounds import MovedWeight
 from chameleon_data.weights.embedder import ColumnEmbedder, Embedder
-from chameleon_data.weights.explain import Neighbour, Pair, Setting
-from chameleon_data.weights.kernels import Kernel
+from chameleon_data.weights.explain.near_duplicates import Pair
+from chameleon_data.weights.explain.neighbours import Neighbour
+from chameleon_data.weights.explain.sensitivity import Setting
+from chameleon_data.weights.kernels.kernel import Kernel
 from chameleon_data.weights.mixture import (
     LandmarksUsed,
     MisfiledDocument,

@@ -1,23 +1,26 @@
-"""Published files as their trainers apply them; names matched or refused; mixtures to compare with."""
+"""Published files as their trainers apply them; names matched or refused."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chameleon_data import DomainWeights, InputError
+from chameleon_data import InputError
 from chameleon_data.weights.bounds import bound_weights
-from chameleon_data.weights.published import comparison_mixtures, load_published_weights, plain_name, read_published_weights
+from chameleon_data.weights.published import plain_name, read_published_weights
+from chameleon_data.weights.weigh import weights_without_scores
 from tests.support.paths import DATA
 
 FOLDER = DATA / "published"
+
+
 SLIMPAJAMA = ["arxiv", "book", "c4", "cc", "github", "stackexchange", "wikipedia"]
+
+
 PILE = [
     "arxiv", "bookcorpus2", "books3", "dm_mathematics", "enron_emails", "europarl", "freelaw", "github", "gutenberg_pg_19",
     "hackernews", "nih_exporter", "opensubtitles", "openwebtext2", "philpapers", "pile_cc", "pubmed_abstracts",
@@ -27,9 +30,6 @@ PILE = [
 
 def read(file: str) -> str:
     return (FOLDER / file).read_text(encoding="utf-8")
-
-
-# --- published files
 
 
 def test_doge_is_read_in_the_order_of_its_loader() -> None:
@@ -105,9 +105,6 @@ def test_a_domain_may_be_called_train() -> None:
     assert read_published_weights("{train: 1, test: 1}", ["train", "test"]).format == "plain"
 
 
-# --- names
-
-
 NAMES = {
     "case": ("{ArXiv: 1, Book: 1}", ["arxiv", "book"], {"arxiv": "ArXiv", "book": "Book"}),
     "exact before plain": ("{Pile-CC: 1, pile_cc: 3}", ["pile_cc", "Pile-CC"], {"pile_cc": "pile_cc", "Pile-CC": "Pile-CC"}),
@@ -155,21 +152,20 @@ def test_no_weight_is_given_to_two_domains_or_lost(names: set[str], random: obje
     assert sum(found.weights.values()) == pytest.approx(1)
 
 
-# --- plain files
-
-
 def test_weights_are_read_from_json_and_yaml() -> None:
     for text in ('{"b": 0.25, "a": 0.75}', "a: .75\nb: 0.25\n", "# ours\na: 7.5e-1\nb: 0.25"):
-        found = load_published_weights(text, ["a", "b"])
+        found = read_published_weights(text, ["a", "b"])
         assert found.weights == {"a": 0.75, "b": 0.25}
-        assert found.warnings == ()
-        assert found.scores == found.intervals == {"a": None, "b": None}
+        assert found.notes == ()
+        result = weights_without_scores(found.weights, dict.fromkeys(found.weights), found.notes)
+        assert result.weights == found.weights
+        assert result.scores == result.intervals == {"a": None, "b": None}
 
 
 def test_weights_that_do_not_sum_to_one_are_normalised_and_said() -> None:
-    found = load_published_weights("a: 3\nb: 1e-5\n", ["a", "b"], "mix.yaml")
+    found = read_published_weights("a: 3\nb: 1e-5\n", ["a", "b"], "mix.yaml")
     assert found.weights["b"] == pytest.approx(1e-5 / 3.00001)
-    assert found.warnings == ("mix.yaml: the weights sum to 3.00001 and were divided by it",)
+    assert found.notes == ("mix.yaml: the weights sum to 3.00001 and were divided by it",)
 
 
 FILES = {
@@ -198,66 +194,9 @@ FILES = {
 def test_a_file_that_does_not_fit_is_refused(case: str) -> None:
     text, message = FILES[case]
     with pytest.raises(InputError, match=message):
-        load_published_weights(text, ["a", "b"], "mix")
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ("gone.json", r"gone\.json cannot be read \(No such file or directory\); correct the path"),
-        ("shard.json", "is not text in UTF-8; name a JSON or YAML file"),
-        ("nowhere@v1", "nowhere: no dataset is there"),
-        ("folder@v1", "folder: a folder, but no dataset is there"),
-    ],
-)
-def test_weights_that_are_not_there_are_told_with_their_key(tmp_path: Path, given: str, message: str) -> None:
-    from chameleon_data.pipelines.weigh import _given
-
-    (tmp_path / "shard.json").write_bytes(b"\xff\xfe")
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(InputError, match=rf"^weights\.from: .*{message}"):
-        _given("weights.from", str(tmp_path / given), ["a"])
+        read_published_weights(text, ["a", "b"], "mix")
 
 
 def test_given_weights_enter_where_computed_ones_do() -> None:
-    given_weights: DomainWeights = load_published_weights("{a: 1, b: 3}", ["a", "b"])
+    given_weights = read_published_weights("{a: 1, b: 3}", ["a", "b"])
     assert bound_weights(given_weights.weights, cap=0.6).decimals == {"a": "0.40000", "b": "0.60000"}
-
-
-# --- mixtures to compare with
-
-
-def test_mixtures() -> None:
-    found = comparison_mixtures({"b": 900, "a": 100}, {"a": 0.4, "b": 0.6}, {"ours.json": {"a": 3.0, "b": 1.0}})
-    assert list(found) == ["uniform", "natural", "natural^0.7", "target", "ours.json"]
-    assert all(list(mixture) == ["a", "b"] for mixture in found.values())
-    assert found["uniform"] == {"a": 0.5, "b": 0.5}
-    assert found["natural"] == pytest.approx({"a": 0.1, "b": 0.9})
-    share = 100**0.7 / (100**0.7 + 900**0.7)
-    assert found["natural^0.7"] == pytest.approx({"a": share, "b": 1 - share})
-    assert found["ours.json"] == pytest.approx({"a": 0.75, "b": 0.25})
-
-
-@given(st.lists(st.integers(0, 2**52), min_size=1, max_size=9).filter(any), st.floats(0.05, 1))
-def test_an_exponent_below_one_lifts_the_small(counts: list[int], alpha: float) -> None:
-    found = comparison_mixtures({f"d{i}": n for i, n in enumerate(counts)}, alpha=alpha)
-    assert all(sum(mixture.values()) == pytest.approx(1) for mixture in found.values())
-    natural, tempered = (np.array(list(found[name].values())) for name in ("natural", f"natural^{alpha:g}"))
-    order = np.argsort(natural)
-    assert (np.diff(tempered[order]) >= 0).all()
-    assert tempered.max() <= natural.max() * (1 + 1e-12)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (({},), "no tokens"),
-        (({"a": 0},), "no tokens"),
-        (({"a": 1}, {"b": 1.0}), "mixture 'target': a, b in it or in the corpus, not in both"),
-        (({"a": 1}, None, {"x": {"a": -1.0}}), "mixture 'x': shares"),
-        (({"a": 1}, None, {"natural": {"a": 1.0}}), "two mixtures.*'natural'"),
-    ],
-)
-def test_mixtures_without_meaning_are_refused(arguments: tuple, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        comparison_mixtures(*arguments)

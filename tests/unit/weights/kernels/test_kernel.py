@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from chameleon_data.errors import InputError
-from chameleon_data.weights.kernels import Kernel, auto_bandwidth, evaluate_kernel, kernel_diagonal, unit_rows
+from chameleon_data.weights.kernels.kernel import Kernel, auto_bandwidth, evaluate_kernel, kernel_diagonal, unit_rows
 
 NAIVE = {
     "linear": lambda x, z, b, d: x @ z,

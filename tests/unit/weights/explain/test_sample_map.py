@@ -1,6 +1,6 @@
 import numpy as np
 
-from chameleon_data.weights.sample_map import map_samples
+from chameleon_data.weights.explain.sample_map import map_samples
 
 
 def test_the_map_is_the_first_two_principal_components_whatever_the_sign():

@@ -1,0 +1,179 @@
+"""`domain_weights`: from embedded samples to a mixture, by any kernel and level.
+
+    linear, cosine                    exact: statistics of x or x / ‖x‖
+    rbf, polynomial, laplacian        through landmarks, with the error that this makes measured
+
+`level: domain` scores domains by their means (`weigh.weigh`), `level: sample` scores samples (`sample_leverage.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+from scipy.special import softmax
+
+from chameleon_data.arrays import F64, Floats
+from chameleon_data.errors import InputError, list_some
+from chameleon_data.recipe import Leverage, RecordedLandmarks, Weights
+from chameleon_data.weights.affinity import affinity, can_debias, debias_fraction
+from chameleon_data.weights.domain_statistics import FeatureArrays, check_features, domain_statistics, moments
+from chameleon_data.weights.kernels.kernel import EXACT, Kernel, auto_bandwidth, unit_rows
+from chameleon_data.weights.kernels.landmark_error import LARGEST_PAIRS, fit_landmarks, has_drifted, leverage_bounds
+from chameleon_data.weights.kernels.landmarks import Landmarks, draw_balanced_pool
+from chameleon_data.weights.kernels.nystrom import ChunkMap, LandmarkStatistics, feature_map, nystrom_statistics
+from chameleon_data.weights.sample_leverage import SampleLeverage, sample_leverage
+from chameleon_data.weights.temperature import Objective, choose_exponents
+from chameleon_data.weights.weigh import DomainWeights, NystromUse, estimate_from_moments, weigh, weigh_samples
+
+BANDWIDTH_POOL = 1_024
+"""Samples whose pairs set an automatic bandwidth."""
+
+
+def domain_weights(
+    embeddings: FeatureArrays,
+    *,
+    groups: Mapping[str, npt.ArrayLike] | None = None,
+    objective: Objective = "pretrain",
+    preset: Literal["default", "reference"] = "default",
+    level: Literal["domain", "sample"] = "domain",
+    kernel: Literal["linear", "cosine", "rbf", "polynomial", "laplacian"] = "linear",
+    bandwidth: float | Literal["auto"] = "auto",
+    degree: Literal[2, 3] = 2,
+    landmarks: int | Literal["auto"] | Landmarks = 256,
+    tolerance: float = 0.005,
+    ridge: float | Literal["auto"] | Mapping[str, float] = "auto",
+    temperature: float | Literal["auto"] | Mapping[str, float] = "auto",
+    debias: float | Literal["auto"] = "auto",
+    centre: bool = True,
+    seed: int = 0,
+) -> DomainWeights:
+    """Weights of domains from (n_i, p) arrays of embedded samples, one a domain.
+
+    `groups`: domain -> (n_i) integers 0 to 19, the jackknife group of each sample (see `domain_statistics`). `seed` decides which
+    samples choose landmarks. Landmarks of an earlier result bring their bandwidth and degree, and a warning where they no longer
+    fit. The other arguments are those of a recipe's `leverage` and `weights`. Raises InputError, a ValueError, where there is no
+    answer.
+    """
+    recorded, count = (None, landmarks) if isinstance(landmarks, int | float | str) else (landmarks, len(landmarks.points))
+    try:
+        leverage = Leverage.model_validate({
+            "preset": preset, "level": level, "kernel": kernel, "bandwidth": bandwidth, "degree": degree,
+            "landmarks": count, "tolerance": tolerance, "ridge": ridge, "debias": debias, "centre": centre,
+        })  # fmt: skip
+        weights = Weights.model_validate({"objective": objective, "temperature": temperature})
+    except ValidationError as error:
+        faults = error.errors(include_url=False)  # a value that may be of several types has one for each
+        what = ", or ".join(dict.fromkeys(fault["msg"].removeprefix("Value error, ") for fault in faults))
+        loc = faults[0]["loc"]
+        raise InputError(f"{loc[0]}: {what} (given: {faults[0]['input']!r})" if loc else what) from error
+    return weigh_features(embeddings, groups, leverage, weights, seed, recorded)
+
+
+def weigh_features(
+    features: FeatureArrays,
+    groups: Mapping[str, npt.ArrayLike] | None,
+    leverage: Leverage,
+    weights: Weights,
+    seed: int,
+    recorded: Landmarks | None = None,
+    run_chunks: ChunkMap = map,
+    known: Mapping[str, LandmarkStatistics] | None = None,
+) -> DomainWeights:
+    """`domain_weights` from the recipe's sections.
+
+    `recorded` landmarks are used in the place of new ones; `known` holds what these made of domains before. `run_chunks` computes
+    the pass over the samples that landmarks take.
+    """
+    if recorded is not None and recorded.kernel.name != leverage.kernel:
+        raise InputError(f"the landmarks are of kernel {recorded.kernel.name!r}, not {leverage.kernel!r}; choose new ones")
+    by_samples = leverage.level == "sample"
+    if len(features) <= 1 or (leverage.kernel == "linear" and not by_samples):
+        return weigh(domain_statistics(features, groups), leverage, weights)
+    samples = {name: x for name, (x, _) in check_features(features, groups).items()}
+    p = next(iter(samples.values())).shape[1]
+    if recorded is not None and recorded.points.shape[1] != p:
+        raise InputError(f"the landmarks have {recorded.points.shape[1]} dimensions, the embeddings {p}; choose new ones")
+    if leverage.kernel not in EXACT:
+        return _weigh_through_landmarks(samples, groups, leverage, weights, seed, recorded, run_chunks, known)
+    if by_samples:
+        mapped = feature_map(Kernel(leverage.kernel), None)
+        return weigh_samples(sample_leverage(samples, groups, mapped, ridge=leverage.ridge, centre=leverage.centre), weights)
+    return weigh(domain_statistics(samples, groups, unit_rows), leverage, weights)
+
+
+def _weigh_through_landmarks(
+    samples: Mapping[str, Floats],
+    groups: Mapping[str, npt.ArrayLike] | None,
+    leverage: Leverage,
+    weights: Weights,
+    seed: int,
+    recorded: Landmarks | None,
+    run_chunks: ChunkMap,
+    known: Mapping[str, LandmarkStatistics] | None,
+) -> DomainWeights:
+    kernel = recorded.kernel if recorded is not None else _choose_kernel(samples, leverage, seed)
+    count = "auto" if isinstance(leverage.landmarks, RecordedLandmarks) else leverage.landmarks
+    mixture = _mixture_of(samples, leverage, weights)
+    fit = fit_landmarks(samples, kernel, mixture, count=count, tolerance=leverage.tolerance, seed=seed, recorded=recorded)
+    seen = nystrom_statistics(samples, fit.landmarks, groups, run_chunks, known if recorded is not None else None)
+    bounds = None
+    if leverage.level == "sample":
+        result = weigh_samples(_score_samples(samples, groups, fit.landmarks, leverage), weights)
+    else:
+        result = weigh(seen.statistics, leverage, weights)
+        if result.ridge is not None and sum(len(x) ** 2 for x in samples.values()) <= LARGEST_PAIRS:
+            plain = affinity(moments(seen.statistics), centre=leverage.centre)
+            low, high = leverage_bounds(samples, fit.landmarks, plain, result.ridge * len(samples))
+            bounds = dict(zip(samples, zip(low.tolist(), high.tolist(), strict=True), strict=True))
+    used = NystromUse(fit.landmarks, fit.error, seen.residuals, bounds)
+    drifted = [name for name in seen.residuals if recorded is not None and has_drifted(seen.residuals, name)]
+    return replace(result, nystrom=used, warnings=(*result.warnings, *_warn_of_landmarks(used, leverage, drifted)))
+
+
+def _choose_kernel(samples: Mapping[str, Floats], leverage: Leverage, seed: int) -> Kernel:
+    bandwidth = leverage.bandwidth
+    if bandwidth == "auto":
+        bandwidth = auto_bandwidth(leverage.kernel, draw_balanced_pool(samples, BANDWIDTH_POOL, seed, "bandwidth"))
+    return Kernel(leverage.kernel, float(bandwidth), leverage.degree)
+
+
+def _score_samples(
+    samples: FeatureArrays, groups: Mapping[str, npt.ArrayLike] | None, landmarks: Landmarks, leverage: Leverage
+) -> SampleLeverage:
+    mapped = feature_map(landmarks.kernel, landmarks)
+    return sample_leverage(samples, groups, mapped, ridge=leverage.ridge, centre=leverage.centre)
+
+
+def _mixture_of(samples: Mapping[str, Floats], leverage: Leverage, weights: Weights) -> Callable[[FeatureArrays, Landmarks], F64]:
+    """The function from a part of the samples and landmarks to (k) weights, by which landmarks are compared."""
+    fewest = min(len(x) for x in samples.values())
+
+    def mixture(part: FeatureArrays, landmarks: Landmarks) -> F64:
+        if leverage.level == "sample":
+            return np.asarray(softmax(choose_exponents(_score_samples(part, None, landmarks, leverage).scores, weights)[1]))
+        of_part = moments(nystrom_statistics(part, landmarks).statistics)
+        as_all = replace(of_part, count=np.full(len(of_part.count), fewest))  # debiased as all samples are
+        can = can_debias(len(samples), len(landmarks.points))
+        fraction = debias_fraction(leverage.debias, as_all) if can else 0.0
+        shares: F64 = np.exp(estimate_from_moments(of_part, leverage, weights, fraction).log_weights)
+        return shares
+
+    return mixture
+
+
+def _warn_of_landmarks(used: NystromUse, leverage: Leverage, drifted: list[str]) -> Iterator[str]:
+    if used.error is None:
+        yield "the error of the weights through landmarks could not be measured: held-out samples alone give no weights"
+    elif used.error > leverage.tolerance:
+        advice = "a wider bandwidth or a larger tolerance" if leverage.landmarks == "auto" else "more of them, or 'auto'"
+        yield (
+            f"with {len(used.landmarks.points)} landmarks a weight is off by {used.error:.2g}, as measured on held-out samples: "
+            f"above the tolerance of {leverage.tolerance:g}; try {advice}"
+        )
+    if drifted:
+        yield f"{list_some(drifted)}: the recorded landmarks see less than half as much of it as of the others; choose new ones"

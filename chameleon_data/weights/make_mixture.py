@@ -1,0 +1,124 @@
+"""From computed or given weights to the mixture that is recorded: within its bounds, with what explains it.
+
+The explanations are neighbours, domains that look alike, documents that look misfiled, and the mixture at other settings. They
+cost less than the embedding that they rest on; beyond some hundred domains those that grow with pairs are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from math import isfinite
+
+import numpy as np
+
+from chameleon_data.arrays import F32, I64
+from chameleon_data.corpus.survey import Tally
+from chameleon_data.recipe import Leverage, Weights
+from chameleon_data.weights.bounds import bound_weights
+from chameleon_data.weights.domain_statistics import domain_statistics, moments
+from chameleon_data.weights.explain.misfiled import Misfiled, find_misfiled
+from chameleon_data.weights.explain.near_duplicates import nearest_pairs, warn_of_near_duplicates
+from chameleon_data.weights.explain.neighbours import find_neighbours
+from chameleon_data.weights.explain.sensitivity import sensitivity_table
+from chameleon_data.weights.leverage import perplexity
+from chameleon_data.weights.mixture import LandmarksUsed, MisfiledDocument, Mixture, MixtureDescription
+from chameleon_data.weights.weigh import DomainWeights, NystromUse
+
+RECORDED_DOMAINS = 300
+"""Domains up to which a number for each pair, or for each domain and setting, is recorded: 1 MB at most."""
+MISFILED_RECORDED = 20
+"""Documents that look misfiled that are recorded."""
+MOST_DOMAINS_SEARCHED = 200
+"""Domains up to which misfiled documents are searched for. Beyond, the search would take longer than all else here."""
+
+
+def make_mixture(
+    result: DomainWeights,
+    caps: Mapping[str, float],
+    origin: str,
+    leverage: Leverage,
+    weights: Weights,
+    *,
+    recorded_landmarks: bool = False,
+) -> Mixture:
+    """The weights within priors, floors, caps and groups, and their description without explanations.
+
+    `caps`: domain -> largest share that its tokens allow. `recorded_landmarks`: whether landmarks, if any, are those of an
+    earlier version.
+    """
+    bounded = bound_weights(
+        result.weights, prior=weights.prior, floor=weights.floor, cap=weights.cap, epoch_cap=caps, groups=weights.groups
+    )
+    recorded_affinity = result.affinity if len(result.weights) <= RECORDED_DOMAINS else None
+    description = MixtureDescription(
+        origin=origin,
+        objective=weights.objective,
+        preset=leverage.preset,
+        kernel=leverage.kernel,
+        level=leverage.level,
+        names=tuple(sorted(result.weights)),
+        target=result.weights,
+        moved=bounded.moved,
+        effective_domains=perplexity(np.array(list(bounded.weights.values()))),
+        scores=result.scores,
+        intervals=result.intervals,
+        rank_stability=result.rank_stability,
+        variance_of_mean=result.variance_of_mean,
+        affinity=None if recorded_affinity is None else tuple(map(tuple, np.round(recorded_affinity, 9).tolist())),
+        ridge=result.ridge,
+        temperature=result.temperature,
+        clipped_mass=result.clipped_mass,
+        nystrom=None if result.nystrom is None else _describe_landmarks(result.nystrom, recorded_landmarks),
+        warnings=result.warnings,
+    )
+    return Mixture(bounded.decimals, description, {})
+
+
+def _describe_landmarks(used: NystromUse, recorded: bool) -> LandmarksUsed:
+    landmarks = used.landmarks
+    return LandmarksUsed(
+        landmarks.kernel, landmarks.digest, len(landmarks.points), used.error, used.residuals, used.bounds, recorded
+    )
+
+
+def explain_mixture(
+    description: MixtureDescription,
+    result: DomainWeights,
+    vectors: Mapping[str, F32],
+    groups: Mapping[str, I64],
+    leverage: Leverage,
+    weights: Weights,
+    document_of: Callable[[Misfiled], tuple[str, str]],
+) -> MixtureDescription:
+    """The description with its explanations, from (n_i, p) vectors and (n_i) jackknife groups of each domain.
+
+    `document_of` gives the content hash and the first characters of a document.
+    """
+    statistics = domain_statistics(vectors, groups)
+    # Domains of a single sample have no spread. Their separation is infinite, which JSON cannot say.
+    pairs = tuple(pair for pair in nearest_pairs(statistics.names, moments(statistics)) if isfinite(pair.separation))
+    explained = replace(description, pairs=pairs, near_duplicates=warn_of_near_duplicates(pairs))
+    if result.affinity is not None and result.ridge is not None:
+        neighbours = find_neighbours(list(result.weights), result.affinity, result.ridge * len(result.weights))
+        explained = replace(explained, neighbours=neighbours)
+    if result.statistics is not None and leverage.preset == "default":
+        settings = sensitivity_table(result.statistics, leverage, weights)
+        if len(vectors) > RECORDED_DOMAINS:
+            settings = tuple(replace(setting, weights=None) for setting in settings)
+        explained = replace(explained, sensitivity=settings)
+    if len(vectors) <= MOST_DOMAINS_SEARCHED:
+        found = find_misfiled(vectors, most=MISFILED_RECORDED)
+        misfiled = tuple(MisfiledDocument(m.domain, m.row, m.nearest, m.margin, *document_of(m)) for m in found)
+        explained = replace(explained, misfiled=misfiled)
+    return explained
+
+
+def warn_of_unembedded(column: str, tallies: Mapping[str, Tally]) -> tuple[str, ...]:
+    """A warning for each domain of which some documents have no usable vector in `embed.column`."""
+    return tuple(
+        f"{name}: {tally.unembedded:,} of {tally.rows:,} documents have no usable vector in {column!r}; they are written, but "
+        "the weight does not see them"
+        for name, tally in sorted(tallies.items())
+        if tally.unembedded
+    )
