@@ -46,9 +46,9 @@ def recipe(out, **sections):
 
 
 with alone():
-    print("given", len(build(small_recipe(folder / "small", str(folder / "given")))["domains"]))
+    print("given", len(build(small_recipe(folder / "small", str(folder / "given"))).domains))
     manifest = build(recipe("column", embed={"column": "vector"}))
-    print("column", len(manifest["domains"]), len(manifest["map"]["a"]), "misfiled" in manifest["weights"])
+    print("column", len(manifest.domains), len(manifest.map["a"]), manifest.weights.misfiled is not None)
     for sections in ({}, {"embed": {"column": "vector"}, "leverage": {"kernel": "rbf", "landmarks": 8}}):
         try:
             build(recipe("refused", **sections))
