@@ -336,7 +336,7 @@ def export(
         blend, beside = _weigh_blend(Path(target), address, workers, open_cluster)
     else:
         store, version, manifest = _open(target)
-        blend, beside = blend_of_version(f"{store.url}@v{version.number}", describe_manifest(manifest)), store.url.rstrip("/")
+        blend, beside = blend_of_version(f"{store.url}@v{version.number}", manifest), store.url.rstrip("/")
     text = TRAINER_WRITERS[form](blend, data.rstrip("/") if data else f"{beside}/{export_folder(form)}")
     if to:
         _write_text(Path(to), text, "cannot be written")
@@ -348,13 +348,14 @@ def _weigh_blend(path: Path, address: str | None, workers: int | None, open_clus
     """The mixture of a recipe that need not have been built, and the recipe's `out`."""
     from chameleon_data.pipelines.build import weigh_recipe
     from chameleon_data.versions.provenance import input_fragments
-    from chameleon_data.views.trainer_files import make_blend
+    from chameleon_data.views.trainer_files import BlendEntry, make_blend
 
     recipe = load_recipe(path)
     with _ray_passes(address, workers, open_cluster) as progress:
         weighed = weigh_recipe(recipe, progress)
-    inputs = [vars(fragment) for fragment in input_fragments(weighed.survey)]
-    return make_blend(f"recipe {recipe.name}", recipe, weighed.describe()["domains"], weighed.budget, inputs), recipe.out
+    weights = weighed.mixture.decimals
+    entries = [BlendEntry(c.name, float(weights[c.name]), c.tokens, c.rows) for c in weighed.selection.counts]
+    return make_blend(f"recipe {recipe.name}", recipe, entries, weighed.budget, input_fragments(weighed.survey)), recipe.out
 
 
 def _export_table(target: str, form: str, to: str | None, as_json: bool) -> None:
@@ -365,7 +366,7 @@ def _export_table(target: str, form: str, to: str | None, as_json: bool) -> None
     store, version, manifest = _open(target)
     register = register_delta if form == "delta" else register_iceberg
     with show_waiting("registering the shards"):
-        registered = register(store, describe_manifest(manifest), version, to)
+        registered = register(store, manifest, version, to)
     document = {"version": f"v{version.number}", "form": form, **asdict(registered)}
     print_answer(as_json, document, lambda: tables.print_registered(registered, form, version.number))
 
