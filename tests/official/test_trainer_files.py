@@ -1,0 +1,88 @@
+"""The weights as the trainers' own packages take them."""
+
+from __future__ import annotations
+
+import gc
+import re
+import runpy
+import shlex
+import tempfile
+import warnings
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from chameleon_data.store.store import Store
+from chameleon_data.versions.manifest import Manifest
+from chameleon_data.views.trainer_files import TRAINER_WRITERS, blend_of_version
+from tests.support import official_readers, streaming_reader
+from tests.support.corpus import documents
+from tests.support.exports import ODD, WEIGHTS, build_two_versions, open_version
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory) -> Manifest:
+    folder = tmp_path_factory.mktemp("export #1")
+    build_two_versions(folder)
+    return open_version(Store(str(folder / "out")), 2)[0]
+
+
+def write(form: str, manifest: Manifest) -> str:
+    """What `export OUT@v2 FORM` prints."""
+    return TRAINER_WRITERS[form](blend_of_version("v2", manifest), "s3://bucket/converted data")
+
+
+def test_streams_of_mosaicml(manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # a stream makes its cache there
+    text = write("mosaicml", manifest)
+    streams = yaml.safe_load(text)["streams"]
+    assert {name: s["proportion"] for name, s in streams.items()} == WEIGHTS
+    assert streams["book"]["remote"] == "s3://bucket/converted data/book"
+    assert re.fullmatch(r"s3://bucket/converted data/a_b_c-[0-9a-f]{8}", streams[ODD]["remote"])
+    streaming = streaming_reader.load_or_skip()
+    made = [streaming.Stream(**stream) for stream in streams.values()]
+    assert [s.proportion for s in made] == [s["proportion"] for s in streams.values()]
+    assert streaming.Stream.validate_weights(made) == (True, False)
+    beside = {n: float(p) for n, p in re.findall(r"^# (.+?): ([0-9.e-]+) of documents; raw files /", text, re.MULTILINE)}
+    tokens = {n: beside[n] * d.available_tokens / d.available_rows for n, d in manifest.domains.items()}
+    assert {n: t / sum(tokens.values()) for n, t in tokens.items()} == pytest.approx(WEIGHTS, rel=1e-4)
+
+
+def test_a_data_path_of_megatron(manifest: Manifest) -> None:
+    text = write("megatron", manifest)
+    option, *blend = shlex.split(text, comments=True)
+    assert option == "--data-path"
+    prefixes, weights = official_readers.load("megatron.core.datasets.utils").get_blend_from_list(blend)
+    assert dict(zip(prefixes, weights, strict=True)).keys() == {
+        *(f"s3://bucket/converted data/{n}_text_document" for n in WEIGHTS if n != ODD),
+        next(p for p in prefixes if "a_b_c-" in p),
+    }
+    assert weights == [WEIGHTS[name] for name in sorted(WEIGHTS)]
+    assert sum(line.startswith("--data-path ") for line in text.splitlines()) == 1
+
+
+def test_the_snippet_of_datasets_draws_the_weights(manifest: Manifest, tmp_path: Path) -> None:
+    """Run as it is, over the raw files: every text is of the domain that it says, and the tokens are shared by the weights."""
+    text = write("datasets", replace(manifest, budget=6_000_000))
+    (tmp_path / "mixture.py").write_text(text, encoding="utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        drawn = list(runpy.run_path(str(tmp_path / "mixture.py"))["mixture"])
+        gc.collect()  # `datasets` leaves files open
+    corpus = documents()
+    known = {**{n: set(corpus[n]) for n in ("legal", "book", "code")}, ODD: set(corpus["legal"][:20])}
+    assert all(row["text"] in known[row["domain"]] for row in drawn)
+    for name, texts in known.items():
+        assert {row["text"] for row in drawn if row["domain"] == name} == texts  # nothing of a domain is out of reach
+    tokens = Counter()
+    for row in drawn:
+        tokens[row["domain"]] += len(row["text"].encode())
+    total = sum(tokens.values())
+    assert total == pytest.approx(6_000_000, rel=0.05)
+    assert {name: t / total for name, t in tokens.items()} == pytest.approx(WEIGHTS, abs=0.02)
+    by_weight = {n: WEIGHTS[n] * d.available_tokens / d.available_rows for n, d in manifest.domains.items()}
+    naive = {n: share / sum(by_weight.values()) for n, share in by_weight.items()}
+    assert max(abs(naive[n] - WEIGHTS[n]) for n in WEIGHTS) > 0.1  # drawing documents by the weights would not have passed

@@ -1,0 +1,126 @@
+"""The weights as files of trainers: what they say, what they say in comments, and that names stay data."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from chameleon_data.recipe import Source
+from chameleon_data.recipe_file import parse_recipe
+from chameleon_data.versions.manifest import InputFragment
+from chameleon_data.views import trainer_files
+from chameleon_data.views.trainer_files import TRAINER_WRITERS, Blend, BlendEntry, make_blend
+from tests.support.exports import ODD, WEIGHTS
+
+SOURCES = {
+    "legal": "/corpus/legal/*.jsonl.zst",
+    "book": "/corpus/book/*.parquet",
+    "web": {"path": "/corpus/mixed.jsonl.gz", "text": "body", "domain": "meta.set", "rename": {"Code": "code"}},
+}
+AVAILABLE = {"legal": (130_000, 74), "book": (225_000, 25), "code": (160_000, 93), ODD: (30_000, 20)}
+"""Domain -> (tokens, documents)."""
+FILES = {"legal": "/corpus/legal/0.jsonl.zst", "book": "/corpus/book/0.parquet", "web": "/corpus/mixed.jsonl.gz"}
+
+
+def blend_of(**mix: Any) -> Blend:
+    plain = {"name": "ways out", "out": "/out", "seed": 3, "sources": SOURCES, "mix": {"max_epochs": 8} | mix}
+    entries = [BlendEntry(name, WEIGHTS[name], *counts) for name, counts in AVAILABLE.items()]
+    inputs = [InputFragment(source, url, None, 1, "") for source, url in FILES.items()]
+    return make_blend("v2", parse_recipe(json.dumps(plain), Path("/")), entries, 500_000, inputs)
+
+
+def write(form: str, **mix: Any) -> str:
+    """What `export OUT@v2 FORM` prints, of a recipe with these keys under `mix`."""
+    return TRAINER_WRITERS[form](blend_of(**mix), "s3://bucket/converted data")
+
+
+def test_documents_are_drawn_so_that_tokens_have_the_weights() -> None:
+    blend = blend_of()
+    tokens = {e.name: blend.drawn(e) * e.tokens / e.rows for e in blend.entries}
+    assert {name: t / sum(tokens.values()) for name, t in tokens.items()} == pytest.approx(WEIGHTS)
+    assert blend.documents * sum(tokens.values()) == pytest.approx(blend.budget, rel=0.01)
+
+
+@pytest.mark.parametrize("mix", [{}, {"exhausted": "repeat"}, {"exhausted": "fail"}, {"max_epochs": 0.5}])
+def test_a_source_mixture_of_olmo_core(mix: dict[str, Any]) -> None:
+    """By the rules of olmo_core/data/source_mixture.py: the keys, `validate`, and what `build` calls insufficient tokens."""
+    value = yaml.safe_load(write("olmo", **mix))
+    assert value.keys() == {"sources"}
+    assert sum(s["target_ratio"] for s in value["sources"]) == pytest.approx(1, abs=1e-12)
+    for source in value["sources"]:
+        assert source.keys() == {"source_name", "target_ratio", "paths", "max_repetition_ratio", "max_source_fraction"}
+        assert 0 < source["target_ratio"] <= 1
+        assert source["max_repetition_ratio"] >= 1
+        assert 0 < source["max_source_fraction"] <= 1
+        assert all(re.fullmatch(r"s3://bucket/converted data/[A-Za-z0-9_-]+/\*\.npy", path) for path in source["paths"])
+        available = AVAILABLE[source["source_name"]][0]
+        most = int(available * source["max_source_fraction"] * source["max_repetition_ratio"])
+        assert most >= int(500_000 * source["target_ratio"])
+        if not mix:
+            assert source["max_repetition_ratio"] == 8
+    assert {s["source_name"]: s["target_ratio"] for s in value["sources"]} == WEIGHTS
+
+
+def test_what_cannot_be_said_is_said_in_comments() -> None:
+    for form in TRAINER_WRITERS:
+        text = write(form)
+        comments = " ".join(line for line in text.splitlines() if line.startswith("#"))
+        assert "500,000 tokens" in comments or "requested_tokens: 500000" in comments
+        assert "held on average" in comments
+        assert ("max_epochs cannot be said" in comments) == (form != "olmo")
+        assert ("no path can name the domains of source web" in comments) == (form != "datasets")
+        if form != "datasets":
+            assert (
+                "its column meta.set says the domain of each row (Code = code); split the rows by it while converting" in comments
+            )
+            assert f"source web ({ODD}, code): its column" in comments
+            assert f"# {ODD}: " in text
+            assert "/corpus/book/*.parquet" in comments
+    assert ".repeat(None)" in write("datasets")
+    assert ".repeat(None)" not in write("datasets", exhausted="fail")
+
+
+def test_names_and_paths_stay_data() -> None:
+    """A source whose name and path are made to break out of a string, a comment or a line."""
+    evil = "x'\"); import os; os._exit(3) #: [y]"
+    sources = {evil: f"/in\n{evil}/*.jsonl", "b": "/b.csv"}
+    recipe = parse_recipe(json.dumps({"name": "n\nimport os", "out": "/out", "sources": sources}), Path("/"))
+    entries = [BlendEntry(name, 0.5, 10, 2) for name in (evil, "b")]
+    inputs = [InputFragment(evil, f"/in\n{evil}/1.jsonl", None, 1, ""), InputFragment("b", "/b.csv", None, 1, "")]
+    blend = make_blend("v1\nimport os", recipe, entries, 100, inputs)
+    texts = {form: writer(blend, "/data") for form, writer in TRAINER_WRITERS.items()}
+    assert yaml.safe_load(texts["mosaicml"])["streams"].keys() == {evil, "b"}
+    assert {s["source_name"] for s in yaml.safe_load(texts["olmo"])["sources"]} == {evil, "b"}
+    assert len(shlex.split(texts["megatron"], comments=True)) == 5
+    tree = ast.parse(texts["datasets"])
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Import)]
+    assert [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and n.value == evil] == [evil]
+
+
+@pytest.mark.parametrize(
+    ("paths", "files", "expected"),
+    [
+        (["/a/*.jsonl.zst"], ["/a/1.jsonl.zst"], [("json", ["/a/*.jsonl.zst"])]),
+        (["/a"], ["/a/1.txt", "/a/b/2.txt", "/a/3.CSV.gz"], [("csv", ["/a/**/*.CSV.gz"]), ("text", ["/a/**/*.txt"])]),
+        (["/a.parquet"], ["/a.parquet/part-0.parquet"], [("parquet", ["/a.parquet/**/*.parquet"])]),
+        (["/a/*"], ["/a/1.feather", "/a/2.ndjson"], [("arrow", ["/a/1.feather"]), ("json", ["/a/2.ndjson"])]),
+        (["/a/*.parquet", "/b"], ["/a/1.parquet", "/b/1.parquet"], [("parquet", ["/a/*.parquet", "/b/**/*.parquet"])]),
+    ],
+)
+def test_a_source_as_patterns_by_builder(paths: list[str], files: list[str], expected: list[tuple[str, list[str]]]) -> None:
+    assert trainer_files._patterns(Source(path=tuple(paths)), files) == expected
+
+
+def test_a_name_that_is_no_file_name_gets_one_of_its_own() -> None:
+    odd = ["../x", "a/b", "a_b", "a b", ".hidden", "ä", "ö", "x" * 200, "CON "]
+    made = [trainer_files._folder_name(name) for name in odd]
+    assert len(set(made)) == len(odd)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,80}", name) for name in made)
+    assert trainer_files._folder_name("wiki-2.en") == "wiki-2.en"
