@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chameleon_data.corpus import survey, tokens
+from chameleon_data.corpus.selection import select_rows
 from chameleon_data.corpus.survey import (
     PartSummary,
     find_recorded_parts,
@@ -16,12 +18,13 @@ from chameleon_data.corpus.survey import (
     read_quarantine,
     read_survey,
 )
+from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.checksummed import read_record, write_record
 from tests.support.corpus import documents, lay_out, write_recipe
-from tests.support.in_process import parts_of, record_part, surveyed
+from tests.support.in_process import parts_of, record_part, rules_of, surveyed
 
 
 @pytest.fixture
@@ -97,3 +100,49 @@ def test_a_key_names_all_that_a_record_depends_on(recipe: Recipe, sections: dict
     assert not keys(recipe) & keys(other)
     mix = Recipe.model_validate(recipe.model_dump(by_alias=True) | {"mix": {"budget": 5}, "out": recipe.out + "-2"})
     assert keys(mix) == keys(recipe)
+
+
+# Rows without a domain
+
+
+def by_column(folder: Path, lines: list[dict[str, Any]], **sections: Any) -> Recipe:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    recipe = {
+        "name": "x",
+        "out": str(folder / "out"),
+        "sources": {"s": {"path": str(folder / "rows.jsonl"), "domain": "d"}},
+        **sections,
+    }
+    (folder / "recipe.yaml").write_text(json.dumps(recipe))
+    return load_recipe(folder / "recipe.yaml")
+
+
+def test_a_row_without_a_domain_counts_against_all_rows_of_its_source(tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "d": "ab"[i % 2]} for i in range(4000)]
+    _, _, found = surveyed(by_column(tmp_path / "few", [*rows, {"text": "lost"}]))
+    assert found.reasons == {"s": {"no domain": 1}}
+    assert sorted(name for name, tally in found.tallies.items() if tally.rows) == ["a", "b"]
+    with pytest.raises(InputError, match=r"domain 's': 5 of 4,005 rows have no usable text \(5 no domain\)"):
+        surveyed(by_column(tmp_path / "many", [*rows, *[{"text": "lost"}] * 5]))
+
+
+def test_a_file_of_rows_without_a_domain_is_refused_and_not_a_crash(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="3 of 3 rows"):
+        surveyed(by_column(tmp_path, [{"text": "x", "d": None}] * 3))
+
+
+def test_a_domain_with_only_bad_rows_is_an_error(tmp_path: Path) -> None:
+    rows = [{"text": "x", "d": "a"}, {"text": None, "d": "b"}]
+    with pytest.raises(InputError, match="domain 'b' has rows but no usable document"):
+        surveyed(by_column(tmp_path, rows, input={"max_bad": 1}))
+
+
+def test_two_thousand_domains_by_column(tmp_path: Path) -> None:
+    rows = [{"text": f"text {i} of {i % 2000}", "d": f"d{i % 2000}"} for i in range(6000)]
+    recipe = by_column(tmp_path, rows, embed={"samples": 2})
+    store, _, found = surveyed(recipe)
+    counts = select_rows(store, found, rules_of(recipe, load_token_counter(recipe.tokens))).counts
+    assert len(counts) == 2000
+    assert all(int(c.histogram[:, 0].sum()) == 3 for c in counts)
+    assert found.sample.num_rows == 4000
