@@ -1,18 +1,61 @@
-# Every verb sets up what it needs. Start with `make demo` and `make test`.
+# Every verb sets up what it needs. Start with `make demo` and `make test-fast`.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO := jobs/recipes/demo/demo.yaml
+# Two processes. Each test file goes to one of them, and everything with Ray to the first, one after the other.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 export HF_HUB_OFFLINE ?= 1
+# One thread a process: two processes whose matrix products take two threads each wait for one another.
+test test-fast: export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench soak clean
+.PHONY: help setup demo test-fast test lint format bench soak clean
 
-help:  ## list the verbs
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+help:
+	@awk '/^## / {print "\n" substr($$0, 4)} /^[a-z-]+:.*## / {split($$0, a, ":.*## "); printf "  make %-10s %s\n", a[1], a[2]}' \
+		$(firstword $(MAKEFILE_LIST))
 
-setup: $(READY)  ## make .venv with everything pinned in it (about 3 minutes, once)
+## Try it
+
+demo: $(READY)  ## build a mixture of the small corpus in jobs/recipes/demo, prove it, write its report
+	@$(BIN)/chameleon-data build $(DEMO)
+	@$(BIN)/chameleon-data verify out/demo
+	@echo "report: $$($(BIN)/chameleon-data report out/demo 2>/dev/null)"
+
+## Work on it
+
+setup: $(READY)  ## make .venv with every package pinned (3 minutes, once; the other verbs do it too)
+
+test-fast: $(READY)  ## run the tests that need no Ray, no browser and no model (a minute and a half)
+	@$(PYTEST) --quiet -m "not ray and not server" tests/unit tests/contract tests/test_*.py
+
+test: $(READY)  ## run all tests (8 minutes)
+	@$(PYTEST)
+
+lint: $(READY)  ## check style, format and types, and the packages for known vulnerabilities where the index can be asked
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/python -m tests.audit
+
+format: $(READY)  ## put the code into its format
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff format --quiet .
+
+## Measure it
+
+bench: $(READY)  ## print the table of figures (15 minutes)
+	@$(BIN)/python -m tests.bench
+
+soak: $(READY)  ## kill, break, flip, race and fuzz it for an hour; SOAK_MINUTES=1 shortens the fuzzing from 60
+	@$(BIN)/python -m tests.soak
+
+## Remove it
+
+clean:  ## remove .venv and out
+	rm -rf .venv out
 
 # torch first and by itself: the pinned version is the one that other packages then accept as it is. mosaicml-streaming, litdata
 # and megatron-core are the official readers of their formats, for tests only, and without what they would bring (torchvision,
@@ -25,25 +68,3 @@ $(READY): pyproject.toml constraints.txt
 	@$(PIP) --no-deps mosaicml-streaming Brotli zstd python-snappy cramjam catalogue
 	@$(PIP) --no-deps litdata obstore tifffile megatron-core
 	@touch $@
-
-demo: $(READY)  ## build, prove and report a mixture of the small corpus in jobs/recipes/demo
-	@$(BIN)/chameleon-data build $(DEMO)
-	@$(BIN)/chameleon-data verify out/demo
-	@echo "report: $$($(BIN)/chameleon-data report out/demo 2>/dev/null)"
-
-test: $(READY)  ## run the tests
-	@$(BIN)/python -m pytest
-
-lint: $(READY)  ## ruff, mypy --strict on chameleon_data, and pip-audit where the index can be asked
-	@$(BIN)/ruff check .
-	@$(BIN)/mypy
-	@$(BIN)/python -m tests.audit
-
-bench: $(READY)  ## print the table of figures (about 15 minutes)
-	@$(BIN)/python -m tests.bench
-
-soak: $(READY)  ## kill, break, flip, race and fuzz it for an hour; SOAK_MINUTES=1 shortens the fuzzing from 60
-	@$(BIN)/python -m tests.soak
-
-clean:  ## remove .venv and out
-	rm -rf .venv out
