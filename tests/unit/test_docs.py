@@ -25,3 +25,13 @@ def test_examples_give_what_they_say(path: Path) -> None:
 
 def test_there_are_examples() -> None:
     assert [path.name for path in DOCS if path.name == "weights.md"]
+
+
+CALLERS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / ".ci/run", *(ROOT / ".github").rglob("*.yml")]
+
+
+@pytest.mark.parametrize("path", CALLERS, ids=lambda path: path.name)
+def test_every_verb_of_make_that_is_named_exists(path: Path) -> None:
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    named = re.findall(r"(?:^|`|run: )make ([a-z-]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(named) <= set(phony.split())
