@@ -29,10 +29,15 @@ class ShardSpec:
     layouts: tuple[Layout, ...]
     """One for each split; shards are numbered through all of them."""
     rules: SelectionRules
+    """Which rows are held out, and how sequences are packed."""
     counter: TokenCounter
+    """Makes the ids of packed rows, and of Megatron's format."""
     sources: Mapping[str, Source]
+    """Name -> section of the recipe, by which a part is read again."""
     input: Input
+    """Section of the recipe: what hashes are of, and the longest document."""
     shards: Shards
+    """Section of the recipe: formats, compression, lineage."""
 
     def locate(self, shard: int) -> tuple[Layout, int]:
         """The layout of the split that holds shard `shard` of all splits, and the shard's number in that split."""

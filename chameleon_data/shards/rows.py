@@ -40,11 +40,11 @@ def is_sequences(schema: pa.Schema) -> bool:
     return INPUT_IDS in schema.names
 
 
-def schema_of(found: pa.Schema) -> pa.Schema:
+def schema_of(stored: pa.Schema) -> pa.Schema:
     """The schema that rows with these columns have in a shard. ValueError where they are of neither kind."""
-    if not is_sequences(found):
+    if not is_sequences(stored):
         return TEXT_SCHEMA
-    kind = found.field(INPUT_IDS).type
+    kind = stored.field(INPUT_IDS).type
     if not pa.types.is_fixed_size_list(kind) or kind.value_type not in (pa.uint16(), pa.uint32()) or not kind.list_size:
         raise ValueError(f"'{INPUT_IDS}' is {kind}; sequences of one length, of uint16 or uint32, are expected")
     return sequence_schema(kind.list_size, kind.value_type)
@@ -55,11 +55,11 @@ def stored_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema([field.with_type(pa.string()) if field.type == pa.large_string() else field for field in schema])
 
 
-def check_stored_schema(found: pa.Schema, metadata: bool = False) -> None:
+def check_stored_schema(stored: pa.Schema, metadata: bool = False) -> None:
     """ValueError where a file's schema is not that of a shard, or, with `metadata`, has some. Done before any row is read, since
     a schema can be hostile."""
-    if not found.equals(stored_schema(schema_of(found)), check_metadata=metadata):
-        raise ValueError(f"its columns are {found.names}, not those of a shard")
+    if not stored.equals(stored_schema(schema_of(stored)), check_metadata=metadata):
+        raise ValueError(f"its columns are {stored.names}, not those of a shard")
 
 
 def conform(table: pa.Table) -> pa.Table:

@@ -15,7 +15,7 @@ ROWS = 1_000_000
 
 
 def run() -> list[Figure]:
-    """Rows a second of `route` and of `arrange`."""
+    """Rows a second of `route`, and of `locate` with `order_rows`."""
     generator = np.random.default_rng(0)
     hi, lo = generator.integers(0, 2**64, (2, ROWS), dtype=np.uint64)
     tokens = generator.integers(100, 9000, ROWS)

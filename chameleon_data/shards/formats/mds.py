@@ -151,9 +151,11 @@ def _configuration(schema: pa.Schema, compression: Compression) -> dict[str, Any
 
 def _read_schema(config: bytes, compression: Compression) -> pa.Schema:
     """The schema of the rows under this configuration, which must be, byte for byte, the one that `encode` writes for them."""
-    found = re.search(rb'"ndarray:(uint16|uint32):([1-9][0-9]{0,9})"', config)
+    packed = re.search(rb'"ndarray:(uint16|uint32):([1-9][0-9]{0,9})"', config)
     schema = (
-        sequence_schema(int(found[2]), pa.type_for_alias(found[1].decode())) if found and int(found[2]) < 2**31 else TEXT_SCHEMA
+        sequence_schema(int(packed[2]), pa.type_for_alias(packed[1].decode()))
+        if packed and int(packed[2]) < 2**31
+        else TEXT_SCHEMA
     )
     for key, value in _configuration(schema, compression).items():
         if json.dumps({key: value})[1:-1].encode() not in config:

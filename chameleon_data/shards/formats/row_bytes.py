@@ -99,8 +99,8 @@ def decode_column(strings: pa.Array, field: pa.Field, stored: str) -> pa.Array:
             raise ValueError(f"{field.name} is not valid UTF-8") from None
     sequence = pa.types.is_fixed_size_list(kind)
     length, dtype = (kind.list_size, kind.value_type) if sequence else (1, kind)
-    found = np.frombuffer(strings.buffers()[2] or b"", stored, len(strings) * length)  # what `take` gives begins at zero
-    values = found.astype(dtype.to_pandas_dtype())
-    if not np.array_equal(values, found):
+    numbers = np.frombuffer(strings.buffers()[2] or b"", stored, len(strings) * length)  # what `take` gives begins at zero
+    values = numbers.astype(dtype.to_pandas_dtype())
+    if not np.array_equal(values, numbers):
         raise OverflowError(f"a number that is not a {dtype}")
     return pa.FixedSizeListArray.from_arrays(pa.array(values), type=kind) if sequence else pa.array(values)
