@@ -18,11 +18,21 @@ import typer
 from chameleon_data.errors import InputError, explaining
 from chameleon_data.jobs import tables
 from chameleon_data.jobs.exits import run_command
-from chameleon_data.jobs.screen import delay_progress, out, parse_duration, print_answer, print_note, show_progress, show_waiting
+from chameleon_data.jobs.screen import (
+    delay_progress,
+    out,
+    parse_duration,
+    print_answer,
+    print_json,
+    print_note,
+    show_progress,
+    show_waiting,
+)
+from chameleon_data.recipe import recipe_schema
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.paths import export_folder, report_path
 from chameleon_data.store.store import Store
-from chameleon_data.versions.manifest import Manifest, describe_manifest
+from chameleon_data.versions.manifest import Manifest, describe_manifest, manifest_schema
 from chameleon_data.versions.versions import (
     Version,
     delete_version,
@@ -342,6 +352,16 @@ def export(
         _write_text(Path(to), text, "cannot be written")
     document = {"form": form, "to": to, "text": text}
     print_answer(as_json, document, lambda: out.print(to or text.removesuffix("\n"), soft_wrap=True))
+
+
+@app.command(epilog="Example: chameleon-data schema recipe > recipe.json")
+def schema(
+    record: Annotated[Literal["recipe", "manifest"], typer.Argument(metavar="RECORD", help="recipe or manifest.")],
+    as_json: AsJson = False,
+) -> None:
+    """Print the JSON schema of a recipe or a manifest. Editors complete and check a recipe with it."""
+    document = recipe_schema() if record == "recipe" else manifest_schema()
+    print_answer(as_json, document, lambda: print_json(document))
 
 
 def _weigh_blend(path: Path, address: str | None, workers: int | None, open_cluster: bool) -> tuple[Blend, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from chameleon_data.jobs.screen import (
 )
 from chameleon_data.versions.manifest import TIMED_PASSES, Manifest, describe_manifest
 from chameleon_data.versions.versions import NO_VERSION_YET, Version
+from chameleon_data.weights.explain.exhaustion import Exhaustion, RefusedRule
 
 if TYPE_CHECKING:
     from chameleon_data.pipelines.build import Built, Planned
@@ -76,31 +76,29 @@ def print_weights(weighed: Weighed) -> None:
 
 
 def print_plan(planned: Planned) -> None:
-    described = planned.describe()
+    about, domains, budget = planned.weighed.mixture.description, planned.domains, planned.weighed.budget
+    weights = {name: float(planned.weighed.mixture.decimals[name]) for name in domains}
     packed = planned.layouts[0].plan.packing is not None
     rows_are = "sequences" if packed else "documents"
     table = make_table("domain", ">weight", ">90 % interval", ">quota", ">tokens", f">{rows_are}", ">epochs")
-    for name, d in described["domains"].items():
-        table.add_row(
-            name, f"{d['weight']:.4f}", format_interval(d["weight_interval"]), f"{d['target_tokens']:,}", f"{d['tokens']:,}",
-            f"{d['rows']:,}", f"{d['epochs']:.2f}",
-        )  # fmt: skip
+    for name, d in domains.items():
+        counts = (f"{d.target_tokens:,}", f"{d.tokens:,}", f"{d.rows:,}", f"{d.epochs:.2f}")
+        table.add_row(name, f"{weights[name]:.4f}", format_interval(about.intervals.get(name)), *counts)
     out.print(table)
-    about = planned.weighed.mixture.description
-    print_outside({n: d["weight"] for n, d in described["domains"].items()}, about.intervals)
-    print_exhausted(described["exhausted"])
+    print_outside(weights, about.intervals)
+    print_exhausted(planned.exhausted)
     print_notes(about, planned.weighed.reused)
-    for warning in described["warnings"]:
+    for warning in planned.warnings:
         print_note(warning)
-    shards, seconds = described["shard_count"], described["expected_seconds"]
-    each = described["bytes"] // sum(described["shard_counts"].values())
+    shards, seconds = planned.layouts[0].plan.shards, planned.expected_seconds
+    each = planned.bytes // sum(planned.shard_counts.values())
     largest = "one sequence" if packed else "the largest document"
     rows = [
         ("quota", f"weight × budget, in tokens; {rows_are} are written whole, which changes it by at most {largest}"),
-        ("tokens", f"{described['tokens']:,} of {described['budget']:,} asked for"),
+        ("tokens", f"{sum(d.tokens for d in domains.values()):,} of {budget:,} asked for"),
         ("shards", f"{shards:,}, of about {each:,} bytes{' each' if shards > 1 else ''} before compression"),
         ("expected", f"{f'{seconds:,.0f} s' if seconds >= 1 else 'under a second'} to write them on {planned.cpus:g} CPUs"),
-        ("plan", described["plan_digest"]),
+        ("plan", planned.digest),
     ]
     print_pairs(rows)
 
@@ -189,20 +187,21 @@ def print_explanations(about: MixtureDescription) -> None:
     out.print(table)
 
 
-def print_exhausted(policies: dict[str, Any]) -> None:
+def print_exhausted(compared: Exhaustion) -> None:
     """What each choice of `mix.exhausted` would do; nothing where it makes no difference."""
-    done = {name: found for name, found in policies.items() if "refused" not in found}
-    if len(done) == len(policies) and len({json.dumps(found) for found in done.values()}) == 1:
+    done = {rule: found for rule, found in compared.items() if not isinstance(found, RefusedRule)}
+    first = next(iter(done.values()), {})
+    if len(done) == len(compared) and all(found == first for found in done.values()):
         return
     out.print()
-    table = make_table("mix.exhausted", *(f">{name}" for name in done))
-    for domain in next(iter(done.values()), {}):
-        cells = (f"{found[domain]['target_tokens']:,} ({found[domain]['epochs']:.2f} epochs)" for found in done.values())
-        table.add_row(domain, *cells)
+    table = make_table("mix.exhausted", *(f">{rule}" for rule in done))
+    for domain in first:
+        shares = (found[domain] for found in done.values())
+        table.add_row(domain, *(f"{share.target_tokens:,} ({share.epochs:.2f} epochs)" for share in shares))
     out.print(table)
-    for name, found in policies.items():
-        if "refused" in found:
-            out.print(Text(f"{name} would refuse:", style="dim"), found["refused"], soft_wrap=True)
+    for rule, found in compared.items():
+        if isinstance(found, RefusedRule):
+            out.print(Text(f"{rule} would refuse:", style="dim"), found.refused, soft_wrap=True)
 
 
 def provenance_rows(manifest: Manifest) -> list[tuple[str, str]]:

@@ -36,6 +36,20 @@ LARGEST_SHARD_SPREAD = 0.5
 
 
 @dataclass(frozen=True)
+class PlannedDomain:
+    """What the plan gives a domain."""
+
+    target_tokens: int
+    """Quota: weight × budget in tokens."""
+    tokens: int
+    """Tokens of the rows that are written."""
+    rows: int
+    """Documents, or sequences where documents are packed."""
+    epochs: float
+    """Tokens written over tokens available."""
+
+
+@dataclass(frozen=True)
 class Planned:
     weighed: Weighed
     layouts: tuple[Layout, ...]
@@ -77,20 +91,36 @@ class Planned:
             )
         return found
 
+    @property
+    def domains(self) -> dict[str, PlannedDomain]:
+        """Domain -> what the train split gives it."""
+        found = {}
+        for stream in self.layouts[0].streams:
+            domain, tokens = stream.domain, int(stream.tokens.sum())
+            rows = -(-tokens // stream.packing.length) if stream.packing else int(stream.delivered.sum())
+            found[domain.name] = PlannedDomain(domain.quota, tokens, rows, tokens / domain.tokens)
+        return found
+
+    @property
+    def digest(self) -> str:
+        """The plan digest."""
+        return build_digest([layout.plan for layout in self.layouts])
+
+    @property
+    def shard_counts(self) -> dict[str, int]:
+        """Split -> shards."""
+        return {layout.plan.split: layout.plan.shards for layout in self.layouts}
+
     def describe(self) -> dict[str, Any]:
         """What `plan --json` prints."""
-        about = self.weighed.describe()
+        about, domains = self.weighed.describe(), self.domains
         train, *rest = self.layouts
-        for stream in train.streams:
-            domain = stream.domain
-            tokens = int(stream.tokens.sum())
-            rows = -(-tokens // stream.packing.length) if stream.packing else int(stream.delivered.sum())
-            about["domains"][domain.name] |= {"target_tokens": domain.quota, "tokens": tokens, "rows": rows,
-                                              "epochs": tokens / domain.tokens}  # fmt: skip
+        for name, planned in domains.items():
+            about["domains"][name] |= vars(planned)
         return {
-            **about, "plan_digest": build_digest([layout.plan for layout in self.layouts]), "shard_count": train.plan.shards,
-            "shard_counts": {layout.plan.split: layout.plan.shards for layout in self.layouts}, "shard_bytes": self.shard_bytes,
-            "tokens": int(train.tokens.sum()), "rows": sum(d["rows"] for d in about["domains"].values()),
+            **about, "plan_digest": self.digest, "shard_count": train.plan.shards, "shard_counts": self.shard_counts,
+            "shard_bytes": self.shard_bytes, "tokens": sum(d.tokens for d in domains.values()),
+            "rows": sum(d.rows for d in domains.values()),
             "validation_tokens": sum(int(layout.tokens.sum()) for layout in rest),
             "exhausted": describe_exhaustion(self.exhausted), "warnings": self.warnings,
             "bytes": self.bytes, "expected_seconds": round(self.expected_seconds, 1),

@@ -20,6 +20,7 @@ from chameleon_data.versions.active import active_driver
 from chameleon_data.versions.manifest import TIMED_PASSES
 from chameleon_data.versions.versions import NO_VERSION_YET, commit_version, list_versions, read_manifest
 from tests.support.manifests import example_manifest
+from tests.support.paths import ROOT
 from tests.support.words import HOSTILE_NAMES
 
 
@@ -264,6 +265,17 @@ def test_gc_of_no_dataset_is_refused(command, tmp_path):
     code, _, err = command("gc", str(tmp_path / "typo"), "--delete")
     assert (code, "no dataset is there" in err) == (2, True)
     assert not (tmp_path / "typo").exists()
+
+
+@pytest.mark.parametrize("record", ["recipe", "manifest"])
+def test_the_schema_that_is_printed_is_the_one_that_ships(command, record):
+    code, out, _ = command("schema", record)
+    assert (code, json.loads(out)) == (
+        0,
+        json.loads((ROOT / f"chameleon_data/schemas/{record}.json").read_text(encoding="utf-8")),
+    )
+    assert command("schema", record, "--json")[:2] == (0, out)
+    assert command("schema", "shard")[0] == 2
 
 
 # Build and verify, whose passes are made up

@@ -60,13 +60,12 @@ def test_why_a_weight_lies_outside_its_interval_is_said(capsys):
     ],
 )
 def test_a_plan_says_how_large_its_shards_come_out(capsys, packed, shards, size, seconds, said):
-    described = {
-        "domains": {}, "exhausted": {}, "warnings": [], "tokens": 9, "budget": 10,
-        "shard_count": shards["train"], "shard_counts": shards, "bytes": size, "expected_seconds": seconds, "plan_digest": "p",
-    }  # fmt: skip
-    layout = SimpleNamespace(plan=SimpleNamespace(packing="cross" if packed else None))
-    weighed = SimpleNamespace(reused={}, mixture=SimpleNamespace(description=describe()))
-    planned = SimpleNamespace(describe=lambda: described, layouts=[layout], weighed=weighed, cpus=2.0)
+    layout = SimpleNamespace(plan=SimpleNamespace(packing="cross" if packed else None, shards=shards["train"]))
+    weighed = SimpleNamespace(reused={}, budget=10, mixture=SimpleNamespace(description=describe(), decimals={}))
+    planned = SimpleNamespace(
+        layouts=[layout], weighed=weighed, cpus=2.0, domains={}, exhausted={}, warnings=[], shard_counts=shards, bytes=size,
+        expected_seconds=seconds, digest="p",
+    )  # fmt: skip
     tables.print_plan(planned)
     text = capsys.readouterr().out
     assert all(words in text for words in said), text
