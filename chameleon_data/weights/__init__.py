@@ -1,4 +1,5 @@
-"""From embedded samples to a mixture: embedder, affinity, leverage, weights, bounds.
+"""From embedded samples to a recorded mixture: embedder, statistics, affinity, leverage, temperature, error bars, bounds.
 
-Imports recipe and corpus/model_files; runs without Ray, pyarrow and polars.
+`kernels/` holds kernels and landmarks, `explain/` what a person is shown beside the weights. Imports recipe, plan and corpus.
+It runs on a bare GPU machine, without pyarrow, polars, Ray and faiss: `tests/unit/weights/test_bare_machine.py`.
 """

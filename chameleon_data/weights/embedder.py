@@ -83,7 +83,7 @@ class Embedder:
         counts = np.array([len(w) for w in windows], np.int64)
         if not counts.all():
             raise ValueError("a document without windows has no embedding")
-        vectors = encode_texts(_load(self), [text for document in windows for text in document])
+        vectors = encode_texts(load_model(self), [text for document in windows for text in document])
         if not np.isfinite(vectors).all():
             bad = int((~np.isfinite(vectors)).any(axis=1).sum())
             raise InputError(f"{self.key}: {self.model} gave {bad} vectors of {len(vectors)} that are not finite; use another")
@@ -138,7 +138,7 @@ def _fingerprint(folder: Path, layer: int | str | None, window: int, key: str) -
 
 
 @functools.lru_cache(maxsize=1)
-def _load(embedder: Embedder) -> Any:
+def load_model(embedder: Embedder) -> Any:
     """The model, on the GPU where torch sees one. Refuses files other than those the embedder was made from."""
     folder = hub.find_model_folder(embedder.model, embedder.revision, embedder.key)
     if _fingerprint(folder, embedder.layer, embedder.window, embedder.key) != embedder.fingerprint:

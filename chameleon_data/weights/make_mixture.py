@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import isfinite
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from chameleon_data.arrays import F32, I64
-from chameleon_data.corpus.survey import Tally
 from chameleon_data.recipe import Leverage, Weights
 from chameleon_data.weights.bounds import bound_weights
 from chameleon_data.weights.domain_statistics import domain_statistics, moments
@@ -24,6 +24,9 @@ from chameleon_data.weights.explain.sensitivity import sensitivity_table
 from chameleon_data.weights.leverage import perplexity
 from chameleon_data.weights.mixture import LandmarksUsed, MisfiledDocument, Mixture, MixtureDescription
 from chameleon_data.weights.weigh import DomainWeights, NystromUse
+
+if TYPE_CHECKING:
+    from chameleon_data.corpus.survey import Tally
 
 RECORDED_DOMAINS = 300
 """Domains up to which a number for each pair, or for each domain and setting, is recorded: 1 MB at most."""

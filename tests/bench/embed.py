@@ -19,7 +19,7 @@ import torch
 from chameleon_data import domain_weights
 from chameleon_data.corpus.sample import _windows
 from chameleon_data.recipe import Embed
-from chameleon_data.weights.embedder import BATCH_TOKENS, Embedder, _load, _pad, _tokenise, load_embedder, token_batches
+from chameleon_data.weights.embedder import BATCH_TOKENS, Embedder, _pad, _tokenise, load_embedder, load_model, token_batches
 from tests.bench.figures import Figure, show
 from tests.support.corpus import demo_texts, documents
 
@@ -32,7 +32,7 @@ def run() -> list[Figure]:
     texts = random.Random(0).sample(pool, DOCUMENTS)
     embedder = load_embedder(Embed())
     assert isinstance(embedder, Embedder)
-    model = _load(embedder)
+    model = load_model(embedder)
     column = pa.array(texts, pa.large_string())
 
     def cut() -> list[list[str]]:

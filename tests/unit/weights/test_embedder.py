@@ -35,7 +35,7 @@ def minilm():
 
 @pytest.fixture(scope="module")
 def model(minilm):
-    return embed._load(minilm)
+    return embed.load_model(minilm)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_vectors_are_those_of_sentence_transformers(model):
 
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_prompts_and_padding_are_as_in_sentence_transformers(tiny, side):
-    model = embed._load.__wrapped__(load_embedder(Embed(model=str(tiny), window=32)))
+    model = embed.load_model.__wrapped__(load_embedder(Embed(model=str(tiny), window=32)))
     model.tokenizer.padding_side = side
     np.testing.assert_allclose(encode_texts(model, TEXTS), model.encode(TEXTS, show_progress_bar=False), atol=2e-6)
     model.default_prompt_name = None
@@ -123,7 +123,7 @@ def test_only_the_first_window_tokens_count(minilm, model):
     """A window of 8: 6 tokens of text between the two special ones."""
     embedder = load_embedder(Embed(window=8))
     assert embedder.fingerprint != minilm.fingerprint
-    short = embed._load.__wrapped__(embedder)
+    short = embed.load_model.__wrapped__(embedder)
     text = words(60, 0)
     start = model.tokenizer.decode(model.tokenizer(text, add_special_tokens=False)["input_ids"][:6])
     np.testing.assert_allclose(encode_texts(short, [text]), encode_texts(model, [start]), atol=2e-6)
@@ -354,7 +354,7 @@ def test_a_layer_of_a_language_model(language_model, layer, index):
 
 
 def test_blocks_above_the_layer_are_not_computed(language_model, monkeypatch):
-    model = embed._load.__wrapped__(load_embedder(Embed(causal_lm=str(language_model), window=32)))
+    model = embed.load_model.__wrapped__(load_embedder(Embed(causal_lm=str(language_model), window=32)))
     import torch
 
     stack = next(m for m in model.transformer.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == 4)

