@@ -60,6 +60,15 @@ def explaining(where: str, sentences: Sentences) -> Iterator[None]:
         raise InputError(f"{where}: {text}") from None
 
 
+@contextmanager
+def locating(where: str) -> Iterator[None]:
+    """Put `where` in front of the text of an InputError, for a key that only the caller knows."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
 def explain_errno(error: OSError) -> str:
     """What the number of an operating system's error means and what to do, without the error's own words."""
     kind = os.strerror(error.errno) if error.errno else type(error).__name__

@@ -2,6 +2,7 @@
 
 An unknown or repeated key is refused with its line and the nearest right key, because a silently ignored `sample: 512` costs a
 week of training. Aliases and tags are refused, because a recipe is data and an alias can explode.
+Why: docs/decisions/013-recipe-yaml.md.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, cast
 import yaml
 from pydantic import ValidationError
 
-from chameleon_data.errors import InputError, Sentences, explaining, list_some
+from chameleon_data.errors import InputError, Sentences, explaining, list_some, locating
 from chameleon_data.recipe import EffectiveDimension, EffectiveDomains, Group, Recipe, RecordedLandmarks, Section, Source
 from chameleon_data.store.urls import EXTRAS, refuse_secrets
 
@@ -34,7 +35,7 @@ PLAIN_FAULTS = {
 
 
 class StrictLoader(yaml.SafeLoader):
-    """Plain data only, and numbers in decimals as in YAML 1.2: 010 is ten, and 1:30 is text where YAML 1.1 reads 8 and 90."""
+    """Plain data only, and decimal numbers as in YAML 1.2: 010 is ten and 1:30 is text, where YAML 1.1 reads 8 and 90."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()  # type: ignore[no-untyped-call]
@@ -92,7 +93,7 @@ def load_recipe(path: str | Path) -> Recipe:
 
 
 def _recipes_near(file: Path, is_folder: bool) -> str:
-    """Which recipe was meant."""
+    """Advice on which recipe may have been meant."""
     folder = file if is_folder else file.parent
     if not folder.is_dir():
         return f"nor is there a folder {folder}; correct the path"
@@ -106,7 +107,7 @@ def _recipes_near(file: Path, is_folder: bool) -> str:
 
 
 def parse_recipe(text: str, folder: Path, name: str = "recipe") -> Recipe:
-    """`load_recipe` for text that is already in memory; `folder` is what relative paths start from."""
+    """`load_recipe` for text that is in memory already; relative paths start at `folder`."""
     try:
         loader = StrictLoader(text)
         node = loader.get_single_node()
@@ -126,11 +127,9 @@ def parse_recipe(text: str, folder: Path, name: str = "recipe") -> Recipe:
         raise InputError(
             "\n".join(f"{where}: {', or '.join(dict.fromkeys(whats))}" for where, whats in faults.items())
         ) from error
-    try:
-        recipe = _absolute(recipe, folder)
-        _apart(recipe)
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from None
+    with locating(name):
+        recipe = _with_absolute_paths(recipe, folder)
+        _refuse_out_as_source(recipe)
     return recipe
 
 
@@ -185,38 +184,35 @@ def _keys_at(path: list[str]) -> list[str]:
 
 
 def absolute_path(path: str, folder: Path) -> str:
-    """A path of a recipe as a URL or an absolute path. URL chaining is refused: it would reach past `out`."""
+    """A path of a recipe as a URL or an absolute path. A chain of URLs is refused, because it would reach past `out`."""
     if "::" in path:
         raise InputError("chained URLs ('::') are not allowed; name one file system")
     if "\0" in path:
         raise InputError(f"{path[:60]!r} holds a NUL character, which no path does")
     if "://" in path:
         return path
-    return os.path.normpath(folder / os.path.expanduser(path))  # noqa: PTH111  (pathlib's raises for a home that is not there)
+    return os.path.normpath(folder / os.path.expanduser(path))  # noqa: PTH111  (pathlib's raises where there is no home)
 
 
-def _absolute(recipe: Recipe, folder: Path) -> Recipe:
+def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe with every relative path absolute. Raises InputError for a URL that may hold a secret."""
     sources = {}
     for name, source in recipe.sources.items():
-        try:
+        with locating(f"sources.{name}"):
             paths = tuple(absolute_path(path, folder) for path in source.path)
             for path in paths:
                 refuse_secrets(path)
-        except InputError as error:
-            raise InputError(f"sources.{name}: {error}") from None
         sources[name] = source.model_copy(update={"path": paths})
-    try:
+    with locating("out"):
         refuse_secrets(recipe.out)
-    except InputError as error:
-        raise InputError(f"out: {error}") from None
-    _no_secrets(recipe)
+    _refuse_secrets_elsewhere(recipe)
     update: dict[str, Any] = {"sources": sources, "out": absolute_path(recipe.out, folder)}
-    local = recipe.tokens.tokenizer
-    if local and (folder / local).exists():
-        update["tokens"] = recipe.tokens.model_copy(update={"tokenizer": absolute_path(local, folder)})
+    tokenizer = recipe.tokens.tokenizer
+    if tokenizer and (folder / tokenizer).exists():
+        update["tokens"] = recipe.tokens.model_copy(update={"tokenizer": absolute_path(tokenizer, folder)})
     for key in ("model", "causal_lm"):
-        if (named := getattr(recipe.embed, key)) and (folder / named).exists():
-            update["embed"] = recipe.embed.model_copy(update={key: absolute_path(named, folder)})
+        if (model := getattr(recipe.embed, key)) and (folder / model).exists():
+            update["embed"] = recipe.embed.model_copy(update={key: absolute_path(model, folder)})
     if isinstance(recipe.leverage.landmarks, RecordedLandmarks):
         recorded = RecordedLandmarks.model_validate({"from": absolute_path(recipe.leverage.landmarks.from_, folder)})
         update["leverage"] = recipe.leverage.model_copy(update={"landmarks": recorded})
@@ -226,30 +222,31 @@ def _absolute(recipe: Recipe, folder: Path) -> Recipe:
     return recipe.model_copy(update=update)
 
 
-def _no_secrets(recipe: Recipe) -> None:
-    """Raise InputError where a file, model or version is named by a URL that may hold a secret: manifests repeat them all."""
-    recorded = recipe.leverage.landmarks
-    named = {
-        "weights.from": [recipe.weights.from_], "weights.compare": recipe.weights.compare, "embed.model": [recipe.embed.model],
-        "embed.causal_lm": [recipe.embed.causal_lm], "tokens.tokenizer": [recipe.tokens.tokenizer],
-        "leverage.landmarks.from": [recorded.from_ if isinstance(recorded, RecordedLandmarks) else None],
-    }  # fmt: skip
-    for key, urls in named.items():
+def _refuse_secrets_elsewhere(recipe: Recipe) -> None:
+    """Raise InputError for a file, model or version whose URL may hold a secret, because manifests repeat them all."""
+    landmarks = recipe.leverage.landmarks
+    urls_at = {
+        "weights.from": [recipe.weights.from_],
+        "weights.compare": recipe.weights.compare,
+        "embed.model": [recipe.embed.model],
+        "embed.causal_lm": [recipe.embed.causal_lm],
+        "tokens.tokenizer": [recipe.tokens.tokenizer],
+        "leverage.landmarks.from": [landmarks.from_ if isinstance(landmarks, RecordedLandmarks) else None],
+    }
+    for key, urls in urls_at.items():
         for url in urls:
-            bucket, _, version = (url or "").rpartition("@")  # of s3://bucket@v3, that is no user
-            plain = re.fullmatch(r"[a-z0-9]+://[a-z0-9.-]+", bucket) and re.fullmatch(r"v?[0-9]+|latest", version)
-            try:
-                refuse_secrets(bucket if plain else url or "")
-            except InputError as error:
-                raise InputError(f"{key}: {error}") from None
+            bucket, _, version = (url or "").rpartition("@")
+            is_version = re.fullmatch(r"[a-z0-9]+://[a-z0-9.-]+", bucket) and re.fullmatch(r"v?[0-9]+|latest", version)
+            with locating(key):
+                refuse_secrets(bucket if is_version else url or "")  # in s3://bucket@v3 the bucket is no user
 
 
-def _apart(recipe: Recipe) -> None:
+def _refuse_out_as_source(recipe: Recipe) -> None:
     """Raise InputError for a source that would read what is written to `out`: shards, caches and reports."""
-    out = _parts(recipe.out)
+    out = _split(recipe.out)
     for name, source in recipe.sources.items():
         for path in source.path:
-            if _reaches(_parts(path), out):
+            if _reaches(_split(path), out):
                 raise InputError(
                     f"sources.{name}: {path} contains out ({recipe.out}), or lies in it, so that what is written would be read "
                     "as corpus; put out elsewhere"
@@ -257,7 +254,7 @@ def _apart(recipe: Recipe) -> None:
 
 
 def _reaches(path: tuple[str, ...], out: tuple[str, ...]) -> bool:
-    """Whether a folder, file or pattern names something in `out`; both in parts, as corpus holds no corpus-out."""
+    """Whether a folder, file or pattern names something in `out`. Both are split, because corpus does not contain corpus-out."""
     if path == out[: len(path)]:
         return True
     for pattern, part in zip(path, out, strict=False):
@@ -265,11 +262,11 @@ def _reaches(path: tuple[str, ...], out: tuple[str, ...]) -> bool:
             return True
         if pattern != part and not fnmatchcase(part, pattern):
             return False
-    return len(path) > len(out)  # a pattern that ends above takes files alone, so it does not enter `out`
+    return len(path) > len(out)  # a shorter pattern names files beside the folders on the way to `out`, and enters none
 
 
-def _parts(url: str) -> tuple[str, ...]:
-    """File system and names on the way, links resolved; the same for every way of writing one folder."""
+def _split(url: str) -> tuple[str, ...]:
+    """The file system and the names on the way, links resolved; the same for every way of writing one folder."""
     scheme, separator, rest = url.partition("://")
     scheme = scheme.lower() if separator else "file"
     if scheme in ("file", "local"):

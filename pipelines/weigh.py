@@ -20,7 +20,7 @@ from chameleon_data.arrays import I64
 from chameleon_data.corpus.sample import merge_samples
 from chameleon_data.corpus.selection import Selection
 from chameleon_data.corpus.survey import Survey
-from chameleon_data.errors import InputError, Sentences, explaining
+from chameleon_data.errors import InputError, Sentences, explaining, locating
 from chameleon_data.hashing import fingerprint
 from chameleon_data.pipelines.embed import EmbeddedSamples, embed_sample, group_sample_by_domain, sample_fingerprint
 from chameleon_data.pipelines.ray_cluster import Progress, cluster_cpus
@@ -306,10 +306,8 @@ def read_named_weights(key: str, origin: str, names: list[str]) -> tuple[Publish
 
 def _find_version(key: str, target: str) -> tuple[Version, Manifest]:
     """The version that the recipe's key names as OUT@VERSION, and its manifest."""
-    try:
+    with locating(key):
         url, reference = split_target(target)
         store = open_dataset(url)
         version = resolve_version(store, reference)
         return version, read_manifest(store, version)
-    except InputError as error:
-        raise InputError(f"{key}: {error}") from None

@@ -8,6 +8,7 @@
 
 A file with a wrong checksum is read again, twice. Then it is removed, so that the same command makes it anew. Checksums are
 xxh3-128, against accidents; what a version refers to has a sha256. Cost: 10 GB/s.
+Why: docs/decisions/012-checksums-of-records.md.
 """
 
 from __future__ import annotations

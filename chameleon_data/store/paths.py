@@ -1,9 +1,9 @@
-"""Every path inside `out`, spelled once: what writes a file and what cleans it up ask here.
+"""Every path inside `out`, spelled once: the code that writes a file and the code that cleans it up both ask here.
 
 builds/<plan digest>/<format>/…             shards and the indexes of their formats
 builds/<plan digest>/receipts/00012.json    shard 12 is whole; written after its files
-builds/<plan digest>/lineage/…              where each row came from, where the recipe asks for it
-builds/<plan digest>/runs/<corpus>/…        rows on their way to shards; removed once the version is there
+builds/<plan digest>/lineage/…              where each row came from, if the recipe asks for it
+builds/<plan digest>/runs/<corpus>/…        rows on their way to shards; removed when the version is committed
 reports/v12.html, exports/<form>/…          what `report` and `export` write
 _chameleon/format.json                      which layout this is, and the id of the dataset
 _chameleon/manifests/<sha256>.json          what a version holds, under the hash of its own bytes
@@ -111,11 +111,11 @@ class BuildFolder:
     """Where the files of one build live."""
 
     digest: str
-    """Of the plan, or of the plans of all splits."""
+    """Digest of the plan, or of the plans of all splits."""
     shards: int
-    """Of all splits."""
+    """Number of shards of all splits."""
     corpus: str
-    """Fingerprint of the ordered parts: a run numbers copies of a text across them, so another division has other runs."""
+    """Fingerprint of the ordered parts. Runs number copies of a text across parts, so another division has other runs."""
 
     @property
     def folder(self) -> str:
@@ -123,7 +123,7 @@ class BuildFolder:
 
     @property
     def all_runs(self) -> str:
-        """Of every division of the corpus."""
+        """Runs of every division of the corpus."""
         return f"{self.folder}/runs"
 
     @property

@@ -8,7 +8,7 @@ import traceback
 
 import pytest
 
-from chameleon_data.errors import InputError, explain_errno, explain_os_error, explaining, first_line
+from chameleon_data.errors import InputError, explain_errno, explain_os_error, explaining, first_line, locating
 
 SENTENCES = {
     FileNotFoundError: "is not there; check the path",
@@ -58,3 +58,10 @@ def test_a_temporary_file_is_told_with_its_folder() -> None:
 )
 def test_the_first_line(said: str, line: str) -> None:
     assert first_line(ValueError(said)) == line
+
+
+def test_the_place_stands_in_front() -> None:
+    with pytest.raises(InputError, match=r"^recipe: sources\.a: is odd$"), locating("recipe"), locating("sources.a"):
+        raise InputError("is odd")
+    with pytest.raises(ZeroDivisionError), locating("recipe"):
+        raise ZeroDivisionError
