@@ -43,7 +43,7 @@ def hue(index: int) -> str:
 
 
 def marker(index: int) -> str:
-    """Marker of domain `index`: with the colours, 40 domains look different."""
+    """Marker of domain `index`. With the colours, 40 domains look different."""
     return list(SHAPES)[(index + index // 20) % 4]
 
 
@@ -51,7 +51,7 @@ VARIABLES |= {hue(i): f"hue{i}" for i in range(HUES)}
 
 
 def draw_svg(canvas: Canvas, name: str, label: str) -> Markup:
-    """Inline SVG that a page can hold many of: ids begin with its name, no fonts, colours from the page."""
+    """Inline SVG, of which a page can hold many: its ids begin with `name`, and fonts and colours are the page's."""
     stream = io.BytesIO()
     canvas.savefig(stream, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     root = ElementTree.fromstring(stream.getvalue())  # noqa: S314 - made two lines above
@@ -80,7 +80,7 @@ def draw_svg(canvas: Canvas, name: str, label: str) -> Markup:
 
 
 def _plain(name: str, tag: str, attributes: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Attributes without namespaces, fonts, needless ids and digits; colours as variables of the page."""
+    """Attributes without namespaces, fonts, unused ids and needless digits, and with the page's variables as colours."""
     for full, value in attributes.items():
         key = full.rpartition("}")[2]
         if key == "style":
@@ -101,7 +101,7 @@ def _plain(name: str, tag: str, attributes: Mapping[str, str]) -> Iterator[tuple
 def new_axes(
     width: float, height: float, *, left: float, right: float = 12, top: float = 6, bottom: float = 34
 ) -> tuple[Canvas, Axes]:
-    """A drawing of (width, height) pixels and its axes, with these margins, without spines and ticks."""
+    """A drawing of (width, height) pixels with these margins, and its axes without spines and ticks."""
     from matplotlib.figure import Figure as Canvas
 
     canvas = Canvas(figsize=(width / 72, height / 72), dpi=72)

@@ -74,7 +74,7 @@ def _longest(names: Iterable[str]) -> float:
 
 
 def mixture_figure(domains: pl.DataFrame) -> Figure:
-    """Bars side by side: what was asked, what was written, what lies there; uniform is a line, being the same for all."""
+    """Three bars for each domain: the target, what was written, the natural share. The uniform share is one line."""
     shown = domains.head(DRAWN)
     series = [("weight", TARGET), ("realised", WRITTEN), ("natural", NATURAL)]
     pitch, bar = 50.0, 8.0
@@ -163,7 +163,7 @@ def leverage_figure(measured: pl.DataFrame) -> Figure:
 
 
 def affinity_figure(affinity: Sequence[Sequence[float]], names: Sequence[str]) -> Figure:
-    """Heat map of the (k, k) affinity. Its two hues fade towards zero, which so is the page itself, light or dark."""
+    """Heat map of the (k, k) affinity in two hues, which fade towards zero and so suit a light and a dark page."""
     matrix, k = np.asarray(affinity, np.float64), len(names)
     order = alike_together(matrix)
     matrix, names = matrix[np.ix_(order, order)], [names[i] for i in order]
@@ -213,7 +213,7 @@ def affinity_figure(affinity: Sequence[Sequence[float]], names: Sequence[str]) -
 
 
 def alike_together(matrix: F64) -> list[int]:
-    """An order in which domains that are near each other stand together (average linkage on the kernel's distances)."""
+    """An order of the domains that puts near ones side by side, by average linkage of the kernel's distances."""
     k = len(matrix)
     if k < 3:
         return list(range(k))
@@ -323,7 +323,7 @@ def _shard_axis(axes: Axes, shards: int) -> None:
 
 
 def shares_figure(domains: pl.DataFrame, shards: Sequence[ShardFile]) -> Figure:
-    """Stacked shares, a step a shard: straight stripes are an even mixture."""
+    """Stacked shares of the domains, a step for each shard. Straight stripes show an even mixture."""
     tokens = _by_shard(domains, shards)
     edges = np.unique(np.linspace(0, len(shards), min(len(shards), SLICES) + 1).astype(np.int64))
     summed = np.add.reduceat(tokens, edges[:-1], axis=0)
@@ -354,7 +354,7 @@ def shares_figure(domains: pl.DataFrame, shards: Sequence[ShardFile]) -> Figure:
 
 
 def deviations_figure(domains: pl.DataFrame, shards: Sequence[ShardFile]) -> Figure:
-    """Distance of every domain in every shard from quota / shards, over its bound: proved to be at most 1."""
+    """Tokens of every domain in every shard, less quota / shards, over the domain's bound. It is proved to lie in -1 to 1."""
     count = len(shards)
     off = (_by_shard(domains, shards) - domains["quota"].to_numpy() / count) / domains["bound"].to_numpy()
     one = "sequence" if domains["packed"].any() else "document"

@@ -145,9 +145,9 @@ def describe_weights(about: MixtureDescription, recipe: Recipe, k: int) -> list[
     facts = [("Weights", computed if about.origin == "computed" else f"given by {about.origin}")]
     if about.temperature is not None:
         chosen = " (auto)" if recipe.weights.temperature == "auto" else ""
-        sense = {"pretrain": "pretrain: what others share gets more", "finetune": "finetune: what is distinct gets more"}
+        sense = {"pretrain": "pretrain: common domains get more", "finetune": "finetune: distinct domains get more"}
         facts += [
-            ("Leverage of", f"{about.level}s"),
+            ("Compared", "domains by their means" if about.level == "domain" else "samples"),
             ("Objective", sense[about.objective]),
             ("Preset, kernel", f"{about.preset}, {about.kernel}"),
             ("Temperature", f"{about.temperature:.4g}{chosen}"),
@@ -162,9 +162,9 @@ def describe_weights(about: MixtureDescription, recipe: Recipe, k: int) -> list[
         facts.append(("Samples a domain (auto)", steps))
     if about.ridge is not None:
         facts.append(("Ridge λ", f"{about.ridge:.3g}{' (auto)' if recipe.leverage.ridge == 'auto' else ''}"))
-    facts.append(("As spread out as", f"{about.effective_domains:.2f} equal domains, of {k:,}"))
+    facts.append(("As spread out as", f"{about.effective_domains:.2f} equal domains (there are {k:,})"))
     if about.affinity is not None or about.clipped_mass:
-        facts.append(("Clipped by debiasing", f"{100 * about.clipped_mass:.2f} % of the trace"))
+        facts.append(("Negative part removed", f"{100 * about.clipped_mass:.2f} % of the affinity's trace"))
     return facts + (describe_landmarks(about.nystrom) if about.nystrom else [])
 
 

@@ -297,11 +297,11 @@ def test_landmarks_and_their_measured_error(ten, page, words_of):
         assert shown in words
     assert "at most 9.0 % of a domain (\u2068wikipedia\u2069)" in words
     assert "Exact leverage, provedat most 0.01 above the computed one (\u2068wikipedia\u2069)" in words
-    assert "Leverage ofdomains" in words
+    assert "Compareddomains by their means" in words
     landmarks = replace(ten[0].weights.nystrom, error=None, residuals={})
     text = words_of(explained(ten[0], level="sample", affinity=None, nystrom=landmarks))
     assert "could not be measured" in numbers(text, "mixture")
-    assert "Leverage ofsamples" in numbers(text, "mixture")
+    assert "Comparedsamples" in numbers(text, "mixture")
     assert "needs no affinity of domains" in numbers(text, "affinity")
     assert "Least apart" in numbers(text, "affinity")
 
@@ -323,7 +323,7 @@ def test_what_explains_the_weights_may_be_absent(words_of):
     """Weights from a file, one domain: neither a box nor a heading without its content."""
     headings = (
         "Beside other mixtures", "Neighbours that lower", "Least apart", "Documents nearer", "Other settings", "Landmarks",
-        "Leverage of",
+        "Compared",
     )  # fmt: skip
     cases = {"given": example_report(given=True)[0], "one": example_report(("only",), budget=3_000_000, shards=1)[0]}
     for case, one in cases.items():
