@@ -1,10 +1,10 @@
-"""Everything that can go wrong, and how often it was borne.
+"""Everything that can go wrong, and how often it was survived.
 
-    python -m tests.soak [PART ...]       SOAK_MINUTES: of fuzzing, 60 by default; SOAK_SEED: another one makes another soak
+    python -m tests.soak [PART ...]       SOAK_MINUTES: minutes of fuzzing, 60 by default; SOAK_SEED: another one is another soak
 
-The fuzzer has a process of its own, of low priority, beside the other parts: on 2 cores they take some 40 minutes of its hour. A
-broken promise ends the soak with the part and the seed. Otherwise the figures are printed, and written as JSON to the file that
-SOAK_FIGURES names.
+The parts are those of parts.py. The fuzzer has a process of its own, of low priority, beside the other parts, which take some 40
+minutes on 2 cores. A broken promise ends the soak with its part and seed. Otherwise the figures are printed, and written as JSON
+to the file that SOAK_FIGURES names.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chameleon_data.errors import InputError
-from tests.soak.lanes import run, run_beside, say
+from tests.soak.lanes import run_lanes, run_parts, say
 from tests.soak.parts import PARTS
 
 
 def main(names: Sequence[str]) -> None:
-    for each in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a shell's background jobs have it ignored
+    for each in (signal.SIGINT, signal.SIGTERM):  # SIGINT too, which a shell's background jobs ignore
         signal.signal(each, signal.default_int_handler)
-    others = [name for name in names if name != "fuzzed"]
-    figures = run_beside([["fuzzed"], others]) if others and "fuzzed" in names else run(names)
-    figures["documents lost"] = 0  # whatever is lost, changed or twice there has ended the soak
+    others = [name for name in names if name != "fuzz"]
+    figures = run_lanes([["fuzz"], others]) if others and "fuzz" in names else run_parts(names)
+    figures["documents lost"] = 0  # a document that is lost, changed or there twice has ended the soak
     for what, count in figures.items():
         say(f"{what:<36}{count:>12,}")
     if "SOAK_FIGURES" in os.environ:
@@ -34,6 +34,8 @@ def main(names: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    if unknown := sorted({*sys.argv[1:]} - PARTS.keys()):
+        sys.exit(f"no part of the soak: {', '.join(unknown)}; there are {', '.join(PARTS)}")
     try:
         main(sys.argv[1:] or list(PARTS))
     except InputError as refusal:

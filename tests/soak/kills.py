@@ -1,9 +1,10 @@
-"""`chameleon-data build` as people run it, on Ray, and SIGKILL: to the driver, to workers, to a whole node.
+"""SIGKILL to `chameleon-data build` as people run it, on Ray: to the driver, to workers, to Ray's own processes, to a node.
 
-    drivers    killed when it has run for a while or when some more files are there; the same command then ends in the same digest
-    workers    killed one after the other while their driver goes on: the build ends by itself
-    vitals     a process of Ray's own is killed, without which there is no Ray: one message, exit 2; the same command goes on
-    node       one of two raylets is killed while it works (python -m tests.soak.kills node FOLDER SEED, as Ray is one a process)
+    drivers           killed after some time or some files; the same command then ends in the same digest
+    workers           killed one after the other while their driver goes on, and the build ends by itself
+    Ray's processes   killed, and the build ends in one message and exit code 2; the same command goes on
+    nodes             one of two raylets is killed while the build goes on (python -m tests.soak.kills node RECIPE SEED, in a
+                      process of its own, as a process joins one cluster)
 
 The corpus is that of tests/system/test_build.py: three domains, eight shards in two formats.
 """
@@ -21,7 +22,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -29,47 +29,35 @@ import psutil
 from chameleon_data.recipe import Recipe
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.store import Store
-from tests.soak.alone import CREATED, alone, build, kept, readable
+from tests.soak.crash import CleanBuild, build_clean, change_out
+from tests.soak.without_ray import CREATED, verify_versions
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.paths import ROOT
 
-BUSY = "Ray did not start here"
-"""What a build says on a machine on which Ray does not come up in its 30 s; the same command is then given again."""
-LONGEST = 400.0
+RAY_DID_NOT_START = "Ray did not start here"
+"""What a build says where Ray does not start in 30 s, as on a busy machine; the same command is then tried again."""
+TIME_LIMIT = 400.0
 """Seconds after which a build that nobody kills has hung."""
 
 
-@dataclass(frozen=True)
-class Clean:
-    """A build that nothing happened to."""
-
-    recipe: Recipe
-    digest: str
-    files: dict[str, int]
-
-    def __post_init__(self) -> None:
-        assert len(self.files) > 20
+def build_large(folder: Path) -> CleanBuild:
+    """Write the corpus into `folder` and build it there without Ray; the digest does not depend on who works."""
+    clean = build_clean(load_recipe(write_recipe(folder / "recipe.yaml", lay_out(folder / "corpus", documents(), ["jsonl"], 2))))
+    assert len(clean.files) > 20
+    return clean
 
 
-def clean(folder: Path) -> Clean:
-    """Lays the corpus out in `folder` and builds it there, without Ray: a digest does not depend on who works."""
-    recipe = load_recipe(write_recipe(folder / "recipe.yaml", lay_out(folder / "corpus", documents(), ["jsonl"], 2)))
-    with alone():
-        digest = build(recipe).digest
-    return Clean(recipe, digest, kept(Store(recipe.out)))
-
-
-def recipe_for(clean: Clean, folder: Path) -> Path:
-    """The recipe with `out` in this folder."""
+def write_recipe_for(clean: CleanBuild, folder: Path) -> Path:
+    """Write the recipe into a new folder, with its `out` below it."""
     folder.mkdir(parents=True)
     path = folder / "recipe.yaml"
-    path.write_text(clean.recipe.model_copy(update={"out": str(folder / "out")}).model_dump_json(by_alias=True))
+    path.write_text(change_out(clean.recipe, folder / "out").model_dump_json(by_alias=True))
     return path
 
 
 @contextmanager
-def driver(recipe: Path) -> Iterator[subprocess.Popen[str]]:
-    """A build in a process of its own; its Ray is gone when this ends."""
+def run_driver(recipe: Path) -> Iterator[subprocess.Popen[str]]:
+    """A build in a process of its own. At the end that process is gone, and so are those below it."""
     command = [sys.executable, "-m", "chameleon_data.jobs.cli", "build", str(recipe), "--json", "--workers", "2"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
                                env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True)  # fmt: skip
@@ -96,33 +84,31 @@ def driver(recipe: Path) -> Iterator[subprocess.Popen[str]]:
                 one.kill()
 
 
-def _ended(process: subprocess.Popen[str], clean: Clean, out: Path, where: object) -> bool:
-    """The driver ended by itself, and what it should have made is there, and nothing else. False: it never began."""
-    said, complained = process.communicate(timeout=LONGEST)
-    if process.returncode == 2 and BUSY in said:
+def _check_end(process: subprocess.Popen[str], clean: CleanBuild, out: Path, where: object) -> bool:
+    """Wait for the driver's end, and check what it made. Returns False where Ray did not start, so that it made nothing."""
+    said, complained = process.communicate(timeout=TIME_LIMIT)
+    if process.returncode == 2 and RAY_DID_NOT_START in said:
         return False
     assert process.returncode == 0, (where, process.returncode, said[-2000:], complained[-2000:])
     assert said.startswith("{"), (where, said[:1000])  # with --json one document, whatever Ray has to say
     assert json.loads(said)["digest"] == clean.digest, where
-    store = Store(str(out))
-    assert [m.digest for m in readable(store)] == [clean.digest], where
-    assert kept(store) == clean.files, where
+    clean.check(str(out), where)
     return True
 
 
-def kill_drivers(clean: Clean, folder: Path, seed: int, kills: int) -> int:
-    """Kill the driver so many times, each time further on or not, then let it end. Returns how many were killed."""
+def kill_drivers(clean: CleanBuild, folder: Path, seed: int, kills: int) -> int:
+    """Kill the driver so many times, each time at another moment, then let it end. Returns how many were killed."""
     chance, killed = random.Random(seed), 0
-    recipe, out = recipe_for(clean, folder), folder / "out"
+    recipe, out = write_recipe_for(clean, folder), folder / "out"
     while True:
-        with driver(recipe) as process:
+        with run_driver(recipe) as process:
             if killed < kills and _wait(process, out, chance):
                 process.send_signal(signal.SIGKILL)
                 process.wait()
                 killed += 1
-            elif _ended(process, clean, out, ("drivers", seed)):  # it was let end, or did before it was struck
+            elif _check_end(process, clean, out, ("drivers", seed)):  # it was let end, or ended before it was hit
                 return killed
-        seen = readable(Store(str(out)))
+        seen = verify_versions(Store(str(out)))
         assert [m.digest for m in seen] in ([], [clean.digest]), ("drivers", seed)
 
 
@@ -135,25 +121,25 @@ def _wait(process: subprocess.Popen[str], out: Path, chance: random.Random) -> b
     return process.poll() is None
 
 
-def kill_workers(clean: Clean, folder: Path, seed: int, kills: int) -> int:
+def kill_workers(clean: CleanBuild, folder: Path, seed: int, kills: int) -> int:
     """Kill up to so many working processes of one build. Returns how many were killed."""
     chance, killed = random.Random(seed), 0
-    recipe, out = recipe_for(clean, folder), folder / "out"
+    recipe, out = write_recipe_for(clean, folder), folder / "out"
     while True:
-        with driver(recipe) as process:
+        with run_driver(recipe) as process:
             while process.poll() is None and killed < kills:
                 time.sleep(chance.uniform(0, 0.4))
-                busy = _workers(process.pid)
+                busy = _find_workers(process.pid)
                 if busy:
                     with suppress(psutil.Error):
                         chance.choice(busy).send_signal(signal.SIGKILL)
                         killed += 1
-            if _ended(process, clean, out, ("workers", seed)):
+            if _check_end(process, clean, out, ("workers", seed)):
                 return killed
 
 
-def _workers(driver: int) -> list[psutil.Process]:
-    """Ray's worker processes below a driver that have a task or an actor; its agents, without which a node dies, are none."""
+def _find_workers(driver: int) -> list[psutil.Process]:
+    """Ray's workers below a driver that have a task or an actor. Ray's agents are none; without them a node dies."""
     found = []
     with suppress(psutil.Error):
         for one in psutil.Process(driver).children(recursive=True):
@@ -164,46 +150,44 @@ def _workers(driver: int) -> list[psutil.Process]:
     return found
 
 
-VITALS = ("raylet/raylet", "gcs/gcs_server", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
-"""How the command lines begin, or their first words end, of the processes without which Ray on one machine is dead."""
+RAY_PROCESSES = ("raylet/raylet", "gcs/gcs_server", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
+"""FaultKind the command lines begin, or their first words end, of the processes without which Ray on one machine is dead."""
 
 
-def kill_a_vital(clean: Clean, folder: Path, vital: str) -> None:
-    """Kill one of VITALS in the middle of a build, then let the same command end."""
-    recipe, out = recipe_for(clean, folder), folder / "out"
-    with driver(recipe) as process:
+def kill_ray_process(clean: CleanBuild, folder: Path, kind: str) -> None:
+    """Kill one of RAY_PROCESSES in the middle of a build, then run the same command to its end."""
+    recipe, out = write_recipe_for(clean, folder), folder / "out"
+    with run_driver(recipe) as process:
         while process.poll() is None and len(list(out.rglob("*"))) < 25:
             time.sleep(0.005)
         below = psutil.Process(process.pid).children(recursive=True)
-        (found,) = (one for one in below if one.cmdline() and one.cmdline()[0].endswith(vital))
+        (found,) = (one for one in below if one.cmdline() and one.cmdline()[0].endswith(kind))
         found.kill()
-        said, complained = process.communicate(timeout=LONGEST)
-    assert process.returncode == 2, (vital, process.returncode, said, complained[-2000:])
-    assert "died here, so the build cannot go on; the same command goes on" in json.loads(said)["error"], (vital, said)
+        said, complained = process.communicate(timeout=TIME_LIMIT)
+    assert process.returncode == 2, (kind, process.returncode, said, complained[-2000:])
+    assert "died here, so the build cannot go on; the same command goes on" in json.loads(said)["error"], (kind, said)
     for _ in range(3):
-        with driver(recipe) as process:
-            if _ended(process, clean, out, vital):
+        with run_driver(recipe) as process:
+            if _check_end(process, clean, out, kind):
                 return
-    raise AssertionError(f"{vital}: Ray did not start")
+    raise AssertionError(f"{kind}: Ray did not start")
 
 
-def lose_a_node(clean: Clean, folder: Path, seed: int) -> None:
-    """In a process of its own: two raylets, of which one is killed while the build runs."""
-    recipe = recipe_for(clean, folder)
+def lose_node(clean: CleanBuild, folder: Path, seed: int) -> None:
+    """In a process of its own, build on two nodes, of which one is killed meanwhile."""
+    recipe = write_recipe_for(clean, folder)
     command = [sys.executable, "-m", "tests.soak.kills", "node", str(recipe), str(seed)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
                           env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token",
                                "RAY_AUTH_TOKEN": secrets.token_hex(32)}) as process:  # fmt: skip
-        said, complained = process.communicate(timeout=LONGEST)
+        said, complained = process.communicate(timeout=TIME_LIMIT)
     assert process.returncode == 0, (seed, complained[-3000:])
     assert said.split()[-2:] == ["lost", clean.digest], (seed, said[-300:])
-    store = Store(str(folder / "out"))
-    assert [m.digest for m in readable(store)] == [clean.digest], seed
-    assert kept(store) == clean.files, seed
+    clean.check(str(folder / "out"), seed)
 
 
 def _build_on_two_nodes(recipe: Recipe, seed: int) -> str:
-    """Whether the node was lost before the end, and the digest."""
+    """`lost` and the digest, or `late` where the build ended before its node was killed."""
     import ray
     from ray.cluster_utils import Cluster
 

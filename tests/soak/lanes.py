@@ -18,86 +18,86 @@ from typing import Any
 
 import psutil
 
-from tests.soak.alone import proved
 from tests.soak.parts import PARTS
+from tests.soak.without_ray import verified
 from tests.support import fuzz
 
-PULSE, PATIENCE = 30, 40
-"""Seconds between lines of progress; and until a part that was interrupted is killed."""
+REPORT_SECONDS, STOP_SECONDS = 30, 40
+"""Between two lines of progress; and until a part that was interrupted is killed."""
 
 
-def run(names: Iterable[str]) -> Counter[str]:
+def run_parts(names: Iterable[str]) -> Counter[str]:
     """The figures of these parts, one after the other in this process."""
     figures = Counter[str]()
     for name in names:
-        with tempfile.TemporaryDirectory(dir=fuzz.FOLDER, prefix="soak-") as folder, _told(name) as found:
+        with tempfile.TemporaryDirectory(dir=fuzz.FOLDER, prefix="soak-") as folder, _report_figures(name) as figures_of_part:
             for more in PARTS[name](Path(folder)):
-                found.update(more)
-        figures.update(found)
-    return figures + proved
+                figures_of_part.update(more)
+        figures.update(figures_of_part)
+    return figures + verified
 
 
 @contextmanager
-def _told(name: str) -> Iterator[Counter[str]]:
-    """Figures that are printed as they grow."""
-    began, found, done = time.monotonic(), Counter[str](), threading.Event()
+def _report_figures(name: str) -> Iterator[Counter[str]]:
+    """Figures for the body to add to; they are printed as they grow."""
+    began, figures, done = time.monotonic(), Counter[str](), threading.Event()
 
-    def tell(last: str) -> None:
-        figures = ", ".join(f"{count:,} {what}" for what, count in list(found.items()) if not what.startswith(" "))
-        say(f"{time.strftime('%H:%M:%S')} {name}: {time.monotonic() - began:,.0f} s{last} {figures}")
+    def report(state: str) -> None:
+        listed = ", ".join(f"{count:,} {what}" for what, count in list(figures.items()) if not what.startswith(" "))
+        say(f"{time.strftime('%H:%M:%S')} {name}: {time.monotonic() - began:,.0f} s{state} {listed}")
 
-    def watch() -> None:
-        while not done.wait(PULSE):
-            tell(" ...")
+    def keep_reporting() -> None:
+        while not done.wait(REPORT_SECONDS):
+            report(" ...")
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+    reporter = threading.Thread(target=keep_reporting)
+    reporter.start()
     try:
-        yield found
+        yield figures
     finally:
         done.set()
-        watcher.join()
-    tell(", done:")
+        reporter.join()
+    report(", done:")
 
 
-def run_beside(lanes: Sequence[Sequence[str]]) -> Counter[str]:
-    """The figures of lanes of parts, each lane in a process of its own. The first one to fail ends all, as does Ctrl-C."""
+def run_lanes(lanes: Sequence[Sequence[str]]) -> Counter[str]:
+    """Run lanes of parts, each in a process of its own, and add up their figures. The first to fail ends all, as does Ctrl-C."""
     spawn = multiprocessing.get_context("spawn")
     figures = spawn.SimpleQueue()
-    going = [spawn.Process(target=_lane, args=(names, figures)) for names in lanes]
+    running = [spawn.Process(target=_run_lane, args=(names, figures)) for names in lanes]
     try:
-        for one in going:
+        for one in running:
             one.start()
-        while left := [one for one in going if one.exitcode is None]:
+        while left := [one for one in running if one.exitcode is None]:
             wait([one.sentinel for one in left])
-            if any(one.exitcode for one in going):
+            if any(one.exitcode for one in running):
                 sys.exit("a part of the soak has failed; what it said is above")
-        return sum((figures.get() for _ in going), Counter[str]())
+        return sum((figures.get() for _ in running), Counter[str]())
     finally:
-        _end(going)
+        _stop(running)
 
 
-def _lane(names: Sequence[str], figures: Any) -> None:
-    os.setpgid(0, 0)  # Ctrl-C reaches the process above alone, which passes it on once to all that are here
+def _run_lane(names: Sequence[str], figures: Any) -> None:
+    os.setpgid(0, 0)  # so that Ctrl-C reaches the parent alone, which passes it on once to this whole group
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    if "fuzzed" in names:
-        os.nice(5)  # Ray gives up what does not come up in 30 s, the fuzzer an input that takes as long
+    if "fuzz" in names:
+        os.nice(5)  # Ray's processes must start in 30 s; the fuzzer lets an input take as long
     try:
-        figures.put(run(names))
-    except KeyboardInterrupt:  # the process above says why
+        figures.put(run_parts(names))
+    except KeyboardInterrupt:  # the parent says why
         sys.exit(130)
 
 
-def _end(going: Sequence[Any]) -> None:
-    """Interrupt what still goes on, which then takes its processes and folders away; kill what is left after a while."""
-    below = [process for one in going if one.is_alive() for process in psutil.Process(one.pid).children(recursive=True)]
-    for one in going:
+def _stop(running: Sequence[Any]) -> None:
+    """Interrupt the lanes that still run, so that they remove their processes and folders; kill what is left after a while."""
+    below = [process for one in running if one.is_alive() for process in psutil.Process(one.pid).children(recursive=True)]
+    for one in running:
         if one.is_alive():
             with suppress(ProcessLookupError):
                 os.killpg(one.pid, signal.SIGINT)
-    for one in going:
+    for one in running:
         if one.pid:
-            one.join(PATIENCE)
+            one.join(STOP_SECONDS)
             one.kill()
     for process in below:
         with suppress(psutil.NoSuchProcess):

@@ -1,14 +1,14 @@
-"""A network that fails, between a build and its S3 server: a proxy on 127.0.0.1 with every fault that a client must bear.
+"""A network that fails between a build and its S3 server: a proxy on 127.0.0.1 with every fault that a client must bear.
 
     503        SlowDown, for one to four requests
     409        ConditionalRequestConflict, of a put
     reset      the connection is reset, and the server never heard
-    lost       the server did it, and its answer is lost
+    lost       the server did what was asked, and its answer is lost
     truncated  the body of an object ends early; half of these say so in Content-Length
-    flipped    a bit of an object's body is another one (listings carry no sum of ours: there TLS stands guard)
+    flipped    one bit of an object's body is flipped (not of a listing, which has no sum of ours: TLS protects it)
     delay      up to .3 s
 
-One connection a request. A seed draws the faults in the order in which requests come.
+Each request has a connection of its own. A seed draws the faults in the order in which requests come.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ from chameleon_data.versions.versions import (
     tag_version,
 )
 from tests.soak import servers
-from tests.soak.alone import CREATED, alone, build, kept, proved, readable, small_recipe
-from tests.soak.rot import ATTEMPTS, clean, elsewhere, flipped
+from tests.soak.crash import CleanBuild, build_clean, change_out
+from tests.soak.rot import ATTEMPTS, flip_bit
+from tests.soak.without_ray import CREATED, build, verified, verify_versions, without_ray, write_small_recipe
 from tests.support.manifests import example_manifest
 
 FAULTS = ("503", "409", "reset", "lost", "truncated", "flipped", "delay")
@@ -53,16 +54,16 @@ CONFLICT = b"<Error><Code>ConditionalRequestConflict</Code><Message>Try again.</
 
 
 class Proxy:
-    """Forwards to `upstream`; where `share` is above 0, so many of the requests meet a fault."""
+    """Forwards to `upstream`; where `share` is above 0, so many of the requests perform a fault."""
 
     def __init__(self, upstream: str) -> None:
         parts = urlsplit(upstream)
         self._host, self._port = parts.hostname, parts.port
         self.share, self.chance, self.injected = 0.0, random.Random(0), Counter[str]()
-        self._busy = 0
+        self._refusals_left = 0
 
-    def trouble(self, seed: int, share: float) -> None:
-        self.share, self.chance, self._busy = share, random.Random(seed), 0
+    def start_faults(self, seed: int, share: float) -> None:
+        self.share, self.chance, self._refusals_left = share, random.Random(seed), 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -98,18 +99,18 @@ class Proxy:
         return None
 
     def _draw(self, method: bytes, target: bytes, fields: dict[bytes, bytes]) -> str:
-        if self._busy:
-            self._busy -= 1
+        if self._refusals_left:
+            self._refusals_left -= 1
             self.injected["503"] += 1
             return "503"
         if self.chance.random() >= self.share:
             return ""
         fault = self.chance.choice(FAULTS)
-        if fault in ("truncated", "flipped") and (method != b"GET" or b"?" in target):  # a listing has a query, an object none
+        if fault in ("truncated", "flipped") and (method != b"GET" or b"?" in target):  # only listings have a query
             return ""
         if fault == "409" and (method != b"PUT" or b"if-none-match" not in fields):
             return ""
-        self._busy = self.chance.randrange(4) if fault == "503" else 0
+        self._refusals_left = self.chance.randrange(4) if fault == "503" else 0
         self.injected[fault] += 1
         return fault
 
@@ -118,9 +119,9 @@ class Proxy:
         if not body:
             return answer
         if fault == "flipped":
-            return head + gap + flipped(body, self.chance)
+            return head + gap + flip_bit(body, self.chance)
         short = body[: self.chance.randrange(len(body))]
-        if self.chance.random() < 0.5:  # a server that means it
+        if self.chance.random() < 0.5:  # as if that were all
             lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"content-length:")]
             head = b"\r\n".join([*lines, b"Content-Length: %d" % len(short)])
         return head + gap + short
@@ -148,7 +149,7 @@ class Proxy:
 
 @contextmanager
 def proxy(upstream: str) -> Iterator[tuple[Proxy, str]]:
-    """The proxy, at first without a fault, and its endpoint."""
+    """The proxy, without faults at first, and its endpoint."""
     loop, made = asyncio.new_event_loop(), Proxy(upstream)
     server = loop.run_until_complete(asyncio.start_server(made.serve, "127.0.0.1", 0, limit=2**20))
     thread = threading.Thread(target=loop.run_forever, daemon=True)
@@ -162,9 +163,9 @@ def proxy(upstream: str) -> Iterator[tuple[Proxy, str]]:
         loop.close()
 
 
-def remote_recipe(folder: Path, url: str) -> Recipe:
-    """The small recipe with its corpus and its `out` in a bucket."""
-    recipe = small_recipe(folder, f"{url}/clean/out")
+def write_remote_recipe(folder: Path, url: str) -> Recipe:
+    """The small recipe, with its corpus and its `out` in a bucket."""
+    recipe = write_small_recipe(folder, f"{url}/clean/out")
     for file in (folder / "corpus").rglob("*.jsonl"):
         Store(url).write(str(file.relative_to(folder)), file.read_bytes())
     raw = recipe.model_dump(mode="json", by_alias=True)
@@ -174,8 +175,8 @@ def remote_recipe(folder: Path, url: str) -> Recipe:
 
 
 @contextmanager
-def impatient() -> Iterator[None]:
-    """Deadlines that a run can wait for."""
+def short_deadlines() -> Iterator[None]:
+    """Stores give up after 20 s."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(remote, "DEADLINE", 20.0)
         patch.setattr(remote, "LISTING_DEADLINE", 20.0)
@@ -185,34 +186,32 @@ def impatient() -> Iterator[None]:
     storage._backend.cache_clear()
 
 
-def share_of(seed: int) -> float:
-    """Of the requests of a run that meet a fault."""
+def draw_share(seed: int) -> float:
+    """Of the requests of a run that perform a fault."""
     return random.Random(f"share {seed}").choice([0.03, 0.1, 0.25])
 
 
-def troubled_build(proxy: Proxy, recipe: Recipe, seed: int, digest: str, files: dict[str, int]) -> int:
-    """A small build whose corpus and `out` are behind the proxy; returns how often it refused before the digest was the one."""
-    refused = 0
-    with alone(), impatient():
-        proxy.trouble(seed, share_of(seed))
+def build_through_faults(proxy: Proxy, clean: CleanBuild, out: str, seed: int) -> int:
+    """A small build whose corpus and `out` are behind the proxy; returns how often it was refused before it passed."""
+    refused, recipe = 0, change_out(clean.recipe, out)
+    with without_ray(), short_deadlines():
+        proxy.start_faults(seed, draw_share(seed))
         for _ in range(ATTEMPTS):
             try:
-                assert build(recipe).digest == digest, seed
+                assert build(recipe).digest == clean.digest, seed
                 break
-            except (InputError, OSError):  # an OSError is the network of the corpus: exit 2
+            except (InputError, OSError):  # an OSError comes from the corpus; the command turns it into exit 2
                 refused += 1
-        proxy.trouble(seed, 0)
-        readable(Store(recipe.out))
-        patiently(lambda: build(recipe))  # what was recorded of flipped bytes is found out and removed, a record a build
-        assert build(recipe).digest == digest, seed
-        store = Store(recipe.out)
-        assert [m.digest for m in readable(store)] == [digest], seed
-        assert kept(store) == files, seed
+        proxy.start_faults(seed, 0)
+        verify_versions(Store(out))
+        retry(lambda: build(recipe))  # each build finds one damaged record and removes it
+        assert build(recipe).digest == clean.digest, seed
+        clean.check(out, seed)
     return refused
 
 
-def patiently(act: Callable[[], object]) -> None:
-    """As a person would: once more after a refusal, until it passes."""
+def retry(act: Callable[[], object]) -> None:
+    """Try again after a refusal, as a person would."""
     for _ in range(ATTEMPTS - 1):
         with suppress(InputError):
             act()
@@ -220,21 +219,21 @@ def patiently(act: Callable[[], object]) -> None:
     act()
 
 
-def troubled_versions(proxy: Proxy, store: Store, seed: int) -> int:
-    """Four writers commit builds of their own and a common one, and move one tag; returns the number of versions."""
+def commit_through_faults(proxy: Proxy, store: Store, seed: int) -> int:
+    """Four writers each commit a build of their own and a common one, and move one tag; returns the number of versions."""
 
     def publish(name: str) -> None:
         tag_version(store, commit_version(store, example_manifest(name), CREATED), "newest")
 
     def work(writer: int) -> None:
         for name in (f"own {writer}", "common"):
-            patiently(partial(publish, name))
+            retry(partial(publish, name))
 
-    with impatient():
-        proxy.trouble(seed, share_of(seed))
+    with short_deadlines():
+        proxy.start_faults(seed, draw_share(seed))
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(work, range(4)))
-        proxy.trouble(seed, 0)
+        proxy.start_faults(seed, 0)
         found = list_versions(store)
         names = [read_manifest(store, version).name for version in found]
         assert sorted(names) == ["common", *(f"own {n}" for n in range(4))], (seed, names)
@@ -245,21 +244,20 @@ def troubled_versions(proxy: Proxy, store: Store, seed: int) -> int:
     return len(found)
 
 
-def seeds(some: range) -> tuple[Counter[str], Counter[str]]:
-    """The runs of these seeds, even ones builds, odd ones versions, with a server and a proxy of their own: faults injected, and
-    what was proved."""
-    proved.clear()
+def run_seeds(seeds: range) -> tuple[Counter[str], Counter[str]]:
+    """Builds for even seeds, commits for odd ones, with a server and a proxy of their own. Returns the injected faults, and what
+    was verified."""
+    verified.clear()
     with (
         tempfile.TemporaryDirectory(prefix="soak-") as folder,
         servers.moto() as upstream,
         proxy(upstream) as (made, endpoint),
         servers.as_s3(endpoint) as bucket,
     ):
-        recipe = remote_recipe(Path(folder), bucket)
-        digest, files, _ = clean(recipe)
-        for seed in some:
+        clean = build_clean(write_remote_recipe(Path(folder), bucket))
+        for seed in seeds:
             if seed % 2:
-                troubled_versions(made, Store(f"{bucket}/versions-{seed}"), seed)
+                commit_through_faults(made, Store(f"{bucket}/versions-{seed}"), seed)
             else:
-                troubled_build(made, elsewhere(recipe, f"{bucket}/build-{seed}"), seed, digest, files)
-        return made.injected, proved
+                build_through_faults(made, clean, f"{bucket}/build-{seed}", seed)
+        return made.injected, verified

@@ -1,4 +1,4 @@
-"""The parts of the soak, each a way to go wrong, with its seeds and counts."""
+"""The parts of the soak: each is one way to go wrong, with its seeds and counts."""
 
 from __future__ import annotations
 
@@ -13,130 +13,129 @@ from typing import get_args
 
 from chameleon_data.store.store import Store
 from tests.soak import cleaning, crash, kills, network, races, rot, version_model
-from tests.soak.alone import proved, small_recipe
+from tests.soak.without_ray import verified, write_small_recipe
 from tests.support import fuzz, hostile
 
 SEED = int(os.environ.get("SOAK_SEED", "1")) * 10_000
 MINUTES = float(os.environ.get("SOAK_MINUTES", "60"))
+"""Minutes of fuzzing."""
 DRIVERS, WORKERS, NODES = (10, 3), (10, 5), 2
 """Builds, and kills in each; builds that lose a node."""
 FLIPS, RUNS, RACES, GAMES = 300, 200, 200, 100
 BATCH, AT_ONCE = 5, 4
-"""Runs through a failing network of one process, and processes."""
+"""Runs through a failing network in one process, and processes at once."""
 SLICE = 50
 """Seconds that the fuzzer gives a reader at a time."""
 
 Figures = Iterator[Counter[str]]
-"""What a part has counted since it last told."""
+"""What a part has counted since it last reported."""
 
 
-def crashes(folder: Path) -> Figures:
-    """Every operation of a build, struck in every way, in memory and on a disk."""
-    for kind in (f"memory://{uuid.uuid4().hex}", str(folder)):
-        for how in crash.HOWS:
-            if how != "half" or "memory" not in kind:
-                struck = crash.crash_at_every_step(folder, lambda name, kind=kind: f"{kind}/{name}", how)
-                yield Counter({"operations failed" if how == "fail" else "crashes at a step survived": len(struck)})
+def crash_builds(folder: Path) -> Figures:
+    """Every operation of a build is hit in every way, in memory and on a disk."""
+    for place in (f"memory://{uuid.uuid4().hex}", str(folder)):
+        for kind in crash.FAULT_KINDS:
+            if kind != "half" or "memory" not in place:
+                hits = crash.crash_at_every_step(folder, lambda name, place=place: f"{place}/{name}", kind)
+                yield Counter({"operations failed" if kind == "fail" else "crashes at a step survived": len(hits)})
 
 
-def flips(folder: Path) -> Figures:
-    """Bits of records and runs, at rest and in flight."""
+def flip_bits(folder: Path) -> Figures:
+    """Bits of records and runs are flipped, at rest and in flight."""
     root = f"memory://{uuid.uuid4().hex}"
-    recipe = small_recipe(folder, f"{root}/clean")
-    digest, files, log = rot.clean(recipe)
-    steps = range(12, len(log) - 3)
+    clean = crash.build_clean(write_small_recipe(folder, f"{root}/clean"))
+    steps = range(12, len(clean.operations) - 3)
     for seed in range(SEED, SEED + FLIPS):
-        lies, refused = rot.flipped_in_flight(rot.elsewhere(recipe, f"{root}/flight-{seed}"), seed, digest, files)
-        rot.flipped_at_rest(rot.elsewhere(recipe, f"{root}/rest-{seed}"), seed, steps[seed % len(steps)], digest, files)
+        damaged, refused = rot.flip_in_flight(clean, f"{root}/flight-{seed}", seed)
+        rot.flip_at_rest(clean, f"{root}/rest-{seed}", seed, steps[seed % len(steps)])
         Store(root).remove(path for path in Store(root).list() if not path.startswith("clean/"))
-        yield Counter({"reads or files with flipped bits": lies + 1, "builds that refused them": refused})
+        yield Counter({"reads or files with flipped bits": damaged + 1, "builds that refused them": refused})
 
 
-def nodes(folder: Path) -> Figures:
-    """One raylet of two, killed while it works."""
-    clean = kills.clean(folder)
-    for number in range(NODES):
-        kills.lose_a_node(clean, folder / f"node-{number}", SEED + number)
-        yield Counter({"nodes lost, the build went on": 1})
-
-
-def drivers(folder: Path) -> Figures:
-    """`chameleon-data build`, by SIGKILL, until it is let end."""
-    return _killed(folder, "drivers killed", kills.kill_drivers, *DRIVERS)
-
-
-def workers(folder: Path) -> Figures:
-    """Ray's workers below it, by SIGKILL, while it goes on."""
-    return _killed(folder, "workers killed", kills.kill_workers, *WORKERS)
-
-
-def vitals(folder: Path) -> Figures:
-    """Each of Ray's own processes without which there is no Ray."""
-    clean = kills.clean(folder)
-    for number, vital in enumerate(kills.VITALS):
-        kills.kill_a_vital(clean, folder / str(number), vital)
-        yield Counter({"Ray's own processes killed": 1})
-
-
-def _killed(folder: Path, what: str, kill: Callable[..., int], builds: int, each: int) -> Figures:
-    clean = kills.clean(folder)
-    for number in range(builds):
-        yield Counter({what: kill(clean, folder / str(number), SEED + number, each)})
-
-
-def troubled(_: Path) -> Figures:
-    """Seeds of a failing network: half of them builds, half of them writers of one version store."""
-    batches = [range(at, at + BATCH) for at in range(SEED, SEED + RUNS, BATCH)]
-    with ProcessPoolExecutor(AT_ONCE, multiprocessing.get_context("spawn")) as pool:  # they wait, mostly
-        for injected, theirs in pool.map(network.seeds, batches):
-            proved.update(theirs)
-            counts = Counter({"runs through a failing network": BATCH, "network faults injected": injected.total()})
-            yield counts + Counter({f"  {fault}": count for fault, count in injected.most_common()})
-
-
-def raced(folder: Path) -> Figures:
+def race_builds(folder: Path) -> Figures:
     """Builds, readers and taggers of one folder."""
-    for kind in (f"memory://{uuid.uuid4().hex}", str(folder)):
-        recipe = small_recipe(folder, f"{kind}/clean")
-        digests, files = races.clean(recipe)
+    for place in (f"memory://{uuid.uuid4().hex}", str(folder)):
+        recipe = write_small_recipe(folder, f"{place}/clean")
+        digests, files = races.build_in_turn(recipe)
         for seed in range(SEED, SEED + RACES // 2):
-            racers = races.race(rot.elsewhere(recipe, f"{kind}/{seed}"), seed, digests, files)
-            Store(f"{kind}/{seed}").remove(Store(f"{kind}/{seed}").list())
+            racers = races.race(crash.change_out(recipe, f"{place}/{seed}"), seed, digests, files)
+            Store(f"{place}/{seed}").remove(Store(f"{place}/{seed}").list())
             yield Counter({"racers": racers, "races run": 1})
 
 
-def cleaned(folder: Path) -> Figures:
+def clean_beside_builds(folder: Path) -> Figures:
     """gc at every operation of a build that goes on, and a build at every operation of gc."""
     root = f"memory://{uuid.uuid4().hex}"
-    recipe = small_recipe(folder, f"{root}/clean")
-    digest, files, log = rot.clean(recipe)
+    clean = crash.build_clean(write_small_recipe(folder, f"{root}/clean"))
     for outer in get_args(cleaning.Outer):
-        for killed_at in range(5, len(log), 10):
+        for killed_at in range(5, len(clean.operations), 10):
             at = 1
-            while cleaning.clean_beside(rot.elsewhere(recipe, f"{root}/run"), outer, killed_at, at, digest, files):
+            while cleaning.clean_beside(clean, f"{root}/run", outer, killed_at, at):
                 Store(f"{root}/run").remove(Store(f"{root}/run").list())
                 yield Counter({"runs of gc beside a build": 1})
                 at += 1
 
 
-def modelled(folder: Path) -> Figures:
+def play_versions(folder: Path) -> Figures:
     """Games of the version store against a dictionary."""
-    for store, games in ((Store(f"memory://{uuid.uuid4().hex}/out"), GAMES), (Store(str(folder / "out")), GAMES // 5)):
+    for store, games in ((Store(f"memory://{uuid.uuid4().hex}/out"), GAMES), (Store(str(folder / "out")), -(-GAMES // 5))):
         version_model.play(store, games, steps=25)
         yield Counter({"games against a dictionary": games})
 
 
-def hostile_inputs(folder: Path) -> Figures:
-    """The table of bad inputs, and of bad recipes; tests/system/test_hostile.py holds each to its promise."""
+def try_hostile_inputs(folder: Path) -> Figures:
+    """The table of bad inputs, and that of bad recipes. tests/system/test_hostile.py checks what is promised of each."""
     import pytest
 
     assert pytest.main(["-q", "-p", "no:cacheprovider", f"--basetemp={folder / 'pytest'}", "tests/system/test_hostile.py"]) == 0
     yield Counter({"bad inputs tried": len(hostile.cases()), "bad recipes tried": len(hostile.RECIPES)})
 
 
-def fuzzed(folder: Path) -> Figures:
-    """The readers, for SOAK_MINUTES in all, in rounds of a slice each, so that a defect of any shows in the first; what others
-    write by hand or by programs of their own has two slices."""
+def lose_nodes(folder: Path) -> Figures:
+    """One raylet of two is killed while it works."""
+    clean = kills.build_large(folder)
+    for number in range(NODES):
+        kills.lose_node(clean, folder / f"node-{number}", SEED + number)
+        yield Counter({"nodes lost, the build went on": 1})
+
+
+def kill_ray_processes(folder: Path) -> Figures:
+    """Each of Ray's own processes without which there is no Ray is killed."""
+    clean = kills.build_large(folder)
+    for number, kind in enumerate(kills.RAY_PROCESSES):
+        kills.kill_ray_process(clean, folder / str(number), kind)
+        yield Counter({"Ray's own processes killed": 1})
+
+
+def kill_drivers(folder: Path) -> Figures:
+    """`chameleon-data build` is killed until it is let end."""
+    return _kill(folder, "drivers killed", kills.kill_drivers, *DRIVERS)
+
+
+def kill_workers(folder: Path) -> Figures:
+    """Ray's workers are killed while their driver goes on."""
+    return _kill(folder, "workers killed", kills.kill_workers, *WORKERS)
+
+
+def _kill(folder: Path, what: str, kill: Callable[..., int], builds: int, each: int) -> Figures:
+    clean = kills.build_large(folder)
+    for number in range(builds):
+        yield Counter({what: kill(clean, folder / str(number), SEED + number, each)})
+
+
+def fail_network(_: Path) -> Figures:
+    """Builds and commits through a failing network."""
+    batches = [range(at, at + BATCH) for at in range(SEED, SEED + RUNS, BATCH)]
+    with ProcessPoolExecutor(AT_ONCE, multiprocessing.get_context("spawn")) as pool:  # mostly they wait
+        for injected, their_verified in pool.map(network.run_seeds, batches):
+            verified.update(their_verified)
+            counts = Counter({"runs through a failing network": BATCH, "network faults injected": injected.total()})
+            yield counts + Counter({f"  {fault}": count for fault, count in injected.most_common()})
+
+
+def fuzz_readers(folder: Path) -> Figures:
+    """The fuzzer, in rounds of a slice for each reader, so that a defect of any shows in the first round. What others write by
+    hand or by programs of their own has two slices."""
     turns = [*fuzz.TARGETS, "jsonl", "mds_shard", "manifest", "recipe"]
     rounds = max(1, round(MINUTES * 60 / len(turns) / SLICE))
     seconds = max(1, round(MINUTES * 60 / len(turns) / rounds))
@@ -145,9 +144,8 @@ def fuzzed(folder: Path) -> Figures:
             yield Counter({"inputs made by the fuzzer": fuzz.run(target, seconds, folder / target), "seconds fuzzed": seconds})
 
 
-PARTS = {
-    part.__name__: part
-    for part in (
-        crashes, flips, raced, cleaned, modelled, hostile_inputs, nodes, vitals, drivers, workers, troubled, fuzzed,
-    )
+PARTS: dict[str, Callable[[Path], Figures]] = {
+    "crash": crash_builds, "flip": flip_bits, "race": race_builds, "gc": clean_beside_builds, "versions": play_versions,
+    "hostile": try_hostile_inputs, "nodes": lose_nodes, "ray": kill_ray_processes, "drivers": kill_drivers,
+    "workers": kill_workers, "network": fail_network, "fuzz": fuzz_readers,
 }  # fmt: skip

@@ -32,7 +32,7 @@ from chameleon_data.versions.versions import (
     tag_history,
     tag_version,
 )
-from tests.soak.crash import Fate, Killed, fated
+from tests.soak.crash import Fault, Killed, inject
 from tests.support.schedules import at_once
 from tests.support.small_builds import CREATED, SHARD, check_versions, grow_old, make_version, receipt_path, shard_path
 
@@ -156,10 +156,10 @@ class VersionStore(RuleBasedStateMachine):
             grow_old(self.store, ACTIVE, MARK_BELIEVED)  # else every later build waits for it, as it should
 
     def killed(self, work: Callable[[], object], step: int, after: bool) -> bool:
-        fate = Fate(step, "after" if after else "kill")
-        with fated(fate), suppress(Killed):
+        fault = Fault(step, "after" if after else "kill")
+        with inject(fault), suppress(Killed):
             work()
-        return fate.dead
+        return fault.dead
 
     @rule(first=NAMES, second=NAMES)
     def race_commits(self, first: str, second: str) -> None:

@@ -1,5 +1,7 @@
-"""A disk that is full or read-only, and a process that may open no more files: one clear message, nothing published, and the same
-command goes on once there is room."""
+"""A disk that is full or read-only, and a process that may open no more files.
+
+The build ends in one clear message and publishes nothing. The same command goes on once there is room.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -24,9 +26,8 @@ from chameleon_data.recipe import Recipe
 from chameleon_data.store import store as storage
 from chameleon_data.store.store import Store
 from chameleon_data.versions.versions import list_versions
-from tests.soak.alone import alone, build, kept, readable, small_recipe
-from tests.soak.crash import HALVES, Fate, Fated
-from tests.soak.rot import clean, elsewhere
+from tests.soak.crash import WRITES, CleanBuild, Fault, FaultyBackend, build_clean, change_out
+from tests.soak.without_ray import build, without_ray, write_small_recipe
 
 T = TypeVar("T")
 
@@ -45,75 +46,66 @@ def mounted(folder: Path, options: str) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, str, dict[str, int], list[str]]:
-    """A recipe, and digest, files and operations of a build that has all it needs."""
-    recipe = small_recipe(tmp_path_factory.mktemp("disk"), f"memory://{uuid.uuid4().hex}/out")
-    return recipe, *clean(recipe)
+def clean(tmp_path_factory: pytest.TempPathFactory) -> CleanBuild:
+    return build_clean(write_small_recipe(tmp_path_factory.mktemp("disk"), f"memory://{uuid.uuid4().hex}/out"))
 
 
-def refused(recipe: Recipe, says: str) -> None:
+def check_refusal(recipe: Recipe, says: str) -> None:
     """The build ends in one message, and nothing is published."""
-    with alone(), pytest.raises(InputError, match=says) as caught:
+    with without_ray(), pytest.raises(InputError, match=says) as caught:
         build(recipe)
     assert len(str(caught.value).splitlines()) == 1
     assert len(str(caught.value)) < 600
+    assert list_versions(Store(recipe.out)) == ()
 
 
-def goes_on(recipe: Recipe, digest: str, files: dict[str, int]) -> None:
-    with alone():
-        assert build(recipe).digest == digest
-    assert [m.digest for m in readable(Store(recipe.out))] == [digest]
-    assert kept(Store(recipe.out)) == files
+def check_goes_on(clean: CleanBuild, recipe: Recipe) -> None:
+    with without_ray():
+        assert build(recipe).digest == clean.digest
+    clean.check(recipe.out, recipe.out)
 
 
-class Full(Fate):
+class Full(Fault):
     """From operation `at` on nothing more can be written."""
 
-    def meet(self, name: str, act: Callable[[], T], half: Callable[[], None] = lambda: None) -> T:
+    def perform(self, name: str, operate: Callable[[], T], operate_by_half: Callable[[], None] = lambda: None) -> T:
         self.count += 1
-        if self.count >= self.at and name.split()[0] in HALVES[:2]:
+        if self.count >= self.at and name.split()[0] in WRITES[:2]:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return act()
+        return operate()
 
 
-def test_a_store_that_is_full_from_any_write_on(whole: tuple[Any, ...]) -> None:
-    recipe, digest, files, log = whole
-    writes = [at for at, name in enumerate(log, 1) if name.split()[0] in HALVES[:2]]
+def test_a_store_that_is_full_from_any_write_on(clean: CleanBuild) -> None:
+    writes = [at for at, name in enumerate(clean.operations, 1) if name.split()[0] in WRITES[:2]]
     for at in writes[2:]:  # the first two are the probe's
-        mine, real = elsewhere(recipe, f"{recipe.out}-{at}"), storage._backend
+        recipe, real = change_out(clean.recipe, f"{clean.recipe.out}-{at}"), storage._backend
         with pytest.MonkeyPatch.context() as patch:
-            fate = Full(at)
-            patch.setattr(storage, "_backend", lambda *key, real=real, fate=fate: Fated(real(*key), fate))
-            refused(mine, "the disk is full; make room and run the same command again, it goes on where it stopped")
-        assert list_versions(Store(mine.out)) == ()
-        goes_on(mine, digest, files)
+            fault = Full(at)
+            patch.setattr(storage, "_backend", lambda *key, real=real, fault=fault: FaultyBackend(real(*key), fault))
+            check_refusal(recipe, "the disk is full; make room and run the same command again, it goes on where it stopped")
+        check_goes_on(clean, recipe)
     assert len(writes) > 30
 
 
 @pytest.mark.parametrize("blocks", range(4, 44, 4))
-def test_a_disk_that_fills_up(whole: tuple[Any, ...], tmp_path: Path, blocks: int) -> None:
+def test_a_disk_that_fills_up(clean: CleanBuild, tmp_path: Path, blocks: int) -> None:
     """Whatever the size at which it is full: while records, runs or shards are written."""
-    recipe, digest, files, _ = whole
     with mounted(tmp_path / "disk", f"size={blocks * 4}k") as disk:
-        mine = elsewhere(recipe, str(disk / "out"))
-        refused(mine, f"{disk}.*the disk is full; make room")
-        assert list_versions(Store(mine.out)) == ()
+        recipe = change_out(clean.recipe, str(disk / "out"))
+        check_refusal(recipe, f"{disk}.*the disk is full; make room")
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
-        goes_on(mine, digest, files)
+        check_goes_on(clean, recipe)
 
 
 @pytest.mark.parametrize("size", [4, 8, 16])
-def test_a_temporary_folder_that_is_full(
-    whole: tuple[Any, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
-) -> None:
-    recipe, digest, files, _ = whole
-    mine = elsewhere(recipe, f"{recipe.out}-temporary-{size}")
+def test_a_temporary_folder_that_is_full(clean: CleanBuild, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    recipe = change_out(clean.recipe, f"{clean.recipe.out}-temporary-{size}")
     with mounted(tmp_path / "tmp", f"size={size}k") as folder:
         with monkeypatch.context() as patch:
             patch.setattr(tempfile, "tempdir", str(folder))
-            refused(mine, f"(disk is full|No space left).*temporary files are in {folder}; TMPDIR says where")
+            check_refusal(recipe, f"(disk is full|No space left).*temporary files are in {folder}; TMPDIR says where")
         assert list(folder.iterdir()) == []
-    goes_on(mine, digest, files)
+    check_goes_on(clean, recipe)
 
 
 def test_ranges_in_a_temporary_folder_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,36 +123,34 @@ def test_ranges_in_a_temporary_folder_that_is_full(tmp_path: Path, monkeypatch: 
         assert list(folder.iterdir()) == []
 
 
-def test_a_target_that_is_read_only(whole: tuple[Any, ...], tmp_path: Path) -> None:
-    recipe, digest, files, _ = whole
+def test_a_target_that_is_read_only(clean: CleanBuild, tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "size=64m,ro") as disk:
-        mine = elsewhere(recipe, str(disk / "out"))
-        refused(mine, "the file system is read-only; choose another folder")
+        recipe = change_out(clean.recipe, str(disk / "out"))
+        check_refusal(recipe, "the file system is read-only; choose another folder")
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
-        goes_on(mine, digest, files)
+        check_goes_on(clean, recipe)
 
 
-def test_too_many_open_files(whole: tuple[Any, ...], tmp_path: Path) -> None:
-    recipe, digest, files, _ = whole
+def test_too_many_open_files(clean: CleanBuild, tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    mine = elsewhere(recipe, tmp_path / "out")
-    told = []
+    recipe = change_out(clean.recipe, tmp_path / "out")
+    refusals = []
     for more in range(30):
         fillers = [os.open(os.devnull, os.O_RDONLY)]
         while len(os.listdir("/proc/self/fd")) <= fillers[-1]:  # noqa: PTH208 - until no lower number is free
             fillers.append(os.open(os.devnull, os.O_RDONLY))
         resource.setrlimit(resource.RLIMIT_NOFILE, (fillers[-1] + 1 + more, hard))
         try:
-            with alone():
-                build(mine)
+            with without_ray():
+                build(recipe)
             break
         except InputError as refusal:
-            told.append(str(refusal))
+            refusals.append(str(refusal))
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             for filler in fillers:
                 os.close(filler)
-        assert list_versions(Store(mine.out)) == ()
-    assert told
-    assert [text for text in told if "too many open files" not in text] == []
-    goes_on(mine, digest, files)
+        assert list_versions(Store(recipe.out)) == ()
+    assert refusals
+    assert [text for text in refusals if "too many open files" not in text] == []
+    check_goes_on(clean, recipe)

@@ -22,16 +22,16 @@ from chameleon_data.pipelines.weigh import Weighed
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.weights.embedder import Embedder
 from chameleon_data.weights.mixture import describe_mixture
-from tests.soak.alone import alone
+from tests.soak.without_ray import without_ray
 from tests.support.corpus import documents
 
 D = 12
 
 
 @pytest.fixture(autouse=True)
-def without_ray(request: pytest.FixtureRequest) -> Iterator[None]:
+def in_this_process(request: pytest.FixtureRequest) -> Iterator[None]:
     """The passes run in this process, but for tests that ask for the cluster."""
-    with nullcontext() if "ray_cluster" in request.fixturenames else alone():
+    with nullcontext() if "ray_cluster" in request.fixturenames else without_ray():
         yield
 
 
@@ -276,7 +276,7 @@ def test_embedding_says_what_was_new_of_eleven(ray_cluster: None, tmp_path: Path
         return weigh(recipe(tmp_path, {"samples": 3, "window": 16}, some)).reused["embed"]
 
     assert said(names[:10]) == "embedded 10 of 10 domains, 30 documents"
-    with alone():
+    with without_ray():
         assert said(names) == "embedded 1 of 11 domains, 3 documents"
         assert said(names[1:]) == "embedded 0 of 10 domains, 0 documents"
 

@@ -18,7 +18,7 @@ from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import describe_manifest
 from chameleon_data.versions.verify import verify_version
 from chameleon_data.versions.versions import list_versions
-from tests.soak.alone import alone, build, small_recipe
+from tests.soak.without_ray import build, without_ray, write_small_recipe
 from tests.support.corpus import documents_with_copies, lay_out, write_recipe
 
 
@@ -33,8 +33,8 @@ def test_a_build_loads_its_tokenizer_once(tmp_path: Path, monkeypatch: pytest.Mo
 
     assert find_packaged_model("all-MiniLM-L6-v2") is not None
     monkeypatch.setattr(tokens, "find_tokenizer_file", counting)
-    recipe = small_recipe(tmp_path, str(tmp_path / "out"), tokens={"tokenizer": "all-MiniLM-L6-v2"}, budget=3000)
-    with alone():
+    recipe = write_small_recipe(tmp_path, str(tmp_path / "out"), tokens={"tokenizer": "all-MiniLM-L6-v2"}, budget=3000)
+    with without_ray():
         manifest = build(recipe)
         assert loads == {"all-MiniLM-L6-v2": 1}
         from chameleon_data.pipelines.verify import check_against_corpus
@@ -61,7 +61,7 @@ def test_a_worker_gets_the_copies_of_its_part_alone(tmp_path: Path, monkeypatch:
     sources = lay_out(tmp_path / "corpus", documents_with_copies(), ["jsonl"], 4)
     recipe = load_recipe(write_recipe(tmp_path / "recipe.yaml", sources, input={"dedup": "exact_across"}))
     monkeypatch.setattr("chameleon_data.corpus.survey.PART_BYTES", 1)  # a part a file
-    with alone():
+    with without_ray():
         manifest = build(recipe)
     assert verify_version(Store(recipe.out), describe_manifest(manifest)).problems == ()
     assert len(given) == 12

@@ -1,9 +1,10 @@
-"""The soak's pieces with few seeds; `make soak` has the many."""
+"""The parts of the soak with few seeds; `make soak` runs them with many."""
 
 from __future__ import annotations
 
 import tempfile
 import uuid
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -13,63 +14,57 @@ from chameleon_data.store.store import Store
 from chameleon_data.versions import active
 from chameleon_data.versions.versions import commit_version, list_versions
 from tests.soak import cleaning, kills, network, races, rot, servers, version_model
-from tests.soak.alone import CREATED, small_recipe
-from tests.soak.crash import HALVES, How, crash_at_every_step, operations
+from tests.soak.crash import WRITES, CleanBuild, FaultKind, build_clean, change_out, crash_at_every_step
+from tests.soak.without_ray import CREATED, write_small_recipe
 from tests.support.fuzz import FOLDER
 from tests.support.manifests import example_manifest
 
 
-@pytest.mark.parametrize(("kind", "how"), [("memory", "fail"), ("memory", "after"), ("local", "half")])
-def test_a_build_that_is_struck_at_any_operation_goes_on(tmp_path: Path, kind: str, how: How) -> None:
+@pytest.mark.parametrize(("place", "kind"), [("memory", "fail"), ("memory", "after"), ("local", "half")])
+def test_a_build_that_is_hit_at_any_operation_goes_on(tmp_path: Path, place: str, kind: FaultKind) -> None:
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
-        root = f"memory://{uuid.uuid4().hex}" if kind == "memory" else folder
-        steps = slice(None) if how == "half" else slice(0, None, 5)
-        struck = crash_at_every_step(tmp_path, lambda name: f"{root}/{name}", how, steps)
-    met = {s.split()[0] for s in struck}
-    assert met == (set(HALVES) if how == "half" else {"read", "open", "create", "replace", "size", "walk", "delete"})
-    assert len(struck) > (40 if how == "half" else 25)
+        root = f"memory://{uuid.uuid4().hex}" if place == "memory" else folder
+        steps = slice(None) if kind == "half" else slice(0, None, 5)
+        hits = crash_at_every_step(tmp_path, lambda name: f"{root}/{name}", kind, steps)
+    names = {operation.split()[0] for operation in hits}
+    assert names == (set(WRITES) if kind == "half" else {"read", "open", "create", "replace", "size", "walk", "delete"})
+    assert len(hits) > (40 if kind == "half" else 25)
 
 
-def test_no_flipped_byte_ends_in_another_version(tmp_path: Path) -> None:
-    root = f"memory://{uuid.uuid4().hex}"
-    recipe = small_recipe(tmp_path, f"{root}/clean")
-    digest, files, log = rot.clean(recipe)
-    lies, refusals = zip(
-        *(rot.flipped_in_flight(rot.elsewhere(recipe, f"{root}/flight-{n}"), n, digest, files) for n in range(12)), strict=True
-    )
-    assert sum(lies) > 60
-    assert 10 < sum(refusals) < sum(lies)
-    steps = range(12, len(log) - 3, 4)  # an unfinished build with something in it
-    rotten = [rot.flipped_at_rest(rot.elsewhere(recipe, f"{root}/rest-{at}"), at, at, digest, files) for at in steps]
+@pytest.fixture
+def small(tmp_path: Path) -> CleanBuild:
+    """A small build in memory."""
+    return build_clean(write_small_recipe(tmp_path, f"memory://{uuid.uuid4().hex}/clean"))
+
+
+def test_no_flipped_byte_ends_in_another_version(small: CleanBuild) -> None:
+    root = small.recipe.out
+    damaged, refusals = zip(*(rot.flip_in_flight(small, f"{root}-flight-{n}", n) for n in range(12)), strict=True)
+    assert sum(damaged) > 60
+    assert 10 < sum(refusals) < sum(damaged)
+    steps = range(12, len(small.operations) - 3, 4)  # an unfinished build with something in it
+    flipped = [rot.flip_at_rest(small, f"{root}-rest-{at}", at, at) for at in steps]
     kinds = {"summary.json", "sample.parquet", "documents.parquet", "quarantine.parquet"}
-    assert kinds < {path.rpartition("/")[2] for path in rotten}
-    assert [path for path in rotten if "/runs/" in path and path.endswith(".run")]
+    assert kinds < {path.rpartition("/")[2] for path in flipped}
+    assert [path for path in flipped if "/runs/" in path and path.endswith(".run")]
 
 
 @pytest.mark.parametrize("outer", ["build", "gc"])
-def test_a_gc_and_a_build_at_any_moment_of_each_other(tmp_path: Path, outer: cleaning.Outer) -> None:
-    root = f"memory://{uuid.uuid4().hex}"
-    recipe = small_recipe(tmp_path, f"{root}/clean")
-    digest, files, log = rot.clean(recipe)
-    commit = next(at for at, name in enumerate(log) if name.startswith("create _chameleon/versions/"))
-    steps = 0
-    for at in range(1, len(log) + 1, 4):
-        if not cleaning.clean_beside(rot.elsewhere(recipe, f"{root}/{at}"), outer, commit, at, digest, files):
-            break
-        steps += 1
-    assert steps > 10
+def test_a_gc_and_a_build_at_any_moment_of_each_other(small: CleanBuild, outer: cleaning.Outer) -> None:
+    commit = next(at for at, name in enumerate(small.operations) if name.startswith("create _chameleon/versions/"))
+    steps = range(1, len(small.operations), 4)
+    done = takewhile(lambda at: cleaning.clean_beside(small, f"{small.recipe.out}-{at}", outer, commit, at), steps)
+    assert len(list(done)) > 10
 
 
-def test_a_build_keeps_its_record_as_tasks_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = small_recipe(tmp_path, f"memory://{uuid.uuid4().hex}/out")
-    writes = []
-    for seconds in (active.REWRITE, 0.0):
-        monkeypatch.setattr(active, "REWRITE", seconds)
-        Store(recipe.out).remove(Store(recipe.out).list())
-        writes.append([name for name in operations(recipe).log if name.startswith("replace _chameleon/active/driver-")])
-    assert [len(set(paths)) for paths in writes] == [1, 1]
-    assert len(writes[0]) == 2
-    assert len(writes[1]) > 10
+def test_a_build_keeps_its_record_as_tasks_end(small: CleanBuild, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(active, "REWRITE", 0.0)
+    often = build_clean(change_out(small.recipe, f"{small.recipe.out}-often"))
+    once, again = (
+        [name for name in clean.operations if name.startswith("replace _chameleon/active/driver-")] for clean in (small, often)
+    )
+    assert (len(set(once)), len(set(again))) == (1, 1)
+    assert (len(once), len(again) > 10) == (2, True)
 
 
 @pytest.mark.parametrize(("kind", "games", "steps"), [("local", 6, 20), ("s3", 2, 8)])
@@ -78,46 +73,45 @@ def test_the_version_store_against_a_dictionary(kind: str, games: int, steps: in
 
 
 @pytest.fixture(scope="module")
-def clean(tmp_path_factory: pytest.TempPathFactory) -> kills.Clean:
-    return kills.clean(tmp_path_factory.mktemp("clean"))
+def large(tmp_path_factory: pytest.TempPathFactory) -> CleanBuild:
+    return kills.build_large(tmp_path_factory.mktemp("clean"))
 
 
 @pytest.mark.ray
 @pytest.mark.timeout(600)
-def test_killed_drivers(clean: kills.Clean, tmp_path: Path) -> None:
-    assert kills.kill_drivers(clean, tmp_path / "build", seed=2, kills=1) == 1
+def test_killed_drivers(large: CleanBuild, tmp_path: Path) -> None:
+    assert kills.kill_drivers(large, tmp_path / "build", seed=2, kills=1) == 1
 
 
 @pytest.mark.ray
 @pytest.mark.timeout(600)
-def test_killed_workers(clean: kills.Clean, tmp_path: Path) -> None:
-    assert kills.kill_workers(clean, tmp_path / "build", seed=1, kills=3) > 0
+def test_killed_workers(large: CleanBuild, tmp_path: Path) -> None:
+    assert kills.kill_workers(large, tmp_path / "build", seed=1, kills=3) > 0
 
 
 @pytest.mark.ray
 @pytest.mark.timeout(600)
-def test_a_killed_raylet(clean: kills.Clean, tmp_path: Path) -> None:
-    kills.kill_a_vital(clean, tmp_path / "build", kills.VITALS[0])
+def test_a_killed_raylet(large: CleanBuild, tmp_path: Path) -> None:
+    kills.kill_ray_process(large, tmp_path / "build", kills.RAY_PROCESSES[0])
 
 
 def test_a_network_that_fails(moto_endpoint: str, tmp_path: Path) -> None:
     with network.proxy(moto_endpoint) as (proxy, endpoint), servers.as_s3(endpoint) as bucket:
         url = f"{bucket}/{uuid.uuid4().hex}"
-        recipe = network.remote_recipe(tmp_path, url)
-        digest, files, _ = rot.clean(recipe)
-        network.troubled_build(proxy, rot.elsewhere(recipe, f"{url}/1"), 1, digest, files)
+        clean = build_clean(network.write_remote_recipe(tmp_path, url))
+        network.build_through_faults(proxy, clean, f"{url}/1", 1)
         for seed in (3, 4):
-            assert network.troubled_versions(proxy, Store(f"{url}/{seed}"), seed) == 5
+            assert network.commit_through_faults(proxy, Store(f"{url}/{seed}"), seed) == 5
         assert len(proxy.injected) > 4
 
 
 @pytest.mark.parametrize("kind", ["memory", "local"])
 def test_races(kind: str, tmp_path: Path) -> None:
     root = f"memory://{uuid.uuid4().hex}" if kind == "memory" else str(tmp_path)
-    recipe = small_recipe(tmp_path, f"{root}/clean")
-    digests, files = races.clean(recipe)
+    recipe = write_small_recipe(tmp_path, f"{root}/clean")
+    digests, files = races.build_in_turn(recipe)
     for seed in range(3):
-        races.race(rot.elsewhere(recipe, f"{root}/{seed}"), seed, digests, files)
+        races.race(change_out(recipe, f"{root}/{seed}"), seed, digests, files)
 
 
 def test_a_flipped_version_does_not_become_two(memory_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

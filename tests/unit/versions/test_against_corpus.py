@@ -24,7 +24,7 @@ from chameleon_data.store.store import Store
 from chameleon_data.versions.against_corpus import ShardContents
 from chameleon_data.versions.make_manifest import digest_contents, digest_files
 from chameleon_data.versions.verify import verify_version
-from tests.soak.alone import alone
+from tests.soak.without_ray import without_ray
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import Ready, ready
 
@@ -39,7 +39,7 @@ def again(folder: Path, manifest: dict[str, Any]) -> tuple[list[str], ShardConte
     """What the corpus says, by the passes themselves; nothing of it stays."""
     store = Store(str(folder / "out"))
     before = store.list()
-    with alone():
+    with without_ray():
         found = check_against_corpus(store, manifest, lambda *_: None)
     assert store.list() == before
     return found

@@ -20,7 +20,7 @@ from chameleon_data.versions import active, gc
 from chameleon_data.versions.active import OwnRecord, RecordLostError, active_driver, own_record
 from chameleon_data.versions.gc import Garbage, find_garbage, remove_garbage
 from chameleon_data.versions.versions import commit_version, delete_version, list_versions, tag_version
-from tests.soak.crash import Fate, Killed, fated
+from tests.soak.crash import Fault, Killed, inject
 from tests.support.schedules import Work, interruptions, run_at_each_step, run_in_order
 from tests.support.small_builds import (
     CREATED,
@@ -91,8 +91,8 @@ def test_a_gc_that_is_killed_at_any_operation_leaves_no_record_of_what_is_gone(
         step += 1
         memory_store.remove(memory_store.list())
         litter(memory_store)
-        fate = Fate(step, how)
-        with fated(fate):
+        fault = Fault(step, how)
+        with inject(fault):
             try:
                 remove_garbage(memory_store, caches=True)
                 finished = True

@@ -1,7 +1,6 @@
-"""A whole build in this process, without Ray: what is faulty is then faulty for every pass, and a build takes .1 s.
+"""A whole build in this process, without Ray. A fault of the store then meets every pass, and a build takes 0.1 s.
 
-`run` of `pipelines/ray_cluster.py` stays as it is; the stream of tasks under it is a loop here, and Ray's object
-store is the object.
+`run_tasks` of `pipelines/ray_cluster.py` stays as it is. The stream of tasks below it is a loop here.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from chameleon_data.versions.verify import verify_version
 from chameleon_data.versions.versions import list_versions, read_manifest
 from tests.support.corpus import documents, lay_out, write_recipe
 
-proved: Counter[str] = Counter()
-"""What `readable` has proved in this process."""
+verified: Counter[str] = Counter()
+"""How much `verify_versions` has verified in this process."""
 CREATED = "2026-01-01T00:00:00+00:00"
 
 
-def _loop(tables: Sequence[pa.Table] | int, function: Any, **_: Any) -> Iterator[dict[str, Any]]:
+def _stream_in_a_loop(tables: Sequence[pa.Table] | int, function: Any, **_: Any) -> Iterator[dict[str, Any]]:
     if isinstance(tables, int):
         tables = [pa.table({"id": [number]}) for number in range(tables)]
     function = function() if isinstance(function, type) else function  # an actor
@@ -37,16 +36,16 @@ def _loop(tables: Sequence[pa.Table] | int, function: Any, **_: Any) -> Iterator
 
 
 @contextmanager
-def alone() -> Iterator[None]:
-    """Passes run here, one task after the other, and a fault is not waited for."""
+def without_ray() -> Iterator[None]:
+    """Passes run in this process, one task after the other, and a failed task is tried again at once."""
     import ray
 
     from chameleon_data.pipelines import embed
     from chameleon_data.pipelines import ray_cluster as cluster
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cluster, "stream_tables", _loop)
-        patch.setattr(embed, "stream_tables", _loop)
+        patch.setattr(cluster, "stream_tables", _stream_in_a_loop)
+        patch.setattr(embed, "stream_tables", _stream_in_a_loop)
         patch.setattr(cluster, "RETRY_SECONDS", (0.0, 0.0))
         patch.setattr(cluster, "_forget_extension_types", lambda: None)
         patch.setattr(ray, "put", lambda value: value)
@@ -56,14 +55,14 @@ def alone() -> Iterator[None]:
 
 
 def build(recipe: Recipe) -> Manifest:
-    """The manifest that a build ends in; inside `alone()`."""
+    """Build a version and return its manifest. To be called inside `without_ray()`."""
     from chameleon_data.pipelines.build import build_recipe
 
     return build_recipe(recipe, lambda *_: None, CREATED).manifest
 
 
-def small_recipe(folder: Path, out: str, budget: int = 30_000, **sections: Any) -> Recipe:
-    """Twenty documents of three domains in four shards, with weights given."""
+def write_small_recipe(folder: Path, out: str, budget: int = 30_000, **sections: Any) -> Recipe:
+    """The recipe of twenty documents of three domains in four shards, with weights given; writes its corpus too."""
     corpus = {"legal": documents()["legal"][:8], "book": [t[:2500] for t in documents()["book"][:5]],
               "code": [t[:1500] for t in documents()["code"][:9]]}  # fmt: skip
     sources = lay_out(folder / "corpus", corpus, ["jsonl"], 1)
@@ -71,19 +70,19 @@ def small_recipe(folder: Path, out: str, budget: int = 30_000, **sections: Any) 
     return load_recipe(write_recipe(folder / "recipe.yaml", sources, out=out, **{"mix": mix, "shards": shards, **sections}))
 
 
-def readable(store: Store) -> list[Manifest]:
-    """The manifests of all versions, each proved from its bytes."""
-    found = []
+def verify_versions(store: Store) -> list[Manifest]:
+    """The manifests of all versions, each proved from its stored bytes."""
+    manifests = []
     for version in list_versions(store):
         manifest = read_manifest(store, version)
         proof = verify_version(store, describe_manifest(manifest))
         assert proof.problems == (), version
-        found.append(manifest)
-        proved["versions verified"] += 1
-        proved["documents in them"] += proof.rows
-    return found
+        manifests.append(manifest)
+        verified["versions verified"] += 1
+        verified["documents in them"] += proof.rows
+    return manifests
 
 
-def kept(store: Store) -> dict[str, int]:
-    """Path -> bytes of everything but the caches and the versions' own records, whose sizes hold timings."""
+def list_outputs(store: Store) -> dict[str, int]:
+    """Path -> bytes of everything outside `_chameleon`. Caches may differ between builds, and manifests hold timings."""
     return {path: size for path, size in store.list().items() if not path.startswith("_chameleon/")}
