@@ -1,4 +1,4 @@
-"""What of embedding needs no model; models are loaded in tests/system/test_models.py."""
+"""The part of embedding that needs no model; models are loaded in tests/system/test_models.py."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_batches_hold_every_row_once_within_the_budget(lengths, tokens):
 @pytest.mark.parametrize(
     ("asked", "says"),
     [({"model": "a", "causal_lm": "b"}, "give one of"), ({"column": "v", "causal_lm": "b"}, "give one of"),
-     ({"layer": 3}, "counts the blocks of"), ({"column": "v", "window": 99}, "finished vectors"), ({"model": None}, "give one of")],
+     ({"layer": 3}, "counts the blocks"), ({"column": "v", "window": 99}, "finished vectors"), ({"model": None}, "give one of")],
 )  # fmt: skip
 def test_one_embedder_at_a_time(asked, says):
     with pytest.raises(ValueError, match=says):
