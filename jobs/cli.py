@@ -178,7 +178,7 @@ def diff(before: OneVersion, after: OneVersion, as_json: AsJson = False) -> None
 
     (first, a, m), (second, b, n) = _open(before), _open(after)
     with show_progress() as progress:
-        found = diff_versions((first, describe_manifest(m)), (second, describe_manifest(n)), delay_progress(progress, "compare"))
+        found = diff_versions((first, m), (second, n), delay_progress(progress, "compare"))
     names = f"{first.url}@v{a.number}", f"{second.url}@v{b.number}"
 
     def show_difference() -> None:
@@ -205,7 +205,7 @@ def verify(
         from chameleon_data.pipelines.verify import check_against_corpus
 
         with _ray_passes(address, workers, open_cluster) as progress:
-            problems, contents = check_against_corpus(store, describe_manifest(manifest), progress)
+            problems, contents = check_against_corpus(store, manifest, progress)
     found = _verify(store, manifest, contents)
     found = replace(found, problems=(*problems, *found.problems))
     domains = manifest.domains.values()  # where no problem was found, the corpus has the counts of the manifest
@@ -404,7 +404,7 @@ def _verify(store: Store, manifest: Manifest, contents: ShardContents | None = N
     from chameleon_data.versions.verify import verify_version
 
     with show_progress() as progress:
-        return verify_version(store, describe_manifest(manifest), lambda done, total: progress("verify", done, total), contents)
+        return verify_version(store, manifest, lambda done, total: progress("verify", done, total), contents)
 
 
 def _open(target: str) -> tuple[Store, Version, Manifest]:

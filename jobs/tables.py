@@ -24,16 +24,16 @@ from chameleon_data.jobs.screen import (
     print_note,
     print_pairs,
 )
-from chameleon_data.versions.manifest import TIMED_PASSES, Manifest, describe_manifest
+from chameleon_data.versions.manifest import TIMED_PASSES, Manifest
 from chameleon_data.versions.versions import NO_VERSION_YET, Version
 from chameleon_data.weights.explain.exhaustion import Exhaustion, RefusedRule
 
 if TYPE_CHECKING:
     from chameleon_data.pipelines.build import Built, Planned
     from chameleon_data.pipelines.weigh import Weighed
+    from chameleon_data.versions.checks.balance import Deviation
     from chameleon_data.versions.diff import Change, Difference
     from chameleon_data.versions.gc import Garbage
-    from chameleon_data.versions.row_order import Deviation
     from chameleon_data.versions.verify import Verification
     from chameleon_data.views.lake_tables import RegisteredTable
     from chameleon_data.weights.mixture import MixtureDescription
@@ -205,11 +205,11 @@ def print_exhausted(compared: Exhaustion) -> None:
 
 
 def provenance_rows(manifest: Manifest) -> list[tuple[str, str]]:
-    from chameleon_data.versions.provenance import describe_provenance
+    from chameleon_data.versions.provenance import describe_lineage, sum_inputs
 
-    found = describe_provenance(describe_manifest(manifest))
-    rows = [("input", f"{name}: {count_noun(i['files'], 'file')}, {i['bytes']:,} bytes, {i['fingerprint'][:12]}…")
-            for name, i in found["inputs"].items()]  # fmt: skip
+    found = describe_lineage(manifest)
+    rows = [("input", f"{name}: {count_noun(i.files, 'file')}, {i.bytes:,} bytes, {i.fingerprint[:12]}…")
+            for name, i in sum_inputs(manifest.provenance.inputs).items()]  # fmt: skip
     if len(rows) > SOURCES_SHOWN + 1:
         rows = [*rows[:SOURCES_SHOWN], ("", f"and {len(rows) - SOURCES_SHOWN:,} sources more")]
     facts = {
@@ -330,10 +330,10 @@ def print_difference(found: Difference) -> None:
                 domains.add_row(f"{name} ({split})", "", "", "", *counts)
     out.print(domains)
     s = found.shards
-    shared = f"{s['shared']:,} the same, byte for byte ({s['shared_bytes']:,} bytes)" if s["shared"] else "none the same"
-    moved = {source: {k: n for k, n in counts.items() if k != "same" and n} for source, counts in found.inputs.items()}
+    shared = f"{s.shared:,} the same, byte for byte ({s.shared_bytes:,} bytes)" if s.shared else "none the same"
+    moved = {source: {k: n for k, n in vars(counts).items() if k != "same" and n} for source, counts in found.inputs.items()}
     sections = {
-        "shards": [f"{s['before']:,} → {s['after']:,}, {shared}"],
+        "shards": [f"{s.before:,} → {s.after:,}, {shared}"],
         "recipe": format_changes(found.recipe),
         "lineage": format_changes(found.lineage),
         "inputs": [

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pyarrow as pa
-from pydantic import ValidationError
 
 from chameleon_data.corpus.sample import make_sample_spec
 from chameleon_data.corpus.selection import make_selection_rules, select_rows
 from chameleon_data.corpus.survey import Part
 from chameleon_data.corpus.tokens import load_token_counter
-from chameleon_data.errors import InputError
 from chameleon_data.pipelines.ray_cluster import Progress, run_tasks
 from chameleon_data.pipelines.survey import survey_corpus
 from chameleon_data.pipelines.write import spill_parts
-from chameleon_data.recipe import Recipe
 from chameleon_data.shards.assemble import hash_shard
 from chameleon_data.shards.lay_out import ShardSpec, build_folder
 from chameleon_data.shards.runs import read_run_lists
@@ -26,20 +22,15 @@ from chameleon_data.store.paths import CHECKS
 from chameleon_data.store.store import Store
 from chameleon_data.versions.active import active_driver
 from chameleon_data.versions.against_corpus import ShardContents, check_plan_against_corpus, spill_for_check
+from chameleon_data.versions.manifest import Manifest
 
 
-def check_against_corpus(store: Store, manifest: Mapping[str, Any], progress: Progress) -> tuple[list[str], ShardContents]:
+def check_against_corpus(store: Store, manifest: Manifest, progress: Progress) -> tuple[list[str], ShardContents]:
     """What the corpus says against a version, and what each shard must hold.
 
     No earlier survey is believed: the records of this one go into a folder of their own, which is removed at the end.
     """
-    said, priority = manifest["recipe"], manifest.get("priority", [])
-    if sorted(priority) != sorted(said["sources"]):
-        raise InputError(f"{store.url}: 'priority' in the manifest does not name each source of its recipe once")
-    try:
-        recipe = Recipe.model_validate({**said, "sources": {name: said["sources"][name] for name in priority}})
-    except ValidationError as error:
-        raise InputError(f"{store.url}: the recipe in the manifest is not one of this chameleon-data ({error})") from error
+    recipe = manifest.recipe
     scratch = Store(f"{store.url.rstrip('/')}/{CHECKS}/{secrets.token_hex(8)}")
     with active_driver(store) as driver:
         progress = driver.keep_during(progress)
@@ -48,7 +39,7 @@ def check_against_corpus(store: Store, manifest: Mapping[str, Any], progress: Pr
             survey = survey_corpus(scratch, recipe.sources, recipe.input, spec, counter, progress)
             rules = make_selection_rules(recipe.sources, recipe.input, recipe.mix.validation, recipe.shards, counter)
             selection = select_rows(scratch, survey, rules)
-            problems, layouts = check_plan_against_corpus(scratch, recipe, survey, selection, manifest)
+            problems, layouts = check_plan_against_corpus(scratch, survey, selection, manifest)
             if problems:
                 return problems, {}
             job = ShardSpec(layouts, rules, counter, recipe.sources, recipe.input, recipe.shards)

@@ -13,9 +13,6 @@ took .4 s for a million texts, and said nothing of order, nor of sequences.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import pyarrow as pa
 
 from chameleon_data.corpus.selection import Selection
@@ -23,26 +20,30 @@ from chameleon_data.corpus.survey import Part, Survey
 from chameleon_data.errors import InputError
 from chameleon_data.plan.layout import Layout
 from chameleon_data.plan.plan import TRAIN, VALIDATION
-from chameleon_data.recipe import Recipe
 from chameleon_data.shards.lay_out import ShardSpec, build_digest, lay_out_splits
 from chameleon_data.shards.spill import spill, spill_records
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
+from chameleon_data.versions.manifest import Manifest
 
 ShardContents = dict[tuple[str, int], str]
 """(split, shard) -> `content_hash` of its rows."""
 
 
 def check_plan_against_corpus(
-    store: Store, recipe: Recipe, survey: Survey, census: Selection, manifest: Mapping[str, Any]
+    store: Store, survey: Survey, selection: Selection, manifest: Manifest
 ) -> tuple[list[str], tuple[Layout, ...]]:  # fmt: skip
-    """What is wrong with the counts and the plan of a version by its corpus; if nothing is, its layouts, to make its shards
-    from. `store` holds the survey's records."""
-    problems = _counts(survey, census, manifest)
+    """What is wrong with the counts and the plan of a version by its corpus; where nothing is, its layouts.
+
+    `store` holds the records of the survey.
+    """
+    problems = [
+        *(problem for split in (TRAIN, VALIDATION) for problem in _check_available(selection, manifest, split)),
+        *_check_read(survey, manifest),
+    ]
     if problems:
         return problems, ()
-    weights = {name: str(d["weight"]) for name, d in manifest["domains"].items()}
-    writer = {key: value for key, value in manifest["provenance"]["writer"].items() if value is not None}
+    recipe = manifest.recipe
     try:
         layouts = lay_out_splits(
             store,
@@ -51,45 +52,49 @@ def check_plan_against_corpus(
             recipe.input.hash,
             recipe.seed,
             survey.parts,
-            census,
-            weights,
-            manifest["budget"],
-            writer,
+            selection,
+            {name: str(domain.weight) for name, domain in manifest.domains.items()},
+            manifest.budget,
+            manifest.provenance.writer.describe(),
         )
     except InputError as error:
         return [f"the corpus does not give the plan of this version: {error}"], ()
-    if build_digest([layout.plan for layout in layouts]) != manifest["plan_digest"]:
+    if build_digest([layout.plan for layout in layouts]) != manifest.plan_digest:
         return ["the corpus, the recipe and the weights give another plan than 'plan_digest'"], ()
     return [], layouts
+
+
+def _check_available(selection: Selection, manifest: Manifest, split: str) -> list[str]:
+    """The documents that may go into a split are, by domain, as many as were recorded, and the same ones."""
+    problems, recorded = [], manifest.split_domains(split)
+    counts = {count.name: count for count in selection.splits.get(split, ())}
+    if odd := sorted(set(counts) ^ set(recorded)):
+        return [f"domain {odd[0]!r} is in the corpus or in the {split} split, and not in both"]
+    for name, domain in recorded.items():
+        count = counts[name]
+        if (count.rows, count.tokens, count.bytes, count.largest, f"{count.multiset:032x}") != (
+            domain.available_rows, domain.available_tokens, domain.available_bytes, domain.largest_document, domain.multiset,
+        ):  # fmt: skip
+            problems.append(
+                f"domain {name!r}: the corpus now holds {count.rows:,} documents with {count.tokens:,} tokens for its {split} "
+                f"split, not the {domain.available_rows:,} with {domain.available_tokens:,} that the version was made from"
+            )
+    return problems
+
+
+def _check_read(survey: Survey, manifest: Manifest) -> list[str]:
+    """Rows read and set aside are, by domain, as many as were recorded."""
+    problems = []
+    for name, domain in manifest.domains.items():
+        tally = survey.tallies.get(name)
+        if tally and (tally.read, tally.quarantined) != (domain.rows_read, domain.quarantined):
+            problems.append(
+                f"domain {name!r}: {tally.read:,} rows are read of the corpus now and {tally.quarantined:,} of them set aside, "
+                f"not {domain.rows_read:,} and {domain.quarantined:,}"
+            )
+    return problems
 
 
 def spill_for_check(store: Store, build: BuildFolder, job: ShardSpec, number: int, part: Part, copies: pa.Table) -> None:
     """The runs of a part, as far as `assemble.hash_shard` needs them."""
     (spill if job.rules.packing else spill_records)(store, build, job, number, part, copies)
-
-
-def _counts(survey: Survey, census: Selection, manifest: Mapping[str, Any]) -> list[str]:
-    problems = []
-    sides = {TRAIN: manifest["domains"], VALIDATION: manifest["validation"]}
-    for split, said in sides.items():
-        found = {c.name: c for c in census.splits.get(split, ())}
-        if absent := sorted(set(found) ^ set(said)):
-            problems.append(f"domain {absent[0]!r} is in the corpus or in the {split} split, and not in both")
-            continue
-        for name, d in said.items():
-            c = found[name]
-            counted = [c.rows, c.tokens, c.bytes, c.largest, f"{c.multiset:032x}"]
-            keys = ("available_rows", "available_tokens", "available_bytes", "largest_document", "multiset")
-            if counted != [d[key] for key in keys]:
-                problems.append(
-                    f"domain {name!r}: the corpus now holds {c.rows:,} documents with {c.tokens:,} tokens for its {split} "
-                    f"split, not the {d['available_rows']:,} with {d['available_tokens']:,} that the version was made from"
-                )
-    for name, d in manifest["domains"].items():
-        tally = survey.tallies.get(name)
-        if tally and [tally.read, tally.quarantined] != [d["rows_read"], d["quarantined"]]:
-            problems.append(
-                f"domain {name!r}: {tally.read:,} rows are read of the corpus now and {tally.quarantined:,} of them set aside, "
-                f"not {d['rows_read']:,} and {d['quarantined']:,}"
-            )
-    return problems

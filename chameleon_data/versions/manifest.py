@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import JsonValue, with_config
+from pydantic import Field, JsonValue, with_config
 
 from chameleon_data.errors import InputError
-from chameleon_data.plan.plan import TRAIN
+from chameleon_data.plan.plan import TRAIN, VALIDATION
 from chameleon_data.recipe import Recipe
 from chameleon_data.versions.records import STRICT, Digest, decode_record, describe_record, encode_record, record_schema
 from chameleon_data.weights.mixture import MixtureDescription
@@ -37,7 +37,7 @@ class SplitRecord:
     """Rows written: documents, or sequences where documents are packed."""
     epochs: float
     """Tokens written over tokens available."""
-    available_tokens: int
+    available_tokens: Annotated[int, Field(ge=1)]
     """Tokens of the domain's documents that may go into this split: one epoch."""
     available_rows: int
     """Documents that may go into this split, copies included."""
@@ -45,7 +45,7 @@ class SplitRecord:
     """Bytes of their texts."""
     largest_document: int
     """Tokens of the largest document."""
-    multiset: str
+    multiset: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
     """Sum of the documents' hashes modulo 2^128, in hexadecimal."""
     rows_written_once: int
     """Documents written at least once."""
@@ -161,7 +161,7 @@ class Writer:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a version was made of and by."""
+    """The corpus, the libraries and the code that a version was made of and by."""
 
     inputs: tuple[InputFragment, ...]
     """Every fragment of the corpus that was read."""
@@ -204,13 +204,13 @@ class Manifest:
     """Tokens that the train split was to hold."""
     shard_count: int
     """Shards of the train split."""
-    shard_counts: dict[str, int]
+    shard_counts: dict[str, Annotated[int, Field(ge=1)]]
     """Split -> shards."""
     unit: str
     """What a token is: `bytes`, or the tokenizer."""
     hash: Literal["text", "id"]
     """What identifies a document: its text, or its id."""
-    domains: dict[str, DomainRecord]
+    domains: Annotated[dict[str, DomainRecord], Field(min_length=1)]
     """The train split by domain."""
     validation: dict[str, SplitRecord]
     """The validation split by domain; empty where nothing is held out."""
@@ -256,8 +256,15 @@ def encode_manifest(manifest: Manifest) -> bytes:
 def decode_manifest(body: bytes, where: str) -> Manifest:
     """The manifest in a file's bytes. Raises InputError, with the path or URL `where`, where it holds anything else."""
     manifest = decode_record(Manifest, body, where)
-    sources, priority = manifest.recipe.sources, manifest.priority
-    if sorted(priority) != sorted(sources):
-        raise InputError(f"{where}: 'priority' does not name each source of the recipe once; restore it from a copy")
-    ordered = manifest.recipe.model_copy(update={"sources": {name: sources[name] for name in priority}})
-    return replace(manifest, recipe=ordered)
+    recipe, priority = manifest.recipe, manifest.priority
+    stores_ids = recipe.shards.sequence_length != "none" or "megatron" in recipe.shards.formats
+    if sorted(priority) != sorted(recipe.sources):
+        wrong = "'priority' does not name each source of the recipe once"
+    elif set(manifest.shard_counts) != {TRAIN, *([VALIDATION] if manifest.validation else [])}:
+        wrong = "'shard_counts' does not name the splits that have domains"
+    elif stores_ids != (manifest.provenance.writer.ids is not None):
+        wrong = "'provenance.writer.ids' is not there where the recipe stores token ids, or only there"
+    else:
+        ordered = recipe.model_copy(update={"sources": {name: recipe.sources[name] for name in priority}})
+        return replace(manifest, recipe=ordered)
+    raise InputError(f"{where}: damaged, or not written by chameleon-data ({wrong}); restore it from a copy")

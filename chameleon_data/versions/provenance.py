@@ -8,8 +8,9 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.hashing import fingerprint
 from chameleon_data.recipe import Shards
 from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.versions.manifest import CodeVersion, InputFragment, Provenance, TokenIds, Writer
+from chameleon_data.versions.manifest import CodeVersion, InputFragment, Manifest, Provenance, TokenIds, Writer
+from chameleon_data.weights.mixture import describe_mixture
 
 PACKAGE = Path(__file__).parents[1]
 GIT_SECONDS = 5.0
@@ -100,31 +102,43 @@ def commit_of(checkout: Path) -> str | None:
     return answer.stdout.strip()
 
 
-def describe_provenance(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What a person asks about the origin of a version, in one nested mapping."""
-    provenance, weights = manifest["provenance"], manifest["weights"]
-    by_source: dict[str, list[Mapping[str, Any]]] = {}
-    for fragment in provenance["inputs"]:
-        by_source.setdefault(fragment["source"], []).append(fragment)
-    return {
-        "inputs": {source: _sum_inputs(fragments) for source, fragments in sorted(by_source.items())},
-        "tokenizer": {"name": manifest["unit"], "fingerprint": provenance["tokenizer"]},
-        "embedder": weights.get("embedder"),
-        "weights": {key: weights.get(key) for key in WEIGHT_FACTS},
-        "landmarks": (weights.get("nystrom") or {}).get("digest"),
-        "seed": manifest["seed"],
-        "code": provenance["code"],
-        "python": provenance["python"],
-        "packages": provenance["packages"],
-        "writer": provenance["writer"],
-    }
+@dataclass(frozen=True)
+class InputSum:
+    """All fragments of one source."""
+
+    files: int
+    fragments: int
+    bytes: int
+    """Stored bytes."""
+    fingerprint: str
+    """sha256 over the URLs, row groups and identities; another one where a file changed."""
 
 
-def _sum_inputs(fragments: Collection[Mapping[str, Any]]) -> dict[str, Any]:
-    identities = sorted([f["url"], -1 if f["row_group"] is None else f["row_group"], f["identity"]] for f in fragments)
+def sum_inputs(inputs: Iterable[InputFragment]) -> dict[str, InputSum]:
+    """Source -> its fragments summed up, in order of the names."""
+    by_source: dict[str, list[InputFragment]] = {}
+    for fragment in inputs:
+        by_source.setdefault(fragment.source, []).append(fragment)
+    return {source: _sum_fragments(fragments) for source, fragments in sorted(by_source.items())}
+
+
+def _sum_fragments(fragments: Sequence[InputFragment]) -> InputSum:
+    identities = sorted([f.url, -1 if f.row_group is None else f.row_group, f.identity] for f in fragments)
+    files, size = len({f.url for f in fragments}), sum(f.bytes for f in fragments)
+    return InputSum(files, len(fragments), size, fingerprint(identities))
+
+
+def describe_lineage(manifest: Manifest) -> dict[str, Any]:
+    """What made a version, beside its recipe and its corpus, as plain JSON: `show` prints it and `diff` compares it."""
+    provenance, weights = manifest.provenance, describe_mixture(manifest.weights)
     return {
-        "files": len({f["url"] for f in fragments}),
-        "fragments": len(identities),
-        "bytes": sum(f["bytes"] for f in fragments),
-        "fingerprint": fingerprint(identities),
+        "tokenizer": {"name": manifest.unit, "fingerprint": provenance.tokenizer},
+        "embedder": weights["embedder"],
+        "weights": {key: weights[key] for key in WEIGHT_FACTS},
+        "landmarks": None if manifest.weights.nystrom is None else manifest.weights.nystrom.digest,
+        "seed": manifest.seed,
+        "code": asdict(provenance.code),
+        "python": provenance.python,
+        "packages": provenance.packages,
+        "writer": provenance.writer.describe(),
     }

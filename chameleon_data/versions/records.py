@@ -16,8 +16,8 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import canonical_json
 
-STRICT = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
-"""For `with_config` of a record class: no unknown keys, no conversions, and the lines under fields go into the JSON schema."""
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+"""For `with_config` of a record class: no unknown keys, no conversions, no NaN; lines under fields go into the JSON schema."""
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 """A sha256 in hexadecimal."""
 Record = TypeVar("Record")

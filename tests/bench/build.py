@@ -30,7 +30,7 @@ from chameleon_data.plan.plan import TRAIN
 from chameleon_data.shards.formats import mds, parquet
 from chameleon_data.store.store import Store
 from chameleon_data.versions.verify import verify_version
-from chameleon_data.versions.versions import load_manifest, resolve_version
+from chameleon_data.versions.versions import read_manifest, resolve_version
 from tests.bench.figures import Figure, show
 from tests.support.corpus import demo_texts
 
@@ -83,7 +83,7 @@ def merely_read(files: list[Path]) -> float:
 def verifying(out: Path) -> float:
     """Seconds to prove the version."""
     store = Store(str(out))
-    manifest = load_manifest(store, resolve_version(store, "latest"))
+    manifest = read_manifest(store, resolve_version(store, "latest"))
     start = time.perf_counter()
     found = verify_version(store, manifest)
     if not found.ok:

@@ -17,7 +17,7 @@ from chameleon_data.plan.plan import TRAIN, VALIDATION
 from chameleon_data.shards.formats.files import Compression
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.rows import INPUT_IDS
-from chameleon_data.versions.verify import have_same_rows
+from chameleon_data.versions.checks.formats import have_same_rows
 from tests.support.shard_rows import (
     COMPRESSIONS,
     SEQUENCES,

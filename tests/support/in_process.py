@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from chameleon_data.corpus.fragments import list_fragments
 from chameleon_data.corpus.sample import make_sample_spec
@@ -19,7 +18,7 @@ from chameleon_data.shards.spill import spill
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
 from chameleon_data.versions.make_manifest import make_manifest
-from chameleon_data.versions.manifest import Manifest, describe_manifest
+from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.provenance import describe_writer, gather_provenance
 from tests.support.manifests import example_mixture
 
@@ -79,11 +78,8 @@ class Ready:
             self.store.write_new(f"{self.build.folder}/{path}", data)
         return receipts
 
-    def manifest(self) -> dict[str, Any]:
-        """Of the written build, as the store would give it back."""
-        return describe_manifest(self.made_manifest())
-
-    def made_manifest(self) -> Manifest:
+    def manifest(self) -> Manifest:
+        """The manifest of the build, which is written first."""
         return make_manifest(
             self.recipe,
             self.survey,

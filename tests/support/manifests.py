@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from chameleon_data.hashing import canonical_json, fingerprint
-from chameleon_data.versions.manifest import Manifest, decode_manifest
+from chameleon_data.versions.manifest import Manifest, decode_manifest, describe_manifest
 from chameleon_data.weights.mixture import Mixture
 
 NOTHING = fingerprint(None)
@@ -53,12 +53,19 @@ def example_manifest(name: str = "a", **changes: Any) -> Manifest:
         "build": f"builds/{fingerprint(name)}", "seed": 0, "budget": 10, "shard_count": 1, "shard_counts": {"train": 1},
         "unit": "bytes", "hash": "text", "map": {}, "quarantine": {}, "timings": {}, "reused": {},
         "priority": list(recipe["sources"]), **changes, "recipe": recipe,
-        "domains": {n: {**DOMAIN, **BOOKS, **d} for n, d in changes.get("domains", {}).items()},
+        "domains": {n: {**DOMAIN, **BOOKS, **d} for n, d in changes.get("domains", {"s": {}}).items()},
         "validation": {n: {**DOMAIN, **d} for n, d in changes.get("validation", {}).items()},
         "shards": [{**SHARD, **shard} for shard in changes.get("shards", [])],
         "weights": {**WEIGHTS, **changes.get("weights", {})},
         "provenance": {**PROVENANCE, **changes.get("provenance", {})},
     }  # fmt: skip
+    return parse_manifest(plain)
+
+
+def forge(manifest: Manifest, change: Callable[[dict[str, Any]], object]) -> Manifest:
+    """What a forger makes of a manifest by changing its JSON."""
+    plain = describe_manifest(manifest)
+    change(plain)
     return parse_manifest(plain)
 
 

@@ -14,7 +14,7 @@ from chameleon_data.hashing import content_hashes, hex_digests
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.rows import TEXT_SCHEMA
 from chameleon_data.store.store import Store
-from chameleon_data.versions.manifest import describe_manifest
+from chameleon_data.versions.manifest import Manifest
 from tests.support.manifests import example_manifest
 
 Rows = list[tuple[str, str, str]]  # domain, text, split
@@ -31,8 +31,8 @@ def table_of(rows: Sequence[tuple[str, str, str]]) -> pa.Table:
 BOTH = ("parquet", "mds")
 
 
-def publish(store: Store, name: str, shards: Sequence[Rows], formats: Sequence[str] = BOTH, **extra: Any) -> dict[str, Any]:
-    """Shards as a build stores them, and of its manifest what a difference reads; the rows of a shard are of one split."""
+def publish(store: Store, name: str, shards: Sequence[Rows], formats: Sequence[str] = BOTH, **extra: Any) -> Manifest:
+    """Shards as a build stores them, and their manifest; the rows of a shard are of one split."""
     files = []
     for number, rows in enumerate(shards):
         table = table_of(rows)
@@ -47,4 +47,4 @@ def publish(store: Store, name: str, shards: Sequence[Rows], formats: Sequence[s
                 })  # fmt: skip
     counts = Counter(domain for rows in shards for domain, _, _ in rows)
     domains = {d: {"weight": 0.5, "tokens": n, "rows": n, "epochs": 1.0} for d, n in counts.items()}
-    return describe_manifest(example_manifest(name, build=f"builds/{name}", domains=domains, shards=files, **extra))
+    return example_manifest(name, **{"build": f"builds/{name}", "domains": domains, "shards": files, **extra})

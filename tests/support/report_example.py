@@ -11,8 +11,8 @@ import numpy as np
 from chameleon_data.hashing import key64
 from chameleon_data.plan.plan import PHASE_BITS
 from chameleon_data.recipe import Leverage, Weights
+from chameleon_data.versions.checks.balance import BalanceCheck
 from chameleon_data.versions.manifest import Manifest
-from chameleon_data.versions.row_order import BalanceCheck
 from chameleon_data.versions.verify import Verification
 from chameleon_data.weights.bounds import bound_weights
 from chameleon_data.weights.domain_statistics import domain_statistics, moments

@@ -15,7 +15,6 @@ from chameleon_data.corpus.model_files import find_packaged_model
 from chameleon_data.corpus.survey import Part
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.store import Store
-from chameleon_data.versions.manifest import describe_manifest
 from chameleon_data.versions.verify import verify_version
 from chameleon_data.versions.versions import list_versions
 from tests.soak.without_ray import build, without_ray, write_small_recipe
@@ -39,7 +38,7 @@ def test_a_build_loads_its_tokenizer_once(tmp_path: Path, monkeypatch: pytest.Mo
         assert loads == {"all-MiniLM-L6-v2": 1}
         from chameleon_data.pipelines.verify import check_against_corpus
 
-        problems, contents = check_against_corpus(Store(recipe.out), describe_manifest(manifest), lambda *_: None)
+        problems, contents = check_against_corpus(Store(recipe.out), manifest, lambda *_: None)
     assert problems == []
     assert len(contents) > 0
     assert loads == {"all-MiniLM-L6-v2": 2}
@@ -63,7 +62,7 @@ def test_a_worker_gets_the_copies_of_its_part_alone(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("chameleon_data.corpus.survey.PART_BYTES", 1)  # a part a file
     with without_ray():
         manifest = build(recipe)
-    assert verify_version(Store(recipe.out), describe_manifest(manifest)).problems == ()
+    assert verify_version(Store(recipe.out), manifest).problems == ()
     assert len(given) == 12
     assert all(copies["part"].unique().to_pylist() in ([number], []) for number, copies in given.items())
     whole = pa.concat_tables(given.values())

@@ -26,7 +26,7 @@ from chameleon_data.views.report.words import (
 
 if TYPE_CHECKING:
     from chameleon_data.recipe import Group
-    from chameleon_data.versions.row_order import Deviation
+    from chameleon_data.versions.checks.balance import Deviation
     from chameleon_data.weights.bounds import MovedWeight
     from chameleon_data.weights.explain.near_duplicates import Pair
     from chameleon_data.weights.explain.neighbours import Neighbour

@@ -24,9 +24,11 @@ from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.store import Store
+from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import verify_version
 from tests.support.corpus import documents_with_copies, lay_out, write_recipe
 from tests.support.in_process import Ready, ready, rules_of, surveyed
+from tests.support.manifests import forge
 
 
 def recipe_of(
@@ -36,8 +38,8 @@ def recipe_of(
     return load_recipe(write_recipe(folder / "recipe.yaml", sources, **{"shards": {"size": "50KB"}, **sections}))
 
 
-def rows(made: Ready, manifest: dict[str, Any], split: str = "train") -> pl.DataFrame:
-    files = [f["path"] for f in manifest["shards"] if f["format"] == "parquet" and f["split"] == split]
+def rows(made: Ready, manifest: Manifest, split: str = "train") -> pl.DataFrame:
+    files = [f.path for f in manifest.shards if f.format == "parquet" and f.split == split]
     return pl.concat([pl.read_parquet(Path(made.store.url) / f) for f in files])
 
 
@@ -54,17 +56,16 @@ def test_the_validation_split_is_held_out_of_every_domain_and_verifies(tmp_path)
         mine = Counter(held.filter(pl.col("domain") == name)["text"].to_list())
         assert mine
         assert mine == Counter(t for t in texts if t in mine), "every copy of a text is on the same side, once an epoch"
-        domain = manifest["domains"][name]
-        assert domain["held_out"] == mine.total() == manifest["validation"][name]["rows"]
-        assert domain["rows_read"] == domain["rows_written_once"] + domain["rows_not_selected"] + domain["held_out"]
+        domain = manifest.domains[name]
+        assert domain.held_out == mine.total() == manifest.validation[name].rows
+        assert domain.rows_read == domain.rows_written_once + domain.rows_not_selected + domain.held_out
         assert 0.05 < mine.total() / len(texts) < 0.4
 
 
 def test_verify_sees_a_share_of_the_validation_split_that_is_not_so(tmp_path):
     made = ready(recipe_of(tmp_path, mix={"budget": 300_000, "max_epochs": 8, "validation": 0.2}))
-    manifest = made.manifest()
-    manifest["validation"]["book"]["weight"] = 0.9
-    assert any("of the validation split, 'weight' is another" in p for p in verify_version(made.store, manifest).problems)
+    forged = forge(made.manifest(), lambda plain: plain["validation"]["book"].update(weight=0.9))
+    assert any("of the validation split, 'weight' is another" in p for p in verify_version(made.store, forged).problems)
 
 
 def test_a_side_is_of_the_text_alone(tmp_path):
@@ -87,9 +88,8 @@ def test_a_domain_that_would_be_empty_on_a_side_is_refused(tmp_path):
 
 def test_verify_sees_a_text_on_the_wrong_side(tmp_path):
     made = ready(recipe_of(tmp_path, mix={"budget": 300_000, "max_epochs": 8, "validation": 0.2}))
-    manifest = made.manifest()
-    manifest["recipe"]["mix"]["validation"] = 0.4
-    assert any("belongs into the other split" in p for p in verify_version(made.store, manifest).problems)
+    forged = forge(made.manifest(), lambda plain: plain["recipe"]["mix"].update(validation=0.4))
+    assert any("belongs into the other split" in p for p in verify_version(made.store, forged).problems)
 
 
 @pytest.mark.parametrize("dedup", ["exact", "exact_across"])
@@ -105,19 +105,19 @@ def test_copies_are_dropped_and_the_rest_is_exact(tmp_path, dedup):
         distinct = set(texts) - (seen if dedup == "exact_across" else set())
         seen |= distinct
         available[name] = distinct
-        domain = manifest["domains"][name]
-        assert domain["available_rows"] == len(distinct)
-        assert domain["copies_dropped"] == len(texts) - len(distinct)
-        assert domain["available_tokens"] == sum(len(t.encode()) for t in distinct)
-        assert domain["largest_document"] == max(len(t.encode()) for t in distinct)
+        domain = manifest.domains[name]
+        assert domain.available_rows == len(distinct)
+        assert domain.copies_dropped == len(texts) - len(distinct)
+        assert domain.available_tokens == sum(len(t.encode()) for t in distinct)
+        assert domain.largest_document == max(len(t.encode()) for t in distinct)
         mine = first_epoch.filter(pl.col("domain") == name)["text"].to_list()
-        assert len(mine) == len(set(mine)) == domain["rows_written_once"]
+        assert len(mine) == len(set(mine)) == domain.rows_written_once
         assert set(mine) <= distinct
     again = ready(recipe_of(tmp_path / "b", files=4, formats=("parquet", "csv"), reverse=True, **sections)).manifest()
-    assert again["content_digest"] == manifest["content_digest"], "which copy is kept does not depend on the layout"
-    plain = ready(recipe_of(tmp_path / "c", mix=sections["mix"])).manifest()["domains"]["legal"]
-    assert plain["copies_written"] == 14
-    assert plain["most_copies"] == 3
+    assert again.content_digest == manifest.content_digest, "which copy is kept does not depend on the layout"
+    plain = ready(recipe_of(tmp_path / "c", mix=sections["mix"])).manifest().domains["legal"]
+    assert plain.copies_written == 14
+    assert plain.most_copies == 3
 
 
 def with_ids(folder: Path, reverse: bool = False, **sections: Any) -> Ready:
@@ -142,7 +142,7 @@ def test_of_copies_with_ids_the_least_id_is_kept_wherever_it_lies(tmp_path, dedu
         made = with_ids(tmp_path / name, reverse, input={"hash": "id", "dedup": dedup})
         manifest = made.manifest()
         assert verify_version(made.store, manifest).problems == ()
-        digests.append(manifest["content_digest"])
+        digests.append(manifest.content_digest)
         assert made.selection.dropped["legal"] == 14
     assert digests[0] == digests[1]
 
@@ -166,8 +166,8 @@ def test_a_verifier_sees_a_text_in_two_domains(tmp_path, monkeypatch, rows_at_on
     made = ready(recipe_of(tmp_path, mix={"budget": "auto", "max_epochs": 8}, input={"dedup": "exact"}))
     manifest = made.manifest()
     assert verify_version(made.store, manifest).problems == ()
-    manifest["recipe"]["input"]["dedup"] = "exact_across"
-    (found,) = verify_version(made.store, manifest).problems
+    forged = forge(manifest, lambda plain: plain["recipe"]["input"].update(dedup="exact_across"))
+    (found,) = verify_version(made.store, forged).problems
     assert re.search(TWICE.format("exact_across", "(legal|book|code)"), found)
 
 
@@ -176,8 +176,8 @@ def test_a_verifier_sees_a_copy_under_another_id(tmp_path, dedup):
     made = with_ids(tmp_path, input={"hash": "id"})
     manifest = made.manifest()
     assert verify_version(made.store, manifest).problems == ()
-    manifest["recipe"]["input"]["dedup"] = dedup
-    (found,) = verify_version(made.store, manifest).problems
+    forged = forge(manifest, lambda plain: plain["recipe"]["input"].update(dedup=dedup))
+    (found,) = verify_version(made.store, forged).problems
     assert re.search(TWICE.format(dedup, "(legal|book|code)"), found)
     one, other = re.findall("[0-9a-f]{32}", found)
     assert one != other

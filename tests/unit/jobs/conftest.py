@@ -9,7 +9,7 @@ import pytest
 from chameleon_data.hashing import fingerprint
 from chameleon_data.store.store import Store
 from chameleon_data.versions.versions import commit_version, delete_version, tag_version
-from tests.support.manifests import EMBEDDER, example_manifest, parse_manifest
+from tests.support.manifests import EMBEDDER, example_manifest
 from tests.support.published import publish
 from tests.support.words import HOSTILE_NAMES
 
@@ -36,7 +36,7 @@ def three(tmp_path: Path) -> str:
             plan_digest=plan, digest=fingerprint([i]), recipe={"mix": {"budget": i + 1}},
             weights={"embedder": {**EMBEDDER, "model": "m", "revision": "r1"}},
         )  # fmt: skip
-        made.append(commit_version(store, parse_manifest(manifest), f"2026-01-0{i + 1}"))
+        made.append(commit_version(store, manifest, f"2026-01-0{i + 1}"))
     tag_version(store, made[1], "prod", "then")
     tag_version(store, made[0], "prod", "later")
     tag_version(store, made[1], "old", "once")

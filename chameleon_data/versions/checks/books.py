@@ -1,0 +1,157 @@
+"""The manifest by itself: quotas follow from weights and budget, digests from what they cover, and the books of rows balance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from chameleon_data.plan.plan import TRAIN, DomainPlan, Packing, Plan, bucket_bits, phase_of, quota_of, whole_sequences
+from chameleon_data.recipe import Shards
+from chameleon_data.shards.formats.registry import FORMATS
+from chameleon_data.shards.lay_out import build_digest
+from chameleon_data.store.paths import BUILDS
+from chameleon_data.versions.make_manifest import digest_contents, digest_files
+from chameleon_data.versions.manifest import DomainRecord, Manifest, SplitRecord
+
+
+def read_packing(shards: Shards) -> Packing | None:
+    """How this section of a recipe packs documents into sequences; None where a row is a document."""
+    return None if shards.sequence_length == "none" else Packing(shards.sequence_length, shards.packing == "whole")
+
+
+def check_manifest(manifest: Manifest) -> list[str]:
+    """All that a manifest can show to be wrong without a look at its files."""
+    return [
+        *(problem for name, record in manifest.domains.items() for problem in _check_rows_read(manifest, name, record)),
+        *(
+            problem
+            for split in manifest.shard_counts
+            for name, record in manifest.split_domains(split).items()
+            for problem in _check_rows_available(name, record)
+        ),
+        *_check_quarantine_names(manifest),
+        *_check_recipe_values(manifest),
+        *_check_budget(manifest),
+        *(problem for split in manifest.shard_counts for problem in _check_quotas(manifest, split)),
+        *_check_plan_digest(manifest),
+        *_check_listing(manifest),
+        *_check_files_digest(manifest),
+    ]
+
+
+def _check_rows_read(manifest: Manifest, name: str, d: DomainRecord) -> list[str]:
+    """Rows read = written once + not selected + held out + copies dropped + quarantined; each part has its own proof."""
+    problems = []
+    if d.rows_read != d.rows_written_once + d.rows_not_selected + d.held_out + d.copies_dropped + d.quarantined:
+        problems.append(
+            f"domain {name!r}: {d.rows_read:,} rows read are not {d.rows_written_once:,} written once + {d.rows_not_selected:,} "
+            f"not selected + {d.held_out:,} held out + {d.copies_dropped:,} copies dropped + {d.quarantined:,} quarantined"
+        )
+    if sum(manifest.quarantine.get(name, {}).values()) != d.quarantined:
+        problems.append(f"domain {name!r}: the reasons for quarantine do not add up")
+    if d.held_out != (manifest.validation[name].available_rows if name in manifest.validation else 0):
+        problems.append(f"domain {name!r}: {d.held_out:,} rows held out are not those of the validation split")
+    if d.copies_dropped and manifest.recipe.input.dedup == "none":
+        problems.append(f"domain {name!r}: copies were dropped, which the recipe does not ask for")
+    return problems
+
+
+def _check_rows_available(name: str, d: SplitRecord) -> list[str]:
+    """Every document of a split was written or not selected."""
+    if d.available_rows == d.rows_written_once + d.rows_not_selected:
+        return []
+    return [f"domain {name!r}: rows written and not selected are not its {d.available_rows:,} documents"]
+
+
+def _check_quarantine_names(manifest: Manifest) -> list[str]:
+    unknown = set(manifest.quarantine) - set(manifest.domains) - set(manifest.recipe.sources)
+    return [f"'quarantine' names {name!r}, which is no domain and no source" for name in sorted(unknown)]
+
+
+def _check_recipe_values(manifest: Manifest) -> list[str]:
+    """What the manifest repeats from its recipe is what the recipe says."""
+    recipe = manifest.recipe
+    if (manifest.seed, manifest.hash, manifest.unit) == (recipe.seed, recipe.input.hash, recipe.tokens.tokenizer or "bytes"):
+        return []
+    return ["'seed', 'hash' or 'unit' is not the recipe's"]
+
+
+def _check_budget(manifest: Manifest) -> list[str]:
+    """The budget is the recipe's; `auto` is every token that may go into the train split."""
+    asked = manifest.recipe.mix.budget
+    if manifest.budget == (sum(d.available_tokens for d in manifest.domains.values()) if asked == "auto" else asked):
+        return []
+    return [f"the budget of {manifest.budget:,} tokens is not the recipe's"]
+
+
+def _planned_weights(domains: Mapping[str, SplitRecord], split: str) -> dict[str, str]:
+    """Domain -> decimal of the plan: the recorded weight in the train split, the share of the tokens in the validation split."""
+    if split == TRAIN:
+        return {name: str(d.weight) for name, d in domains.items()}
+    total = sum(d.available_tokens for d in domains.values())
+    return {name: f"{d.available_tokens / total:.6f}" for name, d in domains.items()}
+
+
+def _check_quotas(manifest: Manifest, split: str) -> list[str]:
+    """Weight × budget, or all there is for validation, rounded down as the plan does."""
+    mix, packing, problems = manifest.recipe.mix, read_packing(manifest.recipe.shards), []
+    domains = manifest.split_domains(split)
+    for (name, d), weight in zip(domains.items(), _planned_weights(domains, split).values(), strict=True):
+        quota = d.available_tokens
+        if split == TRAIN:
+            quota = quota_of(d.available_tokens, weight, manifest.budget, mix.max_epochs, mix.exhausted)
+        elif d.weight != float(weight):
+            problems.append(f"domain {name!r}: it is {weight} of the {split} split, 'weight' is another number")
+        if whole_sequences(quota, packing) != d.target_tokens:
+            problems.append(f"domain {name!r}: its weight {d.weight} is {quota:,} tokens, 'target_tokens' is another number")
+    return problems
+
+
+def _check_plan_digest(manifest: Manifest) -> list[str]:
+    """`plan_digest` and the folder follow from the plan that the manifest records."""
+    digest = build_digest([_recorded_plan(manifest, split, count) for split, count in manifest.shard_counts.items()])
+    if (manifest.plan_digest, manifest.build) == (digest, f"{BUILDS}/{digest}"):
+        return []
+    return ["the seed, the writer and the counts of the domains are not those of 'plan_digest'"]
+
+
+def _recorded_plan(manifest: Manifest, split: str, shards: int) -> Plan:
+    records = manifest.split_domains(split)
+    weights = _planned_weights(records, split)
+    domains = tuple(
+        DomainPlan(
+            name, weights[name], d.target_tokens, d.available_rows, d.available_tokens, d.available_bytes,
+            d.largest_document, int(d.multiset, 16), bucket_bits(d.available_rows), phase_of(manifest.seed, name),
+        )
+        for name, d in records.items()
+    )  # fmt: skip
+    writer, packing = manifest.provenance.writer.describe(), read_packing(manifest.recipe.shards)
+    return Plan(domains, shards, manifest.seed, manifest.hash, writer, packing, split)
+
+
+def _check_listing(manifest: Manifest) -> list[str]:
+    """Each shard is listed once in each format of the recipe, in order, under its name."""
+    shards = manifest.recipe.shards
+    expected = [
+        (f"{manifest.build}/{format}/{name}", format, split, number)
+        for format in shards.formats
+        for split, count in manifest.shard_counts.items()
+        for number in range(count)
+        for name in FORMATS[format].names(number, count, split, shards.compression)
+    ]
+    if [(file.path, file.format, file.split, file.shard) for file in manifest.shards] == expected:
+        return []
+    return ["the manifest does not list the shards of the plan in the recipe's formats, each once and in order"]
+
+
+def _check_files_digest(manifest: Manifest) -> list[str]:
+    folder = f"{manifest.build}/"
+    if digest_files({file.path.removeprefix(folder): file.sha256 for file in manifest.shards}) == manifest.digest:
+        return []
+    return ["the files listed are not those of 'digest'"]
+
+
+def check_content_digest(manifest: Manifest, contents: Sequence[str]) -> list[str]:
+    """`contents` are the shards' content hashes, of all splits in order."""
+    if digest_contents(contents) == manifest.content_digest:
+        return []
+    return ["the documents and their order are not those of 'content_digest'"]
