@@ -95,7 +95,7 @@ class OwnRecord:
     """The record, mark or probe of this process; `active_driver` and `own_record` make one."""
 
     def __init__(self, store: Store, kind: Kind) -> None:
-        self.store, self.kind = store, kind
+        self.store = store
         self.path = active_path(kind, secrets.token_hex(8))
         self._record = ActiveRecord(socket.gethostname(), os.getpid())
         self._silence = DRIVER_SILENCE if kind == "driver" else MARK_SILENCE

@@ -173,7 +173,7 @@ def list_deleted(store: Store) -> dict[Version, str]:
 def delete_version(store: Store, version: Version, deleted: str) -> bool:
     """Leave a tombstone: the version is no longer listed or meant by `latest`, and its number is never given again.
 
-    Its files stay until `collect` removes what no other version refers to. False if it was deleted already.
+    Its files stay until `gc` removes what no other version refers to. False if it was deleted already.
     """
     try:
         return store.write_new(
