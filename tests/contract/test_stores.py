@@ -9,19 +9,16 @@ import pickle
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from s3fs import S3FileSystem
 
 from chameleon_data.errors import InputError
 from chameleon_data.store import object_store as remote
-from chameleon_data.store.backend import TEMPORARY_PREFIX, Upload
+from chameleon_data.store.backend import TEMPORARY_PREFIX
 from chameleon_data.store.store import NameTakenError, Store
 from tests.soak import servers
 from tests.support.deaths import Killed
@@ -238,22 +235,6 @@ def test_dangling_uploads_are_listed_and_ended(s3_store: Store, s3_bucket: str) 
     assert [u["UploadId"] for u in left] == [begun[3]], "another folder's uploads are not ours"
     client.abort_multipart_upload(Bucket=bucket, Key=f"{root}-other/z", UploadId=begun[3])
     client.close()
-
-
-def test_uploads_of_many_pages(s3_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    when = datetime(2026, 1, 1, tzinfo=UTC)
-    root = s3_store.url.removeprefix("s3://").partition("/")[2]
-    asked: list[dict[str, Any]] = []
-
-    async def pages(self: Any, method: str, **request: Any) -> dict[str, Any]:
-        asked.append(request)
-        n = len(asked)
-        return {"Uploads": [{"Key": f"{root}/{n}", "UploadId": f"u{n}", "Initiated": when}], "IsTruncated": n < 3,
-                "NextKeyMarker": f"k{n}", "NextUploadIdMarker": f"m{n}"}  # fmt: skip
-
-    monkeypatch.setattr(S3FileSystem, "_call_s3", pages)
-    assert s3_store.uploads() == tuple(Upload(str(n), f"u{n}", when.timestamp()) for n in (1, 2, 3))
-    assert [(r.get("KeyMarker"), r.get("UploadIdMarker")) for r in asked] == [(None, None), ("k1", "m1"), ("k2", "m2")]
 
 
 def test_a_bucket_that_is_missing(s3_bucket: str) -> None:
