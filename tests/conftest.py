@@ -21,6 +21,7 @@ from chameleon_data.store.store import Store
 from tests.soak import servers
 
 settings.register_profile("unhurried", deadline=None)  # how long an example takes says how busy the machine is
+settings.register_profile("quick", deadline=None, max_examples=20)  # what `make test-fast` asks for
 settings.load_profile("unhurried")
 
 BUCKET = servers.BUCKET

@@ -113,6 +113,20 @@ def test_no_module_imports_a_heavy_package_at_its_top(file: Path) -> None:
     assert names & {"ray", "torch", "faiss", "sentence_transformers", "matplotlib"} == set()
 
 
+TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
+
+
+@pytest.mark.parametrize("file", TESTS, ids=lambda file: str(file.relative_to(ROOT / "tests")))
+def test_no_test_module_imports_another(file: Path) -> None:
+    """What two of them need is in tests/support. Those of rooms and contracts need neither Ray nor a model."""
+    found = {name for name in imported(ast.parse(file.read_text(encoding="utf-8")), str(file)) if name.startswith("tests.")}
+    assert [name for name in found if name.split(".")[1] not in ("support", "soak")] == []
+    if file.relative_to(ROOT / "tests").parts[0] in ("unit", "contract"):
+        names = set(imported(ast.parse(file.read_text(encoding="utf-8"))))
+        assert [name for name in names if name.split(".")[0] in ("ray", "torch", "transformers", "sentence_transformers")] == []
+        assert [name for name in names if name.startswith("tests.soak.without_ray")] == []
+
+
 def test_public_names_are_there() -> None:
     for name in chameleon_data.__all__:
         assert getattr(chameleon_data, name) is not None

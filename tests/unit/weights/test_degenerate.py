@@ -127,12 +127,12 @@ def test_two_domains_merged_are_the_domain_of_their_samples(kernel: str) -> None
     assert one.scores["d00"] > two.scores["d00"]
 
 
-def test_a_hundred_thousand_domains() -> None:
+def test_thirty_thousand_domains() -> None:
     rng = np.random.default_rng(0)
-    vectors = (rng.normal(size=(100_000, 16)) + 2 * rng.normal(size=(100_000, 1))).astype(np.float32)
+    vectors = (rng.normal(size=(30_000, 16)) + 2 * rng.normal(size=(30_000, 1))).astype(np.float32)
     found = domain_weights({f"d{i:06d}": v[None] for i, v in enumerate(vectors)})
     weights = np.array(list(found.weights.values()))
     assert np.isfinite(weights).all()
     assert_allclose(weights.sum(), 1, rtol=1e-9)
-    assert found.effective_domains >= 0.98 * 100_000
-    assert len(np.unique(weights)) > 99_000
+    assert found.effective_domains >= 0.98 * 30_000
+    assert len(np.unique(weights)) > 29_700
