@@ -19,7 +19,8 @@ import torch
 from chameleon_data import domain_weights
 from chameleon_data.corpus.sample import _windows
 from chameleon_data.recipe import Embed
-from chameleon_data.weights.embedder import BATCH_TOKENS, Embedder, _pad, _tokenise, load_embedder, load_model, token_batches
+from chameleon_data.weights.embedder import Embedder, load_embedder, load_model
+from chameleon_data.weights.encode_texts import BATCH_TOKENS, pad_rows, token_batches, tokenise
 from tests.bench.figures import Figure, show
 from tests.support.corpus import demo_texts, documents
 
@@ -40,12 +41,11 @@ def run() -> list[Figure]:
 
     windows = [window for document in cut() for window in document]
     with torch.inference_mode():
-        rows, _ = _tokenise(model, windows, None)
+        rows, _ = tokenise(model, windows, None)
         assert rows is not None
         lengths = np.array([len(row["attention_mask"]) for row in rows])
-        ready = [
-            _pad(model.tokenizer, [rows[i] for i in batch]) for batch in token_batches(lengths, BATCH_TOKENS[model.device.type])
-        ]
+        batches = token_batches(lengths, BATCH_TOKENS[model.device.type])
+        ready = [pad_rows(model.tokenizer, [rows[i] for i in batch]) for batch in batches]
 
     def forward() -> None:
         with torch.inference_mode():

@@ -23,7 +23,8 @@ import numpy as np
 from chameleon_data import domain_weights
 from chameleon_data.corpus.model_files import find_packaged_model
 from chameleon_data.recipe import Embed
-from chameleon_data.weights.embedder import BATCH_TOKENS, Embedder, encode_texts, load_embedder, load_model, token_batches
+from chameleon_data.weights.embedder import Embedder, load_embedder, load_model
+from chameleon_data.weights.encode_texts import BATCH_TOKENS, encode_texts, token_batches
 
 PACKAGED = "all-MiniLM-L6-v2"
 LEAST_COSINE = 0.999

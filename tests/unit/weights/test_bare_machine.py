@@ -23,8 +23,10 @@ MODULES = sorted(
 )
 NEEDED: dict[str, set[str]] = {
     "chameleon_data.weights.embedder": {"torch", "transformers", "sentence_transformers", "safetensors"},
+    "chameleon_data.weights.encode_texts": {"torch"},
     "chameleon_data.weights.kernels.faiss_library": {"faiss"},
     "chameleon_data.weights.kernels.landmark_records": {"pyarrow"},
+    "chameleon_data.weights.language_model": {"torch", "transformers"},
 }
 """Module -> packages beside the bare ones that its functions import. No module imports them at its top."""
 
