@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import pytest
@@ -41,6 +42,7 @@ def receipt_path(name: str) -> str:
     return f"{folder_of(name)}/receipts/00000.json"
 
 
+@cache
 def small_manifest(name: str, landmarks: str | None = None, **changes: Any) -> Manifest:
     used = {**LANDMARKS, "digest": fingerprint(landmarks)} if landmarks else None
     return example_manifest(name, weights={"nystrom": used}, **changes)

@@ -7,4 +7,4 @@ from tests.soak.version_model import play
 
 
 def test_the_version_store_against_a_dictionary(memory_store: Store) -> None:
-    play(memory_store, games=20, steps=20)
+    play(memory_store, games=15, steps=20)
