@@ -269,11 +269,10 @@ def test_gc_of_no_dataset_is_refused(command, tmp_path):
 
 @pytest.mark.parametrize("record", ["recipe", "manifest"])
 def test_the_schema_that_is_printed_is_the_one_that_ships(command, record):
+    shipped = json.loads((ROOT / f"chameleon_data/schemas/{record}.json").read_text(encoding="utf-8"))
     code, out, _ = command("schema", record)
-    assert (code, json.loads(out)) == (
-        0,
-        json.loads((ROOT / f"chameleon_data/schemas/{record}.json").read_text(encoding="utf-8")),
-    )
+    advice = f"run: chameleon-data schema {record} > schema.json, then move it to chameleon_data/schemas/{record}.json"
+    assert (code, json.loads(out)) == (0, shipped), advice
     assert command("schema", record, "--json")[:2] == (0, out)
     assert command("schema", "shard")[0] == 2
 
