@@ -33,7 +33,7 @@ from chameleon_data.recipe_file import StrictLoader
 WeightsFormat = Literal["plain", "DoReMi", "DoGE", "RegMix"]
 
 SLIMPAJAMA = ("arxiv", "book", "c4", "cc", "github", "stackexchange", "wikipedia")
-"""The order in which DoGE's loader applies `train_dw`; a weight of `mix`, all of them together, may follow."""
+"""The order in which DoGE's loader applies `train_dw`. A weight of `mix`, which is all domains together, may follow."""
 PILE_PREFIX = "train_the_pile_"
 
 
@@ -42,19 +42,21 @@ class PublishedWeights:
     """A mixture from a file, for a recipe's domains."""
 
     weights: dict[str, float]
-    """Summing to one, not rounded; the recipe's names, in byte order."""
+    """The recipe's domain -> weight, in byte order; they sum to one and are not rounded."""
     format: WeightsFormat
+    """The format that the content told."""
     names: dict[str, str]
     """Domain -> its name in the file."""
     notes: tuple[str, ...]
-    """One sentence for whatever was not taken as it stands: another order, other names, another sum."""
+    """A sentence for each thing that was changed: the order, names, the sum."""
 
 
 def read_published_weights(text: str, domains: Iterable[str], name: str = "weights") -> PublishedWeights:
-    """The mixture in a file's text, for exactly these domains; `name` is the file's, for messages.
+    """The mixture in a file's text, for exactly these domains. `name` is the file's, for messages.
 
-    Weights that do not sum to one (published lists often do not) are normalised, and a note says so. Raises InputError for
-    what is no mapping of weights, for weights that are negative or no numbers, and for names that do not match one to one.
+    Weights that do not sum to one, as in many published lists, are divided by their sum, and a note says so. Raises InputError
+    for a text that is no mapping of weights, for weights that are negative or no numbers, and for names that do not match one to
+    one.
     """
     found, kind, notes = _as_applied(_parse(text, name), name)
     weights = {key: _number(value, key, name) for key, value in found.items()}
@@ -138,7 +140,7 @@ def plain_name(name: str) -> str:
 
 
 def _match(theirs: Sequence[str], ours: Sequence[str], name: str) -> dict[str, str]:
-    """Our name -> theirs: first those that are equal, then those alone with their plain name on both sides."""
+    """Our name -> theirs: names that are equal, then names that are alone with their plain name on both sides."""
     equal = set(theirs) & set(ours)
     rest, open_ = [t for t in theirs if t not in equal], [o for o in ours if o not in equal]
     found = {o: o for o in equal}

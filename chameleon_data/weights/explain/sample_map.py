@@ -8,11 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 MAP_POINTS = 5_000
-"""On the map, in all; each domain shows an equal share, its lowest hashes."""
+"""Points on the map. Each domain shows an equal share of them, its documents with the lowest hashes."""
 
 
 def map_samples(vectors: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, list[tuple[float, float]]]:
-    """Domain -> (x, y) of its documents, from (documents, dimensions) a domain. Axes are signed so that the map does not flip."""
+    """Domain -> (x, y) of its documents, from (n_i, p) embeddings a domain.
+
+    The largest part of each axis is positive, so that the map does not flip from run to run.
+    """
     from scipy.linalg import eigh
 
     share = max(1, MAP_POINTS // len(vectors))

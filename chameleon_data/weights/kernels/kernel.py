@@ -1,14 +1,14 @@
-"""Kernels: how alike two samples are, and the one scale that each is given or finds for itself.
+"""Kernels: how alike two samples are.
 
     linear      ⟨x, z⟩                           cosine      ⟨x, z⟩ / (‖x‖ ‖z‖)
     rbf         exp(-‖x - z‖² / (2 b²))          laplacian   exp(-‖x - z‖₁ / b)
     polynomial  (1 + ⟨x, z⟩ / b²)^d, d = 2 or 3
 
-`auto` takes b from a pool of samples, so that the kernel does not depend on the unit of the embeddings: the median distance
-between two of them for rbf (Gretton et al. 2012) and, in the 1-norm, laplacian; the root mean square norm for polynomial,
-whose ⟨x, z⟩ / b² then lies about between -1 and 1. Linear and cosine have features of their own, x and x / ‖x‖, and are
-exact; the others need landmarks (`landmarks.py`).
-Cost on one core, p = 384, 1,024 landmarks, float32: rbf 9 µs a sample.
+`bandwidth: auto` takes b from a pool of samples, so that the kernel does not depend on the unit of the embeddings. For rbf it is
+the median distance between two of them (Gretton et al. 2012), for laplacian the same in the 1-norm. For polynomial it is the
+root mean square norm, so that ⟨x, z⟩ / b² lies between about -1 and 1. Linear and cosine have features of their own, x and x /
+‖x‖, and are exact; the others need landmarks. Why float32: docs/decisions/050-kernels-in-float32.md. Cost on one core, p = 384,
+1,024 landmarks, float32: rbf 9 µs a sample.
 """
 
 from __future__ import annotations
@@ -31,25 +31,27 @@ EXACT: tuple[KernelName, ...] = ("linear", "cosine")
 
 @dataclass(frozen=True)
 class Kernel:
+    """A kernel with its scale."""
+
     name: KernelName
     bandwidth: float = 1.0
-    """b, in the unit of the embeddings; linear and cosine have none."""
+    """b, in the unit of the embeddings; linear and cosine do not use it."""
     degree: int = 2
-    """Of polynomial."""
+    """d; only polynomial uses it."""
 
 
 def evaluate_kernel(kernel: Kernel, x: Floats, z: Floats) -> Floats:
-    """(n, m) values for (n, p) and (m, p) points, in the wider of their types. For many blocks of x, see `kernel_evaluator`.
+    """(n, m) values for (n, p) and (m, p) points, in the wider of their types. For many blocks of x see `kernel_evaluator`.
 
-    For rbf both are moved by the mean of z first: an offset that all embeddings share would cost its square in digits.
-    In float32 a value is then right to about 1e-6. Products of sums are taken by BLAS, squared norms always in float64.
+    For rbf both are moved by the mean of z first, since an offset that all embeddings share costs digits. In float32 a value is
+    then right to about 1e-6. Squared norms are always float64.
     """
     kind = np.result_type(x, z)
     return kernel_evaluator(kernel, z.astype(kind, copy=False))(x.astype(kind, copy=False))
 
 
 def kernel_evaluator(kernel: Kernel, z: Floats) -> Callable[[Floats], Floats]:
-    """`evaluate_kernel` of blocks of x, of the type of z; what depends on z alone is done once."""
+    """The function from a block of x, of the type of z, to its (n, m) values; what depends on z alone is computed once."""
     kind, p = z.dtype, z.shape[1]
     if kernel.name == "laplacian":
 
@@ -91,13 +93,13 @@ def kernel_evaluator(kernel: Kernel, z: Floats) -> Callable[[Floats], Floats]:
 
 
 def _scaled(x: Floats, kernel: Kernel) -> Floats:
-    """In bandwidths: squares of very small or large numbers would leave float32."""
+    """Points over the bandwidth. Squares of very small or large numbers would leave the range of float32."""
     scaled: Floats = x / x.dtype.type(kernel.bandwidth)
     return scaled
 
 
 def kernel_diagonal(kernel: Kernel, x: Floats) -> F64:
-    """(n) κ(x, x)."""
+    """(n) κ(x, x) of each sample."""
     if kernel.name in ("rbf", "laplacian"):
         return np.ones(len(x))
     squares = squared_norms(x)
@@ -112,14 +114,14 @@ def squared_norms(x: Floats) -> F64:
 
 
 def unit_rows(x: Floats) -> Floats:
-    """Rows divided by their norms; a row of zeros stays, and is like nothing."""
+    """Rows divided by their norms; a row of zeros stays zero, and its cosine with every row is 0."""
     norms = np.sqrt(squared_norms(x))
     divided: Floats = x / np.where(norms > 0, norms, 1.0).astype(x.dtype)[:, None]
     return divided
 
 
 def auto_bandwidth(name: KernelName, pool: Floats) -> float:
-    """b from (n, p) samples of all domains, n about 1,000: all pairs are looked at. Raises InputError where it would be zero."""
+    """b from (n, p) samples of all domains; all pairs are looked at (n is about 1,000). InputError where b would be 0."""
     if name in EXACT:
         return 1.0
     if name == "polynomial":
