@@ -1,11 +1,10 @@
-"""Pass 2: one feature vector a sampled document, on a pool of actors, with a GPU each where the cluster has them.
+"""The embed pass: one vector for each sampled document, on a pool of actors, with a GPU each where the cluster has them.
 
-What is embedded together is a function of one domain's sample alone, so a vector does not depend on the number of workers or on
-the other domains; on CPUs each actor computes with one thread, since the order of sums changes with their number.
+The sample of one domain alone decides which documents are embedded together, so a vector does not depend on the number of
+workers or on other domains. On CPUs each actor has one thread, since the order of sums changes with their number.
 
-Vectors are cached by (embedder, content of the document's windows): one file for each sample of a domain, and what an earlier
-sample of the domain holds is taken from its file, so that a larger sample embeds what is new. (A vector that was embedded beside
-others differs by some 2e-7 from one that was not, which is less than other hardware does.)
+Vectors are cached, one file for each sample of a domain. A document is known by its windows, so a larger sample embeds only what
+the files of earlier samples lack. (A vector embedded beside other documents differs by some 2e-7, less than by other hardware.)
 """
 
 from __future__ import annotations
@@ -29,17 +28,17 @@ from chameleon_data.weights.embedder import ColumnEmbedder, Embedder
 
 DOCUMENTS_PER_TASK = 64
 DOCUMENTS_AT_ONCE = 256
-"""Documents that are Python objects at a time, some 10 kB each with a vector."""
+"""Documents that are Python objects at one time, some 10 kB each with a vector."""
 
 
 @dataclass(frozen=True)
 class EmbeddedSamples:
-    """Embedded samples, by domain, each sorted by hash."""
+    """Vectors of the sampled documents of each domain, sorted by hash."""
 
     vectors: dict[str, F32]
-    """(documents, dimensions) a domain."""
+    """Domain -> (documents, dimensions)."""
     hashes: dict[str, npt.NDArray[np.uint64]]
-    """(documents) low half of the content hash, for jackknife groups."""
+    """Domain -> (documents) low half of the content hash, from which jackknife groups are made."""
     newly: frozenset[str] | None
     """Domains of which documents were embedded now. None: the vectors came with the corpus."""
     documents: int
@@ -58,7 +57,7 @@ def group_sample_by_domain(sample: pa.Table) -> dict[str, pa.Table]:
 
 
 def sample_fingerprint(rows: pa.Table) -> str:
-    """sha256 of the documents of one domain's sample, their windows and the vectors they came with."""
+    """sha256 of the documents in one domain's sample, their windows and the vectors that came with them."""
     digest = hashlib.sha256()
     for batch in rows.select(["hi", "lo", "windows", "vector"]).to_batches(max_chunksize=DOCUMENTS_AT_ONCE):
         for row in batch.to_pylist():
@@ -71,15 +70,15 @@ def sample_fingerprint(rows: pa.Table) -> str:
 
 
 def window_digests(rows: pa.Table) -> list[str]:
-    """What each sampled document shows the embedder: sha256 of its windows."""
+    """sha256 of each document's windows, which are all that the embedder sees of it."""
     return [hashlib.sha256("\0".join(windows).encode()).hexdigest() for windows in rows["windows"].to_pylist()]
 
 
 def embed_sample(store: Store, embedder: Embedder | ColumnEmbedder, sample: pa.Table, progress: Progress) -> EmbeddedSamples:
-    """Vectors of all sampled documents; embeds what the cache lacks."""
+    """Vectors of all sampled documents. Embeds those that the cache lacks, and writes them there."""
     domains = group_sample_by_domain(sample)
     if isinstance(embedder, ColumnEmbedder):
-        return _brought(embedder, domains)
+        return _take_column(embedder, domains)
     cache = embedding_folder(embedder.fingerprint)
     folders = {name: f"{cache}/{hashlib.sha256(name.encode()).hexdigest()[:16]}" for name in domains}
     paths = {name: f"{folders[name]}/{sample_fingerprint(rows)}.parquet" for name, rows in domains.items()}
@@ -89,30 +88,30 @@ def embed_sample(store: Store, embedder: Embedder | ColumnEmbedder, sample: pa.T
     for name in missing:
         for path in (path for path in cached if path.startswith(f"{folders[name]}/")):
             earlier = read_table(store, path)
-            known[name] |= dict(zip(earlier["content"].to_pylist(), _stacked(earlier["vector"]), strict=True))
+            known[name] |= dict(zip(earlier["content"].to_pylist(), _stack(earlier["vector"]), strict=True))
     new = {}
     for name in missing:
         mask = [content not in known[name] for content in window_digests(domains[name])]
         new[name] = domains[name].filter(pa.array(mask))
-    for name, vectors in _embedded(embedder, {name: rows for name, rows in new.items() if rows.num_rows}, progress).items():
+    for name, vectors in _embed_rows(embedder, {name: rows for name, rows in new.items() if rows.num_rows}, progress).items():
         known[name] |= dict(zip(window_digests(new[name]), vectors, strict=True))
     for name in missing:
-        rows, of = domains[name], window_digests(domains[name])
-        vectors = np.stack([known[name][content] for content in of])
+        rows, contents = domains[name], window_digests(domains[name])
+        vectors = np.stack([known[name][content] for content in contents])
         write_table(store, paths[name], pa.table({
-            "hi": rows["hi"], "lo": rows["lo"], "content": of,
+            "hi": rows["hi"], "lo": rows["lo"], "content": contents,
             "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
         }))  # fmt: skip
     tables = {name: read_table(store, path) for name, path in paths.items()}
     return EmbeddedSamples(
-        {name: _stacked(t["vector"]) for name, t in tables.items()},
+        {name: _stack(t["vector"]) for name, t in tables.items()},
         {name: t["lo"].to_numpy() for name, t in tables.items()},
         frozenset(name for name, rows in new.items() if rows.num_rows),
         sum(rows.num_rows for rows in new.values()),
     )
 
 
-def _brought(embedder: ColumnEmbedder, domains: Mapping[str, pa.Table]) -> EmbeddedSamples:
+def _take_column(embedder: ColumnEmbedder, domains: Mapping[str, pa.Table]) -> EmbeddedSamples:
     """The vectors that the corpus holds."""
     vectors = {}
     for name, rows in domains.items():
@@ -122,36 +121,36 @@ def _brought(embedder: ColumnEmbedder, domains: Mapping[str, pa.Table]) -> Embed
                 f"embed.column: {embedder.column!r} holds vectors of {' and '.join(map(str, sorted(lengths)))} numbers in domain "
                 f"{name!r}; embed all of it with one model"
             )
-        vectors[name] = _stacked(rows["vector"])
+        vectors[name] = _stack(rows["vector"])
     return EmbeddedSamples(vectors, {name: rows["lo"].to_numpy() for name, rows in domains.items()}, None, 0)
 
 
-def _stacked(vectors: pa.ChunkedArray) -> F32:
-    """(rows, dimensions) of a column of lists of equal length."""
+def _stack(vectors: pa.ChunkedArray) -> F32:
+    """(rows, dimensions) from a column of lists of equal length."""
     return np.asarray(pc.list_flatten(vectors).to_numpy(), np.float32).reshape(len(vectors), -1)
 
 
-def _embedded(embedder: Embedder, domains: Mapping[str, pa.Table], progress: Progress) -> dict[str, F32]:
-    """(documents, dimensions) of each domain's rows."""
+def _embed_rows(embedder: Embedder, domains: Mapping[str, pa.Table], progress: Progress) -> dict[str, F32]:
+    """Domain -> (documents, dimensions), by actors on the cluster."""
     chunks = [
         rows.slice(at, DOCUMENTS_PER_TASK).combine_chunks()
         for rows in domains.values()
         for at in range(0, rows.num_rows, DOCUMENTS_PER_TASK)
     ]
-    total, found = sum(c.num_rows for c in chunks), []
+    total, encoded = sum(c.num_rows for c in chunks), []
     if not chunks:
         return {}
     progress("embed", 0, total)
     if gpus := cluster_gpus():
         pool = {"num_gpus": 1, "concurrency": (1, min(gpus, len(chunks)))}
-    else:  # half a CPU each: a pool that takes every CPU leaves none to feed it, and the job waits for ever
+    else:  # half a CPU each, since a pool that takes every CPU leaves none to feed it, and the job waits for ever
         pool = {"num_cpus": 0.5, "concurrency": min(max(1, int(cluster_cpus())), len(chunks))}
     for row in stream_tables(chunks, _actor(embedder), **pool):
         if row["error"]:
             raise InputError(row["error"])
-        found.append(row)
-        progress("embed", len(found), total)
-    vectors = {(r["domain"], r["hi"], r["lo"]): r["vector"] for r in found}
+        encoded.append(row)
+        progress("embed", len(encoded), total)
+    vectors = {(r["domain"], r["hi"], r["lo"]): r["vector"] for r in encoded}
     return {
         name: np.array([vectors[name, r["hi"], r["lo"]] for r in rows.select(["hi", "lo"]).to_pylist()], np.float32)
         for name, rows in domains.items()
@@ -159,7 +158,7 @@ def _embedded(embedder: Embedder, domains: Mapping[str, pa.Table], progress: Pro
 
 
 def _actor(embedder: Embedder) -> type:
-    """A class, because Ray Data loads a model once a process only for a class; the embedder travels in it."""
+    """A class that Ray Data makes once in each process, so that the model is loaded once; the embedder travels in it."""
 
     class Actor:
         def __init__(self) -> None:
