@@ -76,7 +76,8 @@ def print_weights(weighed: Weighed) -> None:
 
 
 def print_plan(planned: Planned) -> None:
-    about, domains, budget = planned.weighed.mixture.description, planned.domains, planned.weighed.budget
+    about, summary, budget = planned.weighed.mixture.description, planned.summary, planned.weighed.budget
+    domains = summary.domains
     weights = {name: float(planned.weighed.mixture.decimals[name]) for name in domains}
     packed = planned.layouts[0].plan.packing is not None
     rows_are = "sequences" if packed else "documents"
@@ -88,17 +89,17 @@ def print_plan(planned: Planned) -> None:
     print_outside(weights, about.intervals)
     print_exhausted(planned.exhausted)
     print_notes(about, planned.weighed.reused)
-    for warning in planned.warnings:
+    for warning in summary.warnings:
         print_note(warning)
-    shards, seconds = planned.layouts[0].plan.shards, planned.expected_seconds
-    each = planned.bytes // sum(planned.shard_counts.values())
+    shards, seconds = summary.shard_counts["train"], planned.expected_seconds
+    each = summary.bytes // sum(summary.shard_counts.values())
     largest = "one sequence" if packed else "the largest document"
     rows = [
         ("quota", f"weight × budget, in tokens; {rows_are} are written whole, which changes it by at most {largest}"),
-        ("tokens", f"{sum(d.tokens for d in domains.values()):,} of {budget:,} asked for"),
+        ("tokens", f"{summary.tokens:,} of {budget:,} asked for"),
         ("shards", f"{shards:,}, of about {each:,} bytes{' each' if shards > 1 else ''} before compression"),
         ("expected", f"{f'{seconds:,.0f} s' if seconds >= 1 else 'under a second'} to write them on {planned.cpus:g} CPUs"),
-        ("plan", planned.digest),
+        ("plan", summary.plan_digest),
     ]
     print_pairs(rows)
 

@@ -1,4 +1,4 @@
-"""The job: survey, embed, weigh, plan, write, commit. Each step reads the record of the one before and leaves its own."""
+"""A build: survey, embed, weigh, plan, write, commit. Each pass reads the records of the passes before and leaves its own."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from chameleon_data.pipelines.survey import survey_corpus
 from chameleon_data.pipelines.weigh import Weighed, weigh_corpus
 from chameleon_data.pipelines.write import write_shards_on_cluster
 from chameleon_data.plan.layout import Layout
-from chameleon_data.plan.plan import shard_spread
+from chameleon_data.plan.plan import TRAIN
 from chameleon_data.recipe import Recipe
-from chameleon_data.shards.lay_out import ShardSpec, build_digest, build_folder, lay_out_splits
+from chameleon_data.shards.lay_out import ShardSpec, build_folder, lay_out_splits
+from chameleon_data.shards.plan_summary import PlanSummary, summarise_plan
 from chameleon_data.store.store import Store
 from chameleon_data.versions.active import OwnRecord, active_driver
 from chameleon_data.versions.make_manifest import make_manifest
@@ -28,114 +29,62 @@ from chameleon_data.versions.versions import Version, commit_version, list_versi
 from chameleon_data.weights.explain.exhaustion import Exhaustion, compare_exhaustion_rules, describe_exhaustion
 
 ENCODED_BYTES_PER_SECOND = 60e6
-"""Bytes of text a second that one core of two sorts, encodes in both formats, compresses and hashes (88 when it is alone)."""
-
-
-LARGEST_SHARD_SPREAD = 0.5
-"""Of the size asked for: a plan whose shards may be further off says so."""
-
-
-@dataclass(frozen=True)
-class PlannedDomain:
-    """What the plan gives a domain."""
-
-    target_tokens: int
-    """Quota: weight × budget in tokens."""
-    tokens: int
-    """Tokens of the rows that are written."""
-    rows: int
-    """Documents, or sequences where documents are packed."""
-    epochs: float
-    """Tokens written over tokens available."""
+"""Bytes of text a second that one of two busy cores sorts, encodes in two formats, compresses and hashes; 88e6 if it is alone."""
 
 
 @dataclass(frozen=True)
 class Planned:
+    """A plan, and all that is needed to write its shards."""
+
     weighed: Weighed
     layouts: tuple[Layout, ...]
+    """One for each split, train first."""
     counter: TokenCounter
+    summary: PlanSummary
     timings: dict[str, float]
     """Pass -> seconds."""
-    shard_bytes: int
     cpus: float
-    """Of the cluster."""
+    """CPUs of the cluster."""
     exhausted: Exhaustion
     """What each rule for exhausted domains would do."""
 
     @property
     def expected_seconds(self) -> float:
-        """Of the write pass: the corpus read as the survey read it, and the shards encoded at
-        `ENCODED_BYTES_PER_SECOND` a core."""
-        return (self.weighed.survey.seconds + self.bytes / ENCODED_BYTES_PER_SECOND) / self.cpus
-
-    @property
-    def bytes(self) -> int:
-        """Of text (or token ids) in the shards, about."""
-        return sum(s.domain.quota * s.domain.bytes // s.domain.tokens for layout in self.layouts for s in layout.streams)
-
-    @property
-    def warnings(self) -> list[str]:
-        """What a person should know before anything is written."""
-        plan = self.layouts[0].plan
-        spread, shards = shard_spread(plan), plan.shards
-        found = []
-        if shards > 1 and spread > LARGEST_SHARD_SPREAD * self.shard_bytes:
-            found.append(
-                f"a shard may be {spread:,} bytes off its {self.shard_bytes:,}, the sum of one largest "
-                f"{'sequence' if plan.packing else 'document'} a domain; larger 'shards.size' makes them more even"
-            )
-        if plan.packing and plan.packing.whole:  # of two sequences that follow each other, the documents do not fit one
-            found.append(
-                "whole documents leave sequences half empty at worst: there may be twice as many as stand here, in shards of "
-                "twice the size; 'shards.packing: cross' pads nothing"
-            )
-        return found
-
-    @property
-    def domains(self) -> dict[str, PlannedDomain]:
-        """Domain -> what the train split gives it."""
-        found = {}
-        for stream in self.layouts[0].streams:
-            domain, tokens = stream.domain, int(stream.tokens.sum())
-            rows = -(-tokens // stream.packing.length) if stream.packing else int(stream.delivered.sum())
-            found[domain.name] = PlannedDomain(domain.quota, tokens, rows, tokens / domain.tokens)
-        return found
-
-    @property
-    def digest(self) -> str:
-        """The plan digest."""
-        return build_digest([layout.plan for layout in self.layouts])
-
-    @property
-    def shard_counts(self) -> dict[str, int]:
-        """Split -> shards."""
-        return {layout.plan.split: layout.plan.shards for layout in self.layouts}
+        """Estimated seconds of the write pass: the corpus is read as the survey read it, then the shards are encoded."""
+        return (self.weighed.survey.seconds + self.summary.bytes / ENCODED_BYTES_PER_SECOND) / self.cpus
 
     def describe(self) -> dict[str, Any]:
-        """What `plan --json` prints."""
-        about, domains = self.weighed.describe(), self.domains
-        train, *rest = self.layouts
-        for name, planned in domains.items():
-            about["domains"][name] |= vars(planned)
+        """As plain JSON, which `plan --json` prints."""
+        plain, summary = self.weighed.describe(), self.summary
+        for name, domain in summary.domains.items():
+            plain["domains"][name] |= vars(domain)
         return {
-            **about, "plan_digest": self.digest, "shard_count": train.plan.shards, "shard_counts": self.shard_counts,
-            "shard_bytes": self.shard_bytes, "tokens": sum(d.tokens for d in domains.values()),
-            "rows": sum(d.rows for d in domains.values()),
-            "validation_tokens": sum(int(layout.tokens.sum()) for layout in rest),
-            "exhausted": describe_exhaustion(self.exhausted), "warnings": self.warnings,
-            "bytes": self.bytes, "expected_seconds": round(self.expected_seconds, 1),
+            **plain,
+            "plan_digest": summary.plan_digest,
+            "shard_count": summary.shard_counts[TRAIN],
+            "shard_counts": summary.shard_counts,
+            "shard_bytes": summary.shard_bytes,
+            "tokens": summary.tokens,
+            "rows": summary.rows,
+            "validation_tokens": summary.validation_tokens,
+            "exhausted": describe_exhaustion(self.exhausted),
+            "warnings": list(summary.warnings),
+            "bytes": summary.bytes,
+            "expected_seconds": round(self.expected_seconds, 1),
             "timings": self.timings,
-        }  # fmt: skip
+        }
 
 
 @dataclass(frozen=True)
 class Built:
+    """A version, and what this run did for it."""
+
     manifest: Manifest
     version: Version
     new: bool
     """Whether this run made the version."""
     written: int
-    """Shards that this run wrote, and no earlier one."""
+    """Shards that this run wrote; earlier runs wrote the others."""
 
 
 @contextmanager
@@ -146,19 +95,19 @@ def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
 
 
 def weigh_recipe(recipe: Recipe, progress: Progress, single_writer: bool = False) -> Weighed:
-    """Survey and weights; nothing but caches is written. `single_writer` is of `Store`, here and below."""
+    """Survey the corpus and compute the weights. Writes only caches. `single_writer` is passed to `Store`, here and below."""
     with active_driver(store := _open(recipe, single_writer)) as driver:
         return _weigh(store, recipe, load_token_counter(recipe.tokens), driver.keep_during(progress), {})
 
 
 def plan_recipe(recipe: Recipe, progress: Progress, single_writer: bool = False) -> Planned:
-    """And the plan; still nothing but caches is written."""
+    """Weigh, and plan. Writes only caches."""
     with active_driver(store := _open(recipe, single_writer)) as driver:
         return _plan(store, recipe, driver.keep_during(progress))
 
 
 def build_recipe(recipe: Recipe, progress: Progress, created: str, single_writer: bool = False) -> Built:
-    """Everything, ending in a version. `created` is the time that the version carries."""
+    """Weigh, plan, write the shards and commit a version. `created` is the time that the version carries."""
     with active_driver(store := _open(recipe, single_writer)) as driver:
         return _build(store, driver, recipe, driver.keep_during(progress), created)
 
@@ -236,4 +185,5 @@ def _plan(store: Store, recipe: Recipe, progress: Progress) -> Planned:
         )
         target = weighed.mixture.description.target
         exhausted = compare_exhaustion_rules(weighed.selection.counts, target, weighed.budget, recipe.mix, recipe.weights)
-    return Planned(weighed, layouts, counter, timings, recipe.shards.size, cluster_cpus(), exhausted)
+        summary = summarise_plan(layouts, recipe.shards.size)
+    return Planned(weighed, layouts, counter, summary, timings, cluster_cpus(), exhausted)

@@ -21,7 +21,6 @@ import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import with_config
 
@@ -44,7 +43,7 @@ from chameleon_data.store.paths import (
     version_path,
 )
 from chameleon_data.store.store import NameTakenError, Store
-from chameleon_data.versions.manifest import Manifest, decode_manifest, describe_manifest, encode_manifest
+from chameleon_data.versions.manifest import Manifest, decode_manifest, encode_manifest
 from chameleon_data.versions.records import STRICT, Digest, Record, decode_record, encode_record
 
 LAYOUT_FORMAT = 1
@@ -257,11 +256,6 @@ def read_manifest(store: Store, version: Version) -> Manifest:
     if (manifest.plan_digest, manifest.digest) != (version.plan_digest, version.digest):
         raise InputError(f"{store.url}/{path}: is of another build than v{version.number} says; restore both from a copy")
     return manifest
-
-
-def load_manifest(store: Store, version: Version) -> dict[str, Any]:
-    """The manifest as plain JSON."""
-    return describe_manifest(read_manifest(store, version))
 
 
 def tag_version(store: Store, version: Version, name: str, created: str | None = None) -> TagEntry:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from chameleon_data.jobs import screen, tables
+from chameleon_data.shards.plan_summary import PlanSummary
 from chameleon_data.weights.bounds import MovedWeight
 from chameleon_data.weights.mixture import MixtureDescription
 from tests.support.manifests import example_manifest
@@ -60,11 +61,11 @@ def test_why_a_weight_lies_outside_its_interval_is_said(capsys):
     ],
 )
 def test_a_plan_says_how_large_its_shards_come_out(capsys, packed, shards, size, seconds, said):
-    layout = SimpleNamespace(plan=SimpleNamespace(packing="cross" if packed else None, shards=shards["train"]))
+    layout = SimpleNamespace(plan=SimpleNamespace(packing="cross" if packed else None))
     weighed = SimpleNamespace(reused={}, budget=10, mixture=SimpleNamespace(description=describe(), decimals={}))
     planned = SimpleNamespace(
-        layouts=[layout], weighed=weighed, cpus=2.0, domains={}, exhausted={}, warnings=[], shard_counts=shards, bytes=size,
-        expected_seconds=seconds, digest="p",
+        layouts=[layout], weighed=weighed, cpus=2.0, exhausted={}, expected_seconds=seconds,
+        summary=PlanSummary("p", shards, 900, {}, 0, size, ()),
     )  # fmt: skip
     tables.print_plan(planned)
     text = capsys.readouterr().out
