@@ -35,3 +35,58 @@ def test_every_verb_of_make_that_is_named_exists(path: Path) -> None:
     (phony,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     named = re.findall(r"(?:^|`|run: )make ([a-z-]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
     assert set(named) <= set(phony.split())
+
+
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "jobs").rglob("*.md")]
+ROOMS = (ROOT, ROOT / "chameleon_data")
+"""Where a page's paths begin: `tests/unit`, or, as rooms are named, `store/paths.py`."""
+
+
+def _named_paths(text: str) -> set[str]:
+    """Paths of files and folders of the repository that a page names, as a link or in backticks."""
+    links = {link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link}
+    code = set(re.findall(r"`((?:[a-z_]+/)+[\w.-]*)`", text))
+    return links - {""} | {path for path in code if path.split("/")[0] in TOP}
+
+
+TOP = {
+    "docs",
+    "tests",
+    "jobs",
+    "pipelines",
+    "chameleon_data",
+    "store",
+    "plan",
+    "corpus",
+    "weights",
+    "shards",
+    "versions",
+    "views",
+}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_path_that_a_page_names_exists(page: Path) -> None:
+    named = _named_paths(page.read_text(encoding="utf-8"))
+    assert [path for path in sorted(named) if not any((root / path).exists() for root in (page.parent, *ROOMS))] == []
+
+
+def test_a_path_that_is_not_there_is_seen() -> None:
+    assert _named_paths("[a](b/c.md) `store/paths.py` `out/demo/x` [w](https://x.org/y)") == {"b/c.md", "store/paths.py"}
+
+
+DECISIONS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
+
+
+def test_the_list_of_decisions_names_each_with_its_title() -> None:
+    titles = [(path.name, path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")) for path in DECISIONS]
+    page = (ROOT / "docs/decisions/README.md").read_text(encoding="utf-8")
+    assert re.findall(r"^- \[(.+)\]\((\S+)\)$", page, re.MULTILINE) == [(title, name) for name, title in titles]
+
+
+@pytest.mark.parametrize("path", DECISIONS, ids=lambda path: path.name)
+def test_a_decision_is_linked_from_what_it_decided(path: Path) -> None:
+    code = [file for room in ("chameleon_data", "pipelines", "jobs", "tests") for file in (ROOT / room).rglob("*.py")]
+    files = [*code, *PAGES, ROOT / "Makefile", ROOT / "pyproject.toml"]
+    index = ROOT / "docs/decisions/README.md"
+    assert any(path.name in file.read_text(encoding="utf-8") for file in files if file not in (path, index))
