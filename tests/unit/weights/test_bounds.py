@@ -201,7 +201,7 @@ def grouped(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[t
     found = []
     for g in range(3):
         if len(i := np.flatnonzero(member == g)):
-            held = inside[i].sum()
+            held = min(inside[i].sum(), 1.0)
             found.append((i, held * (1 - draw(slack)), min(held * (1 + draw(slack)), 1.0)))
     return target, low, high, found
 
