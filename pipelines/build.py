@@ -26,7 +26,10 @@ from chameleon_data.versions.make_manifest import make_manifest
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.provenance import describe_writer, gather_provenance
 from chameleon_data.versions.versions import Version, commit_version, list_versions, read_manifest
+from chameleon_data.weights.embedder import refuse_missing_packages
 from chameleon_data.weights.explain.exhaustion import Exhaustion, compare_exhaustion_rules, describe_exhaustion
+from chameleon_data.weights.kernels.faiss_library import import_faiss
+from chameleon_data.weights.kernels.kernel import EXACT
 
 ENCODED_BYTES_PER_SECOND = 60e6
 """Bytes of text a second that one of two busy cores sorts, encodes in two formats, compresses and hashes; 88e6 if it is alone."""
@@ -143,6 +146,11 @@ def _build(store: Store, driver: OwnRecord, recipe: Recipe, progress: Progress, 
 
 
 def _open(recipe: Recipe, single_writer: bool) -> Store:
+    """The store of `out`, probed. Raises InputError also for a package that will be missing after the survey."""
+    if not recipe.weights.from_:
+        refuse_missing_packages(recipe.embed)
+        if recipe.leverage.kernel not in EXACT:
+            import_faiss(f"leverage.kernel: {recipe.leverage.kernel}")
     store = Store(recipe.out, single_writer)
     store.probe()
     return store

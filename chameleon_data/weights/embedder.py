@@ -83,6 +83,16 @@ class ColumnEmbedder:
     """Names the column."""
 
 
+def refuse_missing_packages(embed: recipe.Embed) -> None:
+    """Raise InputError where a recipe names a model and what runs it is not installed. Nothing is imported."""
+    missing = [name for name in EMBEDDING_PACKAGES if find_spec(name) is None]
+    if embed.column is None and missing:
+        raise InputError(
+            f"{'embed.causal_lm' if embed.causal_lm else 'embed.model'}: needs {' and '.join(missing)}; "
+            "pip install 'chameleon-data[embed]', or bring vectors ('embed.column') or weights ('weights.from')"
+        )
+
+
 def load_embedder(embed: recipe.Embed) -> Embedder | ColumnEmbedder:
     """The embedder that a recipe asks for. Its files are found, or downloaded, and hashed; torch is not loaded.
 
@@ -95,11 +105,7 @@ def load_embedder(embed: recipe.Embed) -> Embedder | ColumnEmbedder:
         named, key, layer = embed.causal_lm, "embed.causal_lm", embed.layer
     if named is None:
         raise DefectError("a recipe without an embedder passed its own check")
-    if missing := [name for name in EMBEDDING_PACKAGES if find_spec(name) is None]:
-        raise InputError(
-            f"{key}: needs {' and '.join(missing)}; pip install 'chameleon-data[embed]', or bring vectors ('embed.column') or "
-            "weights ('weights.from')"
-        )
+    refuse_missing_packages(embed)
     folder = find_model_folder(named, embed.revision, key)
     revision = folder.name if folder.parent.name == "snapshots" else embed.revision
     return Embedder(named, revision, layer, embed.window, _fingerprint(folder, layer, embed.window, key))

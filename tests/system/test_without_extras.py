@@ -54,6 +54,7 @@ with without_ray():
             build(recipe("refused", **sections))
         except InputError as error:
             print(error)
+    assert not (folder / "refused").exists(), "refused before the survey"
 '''
 
 
