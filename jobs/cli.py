@@ -33,19 +33,9 @@ from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.paths import export_folder, report_path
 from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import Manifest, describe_manifest, manifest_schema
-from chameleon_data.versions.versions import (
-    Version,
-    delete_version,
-    list_deleted,
-    list_tags,
-    list_versions,
-    open_dataset,
-    read_manifest,
-    resolve_version,
-    split_target,
-    tag_history,
-    tag_version,
-)
+from chameleon_data.versions.references import open_dataset, resolve_version, split_target
+from chameleon_data.versions.tags import list_tags, tag_history, tag_version
+from chameleon_data.versions.versions import Version, delete_version, list_deleted, list_versions, read_manifest
 
 if TYPE_CHECKING:
     from chameleon_data.pipelines.ray_cluster import Progress

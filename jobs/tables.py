@@ -25,7 +25,8 @@ from chameleon_data.jobs.screen import (
     print_pairs,
 )
 from chameleon_data.versions.manifest import TIMED_PASSES, Manifest
-from chameleon_data.versions.versions import NO_VERSION_YET, Version
+from chameleon_data.versions.references import NO_VERSION_YET
+from chameleon_data.versions.versions import Version
 from chameleon_data.weights.explain.exhaustion import Exhaustion, RefusedRule
 
 if TYPE_CHECKING:

@@ -29,7 +29,8 @@ from chameleon_data.recipe import Embed, Leverage, Mix, RecordedLandmarks, Weigh
 from chameleon_data.store.paths import weighing_path
 from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import Manifest
-from chameleon_data.versions.versions import Version, open_dataset, read_manifest, resolve_version, split_target
+from chameleon_data.versions.references import open_dataset, resolve_version, split_target
+from chameleon_data.versions.versions import Version, read_manifest
 from chameleon_data.weights.domain_statistics import JACKKNIFE_GROUPS, domain_statistics
 from chameleon_data.weights.domain_weights import weigh_features
 from chameleon_data.weights.embedder import ColumnEmbedder, Embedder, load_embedder

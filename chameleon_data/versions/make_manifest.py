@@ -1,4 +1,7 @@
-"""From the survey, the plan and the receipts to the manifest of a build, once their books balance."""
+"""From the survey, the plan and the receipts to the manifest of a build, once their books balance.
+
+Why there are three digests: docs/decisions/062-digests.md.
+"""
 
 from __future__ import annotations
 

@@ -15,11 +15,14 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import canonical_json
+from chameleon_data.store.store import Store
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 """For `with_config` of a record class: no unknown keys, no conversions, no NaN; lines under fields go into the JSON schema."""
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 """A sha256 in hexadecimal."""
+LAYOUT_FORMAT = 1
+"""Number of the layout of a dataset's folder, which its versions, tombstones and tags share."""
 Record = TypeVar("Record")
 
 
@@ -62,3 +65,13 @@ def decode_record(kind: type[Record], body: bytes, where: str) -> Record:
         what = ": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"])))
         raise InputError(f"{where}: damaged, or not written by chameleon-data ({what}); restore it from a copy") from None
     raise InputError(f"{where}: has format {number}, this chameleon-data reads up to {newest}; install a newer one")
+
+
+def load_record(store: Store, path: str, kind: type[Record]) -> Record:
+    """The record in a file of the store. Raises InputError as `decode_record` does."""
+    return decode_record(kind, store.read(path), f"{store.url}/{path}")
+
+
+def misnamed_error(store: Store, path: str) -> InputError:
+    """For a record that holds another number than its file's name."""
+    return InputError(f"{store.url}/{path}: damaged or renamed, as it holds another number than its name; restore it from a copy")

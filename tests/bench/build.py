@@ -29,8 +29,9 @@ import zstandard
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.shards.formats import mds, parquet
 from chameleon_data.store.store import Store
+from chameleon_data.versions.references import resolve_version
 from chameleon_data.versions.verify import verify_version
-from chameleon_data.versions.versions import read_manifest, resolve_version
+from chameleon_data.versions.versions import read_manifest
 from tests.bench.figures import Figure, show
 from tests.support.corpus import demo_texts
 

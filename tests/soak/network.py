@@ -34,14 +34,9 @@ from chameleon_data.recipe import Recipe
 from chameleon_data.store import object_store as remote
 from chameleon_data.store import store as storage
 from chameleon_data.store.store import Store
-from chameleon_data.versions.versions import (
-    commit_version,
-    list_versions,
-    read_manifest,
-    resolve_version,
-    tag_history,
-    tag_version,
-)
+from chameleon_data.versions.references import resolve_version
+from chameleon_data.versions.tags import tag_history, tag_version
+from chameleon_data.versions.versions import commit_version, list_versions, read_manifest
 from tests.soak import servers
 from tests.soak.crash import CleanBuild, build_clean, change_out
 from tests.soak.rot import ATTEMPTS, flip_bit

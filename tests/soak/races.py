@@ -18,7 +18,8 @@ import pytest
 from chameleon_data.recipe import Recipe
 from chameleon_data.store import store as storage
 from chameleon_data.store.store import Store
-from chameleon_data.versions.versions import list_versions, tag_history, tag_version
+from chameleon_data.versions.tags import tag_history, tag_version
+from chameleon_data.versions.versions import list_versions
 from tests.soak.crash import Fault, FaultyBackend
 from tests.soak.without_ray import build, list_outputs, verify_versions, without_ray
 

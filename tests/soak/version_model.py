@@ -22,16 +22,9 @@ from chameleon_data.store.paths import ACTIVE
 from chameleon_data.store.store import Store
 from chameleon_data.versions.active import MARK_BELIEVED, OLDER_THAN
 from chameleon_data.versions.gc import find_garbage, remove_garbage
-from chameleon_data.versions.versions import (
-    Version,
-    delete_version,
-    list_deleted,
-    list_tags,
-    list_versions,
-    resolve_version,
-    tag_history,
-    tag_version,
-)
+from chameleon_data.versions.references import resolve_version
+from chameleon_data.versions.tags import list_tags, tag_history, tag_version
+from chameleon_data.versions.versions import Version, delete_version, list_deleted, list_versions
 from tests.soak.crash import Fault, Killed, inject
 from tests.support.schedules import at_once
 from tests.support.small_builds import CREATED, SHARD, check_versions, grow_old, make_version, receipt_path, shard_path

@@ -8,7 +8,8 @@ import pytest
 
 from chameleon_data.hashing import fingerprint
 from chameleon_data.store.store import Store
-from chameleon_data.versions.versions import commit_version, delete_version, tag_version
+from chameleon_data.versions.tags import tag_version
+from chameleon_data.versions.versions import commit_version, delete_version
 from tests.support.manifests import EMBEDDER, example_manifest
 from tests.support.published import publish
 from tests.support.words import HOSTILE_NAMES

@@ -18,7 +18,8 @@ from chameleon_data.jobs import cli, screen
 from chameleon_data.store.store import Store
 from chameleon_data.versions.active import active_driver
 from chameleon_data.versions.manifest import TIMED_PASSES
-from chameleon_data.versions.versions import NO_VERSION_YET, commit_version, list_versions, read_manifest
+from chameleon_data.versions.references import NO_VERSION_YET
+from chameleon_data.versions.versions import commit_version, list_versions, read_manifest
 from tests.support.manifests import example_manifest
 from tests.support.paths import ROOT
 from tests.support.words import HOSTILE_NAMES

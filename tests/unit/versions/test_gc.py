@@ -19,7 +19,8 @@ from chameleon_data.store.store import Store
 from chameleon_data.versions import active, gc
 from chameleon_data.versions.active import OwnRecord, RecordLostError, active_driver, own_record
 from chameleon_data.versions.gc import Garbage, find_garbage, remove_garbage
-from chameleon_data.versions.versions import commit_version, delete_version, list_versions, tag_version
+from chameleon_data.versions.tags import tag_version
+from chameleon_data.versions.versions import commit_version, delete_version, list_versions
 from tests.soak.crash import Fault, Killed, inject
 from tests.support.schedules import Work, interruptions, run_at_each_step, run_in_order
 from tests.support.small_builds import (

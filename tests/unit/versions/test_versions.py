@@ -19,24 +19,14 @@ from hypothesis import strategies as st
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
 from chameleon_data.store import store as storage
+from chameleon_data.store.paths import TAG_NAME
 from chameleon_data.store.store import Backend, Store
 from chameleon_data.versions import manifest as manifests
 from chameleon_data.versions import versions
 from chameleon_data.versions.manifest import Manifest, encode_manifest
-from chameleon_data.versions.versions import (
-    TagEntry,
-    Version,
-    commit_version,
-    delete_version,
-    list_deleted,
-    list_tags,
-    list_versions,
-    read_manifest,
-    resolve_version,
-    split_target,
-    tag_history,
-    tag_version,
-)
+from chameleon_data.versions.references import resolve_version, split_target
+from chameleon_data.versions.tags import TagEntry, list_tags, tag_history, tag_version
+from chameleon_data.versions.versions import Version, commit_version, delete_version, list_deleted, list_versions, read_manifest
 from tests.support.deaths import SYSTEM_CALLS, Killed, die_at
 from tests.support.manifests import example_manifest
 from tests.support.schedules import at_once
@@ -319,7 +309,7 @@ def test_targets(target: str, parts: tuple[str, str]) -> None:
     assert split_target(target) == parts
 
 
-@given(st.text("ab@/:", min_size=1, max_size=12), st.from_regex(versions.TAG_NAME, fullmatch=True))
+@given(st.text("ab@/:", min_size=1, max_size=12), st.from_regex(TAG_NAME, fullmatch=True))
 def test_any_folder_with_a_reference_comes_apart_again(folder: str, reference: str) -> None:
     assert split_target(f"{folder}@{reference}") == (folder, reference)
 
