@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
+READERS := mosaicml-streaming Brotli zstd python-snappy cramjam catalogue litdata obstore tifffile megatron-core
 DEMO := jobs/recipes/demo/demo.yaml
 # Two processes. Each test file goes to one of them, and everything with Ray to the first, one after the other.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
@@ -26,7 +28,7 @@ demo: $(READY)  ## build a mixture of the small corpus in jobs/recipes/demo, pro
 
 ## Work on it
 
-setup: $(READY)  ## make .venv with every package pinned (3 minutes, once; the other verbs do it too)
+setup: $(READY)  ## make .venv with every package pinned (1 to 3 minutes, once; the other verbs do it too)
 
 test-fast: $(READY)  ## run the tests that need no Ray, no browser and no model (a minute and a half)
 	@$(PYTEST) --quiet --hypothesis-profile quick -m "not ray and not server" tests/unit tests/contract tests/test_*.py
@@ -57,14 +59,13 @@ soak: $(READY)  ## kill, break, flip, race and fuzz it for an hour; SOAK_MINUTES
 clean:  ## remove .venv and out
 	rm -rf .venv out
 
-# torch first and by itself: the pinned version is the one that other packages then accept as it is. mosaicml-streaming, litdata
-# and megatron-core are the official readers of their formats, for tests only, and without what they would bring (torchvision,
-# five cloud SDKs).
+# torch first, by pip and by itself: the others then accept the pinned version as it is, while uv alone would look for one with
+# CUDA. Then uv for the rest, or pip where uv cannot be had. The official readers are for tests only; they come without what they
+# would bring (torchvision, five cloud SDKs). Why: docs/decisions/091-setup-with-uv.md.
 $(READY): pyproject.toml constraints.txt
-	@echo "setting up .venv, once; about 3 minutes"
+	@echo "setting up .venv, once; a minute with uv, three with pip"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(PIP) torch
-	@$(PIP) --editable '.[dev]'
-	@$(PIP) --no-deps mosaicml-streaming Brotli zstd python-snappy cramjam catalogue
-	@$(PIP) --no-deps litdata obstore tifffile megatron-core
+	@{ $(PIP) uv && $(UV) --editable '.[dev]' && $(UV) --no-deps $(READERS); } \
+		|| { echo "once more, with pip alone" && $(PIP) --editable '.[dev]' && $(PIP) --no-deps $(READERS); }
 	@touch $@
