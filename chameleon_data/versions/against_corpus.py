@@ -1,14 +1,12 @@
-"""A version against its corpus, read again: the one thing that the stored bytes alone cannot show.
+"""A version against its corpus, read again. It proves what the stored bytes alone cannot show.
 
-The corpus is surveyed anew, and from that survey and the version's recorded weights everything follows again: the counts, the
-plan, and the rows of each shard in their order. Compared are the counts of every domain, the digest of the plan, and of every
-shard the hash over its domains, documents, epochs and tokens, and over its ids where rows are packed sequences (`content_hash`
-of rows.py). What `verify` proves besides is that texts have the hashes that stand for them.
+The corpus is surveyed anew. From that survey and the version's recorded weights everything follows again: the counts, the plan,
+and the rows of each shard in their order. Compared are the counts of every domain, the digest of the plan, and the content hash
+of every shard. `verify` proves besides that texts have the hashes that stand for them.
 
 Where each text stands follows from the survey's records; for sequences the corpus is read and cut into ids once more. Memory: a
-shard, on each worker. Cost beside the survey: for a million texts 3 s of one busy core and 70 MB of runs (800 MB in 150,000
-documents: 8 s of survey, 3.4 s); for sequences another survey and their ids as runs. A sum of hashes for each shard and domain
-took .4 s for a million texts, and said nothing of order, nor of sequences.
+shard on each worker. Cost beside the survey: for a million texts 3 s of one busy core.
+Why: docs/decisions/061-what-verify-cannot-prove.md.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ ShardContents = dict[tuple[str, int], str]
 
 def check_plan_against_corpus(
     store: Store, survey: Survey, selection: Selection, manifest: Manifest
-) -> tuple[list[str], tuple[Layout, ...]]:  # fmt: skip
+) -> tuple[list[str], tuple[Layout, ...]]:
     """What is wrong with the counts and the plan of a version by its corpus; where nothing is, its layouts.
 
     `store` holds the records of the survey.
@@ -72,9 +70,14 @@ def _check_available(selection: Selection, manifest: Manifest, split: str) -> li
         return [f"domain {odd[0]!r} is in the corpus or in the {split} split, and not in both"]
     for name, domain in recorded.items():
         count = counts[name]
-        if (count.rows, count.tokens, count.bytes, count.largest, f"{count.multiset:032x}") != (
-            domain.available_rows, domain.available_tokens, domain.available_bytes, domain.largest_document, domain.multiset,
-        ):  # fmt: skip
+        counted = (count.rows, count.tokens, count.bytes, count.largest, f"{count.multiset:032x}")
+        if counted != (
+            domain.available_rows,
+            domain.available_tokens,
+            domain.available_bytes,
+            domain.largest_document,
+            domain.multiset,
+        ):
             problems.append(
                 f"domain {name!r}: the corpus now holds {count.rows:,} documents with {count.tokens:,} tokens for its {split} "
                 f"split, not the {domain.available_rows:,} with {domain.available_tokens:,} that the version was made from"

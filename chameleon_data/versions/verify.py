@@ -113,9 +113,7 @@ def _worst(deviations: Iterable[Deviation]) -> Deviation:
 class _SplitProof:
     """The pass over the shards of one split, in order."""
 
-    def __init__(
-        self, manifest: Manifest, split: str, first_epoch: HashPartitions, corpus: ShardContents | None
-    ) -> None:  # fmt: skip
+    def __init__(self, manifest: Manifest, split: str, first_epoch: HashPartitions, corpus: ShardContents | None) -> None:
         """`first_epoch` takes the documents of the first epoch, to look for copies among them."""
         domains, seed, self._packing = manifest.split_domains(split), manifest.seed, read_packing(manifest.recipe.shards)
         self._manifest, self._split, self._corpus, self._first_epoch = manifest, split, corpus, first_epoch
@@ -206,9 +204,7 @@ class _SplitProof:
         self.problems += _check_indexes(store, self._manifest, self._split, self._entries)
 
 
-def _check_indexes(
-    store: Store, manifest: Manifest, split: str, entries: Mapping[str, Sequence[IndexEntry]]
-) -> list[str]:  # fmt: skip
+def _check_indexes(store: Store, manifest: Manifest, split: str, entries: Mapping[str, Sequence[IndexEntry]]) -> list[str]:
     """A trainer decodes by what an index says of the shards, so it must be, byte for byte, what the shards say."""
     problems = []
     for format, of_shards in entries.items():

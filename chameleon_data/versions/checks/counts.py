@@ -34,15 +34,15 @@ def check_largest_document(name: str, record: SplitRecord, largest: int, every_d
 
 def check_domain_totals(name: str, record: SplitRecord, rows: int, tokens: int, once: int, packed: bool) -> list[str]:
     """Rows, tokens, epochs and documents written at least once (`once`) are those that the manifest gives for the domain."""
-    if (record.rows, record.tokens, record.epochs, record.rows_written_once) == (
-        rows, tokens, tokens / record.available_tokens, once,
-    ):  # fmt: skip
+    epochs = tokens / record.available_tokens
+    if (record.rows, record.tokens, record.epochs, record.rows_written_once) == (rows, tokens, epochs, once):
         return []
-    found = f"sequences with {tokens:,} tokens of {once:,} documents" if packed else (
-        f"rows with {tokens:,} tokens, {once:,} documents written once"
-    )  # fmt: skip
+    if packed:
+        counted = f"sequences with {tokens:,} tokens of {once:,} documents"
+    else:
+        counted = f"rows with {tokens:,} tokens, {once:,} documents written once"
     return [
-        f"domain {name!r}: {rows:,} {found}, where the manifest says {record.rows:,}, {record.tokens:,} and "
+        f"domain {name!r}: {rows:,} {counted}, where the manifest says {record.rows:,}, {record.tokens:,} and "
         f"{record.rows_written_once:,} in {record.epochs:g} epochs"
     ]
 

@@ -112,9 +112,8 @@ class TokenOrderCheck:
         per_epoch, sums = self._record.available_tokens, mix64([flat], 0)
         first, last = self._tokens // per_epoch, (self._tokens + len(flat)) // per_epoch
         edges = np.arange(first + 1, last + 1) * per_epoch - self._tokens
-        for number, begin, end in zip(
-            range(first, last + 1), [0, *edges.tolist()], [*edges.tolist(), len(flat)], strict=True
-        ):  # fmt: skip
+        begins, stops = [0, *edges.tolist()], [*edges.tolist(), len(flat)]
+        for number, begin, end in zip(range(first, last + 1), begins, stops, strict=True):
             if end > begin:
                 epoch = self._epochs.setdefault(number, _EpochEnded())
                 epoch.documents += int(((ends > begin) & (ends <= end)).sum())

@@ -1,0 +1,79 @@
+"""The manifest's type: what is written reads back, and whatever else is there is one error that names the file and the key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from chameleon_data.errors import InputError
+from chameleon_data.hashing import canonical_json
+from chameleon_data.versions import manifest as manifests
+from chameleon_data.versions.manifest import decode_manifest, describe_manifest, encode_manifest, manifest_schema
+from tests.support.manifests import EMBEDDER, LANDMARKS, example_manifest
+
+WHERE = "/out/_chameleon/manifests/x.json"
+
+
+def test_what_is_written_reads_back() -> None:
+    manifest = example_manifest(
+        domains={"ä": {"weight_interval": [0.1, 0.2], "score": 1.0}}, shards=[{"domain_rows": {"ä": 2}}],
+        validation={"ä": {}}, shard_counts={"train": 1, "validation": 1}, map={"ä": [[0.5, -1.0]]},
+        weights={"nystrom": LANDMARKS, "embedder": EMBEDDER}, recipe={"sources": {"z": "/z", "a": "/a"}},
+        provenance={"inputs": [{"source": "z", "url": "/z/1", "row_group": 0, "bytes": 1, "identity": "i"}]},
+    )  # fmt: skip
+    assert decode_manifest(encode_manifest(manifest), WHERE) == manifest
+    assert list(manifest.recipe.sources) == ["z", "a"], "JSON keeps no order, 'priority' does"
+
+
+def test_the_recipe_stands_under_its_own_keys() -> None:
+    plain = describe_manifest(example_manifest(recipe={"weights": {"from": "/weights.json"}}))
+    assert plain["recipe"]["weights"]["from"] == "/weights.json"
+    assert json.loads(canonical_json(plain)) == plain
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda m: m.update(more=1), "more: "),
+        (lambda m: m["shards"][0].update(more=1), r"shards\.0\.more: "),
+        (lambda m: m["recipe"].update(more=1), r"recipe\.more: "),
+        (lambda m: m.pop("budget"), "budget: "),
+        (lambda m: m.update(budget="10"), "budget: "),
+        (lambda m: m.update(seed=1.5), "seed: "),
+        (lambda m: m.update(digest="short"), "digest: "),
+        (lambda m: m.update(hash="words"), "hash: "),
+        (lambda m: m["domains"]["s"].update(rows=True), r"domains\.s\.rows: "),
+        (lambda m: m["domains"]["s"].update(available_tokens=0), r"domains\.s\.available_tokens: "),
+        (lambda m: m["domains"]["s"].update(multiset="x" * 32), r"domains\.s\.multiset: "),
+        (lambda m: m.update(domains={}), "domains: "),
+        (lambda m: m.update(priority=["s", "s"]), "'priority' does not name each source"),
+        (lambda m: m.update(shard_counts={"train": 1, "validation": 1}), "'shard_counts' does not name the splits"),
+        (lambda m: m["provenance"]["writer"].update(ids={"end_of_text": 0, "dtype": "uint16"}), "'provenance.writer.ids'"),
+    ],
+)
+def test_anything_else_is_one_error_that_names_file_and_key(change: Callable[[dict[str, Any]], Any], says: str) -> None:
+    plain = describe_manifest(example_manifest(shards=[{}]))
+    change(plain)
+    with pytest.raises(
+        InputError, match=rf"^{WHERE}: damaged, or not written by chameleon-data \({says}.*restore it from a copy"
+    ):
+        decode_manifest(canonical_json(plain), WHERE)
+
+
+def test_a_later_format_is_told_from_damage() -> None:
+    plain = describe_manifest(example_manifest()) | {"format": manifests.MANIFEST_FORMAT + 1, "new": "things"}
+    with pytest.raises(InputError, match=f"^{WHERE}: has format 2, this chameleon-data reads up to 1; install a newer one"):
+        decode_manifest(canonical_json(plain), WHERE)
+
+
+OWN = ["CodeVersion", "DomainRecord", "InputFragment", "Provenance", "ShardFile", "SplitRecord", "TokenIds", "Writer"]
+
+
+def test_the_schema_says_what_each_field_is() -> None:
+    schema = manifest_schema()
+    for kind in (schema, *(schema["$defs"][name] for name in OWN)):
+        assert [name for name, field in kind["properties"].items() if "description" not in field] == []
+        assert kind["additionalProperties"] is False
