@@ -72,7 +72,7 @@ def interleave(corpus: Path, out: Path) -> None:
             writer.write(row)
 
 
-def _ray_data(corpus: Path):  # type: ignore[no-untyped-def]
+def _ray_data(corpus: Path):
     import ray
     import ray.data
 

@@ -192,7 +192,7 @@ def test_a_store_is_its_url(store: Store) -> None:
     assert len(pickle.dumps(store)) < 220 + len(store.url), "neither a connection nor a secret is pickled"
     assert hash(store) == hash(Store(store.url))
     with pytest.raises(AttributeError):
-        store.url = "elsewhere"  # type: ignore[misc]
+        store.url = "elsewhere"
 
 
 def test_unfinished_files_are_no_data(store: Store) -> None:

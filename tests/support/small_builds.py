@@ -139,7 +139,7 @@ def grow_old(store: Store, prefix: str, seconds: float) -> None:
         elif store.url.startswith("memory"):
             from fsspec.implementations.memory import MemoryFileSystem
 
-            MemoryFileSystem.store[f"{store._backend.root}/{path}"].modified -= timedelta(seconds=seconds)  # type: ignore[attr-defined]
+            MemoryFileSystem.store[f"{store._backend.root}/{path}"].modified -= timedelta(seconds=seconds)
         else:
             from moto.s3.models import s3_backends
 

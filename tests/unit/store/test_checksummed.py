@@ -48,7 +48,7 @@ def flip(store: Store, path: str, at: int) -> None:
 
 def test_a_record_comes_back_as_json_has_it(memory_store: Store) -> None:
     for value, read in (({"x": [1, None, "é"], "y": {}}, {"x": [1, None, "é"], "y": {}}), ({7: 0.5}, {"7": 0.5})):
-        write_record(memory_store, "a", value)  # type: ignore[arg-type]
+        write_record(memory_store, "a", value)
         assert read_record(memory_store, "a") == read
 
 

@@ -35,7 +35,7 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 def answer(status: int, code: str) -> ClientError:
     """What botocore raises for such an answer of a server."""
     response = {"Error": {"Code": code, "Message": CANARY}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    return ClientError(response, "PutObject")  # type: ignore[arg-type]
+    return ClientError(response, "PutObject")
 
 
 class Answered(OSError):
@@ -163,7 +163,7 @@ def test_what_passes_is_tried_again(store: Store, cloud: Cloud, error: BaseExcep
 
 def test_the_pauses_grow_up_to_twenty_seconds_and_end_with_the_deadline(store: Store, cloud: Cloud, clock: Clock) -> None:
     waits: list[float] = []
-    clock.sleep = lambda seconds: (waits.append(seconds), setattr(clock, "now", clock.now + seconds))  # type: ignore[method-assign]
+    clock.sleep = lambda seconds: (waits.append(seconds), setattr(clock, "now", clock.now + seconds))
     cloud.faults = [answer(503, "SlowDown")] * 1000
     with pytest.raises(InputError, match="no good answer"):
         store.exists("a")
@@ -304,7 +304,7 @@ def test_no_secret_gets_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AioBaseClient, "_make_api_call", call)
     store = Store("s3://b-b/x")
     store.write("a", b"1")
-    assert CANARY in vars(storage._backend(store.url, 0, 1.0, False).fs.s3._request_signer._credentials).values()  # type: ignore[attr-defined]
+    assert CANARY in vars(storage._backend(store.url, 0, 1.0, False).fs.s3._request_signer._credentials).values()
     texts = [repr(store), str(store), repr(pickle.dumps(store))]
     for error in (answer(403, "SignatureDoesNotMatch"), OSError(CANARY), answer(400, "BadRequest"), answer(404, "NoSuchBucket")):
         answers = [error]

@@ -140,7 +140,7 @@ def test_names_that_do_not_match_are_refused(case: str) -> None:
 @given(st.sets(st.text("abAB _-", min_size=1, max_size=5), min_size=1, max_size=6), st.randoms(use_true_random=False))
 def test_no_weight_is_given_to_two_domains_or_lost(names: set[str], random: object) -> None:
     ours = sorted(names)
-    theirs = [random.choice([name, name.upper(), name.replace("_", "-"), name + " "]) for name in ours]  # type: ignore[attr-defined]
+    theirs = [random.choice([name, name.upper(), name.replace("_", "-"), name + " "]) for name in ours]
     text = json.dumps({name: i + 1 for i, name in enumerate(dict.fromkeys(theirs))})
     try:
         found = read_published_weights(text, ours)

@@ -93,7 +93,7 @@ def test_columns_of_other_types(tmp_path: Path) -> None:
 def test_extension_types_are_refused_unread(tmp_path: Path) -> None:
     ran = []
 
-    class Foreign(pa.ExtensionType):  # type: ignore[misc]
+    class Foreign(pa.ExtensionType):
         def __init__(self) -> None:
             super().__init__(pa.string(), "chameleon.test")
 
@@ -105,7 +105,7 @@ def test_extension_types_are_refused_unread(tmp_path: Path) -> None:
             return cls()
 
         def __arrow_ext_class__(self) -> type:
-            class Values(pa.ExtensionArray):  # type: ignore[misc]
+            class Values(pa.ExtensionArray):
                 def __init__(self) -> None:
                     ran.append(1)
 

@@ -22,7 +22,7 @@ def test_record_batches_hold_equal_bytes(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 @pytest.mark.parametrize("table", [TEXTS, SEQUENCES], ids=["text", "sequences"])
 def test_any_reader_sees_plain_strings_and_lists_of_one_length(table: pa.Table, compression: str) -> None:
-    (body,) = arrow.encode(table, 0, 1, TRAIN, compression).files.values()  # type: ignore[arg-type]
+    (body,) = arrow.encode(table, 0, 1, TRAIN, compression).files.values()
     found = pa.ipc.open_file(body).read_all()
     assert found.to_pylist() == table.to_pylist()
     assert found.schema.field(0).type in (pa.string(), pa.list_(pa.uint16(), 33))
