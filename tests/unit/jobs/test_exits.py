@@ -59,7 +59,7 @@ def test_a_defect_of_ours_has_70_a_document_and_a_traceback(command, dataset, mo
 
 
 @pytest.mark.parametrize(("signum", "code", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")])
-def test_a_signal_ends_with_its_code_a_document_and_one_line(command, dataset, monkeypatch, signum, code, said):
+def test_a_signal_ends_with_its_code_a_document_and_one_line(command, dataset, monkeypatch, request, signum, code, said):
     def stop(_: Store) -> None:
         try:
             os.kill(os.getpid(), signum)
@@ -69,13 +69,15 @@ def test_a_signal_ends_with_its_code_a_document_and_one_line(command, dataset, m
                 os.kill(os.getpid(), signum)  # a second one does not break off the clean-up
 
     monkeypatch.setattr(cli, "list_versions", stop)
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs have it ignored
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, inherited))
     before = signal.getsignal(signum)
     assert command("versions", dataset, "--json")[:2] == (code, json.dumps({"error": said}, indent=2) + "\n")
     assert command("versions", dataset) == (code, "", f"{said}; the same command goes on from here\n")
     assert signal.getsignal(signum) == before
 
 
-def test_a_sigterm_that_python_drops_is_raised_again(command, dataset, monkeypatch):
+def test_a_sigterm_that_python_drops_is_raised_again(command, dataset, monkeypatch, request):
     class Dying:
         def __del__(self) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -86,6 +88,8 @@ def test_a_sigterm_that_python_drops_is_raised_again(command, dataset, monkeypat
         raise AssertionError("nothing interrupted this")
 
     monkeypatch.setattr(cli, "list_versions", stop)
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # by which the interrupt is raised again
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, inherited))
     assert command("versions", dataset) == (143, "", "terminated; the same command goes on from here\n")
 
 
