@@ -11,6 +11,7 @@ from chameleon_data.jobs import tables
 from chameleon_data.pipelines.build import Planned
 from chameleon_data.pipelines.weigh import weigh_corpus
 from chameleon_data.recipe_file import load_recipe
+from chameleon_data.shards.plan_summary import summarise_plan
 from chameleon_data.weights.explain.exhaustion import compare_exhaustion_rules
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import ready
@@ -25,7 +26,8 @@ def planned(folder: Path, **sections: Any) -> Planned:
     )  # fmt: skip
     target = weighed.mixture.description.target
     rules = compare_exhaustion_rules(weighed.selection.counts, target, weighed.budget, recipe.mix, recipe.weights)
-    return Planned(weighed, made.job.layouts, made.job.counter, {}, recipe.shards.size, 2.0, rules)
+    summary = summarise_plan(made.job.layouts, recipe.shards.size)
+    return Planned(weighed, made.job.layouts, made.job.counter, summary, {}, 2.0, rules)
 
 
 def test_each_rule_for_exhausted_domains_is_shown_before_anything_is_written(tmp_path, capsys):
@@ -60,6 +62,6 @@ def test_where_the_rules_agree_nothing_is_shown(tmp_path, capsys):
 def test_shards_that_may_be_uneven_are_warned_of(tmp_path, capsys, size, warned):
     found = planned(tmp_path, mix={"budget": 400_000}, shards={"size": size})
     largest = sum(c.largest for c in found.weighed.selection.counts)
-    assert bool(found.warnings) == warned
+    assert bool(found.summary.warnings) == warned
     tables.print_plan(found)
     assert (f"a shard may be {largest:,} bytes off" in capsys.readouterr().out) == warned
