@@ -30,7 +30,7 @@ demo: $(READY)  ## build a mixture of the small corpus in jobs/recipes/demo, pro
 
 setup: $(READY)  ## make .venv with every package pinned (1 to 3 minutes, once; the other verbs do it too)
 
-test-fast: $(READY)  ## run the tests that need no Ray, no browser and no model (a minute and a half)
+test-fast: $(READY)  ## run the tests that need no Ray, no browser and no model (about a minute)
 	@$(PYTEST) --quiet --hypothesis-profile quick -m "not ray and not server" tests/unit tests/contract tests/test_*.py
 
 test: $(READY)  ## run all tests (8 minutes)
