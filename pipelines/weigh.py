@@ -182,7 +182,7 @@ class _Measured:
 
     result: DomainWeights
     embedded: EmbeddedSamples
-    """Of the last round; `newly` and `documents` of all rounds."""
+    """The last round's; `newly` and `documents` count all rounds."""
     groups: dict[str, I64]
     """Domain -> (n_i) jackknife groups."""
     sample: pa.Table

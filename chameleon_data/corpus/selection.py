@@ -92,7 +92,7 @@ def copies_in_part(copies: pa.Table, part: int) -> pa.Table:
 class CopyFilter:
     """Finds the copies to drop among the rows of one part, which are given in order.
 
-    Of a document that is kept in this part the first row passes; of other documents with copies no row does. Memory: 29 bytes a
+    If this part keeps a document, its first row passes. No row of another document with copies does. Memory: 29 bytes a
     copy, and 111 MB for a million while it sorts. Cost: 2 million rows a second, half of them copies.
     """
 

@@ -1,6 +1,6 @@
 """The documents of two versions, compared as multisets of `doc_id` for each split and domain.
 
-Of a document with a rows in the first version and b in the second, min(a, b) rows are kept, max(b - a, 0) added and
+A document has a rows in the first version and b in the second: min(a, b) rows are kept, max(b - a, 0) added and
 max(a - b, 0) removed; the document is new where a = 0 and gone where b = 0. Where documents are packed, a row is a sequence and
 counts for the document that it begins with. A shard that both versions have byte for byte is read once, and none is read where
 they share all. Two columns of Parquet shards are read, and all of other formats.

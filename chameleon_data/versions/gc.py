@@ -67,7 +67,7 @@ class Garbage:
 
     @property
     def bytes(self) -> int:
-        """Of the files; nobody says how much an upload holds."""
+        """Bytes of the files; nobody says how much an upload holds."""
         return sum(size for _, size in self.files.values())
 
     def groups(self) -> dict[tuple[str, str], tuple[int, int]]:

@@ -39,7 +39,7 @@ class WeightsFile:
     file: str
     """Its path."""
     sha256: str
-    """Of its text."""
+    """sha256 of its text."""
 
 
 @dataclass(frozen=True)

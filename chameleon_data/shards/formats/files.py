@@ -53,7 +53,7 @@ def name_by_split(number: int, count: int, split: str, suffix: str) -> str:
 
 
 def split_folder(split: str) -> str:
-    """Of formats that know splits by folders: the train split lies at the format's root, any other in a folder of its name."""
+    """Folder of a split, for formats that know splits by folders: the root for train, else a folder of its name."""
     return "" if split == TRAIN else f"{split}/"
 
 

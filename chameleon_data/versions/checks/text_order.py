@@ -64,7 +64,7 @@ class TextOrderCheck:
         self._largest = 0
         """Tokens of the largest document."""
         self._copies, self._most_copies = 0, 1
-        """Of the first epoch: rows that repeat an earlier one, and the most copies of one document."""
+        """In the first epoch: rows that repeat an earlier one, and the most copies of one document."""
         self._first_epoch = np.zeros(1 << self._bits, np.uint64)
         """(buckets,) sums of a hash of the documents of epoch 0."""
         self._last_bucket = (-1, -1)

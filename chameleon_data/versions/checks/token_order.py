@@ -51,7 +51,7 @@ class TokenOrderCheck:
         self._largest = 0
         """Tokens of the largest document."""
         self._last = (-1, 0, -1, 0, 0)
-        """Of the last row: its epoch, the key of its bucket, the number of its document, that document's hash in two halves."""
+        """The last row: its epoch, the key of its bucket, the number of its document, that document's hash in two halves."""
 
     def count_first_piece(self, ids: _Ids, tokens: I64) -> I64:
         """(sequences,) tokens of the first piece of each row of `ids`, from which the row's anchor is computed."""

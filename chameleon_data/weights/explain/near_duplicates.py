@@ -38,7 +38,7 @@ class Pair:
     separation: float
     """Squared distance of the true means over the spread of one domain. About 0, or below, for two samples of one domain."""
     cosine: float
-    """Of the two mean embeddings, centred."""
+    """Cosine of the two mean embeddings, centred."""
 
 
 def nearest_pairs(names: Sequence[str], moments: Moments, most: int = 20) -> tuple[Pair, ...]:

@@ -30,7 +30,7 @@ class Neighbour:
     lowers: float
     """Share, 0 to 1, that the neighbour takes of the leverage that the other domain would have without it."""
     cosine: float
-    """Of the two mean embeddings, centred as the affinity is."""
+    """Cosine of the two mean embeddings, centred as the affinity is."""
 
 
 def lowered_by(affinity: F64, r: float) -> F64:
