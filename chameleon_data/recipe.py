@@ -27,6 +27,8 @@ LARGEST_BUDGET = 2**52
 """Tokens. A float64 does not hold every token offset above it."""
 LARGEST_DOCUMENT = 2**31 - 1
 """Bytes that one string with Arrow's 32-bit offsets, and one cell of Parquet, can hold."""
+DEFAULT_LEVEL = 3
+"""Level of zstd. Why: docs/decisions/101-zstd-level.md."""
 LARGEST_NUMBER = 10**30
 """No number of a recipe is larger. Decimal would write out all the digits of 1e999999999."""
 
@@ -329,6 +331,8 @@ class Shards(Section):
     """Uncompressed bytes of text (or token ids) in one shard, about."""
     compression: Literal["zstd", "none"] = "zstd"
     """Compression of the shards."""
+    level: Annotated[int, Field(ge=1, le=19), NO_BOOL] | None = None
+    """Level of zstd: 1 is the fastest, 19 the smallest. null: 3."""
     sequence_length: Literal["none"] | Annotated[int, Field(ge=2, le=2**24), NO_BOOL] = "none"
     """Tokens of a row, which then is a sequence of ids made with `tokens.tokenizer`. none: a row is a document's text."""
     packing: Literal["cross", "whole"] = "cross"
@@ -340,9 +344,16 @@ class Shards(Section):
     def _distinct(self) -> Self:
         if not self.formats or len(set(self.formats)) != len(self.formats):
             raise ValueError("name each format once, at least one")
+        if self.level is not None and self.compression == "none":
+            raise ValueError("'level' is how hard zstd compresses; leave it out with 'compression: none'")
         if self.packing != "cross" and self.sequence_length == "none":
             raise ValueError("'packing' fills sequences; give their 'sequence_length', or leave 'packing' out")
         return self
+
+    @property
+    def zstd_level(self) -> int | None:
+        """The level that the shards are compressed at. None: they are not compressed."""
+        return None if self.compression == "none" else self.level or DEFAULT_LEVEL
 
 
 class MisplacedKeyError(ValueError):

@@ -191,7 +191,7 @@ def _write_lineage(store: Store, path: str, parts: Sequence[Part], rows: pa.Tabl
 def _encode(format: str, table: pa.Table, number: int, layout: Layout, spec: ShardSpec) -> Encoded:
     if format == "megatron" and "text" in table.column_names:
         table = tokenise_rows(table, spec.counter)
-    return FORMATS[format].encode(table, number, layout.plan.shards, layout.plan.split, spec.shards.compression)
+    return FORMATS[format].encode(table, number, layout.plan.shards, layout.plan.split, spec.shards.zstd_level)
 
 
 def _write_files(store: Store, build: BuildFolder, format: str, encoded: Encoded) -> list[ReceiptFile]:

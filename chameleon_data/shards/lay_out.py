@@ -37,7 +37,7 @@ class ShardSpec:
     input: Input
     """Section of the recipe: what hashes are of, and the longest document."""
     shards: Shards
-    """Section of the recipe: formats, compression, lineage."""
+    """Section of the recipe: formats, compression and its level, lineage."""
 
     def locate(self, shard: int) -> tuple[Layout, int]:
         """The layout of the split that holds shard `shard` of all splits, and the shard's number in that split."""

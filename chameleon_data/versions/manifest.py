@@ -145,9 +145,11 @@ class Writer:
     """What decides the bytes of the shards, beside the documents and their places. It is part of the plan digest."""
 
     formats: dict[str, dict[str, JsonValue]]
-    """Format -> version, levels, sizes and libraries of its encoder."""
+    """Format -> version, sizes and libraries of its encoder."""
     compression: str
     """`zstd` or `none`."""
+    level: int | None
+    """Level of zstd. None: the shards are not compressed."""
     tokens: str
     """Fingerprint of what counts tokens."""
     ids: TokenIds | None

@@ -67,7 +67,8 @@ def describe_writer(shards: Shards, counter: TokenCounter) -> Writer:
     """What decides the bytes of shards that these libraries write for this section of a recipe."""
     stores_ids = shards.sequence_length != "none" or "megatron" in shards.formats
     ids = TokenIds(counter.required_end, counter.dtype.name) if stores_ids else None
-    return Writer({format: FORMATS[format].WRITER for format in shards.formats}, shards.compression, counter.fingerprint, ids)
+    formats: dict[str, dict[str, Any]] = {format: FORMATS[format].WRITER for format in shards.formats}
+    return Writer(formats, shards.compression, shards.zstd_level, counter.fingerprint, ids)
 
 
 def package_versions() -> dict[str, str]:

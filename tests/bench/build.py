@@ -99,7 +99,7 @@ def merely_encode(build: Path, scratch: Path) -> float:
 
     def one(number: int) -> None:
         for format in (parquet, mds):
-            for data in format.encode(tables[number], number, len(tables), TRAIN, "zstd").files.values():
+            for data in format.encode(tables[number], number, len(tables), TRAIN, 3).files.values():
                 hashlib.sha256(data).hexdigest()
                 (scratch / f"{number}").write_bytes(data)
 

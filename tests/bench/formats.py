@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from chameleon_data.plan.plan import TRAIN
-from chameleon_data.shards.formats.files import Compression
+from chameleon_data.shards.formats.files import Level
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.rows import INPUT_IDS
 from tests.bench.figures import Figure, median_seconds, show
@@ -40,17 +40,17 @@ def run() -> list[Figure]:
 
 def _compare(format: str, table: pa.Table, kind: str, peer: tuple[str, Callable[[Any], Any]]) -> Figure:
     name, write = peer
-    compression: Compression = "zstd" if format == "arrow" else "none"
+    level: Level = 3 if format == "arrow" else None
     rows = table if format == "arrow" else official.litdata_items(table)  # numpy arrays, where tokens are
-    ours = median_seconds(lambda: _ours(format, table, compression), 3)
+    ours = median_seconds(lambda: _ours(format, table, level), 3)
     theirs = median_seconds(lambda: write(rows), 3)
     size = table.nbytes / 1e6
     rates = f"{size / ours:,.0f} MB/s; {name}: {size / theirs:,.0f}"
     return Figure(f"{format} encoding, {kind}", theirs / ours, "×", AIMS[format], rates)
 
 
-def _ours(format: str, table: pa.Table, compression: Compression) -> None:
-    files = FORMATS[format].encode(table, 0, 1, TRAIN, compression).files
+def _ours(format: str, table: pa.Table, level: Level) -> None:
+    files = FORMATS[format].encode(table, 0, 1, TRAIN, level).files
     if format in ("litdata", "megatron"):
         with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
             for name, body in files.items():

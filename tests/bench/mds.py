@@ -26,8 +26,8 @@ def run() -> list[Figure]:
 def _compare(size: int, aim: float) -> Figure:
     table = _table(size)
     rows = as_rows(table)
-    assert bytes(mds.encode_body(conform(table), "none")) == _official(rows)
-    ours = table.num_rows / median_seconds(lambda: mds.encode_body(conform(table), "none"))
+    assert bytes(mds.encode_body(conform(table), None)) == _official(rows)
+    ours = table.num_rows / median_seconds(lambda: mds.encode_body(conform(table), None))
     theirs = table.num_rows / median_seconds(lambda: _official(rows))
     rates = f"{ours:,.0f} rows/s; MDSWriter, the same bytes: {theirs:,.0f}"
     return Figure(f"MDS encoding, rows of {size // 1000} kB", ours / theirs, "×", aim, rates)
@@ -35,7 +35,7 @@ def _compare(size: int, aim: float) -> Figure:
 
 def _official(rows: list[dict[str, Any]]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        writer = load().MDSWriter(out=folder, size_limit=None, **options("none"))
+        writer = load().MDSWriter(out=folder, size_limit=None, **options(None))
         for row in rows:
             writer.write(row)
         body: bytes = writer.encode_joint_shard()

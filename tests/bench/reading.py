@@ -38,7 +38,7 @@ def write_ours(tables: list[pa.Table], folder: Path) -> None:
     entries = []
     for number, table in enumerate(tables):
         for format, kind in ((parquet, "parquet"), (mds, "mds")):
-            encoded = format.encode(table, number, SHARDS, TRAIN, "zstd")
+            encoded = format.encode(table, number, SHARDS, TRAIN, 3)
             for name, data in encoded.files.items():
                 (folder / kind).mkdir(parents=True, exist_ok=True)
                 (folder / kind / name).write_bytes(data)
@@ -55,7 +55,7 @@ def write_theirs(tables: list[pa.Table], folder: Path) -> None:
         datasets.Dataset(table).to_parquet(str(folder / "parquet" / f"train-{number:05}-of-{SHARDS:05}.parquet"))
     limit = sum(t.nbytes for t in tables) // SHARDS
     writer = streaming_reader.load().MDSWriter
-    with writer(out=str(folder / "mds"), size_limit=limit, **streaming_reader.options("zstd")) as out:
+    with writer(out=str(folder / "mds"), size_limit=limit, **streaming_reader.options(3)) as out:
         for table in tables:
             for row in table.to_pylist():
                 out.write({**row, "epoch": np.uint32(row["epoch"]), "tokens": np.uint32(row["tokens"])})

@@ -68,7 +68,7 @@ def make_packed_version(store: Store, name: str, kind: pa.DataType, rows: int) -
         "doc_id": [f"{i:032x}" for i in range(rows)], "epoch": pa.array([2**32 - 1] * rows, pa.uint32()),
         "tokens": pa.array([3] * rows, pa.uint32()),
     })  # fmt: skip
-    ((file, body),) = parquet.encode(table, 0, 1, "train", "zstd").files.items()
+    ((file, body),) = parquet.encode(table, 0, 1, "train", 3).files.items()
     path = f"builds/{name}/parquet/{file}"
     store.write_new(path, body)
     shard = {"path": path, "format": "parquet", "split": "train", "bytes": body.size, "rows": rows}

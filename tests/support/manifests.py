@@ -23,7 +23,7 @@ SHARD = {
 PROVENANCE = {
     "inputs": [], "tokenizer": "bytes", "packages": {}, "python": "3",
     "code": {"version": "0", "commit": None, "sources": NOTHING},
-    "writer": {"formats": {}, "compression": "zstd", "tokens": "bytes", "ids": None},
+    "writer": {"formats": {}, "compression": "zstd", "level": 3, "tokens": "bytes", "ids": None},
 }  # fmt: skip
 LANDMARKS = {
     "kernel": {"name": "rbf", "bandwidth": 1.0, "degree": 2}, "digest": NOTHING, "landmarks": 1, "error": None, "residuals": {},

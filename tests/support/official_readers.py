@@ -22,7 +22,7 @@ import pyarrow.dataset
 import pytest
 
 from chameleon_data.plan.plan import TRAIN
-from chameleon_data.shards.formats.files import Compression
+from chameleon_data.shards.formats.files import Level
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.rows import INPUT_IDS
 from tests.support import streaming_reader
@@ -38,9 +38,9 @@ def load(name: str) -> ModuleType:
         return importlib.import_module(name)
 
 
-def store(folder: Path, format: str, tables: Sequence[pa.Table], split: str, compression: Compression) -> None:
+def store(folder: Path, format: str, tables: Sequence[pa.Table], split: str, level: Level) -> None:
     """These shards and their index, as a build leaves them."""
-    shards = [FORMATS[format].encode(table, number, len(tables), split, compression) for number, table in enumerate(tables)]
+    shards = [FORMATS[format].encode(table, number, len(tables), split, level) for number, table in enumerate(tables)]
     files = FORMATS[format].index(split, [shard.entry for shard in shards])
     for name, data in [*files.items(), *(file for shard in shards for file in shard.files.items())]:
         (folder / name).parent.mkdir(exist_ok=True, parents=True)

@@ -37,7 +37,7 @@ def publish(store: Store, name: str, shards: Sequence[Rows], formats: Sequence[s
     for number, rows in enumerate(shards):
         table = table_of(rows)
         for format in formats:
-            encoded = FORMATS[format].encode(table, number, len(shards), rows[0][2], "zstd")
+            encoded = FORMATS[format].encode(table, number, len(shards), rows[0][2], 3)
             for file, data in encoded.files.items():
                 path = f"builds/{name}/{format}/{file}"
                 store.write(path, data)

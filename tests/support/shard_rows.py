@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from chameleon_data.shards.formats.files import Compression, Encoded
+from chameleon_data.shards.formats.files import Encoded, Level
 from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, sequence_schema
 
-COMPRESSIONS: tuple[Compression, ...] = ("zstd", "none")
+LEVELS: tuple[Level, ...] = (3, None)
 ODD = "".join(map(chr, [*range(0x100), 0x2028, 0x2029, 0xFEFF, 0xFFFD, 0xFFFF, 0x1F98E, 0x10FFFF])) + '"\\\r\n\\u0000</script>'
 any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 """NUL, emoji and every plane; no lone surrogates."""

@@ -22,7 +22,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from chameleon_data.shards.formats.mds import HASHES, LEVEL, column_encodings
+from chameleon_data.shards.formats.files import Level
+from chameleon_data.shards.formats.mds import HASHES, column_encodings
 from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, conform, token_ids
 
 STAND_INS = {
@@ -77,19 +78,19 @@ def read_folder(folder: Path, validate_hash: str = "sha256", split: str | None =
         return [data[number] for number in range(len(data))]
 
 
-def write_folder(folder: Path, rows: Iterable[dict[str, Any]], compression: str, schema: pa.Schema = TEXT_SCHEMA) -> None:
+def write_folder(folder: Path, rows: Iterable[dict[str, Any]], level: Level, schema: pa.Schema = TEXT_SCHEMA) -> None:
     """The same rows, one by one, by MDSWriter: one shard and index.json."""
     streaming = load()
-    with streaming.MDSWriter(out=str(folder), size_limit=None, **options(compression, schema)) as writer:
+    with streaming.MDSWriter(out=str(folder), size_limit=None, **options(level, schema)) as writer:
         for row in rows:
             writer.write(row)
 
 
-def options(compression: str, schema: pa.Schema = TEXT_SCHEMA) -> dict[str, Any]:
+def options(level: Level, schema: pa.Schema = TEXT_SCHEMA) -> dict[str, Any]:
     """How MDSWriter is told to write what we write."""
     return {
         "columns": column_encodings(schema),
-        "compression": f"zstd:{LEVEL}" if compression == "zstd" else None,
+        "compression": f"zstd:{level}" if level else None,
         "hashes": list(HASHES),
     }
 

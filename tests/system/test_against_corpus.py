@@ -111,7 +111,7 @@ def rewrite(made: Ready, manifest: Manifest, change: Callable[[int, pa.Table], p
     for number, file in enumerate(manifest.shards):
         path = Path(made.store.url) / file.path
         tables.append(change(number, parquet.decode({"": path.read_bytes()}, "")[0]))
-        (data,) = parquet.encode(tables[-1], number, count, TRAIN, "zstd").files.values()
+        (data,) = parquet.encode(tables[-1], number, count, TRAIN, 3).files.values()
         path.write_bytes(data)
         files.append(replace(file, sha256=hashlib.sha256(data).hexdigest(), bytes=data.size))
     return replace(

@@ -27,6 +27,7 @@ def test_the_least_recipe_has_the_documented_defaults_and_absolute_paths():
         4,
     )
     assert recipe.shards.size == 64 * 2**20
+    assert recipe.shards.zstd_level == 3
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,11 @@ def test_the_least_recipe_has_the_documented_defaults_and_absolute_paths():
         ("mix: {exhausted: maybe}", "'redistribute', 'repeat' or 'fail'"),
         ("shards: {size: 3 potatoes}", "not a quantity"),
         ("shards: {formats: [parquet, parquet]}", "name each format once"),
+        ("shards: {level: 0}", "r.yaml:4: shards.level: "),
+        ("shards: {level: 20}", "r.yaml:4: shards.level: "),
+        ("shards: {level: 2.5}", "r.yaml:4: shards.level: "),
+        ("shards: {level: on}", "shards.level: yes, on or true is not a number"),
+        ("shards: {level: 3, compression: none}", "'level' is how hard zstd compresses; leave it out with 'compression: none'"),
         ("tokens: {unit: bytes, tokenizer: x}", "not both"),
         ("weights: {floor: 2}", "less than or equal to 1"),
         ("weights: &a {floor: 0.1}", "anchors and aliases are not part of a recipe"),
@@ -120,6 +126,11 @@ def test_numbers_are_decimal_and_one_format_is_a_list():
     recipe = parse(LEAST + "seed: 010\nmix: {budget: 0_100, max_epochs: 1.5}\nshards: {formats: mds, size: 4.35KB}\n")
     assert (recipe.seed, recipe.mix.budget, recipe.mix.max_epochs) == (10, 100, 1.5)
     assert (recipe.shards.formats, recipe.shards.size) == (("mds",), 4350)
+
+
+@pytest.mark.parametrize(("shards", "level"), [("level: 1", 1), ("level: 19", 19), ("level:", 3), ("compression: none", None)])
+def test_the_level_that_shards_are_compressed_at(shards, level):
+    assert parse(LEAST + f"shards: {{{shards}}}").shards.zstd_level == level
 
 
 @pytest.mark.parametrize(

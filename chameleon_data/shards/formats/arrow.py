@@ -1,6 +1,6 @@
 """A shard as one Arrow IPC file, which a trainer maps into memory. polars, pyarrow and `datasets` open it as it is.
 
-    "ARROW1"; the schema; record batches, each buffer a zstd frame (level 3) or plain; the footer with the batches' places
+    "ARROW1"; the schema; record batches, each buffer a zstd frame or plain; the footer with the batches' places
 
 Layout: the Arrow columnar format, version 1.5. Record batches hold about equal bytes, 2 to 4 MiB each. Text has 32-bit offsets,
 as in Parquet, so that every reader sees plain strings. Packed tokens are a fixed-size list, which without compression is a matrix
@@ -18,8 +18,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from chameleon_data.errors import InputError
-from chameleon_data.shards.formats.files import Compression, Encoded, IndexEntry, name_by_split, no_index, refusing_damage
-from chameleon_data.shards.formats.zstd import LEVEL
+from chameleon_data.shards.formats.files import Encoded, IndexEntry, Level, name_by_split, no_index, refusing_damage
 from chameleon_data.shards.rows import ROW_OVERHEAD, check_stored_schema, conform, equal_byte_bounds, schema_of, stored_schema
 
 RECORD_BATCH_BYTES = 4 * 2**20
@@ -27,22 +26,21 @@ RECORD_BATCH_BYTES = 4 * 2**20
 WRITER: dict[str, Any] = {
     "format": "arrow",
     "pyarrow": pa.__version__,
-    "level": LEVEL,
     "batch": f"equal bytes, at most {RECORD_BATCH_BYTES}, {ROW_OVERHEAD} a row",
 }
 
 index = no_index
 
 
-def names(number: int, count: int, split: str, compression: Compression) -> tuple[str, ...]:
+def names(number: int, count: int, split: str, level: Level) -> tuple[str, ...]:
     return (name_by_split(number, count, split, ".arrow"),)
 
 
-def encode(table: pa.Table, number: int, count: int, split: str, compression: Compression) -> Encoded:
+def encode(table: pa.Table, number: int, count: int, split: str, level: Level) -> Encoded:
     """One file. InputError for a text of 2 GiB."""
     rows = conform(table)
     schema = stored_schema(rows.schema)
-    codec = pa.Codec("zstd", compression_level=LEVEL) if compression == "zstd" else None
+    codec = pa.Codec("zstd", compression_level=level) if level else None
     sink = pa.BufferOutputStream()
     try:
         with pa.ipc.new_file(sink, schema, options=pa.ipc.IpcWriteOptions(compression=codec, use_threads=False)) as writer:
@@ -50,7 +48,7 @@ def encode(table: pa.Table, number: int, count: int, split: str, compression: Co
                 writer.write_table(rows.slice(begin, end - begin).cast(schema).combine_chunks())
     except pa.ArrowInvalid as error:
         raise InputError(f"a text is too long for Arrow's plain strings ({error}); lower 'input.max_document'") from error
-    (name,) = names(number, count, split, compression)
+    (name,) = names(number, count, split, level)
     return Encoded({name: sink.getvalue()}, {})
 
 

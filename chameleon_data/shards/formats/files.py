@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import zstandard
@@ -14,7 +14,8 @@ import zstandard
 from chameleon_data.errors import InputError, explaining, first_line
 from chameleon_data.plan.plan import TRAIN
 
-Compression = Literal["zstd", "none"]
+Level = int | None
+"""Level of zstd, 1 to 19; None: not compressed."""
 IndexEntry = dict[str, Any]
 """What the index of a format says of one shard, as JSON; the format that made it is the only reader."""
 DAMAGE = (

@@ -20,9 +20,9 @@ import polars as pl
 import pyarrow as pa
 
 from chameleon_data.shards.formats.files import (
-    Compression,
     Encoded,
     IndexEntry,
+    Level,
     name_by_split,
     no_index,
     refuse_empty,
@@ -36,17 +36,17 @@ WRITER: dict[str, Any] = {"format": "jsonl", "strings": "RFC 8785", **ZSTD_WRITE
 index = no_index
 
 
-def names(number: int, count: int, split: str, compression: Compression) -> tuple[str, ...]:
-    return (name_by_split(number, count, split, ".jsonl.zst" if compression == "zstd" else ".jsonl"),)
+def names(number: int, count: int, split: str, level: Level) -> tuple[str, ...]:
+    return (name_by_split(number, count, split, ".jsonl.zst" if level else ".jsonl"),)
 
 
-def encode(table: pa.Table, number: int, count: int, split: str, compression: Compression) -> Encoded:
+def encode(table: pa.Table, number: int, count: int, split: str, level: Level) -> Encoded:
     """One file. InputError where there is no row."""
     rows = conform(table)
     refuse_empty(rows, "JSON lines")
     body = encode_lines(rows)
-    (name,) = names(number, count, split, compression)
-    return Encoded({name: compress_frame(body) if compression == "zstd" else body}, {})
+    (name,) = names(number, count, split, level)
+    return Encoded({name: compress_frame(body, level) if level else body}, {})
 
 
 def decode(files: Mapping[str, pa.Buffer | bytes], where: str) -> tuple[pa.Table, IndexEntry]:

@@ -30,9 +30,9 @@ import pyarrow.compute as pc
 from chameleon_data.arrays import I64
 from chameleon_data.errors import InputError
 from chameleon_data.shards.formats.files import (
-    Compression,
     Encoded,
     IndexEntry,
+    Level,
     pad_number,
     refuse_empty,
     refusing_damage,
@@ -64,17 +64,17 @@ _PREFIX = struct.Struct("<8sHHIII")
 _FRAME = np.dtype([("first", "<u4"), ("rows", "<u4"), ("at", "<u8"), ("stored", "<u4"), ("bytes", "<u4")])
 
 
-def names(number: int, count: int, split: str, compression: Compression) -> tuple[str, ...]:
+def names(number: int, count: int, split: str, level: Level) -> tuple[str, ...]:
     return (f"{split_folder(split)}chunk-{pad_number(number, count)}.bin",)
 
 
-def encode(table: pa.Table, number: int, count: int, split: str, compression: Compression) -> Encoded:
+def encode(table: pa.Table, number: int, count: int, split: str, level: Level) -> Encoded:
     """One chunk. InputError where there is no row, and at 4 GiB or more."""
     rows = conform(table)
     refuse_empty(rows, "a chunk of litdata")
-    data = _encode_framed(rows) if compression == "zstd" else _encode_plain(rows)
-    (name,) = names(number, count, split, compression)
-    return Encoded({name: data}, _entry(name, rows, data, compression))
+    data = _encode_framed(rows, level) if level else _encode_plain(rows)
+    (name,) = names(number, count, split, level)
+    return Encoded({name: data}, _entry(name, rows, data, framed=level is not None))
 
 
 def index(split: str, entries: Sequence[IndexEntry]) -> dict[str, bytes]:
@@ -93,15 +93,14 @@ def decode(files: Mapping[str, pa.Buffer | bytes], where: str) -> tuple[pa.Table
     framed = data.size >= _PREFIX.size and data.slice(0, 8).to_pybytes() == FRAMED_MAGIC
     with refusing_damage(where, "chunk of litdata"):
         rows = _decode_framed(data, where) if framed else _decode_plain(data)
-    return rows, _entry(name, rows, data, "zstd" if framed else "none")
+    return rows, _entry(name, rows, data, framed)
 
 
-def _entry(name: str, rows: pa.Table, data: pa.Buffer, compression: Compression) -> IndexEntry:
+def _entry(name: str, rows: pa.Table, data: pa.Buffer, framed: bool) -> IndexEntry:
     """What litdata's writer says of the chunk and of all chunks of its split."""
     columns = rows.schema.names
     leaf: dict[str, Any] = {"type": None, "context": None, "children_spec": []}
     spec = [1, {"type": "builtins.dict", "context": json.dumps(columns), "children_spec": [leaf] * len(columns)}]
-    framed = compression == "zstd"
     chunk = {"chunk_bytes": data.size, "chunk_size": rows.num_rows, "dim": None, "filename": name.rpartition("/")[2]}
     config = {
         "chunk_bytes": None,
@@ -160,11 +159,11 @@ def _encode_plain(rows: pa.Table) -> pa.Buffer:
     return join_sized_rows(sizes, values, head, _tail(rows.schema))
 
 
-def _encode_framed(rows: pa.Table) -> pa.Buffer:
+def _encode_framed(rows: pa.Table, level: int) -> pa.Buffer:
     sizes, values, offsets = _values(rows)
     body = join_sized_rows(sizes, values)
     bounds = offsets[np.append(np.arange(0, rows.num_rows, FRAME_ROWS), rows.num_rows)]
-    frames = [compress_frame(body.slice(begin, end - begin)) for begin, end in pairwise(bounds)]
+    frames = [compress_frame(body.slice(begin, end - begin), level) for begin, end in pairwise(bounds)]
     head = _framed_head(offsets, np.array([frame.size for frame in frames]))
     return pa.py_buffer(b"".join([head, *frames, _tail(rows.schema)]))
 

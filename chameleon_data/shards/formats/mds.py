@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from chameleon_data.errors import InputError
-from chameleon_data.shards.formats.files import Compression, Encoded, IndexEntry, pad_number, refusing_damage, split_folder
+from chameleon_data.shards.formats.files import Encoded, IndexEntry, Level, pad_number, refusing_damage, split_folder
 from chameleon_data.shards.formats.row_bytes import (
     BYTES_TYPE,
     U32,
@@ -37,7 +37,7 @@ from chameleon_data.shards.formats.row_bytes import (
     read_sizes,
     separate_rows,
 )
-from chameleon_data.shards.formats.zstd import LEVEL, ZSTD_WRITER, compress_frame, decompress_frame
+from chameleon_data.shards.formats.zstd import ZSTD_WRITER, compress_frame, decompress_frame
 from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, column_array, conform, sequence_schema, token_ids
 
 LARGEST_MDS_SHARD = 2**32
@@ -48,17 +48,17 @@ HASHES = ("sha256", "xxh64")
 WRITER: dict[str, Any] = {"format": "mds", **ZSTD_WRITER, "hashes": list(HASHES)}
 
 
-def names(number: int, count: int, split: str, compression: Compression) -> tuple[str, ...]:
-    return (f"{split_folder(split)}shard.{pad_number(number, count)}.mds{'.zstd' if compression == 'zstd' else ''}",)
+def names(number: int, count: int, split: str, level: Level) -> tuple[str, ...]:
+    return (f"{split_folder(split)}shard.{pad_number(number, count)}.mds{'.zstd' if level else ''}",)
 
 
-def encode(table: pa.Table, number: int, count: int, split: str, compression: Compression) -> Encoded:
+def encode(table: pa.Table, number: int, count: int, split: str, level: Level) -> Encoded:
     """Encode, compress and hash one shard. InputError at 4 GiB or more."""
     rows = conform(table)
-    body = encode_body(rows, compression)
-    data = compress_frame(body) if compression == "zstd" else body
-    (name,) = names(number, count, split, compression)
-    return Encoded({name: data}, _entry(name, rows.schema, rows.num_rows, body, data))
+    body = encode_body(rows, level)
+    data = compress_frame(body, level) if level else body
+    (name,) = names(number, count, split, level)
+    return Encoded({name: data}, _entry(name, rows.schema, rows.num_rows, body, data, level))
 
 
 def index(split: str, entries: Sequence[IndexEntry]) -> dict[str, bytes]:
@@ -71,19 +71,19 @@ def decode(files: Mapping[str, pa.Buffer | bytes], where: str) -> tuple[pa.Table
     ((name, data),) = files.items()
     zipped = name.endswith(".zstd")
     body = decompress_frame(data, where, LARGEST_MDS_SHARD) if zipped else data
-    table = decode_body(body, "zstd" if zipped else "none", where)
-    return table, _entry(name, table.schema, table.num_rows, body, data)
+    table, level = decode_body(body, zipped, where)
+    return table, _entry(name, table.schema, table.num_rows, body, data, level)
 
 
-def encode_body(rows: pa.Table, compression: Compression) -> pa.Buffer:
+def encode_body(rows: pa.Table, level: Level) -> pa.Buffer:
     """The uncompressed file of rows that `conform` gave, byte for byte the one that MDSWriter makes of them.
 
-    The configuration in the head names the compression, as the official writer's does. InputError at 4 GiB or more.
+    The configuration in the head names the level, as the official writer's does. InputError at 4 GiB or more.
     """
     count, columns = rows.num_rows, column_encodings(rows.schema)
     texts = [name for name in columns if columns[name] == "str"]
     lengths = np.stack([pc.binary_length(column_array(rows, name)).to_numpy() for name in texts], axis=1)  # (rows, texts)
-    config = json.dumps(_configuration(rows.schema, compression), sort_keys=True).encode()
+    config = json.dumps(_configuration(rows.schema, level), sort_keys=True).encode()
     head_size = U32.itemsize * (count + 2) + len(config)
     row_sizes = lengths.sum(axis=1, dtype=np.int64) + U32.itemsize * len(texts) + _fixed_size(columns)
     offsets = head_size + np.append(0, np.cumsum(row_sizes))
@@ -101,8 +101,11 @@ def encode_body(rows: pa.Table, compression: Compression) -> pa.Buffer:
     return join_sized_rows(lengths, values, head)
 
 
-def decode_body(data: pa.Buffer | bytes, compression: Compression, where: str) -> pa.Table:
-    """The rows of an uncompressed shard. No size in it is believed: InputError names the first that is wrong."""
+def decode_body(data: pa.Buffer | bytes, zipped: bool, where: str) -> tuple[pa.Table, Level]:
+    """The rows of an uncompressed shard, and the level that its head names: None unless it was `zipped`.
+
+    No size in it is believed: InputError names the first that is wrong.
+    """
     with refusing_damage(where, "MDS shard"):
         body = pa.py_buffer(data)
         if body.size < 2 * U32.itemsize:
@@ -111,7 +114,7 @@ def decode_body(data: pa.Buffer | bytes, compression: Compression, where: str) -
         begin = U32.itemsize * (len(offsets) + 1)
         if not begin <= offsets[0] <= body.size or offsets[-1] != body.size:
             raise ValueError("the row offsets do not rise from the head to the end of the file")
-        schema = _read_schema(body.slice(begin, int(offsets[0]) - begin).to_pybytes(), compression)
+        schema, level = _read_configuration(body.slice(begin, int(offsets[0]) - begin).to_pybytes(), zipped)
         encodings = column_encodings(schema)
         texts = [key for key in encodings if encodings[key] == "str"]
         sizes = read_sizes(body, offsets, len(texts), _fixed_size(encodings))
@@ -122,7 +125,7 @@ def decode_body(data: pa.Buffer | bytes, compression: Compression, where: str) -
         columns = {}
         for (key, encoding), strings in zip(encodings.items(), separate_rows(body, int(offsets[0]), widths)[1:], strict=True):
             columns[key] = decode_column(strings, schema.field(key), "" if encoding == "str" else _stored_type(encoding).str)
-        return pa.table([columns[key] for key in schema.names], schema=schema)
+        return pa.table([columns[key] for key in schema.names], schema=schema), level
 
 
 def column_encodings(schema: pa.Schema) -> dict[str, str]:
@@ -134,13 +137,13 @@ def column_encodings(schema: pa.Schema) -> dict[str, str]:
     return encodings
 
 
-def _configuration(schema: pa.Schema, compression: Compression) -> dict[str, Any]:
+def _configuration(schema: pa.Schema, level: Level) -> dict[str, Any]:
     """What MDSWriter writes into the head of a shard and into its entry of index.json."""
     columns = column_encodings(schema)
     return {
         "version": 2,
         "format": "mds",
-        "compression": f"zstd:{LEVEL}" if compression == "zstd" else None,
+        "compression": f"zstd:{level}" if level else None,
         "hashes": list(HASHES),
         "size_limit": None,
         "column_names": list(columns),
@@ -149,20 +152,25 @@ def _configuration(schema: pa.Schema, compression: Compression) -> dict[str, Any
     }
 
 
-def _read_schema(config: bytes, compression: Compression) -> pa.Schema:
-    """The schema of the rows under this configuration, which must be, byte for byte, the one that `encode` writes for them."""
+def _read_configuration(config: bytes, zipped: bool) -> tuple[pa.Schema, Level]:
+    """The schema of the rows, and the level. The configuration must be, byte for byte, the one that `encode` writes for them."""
     packed = re.search(rb'"ndarray:(uint16|uint32):([1-9][0-9]{0,9})"', config)
     schema = (
         sequence_schema(int(packed[2]), pa.type_for_alias(packed[1].decode()))
         if packed and int(packed[2]) < 2**31
         else TEXT_SCHEMA
     )
-    for key, value in _configuration(schema, compression).items():
+    named = re.search(rb'"compression": "zstd:([1-9]|1[0-9])"', config) if zipped else None
+    if zipped and not named:
+        raise ValueError("its configuration lacks compression = zstd:1 to zstd:19")
+    level = int(named[1]) if named else None
+    expected = _configuration(schema, level)
+    for key, value in expected.items():
         if json.dumps({key: value})[1:-1].encode() not in config:
             raise ValueError(f"its configuration lacks {key} = {value}")
-    if config != json.dumps(_configuration(schema, compression), sort_keys=True).encode():
+    if config != json.dumps(expected, sort_keys=True).encode():
         raise ValueError("its configuration says more than it should")
-    return schema
+    return schema, level
 
 
 def _stored_type(encoding: str) -> np.dtype[Any]:
@@ -179,16 +187,15 @@ def _fixed_size(columns: Mapping[str, str]) -> int:
     return sum(map(_value_size, columns.values()))
 
 
-def _entry(name: str, schema: pa.Schema, rows: int, body: pa.Buffer | bytes, data: pa.Buffer | bytes) -> IndexEntry:
+def _entry(name: str, schema: pa.Schema, rows: int, body: pa.Buffer | bytes, data: pa.Buffer | bytes, level: Level) -> IndexEntry:
     """What index.json says of a shard stored under `name`. Without compression `data` is `body`, and there is no zip."""
     name = name.rpartition("/")[2]
     raw_name = name.removesuffix(".zstd")
-    zipped = name != raw_name
     return {
-        **_configuration(schema, "zstd" if zipped else "none"),
+        **_configuration(schema, level),
         "samples": rows,
         "raw_data": _file(raw_name, body),
-        "zip_data": _file(name, data) if zipped else None,
+        "zip_data": _file(name, data) if level else None,
     }
 
 

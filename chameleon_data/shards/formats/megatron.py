@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 from chameleon_data.arrays import I64
 from chameleon_data.errors import InputError
 from chameleon_data.shards.formats import parquet
-from chameleon_data.shards.formats.files import Compression, Encoded, IndexEntry, pad_number, refuse_empty, refusing_damage
+from chameleon_data.shards.formats.files import Encoded, IndexEntry, Level, pad_number, refuse_empty, refusing_damage
 from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, column_array, conform, is_sequences, sequence_schema
 
 INDEX_MAGIC = b"MMIDIDX\x00\x00"
@@ -47,12 +47,12 @@ def document_schema(dtype: pa.DataType) -> pa.Schema:
     return pa.schema([pa.field(INPUT_IDS, pa.large_list(dtype)), *ROW_TABLE_COLUMNS])
 
 
-def names(number: int, count: int, split: str, compression: Compression) -> tuple[str, ...]:
+def names(number: int, count: int, split: str, level: Level) -> tuple[str, ...]:
     prefix = f"{split}-{pad_number(number, count)}"
     return f"{prefix}.bin", f"{prefix}.idx", f"{prefix}.rows.parquet"
 
 
-def encode(table: pa.Table, number: int, count: int, split: str, compression: Compression) -> Encoded:
+def encode(table: pa.Table, number: int, count: int, split: str, level: Level) -> Encoded:
     """Three files. InputError for rows of text, and for what Megatron's types do not hold."""
     if not is_sequences(table.schema):
         raise InputError("Megatron's format holds tokens, not text; name a tokenizer in 'tokens' of the recipe")
@@ -66,12 +66,12 @@ def encode(table: pa.Table, number: int, count: int, split: str, compression: Co
     stored = _stored_type(ids.dtype)
     table = rows.select([field.name for field in ROW_TABLE_COLUMNS])
     table = table.replace_schema_metadata({"rows": f"{rows.schema.field(INPUT_IDS).type.value_type} {length or 'documents'}"})
-    bin_name, idx_name, rows_name = names(number, count, split, compression)
+    bin_name, idx_name, rows_name = names(number, count, split, level)
     bounds = [*range(0, rows.num_rows, ROW_TABLE_GROUP), rows.num_rows]
     files = {
         bin_name: pa.py_buffer(np.ascontiguousarray(ids, stored)),
         idx_name: pa.py_buffer(_encode_idx(lengths, stored)),
-        rows_name: parquet.encode_table(table, bounds, "none", typed=True),
+        rows_name: parquet.encode_table(table, bounds, None, typed=True),
     }
     return Encoded(files, _entry(bin_name, ids))
 

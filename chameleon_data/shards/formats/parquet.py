@@ -3,7 +3,7 @@
 The bytes are a function of the rows alone. Row groups hold about equal bytes, 8 to 16 MiB each: with B bytes in all, the file has
 G = ceil(B / 16 MiB) groups, and group g ends before the first row that starts at or after B (g + 1) / G. Pages carry checksums.
 The Arrow schema is stored only with rows of tokens, because it alone says that all have one length.
-Why: docs/decisions/032-parquet-row-groups-and-statistics.md, 033-zstd-level.md.
+Why: docs/decisions/032-parquet-row-groups-and-statistics.md.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from chameleon_data.shards.formats.files import Compression, Encoded, IndexEntry, name_by_split, no_index, refusing_damage
-from chameleon_data.shards.formats.zstd import LEVEL
+from chameleon_data.shards.formats.files import Encoded, IndexEntry, Level, name_by_split, no_index, refusing_damage
 from chameleon_data.shards.rows import ROW_OVERHEAD, check_stored_schema, conform, equal_byte_bounds, is_sequences
 
 ROW_GROUP_BYTES = 16 * 2**20
@@ -25,34 +24,33 @@ WRITER: dict[str, Any] = {
     "format": "parquet",
     "pyarrow": pa.__version__,
     "parquet": "2.6",
-    "level": LEVEL,
     "row_group": f"equal bytes, at most {ROW_GROUP_BYTES}, {ROW_OVERHEAD} a row",
 }
 
 index = no_index
 
 
-def names(number: int, count: int, split: str, compression: Compression) -> tuple[str, ...]:
+def names(number: int, count: int, split: str, level: Level) -> tuple[str, ...]:
     return (name_by_split(number, count, split, ".parquet"),)
 
 
-def encode(table: pa.Table, number: int, count: int, split: str, compression: Compression) -> Encoded:
+def encode(table: pa.Table, number: int, count: int, split: str, level: Level) -> Encoded:
     """One file. The same rows give the same bytes, however they are chunked."""
     rows = conform(table)
     bounds = equal_byte_bounds(rows, ROW_GROUP_BYTES)
-    (name,) = names(number, count, split, compression)
-    return Encoded({name: encode_table(rows, bounds, compression, is_sequences(rows.schema))}, {})
+    (name,) = names(number, count, split, level)
+    return Encoded({name: encode_table(rows, bounds, level, is_sequences(rows.schema))}, {})
 
 
-def encode_table(rows: pa.Table, bounds: Iterable[Any], compression: Compression, typed: bool = False) -> pa.Buffer:
+def encode_table(rows: pa.Table, bounds: Iterable[Any], level: Level, typed: bool = False) -> pa.Buffer:
     """A file of these rows, with a row group between each two of `bounds`. `typed` stores the Arrow schema."""
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,
         rows.schema,
         version="2.6",
-        compression=compression,
-        compression_level=LEVEL if compression == "zstd" else None,
+        compression="zstd" if level else "none",
+        compression_level=level,
         use_dictionary=["domain", "epoch"],
         write_statistics=["domain", "doc_id", "epoch", "tokens"],
         write_page_checksum=True,

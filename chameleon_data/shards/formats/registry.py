@@ -1,7 +1,7 @@
 """The formats that a recipe may name, each a module with the same five members.
 
 Every format holds the same rows in the same order. Its bytes are a function of the rows, the shard's number, the split and the
-compression alone. A new format is one module and one line in FORMATS.
+level of compression alone. A new format is one module and one line in FORMATS.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from chameleon_data.shards.formats import arrow, jsonl, litdata, mds, megatron, parquet, webdataset
-from chameleon_data.shards.formats.files import Compression, Encoded, IndexEntry
+from chameleon_data.shards.formats.files import Encoded, IndexEntry, Level
 
 
 class Format(Protocol):
     """A module of this package."""
 
     WRITER: dict[str, Any]
-    """What decides the bytes beside rows and compression: format version, level, library versions. Part of the plan digest."""
+    """What decides the bytes beside rows and level: format version, sizes, library versions. Part of the plan digest."""
 
-    def names(self, number: int, count: int, split: str, compression: Compression) -> tuple[str, ...]:
+    def names(self, number: int, count: int, split: str, level: Level) -> tuple[str, ...]:
         """Paths of the files of shard `number` of `count`, relative to the format's folder. They sort in the shards' order."""
 
-    def encode(self, table: pa.Table, number: int, count: int, split: str, compression: Compression) -> Encoded:
+    def encode(self, table: pa.Table, number: int, count: int, split: str, level: Level) -> Encoded:
         """The shard's files. ValueError for a table that is not of rows; InputError where the format cannot hold it."""
 
     def decode(self, files: Mapping[str, pa.Buffer | bytes], where: str) -> tuple[pa.Table, IndexEntry]:

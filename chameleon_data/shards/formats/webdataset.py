@@ -29,9 +29,9 @@ from chameleon_data.arrays import I64
 from chameleon_data.errors import InputError
 from chameleon_data.shards.formats import jsonl
 from chameleon_data.shards.formats.files import (
-    Compression,
     Encoded,
     IndexEntry,
+    Level,
     no_index,
     pad_number,
     refuse_empty,
@@ -52,15 +52,15 @@ index = no_index
 """A trainer names the shards by a pattern, train-{00000..00007}.tar."""
 
 
-def names(number: int, count: int, split: str, compression: Compression) -> tuple[str, ...]:
+def names(number: int, count: int, split: str, level: Level) -> tuple[str, ...]:
     return (f"{split}-{pad_number(number, count)}.tar",)
 
 
-def encode(table: pa.Table, number: int, count: int, split: str, compression: Compression) -> Encoded:
+def encode(table: pa.Table, number: int, count: int, split: str, level: Level) -> Encoded:
     """One file. InputError where there is no row."""
     rows = conform(table)
     refuse_empty(rows, "a WebDataset")
-    (name,) = names(number, count, split, compression)
+    (name,) = names(number, count, split, level)
     return Encoded({name: _encode_tar(rows, _number_in(name))}, {})
 
 

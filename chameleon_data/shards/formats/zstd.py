@@ -2,7 +2,7 @@
 
 A frame that was cut, changed or extended is refused. No memory is taken for a size that the frame's bytes cannot hold: a block
 of zstd is 4 bytes or more and gives at most 128 KiB. One thread, since more threads give other bytes.
-Why level 3: docs/decisions/033-zstd-level.md.
+What the levels cost: docs/decisions/101-zstd-level.md.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ import zstandard
 
 from chameleon_data.shards.formats.files import refusing_damage
 
-LEVEL = 3
-ZSTD_WRITER = {"zstandard": zstandard.__version__, "zstd": ".".join(map(str, zstandard.ZSTD_VERSION)), "level": LEVEL}
-"""What decides the bytes of a frame beside its content."""
+ZSTD_WRITER = {"zstandard": zstandard.__version__, "zstd": ".".join(map(str, zstandard.ZSTD_VERSION))}
+"""What decides the bytes of a frame beside its content and level."""
 
 
-def compress_frame(body: pa.Buffer | bytes) -> pa.Buffer:
-    return pa.py_buffer(zstandard.ZstdCompressor(level=LEVEL, write_checksum=True, write_content_size=True).compress(body))
+def compress_frame(body: pa.Buffer | bytes, level: int) -> pa.Buffer:
+    return pa.py_buffer(zstandard.ZstdCompressor(level=level, write_checksum=True, write_content_size=True).compress(body))
 
 
 def decompress_frame(data: pa.Buffer | bytes, where: str, limit: int = 2**40) -> bytes:

@@ -69,10 +69,13 @@ def _check_quarantine_names(manifest: Manifest) -> list[str]:
 
 def _check_recipe_values(manifest: Manifest) -> list[str]:
     """What the manifest repeats from its recipe is what the recipe says."""
-    recipe = manifest.recipe
-    if (manifest.seed, manifest.hash, manifest.unit) == (recipe.seed, recipe.input.hash, recipe.tokens.tokenizer or "bytes"):
-        return []
-    return ["'seed', 'hash' or 'unit' is not the recipe's"]
+    recipe, writer = manifest.recipe, manifest.provenance.writer
+    problems = []
+    if (manifest.seed, manifest.hash, manifest.unit) != (recipe.seed, recipe.input.hash, recipe.tokens.tokenizer or "bytes"):
+        problems.append("'seed', 'hash' or 'unit' is not the recipe's")
+    if (writer.compression, writer.level) != (recipe.shards.compression, recipe.shards.zstd_level):
+        problems.append("the compression or level of the writer is not the recipe's")
+    return problems
 
 
 def _check_budget(manifest: Manifest) -> list[str]:
@@ -136,7 +139,7 @@ def _check_listing(manifest: Manifest) -> list[str]:
         for format in shards.formats
         for split, count in manifest.shard_counts.items()
         for number in range(count)
-        for name in FORMATS[format].names(number, count, split, shards.compression)
+        for name in FORMATS[format].names(number, count, split, shards.zstd_level)
     ]
     if [(file.path, file.format, file.split, file.shard) for file in manifest.shards] == expected:
         return []

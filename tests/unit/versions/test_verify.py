@@ -81,10 +81,10 @@ def rewrite(out: Path, manifest: Manifest, change: Callable[[pl.DataFrame], pl.D
         if len(mine):
             table = table.set_column(2, "doc_id", hex_digests(hi, lo))
         tables.append(table)
-        entries.append(mds.encode(table, n, count, TRAIN, "zstd").entry)
+        entries.append(mds.encode(table, n, count, TRAIN, 3).entry)
         by_domain = mine.group_by("domain").agg(pl.len(), pl.col("tokens").cast(pl.Int64).sum())
         for format, encoder in (("parquet", parquet), ("mds", mds)):
-            (data,) = encoder.encode(table, n, count, TRAIN, "zstd").files.values()
+            (data,) = encoder.encode(table, n, count, TRAIN, 3).files.values()
             (out / files[format, n].path).write_bytes(data)
             files[format, n] = replace(
                 files[format, n], rows=len(mine), tokens=int(mine["tokens"].cast(pl.Int64).sum()), bytes=data.size,
@@ -235,6 +235,7 @@ def test_a_domain_of_which_the_last_epoch_is_dropped_behind_a_larger_bound(forge
         (lambda m: m["recipe"]["mix"].update(budget=1), "is not the recipe's"),
         (lambda m: m.update(plan_digest="0" * 64), "not those of 'plan_digest'"),
         (lambda m: m["provenance"]["writer"].update(compression="none"), "not those of 'plan_digest'"),
+        (lambda m: m["recipe"]["shards"].update(level=9), "level of the writer is not the recipe's"),
         (lambda m: m["domains"]["book"].update(available_bytes=1), "not those of 'plan_digest'|documents once"),
         (lambda m: m["domains"]["book"].update(largest_document=8000), "'book': its largest document has 9,"),
         (lambda m: m["domains"]["book"].update(largest_document=0), "'book': its largest document has 9,"),

@@ -9,20 +9,21 @@ import pytest
 from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.shards.formats import arrow
-from tests.support.shard_rows import COMPRESSIONS, SEQUENCES, TEXTS
+from chameleon_data.shards.formats.files import Level
+from tests.support.shard_rows import LEVELS, SEQUENCES, TEXTS
 
 
 def test_record_batches_hold_equal_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrow, "RECORD_BATCH_BYTES", 10 * (66 + 64))
-    (body,) = arrow.encode(SEQUENCES, 0, 1, TRAIN, "zstd").files.values()
+    (body,) = arrow.encode(SEQUENCES, 0, 1, TRAIN, 3).files.values()
     with pa.ipc.open_file(body) as reader:
         assert [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)] == [10] * 30
 
 
-@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("table", [TEXTS, SEQUENCES], ids=["text", "sequences"])
-def test_any_reader_sees_plain_strings_and_lists_of_one_length(table: pa.Table, compression: str) -> None:
-    (body,) = arrow.encode(table, 0, 1, TRAIN, compression).files.values()
+def test_any_reader_sees_plain_strings_and_lists_of_one_length(table: pa.Table, level: Level) -> None:
+    (body,) = arrow.encode(table, 0, 1, TRAIN, level).files.values()
     found = pa.ipc.open_file(body).read_all()
     assert found.to_pylist() == table.to_pylist()
     assert found.schema.field(0).type in (pa.string(), pa.list_(pa.uint16(), 33))

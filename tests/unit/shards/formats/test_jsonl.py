@@ -15,7 +15,7 @@ from tests.support.shard_rows import SEQUENCES, TEXTS
 
 def test_the_bytes_are_those_of_two_other_writers() -> None:
     for table in (TEXTS, SEQUENCES):
-        (body,) = jsonl.encode(table, 0, 1, TRAIN, "none").files.values()
+        (body,) = jsonl.encode(table, 0, 1, TRAIN, None).files.values()
         rows = table.to_pylist()
         assert body.to_pybytes() == b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
         spelled = json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode()

@@ -10,20 +10,20 @@ import pytest
 from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.shards.formats import litdata
-from chameleon_data.shards.formats.files import Compression
+from chameleon_data.shards.formats.files import Level
 from chameleon_data.shards.formats.zstd import compress_frame, decompress_frame
-from tests.support.shard_rows import COMPRESSIONS, SEQUENCES, TEXTS
+from tests.support.shard_rows import LEVELS, SEQUENCES, TEXTS
 
 NAME = "chunk-00000.bin"
 
 
-def chunk_of(table: object, compression: Compression) -> bytes:
-    return litdata.encode(table, 0, 1, TRAIN, compression).files[NAME].to_pybytes()
+def chunk_of(table: object, level: Level) -> bytes:
+    return litdata.encode(table, 0, 1, TRAIN, level).files[NAME].to_pybytes()
 
 
-@pytest.mark.parametrize(("compression", "size"), [("zstd", 24 + 4 * 301 + 2 * 24), ("none", 4 * 302)])
-def test_every_bit_of_the_head_means_something(compression: Compression, size: int) -> None:
-    body = chunk_of(SEQUENCES, compression)
+@pytest.mark.parametrize(("level", "size"), [(3, 24 + 4 * 301 + 2 * 24), (None, 4 * 302)])
+def test_every_bit_of_the_head_means_something(level: Level, size: int) -> None:
+    body = chunk_of(SEQUENCES, level)
     for at in [*range(40), *range(size - 60, size)]:
         lie = bytearray(body)
         lie[at] ^= 1
@@ -31,24 +31,24 @@ def test_every_bit_of_the_head_means_something(compression: Compression, size: i
             litdata.decode({NAME: bytes(lie)}, "here")
 
 
-@pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_bytes_that_no_row_asks_for_are_refused(compression: Compression) -> None:
+@pytest.mark.parametrize("level", LEVELS)
+def test_bytes_that_no_row_asks_for_are_refused(level: Level) -> None:
     """A row that begins later than the rows do, with all sizes as they should be."""
-    body = chunk_of(TEXTS.slice(1, 3), compression)
-    if compression == "none":
+    body = chunk_of(TEXTS.slice(1, 3), level)
+    if level is None:
         offsets = np.frombuffer(body, "<u4", 4, 4) + 4
         lie = body[:4] + offsets.tobytes() + b"more" + body[20:]
     else:
         offsets = np.frombuffer(body, "<u4", 4, 24).astype(np.int64) + 4
         end = 24 + 16 + 24 + struct.unpack_from("<I", body, 56)[0]
-        frame = compress_frame(b"more" + decompress_frame(body[64:end], ""))
+        frame = compress_frame(b"more" + decompress_frame(body[64:end], ""), level)
         lie = b"".join([litdata._framed_head(offsets, np.array([frame.size])), frame, body[end:]])
     with pytest.raises(InputError, match="bytes that no row asks for"):
         litdata.decode({NAME: lie}, "here")
 
 
 def test_sizes_that_are_not_there_are_refused_before_they_are_allocated() -> None:
-    plain, framed = (chunk_of(SEQUENCES.slice(0, 3), compression) for compression in ("none", "zstd"))
+    plain, framed = (chunk_of(SEQUENCES.slice(0, 3), level) for level in (None, 3))
     for lie in (
         b"\xff" * 4 + plain[4:],
         framed[:12] + b"\xff" * 4 + framed[16:],
@@ -59,12 +59,12 @@ def test_sizes_that_are_not_there_are_refused_before_they_are_allocated() -> Non
 
 
 def test_four_gibibytes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(litdata, "LARGEST_CHUNK", len(chunk_of(SEQUENCES, "none")) // 2)
+    monkeypatch.setattr(litdata, "LARGEST_CHUNK", len(chunk_of(SEQUENCES, None)) // 2)
     with pytest.raises(InputError, match=r"4 GiB; lower 'shards\.size'"):
-        litdata.encode(SEQUENCES, 0, 1, TRAIN, "zstd")
+        litdata.encode(SEQUENCES, 0, 1, TRAIN, 3)
 
 
 def test_chunks_of_one_split_have_one_configuration() -> None:
-    entries = [litdata.encode(table, 0, 1, TRAIN, "zstd").entry for table in (SEQUENCES, TEXTS)]
+    entries = [litdata.encode(table, 0, 1, TRAIN, 3).entry for table in (SEQUENCES, TEXTS)]
     with pytest.raises(InputError, match="not all of the same kind"):
         litdata.index(TRAIN, entries)

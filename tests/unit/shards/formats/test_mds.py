@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import TRAIN, VALIDATION
 from chameleon_data.shards.formats import mds
-from chameleon_data.shards.formats.files import Compression
+from chameleon_data.shards.formats.files import Level
 from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, conform
-from tests.support.shard_rows import COMPRESSIONS, any_text, bytes_of, rechunk, sequence_rows
+from tests.support.shard_rows import LEVELS, any_text, bytes_of, rechunk, sequence_rows
 
 texts = st.one_of(st.sampled_from(["", "\0", "é", "\U0001f98e", "a\r\n\0b", "x" * 70_000]), any_text)
 numbers = st.integers(0, 2**32 - 1)
@@ -34,15 +34,17 @@ THREE = table_of([("one", "book", "a" * 32, 0, 3), ("", "c4", "b" * 32, 1, 0), (
 SEQUENCES = sequence_rows(12)
 
 
-def body_of(table: pa.Table, compression: Compression = "none") -> pa.Buffer:
-    return mds.encode_body(conform(table), compression)
+def body_of(table: pa.Table, level: Level = None) -> pa.Buffer:
+    return mds.encode_body(conform(table), level)
 
 
-def rows_in(body: pa.Buffer | bytes, compression: Compression = "none") -> pa.Table:
-    return mds.decode_body(body, compression, "shard")
+def rows_in(body: pa.Buffer | bytes, level: Level = None) -> pa.Table:
+    table, named = mds.decode_body(body, level is not None, "shard")
+    assert named == level
+    return table
 
 
-def naive(table: pa.Table, compression: Compression) -> bytes:
+def naive(table: pa.Table, level: Level) -> bytes:
     """The format, written down row by row."""
     samples = []
     for row in table.to_pylist():
@@ -55,7 +57,7 @@ def naive(table: pa.Table, compression: Compression) -> bytes:
             samples.append(head[:8] + doc_id + domain + epoch + ids + tokens)
         else:
             samples.append(head + doc_id + domain + epoch + text + tokens)
-    config = json.dumps(mds._configuration(table.schema, compression), sort_keys=True).encode()
+    config = json.dumps(mds._configuration(table.schema, level), sort_keys=True).encode()
     offsets = [4 + 4 * (len(samples) + 1) + len(config)]
     for sample in samples:
         offsets.append(offsets[-1] + len(sample))
@@ -65,22 +67,22 @@ def naive(table: pa.Table, compression: Compression) -> bytes:
 # The bytes
 
 
-@given(rows_of, st.sampled_from(COMPRESSIONS), st.data())
-def test_any_rows_are_laid_out_as_the_format_says_and_come_back(rows, compression: Compression, data: st.DataObject) -> None:
+@given(rows_of, st.sampled_from(LEVELS), st.data())
+def test_any_rows_are_laid_out_as_the_format_says_and_come_back(rows, level: Level, data: st.DataObject) -> None:
     table = table_of(rows)
-    body = body_of(table, compression)
-    assert body.to_pybytes() == naive(table, compression)
-    assert rows_in(body, compression).equals(table)
+    body = body_of(table, level)
+    assert body.to_pybytes() == naive(table, level)
+    assert rows_in(body, level).equals(table)
     dictionary = table.set_column(1, "domain", table["domain"].dictionary_encode())
-    assert body_of(rechunk(dictionary, data.draw(st.integers(0, len(rows)))), compression).equals(body)
+    assert body_of(rechunk(dictionary, data.draw(st.integers(0, len(rows)))), level).equals(body)
 
 
-@given(st.integers(0, 12), st.integers(1, 40), st.sampled_from([pa.uint16(), pa.uint32()]), st.sampled_from(COMPRESSIONS))
-def test_any_sequences_too(count: int, length: int, dtype: pa.DataType, compression: Compression) -> None:
+@given(st.integers(0, 12), st.integers(1, 40), st.sampled_from([pa.uint16(), pa.uint32()]), st.sampled_from(LEVELS))
+def test_any_sequences_too(count: int, length: int, dtype: pa.DataType, level: Level) -> None:
     table = sequence_rows(count, length, dtype)
-    body = body_of(table, compression)
-    assert body.to_pybytes() == naive(table, compression)
-    assert rows_in(body, compression).equals(table)
+    body = body_of(table, level)
+    assert body.to_pybytes() == naive(table, level)
+    assert rows_in(body, level).equals(table)
 
 
 def test_four_gibibytes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,24 +103,24 @@ def test_a_real_four_gibibytes_are_refused_before_they_are_joined() -> None:
 
 
 def test_names_and_the_folder_of_a_split() -> None:
-    assert mds.names(7, 9, TRAIN, "zstd") == ("shard.00007.mds.zstd",)
-    assert mds.names(7, 9, VALIDATION, "none") == ("validation/shard.00007.mds",)
+    assert mds.names(7, 9, TRAIN, 3) == ("shard.00007.mds.zstd",)
+    assert mds.names(7, 9, VALIDATION, None) == ("validation/shard.00007.mds",)
 
 
 # What is stored is not believed
 
 
-@pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_the_entry_changes_with_the_rows(compression: Compression) -> None:
-    shard = mds.encode(THREE, 3, 9, VALIDATION, compression)
-    changed = mds.encode(THREE.set_column(4, "tokens", [[0, 1, 2]]), 3, 9, VALIDATION, compression)
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_entry_changes_with_the_rows(level: Level) -> None:
+    shard = mds.encode(THREE, 3, 9, VALIDATION, level)
+    changed = mds.encode(THREE.set_column(4, "tokens", [[0, 1, 2]]), 3, 9, VALIDATION, level)
     assert mds.decode(changed.files, "")[1]["raw_data"] != shard.entry["raw_data"]
 
 
 def test_the_head_may_say_nothing_but_what_the_entry_says() -> None:
     """A trainer reads the columns by the entry, other readers by the head."""
-    (body,) = bytes_of(mds.encode(SEQUENCES, 0, 1, TRAIN, "none")).values()
-    compressed = body_of(SEQUENCES, "zstd").to_pybytes()
+    (body,) = bytes_of(mds.encode(SEQUENCES, 0, 1, TRAIN, None)).values()
+    compressed = body_of(SEQUENCES, 3).to_pybytes()
     for lie, message in (
         (body.replace(b"uint16:9", b"uint32:9"), "column_sizes"),
         (body.replace(b"uint16:9", b"uint16:8"), "column_sizes"),

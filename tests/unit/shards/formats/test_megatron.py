@@ -15,19 +15,19 @@ ONE = TEXTS.slice(0, 1)
 
 
 def test_the_blend_file_weighs_by_tokens() -> None:
-    entries = [megatron.encode(SEQUENCES.slice(0, rows), number, 2, TRAIN, "none").entry for number, rows in enumerate((300, 7))]
+    entries = [megatron.encode(SEQUENCES.slice(0, rows), number, 2, TRAIN, None).entry for number, rows in enumerate((300, 7))]
     assert megatron.index(TRAIN, entries) == {"train.blend.txt": b"9900 train-00000\n231 train-00001\n"}
 
 
 def test_text_is_refused() -> None:
     with pytest.raises(InputError, match="holds tokens, not text; name a tokenizer"):
-        megatron.encode(TEXTS, 0, 1, TRAIN, "none")
+        megatron.encode(TEXTS, 0, 1, TRAIN, None)
 
 
 @pytest.mark.parametrize("kind", [pa.large_list(pa.uint32()), pa.list_(pa.uint32(), 1)])
 def test_a_token_that_int32_does_not_hold_is_refused(kind: pa.DataType) -> None:
     with pytest.raises(InputError, match="the token 2,147,483,648"):
-        megatron.encode(ONE.set_column(0, INPUT_IDS, pa.array([[2**31]], kind)), 0, 1, TRAIN, "none")
+        megatron.encode(ONE.set_column(0, INPUT_IDS, pa.array([[2**31]], kind)), 0, 1, TRAIN, None)
 
 
 @pytest.mark.parametrize(
@@ -36,11 +36,11 @@ def test_a_token_that_int32_does_not_hold_is_refused(kind: pa.DataType) -> None:
 )
 def test_other_numbers_and_nulls_are_refused(ids: int | None, kind: pa.DataType, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        megatron.encode(ONE.set_column(0, INPUT_IDS, pa.array([[ids]], pa.large_list(kind))), 0, 1, TRAIN, "none")
+        megatron.encode(ONE.set_column(0, INPUT_IDS, pa.array([[ids]], pa.large_list(kind))), 0, 1, TRAIN, None)
 
 
 def test_every_number_in_the_head_of_an_index_is_checked() -> None:
-    files = bytes_of(megatron.encode(SEQUENCES.slice(0, 3), 0, 1, TRAIN, "none"))
+    files = bytes_of(megatron.encode(SEQUENCES.slice(0, 3), 0, 1, TRAIN, None))
     for at in range(9, 34):
         idx = bytearray(files["train-00000.idx"])
         idx[at] ^= 0x40

@@ -11,16 +11,16 @@ import pytest
 from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import TRAIN, VALIDATION
 from chameleon_data.shards.formats import parquet
-from chameleon_data.shards.formats.files import Compression
+from chameleon_data.shards.formats.files import Level
 from chameleon_data.shards.rows import INPUT_IDS, ROW_OVERHEAD, TEXT_SCHEMA, equal_byte_bounds
-from tests.support.shard_rows import COMPRESSIONS, replace_text, sequence_rows, text_rows
+from tests.support.shard_rows import LEVELS, replace_text, sequence_rows, text_rows
 
 ROWS = text_rows(500)
 SEQUENCES = sequence_rows(40)
 
 
-def encode(table: pa.Table, compression: Compression = "zstd") -> pa.Buffer:
-    (data,) = parquet.encode(table, 0, 1, TRAIN, compression).files.values()
+def encode(table: pa.Table, level: Level = 3) -> pa.Buffer:
+    (data,) = parquet.encode(table, 0, 1, TRAIN, level).files.values()
     return data
 
 
@@ -74,13 +74,13 @@ def test_row_groups_hold_equal_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 100_000)
     sizes = np.random.default_rng(1).lognormal(6, 1.5, 2_000).astype(int)
     table = replace_text(text_rows(2000), ["x" * n for n in sizes])
-    file = pq.ParquetFile(encode(table, "none"))
+    file = pq.ParquetFile(encode(table, None))
     bounds = equal_byte_bounds(table, 100_000)
     held = np.add.reduceat(sizes + ROW_OVERHEAD, bounds[:-1])
     assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == np.diff(bounds).tolist()
     assert len(held) == -(-held.sum() // 100_000)
     assert np.all(np.abs(held - held.sum() / len(held)) < sizes.max() + ROW_OVERHEAD)
-    assert decode(encode(table, "none")).equals(table)
+    assert decode(encode(table, None)).equals(table)
 
 
 def test_one_document_larger_than_groups_and_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,9 +93,9 @@ def test_one_document_larger_than_groups_and_no_rows(monkeypatch: pytest.MonkeyP
     assert equal_byte_bounds(TEXT_SCHEMA.empty_table(), 1000).tolist() == [0]
 
 
-@pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_a_flipped_bit_of_any_page_is_refused(compression: Compression) -> None:
-    data = encode(ROWS, compression).to_pybytes()
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_flipped_bit_of_any_page_is_refused(level: Level) -> None:
+    data = encode(ROWS, level).to_pybytes()
     group = pq.ParquetFile(pa.BufferReader(data)).metadata.row_group(0)
     for number in range(group.num_columns):
         column = group.column(number)
@@ -120,5 +120,5 @@ def test_other_tables_are_refused() -> None:
 
 
 def test_names_tell_the_split() -> None:
-    assert parquet.names(3, 12, TRAIN, "zstd") == ("train-00003-of-00012.parquet",)
-    assert parquet.names(0, 1, VALIDATION, "none") == ("validation-00000-of-00001.parquet",)
+    assert parquet.names(3, 12, TRAIN, 3) == ("train-00003-of-00012.parquet",)
+    assert parquet.names(0, 1, VALIDATION, None) == ("validation-00000-of-00001.parquet",)

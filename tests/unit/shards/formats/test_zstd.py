@@ -16,7 +16,7 @@ LIMIT = 2**32
 
 
 def test_the_same_content_gives_the_same_frame_with_size_and_checksum() -> None:
-    first, second = (compress_frame(b"x" * 1000).to_pybytes() for _ in range(2))
+    first, second = (compress_frame(b"x" * 1000, 3).to_pybytes() for _ in range(2))
     assert first == second
     frame = zstandard.get_frame_parameters(first)
     assert (frame.has_checksum, frame.content_size) == (True, 1000)
@@ -24,7 +24,7 @@ def test_the_same_content_gives_the_same_frame_with_size_and_checksum() -> None:
 
 
 def test_a_damaged_frame_is_refused() -> None:
-    frame = compress_frame(bytes(range(256)) * 4).to_pybytes()
+    frame = compress_frame(bytes(range(256)) * 4, 3).to_pybytes()
     huge = b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", 2**32) + frame[13:]  # a header that claims 4 GiB
     unsized = zstandard.ZstdCompressor(write_content_size=False).compress(b"abc")
     flipped = frame[:60] + bytes([frame[60] ^ 1]) + frame[61:]
@@ -35,8 +35,8 @@ def test_a_damaged_frame_is_refused() -> None:
 
 @pytest.mark.parametrize("format", ["jsonl", "mds"])
 def test_formats_refuse_a_size_that_their_frame_cannot_hold(format: str) -> None:
-    frame = compress_frame(b"x" * 1000).to_pybytes()
+    frame = compress_frame(b"x" * 1000, 3).to_pybytes()
     claims = b"\x28\xb5\x2f\xfd\xe4" + struct.pack("<Q", 2**39) + frame[7:]
-    (name,) = FORMATS[format].names(0, 1, TRAIN, "zstd")
+    (name,) = FORMATS[format].names(0, 1, TRAIN, 3)
     with pytest.raises(InputError, match=r"here: damaged zstd frame \(it does not give a size that such a shard has\)"):
         FORMATS[format].decode({name: claims}, "here")
