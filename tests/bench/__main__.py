@@ -1,4 +1,4 @@
-"""`make bench`: every figure that the README or a comment relies on, in one table."""
+"""`make bench`: every figure that the README or a comment relies on, in one table. The peers have another."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Survey and write passes against merely reading the same files, their memory as the corpus grows, and the fixed cost of a
-build.
+"""Survey and write passes against merely reading the same files, and their memory as the corpus grows.
 
 The corpus is the demo's text, repeated, each copy of a document with a first line of its own: 1 GB of it for the throughput;
 for memory also a quarter and four times that.
@@ -11,7 +10,6 @@ import hashlib
 import json
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -165,35 +163,6 @@ def passes(folder: Path, corpus: Path, size: int, repeats: int) -> tuple[dict[st
     return {name: statistics.median(taken) for name, taken in seconds.items()}, memory.bytes
 
 
-def fixed_cost(folder: Path, repeats: int) -> float:
-    """Median seconds of a build of 1,000 short documents in a process of its own, embeddings cached."""
-    corpus = folder / "small"
-    for name in ("a", "b", "c", "d"):
-        (corpus / name).mkdir(parents=True, exist_ok=True)
-        lines = (json.dumps({"text": f"{name} speaks of matter {i % 17} in sentence {i}"}) + "\n" for i in range(250))
-        (corpus / name / "part.jsonl").write_text("".join(lines))
-    recipe = folder / "small.yaml"
-    recipe.write_text(
-        json.dumps(
-            {
-                "name": "small",
-                "out": str(folder / "small-out"),
-                "sources": {n: str(corpus / n) for n in "abcd"},
-                "embed": {"samples": 16},
-            }
-        )
-    )
-    command = [str(Path(sys.executable).parent / "chameleon-data"), "build", str(recipe)]
-    taken = []
-    for number in range(repeats + 1):
-        for folder_ in ("builds", "_chameleon/versions", "_chameleon/cache/survey", "_chameleon/cache/weights"):
-            shutil.rmtree(folder / "small-out" / folder_, ignore_errors=True)
-        start = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
-        taken += [time.perf_counter() - start] if number else []  # the first one embeds
-    return statistics.median(taken)
-
-
 def run(gigabytes: float = 1.0, repeats: int = 5, folder: Path | None = None) -> list[Figure]:
     """All figures of this file."""
     from chameleon_data.pipelines.ray_cluster import cluster
@@ -201,16 +170,6 @@ def run(gigabytes: float = 1.0, repeats: int = 5, folder: Path | None = None) ->
     figures = []
     with tempfile.TemporaryDirectory(dir=folder) as name:
         base = Path(name)
-        figures.append(
-            Figure(
-                "a build of 1,000 short documents",
-                fixed_cost(base, repeats),
-                "s",
-                15,
-                "Ray's start included",
-                lower_is_better=True,
-            )
-        )
         with cluster(workers=CORES):
             for share in (0.25, 1.0, 4.0):
                 size = int(gigabytes * share * GIGABYTE)

@@ -1,259 +1,208 @@
-"""A whole build from recorded weights beside what people use in its place, on the same files and two cores, memory included.
+"""A whole build from recorded weights beside what people use in its place, on the same files and two cores.
 
-    ours              survey, plan, exchange, shards, manifest: exact shares, hashed, versioned
-    interleave        datasets.interleave_datasets by probabilities, with a shuffle buffer of 10,000 rows, into MDSWriter
-    random_shuffle    Ray Data: read_json, random_shuffle, write_parquet; no mixture
-    datatrove         JsonlReader into ParquetWriter, two workers: it has no shuffle of texts, so nothing is mixed or shuffled
+    python -m tests.bench.peers [GIGABYTES] [--repeats N] [--only NAME …]
 
-And the exchange alone, every row of the corpus read, brought to its shard and put in order there, nothing kept: our spilled runs
-against Ray Data's read_json, groupby(shard).map_groups(sort). Both clusters have read the corpus once before the clock starts.
-
-Each runs in a process of its own; a build is timed from its start to its end. Memory is the largest sum over all processes of a
-run of what each holds alone and its share of what they hold together (PSS).
-
-    python -m tests.bench.peers [GIGABYTES]
+Each is a command of its own, measured from its start to its end with all processes that it starts. The repeats take turns: every
+peer once, then every peer again. What the peers run is in peer_programs.py, as a person who knows them would write it.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import argparse
 import json
-import shutil
+import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.build import CORES, GIGABYTE, make_corpus
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tests.bench.build import GIGABYTE, make_corpus
 from tests.bench.figures import Figure, show
+from tests.support.paths import ROOT
+from tests.support.whole_process import Run, measure
 
-SHARD = 64 * 2**20
+TAKES_MEMORY = False
+"""Whether `build` has the option --memory; with it, our row within 2 GB is measured too."""
+MEMORY = "2GB"
+DATATROVE = "DATATROVE_PYTHON"
+"""Environment variable with the Python of an environment that has `datatrove[io]`, whose pins are not ours."""
+SHORT_DOCUMENTS = 1_000
+
+Prepare = Callable[[Path, Path], list[str]]
+"""(corpus, empty folder) -> the command that writes the folder."""
 
 
-def recipe_of(corpus: Path, out: Path, format: str) -> Path:
-    """A recipe that writes the whole corpus with equal weights."""
+@dataclass(frozen=True)
+class Peer:
+    """One row of the table."""
+
+    prepare: Prepare
+    lacks: str
+    """What it does not do."""
+
+
+def program(name: str, python: str = sys.executable) -> Prepare:
+    """A function of peer_programs.py."""
+    return lambda corpus, out: [python, "-m", "tests.bench.peer_programs", name, str(corpus), str(out)]
+
+
+def ours(format: str, *options: str) -> Prepare:
+    """A build of the whole corpus with equal weights."""
+
+    def prepare(corpus: Path, out: Path) -> list[str]:
+        names = sorted(p.name for p in corpus.iterdir())
+        return build(out, {n: str(corpus / n) for n in names}, dict.fromkeys(names, 1 / len(names)), format, *options)
+
+    return prepare
+
+
+def remix(corpus: Path, out: Path) -> list[str]:
+    """A second build in the folder of a first one: the first domain gets half of its weight, the last one the rest."""
     names = sorted(p.name for p in corpus.iterdir())
-    weights = out / "weights.json"
-    weights.write_text(json.dumps({name: 1 / len(names) for name in names}))
-    recipe = out / "recipe.yaml"
-    recipe.write_text(json.dumps({
-        "name": "bench", "out": str(out / "out"), "sources": {n: str(corpus / n) for n in names},
-        "weights": {"from": str(weights)}, "mix": {"max_epochs": 8}, "shards": {"formats": format},
+    weights = dict.fromkeys(names, 1 / len(names))
+    weights[names[0]], weights[names[-1]] = 0.5 * weights[names[0]], 1.5 * weights[names[-1]]
+    return build(out, {n: str(corpus / n) for n in names}, weights, "parquet")
+
+
+def short_documents(corpus: Path, out: Path) -> list[str]:
+    """A build of 1,000 documents of one sentence in four domains; it does not read the corpus."""
+    sources = {}
+    for name in ("a", "b", "c", "d"):
+        (out / name).mkdir()
+        sources[name] = str(out / name / "part.jsonl")
+        texts = (f"{name} speaks of matter {i % 17} in sentence {i}" for i in range(SHORT_DOCUMENTS // 4))
+        Path(sources[name]).write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return build(out, sources, dict.fromkeys(sources, 0.25), "parquet")
+
+
+def build(out: Path, sources: dict[str, str], weights: dict[str, float], format: str, *options: str) -> list[str]:
+    """Write a recipe and its weights, and give the command that builds it."""
+    (out / "weights.json").write_text(json.dumps(weights))
+    (out / "recipe.yaml").write_text(json.dumps({
+        "name": "bench", "out": str(out / "out"), "sources": sources, "weights": {"from": str(out / "weights.json")},
+        "mix": {"max_epochs": 8}, "shards": {"formats": format},
     }))  # fmt: skip
-    return recipe
+    return [sys.executable, "-m", "chameleon_data.jobs.cli", "build", str(out / "recipe.yaml"), *options]
 
 
-def ours(corpus: Path, out: Path, format: str) -> None:
-    from chameleon_data.jobs.cli import main
-
-    sys.argv = ["chameleon-data", "build", str(recipe_of(corpus, out, format))]
-    main()
-
-
-def interleave(corpus: Path, out: Path) -> None:
-    import datasets
-
-    from tests.support.streaming_reader import load
-
-    names = sorted(p.name for p in corpus.iterdir())
-    streams = [
-        datasets.load_dataset("json", data_files=sorted(map(str, (corpus / name).iterdir())), split="train", streaming=True)
-        for name in names
-    ]
-    mixed = datasets.interleave_datasets(
-        streams, probabilities=[1 / len(names)] * len(names), seed=0, stopping_strategy="all_exhausted_without_replacement"
-    ).shuffle(seed=0, buffer_size=10_000)
-    options = {"compression": "zstd:3", "hashes": ["sha256", "xxh64"], "size_limit": SHARD}
-    with load().MDSWriter(out=str(out / "mds"), columns={"text": "str", "id": "str"}, **options) as writer:
-        for row in mixed:
-            writer.write(row)
+OURS, OURS_MDS, OURS_2GB = "ours, Parquet", "ours, MDS", f"ours within {MEMORY}"
+REMIX, SHORT = "ours, a re-mix with other weights", f"ours, {SHORT_DOCUMENTS:,} short documents"
+DUCKDB, DUCKDB_2GB, POLARS = "DuckDB", f"DuckDB within {MEMORY}", "polars"
+INTERLEAVE, SHUFFLE, TROVE = "interleave_datasets, MDSWriter", "Ray Data, random_shuffle", "datatrove"
+SORT_LACKS = "no mixture or shares, no hashes, checks, resuming or versions"
 
 
-def _ray_data(corpus: Path):
-    import ray
-    import ray.data
-
-    ray.init(num_cpus=CORES, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    ray.data.DataContext.get_current().enable_progress_bars = False
-    files = sorted(map(str, corpus.rglob("*.zst")))
-    return ray.data.read_json(files, arrow_open_stream_args={"compression": "zstd"}, file_extensions=None)
-
-
-def random_shuffle(corpus: Path, out: Path) -> None:
-    _ray_data(corpus).random_shuffle(seed=0).write_parquet(str(out / "parquet"), compression="zstd", compression_level=3)
-
-
-def groupby(corpus: Path, out: Path) -> None:
-    import numpy as np
-    import pyarrow as pa
-
-    shards = sum(p.stat().st_size for p in corpus.rglob("*.zst")) * 3 // SHARD + 1
-
-    def keyed(table: pa.Table) -> pa.Table:
-        from chameleon_data.hashing import content_hashes
-
-        hi, lo = content_hashes(table["text"].combine_chunks().cast(pa.large_string()))
-        return table.append_column("hi", pa.array(hi)).append_column("shard", pa.array((lo % np.uint64(shards)).astype(np.int32)))
-
-    def ordered(table: pa.Table) -> pa.Table:
-        return pa.table({"rows": [table.sort_by("hi").num_rows]})
-
-    rows = _ray_data(corpus)
-    counted = rows.map_batches(keyed, batch_format="pyarrow").count()
-    start = time.perf_counter()
-    groups = rows.map_batches(keyed, batch_format="pyarrow").groupby("shard").map_groups(ordered, batch_format="pyarrow")
-    assert sum(row["rows"] for row in groups.iter_rows()) == counted
-    _tell(out, time.perf_counter() - start)
+def peers() -> dict[str, Peer]:
+    """Name -> what can be measured here."""
+    found = {
+        OURS: Peer(ours("parquet"), ""),
+        DUCKDB: Peer(program("duckdb"), SORT_LACKS),
+        POLARS: Peer(program("polars"), f"{SORT_LACKS}; no limit of memory"),
+        OURS_MDS: Peer(ours("mds"), ""),
+        INTERLEAVE: Peer(
+            program("interleave"),
+            "mixes by chance, so no exact shares; shuffles 10,000 rows; hashes files, no rows; no checks, resuming or versions",
+        ),
+        SHUFFLE: Peer(program("random_shuffle"), SORT_LACKS),
+        OURS_2GB: Peer(ours("parquet", "--memory", MEMORY), ""),
+        DUCKDB_2GB: Peer(program("duckdb_2gb"), SORT_LACKS),
+        SHORT: Peer(short_documents, ""),
+    }
+    if not TAKES_MEMORY:
+        del found[OURS_2GB]
+    if python := os.environ.get(DATATROVE):
+        found[TROVE] = Peer(program("datatrove", python), "no mixture or shuffle, no hashes, checks or versions; resumes by file")
+    return found
 
 
-def exchange(corpus: Path, out: Path) -> None:
-    from chameleon_data.corpus.sample import make_sample_spec
-    from chameleon_data.corpus.selection import make_selection_rules, select_rows
-    from chameleon_data.corpus.tokens import load_token_counter
-    from chameleon_data.pipelines.ray_cluster import cluster, run_tasks
-    from chameleon_data.pipelines.survey import survey_corpus
-    from chameleon_data.pipelines.weigh import weigh_corpus
-    from chameleon_data.pipelines.write import spill_parts
-    from chameleon_data.recipe_file import load_recipe
-    from chameleon_data.shards.assemble import hash_shard
-    from chameleon_data.shards.lay_out import ShardSpec, build_folder, lay_out_splits
-    from chameleon_data.shards.runs import read_run_lists
-    from chameleon_data.shards.spill import spill
-    from chameleon_data.store.store import Store
-    from chameleon_data.versions.provenance import describe_writer
+def take_turns(base: Path, corpus: Path, chosen: Sequence[str], repeats: int) -> dict[str, list[Run]]:
+    """The runs of each peer. A re-mix follows our build in its folder."""
+    runs: dict[str, list[Run]] = {}
+    for _ in range(repeats):
+        for name in chosen:
+            with tempfile.TemporaryDirectory(dir=base) as folder:
+                out = Path(folder)
+                commands = {name: peers()[name].prepare}
+                if name == OURS:
+                    commands[REMIX] = remix
+                for each, prepare in commands.items():
+                    run = measure(base / "log", *prepare(corpus, out), cwd=ROOT)
+                    runs.setdefault(each, []).append(run)
+            os.sync()  # what one has written is on the disk before the next one starts
+    return runs
 
-    def quiet(*_: object) -> None:
-        pass
 
-    recipe = load_recipe(recipe_of(corpus, out, "parquet"))
-    store, counter = Store(recipe.out), load_token_counter(recipe.tokens)
-    with cluster(workers=CORES):
-        import ray  # it reads the environment that `cluster` sets
-
-        spec = make_sample_spec(recipe.embed, recipe.seed)
-        surveyed = survey_corpus(store, recipe.sources, recipe.input, spec, counter, quiet)
-        rules = make_selection_rules(recipe.sources, recipe.input, recipe.mix.validation, recipe.shards, counter)
-        selection = select_rows(store, surveyed, rules)
-        weighed = weigh_corpus(store, recipe, surveyed, selection, quiet)
-        layouts = lay_out_splits(
-            store,
-            recipe.mix,
-            recipe.shards,
-            recipe.input.hash,
-            recipe.seed,
-            surveyed.parts,
-            selection,
-            weighed.mixture.decimals,
-            weighed.budget,
-            describe_writer(recipe.shards, counter).describe(),
+def print_runs(gigabytes: float, runs: dict[str, list[Run]]) -> None:
+    """One table with medians."""
+    title = f"whole builds, {gigabytes:g} GB of text in .jsonl.zst; {os.cpu_count()} cores, load {os.getloadavg()[2]:.1f}"
+    table = Table("", "seconds", "core-seconds", "memory", "others", "does not do", title=title)
+    for column in table.columns[1:5]:
+        column.justify = "right"
+    for name, found in runs.items():
+        lacks = peers()[name].lacks if name in peers() else ""
+        if failures := [run.failure for run in found if run.failure]:
+            lacks = f"[red]failed in {len(failures)} of {len(found)}: {escape(failures[0][:200])}[/] {lacks}"
+        seconds = sorted(run.seconds for run in found)
+        table.add_row(
+            name,
+            f"{statistics.median(seconds):.1f} ({seconds[0]:.1f} to {seconds[-1]:.1f})",
+            f"{_median(found, 'core_seconds'):.1f}",
+            f"{_median(found, 'memory') / 1e9:.2f} GB",
+            f"{_median(found, 'load'):.1f}",
+            lacks,
         )
-        job = ShardSpec(layouts, rules, counter, recipe.sources, recipe.input, recipe.shards)
-        build = build_folder(layouts, surveyed.parts)
-        start = time.perf_counter()
-        shared = ray.put(job)
-        spill_parts(store, build, shared, selection.copies, surveyed.parts, spill, quiet)
-        runs = read_run_lists(store, [build.run_list(part.key) for part in surveyed.parts])
-
-        def make(shard: int) -> None:
-            hash_shard(store, ray.get(shared), runs, shard)
-
-        run_tasks("make", range(build.shards), make, quiet)
-        _tell(out, time.perf_counter() - start)
+    console = Console(width=150)
+    console.print(table)
+    console.print(
+        "Medians; seconds with least and most. memory: largest sum of PSS. others: cores that other processes kept busy."
+    )
+    if DATATROVE not in os.environ:
+        console.print(f"datatrove is not measured: set {DATATROVE} to the Python of an environment with datatrove\\[io].")
 
 
-def _tell(out: Path, seconds: float) -> None:
-    """What `measure` takes for the time of the run."""
-    (out / "seconds").write_text(str(seconds))
-
-
-def datatrove(corpus: Path, out: Path) -> None:
-    from datatrove.executor import LocalPipelineExecutor
-    from datatrove.pipeline.readers import JsonlReader
-    from datatrove.pipeline.writers import ParquetWriter
-
-    pipeline = [
-        JsonlReader(str(corpus), recursive=True, glob_pattern="**/*.zst", compression="zstd"),
-        ParquetWriter(str(out / "parquet"), compression="zstd"),
-    ]
-    LocalPipelineExecutor(pipeline, tasks=8, workers=CORES, logging_dir=str(out / "logs")).run()
-
-
-PEERS: dict[str, Callable[[Path, Path], None]] = {
-    "ours, MDS": lambda corpus, out: ours(corpus, out, "mds"),
-    "ours, Parquet": lambda corpus, out: ours(corpus, out, "parquet"),
-    "interleave_datasets and MDSWriter": interleave,
-    "random_shuffle and write_parquet": random_shuffle,
-    "datatrove without a shuffle": datatrove,
-    "exchange, ours": exchange,
-    "exchange, groupby and map_groups": groupby,
-}
-
-
-def measure(name: str, corpus: Path, folder: Path) -> tuple[float, float]:
-    """(seconds, largest PSS of all its processes in bytes) of one run."""
-    out = Path(tempfile.mkdtemp(dir=folder))
-    log = out / "log"
-    start, most = time.perf_counter(), 0.0
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.peers", name, str(corpus), str(out)], stdout=file, stderr=file
-        )
-        while process.poll() is None:
-            most = max(most, _pss(process.pid))
-            time.sleep(0.25)
-    taken = time.perf_counter() - start
-    if process.returncode:
-        raise SystemExit(f"{name}:\n{log.read_text()[-3000:]}")
-    told = out / "seconds"
-    taken = float(told.read_text()) if told.exists() else taken
-    shutil.rmtree(out)
-    return taken, most
-
-
-def _pss(pid: int) -> float:
-    """Bytes of the process and of all that descend from it."""
-    parents, total, tree = {}, 0.0, {pid}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:  # ended meanwhile
-            continue
-    for child in sorted(parents):  # a child has a higher number, but where they wrap around
-        if parents[child] in tree:
-            tree.add(child)
-    for one in tree:
-        try:
-            lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
-            total += next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
-        except (OSError, StopIteration):
-            continue
-    return total
-
-
-def run(gigabytes: float = 1.0, repeats: int = 3) -> list[Figure]:
-    """Ratios of time and memory, ours against each."""
-    names = [name for name in PEERS if "datatrove" not in name or importlib.util.find_spec("datatrove")]
+def run(gigabytes: float = 1.0, repeats: int = 3, only: Sequence[str] = ()) -> list[Figure]:
+    """Print the table; give what ours takes as a share of each peer's time."""
+    chosen = list(only) or list(peers())
     with tempfile.TemporaryDirectory() as name:
-        corpus = Path(name) / "corpus"
-        make_corpus(corpus, int(gigabytes * GIGABYTE))
-        found = {peer: [measure(peer, corpus, Path(name)) for _ in range(repeats)] for peer in names}
-    seconds = {peer: statistics.median(s for s, _ in runs) for peer, runs in found.items()}
-    memory = {peer: statistics.median(m for _, m in runs) for peer, runs in found.items()}
-    figures = [Figure(f"whole build, {peer}", seconds[peer], "s", None, f"{memory[peer] / 1e6:,.0f} MB") for peer in names[:2]]
-    for peer in names[2:]:
-        own = names[-2] if "exchange" in peer else names[0] if "MDS" in peer else names[1]
-        if peer == own:
-            continue
-        beside = f"{seconds[peer]:.1f} s, {memory[peer] / 1e6:,.0f} MB; {own} {seconds[own]:.1f} s, {memory[own] / 1e6:,.0f} MB"
-        figures.append(Figure(f"against {peer}", seconds[peer] / seconds[own], "×", 5, beside))
+        base = Path(name)
+        if chosen != [SHORT]:
+            make_corpus(base / "corpus", int(gigabytes * GIGABYTE))
+        runs = take_turns(base, base / "corpus", chosen, repeats)
+    print_runs(gigabytes, runs)
+    seconds = {name: _median(found, "seconds") for name, found in runs.items() if not any(run.failure for run in found)}
+    aims = [
+        (OURS, DUCKDB, 1.2 if gigabytes < 4 else 1.0 if gigabytes < 16 else 0.8),
+        (OURS, POLARS, None),
+        (OURS, SHUFFLE, 0.25),
+        (OURS, TROVE, 1.0 if gigabytes >= 4 else None),
+        (OURS_MDS, INTERLEAVE, 0.25),
+        (OURS_2GB, DUCKDB_2GB, None),
+        (REMIX, OURS, 0.6),
+    ]
+    figures = [
+        Figure(f"{own}, of {peer}", seconds[own] / seconds[peer], "×", aim, f"{seconds[own]:.1f} of {seconds[peer]:.1f} s", True)
+        for own, peer, aim in aims
+        if own in seconds and peer in seconds
+    ]
+    if SHORT in seconds:
+        figures.append(Figure(SHORT, seconds[SHORT], "s", 2, "the whole process", True))
     return figures
 
 
+def _median(runs: Sequence[Run], field: str) -> float:
+    return statistics.median(getattr(run, field) for run in runs)
+
+
 if __name__ == "__main__":
-    if len(sys.argv) == 4:
-        PEERS[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
-    else:
-        show(run(float(sys.argv[1]) if len(sys.argv) > 1 else 1.0))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("gigabytes", nargs="?", type=float, default=1.0)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=list(peers()), default=[])
+    asked = parser.parse_args()
+    show(run(asked.gigabytes, asked.repeats, asked.only))
