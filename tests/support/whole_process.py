@@ -7,6 +7,7 @@ It is a process of its own, so that its children are those of the command alone.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -61,14 +62,17 @@ def _run(log: Path, command: list[str]) -> Run:
     with log.open("w") as file:
         start = time.perf_counter()
         process = subprocess.Popen(command, stdout=file, stderr=file)
-        while process.poll() is None:
+        ended = False
+        while not ended:
             looked = time.perf_counter()
             held = _look(times)
             most = max(most, held)
             if held > limit:
                 failure = f"killed at {held / 1e9:.1f} GB, more than {LARGEST_SHARE:.0%} of the machine's memory"
                 _kill_all()
-            time.sleep(max(INTERVAL, 9 * (time.perf_counter() - looked)))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(INTERVAL, 9 * (time.perf_counter() - looked)))
+                ended = True
         seconds = time.perf_counter() - start
     _end_rest(times)
     elapsed, own = time.perf_counter() - start, _core_seconds(resource.RUSAGE_SELF)
