@@ -65,7 +65,8 @@ def _refuse_bool(value: Any) -> Any:
     return value
 
 
-def _parse_bytes(value: Any) -> Any:
+def parse_bytes(value: Any) -> Any:
+    """The bytes that "64MiB", "2GB" or "4096" means, a number as it is; ValueError for any other text."""
     return _parse_quantity(value, BYTE_UNITS, "64MiB")
 
 
@@ -80,7 +81,7 @@ def _one_or_many(value: Any) -> Any:
 NO_BOOL = BeforeValidator(_refuse_bool)
 WrittenBytes = Annotated[int, Field(gt=0)] | Annotated[str, Field(pattern=_quantity_pattern(BYTE_UNITS))]
 """What a person may write for a number of bytes."""
-ByteSize = Annotated[int, Field(gt=0), BeforeValidator(_parse_bytes, json_schema_input_type=WrittenBytes)]
+ByteSize = Annotated[int, Field(gt=0), BeforeValidator(parse_bytes, json_schema_input_type=WrittenBytes)]
 BudgetTokens = Annotated[int, Field(gt=0, le=LARGEST_BUDGET)]
 WrittenBudget = Literal["auto"] | BudgetTokens | Annotated[str, Field(pattern=_quantity_pattern(TOKEN_UNITS))]
 """What a person may write for a budget."""

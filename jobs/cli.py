@@ -6,8 +6,9 @@ tables.py; exit codes are in exits.py. What a verb alone needs is imported insid
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from chameleon_data.jobs.screen import (
     delay_progress,
     out,
     parse_duration,
+    parse_size,
     print_answer,
     print_json,
     print_note,
@@ -38,7 +40,7 @@ from chameleon_data.versions.tags import list_tags, tag_history, tag_version
 from chameleon_data.versions.versions import Version, delete_version, list_deleted, list_versions, read_manifest
 
 if TYPE_CHECKING:
-    from chameleon_data.pipelines.ray_cluster import Progress
+    from chameleon_data.pipelines.engine import Engine, Progress
     from chameleon_data.versions.against_corpus import ShardContents
     from chameleon_data.versions.verify import Verification
     from chameleon_data.views.trainer_files import Blend
@@ -61,10 +63,19 @@ Target = Annotated[
 OneVersion = Annotated[str, typer.Argument(metavar="OUT@V", help="A version: a recipe's `out`, then @v12, @12, @TAG or @latest.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Address = Annotated[
-    str | None, typer.Option(metavar="ADDRESS", help="Run on this Ray cluster. Without it a local one is started.")
+    str | None, typer.Option(metavar="ADDRESS", help="Run on this Ray cluster; by default on RAY_ADDRESS, if that is set.")
 ]
 OpenCluster = Annotated[bool, typer.Option("--open-cluster", help="Join the cluster even if it asks for no token.")]
-Workers = Annotated[int | None, typer.Option(min=1, metavar="N", help="CPUs of the local cluster; all of them by default.")]
+EngineName = Annotated[
+    Literal["local", "ray"] | None,
+    typer.Option("--engine", help="local: worker processes of this machine, unless there is an address. ray: a Ray cluster."),
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Worker processes on this machine; one for each CPU by default.")
+]
+Memory = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="Memory of all processes on this machine together, such as 8GB.")
+]
 SingleWriter = Annotated[
     bool,
     typer.Option("--single-writer", help="Nobody else writes to `out` now, so a store without conditional writes will do."),
@@ -75,17 +86,19 @@ SingleWriter = Annotated[
 def weights(
     recipe: RecipeFile,
     as_json: AsJson = False,
+    engine: EngineName = None,
+    workers: Workers = None,
+    memory: Memory = None,
     address: Address = None,
     open_cluster: OpenCluster = False,
-    workers: Workers = None,
     single_writer: SingleWriter = False,
 ) -> None:
     """Compute the weights of the domains. The corpus is surveyed and a sample embedded; only caches are written."""
     from chameleon_data.pipelines.build import weigh_recipe
 
     wanted = load_recipe(recipe)
-    with _ray_passes(address, workers, open_cluster) as progress:
-        weighed = weigh_recipe(wanted, progress, single_writer)
+    with _passes(engine, workers, memory, address, open_cluster) as (runner, progress):
+        weighed = weigh_recipe(wanted, runner, progress, single_writer)
     print_answer(as_json, weighed.describe(), lambda: tables.print_weights(weighed))
 
 
@@ -93,9 +106,11 @@ def weights(
 def plan(
     recipe: RecipeFile,
     as_json: AsJson = False,
+    engine: EngineName = None,
+    workers: Workers = None,
+    memory: Memory = None,
     address: Address = None,
     open_cluster: OpenCluster = False,
-    workers: Workers = None,
     single_writer: SingleWriter = False,
 ) -> None:
     """Compute the weights and the plan. It says tokens and epochs of each domain, and number and size of the shards. No shard
@@ -103,8 +118,8 @@ def plan(
     from chameleon_data.pipelines.build import plan_recipe
 
     wanted = load_recipe(recipe)
-    with _ray_passes(address, workers, open_cluster) as progress:
-        planned = plan_recipe(wanted, progress, single_writer)
+    with _passes(engine, workers, memory, address, open_cluster) as (runner, progress):
+        planned = plan_recipe(wanted, runner, progress, single_writer)
     print_answer(as_json, planned.describe(), lambda: tables.print_plan(planned))
 
 
@@ -112,17 +127,19 @@ def plan(
 def build(
     recipe: RecipeFile,
     as_json: AsJson = False,
+    engine: EngineName = None,
+    workers: Workers = None,
+    memory: Memory = None,
     address: Address = None,
     open_cluster: OpenCluster = False,
-    workers: Workers = None,
     single_writer: SingleWriter = False,
 ) -> None:
     """Build a version: weights, plan and shards. After a kill the same command goes on where it stopped."""
     from chameleon_data.pipelines.build import build_recipe
 
     wanted = load_recipe(recipe)
-    with _ray_passes(address, workers, open_cluster) as progress:
-        built = build_recipe(wanted, progress, _now(), single_writer)
+    with _passes(engine, workers, memory, address, open_cluster) as (runner, progress):
+        built = build_recipe(wanted, runner, progress, _now(), single_writer)
     document = {"version": f"v{built.version.number}", "new": built.new, **describe_manifest(built.manifest)}
     print_answer(as_json, document, lambda: tables.print_build(built))
 
@@ -183,9 +200,11 @@ def verify(
     target: Target,
     corpus: Annotated[bool, typer.Option("--corpus", help="Read the corpus again too, and compare it with the shards.")] = False,
     as_json: AsJson = False,
+    engine: EngineName = None,
+    workers: Workers = None,
+    memory: Memory = None,
     address: Address = None,
     open_cluster: OpenCluster = False,
-    workers: Workers = None,
 ) -> None:
     """Prove a version from its stored bytes. Checked are the files, the order of rows, the bounds and the books. The exit code
     is 1 if a check fails."""
@@ -194,8 +213,8 @@ def verify(
     if corpus:
         from chameleon_data.pipelines.verify import check_against_corpus
 
-        with _ray_passes(address, workers, open_cluster) as progress:
-            problems, contents = check_against_corpus(store, manifest, progress)
+        with _passes(engine, workers, memory, address, open_cluster) as (runner, progress):
+            problems, contents = check_against_corpus(runner, store, manifest, progress)
     found = _verify(store, manifest, contents)
     found = replace(found, problems=(*problems, *found.problems))
     domains = manifest.domains.values()  # where no problem was found, the corpus has the counts of the manifest
@@ -321,8 +340,10 @@ def export(
         str | None, typer.Option(metavar="FOLDER", help="Where the domains' converted data lie, for mosaicml, megatron, olmo.")
     ] = None,
     as_json: AsJson = False,
-    address: Address = None,
+    engine: EngineName = None,
     workers: Workers = None,
+    memory: Memory = None,
+    address: Address = None,
     open_cluster: OpenCluster = False,
 ) -> None:
     """Export a version as a table or for a trainer. A Delta Lake or Iceberg table refers to the shards where they lie; a
@@ -333,7 +354,7 @@ def export(
     from chameleon_data.views.trainer_files import TRAINER_WRITERS, blend_of_version
 
     if target.endswith(RECIPE_SUFFIXES):
-        blend, beside = _weigh_blend(Path(target), address, workers, open_cluster)
+        blend, beside = _weigh_blend(Path(target), engine, workers, memory, address, open_cluster)
     else:
         store, version, manifest = _open(target)
         blend, beside = blend_of_version(f"{store.url}@v{version.number}", manifest), store.url.rstrip("/")
@@ -354,15 +375,17 @@ def schema(
     print_answer(as_json, document, lambda: print_json(document))
 
 
-def _weigh_blend(path: Path, address: str | None, workers: int | None, open_cluster: bool) -> tuple[Blend, str]:
+def _weigh_blend(
+    path: Path, engine: str | None, workers: int | None, memory: str | None, address: str | None, open_cluster: bool
+) -> tuple[Blend, str]:
     """The mixture of a recipe that need not have been built, and the recipe's `out`."""
     from chameleon_data.pipelines.build import weigh_recipe
     from chameleon_data.versions.provenance import input_fragments
     from chameleon_data.views.trainer_files import BlendEntry, make_blend
 
     recipe = load_recipe(path)
-    with _ray_passes(address, workers, open_cluster) as progress:
-        weighed = weigh_recipe(recipe, progress)
+    with _passes(engine, workers, memory, address, open_cluster) as (runner, progress):
+        weighed = weigh_recipe(recipe, runner, progress)
     weights = weighed.mixture.decimals
     entries = [BlendEntry(c.name, float(weights[c.name]), c.tokens, c.rows) for c in weighed.selection.counts]
     return make_blend(f"recipe {recipe.name}", recipe, entries, weighed.budget, input_fragments(weighed.survey)), recipe.out
@@ -382,12 +405,26 @@ def _export_table(target: str, form: str, to: str | None, as_json: bool) -> None
 
 
 @contextmanager
-def _ray_passes(address: str | None, workers: int | None, open_cluster: bool) -> Iterator[Progress]:
-    """A Ray cluster for passes to run on, and their progress on the screen."""
-    from chameleon_data.pipelines.ray_cluster import cluster
+def _passes(
+    engine: str | None, workers: int | None, memory: str | None, address: str | None, open_cluster: bool
+) -> Iterator[tuple[Engine, Progress]]:
+    """The engine that passes run on, and their progress on the screen."""
+    if engine == "local" and address:
+        raise InputError("--address: names a Ray cluster, and --engine local is this machine; leave one of them out")
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    with ExitStack() as stack:
+        progress = stack.enter_context(show_progress())
+        if engine == "ray" or (engine is None and address):
+            if memory:
+                raise InputError("--memory: is for worker processes of this machine; a Ray cluster has memory of its own")
+            from chameleon_data.pipelines.ray_engine import ray_engine
 
-    with show_progress() as progress, cluster(address, workers, open_cluster):
-        yield progress
+            yield stack.enter_context(ray_engine(address, workers, open_cluster)), progress
+        else:
+            from chameleon_data.pipelines.local_engine import local_engine
+
+            limit = parse_size("--memory", memory) if memory else None
+            yield stack.enter_context(local_engine(workers, limit)), progress
 
 
 def _verify(store: Store, manifest: Manifest, contents: ShardContents | None = None) -> Verification:

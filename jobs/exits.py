@@ -4,7 +4,7 @@
     130  Ctrl-C    143  SIGTERM
 
 Batch systems send SIGTERM before they kill. It takes the way of Ctrl-C here: an interrupt in the main thread, so that a pass
-is left and Ray is shut down as after Ctrl-C. Why: docs/decisions/080-sigterm.md.
+is left and its engine ends as after Ctrl-C. Why: docs/decisions/080-sigterm.md.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn, TextIO
+from typing import NoReturn
 
 import typer
 from rich.text import Text
@@ -29,8 +29,8 @@ from chameleon_data.jobs.screen import err, print_json
 BAD_INPUT, DEFECT = 2, 70
 STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 """Signal -> what is said of it. Its exit code is 128 + its number."""
-SIGNAL_SECONDS, ENDING_SECONDS = 0.05, 10.0
-"""A SIGTERM may reach Ray's processes first, by so much; and the main thread may take so long to end after it."""
+SIGNAL_SECONDS = 0.05
+"""Time after which an interrupt that Python dropped is raised again."""
 
 _terminated = threading.Event()
 """Set by a SIGTERM."""
@@ -38,7 +38,6 @@ _terminated = threading.Event()
 
 def run_command(app: typer.Typer) -> NoReturn:
     """Run the command that `sys.argv` names. Ends in SystemExit with a code of the module's docstring."""
-    threading.excepthook = _end_from_thread
     with _interrupt_on_sigterm():
         try:
             code = app(args=sys.argv[1:] or ["--help"], standalone_mode=False) or 0
@@ -84,42 +83,19 @@ def _interrupt_on_sigterm() -> Iterator[None]:
         sys.unraisablehook = hook
 
 
-def _end_from_thread(failure: threading.ExceptHookArgs) -> None:
-    """End at once on an InputError of the thread that watches over a build: the main thread may be waiting for what is dead.
-
-    Where a SIGTERM ended Ray's processes too, the main thread is on its way out and gets the time for it.
-    """
-    if not isinstance(failure.exc_value, InputError):
-        threading.__excepthook__(failure)
-        return
-    stdout = sys.__stdout__  # `sys.stdout` is stderr while Ray works, whose threads write there
-    code = BAD_INPUT
-    try:
-        if _terminated.wait(SIGNAL_SECONDS):
-            threading.main_thread().join(ENDING_SECONDS)
-            code = 128 + signal.SIGTERM
-            _stop(signal.SIGTERM, stdout)
-        _fail(BAD_INPUT, str(failure.exc_value), stdout)
-    finally:
-        for stream in (stdout, sys.stderr):
-            if stream:
-                stream.flush()
-        os._exit(code)
-
-
-def _stop(signum: signal.Signals, answer: TextIO | None = None) -> NoReturn:
-    _answer_error(STOPPED[signum], answer)
+def _stop(signum: signal.Signals) -> NoReturn:
+    _answer_error(STOPPED[signum])
     err.print(f"{STOPPED[signum]}; the same command goes on from here")
     sys.exit(128 + signum)
 
 
-def _fail(code: int, reason: str, answer: TextIO | None = None) -> NoReturn:
-    _answer_error(reason, answer)
+def _fail(code: int, reason: str) -> NoReturn:
+    _answer_error(reason)
     err.print(Text("error", style="red"), reason, soft_wrap=True)
     sys.exit(code)
 
 
-def _answer_error(reason: str, answer: TextIO | None) -> None:
+def _answer_error(reason: str) -> None:
     """The document of a failure. `--json` is looked for in the words typed: usage may be what is wrong."""
     if "--json" in sys.argv[1:]:
-        print_json({"error": reason}, answer)
+        print_json({"error": reason})

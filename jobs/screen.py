@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chameleon_data.errors import InputError, escape_unprintable
+from chameleon_data.recipe import parse_bytes
 
 PASS_TITLES = {
     "survey": "survey the corpus",
@@ -119,16 +120,15 @@ def print_answer(as_json: bool, document: Any, show: Callable[[], None]) -> None
         show()
 
 
-def print_json(document: Any, to: TextIO | None = None) -> None:
-    """Write one JSON document, to stdout unless `to` is given."""
-    to = to or sys.stdout
+def print_json(document: Any) -> None:
+    """Write one JSON document to stdout."""
     text = json.dumps(document, ensure_ascii=False, indent=2)
     text = ESCAPED_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     try:
-        text.encode(to.encoding or "utf-8")
+        text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:  # the terminal knows few characters, or a path is not UTF-8
         text = json.dumps(document, indent=2)
-    to.write(text + "\n")
+    sys.stdout.write(text + "\n")
 
 
 def make_table(*columns: str) -> Table:
@@ -167,6 +167,17 @@ def parse_duration(option: str, text: str) -> float:
     if not match and text != "0":
         raise InputError(f"{option} {text}: is no duration; write 0, or a whole number and a unit: 30s, 90m, 12h, 7d, 2w")
     return float(match[1]) * SECONDS_OF[match[2]] if match else 0.0
+
+
+def parse_size(option: str, text: str) -> int:
+    """The bytes that `2GB`, `512MiB` or a whole number mean; InputError, which names the option, for any other text."""
+    try:
+        size = int(parse_bytes(text))
+    except ValueError as error:
+        raise InputError(f"{option}: {error}") from None
+    if not size:
+        raise InputError(f"{option}: 0 bytes are too few; write a size, say, 8GB")
+    return size
 
 
 def format_duration(seconds: float) -> str:

@@ -11,10 +11,10 @@ from typing import Any
 from chameleon_data.corpus.sample import make_sample_spec
 from chameleon_data.corpus.selection import make_selection_rules, select_rows
 from chameleon_data.corpus.tokens import TokenCounter, load_token_counter
-from chameleon_data.pipelines.ray_cluster import Progress, cluster_cpus
+from chameleon_data.pipelines.engine import Engine, Progress
 from chameleon_data.pipelines.survey import survey_corpus
 from chameleon_data.pipelines.weigh import Weighed, weigh_corpus
-from chameleon_data.pipelines.write import write_shards_on_cluster
+from chameleon_data.pipelines.write import write_missing_shards
 from chameleon_data.plan.layout import Layout
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.recipe import Recipe
@@ -47,7 +47,7 @@ class Planned:
     timings: dict[str, float]
     """Pass -> seconds."""
     cpus: float
-    """CPUs of the cluster."""
+    """Tasks that the engine runs at one time."""
     exhausted: Exhaustion
     """What each rule for exhausted domains would do."""
 
@@ -97,33 +97,33 @@ def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
     timings[name] = round(time.monotonic() - start, 2)
 
 
-def weigh_recipe(recipe: Recipe, progress: Progress, single_writer: bool = False) -> Weighed:
+def weigh_recipe(recipe: Recipe, engine: Engine, progress: Progress, single_writer: bool = False) -> Weighed:
     """Survey the corpus and compute the weights. Writes only caches. `single_writer` is passed to `Store`, here and below."""
     with active_driver(store := _open(recipe, single_writer)) as driver:
-        return _weigh(store, recipe, load_token_counter(recipe.tokens), driver.keep_during(progress), {})
+        return _weigh(engine, store, recipe, load_token_counter(recipe.tokens), driver.keep_during(progress), {})
 
 
-def plan_recipe(recipe: Recipe, progress: Progress, single_writer: bool = False) -> Planned:
+def plan_recipe(recipe: Recipe, engine: Engine, progress: Progress, single_writer: bool = False) -> Planned:
     """Weigh, and plan. Writes only caches."""
     with active_driver(store := _open(recipe, single_writer)) as driver:
-        return _plan(store, recipe, driver.keep_during(progress))
+        return _plan(engine, store, recipe, driver.keep_during(progress))
 
 
-def build_recipe(recipe: Recipe, progress: Progress, created: str, single_writer: bool = False) -> Built:
+def build_recipe(recipe: Recipe, engine: Engine, progress: Progress, created: str, single_writer: bool = False) -> Built:
     """Weigh, plan, write the shards and commit a version. `created` is the time that the version carries."""
     with active_driver(store := _open(recipe, single_writer)) as driver:
-        return _build(store, driver, recipe, driver.keep_during(progress), created)
+        return _build(engine, store, driver, recipe, driver.keep_during(progress), created)
 
 
-def _build(store: Store, driver: OwnRecord, recipe: Recipe, progress: Progress, created: str) -> Built:
-    planned = _plan(store, recipe, progress)
+def _build(engine: Engine, store: Store, driver: OwnRecord, recipe: Recipe, progress: Progress, created: str) -> Built:
+    planned = _plan(engine, store, recipe, progress)
     weighed, timings = planned.weighed, dict(planned.timings)
     survey, mixture, selection = weighed.survey, weighed.mixture, weighed.selection
     job = ShardSpec(planned.layouts, selection.rules, planned.counter, recipe.sources, recipe.input, recipe.shards)
     build = build_folder(job.layouts, survey.parts)
     driver.use_plan(build.digest)
     with _timed(timings, "write"):
-        receipts, there = write_shards_on_cluster(store, job, selection.copies, survey.parts, progress)
+        receipts, there = write_missing_shards(engine, store, job, selection.copies, survey.parts, progress)
     reused = dict(weighed.reused)
     if there:
         reused["write"] = f"{there:,} of {build.shards:,} shards were there from an earlier run of the same plan"
@@ -157,16 +157,16 @@ def _open(recipe: Recipe, single_writer: bool) -> Store:
 
 
 def _weigh(
-    store: Store, recipe: Recipe, counter: TokenCounter, progress: Progress, timings: dict[str, float]
+    engine: Engine, store: Store, recipe: Recipe, counter: TokenCounter, progress: Progress, timings: dict[str, float]
 ) -> Weighed:  # fmt: skip
     with _timed(timings, "survey"):
         spec = make_sample_spec(recipe.embed, recipe.seed)
-        survey = survey_corpus(store, recipe.sources, recipe.input, spec, counter, progress)
+        survey = survey_corpus(engine, store, recipe.sources, recipe.input, spec, counter, progress)
         rules = make_selection_rules(recipe.sources, recipe.input, recipe.mix.validation, recipe.shards, counter)
         selection = select_rows(store, survey, rules)
     with _timed(timings, "embed and weigh"):
         weighed = weigh_corpus(
-            store, recipe.embed, recipe.leverage, recipe.weights, recipe.mix, recipe.seed, survey, selection, progress
+            engine, store, recipe.embed, recipe.leverage, recipe.weights, recipe.mix, recipe.seed, survey, selection, progress
         )
     if not survey.recorded:
         return weighed
@@ -174,10 +174,10 @@ def _weigh(
     return replace(weighed, reused={"survey": reused, **weighed.reused})
 
 
-def _plan(store: Store, recipe: Recipe, progress: Progress) -> Planned:
+def _plan(engine: Engine, store: Store, recipe: Recipe, progress: Progress) -> Planned:
     timings: dict[str, float] = {}
     counter = load_token_counter(recipe.tokens)
-    weighed = _weigh(store, recipe, counter, progress, timings)
+    weighed = _weigh(engine, store, recipe, counter, progress, timings)
     with _timed(timings, "plan"):
         layouts = lay_out_splits(
             store,
@@ -194,4 +194,4 @@ def _plan(store: Store, recipe: Recipe, progress: Progress) -> Planned:
         target = weighed.mixture.description.target
         exhausted = compare_exhaustion_rules(weighed.selection.counts, target, weighed.budget, recipe.mix, recipe.weights)
         summary = summarise_plan(layouts, recipe.shards.size)
-    return Planned(weighed, layouts, counter, summary, timings, cluster_cpus(), exhausted)
+    return Planned(weighed, layouts, counter, summary, timings, engine.cpus, exhausted)

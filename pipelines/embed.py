@@ -1,4 +1,4 @@
-"""The embed pass: one vector for each sampled document, on a pool of actors, with a GPU each where the cluster has them.
+"""The embed pass: one vector for each sampled document, on a pool of actors, with a GPU each where there are any.
 
 The sample of one domain alone decides which documents are embedded together, so a vector does not depend on the number of
 workers or on other domains. On CPUs each actor has one thread, since the order of sums changes with their number.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 
 from chameleon_data.arrays import F32
 from chameleon_data.errors import InputError
-from chameleon_data.pipelines.ray_cluster import Progress, cluster_cpus, cluster_gpus, stream_tables
+from chameleon_data.pipelines.engine import Engine, Progress, TableFunction
 from chameleon_data.store.checksummed import read_table, write_table
 from chameleon_data.store.paths import embedding_folder
 from chameleon_data.store.store import Store
@@ -74,7 +75,9 @@ def window_digests(rows: pa.Table) -> list[str]:
     return [hashlib.sha256("\0".join(windows).encode()).hexdigest() for windows in rows["windows"].to_pylist()]
 
 
-def embed_sample(store: Store, embedder: Embedder | ColumnEmbedder, sample: pa.Table, progress: Progress) -> EmbeddedSamples:
+def embed_sample(
+    engine: Engine, store: Store, embedder: Embedder | ColumnEmbedder, sample: pa.Table, progress: Progress
+) -> EmbeddedSamples:
     """Vectors of all sampled documents. Embeds those that the cache lacks, and writes them there."""
     domains = group_sample_by_domain(sample)
     if isinstance(embedder, ColumnEmbedder):
@@ -93,7 +96,8 @@ def embed_sample(store: Store, embedder: Embedder | ColumnEmbedder, sample: pa.T
     for name in missing:
         mask = [content not in known[name] for content in window_digests(domains[name])]
         new[name] = domains[name].filter(pa.array(mask))
-    for name, vectors in _embed_rows(embedder, {name: rows for name, rows in new.items() if rows.num_rows}, progress).items():
+    unembedded = {name: rows for name, rows in new.items() if rows.num_rows}
+    for name, vectors in _embed_rows(engine, embedder, unembedded, progress).items():
         known[name] |= dict(zip(window_digests(new[name]), vectors, strict=True))
     for name in missing:
         rows, contents = domains[name], window_digests(domains[name])
@@ -106,7 +110,7 @@ def embed_sample(store: Store, embedder: Embedder | ColumnEmbedder, sample: pa.T
     return EmbeddedSamples(
         {name: _stack(t["vector"]) for name, t in tables.items()},
         {name: t["lo"].to_numpy() for name, t in tables.items()},
-        frozenset(name for name, rows in new.items() if rows.num_rows),
+        frozenset(unembedded),
         sum(rows.num_rows for rows in new.values()),
     )
 
@@ -130,51 +134,38 @@ def _stack(vectors: pa.ChunkedArray) -> F32:
     return np.asarray(pc.list_flatten(vectors).to_numpy(), np.float32).reshape(len(vectors), -1)
 
 
-def _embed_rows(embedder: Embedder, domains: Mapping[str, pa.Table], progress: Progress) -> dict[str, F32]:
-    """Domain -> (documents, dimensions), by actors on the cluster."""
+def _embed_rows(engine: Engine, embedder: Embedder, domains: Mapping[str, pa.Table], progress: Progress) -> dict[str, F32]:
+    """Domain -> (documents, dimensions)."""
     chunks = [
-        rows.slice(at, DOCUMENTS_PER_TASK).combine_chunks()
+        rows.select(["domain", "hi", "lo", "windows"]).slice(at, DOCUMENTS_PER_TASK).combine_chunks()
         for rows in domains.values()
         for at in range(0, rows.num_rows, DOCUMENTS_PER_TASK)
     ]
-    total, encoded = sum(c.num_rows for c in chunks), []
+    total, done = sum(chunk.num_rows for chunk in chunks), 0
     if not chunks:
         return {}
     progress("embed", 0, total)
-    if gpus := cluster_gpus():
-        pool = {"num_gpus": 1, "concurrency": (1, min(gpus, len(chunks)))}
-    else:  # half a CPU each, since a pool that takes every CPU leaves none to feed it, and the job waits for ever
-        pool = {"num_cpus": 0.5, "concurrency": min(max(1, int(cluster_cpus())), len(chunks))}
-    for row in stream_tables(chunks, _actor(embedder), **pool):
-        if row["error"]:
-            raise InputError(row["error"])
-        encoded.append(row)
-        progress("embed", len(encoded), total)
-    vectors = {(r["domain"], r["hi"], r["lo"]): r["vector"] for r in encoded}
+    vectors: dict[tuple[str, int, int], F32] = {}
+    for answer in engine.stream(partial(_make_embedding, embedder), chunks):
+        places = zip(*(answer[name].to_pylist() for name in ("domain", "hi", "lo")), strict=True)
+        vectors |= dict(zip(places, _stack(answer["vector"]), strict=True))
+        done += answer.num_rows
+        progress("embed", done, total)
     return {
-        name: np.array([vectors[name, r["hi"], r["lo"]] for r in rows.select(["hi", "lo"]).to_pylist()], np.float32)
+        name: np.stack([vectors[name, r["hi"], r["lo"]] for r in rows.select(["hi", "lo"]).to_pylist()])
         for name, rows in domains.items()
     }
 
 
-def _actor(embedder: Embedder) -> type:
-    """A class that Ray Data makes once in each process, so that the model is loaded once; the embedder travels in it."""
+def _make_embedding(embedder: Embedder) -> TableFunction:
+    """What an actor does with some documents: it adds their vectors."""
+    import torch
 
-    class Actor:
-        def __init__(self) -> None:
-            import torch
+    torch.set_num_threads(1)
 
-            torch.set_num_threads(1)
+    def embed(table: pa.Table) -> pa.Table:
+        vectors = embedder.encode(table["windows"].to_pylist())
+        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+        return table.drop_columns(["windows"]).append_column("vector", column)
 
-        def __call__(self, table: pa.Table) -> pa.Table:
-            try:
-                vectors, error = embedder.encode(table["windows"].to_pylist()), ""
-            except InputError as wrong:
-                vectors, error = np.zeros((table.num_rows, 1), np.float32), str(wrong)
-            return pa.table({
-                **{name: table[name] for name in ("domain", "hi", "lo")},
-                "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
-                "error": [error] * table.num_rows,
-            })  # fmt: skip
-
-    return Actor
+    return embed

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from chameleon_data.corpus.fragments import list_fragments
 from chameleon_data.corpus.sample import SampleSpec
-from chameleon_data.corpus.survey import Survey, find_recorded_parts, read_survey, split_parts, survey_part
+from chameleon_data.corpus.survey import Part, Survey, find_recorded_parts, name_files, read_survey, split_parts, survey_part
 from chameleon_data.corpus.tokens import TokenCounter
-from chameleon_data.pipelines.ray_cluster import Progress, run_tasks
+from chameleon_data.pipelines.engine import Engine, Progress, Task, run_pass
 from chameleon_data.recipe import Input, Source
 from chameleon_data.store.store import Store
 
 
 def survey_corpus(
+    engine: Engine,
     store: Store,
     sources: Mapping[str, Source],
     input: Input,
@@ -28,10 +30,20 @@ def survey_corpus(
     recorded = find_recorded_parts(store, parts)
     todo = [number for number, part in enumerate(parts) if part.key not in recorded]
 
-    def survey_one(number: int) -> None:
-        part = parts[number]
-        survey_part(store, part, sources[part.source], input, spec, counter)
-
-    run_tasks("survey", todo, survey_one, progress, done=len(parts) - len(todo))
+    task = Task(partial(_survey_number, store, parts, sources, input, spec, counter), lambda number: name_files(parts[number]))
+    run_pass(engine, "survey", task, todo, progress, done=len(parts) - len(todo))
     survey = read_survey(store, parts, sources, input.max_bad, spec.samples)
     return replace(survey, recorded=len(recorded))
+
+
+def _survey_number(
+    store: Store,
+    parts: Sequence[Part],
+    sources: Mapping[str, Source],
+    input: Input,
+    spec: SampleSpec,
+    counter: TokenCounter,
+    number: int,
+) -> None:
+    part = parts[number]
+    survey_part(store, part, sources[part.source], input, spec, counter)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from functools import partial
 
 import pyarrow as pa
 
@@ -11,21 +12,21 @@ from chameleon_data.corpus.sample import make_sample_spec
 from chameleon_data.corpus.selection import make_selection_rules, select_rows
 from chameleon_data.corpus.survey import Part
 from chameleon_data.corpus.tokens import load_token_counter
-from chameleon_data.pipelines.ray_cluster import Progress, run_tasks
+from chameleon_data.pipelines.engine import Engine, Progress, Task, run_pass
 from chameleon_data.pipelines.survey import survey_corpus
 from chameleon_data.pipelines.write import spill_parts
 from chameleon_data.shards.assemble import hash_shard
 from chameleon_data.shards.lay_out import ShardSpec, build_folder
-from chameleon_data.shards.runs import read_run_lists
+from chameleon_data.shards.runs import Run, read_run_lists
 from chameleon_data.store.checksummed import read_record, write_record
-from chameleon_data.store.paths import CHECKS
+from chameleon_data.store.paths import CHECKS, BuildFolder
 from chameleon_data.store.store import Store
 from chameleon_data.versions.active import active_driver
 from chameleon_data.versions.against_corpus import ShardContents, check_plan_against_corpus, spill_for_check
 from chameleon_data.versions.manifest import Manifest
 
 
-def check_against_corpus(store: Store, manifest: Manifest, progress: Progress) -> tuple[list[str], ShardContents]:
+def check_against_corpus(engine: Engine, store: Store, manifest: Manifest, progress: Progress) -> tuple[list[str], ShardContents]:
     """What the corpus says against a version, and what each shard must hold.
 
     No earlier survey is believed: the records of this one go into a folder of their own, which is removed at the end.
@@ -36,30 +37,30 @@ def check_against_corpus(store: Store, manifest: Manifest, progress: Progress) -
         progress = driver.keep_during(progress)
         try:
             counter, spec = load_token_counter(recipe.tokens), make_sample_spec(recipe.embed, recipe.seed)
-            survey = survey_corpus(scratch, recipe.sources, recipe.input, spec, counter, progress)
+            survey = survey_corpus(engine, scratch, recipe.sources, recipe.input, spec, counter, progress)
             rules = make_selection_rules(recipe.sources, recipe.input, recipe.mix.validation, recipe.shards, counter)
             selection = select_rows(scratch, survey, rules)
             problems, layouts = check_plan_against_corpus(scratch, survey, selection, manifest)
             if problems:
                 return problems, {}
             job = ShardSpec(layouts, rules, counter, recipe.sources, recipe.input, recipe.shards)
-            return [], _make_again(scratch, job, selection.copies, survey.parts, progress)
+            return [], _make_again(engine, scratch, job, selection.copies, survey.parts, progress)
         finally:
             scratch.remove(list(scratch.list()))
 
 
-def _make_again(store: Store, job: ShardSpec, copies: pa.Table, parts: Sequence[Part], progress: Progress) -> ShardContents:
+def _make_again(
+    engine: Engine, store: Store, job: ShardSpec, copies: pa.Table, parts: Sequence[Part], progress: Progress
+) -> ShardContents:
     """What the rows of each shard must be; each is made by itself, on any worker."""
-    import ray
-
-    build, shared = build_folder(job.layouts, parts), ray.put(job)
-    spill_parts(store, build, shared, copies, parts, spill_for_check, progress)
-
+    build = build_folder(job.layouts, parts)
+    spill_parts(engine, store, build, job, copies, parts, spill_for_check, progress)
     runs = read_run_lists(store, [build.run_list(part.key) for part in parts])
-
-    def make_one(shard: int) -> None:
-        write_record(store, build.receipt(shard), {"content": hash_shard(store, ray.get(shared), runs, shard)})
-
-    run_tasks("make", range(build.shards), make_one, progress)
+    task = Task(partial(_hash_one, store, build, job, runs), lambda shard: f"shard {shard}")
+    run_pass(engine, "make", task, range(build.shards), progress)
     places = [(layout.plan.split, number) for layout, number in map(job.locate, range(build.shards))]
     return {place: read_record(store, build.receipt(shard))["content"] for shard, place in enumerate(places)}
+
+
+def _hash_one(store: Store, build: BuildFolder, job: ShardSpec, runs: Sequence[Run], shard: int) -> None:
+    write_record(store, build.receipt(shard), {"content": hash_shard(store, job, runs, shard)})

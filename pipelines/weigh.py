@@ -1,7 +1,7 @@
-"""The weigh pass: from the survey to a recorded mixture. The driver computes it; embedding and large kernels run on the cluster.
+"""The weigh pass: from the survey to a recorded mixture. The driver computes it; embedding and large kernels run on the engine.
 
-The decisions lie in `chameleon_data/weights`. Here are the order of the steps, the tasks on Ray, and what a recipe names in other
-datasets: weights and landmarks of a version (OUT@VERSION).
+The decisions lie in `chameleon_data/weights`. Here are the order of the steps, what the engine does, and what a recipe names in
+other datasets: weights and landmarks of a version (OUT@VERSION).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from chameleon_data.corpus.survey import Survey
 from chameleon_data.errors import InputError, Sentences, explaining, locating
 from chameleon_data.hashing import fingerprint
 from chameleon_data.pipelines.embed import EmbeddedSamples, embed_sample, group_sample_by_domain, sample_fingerprint
-from chameleon_data.pipelines.ray_cluster import Progress, cluster_cpus
+from chameleon_data.pipelines.engine import Engine, Progress, TableFunction
 from chameleon_data.plan.plan import epoch_caps
 from chameleon_data.recipe import Embed, Leverage, Mix, RecordedLandmarks, Weights
 from chameleon_data.store.paths import weighing_path
@@ -92,6 +93,7 @@ class Weighed:
 
 
 def weigh_corpus(
+    engine: Engine,
     store: Store,
     embed: Embed,
     leverage: Leverage,
@@ -109,7 +111,7 @@ def weigh_corpus(
     if weights.from_:
         mixture, reused = _given_mixture(weights.from_, leverage, weights, caps, list(tokens))
     else:
-        mixture, reused = _computed_mixture(store, embed, leverage, weights, caps, seed, survey, list(tokens), progress)
+        mixture, reused = _computed_mixture(engine, store, embed, leverage, weights, caps, seed, survey, list(tokens), progress)
     files = {path: read_named_weights("weights.compare", path, list(tokens))[0].weights for path in weights.compare}
     beside = comparison_mixtures(tokens, mixture.description.target, files)
     mixture = replace(mixture, description=replace(mixture.description, mixtures=beside))
@@ -129,6 +131,7 @@ def _given_mixture(
 
 
 def _computed_mixture(
+    engine: Engine,
     store: Store,
     embed: Embed,
     leverage: Leverage,
@@ -158,7 +161,7 @@ def _computed_mixture(
         alone = weigh(domain_statistics({name: np.ones((1, 1))}), leverage, weights)
         mixture, reused = make_mixture(alone, caps, "computed", leverage, weights), {}
     else:
-        measured = _measure(store, embed, leverage, weights, seed, embedder, survey.sample, recorded, progress)
+        measured = _measure(engine, store, embed, leverage, weights, seed, embedder, survey.sample, recorded, progress)
         result, vectors = measured.result, measured.embedded.vectors
         mixture = make_mixture(result, caps, "computed", leverage, weights, recorded_landmarks=recorded is not None)
         sampled = group_sample_by_domain(measured.sample)
@@ -206,6 +209,7 @@ class _Measured:
 
 
 def _measure(
+    engine: Engine,
     store: Store,
     embed: Embed,
     leverage: Leverage,
@@ -222,7 +226,7 @@ def _measure(
     documents = 0
     for size in round_sizes(embed):
         drawn = sample if size == embed.drawn else merge_samples([sample], size)
-        embedded = embed_sample(store, embedder, drawn, progress)
+        embedded = embed_sample(engine, store, embedder, drawn, progress)
         if embedded.newly is not None:
             newly = embedded.newly | (newly or frozenset())
         documents += embedded.documents
@@ -232,7 +236,7 @@ def _measure(
             for name, rows in group_sample_by_domain(drawn).items()
         }
         known = {} if recorded is None else read_landmark_statistics(store, recorded.digest, keys)
-        result = weigh_features(embedded.vectors, groups, leverage, weights, seed, recorded, map_chunks, known)
+        result = weigh_features(embedded.vectors, groups, leverage, weights, seed, recorded, partial(map_chunks, engine), known)
         if result.nystrom is not None and result.statistics is not None:
             seen = LandmarkStatistics(result.statistics, result.nystrom.residuals)
             new = {name: key for name, key in keys.items() if name not in known}
@@ -251,28 +255,51 @@ def _show_document(sampled: Mapping[str, pa.Table], misfiled: Misfiled) -> tuple
     return f"{row['hi']:016x}{row['lo']:016x}", " ".join(row["windows"][0][:200].split())[:120]
 
 
-def map_chunks(function: Callable[[SampleChunk], ChunkSums], chunks: Sequence[SampleChunk]) -> Iterator[ChunkSums]:
-    """`map` over chunks of samples: a task each on the cluster, or on the driver where all are one task's work.
+def map_chunks(
+    engine: Engine, function: Callable[[SampleChunk], ChunkSums], chunks: Sequence[SampleChunk]
+) -> Iterator[ChunkSums]:
+    """`map` over chunks of samples: a table each on the engine, or on the driver where all are one task's work.
 
     Each chunk has one thread, since the order of sums changes with their number.
     """
-    import ray
+    if sum(len(chunk.x) for chunk in chunks) <= ON_DRIVER:
+        yield from map(partial(_sum_with_one_thread, function), chunks)
+        return
+    early: dict[int, ChunkSums] = {}
+    """Chunk -> its sums, where an earlier chunk is still at work."""
+    following = 0
+    for answer in engine.stream(partial(_make_summing, function), [_chunk_table(n, chunk) for n, chunk in enumerate(chunks)]):
+        (row,) = answer.to_pylist()
+        squares = np.array(row["squares"])
+        early[row["chunk"]] = ChunkSums(np.array(row["total"]).reshape(len(squares), -1), squares, row["whole"])
+        while following in early:
+            yield early.pop(following)
+            following += 1
+
+
+def _sum_with_one_thread(function: Callable[[SampleChunk], ChunkSums], chunk: SampleChunk) -> ChunkSums:
     from threadpoolctl import threadpool_limits
 
-    def one(chunk: SampleChunk) -> ChunkSums:
-        with threadpool_limits(1):
-            return function(chunk)
+    with threadpool_limits(1):
+        return function(chunk)
 
-    if sum(len(chunk.x) for chunk in chunks) <= ON_DRIVER:
-        yield from map(one, chunks)
-        return
-    remote, waiting = ray.remote(one), []
-    most = 2 * max(1, int(cluster_cpus()))
-    for chunk in chunks:  # a chunk lies in the object store until its task ends, so there are only so many at a time
-        waiting.append(remote.remote(chunk))
-        if len(waiting) == most:
-            yield ray.get(waiting.pop(0))
-    yield from map(ray.get, waiting)
+
+def _chunk_table(number: int, chunk: SampleChunk) -> pa.Table:
+    x = pa.FixedSizeListArray.from_arrays(pa.array(chunk.x.ravel()), chunk.x.shape[1])
+    return pa.table({"chunk": np.full(len(chunk.x), number), "x": x, "group": chunk.group, "normed": chunk.normed})
+
+
+def _make_summing(function: Callable[[SampleChunk], ChunkSums]) -> TableFunction:
+    """What an actor does with the table of a chunk: one row with its sums."""
+
+    def sum_table(table: pa.Table) -> pa.Table:
+        x = table["x"].combine_chunks()
+        values = x.flatten().to_numpy().reshape(len(x), -1)
+        sums = _sum_with_one_thread(function, SampleChunk(values, table["group"].to_numpy(), table["normed"].to_numpy()))
+        row = {"chunk": table["chunk"][0].as_py(), "total": sums.total.ravel(), "squares": sums.squares, "whole": sums.whole}
+        return pa.Table.from_pylist([row])
+
+    return sum_table
 
 
 def _recorded_landmarks(asked: int | str | RecordedLandmarks, embedder: str) -> Landmarks | None:

@@ -3,48 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pyarrow as pa
 
-from chameleon_data.corpus.selection import copies_in_part
-from chameleon_data.corpus.survey import Part
+from chameleon_data.corpus.selection import COPIES_SCHEMA, copies_in_part
+from chameleon_data.corpus.survey import Part, name_files
 from chameleon_data.errors import InputError
-from chameleon_data.pipelines.ray_cluster import Progress, run_tasks
+from chameleon_data.pipelines.engine import Engine, Progress, Task, run_pass
 from chameleon_data.shards.assemble import encode_indexes, write_shards
 from chameleon_data.shards.lay_out import ShardSpec, build_folder
 from chameleon_data.shards.receipts import Receipt, read_receipts
-from chameleon_data.shards.runs import group_shards, read_run_lists, shards_per_task
+from chameleon_data.shards.runs import Run, group_shards, read_run_lists, shards_per_task
 from chameleon_data.shards.spill import spill
+from chameleon_data.store.checksummed import read_table, write_table
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
 
+COPIES_AT_ONCE = 16
+"""Files of copies that are written at once."""
 
-def write_shards_on_cluster(
-    store: Store, spec: ShardSpec, copies: pa.Table, parts: Sequence[Part], progress: Progress
+
+def write_missing_shards(
+    engine: Engine, store: Store, spec: ShardSpec, copies: pa.Table, parts: Sequence[Part], progress: Progress
 ) -> tuple[list[Receipt], int]:
     """Write the shards that are not finished yet, then the index of each format.
 
     Returns all receipts in order, and the number of shards that were finished before. `copies` are those of all parts
-    (`selection.COPIES_SCHEMA`); a task gets those of its part.
+    (`selection.COPIES_SCHEMA`).
     """
-    import ray
-
     build = build_folder(spec.layouts, parts)
     missing = _missing_shards(store, build)
     if missing:
-        shared = ray.put(spec)
-        spill_parts(store, build, shared, copies, parts, spill, progress)
-
+        spill_parts(engine, store, build, spec, copies, parts, spill, progress)
         try:
             runs = read_run_lists(store, [build.run_list(part.key) for part in parts])
             groups = group_shards(missing, shards_per_task(len(runs), build.shards, spec.shards.size))
-
-            def write_group(number: int) -> None:
-                write_shards(store, build, ray.get(shared), parts, runs, groups[number])
-
-            run_tasks(
-                "write", range(len(groups)), write_group, progress, build.shards - len(missing), [len(group) for group in groups]
+            task = Task(
+                partial(_write_group, store, build, spec, parts, runs, groups),
+                lambda number: f"shards {groups[number].start} to {groups[number].stop - 1}",
+            )
+            run_pass(
+                engine, "write", task, range(len(groups)), progress, build.shards - len(missing), [len(group) for group in groups]
             )
         except InputError:
             if _missing_shards(store, build):  # else another build of the same plan wrote them, and then removed the runs
@@ -56,9 +57,10 @@ def write_shards_on_cluster(
 
 
 def spill_parts(
+    engine: Engine,
     store: Store,
     build: BuildFolder,
-    spec: Any,
+    spec: ShardSpec,
     copies: pa.Table,
     parts: Sequence[Part],
     spill: Callable[..., None],
@@ -66,18 +68,42 @@ def spill_parts(
 ) -> None:
     """Spill every part whose runs are not there yet, by `spill` or `spill_records`.
 
-    `spec` is a reference to a ShardSpec in Ray's object store. `copies` are those of all parts.
+    `copies` are those of all parts. A task gets those of its part alone, from a file beside the runs.
     """
-    import ray
-
     here = store.list(build.runs)
     todo = [number for number, part in enumerate(parts) if build.run_list(part.key) not in here]
-    copies_of = {number: ray.put(copies_in_part(copies, number)) for number in todo}
+    repeated = frozenset(copies["part"].unique().to_pylist())
+    with ThreadPoolExecutor(COPIES_AT_ONCE) as pool:
+        of_part = {number: copies_in_part(copies, number) for number in todo if number in repeated}
+        list(pool.map(lambda item: write_table(store, build.copies(parts[item[0]].key), item[1]), of_part.items()))
+    task = Task(partial(_spill_number, spill, store, build, spec, repeated, parts), lambda number: name_files(parts[number]))
+    run_pass(engine, "read", task, todo, progress, done=len(parts) - len(todo))
 
-    def spill_one(number: int) -> None:
-        spill(store, build, ray.get(spec), number, parts[number], ray.get(copies_of[number]))
 
-    run_tasks("read", todo, spill_one, progress, done=len(parts) - len(todo))
+def _spill_number(
+    spill: Callable[..., None],
+    store: Store,
+    build: BuildFolder,
+    spec: ShardSpec,
+    repeated: frozenset[int],
+    parts: Sequence[Part],
+    number: int,
+) -> None:
+    part = parts[number]
+    copies = read_table(store, build.copies(part.key)) if number in repeated else COPIES_SCHEMA.empty_table()
+    spill(store, build, spec, number, part, copies)
+
+
+def _write_group(
+    store: Store,
+    build: BuildFolder,
+    spec: ShardSpec,
+    parts: Sequence[Part],
+    runs: Sequence[Run],
+    groups: Sequence[range],
+    number: int,
+) -> None:
+    write_shards(store, build, spec, parts, runs, groups[number])
 
 
 def _missing_shards(store: Store, build: BuildFolder) -> list[int]:

@@ -1,7 +1,7 @@
 """Fixtures that many tests share, and which tests are marked `ray` and `server`.
 
-The stores: a folder, a store in memory, and S3 servers of this session on 127.0.0.1. The cluster: one local Ray for all tests
-that need no more than some cluster. Tests that count or kill Ray's processes start their own.
+The stores: a folder, a store in memory, and S3 servers of this session on 127.0.0.1. The engines: one of each kind for all tests
+that need no more than some engine, so that a guarantee is tested on both. Tests that count or kill processes start their own.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from chameleon_data.pipelines.engine import Engine
 from chameleon_data.store.store import Store
 from tests.soak import servers
 
@@ -36,7 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         room = item.path.relative_to(TESTS).parts[0]
-        if "ray_cluster" in item.fixturenames:
+        callspec = getattr(item, "callspec", None)
+        if "ray_engine" in item.fixturenames or (callspec and callspec.params.get("engine") == "ray"):
             item.add_marker(pytest.mark.ray)
         servers_used = _servers_of(item)
         if servers_used and (room == "unit" or "ministack" in servers_used):
@@ -55,12 +57,28 @@ def _servers_of(item: pytest.Item) -> set[str]:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """The local Ray cluster of this session, with two CPUs."""
-    from chameleon_data.pipelines.ray_cluster import cluster
+def ray_engine() -> Iterator[Engine]:
+    """A Ray cluster of this session, with two CPUs."""
+    from chameleon_data.pipelines.ray_engine import ray_engine
 
-    with cluster(workers=2):
-        yield
+    with ray_engine(workers=2) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def local_engine() -> Iterator[Engine]:
+    """Two worker processes of this session."""
+    from chameleon_data.pipelines.local_engine import local_engine
+
+    with local_engine(workers=2) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session", params=["local", "ray"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """An engine of each kind."""
+    engine: Engine = request.getfixturevalue(f"{request.param}_engine")
+    return engine
 
 
 @pytest.fixture(scope="session")
@@ -121,11 +139,11 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.fixture
-def command_on_ray(
-    ray_cluster: None, command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+def command_on_engine(
+    engine: Engine, command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Any]:
-    """Runs the command with --json in this process, on the cluster of this session; returns its document."""
-    monkeypatch.setattr("chameleon_data.pipelines.ray_cluster.cluster", lambda *_: nullcontext())
+    """Runs the command with --json in this process, on an engine of each kind; returns its document."""
+    monkeypatch.setattr("chameleon_data.jobs.cli._passes", lambda *_: nullcontext((engine, lambda *_: None)))
 
     def run(*arguments: str, expect: int = 0) -> Any:
         code, answer, said = command(*arguments, "--json")

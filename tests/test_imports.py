@@ -124,7 +124,7 @@ def test_no_test_module_imports_another(file: Path) -> None:
     if file.relative_to(ROOT / "tests").parts[0] in ("unit", "contract"):
         names = set(imported(ast.parse(file.read_text(encoding="utf-8"))))
         assert [name for name in names if name.split(".")[0] in ("ray", "torch", "transformers", "sentence_transformers")] == []
-        assert [name for name in names if name.startswith("tests.soak.without_ray")] == []
+        assert [name for name in names if name.startswith("tests.support.inline_builds")] == []
 
 
 def test_public_names_are_there() -> None:

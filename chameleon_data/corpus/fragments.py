@@ -16,7 +16,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -103,11 +103,21 @@ def list_fragments(name: str, source: Source) -> tuple[Fragment, ...]:
         return tuple(fragment for part in parts for fragment in part)
 
 
+_opening: list[Callable[[str], object]] = []
+
+
+def call_at_opening(function: Callable[[str], object]) -> None:
+    """From now on call this with the URL of every fragment that is opened. If the process dies, another can say what it read."""
+    _opening[:] = [function]
+
+
 def open_fragment(fragment: Fragment, sequential: bool = True) -> BinaryIO:
     """The fragment's file, open for reading; InputError if it is gone or is not the file that was listed.
 
     Remote files are read in blocks of 8 MiB, of which at most four are kept.
     """
+    for function in _opening:
+        function(fragment.url)
     with explain_read_errors(fragment.url):
         fs, path = _file_system(fragment.url)
         fs.invalidate_cache(path)

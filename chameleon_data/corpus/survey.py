@@ -92,6 +92,12 @@ class Part:
         return survey_path(self.key, name)
 
 
+def name_files(part: Part) -> str:
+    """The files of a part, for a message."""
+    urls = list(dict.fromkeys(fragment.url for fragment in part.fragments))
+    return urls[0] if len(urls) == 1 else f"{len(urls):,} files from {urls[0]} to {urls[-1]}"
+
+
 @dataclass(frozen=True)
 class Tally:
     """Counts of one domain; they add up."""

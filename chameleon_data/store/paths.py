@@ -138,6 +138,10 @@ class BuildFolder:
         """The list of a part's runs; written last."""
         return f"{self.runs}/{part}.json"
 
+    def copies(self, part: str) -> str:
+        """Which of a part's rows are copies of others."""
+        return f"{self.runs}/{part}.copies"
+
     def run_prefix(self, part: str) -> str:
         return f"{self.runs}/{part}"
 

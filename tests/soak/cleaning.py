@@ -18,7 +18,7 @@ from chameleon_data.store.store import Store
 from chameleon_data.versions import active, gc
 from chameleon_data.versions.gc import remove_garbage
 from tests.soak.crash import CleanBuild, Fault, Killed, change_out, inject
-from tests.soak.without_ray import build, verify_versions, without_ray
+from tests.support.inline_builds import build, verify_versions
 from tests.support.small_builds import DAY, grow_old
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ def clean_beside(clean: CleanBuild, out: str, outer: Outer, killed_at: int, at: 
                 raise
 
     works = {"build": build_unless_refused, "gc": lambda: remove_garbage(store, caches=True)}
-    with without_ray(), pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(active, "WAIT", 0.0)
         patch.setattr(gc, "REMOVED_AT_ONCE", 1)
         with pytest.raises(Killed), inject(Fault(killed_at, "kill")):

@@ -26,8 +26,8 @@ from chameleon_data.store import store as storage
 from chameleon_data.store.backend import TEMPORARY_PREFIX, Backend, Upload
 from chameleon_data.store.local import LocalFolder
 from chameleon_data.store.store import Store
-from tests.soak.without_ray import build, list_outputs, verify_versions, without_ray, write_small_recipe
 from tests.support.deaths import Killed
+from tests.support.inline_builds import build, list_outputs, verify_versions, write_small_recipe
 
 FaultKind = Literal["fail", "kill", "after", "half"]
 """fail: the operation raises EIO, once. kill, half, after: the process dies before the operation, in its middle, or when it is
@@ -146,7 +146,7 @@ class CleanBuild:
 
 def build_clean(recipe: Recipe) -> CleanBuild:
     fault = Fault()
-    with without_ray(), inject(fault):
+    with inject(fault):
         digest = build(recipe).digest
     return CleanBuild(recipe, digest, list_outputs(Store(recipe.out)), fault.log)
 
@@ -159,23 +159,22 @@ def change_out(recipe: Recipe, out: str | Path) -> Recipe:
 def crash(clean: CleanBuild, out: str, kind: FaultKind, at: int, before: int) -> str:
     """One build that is hit, and the next one; returns the operation that was hit. `before` versions are there already."""
     fault, recipe = Fault(at, kind), change_out(clean.recipe, out)
-    with without_ray():
-        end: BaseException | None = None
-        with inject(fault):
-            try:
-                build(recipe)
-            except (Killed, InputError) as error:
-                end = error
-        hit = fault.log[at - 1]
-        where = (kind, at, hit)
-        if end is None:  # an active record that cannot be removed expires by itself
-            assert kind == "fail", where
-            assert re.match("delete [0-9]+ _chameleon/active/", hit), where
-        else:
-            assert (type(end) is Killed) == (kind != "fail"), (where, end)
-        assert len(verify_versions(Store(out))) in (before, before + 1), where
-        assert build(recipe).digest == clean.digest, where
-        clean.check(out, where, before)
+    end: BaseException | None = None
+    with inject(fault):
+        try:
+            build(recipe)
+        except (Killed, InputError) as error:
+            end = error
+    hit = fault.log[at - 1]
+    where = (kind, at, hit)
+    if end is None:  # an active record that cannot be removed expires by itself
+        assert kind == "fail", where
+        assert re.match("delete [0-9]+ _chameleon/active/", hit), where
+    else:
+        assert (type(end) is Killed) == (kind != "fail"), (where, end)
+    assert len(verify_versions(Store(out))) in (before, before + 1), where
+    assert build(recipe).digest == clean.digest, where
+    clean.check(out, where, before)
     return hit
 
 
@@ -188,8 +187,7 @@ def crash_at_every_step(folder: Path, out: Callable[[str], str], kind: FaultKind
     for before in (0, 1):
         recipe = write_small_recipe(folder, out(f"clean-{kind}-{before}"))
         if before:
-            with without_ray():
-                build(recipe.model_copy(update={"mix": recipe.mix.model_copy(update={"budget": 20_000})}))
+            build(recipe.model_copy(update={"mix": recipe.mix.model_copy(update={"budget": 20_000})}))
         start = {path: Store(recipe.out).read(path) for path in Store(recipe.out).list()}
         clean = build_clean(recipe)
         names = [operation.split()[0] for operation in clean.operations]

@@ -26,12 +26,13 @@ from pathlib import Path
 
 import psutil
 
+from chameleon_data.pipelines.ray_engine import RayEngine
 from chameleon_data.recipe import Recipe
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.store import Store
 from tests.soak.crash import CleanBuild, build_clean, change_out
-from tests.soak.without_ray import CREATED, verify_versions
 from tests.support.corpus import documents, lay_out, write_recipe
+from tests.support.inline_builds import CREATED, verify_versions
 from tests.support.paths import ROOT
 
 RAY_DID_NOT_START = "Ray did not start here"
@@ -41,7 +42,7 @@ TIME_LIMIT = 400.0
 
 
 def build_large(folder: Path) -> CleanBuild:
-    """Write the corpus into `folder` and build it there without Ray; the digest does not depend on who works."""
+    """Write the corpus into `folder` and build it there in this process; the digest does not depend on who works."""
     clean = build_clean(load_recipe(write_recipe(folder / "recipe.yaml", lay_out(folder / "corpus", documents(), ["jsonl"], 2))))
     assert len(clean.files) > 20
     return clean
@@ -56,9 +57,20 @@ def write_recipe_for(clean: CleanBuild, folder: Path) -> Path:
 
 
 @contextmanager
-def run_driver(recipe: Path) -> Iterator[subprocess.Popen[str]]:
+def run_driver(recipe: Path, engine: str) -> Iterator[subprocess.Popen[str]]:
     """A build in a process of its own. At the end that process is gone, and so are those below it."""
-    command = [sys.executable, "-m", "chameleon_data.jobs.cli", "build", str(recipe), "--json", "--workers", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "chameleon_data.jobs.cli",
+        "build",
+        str(recipe),
+        "--json",
+        "--workers",
+        "2",
+        "--engine",
+        engine,
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
                                env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True)  # fmt: skip
     family: dict[int, psutil.Process] = {}
@@ -78,7 +90,7 @@ def run_driver(recipe: Path) -> Iterator[subprocess.Popen[str]]:
         watcher.join()
         process.kill()
         process.communicate()
-        _, alive = psutil.wait_procs(list(family.values()), timeout=20)  # Ray's own end by themselves
+        _, alive = psutil.wait_procs(list(family.values()), timeout=20)  # they end by themselves
         for one in alive:
             with suppress(psutil.Error):
                 one.kill()
@@ -96,12 +108,12 @@ def _check_end(process: subprocess.Popen[str], clean: CleanBuild, out: Path, whe
     return True
 
 
-def kill_drivers(clean: CleanBuild, folder: Path, seed: int, kills: int) -> int:
+def kill_drivers(clean: CleanBuild, folder: Path, engine: str, seed: int, kills: int) -> int:
     """Kill the driver so many times, each time at another moment, then let it end. Returns how many were killed."""
     chance, killed = random.Random(seed), 0
     recipe, out = write_recipe_for(clean, folder), folder / "out"
     while True:
-        with run_driver(recipe) as process:
+        with run_driver(recipe, engine) as process:
             if killed < kills and _wait(process, out, chance):
                 process.send_signal(signal.SIGKILL)
                 process.wait()
@@ -121,12 +133,12 @@ def _wait(process: subprocess.Popen[str], out: Path, chance: random.Random) -> b
     return process.poll() is None
 
 
-def kill_workers(clean: CleanBuild, folder: Path, seed: int, kills: int) -> int:
+def kill_workers(clean: CleanBuild, folder: Path, engine: str, seed: int, kills: int) -> int:
     """Kill up to so many working processes of one build. Returns how many were killed."""
     chance, killed = random.Random(seed), 0
     recipe, out = write_recipe_for(clean, folder), folder / "out"
     while True:
-        with run_driver(recipe) as process:
+        with run_driver(recipe, engine) as process:
             while process.poll() is None and killed < kills:
                 time.sleep(chance.uniform(0, 0.4))
                 busy = _find_workers(process.pid)
@@ -139,38 +151,16 @@ def kill_workers(clean: CleanBuild, folder: Path, seed: int, kills: int) -> int:
 
 
 def _find_workers(driver: int) -> list[psutil.Process]:
-    """Ray's workers below a driver that have a task or an actor. Ray's agents are none; without them a node dies."""
+    """The workers below a driver; of Ray's, those that have a task or an actor. Ray's agents are none."""
     found = []
     with suppress(psutil.Error):
         for one in psutil.Process(driver).children(recursive=True):
             with suppress(psutil.Error, IndexError):
-                title = one.cmdline()[0]
-                if title.startswith("ray::") and "IDLE" not in title and "Agent" not in title:
+                words = one.cmdline()
+                ray = words[0].startswith("ray::") and "IDLE" not in words[0] and "Agent" not in words[0]
+                if ray or "chameleon_data.pipelines.local_worker" in words:
                     found.append(one)
     return found
-
-
-RAY_PROCESSES = ("raylet/raylet", "gcs/gcs_server", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
-"""FaultKind the command lines begin, or their first words end, of the processes without which Ray on one machine is dead."""
-
-
-def kill_ray_process(clean: CleanBuild, folder: Path, kind: str) -> None:
-    """Kill one of RAY_PROCESSES in the middle of a build, then run the same command to its end."""
-    recipe, out = write_recipe_for(clean, folder), folder / "out"
-    with run_driver(recipe) as process:
-        while process.poll() is None and len(list(out.rglob("*"))) < 25:
-            time.sleep(0.005)
-        below = psutil.Process(process.pid).children(recursive=True)
-        (found,) = (one for one in below if one.cmdline() and one.cmdline()[0].endswith(kind))
-        found.kill()
-        said, complained = process.communicate(timeout=TIME_LIMIT)
-    assert process.returncode == 2, (kind, process.returncode, said, complained[-2000:])
-    assert "died here, so the build cannot go on; the same command goes on" in json.loads(said)["error"], (kind, said)
-    for _ in range(3):
-        with run_driver(recipe) as process:
-            if _check_end(process, clean, out, kind):
-                return
-    raise AssertionError(f"{kind}: Ray did not start")
 
 
 def lose_node(clean: CleanBuild, folder: Path, seed: int) -> None:
@@ -210,7 +200,7 @@ def _build_on_two_nodes(recipe: Recipe, seed: int) -> str:
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        digest = build_recipe(recipe, lambda *_: None, CREATED).manifest.digest
+        digest = build_recipe(recipe, RayEngine(), lambda *_: None, CREATED).manifest.digest
     finally:
         done.set()
         killer.join()

@@ -19,8 +19,8 @@ from typing import Any
 import psutil
 
 from tests.soak.parts import PARTS
-from tests.soak.without_ray import verified
 from tests.support import fuzz
+from tests.support.inline_builds import verified
 
 REPORT_SECONDS, STOP_SECONDS = 30, 40
 """Between two lines of progress; and until a part that was interrupted is killed."""

@@ -40,7 +40,7 @@ from chameleon_data.versions.versions import commit_version, list_versions, read
 from tests.soak import servers
 from tests.soak.crash import CleanBuild, build_clean, change_out
 from tests.soak.rot import ATTEMPTS, flip_bit
-from tests.soak.without_ray import CREATED, build, verified, verify_versions, without_ray, write_small_recipe
+from tests.support.inline_builds import CREATED, build, verified, verify_versions, write_small_recipe
 from tests.support.manifests import example_manifest
 
 FAULTS = ("503", "409", "reset", "lost", "truncated", "flipped", "delay")
@@ -189,7 +189,7 @@ def draw_share(seed: int) -> float:
 def build_through_faults(proxy: Proxy, clean: CleanBuild, out: str, seed: int) -> int:
     """A small build whose corpus and `out` are behind the proxy; returns how often it was refused before it passed."""
     refused, recipe = 0, change_out(clean.recipe, out)
-    with without_ray(), short_deadlines():
+    with short_deadlines():
         proxy.start_faults(seed, draw_share(seed))
         for _ in range(ATTEMPTS):
             try:

@@ -13,13 +13,13 @@ from typing import get_args
 
 from chameleon_data.store.store import Store
 from tests.soak import cleaning, crash, kills, network, races, rot, version_model
-from tests.soak.without_ray import verified, write_small_recipe
 from tests.support import fuzz, hostile
+from tests.support.inline_builds import verified, write_small_recipe
 
 SEED = int(os.environ.get("SOAK_SEED", "1")) * 10_000
 MINUTES = float(os.environ.get("SOAK_MINUTES", "60"))
 """Minutes of fuzzing."""
-DRIVERS, WORKERS, NODES = (10, 3), (10, 5), 2
+DRIVERS, WORKERS, NODES = (10, 3), (10, 2), 2
 """Builds, and kills in each; builds that lose a node."""
 FLIPS, RUNS, RACES, GAMES = 300, 200, 200, 100
 BATCH, AT_ONCE = 5, 4
@@ -99,28 +99,21 @@ def lose_nodes(folder: Path) -> Figures:
         yield Counter({"nodes lost, the build went on": 1})
 
 
-def kill_ray_processes(folder: Path) -> Figures:
-    """Each of Ray's own processes without which there is no Ray is killed."""
-    clean = kills.build_large(folder)
-    for number, kind in enumerate(kills.RAY_PROCESSES):
-        kills.kill_ray_process(clean, folder / str(number), kind)
-        yield Counter({"Ray's own processes killed": 1})
-
-
 def kill_drivers(folder: Path) -> Figures:
     """`chameleon-data build` is killed until it is let end."""
     return _kill(folder, "drivers killed", kills.kill_drivers, *DRIVERS)
 
 
 def kill_workers(folder: Path) -> Figures:
-    """Ray's workers are killed while their driver goes on."""
+    """Workers are killed while their driver goes on."""
     return _kill(folder, "workers killed", kills.kill_workers, *WORKERS)
 
 
 def _kill(folder: Path, what: str, kill: Callable[..., int], builds: int, each: int) -> Figures:
     clean = kills.build_large(folder)
     for number in range(builds):
-        yield Counter({what: kill(clean, folder / str(number), SEED + number, each)})
+        engine = ("local", "ray")[number % 2]
+        yield Counter({f"{what}, {engine}": kill(clean, folder / str(number), engine, SEED + number, each)})
 
 
 def fail_network(_: Path) -> Figures:
@@ -146,6 +139,6 @@ def fuzz_readers(folder: Path) -> Figures:
 
 PARTS: dict[str, Callable[[Path], Figures]] = {
     "crash": crash_builds, "flip": flip_bits, "race": race_builds, "gc": clean_beside_builds, "versions": play_versions,
-    "hostile": try_hostile_inputs, "nodes": lose_nodes, "ray": kill_ray_processes, "drivers": kill_drivers,
+    "hostile": try_hostile_inputs, "nodes": lose_nodes, "drivers": kill_drivers,
     "workers": kill_workers, "network": fail_network, "fuzz": fuzz_readers,
 }  # fmt: skip

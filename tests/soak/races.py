@@ -21,7 +21,7 @@ from chameleon_data.store.store import Store
 from chameleon_data.versions.tags import tag_history, tag_version
 from chameleon_data.versions.versions import list_versions
 from tests.soak.crash import Fault, FaultyBackend
-from tests.soak.without_ray import build, list_outputs, verify_versions, without_ray
+from tests.support.inline_builds import build, list_outputs, verify_versions
 
 T = TypeVar("T")
 BUDGETS = (20_000, 30_000)
@@ -42,8 +42,7 @@ class Delay(Fault):
 
 def build_in_turn(recipe: Recipe) -> tuple[dict[int, str], dict[str, int]]:
     """Budget -> digest of builds one after the other, and the files of all of them."""
-    with without_ray():
-        digests = {budget: str(build(_change_budget(recipe, budget)).digest) for budget in BUDGETS}
+    digests = {budget: str(build(_change_budget(recipe, budget)).digest) for budget in BUDGETS}
     return digests, list_outputs(Store(recipe.out))
 
 
@@ -77,7 +76,7 @@ def race(recipe: Recipe, seed: int, digests: dict[int, str], files: dict[str, in
                 tagged += 1
         return tagged
 
-    with without_ray(), pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(WRITERS + 3) as pool:
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(WRITERS + 3) as pool:
         patch.setattr(storage, "_backend", lambda *key: FaultyBackend(real(*key), delay))
         beside = [pool.submit(read), pool.submit(tag, "prod"), pool.submit(tag, "prod")]
         try:

@@ -23,7 +23,7 @@ from chameleon_data.store import store as storage
 from chameleon_data.store.backend import Backend
 from chameleon_data.store.store import Store
 from tests.soak.crash import CleanBuild, Fault, Killed, change_out, inject
-from tests.soak.without_ray import build, verify_versions, without_ray
+from tests.support.inline_builds import build, verify_versions
 
 ATTEMPTS = 6
 """Builds after which one must have passed: each finds and removes one damaged record at least."""
@@ -72,28 +72,26 @@ def rot_reads(chance: random.Random, share: float, damaged: list[str]) -> Iterat
 def flip_in_flight(clean: CleanBuild, out: str, seed: int) -> tuple[int, int]:
     """(damaged reads, builds that refused) until a build passes."""
     chance, damaged, refused, recipe = random.Random(seed), list[str](), 0, change_out(clean.recipe, out)
-    with without_ray():
-        with rot_reads(chance, chance.choice([0.02, 0.1, 0.3]), damaged):
-            for _ in range(ATTEMPTS):
-                try:
-                    assert build(recipe).digest == clean.digest, seed
-                    break
-                except InputError:
-                    refused += 1
-        verify_versions(Store(out))
-        _check_next_build(clean, recipe, seed)
+    with rot_reads(chance, chance.choice([0.02, 0.1, 0.3]), damaged):
+        for _ in range(ATTEMPTS):
+            try:
+                assert build(recipe).digest == clean.digest, seed
+                break
+            except InputError:
+                refused += 1
+    verify_versions(Store(out))
+    _check_next_build(clean, recipe, seed)
     return len(damaged), refused
 
 
 def flip_at_rest(clean: CleanBuild, out: str, seed: int, at: int) -> str:
     """A build is killed at operation `at`, a bit of one of its files is flipped, and it goes on; returns the file."""
     chance, store, recipe = random.Random(seed), Store(out), change_out(clean.recipe, out)
-    with without_ray():
-        with pytest.raises(Killed), inject(Fault(at, "kill")):
-            build(recipe)
-        path = chance.choice([p for p in store.list() if "/parquet/" not in p and "/mds/" not in p])  # shards have their sha256
-        store.write(path, flip_bit(store.read(path), chance))
-        _check_next_build(clean, recipe, (seed, at, path))
+    with pytest.raises(Killed), inject(Fault(at, "kill")):
+        build(recipe)
+    path = chance.choice([p for p in store.list() if "/parquet/" not in p and "/mds/" not in p])  # shards have their sha256
+    store.write(path, flip_bit(store.read(path), chance))
+    _check_next_build(clean, recipe, (seed, at, path))
     return path
 
 

@@ -17,8 +17,8 @@ from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.versions import Version, commit_version, list_versions, read_manifest
 from chameleon_data.views.trainer_files import Blend
-from tests.soak.without_ray import CREATED, without_ray
 from tests.support.corpus import documents, lay_out
+from tests.support.inline_builds import CREATED, INLINE
 from tests.support.manifests import example_manifest
 
 ODD = "a/b: c"
@@ -47,12 +47,11 @@ def build_two_versions(folder: Path) -> Blend:
         (folder / "recipe.yaml").write_text(json.dumps(recipe | {"out": str(folder / out), "mix": mix, "shards": shards}))
         return folder / "recipe.yaml"
 
-    with without_ray():
-        for budget, formats in ((300_000, ["parquet", "mds"]), (500_000, ["parquet"])):
-            build_recipe(load_recipe(write_recipe("out", budget, formats)), lambda *_: None, CREATED)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("chameleon_data.pipelines.ray_cluster.cluster", lambda *_: nullcontext())
-            blend, _ = _weigh_blend(write_recipe("other", 500_000, ["mds"]), None, None, False)
+    for budget, formats in ((300_000, ["parquet", "mds"]), (500_000, ["parquet"])):
+        build_recipe(load_recipe(write_recipe("out", budget, formats)), INLINE, lambda *_: None, CREATED)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("chameleon_data.jobs.cli._passes", lambda *_: nullcontext((INLINE, lambda *_: None)))
+        blend, _ = _weigh_blend(write_recipe("other", 500_000, ["mds"]), None, None, None, None, False)
     return blend
 
 

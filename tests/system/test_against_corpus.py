@@ -26,9 +26,9 @@ from chameleon_data.versions.against_corpus import ShardContents
 from chameleon_data.versions.make_manifest import digest_contents, digest_files
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import verify_version
-from tests.soak.without_ray import without_ray
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import Ready, ready
+from tests.support.inline_builds import INLINE
 from tests.support.manifests import forge
 
 
@@ -42,8 +42,7 @@ def again(folder: Path, manifest: Manifest) -> tuple[list[str], ShardContents]:
     """What the corpus says, by the passes themselves; nothing of it stays."""
     store = Store(str(folder / "out"))
     before = store.list()
-    with without_ray():
-        found = check_against_corpus(store, manifest, lambda *_: None)
+    found = check_against_corpus(INLINE, store, manifest, lambda *_: None)
     assert store.list() == before
     return found
 

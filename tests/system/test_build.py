@@ -1,16 +1,14 @@
-"""Whole builds of real text on Ray: what comes out, that it does not depend on how it went in, and that readers see it.
+"""Whole builds of real text on both engines: what comes out, that it does not depend on how it went in, and that readers see it.
 
-Most run in this process, on the cluster of the session. The tests that kill a build, or choose its workers, start the command.
+Most are driven by this process, on an engine of the session. Tests that kill a build, or choose its workers, start the command.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -20,7 +18,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
-import psutil
 import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
@@ -31,10 +28,11 @@ from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import verify_version
-from tests.support import streaming_reader
+from tests.support import inline_builds, streaming_reader
 from tests.support.corpus import documents, lay_out, write_file, write_recipe
 
-pytestmark = pytest.mark.ray
+on_both_engines = pytest.mark.parametrize("engine", ["local", "ray"])
+"""For tests that start the command."""
 COMMAND = [str(Path(sys.executable).parent / "chameleon-data")]
 
 
@@ -46,10 +44,10 @@ def run_command(*arguments: str, expect: int = 0) -> dict:
 
 
 @pytest.fixture(scope="module")
-def build(ray_cluster):
+def build(engine):
     from chameleon_data.pipelines.build import build_recipe
 
-    return lambda path: build_recipe(load_recipe(path), lambda *_: None, "2026-01-01T00:00:00+00:00")
+    return lambda path: build_recipe(load_recipe(path), engine, lambda *_: None, "2026-01-01T00:00:00+00:00")
 
 
 @pytest.fixture(scope="module")
@@ -59,17 +57,12 @@ def built(build, tmp_path_factory):
     return folder, recipe, build(recipe).manifest
 
 
-def test_a_local_cluster_keeps_no_process_that_does_nothing_for_a_build(ray_cluster):
-    commands = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
-    assert any("raylet/raylet" in command for command in commands)
-    assert not [c for c in commands for idle in ("monitor.py", "log_monitor.py", "dashboard/dashboard.py") if f"/{idle}" in c]
-
-
-def test_the_agents_without_which_a_raylet_dies_are_watched_too(ray_cluster):
-    from chameleon_data.pipelines import ray_cluster as cluster
-
-    (raylet,) = (c.pid for c in psutil.Process().children() if c.cmdline() and c.cmdline()[0].endswith("raylet/raylet"))
-    assert sorted(cluster._find_agents(raylet).values()) == sorted(cluster.RAYLET_AGENTS)
+@pytest.fixture(scope="module")
+def digest(tmp_path_factory) -> str:
+    """Digest of the same build in this process."""
+    folder = tmp_path_factory.mktemp("inline")
+    recipe = write_recipe(folder / "recipe.yaml", lay_out(folder / "corpus", documents(), ["jsonl"], 2))
+    return inline_builds.build(load_recipe(recipe)).digest
 
 
 # What comes out
@@ -141,16 +134,17 @@ def test_the_same_bytes_from_another_layout(built, build, tmp_path, formats, fil
         assert getattr(manifest, key) == getattr(built[2], key)
 
 
-def test_the_same_bytes_with_one_worker_and_with_four(built, tmp_path):
-    _, recipe, manifest = built
+@on_both_engines
+def test_the_same_bytes_with_one_worker_and_with_four(digest, engine, tmp_path):
+    recipe = write_recipe(tmp_path / "recipe.yaml", lay_out(tmp_path / "corpus", documents(), ["jsonl"], 2))
 
     def build_with(workers: str) -> str:
         (tmp_path / workers).mkdir()
         other = write_recipe(tmp_path / workers / "recipe.yaml", json.loads(recipe.read_text())["sources"])
-        return run_command("build", str(other), "--workers", workers)["digest"]
+        return run_command("build", str(other), "--engine", engine, "--workers", workers)["digest"]
 
     with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(build_with, ("1", "4"))) == [manifest.digest] * 2
+        assert list(pool.map(build_with, ("1", "4"))) == [digest] * 2
 
 
 def test_another_budget_is_another_plan_with_nothing_surveyed_again(built, build):
@@ -186,38 +180,38 @@ def test_identity_by_id_keeps_the_place_of_an_edited_text(build, tmp_path):
 # Guarantee 5: killed anywhere
 
 
+@on_both_engines
 @pytest.mark.parametrize("after", ["a run", "a shard"])
-def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(built, build, tmp_path, after):
-    _, _, manifest = built
+def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(digest, engine, tmp_path, after):
     recipe = write_recipe(tmp_path / "recipe.yaml", lay_out(tmp_path / "corpus", documents(), ["jsonl"], 2))
     process = subprocess.Popen(
-        [*COMMAND, "build", str(recipe)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+        [*COMMAND, "build", str(recipe), "--engine", engine],
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
     )
     pattern = {"a run": "out/builds/*/runs/*/*.json", "a shard": "out/builds/*/receipts/*.json"}[after]
     give_up = time.monotonic() + 120
     while not list(tmp_path.glob(pattern)) and process.poll() is None and time.monotonic() < give_up:
         time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)  # the driver; Ray's own processes end by themselves
+    process.kill()  # the driver alone; the others end by themselves
     process.wait()
     assert not list(tmp_path.glob("out/_chameleon/versions/*")), "killed too late to show anything"
     kept = {p: p.stat().st_mtime_ns for p in tmp_path.glob("out/builds/*/parquet/*.parquet")}
-    again = build(recipe).manifest
-    assert again.digest == manifest.digest
+    again = inline_builds.build(load_recipe(recipe))
+    assert again.digest == digest
     done = list(tmp_path.glob("out/builds/*/parquet/*.parquet"))
     assert all(p.stat().st_mtime_ns == t for p, t in kept.items()), "a finished shard was written again"
-    assert len(done) == manifest.shard_count
+    assert len(done) == again.shard_count
     assert verify_version(Store(str(tmp_path / "out")), again).ok
 
 
-def test_two_builds_of_one_plan_at_once_make_one_version(built, tmp_path):
-    _, _, manifest = built
+@on_both_engines
+def test_two_builds_of_one_plan_at_once_make_one_version(digest, engine, tmp_path):
     recipe = write_recipe(tmp_path / "recipe.yaml", lay_out(tmp_path / "corpus", documents(), ["jsonl"], 2))
-    both = [
-        subprocess.Popen([*COMMAND, "build", str(recipe), "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        for _ in "ab"
-    ]
+    command = [*COMMAND, "build", str(recipe), "--engine", engine, "--json"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for _ in "ab"]
     found = [json.loads(process.communicate(timeout=240)[0]) for process in both]
-    assert [(f.get("error"), f.get("version"), f.get("digest")) for f in found] == [(None, "v1", manifest.digest)] * 2
+    assert [(f.get("error"), f.get("version"), f.get("digest")) for f in found] == [(None, "v1", digest)] * 2
 
 
 # Readers
@@ -266,7 +260,7 @@ def test_bad_rows_are_counted_and_named_and_pass_under_the_threshold(build, tmp_
     assert verify_version(Store(str(tmp_path / "out")), manifest).ok
 
 
-def test_a_corpus_that_changes_during_the_build_is_refused(ray_cluster, tmp_path):
+def test_a_corpus_that_changes_during_the_build_is_refused(engine, tmp_path):
     from chameleon_data.pipelines.build import build_recipe
 
     sources = lay_out(tmp_path / "corpus", documents(), ["jsonl"], 1)
@@ -278,7 +272,7 @@ def test_a_corpus_that_changes_during_the_build_is_refused(ray_cluster, tmp_path
             path.write_bytes(path.read_bytes().replace(b"the", b"teh", 1))
 
     with pytest.raises(InputError, match=r"part-0.jsonl: .*changed"):
-        build_recipe(recipe, change, "now")
+        build_recipe(recipe, engine, change, "now")
     assert not list(tmp_path.glob("out/_chameleon/versions/*"))
 
 
@@ -307,10 +301,10 @@ def pickled() -> pa.Table:
     ],
     ids=["no file", "no document", "truncated", "unknown key", "a type that runs code"],
 )
-def test_the_command_refuses_with_one_message_and_exit_2(command_on_ray, tmp_path, break_it, message):
+def test_the_command_refuses_with_one_message_and_exit_2(command_on_engine, tmp_path, break_it, message):
     recipe = write_recipe(tmp_path / "recipe.yaml", lay_out(tmp_path / "corpus", documents(), ["jsonl"], 1))
     break_it(tmp_path)
-    assert message in command_on_ray("build", str(recipe), expect=2)["error"]
+    assert message in command_on_engine("build", str(recipe), expect=2)["error"]
     assert not list(tmp_path.glob("out/builds")) + list(tmp_path.glob("out/_chameleon/versions"))
 
 
@@ -375,11 +369,11 @@ def test_verify_catches_forged_shards_whose_hashes_fit(built, tmp_path, forge, m
 # The command
 
 
-def test_the_command_from_build_to_report(built, command_on_ray):
+def test_the_command_from_build_to_report(built, command_on_engine):
     folder, _, manifest = built
     out = str(folder / "out")
     assert run_command("versions", out)[0]["digest"] == manifest.digest
-    shown = command_on_ray("show", f"{out}@v1")
+    shown = command_on_engine("show", f"{out}@v1")
     for key in ("version", "digest", "content_digest", "plan_digest", "recipe", "domains", "shards", "provenance"):
         assert key in shown
     assert set(shown["domains"]["book"]) >= {
@@ -395,22 +389,22 @@ def test_the_command_from_build_to_report(built, command_on_ray):
         "weight_interval",
     }
     assert set(shown["shards"][0]) >= {"path", "format", "split", "rows", "tokens", "bytes", "sha256", "domain_tokens"}
-    assert command_on_ray("verify", f"{out}@1")["ok"]
-    assert command_on_ray("verify", f"{out}@1", "--corpus")["ok"]
+    assert command_on_engine("verify", f"{out}@1")["ok"]
+    assert command_on_engine("verify", f"{out}@1", "--corpus")["ok"]
     assert not Store(out).list("_chameleon/checks")
-    assert command_on_ray("tag", f"{out}@1", "first")["tag"] == "first"
-    assert command_on_ray("show", f"{out}@first")["version"] == "v1"
-    page = Path(command_on_ray("report", f"{out}@first")["report"])
+    assert command_on_engine("tag", f"{out}@1", "first")["tag"] == "first"
+    assert command_on_engine("show", f"{out}@first")["version"] == "v1"
+    page = Path(command_on_engine("report", f"{out}@first")["report"])
     assert manifest.digest in page.read_text()
     assert "no version" in run_command("show", f"{out}@v9", expect=2)["error"]
 
 
-def test_a_damaged_version_fails_and_a_build_mends_it_once_the_file_is_gone(built, build, command_on_ray, tmp_path):
+def test_a_damaged_version_fails_and_a_build_mends_it_once_the_file_is_gone(built, build, command_on_engine, tmp_path):
     folder, recipe, manifest = built
     shutil.copytree(folder / "out", tmp_path / "out")
     damaged = tmp_path / "out" / manifest.shards[0].path
     flip(damaged)
-    assert not command_on_ray("verify", f"{tmp_path / 'out'}@v1", expect=1)["ok"]
+    assert not command_on_engine("verify", f"{tmp_path / 'out'}@v1", expect=1)["ok"]
     damaged.unlink()
     copy = tmp_path / "recipe.yaml"
     copy.write_text(json.dumps({**json.loads(recipe.read_text()), "out": str(tmp_path / "out")}))

@@ -20,31 +20,6 @@ def test_a_path_that_is_not_utf8_still_gets_its_document(tmp_path):
     assert "no dataset" in json.loads(done.stdout)["error"]
 
 
-def test_what_rays_threads_print_while_a_build_is_ended_is_no_part_of_the_answer() -> None:
-    script = """
-import sys, threading
-from contextlib import redirect_stdout
-from chameleon_data.errors import InputError
-from chameleon_data.jobs import exits
-
-sys.argv = ["chameleon-data", "--json"]
-threading.excepthook = exits._end_from_thread
-exits.err.print = lambda *_, **__: print("(raylet) my own words")  # between the answer and the end
-
-def watch():
-    raise InputError("it died")
-
-with redirect_stdout(sys.stderr):
-    thread = threading.Thread(target=watch)
-    thread.start()
-    thread.join()
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60)
-    assert done.returncode == 2
-    assert json.loads(done.stdout) == {"error": "it died"}
-    assert "my own words" in done.stderr
-
-
 def test_a_sigterm_ends_a_build_which_the_same_command_goes_on_with(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.yaml", lay_out(tmp_path / "corpus", documents(), ["jsonl"], 6))
     command = [sys.executable, "-m", "chameleon_data.jobs.cli", "build", str(recipe), "--json", "--workers", "1"]

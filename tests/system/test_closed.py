@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from chameleon_data.pipelines.ray_cluster import EXTENSION_TYPES
+from chameleon_data.pipelines.ray_engine import EXTENSION_TYPES
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.paths import ROOT
 
@@ -57,7 +57,6 @@ TEMPORARY = {"survey.py", "runs.py", "hash_partitions.py"}
 WRITERS = {"local.py", "cli.py"}
 """`cli.py` writes the report where its user says."""
 KNOWN = {
-    ("ray_cluster.py", "Path(os.devnull).open"),  # for what Ray's core says
     ("gc.py", "Path(folder).rmdir"),  # an empty one below `out`
     ("hash_partitions.py", "(self._folder / f'{number:08d}').open"),  # its temporary one
     ("hash_partitions.py", "file.unlink"),
@@ -108,10 +107,21 @@ def test_reaching_a_file_system_is_found(source: str) -> None:
 
 @pytest.mark.parametrize("file", OURS, ids=lambda file: str(file.relative_to(ROOT)))
 def test_no_door_is_open(file: Path) -> None:
-    assert list(faults(file.read_text(encoding="utf-8"))) == (["subprocess"] if file.name == "provenance.py" else [])
+    assert list(faults(file.read_text(encoding="utf-8"))) == (["subprocess"] if file.name in STARTERS else [])
 
 
-def test_the_one_program_that_is_started_is_git() -> None:
+STARTERS = {"provenance.py", "local_engine.py"}
+"""The modules that start a program."""
+
+
+def test_the_programs_that_are_started_are_git_and_our_own_worker() -> None:
+    worker = ast.parse((ROOT / "pipelines/local_engine.py").read_text(encoding="utf-8"))
+    calls = [ast.unparse(node) for node in ast.walk(worker) if isinstance(node, ast.Call)]
+    assert sum(call.startswith("subprocess.Popen(command, stdin=subprocess.DEVNULL,") for call in calls) == 1
+    assert sum(call.startswith("subprocess.") for call in calls) == 1
+    assigned = [node for node in ast.walk(worker) if isinstance(node, ast.Assign)]
+    commands = [node.value for node in assigned if ast.unparse(node.targets[0]) == "command"]
+    assert ast.unparse(commands[0]).startswith("[sys.executable, '-P', '-m', 'chameleon_data.pipelines.local_worker', ")
     tree = ast.parse((ROOT / "chameleon_data/versions/provenance.py").read_text(encoding="utf-8"))
     started = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("subprocess.")]
     assert [ast.unparse(call.func) for call in started] == ["subprocess.run"]
@@ -149,7 +159,7 @@ from chameleon_data.errors import InputError
 from chameleon_data.corpus.readers.blocks import read_blocks
 from chameleon_data.recipe import Source
 from chameleon_data.corpus.fragments import list_fragments
-from chameleon_data.pipelines.ray_cluster import _forget_extension_types
+from chameleon_data.pipelines.ray_engine import _forget_extension_types
 _forget_extension_types()
 for path in Path({str(tmp_path)!r}).glob("*.parquet"):
     source = Source(path=(str(path),))
@@ -175,7 +185,7 @@ def test_ray_registers_no_other_extension_types() -> None:
 INTRUDER = """
 import json, os, sys, urllib.error, urllib.request
 import grpc, psutil
-from chameleon_data.pipelines.ray_cluster import cluster
+from chameleon_data.pipelines.ray_engine import ray_engine
 
 RUNS = {  # a method of each server of Ray's, by what it does
     "gcs": "/ray.rpc.InternalKVGcsService/InternalKVKeys", "nodes": "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo",
@@ -200,7 +210,7 @@ def fetched(address, path, body=None):
     except Exception as error:
         return type(error).__name__
 
-with cluster(workers=1):
+with ray_engine(workers=1):
     import ray
     me = psutil.Process()
     processes = [me, *me.children(recursive=True)]

@@ -27,7 +27,7 @@ from chameleon_data.store import store as storage
 from chameleon_data.store.store import Store
 from chameleon_data.versions.versions import list_versions
 from tests.soak.crash import WRITES, CleanBuild, Fault, FaultyBackend, build_clean, change_out
-from tests.soak.without_ray import build, without_ray, write_small_recipe
+from tests.support.inline_builds import build, write_small_recipe
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> CleanBuild:
 
 def check_refusal(recipe: Recipe, says: str) -> None:
     """The build ends in one message, and nothing is published."""
-    with without_ray(), pytest.raises(InputError, match=says) as caught:
+    with pytest.raises(InputError, match=says) as caught:
         build(recipe)
     assert len(str(caught.value).splitlines()) == 1
     assert len(str(caught.value)) < 600
@@ -60,8 +60,7 @@ def check_refusal(recipe: Recipe, says: str) -> None:
 
 
 def check_goes_on(clean: CleanBuild, recipe: Recipe) -> None:
-    with without_ray():
-        assert build(recipe).digest == clean.digest
+    assert build(recipe).digest == clean.digest
     clean.check(recipe.out, recipe.out)
 
 
@@ -141,8 +140,7 @@ def test_too_many_open_files(clean: CleanBuild, tmp_path: Path) -> None:
             fillers.append(os.open(os.devnull, os.O_RDONLY))
         resource.setrlimit(resource.RLIMIT_NOFILE, (fillers[-1] + 1 + more, hard))
         try:
-            with without_ray():
-                build(recipe)
+            build(recipe)
             break
         except InputError as refusal:
             refusals.append(str(refusal))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +18,15 @@ import pytest
 from chameleon_data import domain_weights
 from chameleon_data.errors import InputError
 from chameleon_data.pipelines.build import build_recipe, weigh_recipe
+from chameleon_data.pipelines.engine import Engine
 from chameleon_data.pipelines.weigh import Weighed
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.weights.embedder import Embedder
 from chameleon_data.weights.mixture import describe_mixture
-from tests.soak.without_ray import without_ray
 from tests.support.corpus import documents
+from tests.support.inline_builds import INLINE
 
 D = 12
-
-
-@pytest.fixture(autouse=True)
-def in_this_process(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The passes run in this process, but for tests that ask for the cluster."""
-    with nullcontext() if "ray_cluster" in request.fixturenames else without_ray():
-        yield
 
 
 def corpus(
@@ -61,8 +55,8 @@ def recipe(folder: Path, embed: dict[str, Any], names: Iterable[str] = "abcd", *
     return path
 
 
-def weigh(path: Path) -> Weighed:
-    return weigh_recipe(load_recipe(path), lambda *_: None)
+def weigh(path: Path, engine: Engine = INLINE) -> Weighed:
+    return weigh_recipe(load_recipe(path), engine, lambda *_: None)
 
 
 def test_weights_from_a_column_are_those_of_its_vectors(tmp_path: Path) -> None:
@@ -74,7 +68,7 @@ def test_weights_from_a_column_are_those_of_its_vectors(tmp_path: Path) -> None:
     np.testing.assert_allclose([target[n] for n in "abcd"], [wanted.weights[n] for n in "abcd"], rtol=1e-6)
     assert found.reused["embed"] == "embedded nothing: the vectors came with the corpus"
     assert found.mixture.description.embedder.column == "vector"
-    built = build_recipe(load_recipe(recipe(tmp_path, {"column": "vector", "samples": 1000})), lambda *_: None, "now")
+    built = build_recipe(load_recipe(recipe(tmp_path, {"column": "vector", "samples": 1000})), INLINE, lambda *_: None, "now")
     assert built.manifest.weights.embedder.column == "vector"
 
 
@@ -172,7 +166,7 @@ def test_a_new_domain_on_recorded_landmarks(tmp_path: Path) -> None:
     corpus(tmp_path / "in", "abcde", far="e")
     leverage = {"kernel": "rbf", "landmarks": 48}
     embed = {"column": "vector", "samples": 100}
-    first = build_recipe(load_recipe(recipe(tmp_path, embed, "abcd", leverage=leverage)), lambda *_: None, "now").manifest
+    first = build_recipe(load_recipe(recipe(tmp_path, embed, "abcd", leverage=leverage)), INLINE, lambda *_: None, "now").manifest
     assert first.weights.nystrom.recorded is False
     again = recipe(tmp_path, embed, "abcde", leverage={"kernel": "rbf", "landmarks": {"from": f"{tmp_path}/out@v1"}})
     about = weigh(again).mixture.description
@@ -190,18 +184,18 @@ def test_a_new_domain_on_recorded_landmarks(tmp_path: Path) -> None:
 def test_landmarks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     corpus(tmp_path / "in")
     embed = {"column": "vector", "samples": 50}
-    build_recipe(load_recipe(recipe(tmp_path, embed)), lambda *_: None, "now")
+    build_recipe(load_recipe(recipe(tmp_path, embed)), INLINE, lambda *_: None, "now")
     asked = {"kernel": "rbf", "landmarks": {"from": f"{tmp_path}/out@latest"}}
     with pytest.raises(InputError, match="was weighed without landmarks"):
         weigh(recipe(tmp_path, embed, leverage=asked))
     with pytest.raises(InputError, match="leave it at 'auto'"):
         load_recipe(recipe(tmp_path, embed, leverage={"kernel": "linear", "landmarks": {"from": "out@v1"}}))
-    build_recipe(load_recipe(recipe(tmp_path, embed, leverage={"kernel": "rbf"})), lambda *_: None, "now")
+    build_recipe(load_recipe(recipe(tmp_path, embed, leverage={"kernel": "rbf"})), INLINE, lambda *_: None, "now")
     with pytest.raises(InputError, match="of kernel 'rbf', not 'laplacian'"):
         weigh(recipe(tmp_path, embed, leverage={**asked, "kernel": "laplacian"}))
 
 
-def test_the_pass_over_samples_is_the_same_on_the_cluster(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pass_over_samples_is_the_same_on_every_engine(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     from chameleon_data.pipelines import weigh as pipeline
     from chameleon_data.weights.kernels import nystrom
     from chameleon_data.weights.kernels.kernel import Kernel
@@ -213,9 +207,9 @@ def test_the_pass_over_samples_is_the_same_on_the_cluster(ray_cluster: None, mon
     points = Landmarks(Kernel("rbf", 2.0), generator.normal(size=(20, 8)).astype(np.float32))
     monkeypatch.setattr(nystrom, "SAMPLES_PER_CHUNK", 100)
     monkeypatch.setattr(nystrom, "SQUARED_NORMS", 256)
-    here = nystrom_statistics(samples, points, None, pipeline.map_chunks)
+    here = nystrom_statistics(samples, points, None, partial(pipeline.map_chunks, INLINE))
     monkeypatch.setattr(pipeline, "ON_DRIVER", 0)
-    there = nystrom_statistics(samples, points, None, pipeline.map_chunks)
+    there = nystrom_statistics(samples, points, None, partial(pipeline.map_chunks, engine))
     for column in ("domain", "group", "count", "total", "squares"):
         np.testing.assert_array_equal(getattr(there.statistics, column), getattr(here.statistics, column))
     assert there.residuals == here.residuals
@@ -234,7 +228,7 @@ def test_a_domain_that_is_added_removed_or_replaced_gives_the_weights_of_a_fresh
     corpus(tmp_path / "in", "abcdef")
     embed = {"column": "vector", "samples": 100}
     leverage: dict[str, Any] = {"kernel": kernel, "landmarks": 48} if kernel == "rbf" else {}
-    build_recipe(load_recipe(recipe(tmp_path, embed, "abcde", leverage=leverage)), lambda *_: None, "now")
+    build_recipe(load_recipe(recipe(tmp_path, embed, "abcde", leverage=leverage)), INLINE, lambda *_: None, "now")
     if kernel == "rbf":
         leverage = {"kernel": "rbf", "landmarks": {"from": f"{tmp_path}/out@v1"}}
 
@@ -263,8 +257,8 @@ def test_a_domain_that_is_added_removed_or_replaced_gives_the_weights_of_a_fresh
     assert both("abce")[1] == ({"statistics": kept.format(3, 4)} if kernel == "rbf" else {})
 
 
-def test_embedding_says_what_was_new_of_eleven(ray_cluster: None, tmp_path: Path) -> None:
-    """The first ten by actors of the cluster, the rest in this process."""
+def test_embedding_says_what_was_new_of_eleven(engine: Engine, tmp_path: Path) -> None:
+    """The first ten by actors, the rest in this process."""
     names = [f"n{i:02d}" for i in range(11)]
     texts = [t for some in documents().values() for t in some if len(t) > 100]
     for i, name in enumerate(names):
@@ -272,13 +266,12 @@ def test_embedding_says_what_was_new_of_eleven(ray_cluster: None, tmp_path: Path
         lines = [json.dumps({"text": f"{name} {t[:60]}"}) + "\n" for t in texts[4 * i : 4 * i + 4]]
         (tmp_path / "in" / name / "a.jsonl").write_text("".join(lines))
 
-    def said(some: list[str]) -> str:
-        return weigh(recipe(tmp_path, {"samples": 3, "window": 16}, some)).reused["embed"]
+    def said(some: list[str], engine: Engine = INLINE) -> str:
+        return weigh(recipe(tmp_path, {"samples": 3, "window": 16}, some), engine).reused["embed"]
 
-    assert said(names[:10]) == "embedded 10 of 10 domains, 30 documents"
-    with without_ray():
-        assert said(names) == "embedded 1 of 11 domains, 3 documents"
-        assert said(names[1:]) == "embedded 0 of 10 domains, 0 documents"
+    assert said(names[:10], engine) == "embedded 10 of 10 domains, 30 documents"
+    assert said(names) == "embedded 1 of 11 domains, 3 documents"
+    assert said(names[1:]) == "embedded 0 of 10 domains, 0 documents"
 
 
 def test_of_many_domains_nothing_is_recorded_for_each_pair_or_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,7 +280,7 @@ def test_of_many_domains_nothing_is_recorded_for_each_pair_or_setting(tmp_path: 
 
     corpus(tmp_path / "in", "abcd")
     monkeypatch.setattr(make_mixture, "RECORDED_DOMAINS", 3)
-    made = build_recipe(load_recipe(recipe(tmp_path, {"column": "vector"})), lambda *_: None, "now").manifest
+    made = build_recipe(load_recipe(recipe(tmp_path, {"column": "vector"})), INLINE, lambda *_: None, "now").manifest
     assert made.weights.affinity is None
     assert [setting.weights for setting in made.weights.sensitivity] == [None] * 25
     page = render_report(made, None, None, None)

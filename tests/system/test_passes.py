@@ -1,4 +1,4 @@
-"""Whole builds by the passes themselves, in one process with Ray stubbed: what is loaded, and what a task is given."""
+"""Whole builds by the passes themselves, in one process: what is loaded, and what a task is given."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.store import Store
 from chameleon_data.versions.verify import verify_version
 from chameleon_data.versions.versions import list_versions
-from tests.soak.without_ray import build, without_ray, write_small_recipe
 from tests.support.corpus import documents_with_copies, lay_out, write_recipe
+from tests.support.inline_builds import INLINE, build, write_small_recipe
 
 
 def test_a_build_loads_its_tokenizer_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,12 +33,11 @@ def test_a_build_loads_its_tokenizer_once(tmp_path: Path, monkeypatch: pytest.Mo
     assert find_packaged_model("all-MiniLM-L6-v2") is not None
     monkeypatch.setattr(tokens, "find_tokenizer_file", counting)
     recipe = write_small_recipe(tmp_path, str(tmp_path / "out"), tokens={"tokenizer": "all-MiniLM-L6-v2"}, budget=3000)
-    with without_ray():
-        manifest = build(recipe)
-        assert loads == {"all-MiniLM-L6-v2": 1}
-        from chameleon_data.pipelines.verify import check_against_corpus
+    manifest = build(recipe)
+    assert loads == {"all-MiniLM-L6-v2": 1}
+    from chameleon_data.pipelines.verify import check_against_corpus
 
-        problems, contents = check_against_corpus(Store(recipe.out), manifest, lambda *_: None)
+    problems, contents = check_against_corpus(INLINE, Store(recipe.out), manifest, lambda *_: None)
     assert problems == []
     assert len(contents) > 0
     assert loads == {"all-MiniLM-L6-v2": 2}
@@ -60,8 +59,7 @@ def test_a_worker_gets_the_copies_of_its_part_alone(tmp_path: Path, monkeypatch:
     sources = lay_out(tmp_path / "corpus", documents_with_copies(), ["jsonl"], 4)
     recipe = load_recipe(write_recipe(tmp_path / "recipe.yaml", sources, input={"dedup": "exact_across"}))
     monkeypatch.setattr("chameleon_data.corpus.survey.PART_BYTES", 1)  # a part a file
-    with without_ray():
-        manifest = build(recipe)
+    manifest = build(recipe)
     assert verify_version(Store(recipe.out), manifest).problems == ()
     assert len(given) == 12
     assert all(copies["part"].unique().to_pylist() in ([number], []) for number, copies in given.items())

@@ -15,8 +15,8 @@ from chameleon_data.versions import active
 from chameleon_data.versions.versions import commit_version, list_versions
 from tests.soak import cleaning, kills, network, races, rot, servers, version_model
 from tests.soak.crash import WRITES, CleanBuild, FaultKind, build_clean, change_out, crash_at_every_step
-from tests.soak.without_ray import CREATED, write_small_recipe
 from tests.support.fuzz import FOLDER
+from tests.support.inline_builds import CREATED, write_small_recipe
 from tests.support.manifests import example_manifest
 
 
@@ -77,22 +77,16 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> CleanBuild:
     return kills.build_large(tmp_path_factory.mktemp("clean"))
 
 
-@pytest.mark.ray
 @pytest.mark.timeout(600)
-def test_killed_drivers(large: CleanBuild, tmp_path: Path) -> None:
-    assert kills.kill_drivers(large, tmp_path / "build", seed=2, kills=1) == 1
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_killed_drivers(large: CleanBuild, tmp_path: Path, engine: str) -> None:
+    assert kills.kill_drivers(large, tmp_path / "build", engine, seed=2, kills=1) == 1
 
 
-@pytest.mark.ray
 @pytest.mark.timeout(600)
-def test_killed_workers(large: CleanBuild, tmp_path: Path) -> None:
-    assert kills.kill_workers(large, tmp_path / "build", seed=1, kills=3) > 0
-
-
-@pytest.mark.ray
-@pytest.mark.timeout(600)
-def test_a_killed_raylet(large: CleanBuild, tmp_path: Path) -> None:
-    kills.kill_ray_process(large, tmp_path / "build", kills.RAY_PROCESSES[0])
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_killed_workers(large: CleanBuild, tmp_path: Path, engine: str) -> None:
+    assert kills.kill_workers(large, tmp_path / "build", engine, seed=1, kills=2) > 0
 
 
 def test_a_network_that_fails(moto_endpoint: str, tmp_path: Path) -> None:

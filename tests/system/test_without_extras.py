@@ -30,7 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe
-from tests.soak.without_ray import without_ray, build, write_small_recipe
+from tests.support.inline_builds import build, write_small_recipe
 
 folder = Path(sys.argv[1])
 for i, name in enumerate("abc"):
@@ -45,16 +45,15 @@ def recipe(out, **sections):
     })
 
 
-with without_ray():
-    print("given", len(build(write_small_recipe(folder / "small", str(folder / "given"))).domains))
-    manifest = build(recipe("column", embed={"column": "vector"}))
-    print("column", len(manifest.domains), len(manifest.map["a"]), manifest.weights.misfiled is not None)
-    for sections in ({}, {"embed": {"column": "vector"}, "leverage": {"kernel": "rbf", "landmarks": 8}}):
-        try:
-            build(recipe("refused", **sections))
-        except InputError as error:
-            print(error)
-    assert not (folder / "refused").exists(), "refused before the survey"
+print("given", len(build(write_small_recipe(folder / "small", str(folder / "given"))).domains))
+manifest = build(recipe("column", embed={"column": "vector"}))
+print("column", len(manifest.domains), len(manifest.map["a"]), manifest.weights.misfiled is not None)
+for sections in ({}, {"embed": {"column": "vector"}, "leverage": {"kernel": "rbf", "landmarks": 8}}):
+    try:
+        build(recipe("refused", **sections))
+    except InputError as error:
+        print(error)
+assert not (folder / "refused").exists(), "refused before the survey"
 '''
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from chameleon_data.versions.active import active_driver
 from chameleon_data.versions.manifest import TIMED_PASSES
 from chameleon_data.versions.references import NO_VERSION_YET
 from chameleon_data.versions.versions import commit_version, list_versions, read_manifest
+from tests.support.inline_builds import INLINE
 from tests.support.manifests import example_manifest
 from tests.support.paths import ROOT
 from tests.support.words import HOSTILE_NAMES
@@ -290,13 +291,13 @@ def test_the_schema_that_is_printed_is_the_one_that_ships(command, record):
     ],
 )
 def test_a_build_of_what_is_there_tells_no_old_timings(command, dataset, tmp_path, monkeypatch, new, written, said):
-    from chameleon_data.pipelines import build, ray_cluster
+    from chameleon_data.pipelines import build
 
     (version,) = list_versions(Store(dataset))
     timings, reused = dict.fromkeys(TIMED_PASSES, 1.0), {"embed": "embedded 8 of 8 domains"}
     manifest = replace(read_manifest(Store(dataset), version), timings=timings, reused=reused)
     built = build.Built(manifest, version, new, written)
-    monkeypatch.setattr(ray_cluster, "cluster", lambda *_: ExitStack())
+    monkeypatch.setattr(cli, "_passes", lambda *_: nullcontext((INLINE, lambda *_: None)))
     monkeypatch.setattr(build, "build_recipe", lambda *_: built)
     (tmp_path / "r.yaml").write_text("name: t\nout: out\nsources: {a: x.jsonl}\n")
     code, text, _ = command("build", str(tmp_path / "r.yaml"))
@@ -308,7 +309,6 @@ def test_a_build_of_what_is_there_tells_no_old_timings(command, dataset, tmp_pat
 
 
 def test_verify_says_what_it_read_again_of_the_corpus(command, three, monkeypatch):
-    from chameleon_data.pipelines import ray_cluster
     from chameleon_data.pipelines import verify as prove_again
     from chameleon_data.versions import verify
     from chameleon_data.versions.checks import balance
@@ -319,7 +319,7 @@ def test_verify_says_what_it_read_again_of_the_corpus(command, three, monkeypatc
     manifest = read_manifest(store, list_versions(store)[0])
     domains = {name: replace(domain, rows_read=1_000) for name, domain in manifest.domains.items()}
     commit_version(store, replace(manifest, domains=domains, digest="d" * 64), "now")
-    monkeypatch.setattr(ray_cluster, "cluster", lambda *_: ExitStack())
+    monkeypatch.setattr(cli, "_passes", lambda *_: nullcontext((INLINE, lambda *_: None)))
     monkeypatch.setattr(verify, "verify_version", lambda *_: found)
     for problems, code in (([], 0), (["the corpus differs"], 1)):
         monkeypatch.setattr(prove_again, "check_against_corpus", lambda *_, problems=problems: (problems, {}))
@@ -330,18 +330,43 @@ def test_verify_says_what_it_read_again_of_the_corpus(command, three, monkeypatc
     assert "read again" not in command("verify", three)[1]
 
 
-def test_the_flag_reaches_the_cluster(command, tmp_path, monkeypatch):
-    from chameleon_data.pipelines import ray_cluster
+def test_an_engine_is_chosen_by_its_name_or_by_an_address(command, tmp_path, monkeypatch):
+    from chameleon_data.pipelines import local_engine, ray_engine
 
     (tmp_path / "r.yaml").write_text("name: t\nout: out\nsources: {a: x.jsonl}\n")
     asked: list[Any] = []
 
-    def refuse(*arguments: Any) -> Any:
-        asked.append(arguments)
-        raise InputError("enough")
+    def refuse(name: str) -> Any:
+        def engine(*arguments: Any) -> Any:
+            asked.append((name, *arguments))
+            raise InputError("enough")
 
-    monkeypatch.setattr(ray_cluster, "cluster", refuse)
-    for verb in ("weights", "plan", "build"):
-        for flag in ([], ["--open-cluster"]):
-            assert command(verb, str(tmp_path / "r.yaml"), "--address", "h:1", *flag)[0] == 2
-    assert asked == [("h:1", None, False), ("h:1", None, True)] * 3
+        return engine
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(local_engine, "local_engine", refuse("local"))
+    monkeypatch.setattr(ray_engine, "ray_engine", refuse("ray"))
+
+    def engines(*flags: str) -> set[Any]:
+        asked.clear()
+        for verb in ("weights", "plan", "build"):
+            assert command(verb, str(tmp_path / "r.yaml"), *flags)[0] == 2
+        assert len(asked) in (0, 3)
+        return set(asked)
+
+    assert engines() == {("local", None, None)}
+    assert engines("--workers", "3", "--memory", "2GB") == {("local", 3, 2 * 10**9)}
+    assert engines("--engine", "ray", "--workers", "3") == {("ray", None, 3, False)}
+    assert engines("--address", "h:1") == {("ray", "h:1", None, False)}
+    assert engines("--address", "h:1", "--open-cluster") == {("ray", "h:1", None, True)}
+    monkeypatch.setenv("RAY_ADDRESS", "e:1")
+    assert engines() == {("ray", "e:1", None, False)}
+    assert engines("--engine", "local") == {("local", None, None)}
+    for flags, says in (
+        (("--engine", "local", "--address", "h:1"), "leave one of them out"),
+        (("--engine", "ray", "--memory", "2GB"), "a Ray cluster has memory of its own"),
+        (("--engine", "local", "--memory", "much"), "--memory: 'much' is not a quantity"),
+        (("--engine", "local", "--memory", "0"), "--memory: 0 bytes are too few"),
+    ):
+        assert engines(*flags) == set()
+        assert says in command("build", str(tmp_path / "r.yaml"), *flags, "--json")[1]

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from chameleon_data.errors import InputError
-from chameleon_data.pipelines import ray_cluster
-from chameleon_data.pipelines.ray_cluster import cluster
+from chameleon_data.pipelines.ray_engine import CONNECT_SECONDS, ray_engine
 
 
 @pytest.fixture(autouse=True)
@@ -37,14 +36,17 @@ def closed_port():
 def test_an_address_without_a_cluster_is_refused_at_once(address, closed_port):
 
     address, start = address.format(port=closed_port), time.monotonic()
-    with pytest.raises(InputError, match=re.escape(f"--address {address}: ") + ".*leave --address out"), cluster(address):
+    with pytest.raises(InputError, match=re.escape(f"--address {address}: ") + ".*--engine local"), ray_engine(address):
         pass
     assert time.monotonic() - start < 5
 
 
 def test_an_address_with_a_password_is_not_repeated():
 
-    with pytest.raises(InputError, match=r"--address …@host:1: is not HOST:PORT") as refusal, cluster("ray://me:secret@host:1"):
+    with (
+        pytest.raises(InputError, match=r"--address …@host:1: is not HOST:PORT") as refusal,
+        ray_engine("ray://me:secret@host:1"),
+    ):
         pass
     assert "secret" not in str(refusal.value)
 
@@ -52,11 +54,11 @@ def test_an_address_with_a_password_is_not_repeated():
 def test_a_host_that_does_not_answer_is_given_up(monkeypatch):
 
     def silent(where: tuple[str, int], timeout: float) -> None:
-        assert (where, timeout) == (("127.0.0.1", 6379), ray_cluster.CONNECT_SECONDS)
+        assert (where, timeout) == (("127.0.0.1", 6379), CONNECT_SECONDS)
         raise TimeoutError("timed out")
 
     monkeypatch.setattr(socket, "create_connection", silent)
-    with pytest.raises(InputError, match=r"timed out.*leave --address out"), cluster("127.0.0.1:6379"):
+    with pytest.raises(InputError, match=r"timed out.*--engine local"), ray_engine("127.0.0.1:6379"):
         pass
 
 
@@ -68,7 +70,7 @@ def test_what_ray_says_about_an_address_is_one_message(monkeypatch, fault):
         raise fault
 
     monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(InputError, match=rf"--address auto: .*{fault}.*leave --address out"), cluster("auto"):
+    with pytest.raises(InputError, match=rf"--address auto: .*{fault}.*--engine local"), ray_engine("auto"):
         pass
 
 
@@ -121,22 +123,22 @@ def joining(monkeypatch):
 def test_an_open_cluster_is_joined_only_where_that_is_said(answering, joining, scheme, code):
 
     address = scheme + answering(code)
-    with pytest.raises(InputError, match=rf"--address {address}: .*asks for no token.*--open-cluster"), cluster(address):
+    with pytest.raises(InputError, match=rf"--address {address}: .*asks for no token.*--open-cluster"), ray_engine(address):
         pass
-    with pytest.raises(Joined), cluster(address, allow_open=True):
+    with pytest.raises(Joined), ray_engine(address, allow_open=True):
         pass
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
 def test_a_cluster_that_asks_for_a_token_is_joined(answering, joining, scheme):
 
-    with pytest.raises(Joined), cluster(scheme + answering("UNAUTHENTICATED")):
+    with pytest.raises(Joined), ray_engine(scheme + answering("UNAUTHENTICATED")):
         pass
 
 
 def test_what_is_no_cluster_is_not_joined(answering, joining):
 
-    with pytest.raises(InputError, match="no Ray cluster answers there"), cluster(answering("UNAVAILABLE")):
+    with pytest.raises(InputError, match="no Ray cluster answers there"), ray_engine(answering("UNAVAILABLE")):
         pass
 
 
@@ -148,12 +150,12 @@ def test_the_cluster_that_auto_finds_is_asked_before_anything_runs_on_it(answeri
     monkeypatch.setattr(ray, "init", lambda **_: None)
     monkeypatch.setattr(ray, "get_runtime_context", lambda: found)
     monkeypatch.setattr(ray, "shutdown", lambda: left.append("left"))
-    with pytest.raises(InputError, match="--open-cluster"), cluster("auto"):
+    with pytest.raises(InputError, match="--open-cluster"), ray_engine("auto"):
         left.append("used")
     assert left == ["left"]
-    with cluster("auto", allow_open=True):
+    with ray_engine("auto", allow_open=True):
         left.append("used")
     found.gcs_address = answering("UNAUTHENTICATED")
-    with cluster("auto"):
+    with ray_engine("auto"):
         left.append("used")
     assert left == ["left", "used", "left", "used", "left"]

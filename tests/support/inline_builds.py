@@ -1,20 +1,20 @@
-"""A whole build in this process, without Ray. A fault of the store then meets every pass, and a build takes 0.1 s.
+"""Whole builds in this process, by an engine that is a loop.
 
-`run_tasks` of `pipelines/ray_cluster.py` stays as it is. The stream of tasks below it is a loop here.
+A fault of the store then meets every pass, and a build takes 0.1 s.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from chameleon_data.pipelines import engine
+from chameleon_data.pipelines.engine import TableFunction, Task
 from chameleon_data.recipe import Recipe
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.store import Store
@@ -28,37 +28,31 @@ verified: Counter[str] = Counter()
 CREATED = "2026-01-01T00:00:00+00:00"
 
 
-def _stream_in_a_loop(tables: Sequence[pa.Table] | int, function: Any, **_: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(tables, int):
-        tables = [pa.table({"id": [number]}) for number in range(tables)]
-    function = function() if isinstance(function, type) else function  # an actor
-    return itertools.chain.from_iterable(function(table).to_pylist() for table in tables)
+class InlineEngine:
+    """Passes run in this process, one task after the other, and a failed task is tried again at once; see `Engine`."""
+
+    cpus: float = 1.0
+    gpus = 0
+
+    def run(self, task: Task, numbers: Sequence[int]) -> Iterator[int]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine, "RETRY_SECONDS", (0.0, 0.0))
+            for number in numbers:
+                engine.work_patiently(task.work, number)
+                yield number
+
+    def stream(self, make: Callable[[], TableFunction], tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
+        return map(make(), tables)
 
 
-@contextmanager
-def without_ray() -> Iterator[None]:
-    """Passes run in this process, one task after the other, and a failed task is tried again at once."""
-    import ray
-
-    from chameleon_data.pipelines import embed
-    from chameleon_data.pipelines import ray_cluster as cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cluster, "stream_tables", _stream_in_a_loop)
-        patch.setattr(embed, "stream_tables", _stream_in_a_loop)
-        patch.setattr(cluster, "RETRY_SECONDS", (0.0, 0.0))
-        patch.setattr(cluster, "_forget_extension_types", lambda: None)
-        patch.setattr(ray, "put", lambda value: value)
-        patch.setattr(ray, "get", lambda value: value)
-        patch.setattr(ray, "cluster_resources", lambda: {"CPU": 1.0})
-        yield
+INLINE = InlineEngine()
 
 
 def build(recipe: Recipe) -> Manifest:
-    """Build a version and return its manifest. To be called inside `without_ray()`."""
+    """Build a version and return its manifest."""
     from chameleon_data.pipelines.build import build_recipe
 
-    return build_recipe(recipe, lambda *_: None, CREATED).manifest
+    return build_recipe(recipe, INLINE, lambda *_: None, CREATED).manifest
 
 
 def write_small_recipe(folder: Path, out: str, budget: int = 30_000, **sections: Any) -> Recipe:

@@ -1,0 +1,99 @@
+"""What a pass asks of an engine, and what is alike on both.
+
+    run      numbered tasks over files on a store: numbers in, outcomes out
+    stream   columns through actors: tables in, tables out
+
+`local_engine.py` runs them in worker processes of this machine, `ray_engine.py` on a Ray cluster. No pass knows which is at work,
+and neither decides a byte. What is sent to a worker is a function of a module, bound by `functools.partial` to frozen values.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from chameleon_data.errors import InputError, explain_os_error
+
+Progress = Callable[[str, int, int], None]
+"""Called with (pass, units done, units in all)."""
+TableFunction = Callable[[pa.Table], pa.Table]
+DEATHS_OF_A_TASK = 3
+"""A task whose process died so many times is given up."""
+RETRY_SECONDS = (1.0, 5.0)
+"""Waits before the second and the third try of a task whose reading or writing failed."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a pass does for each number."""
+
+    work: Callable[[int], None]
+    """Reads and writes files on the store. It may run again, after a process died in the middle of it."""
+    about: Callable[[int], str]
+    """What the work of a number reads, for the message where its process dies. It stays on the driver."""
+
+
+class Engine(Protocol):
+    """Where passes run."""
+
+    cpus: float
+    """Tasks that run at one time."""
+    gpus: int
+
+    def run(self, task: Task, numbers: Sequence[int]) -> Iterator[int]:
+        """Do the work of every number, in any order, and yield the number once it is done.
+
+        Raises the first InputError that a task raises, and one that says what was read where a task's process died three times.
+        """
+        ...
+
+    def stream(self, make: Callable[[], TableFunction], tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
+        """Give each table to one of some actors, and yield what comes back, in any order.
+
+        `make` is called once in each actor's process. An actor has a GPU to itself where there are any, and one CPU otherwise.
+        Raises the first InputError that an actor raises.
+        """
+        ...
+
+
+def run_pass(
+    engine: Engine,
+    name: str,
+    task: Task,
+    numbers: Sequence[int],
+    progress: Progress,
+    done: int = 0,
+    sizes: Sequence[int] | None = None,
+) -> None:
+    """Run a task on an engine, and tell its progress.
+
+    `sizes` are the units of progress of each number; by default each is one. `done` units were done before.
+    """
+    size_of = dict(zip(numbers, sizes or [1] * len(numbers), strict=True))
+    total = done + sum(size_of.values())
+    progress(name, done, total)
+    for number in engine.run(task, numbers):
+        done += size_of[number]
+        progress(name, done, total)
+
+
+def work_patiently(work: Callable[[int], None], number: int) -> None:
+    """Do the work of a number, up to three times where the store fails; then InputError."""
+    for wait in (*RETRY_SECONDS, None):
+        try:
+            work(number)
+            return
+        except OSError as fault:  # mostly the network
+            if wait is None:
+                tries = len(RETRY_SECONDS) + 1
+                raise InputError(f"reading or writing failed {tries} times: {explain_os_error(fault)}") from fault
+            time.sleep(wait)
+
+
+def explain_deaths(about: str, reason: str) -> InputError:
+    """What is said of a task whose process died `DEATHS_OF_A_TASK` times; `reason` says how and what to do."""
+    return InputError(f"{about}: the process at work on it died {DEATHS_OF_A_TASK} times; {reason}")

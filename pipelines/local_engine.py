@@ -1,0 +1,270 @@
+"""The embedded engine: passes run in worker processes of this machine, with no server and no port.
+
+Workers are up in a second, and stay until the command ends. Each has one thread, since every processor has a worker. A worker
+that dies is replaced, and its task runs again when no other one does; a task that costs three workers is given up. When all
+processes together need more memory than they may, the largest worker is ended, which is such a death.
+Why: docs/decisions/102-embedded-engine.md.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from socket import socketpair
+from typing import Any, cast
+
+import pyarrow as pa
+
+import chameleon_data
+from chameleon_data.pipelines.engine import DEATHS_OF_A_TASK, TableFunction, Task, explain_deaths, work_patiently
+from chameleon_data.pipelines.machine import private_memory, usable_cpus, usable_gpus, usable_memory
+
+WORKER_BYTES = 640 * 2**20
+"""Memory that a worker is expected to need; where there is less, fewer are started."""
+DRIVER_BYTES = 512 * 2**20
+"""Memory that the driver is expected to need."""
+SHARE_OF_MEMORY = 0.9
+"""How much of the machine's memory the processes may hold together, unless the user says how much."""
+LOOK_SECONDS = 0.1
+"""Time between two looks at how much memory the workers hold."""
+WARM_MODULES = ("chameleon_data.corpus.survey", "chameleon_data.shards.spill", "chameleon_data.shards.assemble")
+"""What workers import at their start: what a build's passes over the corpus need."""
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "POLARS_MAX_THREADS": "1",
+    "RAYON_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+LONGEST_REASON = 200
+
+
+@contextmanager
+def local_engine(workers: int | None = None, memory: int | None = None) -> Iterator[LocalEngine]:
+    """The engine with so many workers, one a processor by default, which may hold `memory` bytes together with this process."""
+    engine = LocalEngine(workers, memory)
+    try:
+        yield engine
+    finally:
+        engine.end()
+
+
+@dataclass
+class _Call:
+    """One argument on its way through the workers."""
+
+    number: int
+    argument: Any
+    deaths: int = 0
+    reading: str = ""
+    """The file that it opened last."""
+    too_large: bool = False
+    """Whether its last worker was ended because memory ran short."""
+
+
+class _Worker:
+    """A process, which is started again when it has ended; and the call it is at."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._environment = environment
+        self.call: _Call | None = None
+        self._spawn()
+
+    def _spawn(self) -> None:
+        ours, theirs = socketpair()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it stays open as long as the process
+        with theirs:
+            # -P: a file in the user's folder must not stand for a module
+            command = [sys.executable, "-P", "-m", "chameleon_data.pipelines.local_worker", str(theirs.fileno()), *WARM_MODULES]
+            self.process = subprocess.Popen(  # noqa: S603 - our own module
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                pass_fds=[theirs.fileno()],
+                env=self._environment,
+            )
+        self.connection = Connection(ours.detach())
+        self._made: object = None
+        """What it was last told to make."""
+
+    def start(self, make: Callable[[], Callable[[Any], Any]], call: _Call) -> None:
+        """Give it a call. Where the process has died, its connection ends, as it does in the middle of a call."""
+        if self.process.poll() is not None:
+            self.end()
+            self._spawn()
+        self.call, call.too_large = call, False
+        with suppress(OSError):
+            if self._made is not make:
+                self.connection.send(("make", make))
+                self._made = make
+            self.connection.send(("call", call.argument))
+
+    def end(self) -> str:
+        """End the process, and return the last line that it wrote, which may say why it died."""
+        self.call = None
+        if self._log.closed:
+            return ""
+        self.connection.close()
+        self.process.kill()
+        self.process.wait()
+        with self._log:
+            self._log.seek(0)
+            lines = self._log.read().decode(errors="replace").split("\n")
+        return next((line.strip()[:LONGEST_REASON] for line in reversed(lines) if line.strip()), "")
+
+
+class LocalEngine:
+    """Workers of this machine; see `Engine`."""
+
+    def __init__(self, workers: int | None = None, memory: int | None = None) -> None:
+        self.memory = memory or int(usable_memory() * SHARE_OF_MEMORY)
+        self.cpus: float = workers or max(1, min(usable_cpus(), (self.memory - DRIVER_BYTES) // WORKER_BYTES))
+        self._gpus = usable_gpus()
+        self.gpus = len(self._gpus)
+        source = str(Path(chameleon_data.__file__).parent.parent)
+        path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
+        self._environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": path}
+        self._workers = [_Worker(self._environment) for _ in range(int(self.cpus))]
+
+    def end(self) -> None:
+        """End every worker, whatever it is at."""
+        for worker in self._workers:
+            worker.end()
+
+    def run(self, task: Task, numbers: Sequence[int]) -> Iterator[int]:
+        make = partial(_give, partial(work_patiently, task.work))
+        for at, _ in self._map(self._workers, make, numbers, lambda at: task.about(numbers[at])):
+            yield numbers[at]
+
+    def stream(self, make: Callable[[], TableFunction], tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
+        workers = self._workers
+        if self._gpus:
+            devices = self._gpus[: len(tables)]
+            workers = [_Worker({**self._environment, "CUDA_VISIBLE_DEVICES": device}) for device in devices]
+        try:
+            packed, about = map(_pack, tables), f"one of {len(tables):,} tables"
+            for _, answer in self._map(workers, partial(_make_packed, make), packed, lambda _: about):
+                yield _unpack(answer)
+        finally:
+            if workers is not self._workers:
+                for worker in workers:
+                    worker.end()
+
+    def _map(
+        self,
+        workers: Sequence[_Worker],
+        make: Callable[[], Callable[[Any], Any]],
+        arguments: Iterable[Any],
+        about: Callable[[int], str],
+    ) -> Iterator[tuple[int, Any]]:
+        """(number of an argument, what the function that `make` makes returns for it), in any order.
+
+        `about` says what the call with an argument reads.
+        """
+        waiting = (_Call(number, argument) for number, argument in enumerate(arguments))
+        again = deque[_Call]()
+        """Calls whose worker died; each is made when no other one is."""
+        try:
+            while True:
+                _hand_out(workers, make, waiting, again)
+                busy = {worker.connection: worker for worker in workers if worker.call}
+                if not busy:
+                    return
+                for connection in wait(list(busy), LOOK_SECONDS):
+                    worker = busy[cast(Connection, connection)]
+                    call = cast(_Call, worker.call)
+                    try:
+                        kind, body = worker.connection.recv()
+                    except (EOFError, OSError):
+                        self._bury(worker, call, about)
+                        again.append(call)
+                        continue
+                    if kind == "reading":
+                        call.reading = body
+                        continue
+                    worker.call = None
+                    if kind == "failed":
+                        raise body
+                    yield call.number, body
+                self._relieve(workers)
+        finally:
+            for worker in workers:
+                if worker.call:
+                    worker.end()
+
+    def _bury(self, worker: _Worker, call: _Call, about: Callable[[int], str]) -> None:
+        """Count the death of a worker. Raises InputError where its call has cost enough of them."""
+        last_line = worker.end()
+        call.deaths += 1
+        if call.deaths < DEATHS_OF_A_TASK:
+            return
+        code = worker.process.returncode
+        if call.too_large:
+            reason = (
+                f"with no other task beside it, more than {self.memory / 1e9:.1f} GB of memory were needed; "
+                "raise --memory, or leave that file out"
+            )
+        elif code < 0:
+            reason = f"{signal.Signals(-code).name} ended it; "
+            reason += "if memory ran out, use a larger machine, or leave that file out" if code == -signal.SIGKILL else last_line
+        else:
+            reason = f"it ended with code {code}; {last_line}"
+        raise explain_deaths(call.reading or about(call.number), reason)
+
+    def _relieve(self, workers: Sequence[_Worker]) -> None:
+        """End the largest worker where all processes together hold too much."""
+        held = {worker.process.pid: private_memory(worker.process.pid) for worker in {*workers, *self._workers}}
+        if sum(held.values()) + private_memory(os.getpid()) <= self.memory:
+            return
+        busy = [worker for worker in workers if worker.call]
+        largest = max(busy, key=lambda worker: held[worker.process.pid], default=None)
+        if largest is not None and largest.call:
+            largest.call.too_large = True
+            largest.process.kill()
+
+
+def _hand_out(
+    workers: Sequence[_Worker], make: Callable[[], Callable[[Any], Any]], waiting: Iterator[_Call], again: deque[_Call]
+) -> None:
+    """Give idle workers their next calls."""
+    idle = [worker for worker in workers if not worker.call]
+    if again:
+        if len(idle) == len(workers):
+            idle[0].start(make, again.popleft())
+        return
+    for worker, call in zip(idle, waiting, strict=False):
+        worker.start(make, call)
+
+
+def _give(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The function itself, for whoever asks for one that makes it."""
+    return function
+
+
+def _pack(table: pa.Table) -> pa.Buffer:
+    """A table as an Arrow stream, which holds its rows alone and not all that they are a slice of."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return sink.getvalue()
+
+
+def _unpack(stream: pa.Buffer) -> pa.Table:
+    return pa.ipc.open_stream(stream).read_all()
+
+
+def _make_packed(make: Callable[[], TableFunction]) -> Callable[[pa.Buffer], pa.Buffer]:
+    function = make()
+    return lambda stream: _pack(function(_unpack(stream)))
