@@ -6,6 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 READERS := mosaicml-streaming Brotli zstd python-snappy cramjam catalogue litdata obstore tifffile megatron-core
 DEMO := jobs/recipes/demo/demo.yaml
+ENGINE ?= local
 # Two processes. Each test file goes to one of them, and everything with Ray to the first, one after the other.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 export HF_HUB_OFFLINE ?= 1
@@ -21,8 +22,8 @@ help:
 
 ## Try it
 
-demo: $(READY)  ## build a mixture of the small corpus in jobs/recipes/demo, prove it, write its report
-	@$(BIN)/chameleon-data build $(DEMO)
+demo: $(READY)  ## build a mixture of a small corpus, prove it, write its report (ENGINE=ray: on Ray)
+	@$(BIN)/chameleon-data build $(DEMO) --engine $(ENGINE)
 	@$(BIN)/chameleon-data verify out/demo
 	@echo "report: $$($(BIN)/chameleon-data report out/demo 2>/dev/null)"
 

@@ -94,10 +94,10 @@ def weights(
     single_writer: SingleWriter = False,
 ) -> None:
     """Compute the weights of the domains. The corpus is surveyed and a sample embedded; only caches are written."""
-    from chameleon_data.pipelines.build import weigh_recipe
-
     wanted = load_recipe(recipe)
     with _passes(engine, workers, memory, address, open_cluster) as (runner, progress):
+        from chameleon_data.pipelines.build import weigh_recipe  # while the workers start
+
         weighed = weigh_recipe(wanted, runner, progress, single_writer)
     print_answer(as_json, weighed.describe(), lambda: tables.print_weights(weighed))
 
@@ -115,10 +115,10 @@ def plan(
 ) -> None:
     """Compute the weights and the plan. It says tokens and epochs of each domain, and number and size of the shards. No shard
     is written."""
-    from chameleon_data.pipelines.build import plan_recipe
-
     wanted = load_recipe(recipe)
     with _passes(engine, workers, memory, address, open_cluster) as (runner, progress):
+        from chameleon_data.pipelines.build import plan_recipe  # while the workers start
+
         planned = plan_recipe(wanted, runner, progress, single_writer)
     print_answer(as_json, planned.describe(), lambda: tables.print_plan(planned))
 
@@ -135,10 +135,10 @@ def build(
     single_writer: SingleWriter = False,
 ) -> None:
     """Build a version: weights, plan and shards. After a kill the same command goes on where it stopped."""
-    from chameleon_data.pipelines.build import build_recipe
-
     wanted = load_recipe(recipe)
     with _passes(engine, workers, memory, address, open_cluster) as (runner, progress):
+        from chameleon_data.pipelines.build import build_recipe  # while the workers start
+
         built = build_recipe(wanted, runner, progress, _now(), single_writer)
     document = {"version": f"v{built.version.number}", "new": built.new, **describe_manifest(built.manifest)}
     print_answer(as_json, document, lambda: tables.print_build(built))

@@ -26,6 +26,7 @@ from typing import Any, cast
 import pyarrow as pa
 
 import chameleon_data
+from chameleon_data.errors import DefectError, InputError
 from chameleon_data.pipelines.engine import DEATHS_OF_A_TASK, TableFunction, Task, explain_deaths, work_patiently
 from chameleon_data.pipelines.machine import private_memory, usable_cpus, usable_gpus, usable_memory
 
@@ -195,8 +196,10 @@ class LocalEngine:
                         call.reading = body
                         continue
                     worker.call = None
+                    if kind == "refused":
+                        raise InputError(body)
                     if kind == "failed":
-                        raise body
+                        raise DefectError(f"a task failed in a worker process\n{body}")
                     yield call.number, body
                 self._relieve(workers)
         finally:

@@ -18,12 +18,15 @@ from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any
 
+from chameleon_data.errors import InputError
+
 Message = tuple[str, Any]
 """To a worker: ("make", a function that makes the function to call) or ("call", its argument).
-From a worker: ("reading", the name of a file), ("done", a result) or ("failed", an exception)."""
+From a worker: ("reading", the name of a file), ("done", a result), ("refused", the text of an InputError) or ("failed", the
+traceback of another exception)."""
 
 
-def main() -> None:
+def serve_driver() -> None:
     for signum in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the driver ends its workers
         signal.signal(signum, signal.SIG_IGN)
     driver, inbox = Connection(int(sys.argv[1])), queue.SimpleQueue[Message]()
@@ -34,23 +37,22 @@ def main() -> None:
 
     call_at_opening(lambda url: driver.send(("reading", url)))
     function: Callable[[Any], Any] | None = None
-    failure: BaseException | None = None
+    fault: Message | None = None
     while True:
         kind, body = inbox.get()
         try:
             if kind == "make":
-                function, failure = None, None
+                function = fault = None
                 function = body()
-            elif failure is not None:
-                raise failure
             elif function is not None:
                 driver.send(("done", function(body)))
-        except Exception as error:  # noqa: BLE001 - the driver raises it
-            error.add_note("In a worker process:\n" + traceback.format_exc())
-            if kind == "make":
-                failure = error
-            else:
-                _send_failure(driver, error)
+        except InputError as error:
+            fault = ("refused", str(error))
+        except Exception:  # noqa: BLE001 - the driver raises it
+            fault = ("failed", traceback.format_exc())
+        if kind == "call" and fault is not None:  # where nothing could be made, every call fails
+            driver.send(fault)
+            fault = fault if function is None else None
 
 
 def _receive(driver: Connection, inbox: queue.SimpleQueue[Message]) -> None:
@@ -61,12 +63,5 @@ def _receive(driver: Connection, inbox: queue.SimpleQueue[Message]) -> None:
             os._exit(0)
 
 
-def _send_failure(driver: Connection, error: Exception) -> None:
-    try:
-        driver.send(("failed", error))
-    except Exception:  # noqa: BLE001 - an exception that cannot be pickled
-        driver.send(("failed", RuntimeError("\n".join([f"{type(error).__name__}: {error}", *error.__notes__]))))
-
-
 if __name__ == "__main__":
-    main()
+    serve_driver()

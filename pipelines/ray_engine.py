@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout, suppress
 from functools import lru_cache
@@ -206,13 +207,10 @@ class RayEngine:
             return pa.table({"number": [number], "error": [error], "defect": [defect]})
 
         data = ray.data.range(len(numbers), override_num_blocks=len(numbers))  # not blocks in the object store
-        outcomes = data.map_batches(
-            do,
-            batch_size=None,
-            batch_format="pyarrow",
-            memory=TASK_BYTES,
-            max_retries=DEATHS_OF_A_TASK - 1,
-        )
+        with warnings.catch_warnings():  # for a task that kills its process, Ray Data has no other way than this older one
+            warnings.simplefilter("ignore", DeprecationWarning)
+            how: dict[str, Any] = {"memory": TASK_BYTES, "max_retries": DEATHS_OF_A_TASK - 1}
+            outcomes = data.map_batches(do, batch_size=None, batch_format="pyarrow", **how)
         missing = set(numbers)
         for row in outcomes.iter_rows():
             _raise_fault(row["error"], row["defect"])

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.json
 import zstandard
 
+from chameleon_data.pipelines.engine import Engine
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.shards.formats import mds, parquet
 from chameleon_data.store.store import Store
@@ -118,7 +119,7 @@ class Peak(threading.Thread):
         while not self.ended.wait(0.1):
             for process in Path("/proc").glob("[0-9]*"):
                 try:
-                    if (process / "cmdline").read_bytes().startswith(b"ray::"):
+                    if b"pipelines.local_worker" in (process / "cmdline").read_bytes():
                         lines = (process / "status").read_text().splitlines()
                         self.bytes = max(
                             self.bytes, *(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
@@ -148,8 +149,8 @@ def recipe_for(folder: Path, corpus: Path, budget: int) -> Path:
     return path
 
 
-def passes(folder: Path, corpus: Path, size: int, repeats: int) -> tuple[dict[str, float], int]:
-    """Median seconds of survey and write, on a cluster that is up; and the peak memory of a worker."""
+def passes(engine: Engine, folder: Path, corpus: Path, size: int, repeats: int) -> tuple[dict[str, float], int]:
+    """Median seconds of survey and write, by workers that are up; and the peak memory of a worker."""
     from chameleon_data.pipelines.build import build_recipe
     from chameleon_data.recipe_file import load_recipe
 
@@ -157,7 +158,7 @@ def passes(folder: Path, corpus: Path, size: int, repeats: int) -> tuple[dict[st
     with peak() as memory:
         for _ in range(repeats):
             shutil.rmtree(folder / "out", ignore_errors=True)
-            built = build_recipe(load_recipe(recipe_for(folder, corpus, size)), lambda *_: None, "bench")
+            built = build_recipe(load_recipe(recipe_for(folder, corpus, size)), engine, lambda *_: None, "bench")
             for name, taken in seconds.items():
                 taken.append(built.manifest.timings[name])
     return {name: statistics.median(taken) for name, taken in seconds.items()}, memory.bytes
@@ -165,19 +166,19 @@ def passes(folder: Path, corpus: Path, size: int, repeats: int) -> tuple[dict[st
 
 def run(gigabytes: float = 1.0, repeats: int = 5, folder: Path | None = None) -> list[Figure]:
     """All figures of this file."""
-    from chameleon_data.pipelines.ray_cluster import cluster
+    from chameleon_data.pipelines.local_engine import local_engine
 
     figures = []
     with tempfile.TemporaryDirectory(dir=folder) as name:
         base = Path(name)
-        with cluster(workers=CORES):
+        with local_engine(workers=CORES) as engine:
             for share in (0.25, 1.0, 4.0):
                 size = int(gigabytes * share * GIGABYTE)
                 corpus = base / f"corpus-{share}"
                 files = make_corpus(corpus, size)
                 if share == 1.0:
                     reading = statistics.median(merely_read(files) for _ in range(repeats))
-                    seconds, memory = passes(base, corpus, size, repeats)
+                    seconds, memory = passes(engine, base, corpus, size, repeats)
                     for label, taken in seconds.items():
                         peer = f"merely reading the files: {size / reading / 1e6:,.0f} MB/s"
                         figures.append(Figure(f"{label}, share of merely reading", reading / taken, "×", 0.5, peer))
@@ -190,7 +191,7 @@ def run(gigabytes: float = 1.0, repeats: int = 5, folder: Path | None = None) ->
                         Figure("write, share of reading and encoding", (reading + encoding) / seconds["write"], "×", 0.7, peer)
                     )
                 else:
-                    seconds, memory = passes(base, corpus, size, 1)
+                    seconds, memory = passes(engine, base, corpus, size, 1)
                 beside = f"survey and write: {sum(seconds.values()):.0f} s"
                 figures.append(Figure(f"peak memory of a worker, {size / 1e9:g} GB", memory / 2**20, "MiB", None, beside))
                 shutil.rmtree(corpus)

@@ -27,7 +27,7 @@ from tests.bench.figures import Figure, show
 from tests.support.paths import ROOT
 from tests.support.whole_process import Run, measure
 
-TAKES_MEMORY = False
+TAKES_MEMORY = True
 """Whether `build` has the option --memory; with it, our row within 2 GB is measured too."""
 MEMORY = "2GB"
 DATATROVE = "DATATROVE_PYTHON"

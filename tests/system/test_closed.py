@@ -286,7 +286,7 @@ def test_a_canary_in_the_environment_gets_nowhere(s3_bucket: str, tmp_path: Path
         monkeypatch.setenv("AWS_PROFILE", "canary")
         (tmp_path / "corpus/code/broken.jsonl").unlink()
         for arguments in (
-            ["build", str(good)],
+            ["build", str(good), "--engine", "ray"],
             ["show", out, "--json"],
             ["verify", out],
             ["report", out, "--to", str(tmp_path / "report.html")],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import subprocess
@@ -12,19 +11,19 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from chameleon_data.corpus.fragments import list_fragments
-from chameleon_data.corpus.readers.blocks import read_blocks
-from chameleon_data.corpus.readers.parquet_pages import CHUNK_SLACK_BYTES, WatchedFile, _struct, column_chunk
 from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.errors import InputError
-from chameleon_data.recipe import Recipe, Source
+from chameleon_data.pipelines.build import weigh_recipe
+from chameleon_data.pipelines.engine import Engine
+from chameleon_data.pipelines.local_engine import local_engine
+from chameleon_data.pipelines.machine import private_memory
+from chameleon_data.recipe import Recipe
 from chameleon_data.recipe_file import parse_recipe
 from chameleon_data.store.store import Store
 from tests.support import fuzz
@@ -85,6 +84,10 @@ PEAK = """
 import sys
 from pathlib import Path
 from chameleon_data.errors import InputError
+from chameleon_data.pipelines.build import weigh_recipe
+from chameleon_data.pipelines.engine import Engine
+from chameleon_data.pipelines.local_engine import local_engine
+from chameleon_data.pipelines.machine import private_memory
 from chameleon_data.corpus.readers.blocks import read_blocks
 from chameleon_data.recipe import Source
 from chameleon_data.corpus.fragments import list_fragments
@@ -186,73 +189,51 @@ def test_fuzzed_readers(target: str) -> None:
             fuzz.TARGETS[target](bytes(body))
 
 
-def test_a_page_that_says_it_has_two_gigabytes(tmp_path: Path) -> None:
-    """Found by the fuzzer: 3.6 kB of Parquet, read as they are, for which Arrow made a buffer of 2 GiB."""
-    (tmp_path / "a.parquet").write_bytes((DATA / "page_of_2_gib.parquet").read_bytes())
-    assert _refused(tmp_path, "the page at byte 4 says") < 2**24
+def page_of_2_gib(_: Path) -> bytes:
+    """Found by the fuzzer: 3.6 kB of Parquet, as they are, whose page says 2 GiB. pyarrow makes a buffer for them."""
+    return (DATA / "page_of_2_gib.parquet").read_bytes()
 
 
-@pytest.mark.parametrize(("compression", "field", "page"), [("none", 3, 0), ("none", 2, 9), ("zstd", 2, 0), ("zstd", 3, 9)])
-def test_a_page_of_a_large_file_that_says_it_has_two_gigabytes(tmp_path: Path, compression: str, field: int, page: int) -> None:
-    """17 MiB that do not compress, in pages of 1 MiB; a header (its field 2: bytes as read; 3: as stored) is damaged."""
-    table = pa.table({"text": [Random(i).randbytes(2**15).decode("latin-1") for i in range(480)]})
-    how: dict[str, Any] = {"use_dictionary": False, "write_statistics": False, "write_batch_size": 8}
-    body = parquet(table, compression=compression, write_page_checksum=True, **how)
-    assert len(body) > 17 * 2**20
-    at, sizes = 4, {}
-    for _ in range(page + 1):
-        at += sizes.get("size", 0) + sizes.get(3, 0)
-        end, found = _struct(body, at, 0)
-        sizes = {"size": end - at, 2: found[2], 3: found[3]}
-    said = [varint(2 * (2**31 - 1) if key == field else 2 * sizes[key]) for key in (2, 3)]
-    old = b"\x15\x00\x15" + varint(2 * sizes[2]) + b"\x15" + varint(2 * sizes[3])
-    new = b"\x15\x00\x15" + said[0] + b"\x15" + said[1]
-    assert body[at:].startswith(old)
-    rest = body[at + len(old) :]
-    (tmp_path / "a.parquet").write_bytes(body[:at] + new + rest[: 2**19] + rest[2**19 + len(new) - len(old) :])
-    assert _refused(tmp_path, f"the page at byte {at:,} says 2,147,483,647 bytes; its column has fewer") < 2**24
+def page_that_expands(_: Path) -> bytes:
+    """A page of zstd whose header says 2 GiB."""
+    body = parquet(pa.table({"text": ["a" * 90] * 9}), compression="zstd", use_dictionary=False, write_statistics=False)
+    expanded = next(n for n in range(800, 900) if body[4:].startswith(b"\x15\x00\x15" + varint(2 * n)))
+    return body[:7] + varint(2 * (2**31 - 1)) + body[7 + len(varint(2 * expanded)) :]
 
 
-def test_a_dictionary_that_says_it_has_two_billion_values(tmp_path: Path) -> None:
+def dictionary_of_2_billion(_: Path) -> bytes:
     body = parquet(pa.table({"text": [f"{i:070}" for i in range(1000)]}), compression="none", write_statistics=False)
     values = b"\x4c\x15" + varint(2 * 1000)  # field 7, a structure; its field 1
     assert body.count(values) == 1
-    (tmp_path / "a.parquet").write_bytes(body.replace(values + b"\x15\x00", b"\x4c\x15" + varint(2 * (2**27 - 1))))
-    assert _refused(tmp_path, "the dictionary at byte 4 says 134217727 values") < 2**24
+    return body.replace(values + b"\x15\x00", b"\x4c\x15" + varint(2 * (2**27 - 1)))
+
+
+@pytest.mark.parametrize("hostile", [page_of_2_gib, page_that_expands, dictionary_of_2_billion])
+def test_a_page_that_says_it_is_huge_ends_in_one_message_that_names_the_file(
+    engine: Engine, tmp_path: Path, hostile: Callable[[Path], bytes]
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.parquet").write_bytes(hostile(tmp_path))
+    recipe = recipe_of(Case("huge", lambda _: None, refused="a.parquet"), tmp_path / "in")
+    with pytest.raises(InputError, match=r"in/a\.parquet: "):
+        weigh_recipe(recipe, engine, lambda *_: None)
+
+
+def test_a_page_that_needs_more_memory_than_there_is_ends_in_one_message_too(tmp_path: Path) -> None:
+    """The worker is ended three times, and two builds' worth of other workers go on."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.parquet").write_bytes(page_of_2_gib(tmp_path))
+    recipe = recipe_of(Case("huge", lambda _: None, refused="a.parquet"), tmp_path / "in")
+    held = private_memory(os.getpid())
+    with (
+        local_engine(workers=1, memory=held + 10**9) as engine,
+        pytest.raises(InputError, match=r"in/a\.parquet: .*(died 3 times; .*raise --memory|damaged)"),
+    ):
+        weigh_recipe(recipe, engine, lambda *_: None)
 
 
 def varint(number: int) -> bytes:
     return bytes([number]) if number < 128 else bytes([number & 127 | 128]) + varint(number >> 7)
-
-
-def _refused(folder: Path, says: str) -> int:
-    """The most bytes that Arrow held while the folder was read and refused."""
-    how, before = Source(path=(str(folder),)), pa.default_memory_pool()
-    pool = pa.proxy_memory_pool(before)
-    pa.set_memory_pool(pool)
-    try:
-        with pytest.raises(InputError, match=re.escape(says)):
-            [list(read_blocks(f, how, LONGEST)) for f in list_fragments("own", how)]
-    finally:
-        pa.set_memory_pool(before)
-    assert pool.max_memory() > 0
-    return int(pool.max_memory())
-
-
-@pytest.mark.parametrize("options", [{}, {"use_dictionary": False, "compression": "zstd"}, {"data_page_version": "2.0"}])
-def test_headers_are_followed_however_a_file_is_read(options: dict[str, Any]) -> None:
-    random = Random(SEED)
-    table = pa.table({"text": [random.randbytes(random.randint(0, 900)).hex() for _ in range(500)], "b": ["one", None] * 250})
-    body = parquet(table, data_page_size=3000, write_page_checksum=True, **options)
-    group = pq.ParquetFile(io.BytesIO(body)).metadata.row_group(0)
-    for longest in (7, 40, 4000, 2**17):
-        watched = WatchedFile(io.BytesIO(body))
-        watched.chunks = [column_chunk(group.column(i)) for i in (0, 1)]
-        for chunk in reversed(watched.chunks):
-            watched.seek(chunk.start)
-            while watched.tell() < chunk.end - CHUNK_SLACK_BYTES:
-                watched.read(min(random.randint(1, longest), chunk.end - CHUNK_SLACK_BYTES - watched.tell()))
-            assert (chunk.next, chunk.held) == (chunk.end - CHUNK_SLACK_BYTES, b"")
 
 
 def test_a_quantity_of_nothing(tmp_path: Path) -> None:

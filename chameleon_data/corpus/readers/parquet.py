@@ -6,6 +6,7 @@ Why: docs/decisions/022-columns-in-small-batches.md.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO
@@ -15,7 +16,6 @@ import pyarrow.parquet as pq
 
 from chameleon_data.corpus.fragments import Fragment
 from chameleon_data.corpus.readers.columns import BATCH_ROWS, READ_BATCH_BYTES, find_columns, rows_of_batch
-from chameleon_data.corpus.readers.parquet_pages import UnwatchedReadError, WatchedFile, column_chunk
 from chameleon_data.corpus.readers.rows import RawRows
 from chameleon_data.recipe import Source
 
@@ -23,11 +23,40 @@ LARGEST_EXPANDED_BATCH = 2**26
 """Bytes that a batch may take where the file stores repeated values once."""
 
 
+class _GateShutError(Exception):
+    """A page is read while the gate is shut."""
+
+
+class _Gate(io.RawIOBase):
+    """A file of which, while it is shut, nothing can be read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.shut = False
+
+    def read(self, size: int = -1) -> bytes:
+        if self.shut:
+            raise _GateShutError
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+
 def read_parquet(file: BinaryIO, fragment: Fragment, source: Source, vectors: str | None, longest: int) -> Iterator[RawRows]:
     """The rows of the fragment's row group."""
-    watched = WatchedFile(file)
+    gate = _Gate(file)
     opened = pq.ParquetFile(
-        watched,
+        gate,
         pre_buffer=False,  # it would hold the whole row group
         buffer_size=2**16,
         page_checksum_verification=True,
@@ -38,13 +67,12 @@ def read_parquet(file: BinaryIO, fragment: Fragment, source: Source, vectors: st
     number = sum(opened.metadata.row_group(i).num_rows for i in range(at))
     columns = list(dict.fromkeys(".".join(path) for path in paths))
     how: dict[str, Any] = {"row_groups": [at], "columns": columns, "use_threads": False}
-    watched.chunks = None
     # A damaged footer raises here, before a page is read; `row_group(at).column(i)` would abort the process.
-    with suppress(UnwatchedReadError):
+    gate.shut = True
+    with suppress(_GateShutError):
         next(opened.iter_batches(1, **how), None)
+    gate.shut = False
     group = opened.metadata.row_group(at)
-    group_columns = (group.column(i) for i in range(group.num_columns) if opened.schema.column(i).path in columns)
-    watched.chunks = [column_chunk(column) for column in group_columns]
     rows = READ_BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)
     most = LARGEST_EXPANDED_BATCH // _longest_shared_string(file, opened, at, columns)
     for batch in opened.iter_batches(max(1, min(rows, most, BATCH_ROWS)), **how):

@@ -20,7 +20,6 @@ from chameleon_data.versions.active import active_driver
 from chameleon_data.versions.manifest import TIMED_PASSES
 from chameleon_data.versions.references import NO_VERSION_YET
 from chameleon_data.versions.versions import commit_version, list_versions, read_manifest
-from tests.support.inline_builds import INLINE
 from tests.support.manifests import example_manifest
 from tests.support.paths import ROOT
 from tests.support.words import HOSTILE_NAMES
@@ -297,7 +296,7 @@ def test_a_build_of_what_is_there_tells_no_old_timings(command, dataset, tmp_pat
     timings, reused = dict.fromkeys(TIMED_PASSES, 1.0), {"embed": "embedded 8 of 8 domains"}
     manifest = replace(read_manifest(Store(dataset), version), timings=timings, reused=reused)
     built = build.Built(manifest, version, new, written)
-    monkeypatch.setattr(cli, "_passes", lambda *_: nullcontext((INLINE, lambda *_: None)))
+    monkeypatch.setattr(cli, "_passes", lambda *_: nullcontext((None, lambda *_: None)))
     monkeypatch.setattr(build, "build_recipe", lambda *_: built)
     (tmp_path / "r.yaml").write_text("name: t\nout: out\nsources: {a: x.jsonl}\n")
     code, text, _ = command("build", str(tmp_path / "r.yaml"))
@@ -319,7 +318,7 @@ def test_verify_says_what_it_read_again_of_the_corpus(command, three, monkeypatc
     manifest = read_manifest(store, list_versions(store)[0])
     domains = {name: replace(domain, rows_read=1_000) for name, domain in manifest.domains.items()}
     commit_version(store, replace(manifest, domains=domains, digest="d" * 64), "now")
-    monkeypatch.setattr(cli, "_passes", lambda *_: nullcontext((INLINE, lambda *_: None)))
+    monkeypatch.setattr(cli, "_passes", lambda *_: nullcontext((None, lambda *_: None)))
     monkeypatch.setattr(verify, "verify_version", lambda *_: found)
     for problems, code in (([], 0), (["the corpus differs"], 1)):
         monkeypatch.setattr(prove_again, "check_against_corpus", lambda *_, problems=problems: (problems, {}))

@@ -277,9 +277,11 @@ def test_decimals_keep_the_bounds_of_groups(problem: tuple) -> None:
     slack = Fraction(2 * len(shares) if digits == 14 else 1, 10**14 if digits == 14 else 10 ** (digits + 6))
     for bounds in options["groups"].values():
         together = sum(decimals[name] for name in bounds.domains)
-        assert Fraction(bounds.floor) - slack <= together <= Fraction(bounds.cap) + slack
+        assert Fraction(repr(bounds.floor)) - slack <= together <= Fraction(repr(bounds.cap)) + slack
     for name, share in decimals.items():
-        assert Fraction(options["floor"][name]) - slack <= share <= Fraction(options["cap"][name]) + slack
+        assert (
+            Fraction(repr(float(options["floor"][name]))) - slack <= share <= Fraction(repr(float(options["cap"][name]))) + slack
+        )
 
 
 def test_a_group_keeps_its_cap_in_decimals_where_each_domain_would_round_up() -> None:

@@ -1,0 +1,86 @@
+"""Work for the workers of an engine: it succeeds, fails, dies, or takes memory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from chameleon_data.corpus.fragments import list_fragments
+from chameleon_data.corpus.readers.blocks import read_blocks
+from chameleon_data.errors import InputError
+from chameleon_data.recipe import Source
+
+MIB = 2**20
+
+
+def write(folder: Path, number: int) -> None:
+    (folder / str(number)).write_text(str(os.getpid()))
+
+
+def die(folder: Path, times: int, signum: int, number: int) -> None:
+    """Number 3 ends its own process the first `times` times, after it has opened its file."""
+    if number == 3:
+        (fragment,) = list_fragments("own", Source(path=(str(folder / "read.jsonl"),)))
+        list(read_blocks(fragment, Source(path=(str(folder / "read.jsonl"),)), MIB))
+        with (folder / "deaths").open("a") as file:
+            file.write("x")
+        if (folder / "deaths").stat().st_size <= times:
+            os.kill(os.getpid(), signum)
+    write(folder, number)
+
+
+def refuse(number: int) -> None:
+    if number == 2:
+        raise InputError("number 2 is wrong")
+
+
+def fail(number: int) -> None:
+    raise KeyError(f"number {number}")
+
+
+class OddError(Exception):
+    """It cannot be pickled back."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(first + second)
+
+
+def fail_oddly(number: int) -> None:
+    raise OddError("one", "two")
+
+
+def take_memory(folder: Path, mebibytes: int, number: int) -> None:
+    """Hold some memory for a while. Each start is counted."""
+    (folder / f"{number}-{time.monotonic_ns()}").touch()
+    held = np.ones(mebibytes * MIB, np.uint8)
+    time.sleep(1.5)
+    (folder / f"done-{number}").write_text(str(held.sum()))
+
+
+def wait_for_ever(folder: Path, number: int) -> None:
+    write(folder, number)
+    time.sleep(600)
+
+
+def interrupt_self(folder: Path, number: int) -> None:
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        os.kill(os.getpid(), signum)
+    write(folder, number)
+
+
+def make_doubling(factor: int) -> Callable[[pa.Table], pa.Table]:
+    made = os.getpid()
+
+    def double(table: pa.Table) -> pa.Table:
+        if table["x"][0].as_py() < 0:
+            raise InputError("a negative number")
+        rows = len(table)
+        return pa.table({"x": [factor * x for x in table["x"].to_pylist()], "rows": [rows] * rows, "made": [made] * rows})
+
+    return double

@@ -1,0 +1,188 @@
+"""What passes ask of an engine, on both; and what only worker processes of this machine promise."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pytest
+
+from chameleon_data.errors import DefectError, InputError
+from chameleon_data.pipelines.engine import Engine, Task, run_pass
+from chameleon_data.pipelines.local_engine import LocalEngine, local_engine
+from tests.support import engine_tasks as tasks
+from tests.support.paths import ROOT
+
+
+def about(number: int) -> str:
+    return f"file {number}"
+
+
+def numbers_in(folder: Path) -> set[int]:
+    return {int(file.name) for file in folder.iterdir() if file.name.isdecimal()}
+
+
+# Both engines
+
+
+def test_every_number_is_done_and_progress_is_told(engine: Engine, tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    task = Task(partial(tasks.write, tmp_path), about)
+    run_pass(engine, "write", task, [5, 7, 30], lambda *what: told.append(what), done=4, sizes=[2, 3, 1])
+    assert numbers_in(tmp_path) == {5, 7, 30}
+    assert told[0] == ("write", 4, 10)
+    assert told[-1] == ("write", 10, 10)
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+    run_pass(engine, "write", task, [], lambda *what: told.append(what))
+    assert told[-1] == ("write", 0, 0)
+
+
+def test_a_refusal_is_raised_as_it_is(engine: Engine) -> None:
+    with pytest.raises(InputError, match=r"^number 2 is wrong$"):
+        list(engine.run(Task(tasks.refuse, about), range(9)))
+
+
+@pytest.mark.parametrize("work", [tasks.fail, tasks.fail_oddly])
+def test_a_defect_is_told_with_where_it_happened(engine: Engine, work: Callable[[int], None]) -> None:
+    with pytest.raises(DefectError, match=r"(?s)a task failed.*engine_tasks\.py.*(number 1|onetwo)"):
+        list(engine.run(Task(work, about), [1]))
+
+
+def test_tables_stream_through_actors(engine: Engine) -> None:
+    whole = pa.table({"x": list(range(100))})
+    tables = [whole.slice(at, 7) for at in range(0, 100, 7)]
+    answers = list(engine.stream(partial(tasks.make_doubling, 3), tables))
+    assert sorted(x for answer in answers for x in answer["x"].to_pylist()) == list(range(0, 300, 3))
+    assert sorted(answer["rows"][0].as_py() for answer in answers) == [2] + [7] * 14
+    assert os.getpid() not in {answer["made"][0].as_py() for answer in answers}
+    with pytest.raises(InputError, match=r"^a negative number$"):
+        list(engine.stream(partial(tasks.make_doubling, 3), [pa.table({"x": [-1]})]))
+    assert list(engine.stream(partial(tasks.make_doubling, 3), [])) == []
+
+
+@pytest.mark.parametrize("deaths", [2, 3])
+def test_a_task_whose_process_dies_is_repeated_and_at_the_third_death_its_file_is_named(
+    engine: Engine, tmp_path: Path, deaths: int
+) -> None:
+    (tmp_path / "read.jsonl").write_text('{"text": "a"}\n')
+    task = Task(partial(tasks.die, tmp_path, deaths, signal.SIGKILL), lambda number: str(tmp_path / "read.jsonl"))
+    if deaths == 2:
+        assert sorted(engine.run(task, range(6))) == list(range(6))
+        assert numbers_in(tmp_path) == set(range(6))
+    else:
+        with pytest.raises(InputError, match=r"read\.jsonl: the process at work on it died 3 times; .*memory"):
+            list(engine.run(task, range(6)))
+    assert (tmp_path / "deaths").stat().st_size == 3
+
+
+# Worker processes of this machine
+
+
+def test_the_file_that_was_open_is_named_though_a_task_reads_many(local_engine: LocalEngine, tmp_path: Path) -> None:
+    (tmp_path / "read.jsonl").write_text('{"text": "a"}\n')
+    task = Task(partial(tasks.die, tmp_path, 3, signal.SIGABRT), lambda number: "4,096 files")
+    with pytest.raises(InputError, match=rf"^{tmp_path}/read\.jsonl: the process at work on it died 3 times; SIGABRT"):
+        list(local_engine.run(task, [3]))
+
+
+def test_signals_that_reach_the_whole_group_are_left_to_the_driver(local_engine: LocalEngine, tmp_path: Path) -> None:
+    assert list(local_engine.run(Task(partial(tasks.interrupt_self, tmp_path), about), [1])) == [1]
+
+
+def test_a_worker_that_died_between_passes_is_replaced(local_engine: LocalEngine, tmp_path: Path) -> None:
+    task = Task(partial(tasks.write, tmp_path), about)
+    list(local_engine.run(task, range(4)))
+    first = {int((tmp_path / str(number)).read_text()) for number in range(4)}
+    for pid in first:
+        os.kill(pid, signal.SIGKILL)
+    assert sorted(local_engine.run(task, range(4))) == list(range(4))
+    assert not first & {int((tmp_path / str(number)).read_text()) for number in range(4)}
+
+
+def test_workers_of_a_pass_that_was_left_do_not_answer_the_next_one(local_engine: LocalEngine, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    running = local_engine.run(Task(partial(tasks.wait_for_ever, tmp_path / "a"), about), range(2))
+    with pytest.raises(InputError):
+        list(local_engine.run(Task(tasks.refuse, about), [2, *range(5, 9)]))
+    running.close()
+    assert sorted(local_engine.run(Task(partial(tasks.write, tmp_path), about), range(9))) == list(range(9))
+
+
+def test_tasks_that_together_need_too_much_memory_run_one_after_the_other(tmp_path: Path) -> None:
+    """Two of 700 MiB within 1.6 GB, of which this process and two workers hold some."""
+    with local_engine(workers=2, memory=_held() + 1_400_000_000) as engine:
+        assert sorted(engine.run(Task(partial(tasks.take_memory, tmp_path, 700), about), range(2))) == [0, 1]
+    assert len(list(tmp_path.glob("done-*"))) == 2
+    assert len(list(tmp_path.iterdir())) >= 2 + 3, "one was ended and began again"
+
+
+def test_a_task_that_needs_too_much_memory_by_itself_is_given_up_with_what_to_do(tmp_path: Path) -> None:
+    with (
+        local_engine(workers=2, memory=_held() + 900_000_000) as engine,
+        pytest.raises(InputError, match=r"^file 8: the process at work on it died 3 times; .* GB of memory .*raise --memory"),
+    ):
+        list(engine.run(Task(partial(tasks.take_memory, tmp_path, 1200), about), [8]))
+
+
+def _held() -> int:
+    return psutil.Process().memory_info().rss - psutil.Process().memory_info().shared
+
+
+DRIVER = """
+import sys
+from functools import partial
+from pathlib import Path
+from chameleon_data.pipelines.engine import Task
+from chameleon_data.pipelines.local_engine import local_engine
+from tests.support import engine_tasks
+
+with local_engine(workers=2) as engine:
+    list(engine.run(Task(partial(engine_tasks.wait_for_ever, Path(sys.argv[1])), str), range(2)))
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
+def test_a_driver_that_is_killed_leaves_no_process_behind(tmp_path: Path, signum: int) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(tmp_path)],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as driver:
+        wait_until(lambda: len(numbers_in(tmp_path)) == 2)
+        workers = psutil.Process(driver.pid).children(recursive=True)
+        assert {worker.pid for worker in workers} == {int((tmp_path / str(number)).read_text()) for number in range(2)}
+        driver.send_signal(signum)
+        driver.wait(20)
+    assert psutil.wait_procs(workers, timeout=20)[1] == []
+
+
+def test_workers_listen_nowhere(local_engine: LocalEngine) -> None:
+    below = psutil.Process().children(recursive=True)
+    workers = [one for one in below if "chameleon_data.pipelines.local_worker" in one.cmdline()]
+    assert len(workers) >= 2
+    assert [c for worker in workers for c in worker.net_connections("inet")] == []
+
+
+def test_a_file_in_the_users_folder_stands_for_no_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "random.py").write_text("raise SystemExit('not this one')")
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    with local_engine(workers=1) as engine:
+        assert list(engine.run(Task(partial(tasks.write, tmp_path / "out"), about), [1])) == [1]
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
