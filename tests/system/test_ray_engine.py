@@ -149,6 +149,7 @@ def test_the_cluster_that_auto_finds_is_asked_before_anything_runs_on_it(answeri
     found = SimpleNamespace(gcs_address=answering(None))
     monkeypatch.setattr(ray, "init", lambda **_: None)
     monkeypatch.setattr(ray, "get_runtime_context", lambda: found)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 3.0, "GPU": 1.0})
     monkeypatch.setattr(ray, "shutdown", lambda: left.append("left"))
     with pytest.raises(InputError, match="--open-cluster"), ray_engine("auto"):
         left.append("used")
@@ -156,6 +157,7 @@ def test_the_cluster_that_auto_finds_is_asked_before_anything_runs_on_it(answeri
     with ray_engine("auto", allow_open=True):
         left.append("used")
     found.gcs_address = answering("UNAUTHENTICATED")
-    with ray_engine("auto"):
+    with ray_engine("auto") as engine:
         left.append("used")
+    assert (engine.cpus, engine.gpus) == (3.0, 1)
     assert left == ["left", "used", "left", "used", "left"]
