@@ -27,8 +27,6 @@ from tests.bench.figures import Figure, show
 from tests.support.paths import ROOT
 from tests.support.whole_process import Run, measure
 
-TAKES_MEMORY = True
-"""Whether `build` has the option --memory; with it, our row within 2 GB is measured too."""
 MEMORY = "2GB"
 DATATROVE = "DATATROVE_PYTHON"
 """Environment variable with the Python of an environment that has `datatrove[io]`, whose pins are not ours."""
@@ -114,8 +112,6 @@ def peers() -> dict[str, Peer]:
         DUCKDB_2GB: Peer(program("duckdb_2gb"), SORT_LACKS),
         SHORT: Peer(short_documents, ""),
     }
-    if not TAKES_MEMORY:
-        del found[OURS_2GB]
     if python := os.environ.get(DATATROVE):
         found[TROVE] = Peer(program("datatrove", python), "no mixture or shuffle, no hashes, checks or versions; resumes by file")
     return found
