@@ -113,6 +113,12 @@ def test_no_module_imports_a_heavy_package_at_its_top(file: Path) -> None:
     assert names & {"ray", "torch", "faiss", "sentence_transformers", "matplotlib"} == set()
 
 
+def test_the_command_starts_without_what_weights_alone_need() -> None:
+    """The submodules of scipy take .3 s; `import scipy` loads each at its first use."""
+    loaded = loaded_after("import chameleon_data.jobs.cli, chameleon_data.pipelines.build")
+    assert loaded & {"scipy.special", "scipy.optimize", "scipy.linalg", "scipy.spatial", *HEAVY} == {"polars"}
+
+
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 
 

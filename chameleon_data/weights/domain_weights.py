@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import scipy
 from pydantic import ValidationError
-from scipy.special import softmax
 
 from chameleon_data.arrays import F64, Floats
 from chameleon_data.errors import InputError, list_some
@@ -155,7 +155,9 @@ def _mixture_of(samples: Mapping[str, Floats], leverage: Leverage, weights: Weig
 
     def mixture(part: FeatureArrays, landmarks: Landmarks) -> F64:
         if leverage.level == "sample":
-            return np.asarray(softmax(choose_exponents(_score_samples(part, None, landmarks, leverage).scores, weights)[1]))
+            return np.asarray(
+                scipy.special.softmax(choose_exponents(_score_samples(part, None, landmarks, leverage).scores, weights)[1])
+            )
         of_part = moments(nystrom_statistics(part, landmarks).statistics)
         as_all = replace(of_part, count=np.full(len(of_part.count), fewest))  # debiased as all samples are
         can = can_debias(len(samples), len(landmarks.points))

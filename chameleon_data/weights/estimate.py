@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.special import log_softmax, logsumexp
+import scipy
 
 from chameleon_data.arrays import F64
 from chameleon_data.errors import InputError
@@ -41,7 +41,7 @@ class Estimate:
     @property
     def log_weights(self) -> F64:
         """(k)"""
-        weights: F64 = log_softmax(self.exponents)
+        weights: F64 = scipy.special.log_softmax(self.exponents)
         return weights
 
 
@@ -71,7 +71,7 @@ def _estimate_reference(kernel: Affinity, leverage: Leverage, weights: Weights) 
 
 def refuse_overflow(best: Estimate, names: Sequence[str], leverage: Leverage) -> None:
     """Raises InputError where the published formula, in doubles, gives NaN."""
-    if leverage.preset == "reference" and float(logsumexp(best.exponents)) > LARGEST_EXPONENT:
+    if leverage.preset == "reference" and float(scipy.special.logsumexp(best.exponents)) > LARGEST_EXPONENT:
         raise InputError(
             f"the published formula overflows: 1/s over the temperature reaches {best.exponents.max():.0f} for "
             f"{names[int(best.exponents.argmax())]!r}, one of {len(names)} domains; use the default preset, or a higher "

@@ -12,8 +12,7 @@ from __future__ import annotations
 from math import exp, log
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import entr
+import scipy
 
 from chameleon_data.arrays import F64
 from chameleon_data.errors import InputError
@@ -25,7 +24,7 @@ FAR_ABOVE = 10.0
 
 def perplexity(shares: F64) -> float:
     """exp of the entropy: the number of equal shares that would be as spread out."""
-    return exp(float(entr(shares).sum()))
+    return exp(float(scipy.special.entr(shares).sum()))
 
 
 def ridge_for(eigenvalues: F64, dimension: float | None = None) -> float:
@@ -41,7 +40,11 @@ def ridge_for(eigenvalues: F64, dimension: float | None = None) -> float:
         )
     # Every term is at least λ_min / (λ_min + r): at this r, and below, the sum is at least the target.
     low, high = log(eigenvalues.min() * (rank / target - 1)) - 1e-9, log(eigenvalues.sum() / target) + 1e-9
-    return exp(brentq(lambda x: float((eigenvalues / (eigenvalues + exp(x))).sum()) - target, low, high, xtol=1e-14, rtol=1e-14))
+    return exp(
+        scipy.optimize.brentq(
+            lambda x: float((eigenvalues / (eigenvalues + exp(x))).sum()) - target, low, high, xtol=1e-14, rtol=1e-14
+        )
+    )
 
 
 def leverage_scores(affinity: Affinity, r: float) -> F64:

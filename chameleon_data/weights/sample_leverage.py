@@ -20,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import blas, cholesky, solve_triangular
+import scipy
 
 from chameleon_data.arrays import F64, I64, Floats
 from chameleon_data.errors import InputError
@@ -88,13 +88,13 @@ def sample_leverage(
         raise InputError(f"all samples of the {k} domains are the same; nothing tells them apart, so give the weights yourself")
     kept = values[values > whole * np.finfo(np.float64).eps * len(values)]
     r = ridge if isinstance(ridge, int | float) else ridge_for(kept, None if ridge == "auto" else ridge.effective_dimension)
-    lower = cholesky(second + r * np.eye(len(second)), lower=True)
-    root = np.asfortranarray(solve_triangular(lower, np.eye(len(second)), lower=True))
+    lower = scipy.linalg.cholesky(second + r * np.eye(len(second)), lower=True)
+    root = np.asfortranarray(scipy.linalg.solve_triangular(lower, np.eye(len(second)), lower=True))
     count, scores = np.zeros((k, JACKKNIFE_GROUPS), np.int64), np.zeros((k, JACKKNIFE_GROUPS))
     for i, (x, group) in enumerate(samples.values()):
         for at in range(0, len(x), SAMPLES_AT_ONCE):
             phi = mapped(x[at : at + SAMPLES_AT_ONCE]).astype(np.float64) - (mean if centre else 0.0)
-            product = blas.dtrmm(1.0, root, phi.T, lower=1, overwrite_b=1)
+            product = scipy.linalg.blas.dtrmm(1.0, root, phi.T, lower=1, overwrite_b=1)
             member = group[at : at + SAMPLES_AT_ONCE]
             scores[i] += np.bincount(member, squared_norms(product.T), JACKKNIFE_GROUPS)
             count[i] += np.bincount(member, minlength=JACKKNIFE_GROUPS)

@@ -13,8 +13,7 @@ from math import exp, log, sqrt
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import log_softmax
+import scipy
 
 from chameleon_data.arrays import F64
 from chameleon_data.errors import InputError
@@ -58,7 +57,7 @@ def temperature_for(preference: F64, effective: float, coldest: float = 0.0) -> 
         )
 
     def missing(log_temperature: float) -> float:
-        log_weights = log_softmax(preference / exp(log_temperature))
+        log_weights = scipy.special.log_softmax(preference / exp(log_temperature))
         return float(np.exp(log_weights) @ log_weights) + log(effective)
 
     if width == 0:  # equal at every temperature
@@ -67,4 +66,4 @@ def temperature_for(preference: F64, effective: float, coldest: float = 0.0) -> 
     if missing(low) <= 0:
         return exp(low)
     high = log(width / sqrt(8 * log(k / effective))) + 1e-9
-    return exp(brentq(missing, low, high, xtol=1e-14, rtol=1e-14))
+    return exp(scipy.optimize.brentq(missing, low, high, xtol=1e-14, rtol=1e-14))

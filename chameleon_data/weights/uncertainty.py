@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import stdtrit
+import scipy
 
 from chameleon_data.arrays import F64, I64
 
@@ -29,7 +29,7 @@ def jackknife_intervals(log_weights: F64, replicates: Sequence[F64]) -> tuple[F6
         return nothing, nothing, nothing
     deviations = np.stack(replicates) - log_weights  # (g, k)
     error = np.sqrt((g - 1) / g * np.square(deviations).sum(axis=0))
-    reach = stdtrit(g - 1, (1 + CONFIDENCE) / 2) * error
+    reach = scipy.special.stdtrit(g - 1, (1 + CONFIDENCE) / 2) * error
     ranks = _ranks(log_weights)
     stability = np.mean([_ranks(replicate) == ranks for replicate in replicates], axis=0)
     return np.exp(log_weights - reach), np.exp(np.minimum(log_weights + reach, 0.0)), stability

@@ -15,7 +15,7 @@ from math import exp, isfinite
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import log_softmax
+import scipy
 
 from chameleon_data.arrays import F64
 from chameleon_data.errors import InputError, list_some
@@ -136,9 +136,11 @@ def weigh_samples(scored: SampleLeverage, weights: Weights) -> DomainWeights:
     """Weights from the leverage of samples. The error bars take the covariance of all samples as known."""
     names = scored.names
     scores, exponents, temperature = choose_exponents(scored.scores, weights)
-    log_weights: F64 = log_softmax(exponents)
+    log_weights: F64 = scipy.special.log_softmax(exponents)
     lone: npt.NDArray[np.bool_] = np.count_nonzero(scored.count, axis=1) == 1
-    replicates = [log_softmax(choose_exponents(s, weights)[1]) for s in scored.jackknife()] if not lone.all() else []
+    replicates = (
+        [scipy.special.log_softmax(choose_exponents(s, weights)[1]) for s in scored.jackknife()] if not lone.all() else []
+    )
     low, high, stability = jackknife_intervals(log_weights, replicates)
     shares = np.exp(log_weights)
     return DomainWeights(

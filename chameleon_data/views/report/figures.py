@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
+import scipy
 from markupsafe import Markup
-from scipy.cluster.hierarchy import leaves_list, linkage
 
 from chameleon_data.arrays import F64
 from chameleon_data.versions.manifest import ShardFile
@@ -220,7 +220,12 @@ def alike_together(matrix: F64) -> list[int]:
     diagonal = np.diag(matrix)
     squares = diagonal[:, None] + diagonal[None] - matrix - matrix.T
     distance = np.sqrt(np.maximum(squares[np.triu_indices(k, 1)], 0.0))
-    return [int(i) for i in leaves_list(linkage(distance, "average", optimal_ordering=k <= 200))]
+    return [
+        int(i)
+        for i in scipy.cluster.hierarchy.leaves_list(
+            scipy.cluster.hierarchy.linkage(distance, "average", optimal_ordering=k <= 200)
+        )
+    ]
 
 
 def map_figure(domains: pl.DataFrame, points: Mapping[str, Sequence[Sequence[float]]]) -> Figure:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from scipy.special import rel_entr
+import scipy
 
 from chameleon_data.versions.manifest import TIMED_PASSES, DomainRecord, InputFragment, SplitRecord
 from chameleon_data.views.report.domains import weights_moved
@@ -160,7 +160,7 @@ def beside_table(about: MixtureDescription, domains: pl.DataFrame) -> ReportTabl
         shares = np.array([given[key].get(n, 0.0) for n in names])
         domains = domains.with_columns(pl.Series(f"beside-{index}", shares))
         columns.append(TableColumn(label, f"beside-{index}", share))
-        apart = float(rel_entr(weight, shares).sum())
+        apart = float(scipy.special.rel_entr(weight, shares).sum())
         total[f"beside-{index}"] = f"{max(apart, 0.0):.4f}" if isfinite(apart) else "∞"
     return make_report_table("The weights beside other mixtures", domains, columns, total)
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.spatial.distance import cdist, pdist
+import scipy
 
 from chameleon_data.arrays import F64, Floats
 from chameleon_data.errors import InputError
@@ -56,7 +56,7 @@ def kernel_evaluator(kernel: Kernel, z: Floats) -> Callable[[Floats], Floats]:
     if kernel.name == "laplacian":
 
         def laplacian(x: Floats) -> Floats:
-            values = cdist(x, z, "cityblock")
+            values = scipy.spatial.distance.cdist(x, z, "cityblock")
             values *= -1.0 / kernel.bandwidth
             like: Floats = np.exp(values, out=values).astype(kind, copy=False)
             return like
@@ -128,7 +128,11 @@ def auto_bandwidth(name: KernelName, pool: Floats) -> float:
         found = float(np.sqrt(squared_norms(pool).mean()))
     else:
         distinct = np.unique(pool, axis=0).astype(np.float64)  # copies would count as pairs at distance zero
-        found = float(np.median(pdist(distinct, "euclidean" if name == "rbf" else "cityblock"))) if len(distinct) > 1 else 0.0
+        found = (
+            float(np.median(scipy.spatial.distance.pdist(distinct, "euclidean" if name == "rbf" else "cityblock")))
+            if len(distinct) > 1
+            else 0.0
+        )
     if not found > 0:
         raise InputError(f"kernel {name}: all samples are the same, so they have no scale; give 'leverage.bandwidth' a number")
     return found
