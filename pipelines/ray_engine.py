@@ -61,7 +61,7 @@ def ray_engine(address: str | None = None, workers: int | None = None, allow_ope
         _refuse_unreachable(address)
         if not allow_open and address != "auto":
             _refuse_open_cluster(address)
-    with redirect_stdout(sys.stderr):  # Ray's threads print there, and the command's answer belongs on stdout alone
+    with _quiet_core():
         import ray
         import ray.data
 
@@ -78,6 +78,26 @@ def ray_engine(address: str | None = None, workers: int | None = None, allow_ope
             yield RayEngine()
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _quiet_core() -> Iterator[None]:
+    """Meanwhile Ray's C++ core writes to its logs alone, and its threads in Python to stderr.
+
+    The core writes to descriptor 2 whatever is configured, over the progress; some of it is no error (Ray issue 53727). The
+    threads print to stdout, where only the command's answer belongs.
+    """
+    sys.stderr.flush()
+    python, saved, nowhere = sys.stderr, os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    with os.fdopen(saved, "w", buffering=1) as sys.stderr:
+        os.dup2(nowhere, 2)
+        try:
+            with redirect_stdout(sys.stderr):
+                yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(nowhere)
+            sys.stderr = python
 
 
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
