@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,9 +28,13 @@ MODULUS = 1 << 128
 def content_hashes(texts: pa.Array) -> tuple[U64, U64]:
     """128-bit hashes of the values of a large_string or large_binary array without nulls, as two halves (high, low)."""
     offsets = string_offsets(texts).tolist()
-    data = memoryview(texts.buffers()[2] or b"")
+    return hash_slices(memoryview(texts.buffers()[2] or b""), offsets[:-1], offsets[1:])
+
+
+def hash_slices(data: memoryview, begin: Sequence[int], end: Sequence[int]) -> tuple[U64, U64]:
+    """128-bit hashes of some slices of `data`, as two halves (high, low)."""
     digest = xxhash.xxh3_128_digest
-    joined = b"".join([digest(data[a:b]) for a, b in pairwise(offsets)])
+    joined = b"".join([digest(data[a:b]) for a, b in zip(begin, end, strict=True)])
     halves = np.frombuffer(joined, ">u8").reshape(-1, 2).astype(np.uint64)
     return np.ascontiguousarray(halves[:, 0]), np.ascontiguousarray(halves[:, 1])
 

@@ -147,6 +147,13 @@ class Input(Section):
         return value
 
 
+class Reading(Section):
+    """How the corpus is read."""
+
+    keep: Literal["auto", False] = "auto"
+    """auto: its rows are kept on disk where there is room, so that it is read once. false: it is read again to write."""
+
+
 class Tokens(Section):
     """What a budget counts: bytes, or the tokens of a tokenizer."""
 
@@ -378,6 +385,8 @@ class Recipe(Section):
     """Name -> files to read. A name is a domain, unless the files' own column names the domains."""
     input: Input = Input()
     """Which rows are documents, and which of them are copies."""
+    survey: Reading = Reading()
+    """How the corpus is read."""
     tokens: Tokens = Tokens(unit="bytes")
     """What a budget counts. By default bytes."""
     embed: Embed = Embed()

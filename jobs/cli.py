@@ -82,6 +82,16 @@ SingleWriter = Annotated[
 ]
 
 
+Scratch = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR",
+        help="Keep the rows of the corpus in this folder, in the place of `out`. All workers must see it, and it is yours to "
+        "remove.",
+    ),
+]
+
+
 @app.command(epilog="Example: chameleon-data weights recipe.yaml")
 def weights(
     recipe: RecipeFile,
@@ -92,13 +102,14 @@ def weights(
     address: Address = None,
     open_cluster: OpenCluster = False,
     single_writer: SingleWriter = False,
+    scratch: Scratch = None,
 ) -> None:
     """Compute the weights of the domains. The corpus is surveyed and a sample embedded; only caches are written."""
     wanted = load_recipe(recipe)
     with _passes(engine, workers, memory, address, open_cluster) as (runner, progress):
         from chameleon_data.pipelines.build import weigh_recipe  # while the workers start
 
-        weighed = weigh_recipe(wanted, runner, progress, single_writer)
+        weighed = weigh_recipe(wanted, runner, progress, single_writer, _store_of(scratch))
     print_answer(as_json, weighed.describe(), lambda: tables.print_weights(weighed))
 
 
@@ -112,6 +123,7 @@ def plan(
     address: Address = None,
     open_cluster: OpenCluster = False,
     single_writer: SingleWriter = False,
+    scratch: Scratch = None,
 ) -> None:
     """Compute the weights and the plan. It says tokens and epochs of each domain, and number and size of the shards. No shard
     is written."""
@@ -119,7 +131,7 @@ def plan(
     with _passes(engine, workers, memory, address, open_cluster) as (runner, progress):
         from chameleon_data.pipelines.build import plan_recipe  # while the workers start
 
-        planned = plan_recipe(wanted, runner, progress, single_writer)
+        planned = plan_recipe(wanted, runner, progress, single_writer, _store_of(scratch))
     print_answer(as_json, planned.describe(), lambda: tables.print_plan(planned))
 
 
@@ -133,13 +145,14 @@ def build(
     address: Address = None,
     open_cluster: OpenCluster = False,
     single_writer: SingleWriter = False,
+    scratch: Scratch = None,
 ) -> None:
     """Build a version: weights, plan and shards. After a kill the same command goes on where it stopped."""
     wanted = load_recipe(recipe)
     with _passes(engine, workers, memory, address, open_cluster) as (runner, progress):
         from chameleon_data.pipelines.build import build_recipe  # while the workers start
 
-        built = build_recipe(wanted, runner, progress, _now(), single_writer)
+        built = build_recipe(wanted, runner, progress, _now(), single_writer, _store_of(scratch))
     document = {"version": f"v{built.version.number}", "new": built.new, **describe_manifest(built.manifest)}
     print_answer(as_json, document, lambda: tables.print_build(built))
 
@@ -280,7 +293,7 @@ def gc(
     target: Dataset,
     delete: Annotated[bool, typer.Option("--delete", help="Remove the files; without it they are only listed.")] = False,
     caches: Annotated[
-        bool, typer.Option("--caches", help="Surveys, vectors and weighings too, which a build then makes again.")
+        bool, typer.Option("--caches", help="Surveys, kept rows, vectors and weighings too, which a build makes again.")
     ] = False,
     older_than: Annotated[
         str,
@@ -425,6 +438,10 @@ def _passes(
 
             limit = parse_size("--memory", memory) if memory else None
             yield stack.enter_context(local_engine(workers, limit)), progress
+
+
+def _store_of(folder: str | None) -> Store | None:
+    return Store(folder) if folder else None
 
 
 def _verify(store: Store, manifest: Manifest, contents: ShardContents | None = None) -> Verification:

@@ -30,6 +30,7 @@ from chameleon_data.versions.versions import Version
 from chameleon_data.weights.explain.exhaustion import Exhaustion, RefusedRule
 
 if TYPE_CHECKING:
+    from chameleon_data.corpus.kept_rows import KeptSummary
     from chameleon_data.pipelines.build import Built, Planned
     from chameleon_data.pipelines.weigh import Weighed
     from chameleon_data.versions.checks.balance import Deviation
@@ -92,6 +93,7 @@ def print_plan(planned: Planned) -> None:
     print_notes(about, planned.weighed.reused)
     for warning in summary.warnings:
         print_note(warning)
+    _print_not_kept(planned.kept)
     shards, seconds = summary.shard_counts["train"], planned.expected_seconds
     each = summary.bytes // sum(summary.shard_counts.values())
     largest = "one sequence" if packed else "the largest document"
@@ -99,16 +101,29 @@ def print_plan(planned: Planned) -> None:
         ("quota", f"weight × budget, in tokens; {rows_are} are written whole, which changes it by at most {largest}"),
         ("tokens", f"{summary.tokens:,} of {budget:,} asked for"),
         ("shards", f"{shards:,}, of about {each:,} bytes{' each' if shards > 1 else ''} before compression"),
+        *([("kept", _describe_kept(planned.kept))] if planned.kept.parts else []),
         ("expected", f"{f'{seconds:,.0f} s' if seconds >= 1 else 'under a second'} to write them on {planned.cpus:g} CPUs"),
         ("plan", summary.plan_digest),
     ]
     print_pairs(rows)
 
 
+def _describe_kept(kept: KeptSummary) -> str:
+    whose = "the corpus" if kept.parts == kept.parts_in_all else f"{kept.parts:,} of {kept.parts_in_all:,} parts of the corpus"
+    return f"{kept.bytes:,} bytes: the rows of {whose}, which a build then does not read again"
+
+
+def _print_not_kept(kept: KeptSummary) -> None:
+    if kept.reason:
+        print_note(f"the corpus is read twice, as its rows are not kept: {kept.reason}")
+
+
 def print_build(built: Built) -> None:
     manifest, recipe, number = built.manifest, built.manifest.recipe, built.version.number
     print_mixture(manifest)
     print_notes(manifest.weights, manifest.reused if built.new else {})
+    if built.written:
+        _print_not_kept(built.kept)
     if not built.new:
         done = f"{count_noun(built.written, 'missing shard')} written again" if built.written else "nothing to do"
         out.print(f"{done}: v{number} is already this build", soft_wrap=True)

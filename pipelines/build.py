@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from chameleon_data.corpus.kept_rows import KeptSummary, summarise_kept_rows
+from chameleon_data.corpus.row_store import RowStore, choose_row_store
 from chameleon_data.corpus.sample import make_sample_spec
 from chameleon_data.corpus.selection import make_selection_rules, select_rows
 from chameleon_data.corpus.tokens import TokenCounter, load_token_counter
@@ -50,11 +52,17 @@ class Planned:
     """Tasks that the engine runs at one time."""
     exhausted: Exhaustion
     """What each rule for exhausted domains would do."""
+    keep: RowStore | None
+    """Where the survey keeps rows."""
+    kept: KeptSummary
+    """The rows that it kept."""
 
     @property
     def expected_seconds(self) -> float:
-        """Estimated seconds of the write pass: the corpus is read as the survey read it, then the shards are encoded."""
-        return (self.weighed.survey.seconds + self.summary.bytes / ENCODED_BYTES_PER_SECOND) / self.cpus
+        """Estimated seconds of the write pass: parts whose rows are not kept are read as the survey read them, then the shards
+        are encoded."""
+        again = self.weighed.survey.seconds * (1 - self.kept.parts / self.kept.parts_in_all)
+        return (again + self.summary.bytes / ENCODED_BYTES_PER_SECOND) / self.cpus
 
     def describe(self) -> dict[str, Any]:
         """As plain JSON, which `plan --json` prints."""
@@ -73,6 +81,7 @@ class Planned:
             "exhausted": describe_exhaustion(self.exhausted),
             "warnings": list(summary.warnings),
             "bytes": summary.bytes,
+            "kept_rows": asdict(self.kept),
             "expected_seconds": round(self.expected_seconds, 1),
             "timings": self.timings,
         }
@@ -88,6 +97,8 @@ class Built:
     """Whether this run made the version."""
     written: int
     """Shards that this run wrote; earlier runs wrote the others."""
+    kept: KeptSummary
+    """The rows of the corpus that are kept."""
 
 
 @contextmanager
@@ -97,33 +108,51 @@ def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
     timings[name] = round(time.monotonic() - start, 2)
 
 
-def weigh_recipe(recipe: Recipe, engine: Engine, progress: Progress, single_writer: bool = False) -> Weighed:
-    """Survey the corpus and compute the weights. Writes only caches. `single_writer` is passed to `Store`, here and below."""
+def weigh_recipe(
+    recipe: Recipe, engine: Engine, progress: Progress, single_writer: bool = False, scratch: Store | None = None
+) -> Weighed:
+    """Survey the corpus and compute the weights. Writes only caches.
+
+    `single_writer` is passed to `Store`, here and below; `scratch` is where rows are kept, in the place of `out`.
+    """
     with active_driver(store := _open(recipe, single_writer)) as driver:
-        return _weigh(engine, store, recipe, load_token_counter(recipe.tokens), driver.keep_during(progress), {})
+        counter = load_token_counter(recipe.tokens)
+        keep = _choose_row_store(recipe, store, scratch, counter)
+        return _weigh(engine, store, keep, recipe, counter, driver.keep_during(progress), {})
 
 
-def plan_recipe(recipe: Recipe, engine: Engine, progress: Progress, single_writer: bool = False) -> Planned:
+def plan_recipe(
+    recipe: Recipe, engine: Engine, progress: Progress, single_writer: bool = False, scratch: Store | None = None
+) -> Planned:
     """Weigh, and plan. Writes only caches."""
     with active_driver(store := _open(recipe, single_writer)) as driver:
-        return _plan(engine, store, recipe, driver.keep_during(progress))
+        return _plan(engine, store, scratch, recipe, driver.keep_during(progress))
 
 
-def build_recipe(recipe: Recipe, engine: Engine, progress: Progress, created: str, single_writer: bool = False) -> Built:
+def build_recipe(
+    recipe: Recipe,
+    engine: Engine,
+    progress: Progress,
+    created: str,
+    single_writer: bool = False,
+    scratch: Store | None = None,
+) -> Built:
     """Weigh, plan, write the shards and commit a version. `created` is the time that the version carries."""
     with active_driver(store := _open(recipe, single_writer)) as driver:
-        return _build(engine, store, driver, recipe, driver.keep_during(progress), created)
+        return _build(engine, store, scratch, driver, recipe, driver.keep_during(progress), created)
 
 
-def _build(engine: Engine, store: Store, driver: OwnRecord, recipe: Recipe, progress: Progress, created: str) -> Built:
-    planned = _plan(engine, store, recipe, progress)
+def _build(
+    engine: Engine, store: Store, scratch: Store | None, driver: OwnRecord, recipe: Recipe, progress: Progress, created: str
+) -> Built:
+    planned = _plan(engine, store, scratch, recipe, progress)
     weighed, timings = planned.weighed, dict(planned.timings)
     survey, mixture, selection = weighed.survey, weighed.mixture, weighed.selection
     job = ShardSpec(planned.layouts, selection.rules, planned.counter, recipe.sources, recipe.input, recipe.shards)
     build = build_folder(job.layouts, survey.parts)
     driver.use_plan(build.digest)
     with _timed(timings, "write"):
-        receipts, there = write_missing_shards(engine, store, job, selection.copies, survey.parts, progress)
+        receipts, there = write_missing_shards(engine, store, planned.keep, job, selection.copies, survey.parts, progress)
     reused = dict(weighed.reused)
     if there:
         reused["write"] = f"{there:,} of {build.shards:,} shards were there from an earlier run of the same plan"
@@ -142,7 +171,7 @@ def _build(engine: Engine, store: Store, driver: OwnRecord, recipe: Recipe, prog
     before = {v.number for v in list_versions(store)}
     version = commit_version(store, manifest, created, driver.check)
     store.remove(list(store.list(build.all_runs)))
-    return Built(read_manifest(store, version), version, version.number not in before, build.shards - there)
+    return Built(read_manifest(store, version), version, version.number not in before, build.shards - there, planned.kept)
 
 
 def _open(recipe: Recipe, single_writer: bool) -> Store:
@@ -156,12 +185,22 @@ def _open(recipe: Recipe, single_writer: bool) -> Store:
     return store
 
 
+def _choose_row_store(recipe: Recipe, store: Store, scratch: Store | None, counter: TokenCounter) -> RowStore | None:
+    return choose_row_store(recipe.survey.keep, store, scratch, recipe.shards.sequence_length != "none", counter)
+
+
 def _weigh(
-    engine: Engine, store: Store, recipe: Recipe, counter: TokenCounter, progress: Progress, timings: dict[str, float]
-) -> Weighed:  # fmt: skip
+    engine: Engine,
+    store: Store,
+    keep: RowStore | None,
+    recipe: Recipe,
+    counter: TokenCounter,
+    progress: Progress,
+    timings: dict[str, float],
+) -> Weighed:
     with _timed(timings, "survey"):
         spec = make_sample_spec(recipe.embed, recipe.seed)
-        survey = survey_corpus(engine, store, recipe.sources, recipe.input, spec, counter, progress)
+        survey = survey_corpus(engine, store, keep, recipe.sources, recipe.input, spec, counter, progress)
         rules = make_selection_rules(recipe.sources, recipe.input, recipe.mix.validation, recipe.shards, counter)
         selection = select_rows(store, survey, rules)
     with _timed(timings, "embed and weigh"):
@@ -174,10 +213,11 @@ def _weigh(
     return replace(weighed, reused={"survey": reused, **weighed.reused})
 
 
-def _plan(engine: Engine, store: Store, recipe: Recipe, progress: Progress) -> Planned:
+def _plan(engine: Engine, store: Store, scratch: Store | None, recipe: Recipe, progress: Progress) -> Planned:
     timings: dict[str, float] = {}
     counter = load_token_counter(recipe.tokens)
-    weighed = _weigh(engine, store, recipe, counter, progress, timings)
+    keep = _choose_row_store(recipe, store, scratch, counter)
+    weighed = _weigh(engine, store, keep, recipe, counter, progress, timings)
     with _timed(timings, "plan"):
         layouts = lay_out_splits(
             store,
@@ -194,4 +234,8 @@ def _plan(engine: Engine, store: Store, recipe: Recipe, progress: Progress) -> P
         target = weighed.mixture.description.target
         exhausted = compare_exhaustion_rules(weighed.selection.counts, target, weighed.budget, recipe.mix, recipe.weights)
         summary = summarise_plan(layouts, recipe.shards.size)
-    return Planned(weighed, layouts, counter, summary, timings, engine.cpus, exhausted)
+    reason = weighed.survey.missing_room
+    if keep is None and recipe.survey.keep:
+        reason = f"{store.url} is not a folder of this machine; --scratch names one"
+    kept = summarise_kept_rows(keep, [part.key for part in weighed.survey.parts], reason)
+    return Planned(weighed, layouts, counter, summary, timings, engine.cpus, exhausted, keep, kept)

@@ -1,4 +1,4 @@
-"""Pass 1: count the corpus and draw the samples, one task a part; parts that are recorded already are not read again."""
+"""Pass 1: count the corpus, draw the samples and keep the rows, one task a part; parts that are recorded are not read again."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from chameleon_data.corpus.fragments import list_fragments
+from chameleon_data.corpus.row_store import RowStore, explain_missing_room
 from chameleon_data.corpus.sample import SampleSpec
 from chameleon_data.corpus.survey import Part, Survey, find_recorded_parts, name_files, read_survey, split_parts, survey_part
 from chameleon_data.corpus.tokens import TokenCounter
@@ -18,26 +19,33 @@ from chameleon_data.store.store import Store
 def survey_corpus(
     engine: Engine,
     store: Store,
+    keep: RowStore | None,
     sources: Mapping[str, Source],
     input: Input,
     spec: SampleSpec,
     counter: TokenCounter,
     progress: Progress,
 ) -> Survey:
-    """The survey of these sources. Raises InputError for what cannot be read or holds too many bad rows."""
+    """The survey of these sources; their rows are kept in `keep` if it has room for all.
+
+    Raises InputError for what cannot be read or holds too many bad rows.
+    """
     fragments = {name: list_fragments(name, source) for name, source in sources.items()}
     parts = split_parts(fragments, sources, input, spec, counter.fingerprint)
     recorded = find_recorded_parts(store, parts)
     todo = [number for number, part in enumerate(parts) if part.key not in recorded]
 
-    task = Task(partial(_survey_number, store, parts, sources, input, spec, counter), lambda number: name_files(parts[number]))
+    missing_room = explain_missing_room(keep, [f for number in todo for f in parts[number].fragments]) if keep else ""
+    work = partial(_survey_number, store, None if missing_room else keep, parts, sources, input, spec, counter)
+    task = Task(work, lambda number: name_files(parts[number]))
     run_pass(engine, "survey", task, todo, progress, done=len(parts) - len(todo))
     survey = read_survey(store, parts, sources, input.max_bad, spec.samples)
-    return replace(survey, recorded=len(recorded))
+    return replace(survey, recorded=len(recorded), missing_room=missing_room)
 
 
 def _survey_number(
     store: Store,
+    keep: RowStore | None,
     parts: Sequence[Part],
     sources: Mapping[str, Source],
     input: Input,
@@ -46,4 +54,4 @@ def _survey_number(
     number: int,
 ) -> None:
     part = parts[number]
-    survey_part(store, part, sources[part.source], input, spec, counter)
+    survey_part(store, part, sources[part.source], input, spec, counter, keep)

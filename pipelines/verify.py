@@ -8,16 +8,16 @@ from functools import partial
 
 import pyarrow as pa
 
+from chameleon_data.corpus.row_store import RowStore, choose_row_store
 from chameleon_data.corpus.sample import make_sample_spec
 from chameleon_data.corpus.selection import make_selection_rules, select_rows
 from chameleon_data.corpus.survey import Part
 from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.pipelines.engine import Engine, Progress, Task, run_pass
 from chameleon_data.pipelines.survey import survey_corpus
-from chameleon_data.pipelines.write import spill_parts
-from chameleon_data.shards.assemble import hash_shard
+from chameleon_data.pipelines.write import gather_rows
+from chameleon_data.shards.assemble import RowSource, hash_shard
 from chameleon_data.shards.lay_out import ShardSpec, build_folder
-from chameleon_data.shards.runs import Run, read_run_lists
 from chameleon_data.store.checksummed import read_record, write_record
 from chameleon_data.store.paths import CHECKS, BuildFolder
 from chameleon_data.store.store import Store
@@ -37,30 +37,37 @@ def check_against_corpus(engine: Engine, store: Store, manifest: Manifest, progr
         progress = driver.keep_during(progress)
         try:
             counter, spec = load_token_counter(recipe.tokens), make_sample_spec(recipe.embed, recipe.seed)
-            survey = survey_corpus(engine, scratch, recipe.sources, recipe.input, spec, counter, progress)
             rules = make_selection_rules(recipe.sources, recipe.input, recipe.mix.validation, recipe.shards, counter)
+            # Texts are not needed again, but ids are, and to make them takes longer than all else.
+            keep = choose_row_store("auto" if rules.packing else False, scratch, None, True, counter)
+            survey = survey_corpus(engine, scratch, keep, recipe.sources, recipe.input, spec, counter, progress)
             selection = select_rows(scratch, survey, rules)
             problems, layouts = check_plan_against_corpus(scratch, survey, selection, manifest)
             if problems:
                 return problems, {}
             job = ShardSpec(layouts, rules, counter, recipe.sources, recipe.input, recipe.shards)
-            return [], _make_again(engine, scratch, job, selection.copies, survey.parts, progress)
+            return [], _make_again(engine, scratch, keep, job, selection.copies, survey.parts, progress)
         finally:
             scratch.remove(list(scratch.list()))
 
 
 def _make_again(
-    engine: Engine, store: Store, job: ShardSpec, copies: pa.Table, parts: Sequence[Part], progress: Progress
+    engine: Engine,
+    store: Store,
+    keep: RowStore | None,
+    job: ShardSpec,
+    copies: pa.Table,
+    parts: Sequence[Part],
+    progress: Progress,
 ) -> ShardContents:
     """What the rows of each shard must be; each is made by itself, on any worker."""
     build = build_folder(job.layouts, parts)
-    spill_parts(engine, store, build, job, copies, parts, spill_for_check, progress)
-    runs = read_run_lists(store, [build.run_list(part.key) for part in parts])
-    task = Task(partial(_hash_one, store, build, job, runs), lambda shard: f"shard {shard}")
+    source = gather_rows(engine, store, keep, build, job, copies, parts, spill_for_check, progress)
+    task = Task(partial(_hash_one, store, build, job, source), lambda shard: f"shard {shard}")
     run_pass(engine, "make", task, range(build.shards), progress)
     places = [(layout.plan.split, number) for layout, number in map(job.locate, range(build.shards))]
     return {place: read_record(store, build.receipt(shard))["content"] for shard, place in enumerate(places)}
 
 
-def _hash_one(store: Store, build: BuildFolder, job: ShardSpec, runs: Sequence[Run], shard: int) -> None:
-    write_record(store, build.receipt(shard), {"content": hash_shard(store, job, runs, shard)})
+def _hash_one(store: Store, build: BuildFolder, job: ShardSpec, source: RowSource, shard: int) -> None:
+    write_record(store, build.receipt(shard), {"content": hash_shard(store, job, source, shard)})

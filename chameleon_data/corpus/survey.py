@@ -1,14 +1,15 @@
 """The survey: one pass over the corpus that counts everything the plan needs.
 
 The corpus is read in *parts*: one large file, or some small ones. Each part leaves four files on the store, under a key of what
-they depend on: the identities of its fragments, how these are read, the token unit and the sample. The files are
+they depend on: the identities of its fragments, how these are read, and the token unit. The files are
 
-    documents.parquet    hash, tokens and bytes of each row in the order of reading, 20 to 30 bytes a row
-    quarantine.parquet   the rows that cannot be used
-    sample.parquet       what the part offers to the sample
-    summary.json         its counts (`PartSummary`), written last: a part that has one is recorded
+    documents.parquet       hash, tokens and bytes of each row in the order of reading, 20 to 30 bytes a row
+    quarantine.parquet      the rows that cannot be used
+    sample-<spec>.parquet   what the part offers to a sample; another seed, number or window makes another one
+    summary.json            its counts (`PartSummary`), written last: a part that has one is recorded
 
-A part that is recorded is not read again. The survey is the sum of its parts, so nothing depends on how the corpus is split.
+Where there is room, its rows are kept too (`kept_rows.py`). A part that is recorded is not read again; where only another sample
+is asked for, it is drawn from the rows kept. The survey is the sum of its parts, so nothing depends on how the corpus is split.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ from pydantic import TypeAdapter
 
 from chameleon_data.arrays import I64, U64, byte_lengths
 from chameleon_data.corpus.fragments import Fragment
-from chameleon_data.corpus.readers.blocks import read_blocks
+from chameleon_data.corpus.kept_rows import RowKeeper, check_kept_rows, open_kept_file, read_kept_parts
+from chameleon_data.corpus.readers.blocks import BLOCK_BYTES, read_blocks
 from chameleon_data.corpus.readers.rows import BadRow, Block
+from chameleon_data.corpus.row_store import RowStore
 from chameleon_data.corpus.sample import SAMPLE_SCHEMA, SampleSpec, merge_samples, sample_candidates
 from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.errors import InputError
@@ -50,7 +53,7 @@ from chameleon_data.store.checksummed import (
 from chameleon_data.store.paths import SURVEY_CACHE, survey_path
 from chameleon_data.store.store import Store
 
-SURVEY_FORMAT = 5
+SURVEY_FORMAT = 6
 """Part of every key. Raise it when a part's tables change, or what is counted."""
 SUMMARY_FORMAT = 1
 """Raise it when a field of `PartSummary` changes. A part whose summary has another number is surveyed again."""
@@ -73,7 +76,8 @@ ROW_RECORD_SCHEMA = pa.schema(
 """`documents.parquet`. A row of 0 tokens is in quarantine, and stands here so that a second reading sees the same rows."""
 QUARANTINE_SCHEMA = pa.schema([("file", pa.string()), ("row", pa.int64()), ("domain", pa.string()), ("reason", pa.string())])
 """`quarantine.parquet`; as in `BadRow`."""
-RECORD_FILES = ("documents.parquet", "quarantine.parquet", "sample.parquet", "summary.json")
+COUNT_FILES = ("documents.parquet", "quarantine.parquet", "summary.json")
+"""A part's record but for the sample."""
 NO_TOKENS = "no tokens"
 """The reason for a text in which the tokenizer sees nothing; it stands beside those of the readers."""
 
@@ -86,6 +90,8 @@ class Part:
     """Fingerprint of all that its record depends on."""
     source: str
     fragments: tuple[Fragment, ...]
+    sample: str
+    """Name of the file with what it offers to the sample."""
 
     def path(self, name: str) -> str:
         """Where a file of the record lies on the store."""
@@ -159,6 +165,8 @@ class Survey:
     """Domain -> reason -> rows in quarantine."""
     recorded: int = 0
     """Number of parts that an earlier run had recorded."""
+    missing_room: str = ""
+    """Why the rows of the other parts are not kept; empty where they are."""
 
 
 def split_parts(
@@ -169,11 +177,11 @@ def split_parts(
     counter_fingerprint: str,
 ) -> tuple[Part, ...]:
     """Group the fragments of each source, by its name, into parts of about 32 MiB as stored."""
-    parts = []
+    parts, sample = [], f"sample-{fingerprint(asdict(spec))[:16]}.parquet"
 
     def add(name: str, group: Sequence[Fragment]) -> None:
-        key = _part_key(name, sources[name], input, spec, counter_fingerprint, group)
-        parts.append(Part(key, name, tuple(group)))
+        key = _part_key(name, sources[name], input, spec.column, counter_fingerprint, group)
+        parts.append(Part(key, name, tuple(group), sample))
 
     for name, fragments_of_source in fragments.items():
         group: list[Fragment] = []
@@ -187,7 +195,7 @@ def split_parts(
 
 
 def _part_key(
-    name: str, source: Source, input: Input, spec: SampleSpec, counter_fingerprint: str, group: Sequence[Fragment]
+    name: str, source: Source, input: Input, vectors: str | None, counter_fingerprint: str, group: Sequence[Fragment]
 ) -> str:
     reader = {
         "text": source.text,
@@ -198,9 +206,10 @@ def _part_key(
         "max_document": input.max_document,
         "hash": [HASH_FUNCTION, input.hash],
         "tokens": counter_fingerprint,
+        "vectors": vectors,
     }
     identities = [[f.url, f.row_group, f.identity] for f in group]
-    return fingerprint({"format": SURVEY_FORMAT, "reader": reader, "sample": asdict(spec), "fragments": identities})
+    return fingerprint({"format": SURVEY_FORMAT, "reader": reader, "fragments": identities})
 
 
 def hash_documents(block: Block, hash: str) -> tuple[U64, U64]:
@@ -214,12 +223,18 @@ def hash_documents(block: Block, hash: str) -> tuple[U64, U64]:
     return hi, lo
 
 
-def survey_part(store: Store, part: Part, source: Source, input: Input, spec: SampleSpec, counter: TokenCounter) -> None:
-    """Read one part and record it. Memory: a block of text and the part's share of the sample.
+def survey_part(
+    store: Store, part: Part, source: Source, input: Input, spec: SampleSpec, counter: TokenCounter, keep: RowStore | None
+) -> None:
+    """Read one part and record it, and keep its rows in `keep`. Memory: a block of text, the part's share of the sample, and a
+    file of rows.
 
     Raises InputError for a file that cannot be read and for too many domains.
     """
+    if keep and _sample_kept_rows(store, part, spec, keep):
+        return
     started = time.monotonic()
+    keeper = RowKeeper(keep, part.key) if keep else None
     tallies: defaultdict[str, Tally] = defaultdict(Tally)
     reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)
     sample = SAMPLE_SCHEMA.empty_table()
@@ -232,16 +247,23 @@ def survey_part(store: Store, part: Part, source: Source, input: Input, spec: Sa
             pq.ParquetWriter(files["quarantine.parquet"], QUARANTINE_SCHEMA, compression="zstd") as quarantine,
         ):
             documents = GroupWriter(writer)
-            for fragment in part.fragments:
+            for number, fragment in enumerate(part.fragments):
                 for read in read_blocks(fragment, source, input.max_document, vectors=spec.column):
                     _check_number(tallies.keys() | set(read.names), f"sources.{part.source}: {fragment.url}")
-                    tokens, size = counter.count(read.text), byte_lengths(read.text)
+                    ids = counter.ids(read.text) if keep and keep.ids else None
+                    tokens = counter.count(read.text) if ids is None else byte_lengths(ids) // counter.dtype.itemsize - 1
+                    size = byte_lengths(read.text)
                     hi, lo = hash_documents(read, input.hash)
                     if len(read.text):
                         documents.write(_row_records(read, hi, lo, tokens, size))
+                    usable = tokens > 0
                     block, (hi, lo, tokens, size) = drop_rows_without_tokens(read, tokens, [hi, lo, tokens, size])
                     for name, tally in _tally_block(block, hi, lo, tokens, size):
                         tallies[name] += tally
+                    if keeper:
+                        bodies = block.text if ids is None else ids if usable.all() else ids.filter(pa.array(usable))
+                        hashes = lo if ids is None else content_hashes(bodies)[1]
+                        keeper.add(block.names, block.domain, hi, lo, tokens, block.rows, number, bodies, hashes)
                     if len(block.text):
                         candidates = sample_candidates(
                             spec, block.text, hi, lo, tokens, block.domain, block.names, known=sample, vectors=block.vectors
@@ -254,9 +276,33 @@ def survey_part(store: Store, part: Part, source: Source, input: Input, spec: Sa
             documents.end()
         store.write(part.path("documents.parquet"), pa.memory_map(str(files["documents.parquet"])).read_buffer())
         write_sealed(store, part.path("quarantine.parquet"), pa.memory_map(str(files["quarantine.parquet"])).read_buffer())
-    write_table(store, part.path("sample.parquet"), sample)
+    if keeper:
+        keeper.end()
+    write_table(store, part.path(part.sample), sample)
     bad_rows = {name: dict(counts) for name, counts in reasons.items()}
     write_record(store, part.path("summary.json"), asdict(PartSummary(time.monotonic() - started, dict(tallies), bad_rows)))
+
+
+def _sample_kept_rows(store: Store, part: Part, spec: SampleSpec, keep: RowStore) -> bool:
+    """Draw the sample of a part that is recorded from its rows, where their texts are kept. False where something is missing."""
+    if keep.ids or spec.column is not None or store.exists(part.path(part.sample)):
+        return False
+    if not all(store.exists(part.path(name)) for name in COUNT_FILES) or _read_summary(store, part) is None:
+        return False
+    for kept in read_kept_parts(keep, [part.key]):
+        sample = SAMPLE_SCHEMA.empty_table()
+        for file in kept.files:
+            rows = open_kept_file(keep.store, file)
+            domain = np.repeat(np.arange(len(rows.index.names)), np.diff(rows.index.begin))
+            for at in np.split(np.arange(file.rows), np.flatnonzero(np.diff(rows.offset[1:] // BLOCK_BYTES)) + 1):
+                check_kept_rows(keep.store, file, rows, at)
+                text = rows.places(at).gather().view(pa.large_string())
+                columns = (rows.index.hi[at], rows.lo[at], rows.tokens[at], domain[at], rows.index.names)
+                candidates = sample_candidates(spec, text, *columns, known=sample)
+                sample = merge_samples([sample, candidates], spec.samples)
+        write_table(store, part.path(part.sample), sample)
+        return True
+    return False
 
 
 def _row_records(block: Block, hi: U64, lo: U64, tokens: I64, size: I64) -> pa.Table:
@@ -325,7 +371,7 @@ def _split_by_domain(block: Block) -> Iterator[tuple[str, Any]]:
 def find_recorded_parts(store: Store, parts: Sequence[Part]) -> set[str]:
     """Keys of the parts whose record is complete and of this format; a file of it that was found damaged has been removed."""
     here = store.list(SURVEY_CACHE)
-    complete = [p for p in parts if all(p.path(name) in here for name in RECORD_FILES)]
+    complete = [p for p in parts if all(p.path(name) in here for name in (*COUNT_FILES, p.sample))]
     with ThreadPoolExecutor(SUMMARIES_AT_ONCE) as pool:
         summaries = pool.map(lambda part: _read_summary(store, part), complete)
         return {part.key for part, summary in zip(complete, summaries, strict=True) if summary is not None}
@@ -379,7 +425,7 @@ def read_survey(store: Store, parts: tuple[Part, ...], sources: Mapping[str, Sou
     _check_spelling(tallies)
     if empty := [name for name, tally in tallies.items() if not tally.rows and name not in homeless]:
         raise InputError(f"domain {empty[0]!r} has rows but no usable document; mend them, or take the domain out of the corpus")
-    sample = merge_samples([read_table(store, p.path("sample.parquet")) for p in parts], samples)
+    sample = merge_samples([read_table(store, p.path(p.sample)) for p in parts], samples)
     return Survey(parts, dict(tallies), sample, seconds, {name: dict(counts) for name, counts in reasons.items()})
 
 

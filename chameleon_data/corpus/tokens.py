@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from chameleon_data.arrays import I64, byte_lengths
@@ -63,7 +64,7 @@ class TokenCounter:
     def ids(self, texts: pa.LargeStringArray) -> pa.LargeBinaryArray:
         """Token ids of each text and end-of-text behind them, as the bytes of `dtype`: one id more than `count` says.
 
-        Raises InputError where the tokenizer fails or has no end-of-text.
+        Raises InputError where the tokenizer fails or has no end-of-text. Whoever writes ids calls `check_ends`.
         """
         end, dtype = [self.required_end], self.dtype
         ids = [b""] * len(texts)
@@ -74,9 +75,12 @@ class TokenCounter:
         for row in long.tolist():
             slices = (self._encode([text])[0] for text in _slice_text(memoryview(texts[row].as_buffer())))
             ids[row] = b"".join(np.array(ids_of_slice, dtype).tobytes() for ids_of_slice in (*slices, end))
-        if (np.frombuffer(b"".join(ids), dtype) == end[0]).sum() != len(ids):
-            raise InputError("tokens.end_of_text: the tokenizer also makes it of what a text says; name another one")
         return pa.array(ids, pa.large_binary())
+
+    def check_ends(self, ids: npt.NDArray[Any], documents: int) -> None:
+        """Raise InputError unless end-of-text stands in the ids of so many documents once for each."""
+        if (ids == self.required_end).sum() != documents:
+            raise InputError("tokens.end_of_text: the tokenizer also makes it of what a text says; name another one")
 
     def count(self, texts: pa.LargeStringArray) -> I64:
         """(rows,) tokens of each text; `texts` has no nulls. Raises InputError where the tokenizer fails.

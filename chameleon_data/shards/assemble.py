@@ -1,4 +1,4 @@
-"""Assemble: each shard's rows are taken out of all runs, put in their final order, encoded in every format, and written.
+"""Assemble: each shard's rows are taken out of kept rows and runs, put in their final order, encoded in every format, written.
 
 The shard's receipt is written after its files, so a shard with a receipt is done. Memory: a task holds the rows of its shards,
 and one of them four times over.
@@ -7,7 +7,8 @@ and one of them four times over.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,39 +17,83 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from chameleon_data.arrays import I64, byte_lengths
+from chameleon_data.corpus.kept_rows import check_kept_files
 from chameleon_data.corpus.survey import Part
 from chameleon_data.corpus.tokens import TokenCounter
+from chameleon_data.errors import InputError
 from chameleon_data.hashing import hex_digests
 from chameleon_data.plan.layout import Layout
 from chameleon_data.plan.packing import pack
 from chameleon_data.plan.plan import Packing
 from chameleon_data.plan.routing import locate, order_rows
 from chameleon_data.plan.streams import anchors, span_of
+from chameleon_data.shards.delivered import Delivered
 from chameleon_data.shards.formats.files import Encoded, IndexEntry
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.lay_out import ShardSpec
+from chameleon_data.shards.read_kept import KeptCorpus, read_kept_rows
 from chameleon_data.shards.receipts import CopyCount, Receipt, ReceiptFile, write_receipt
 from chameleon_data.shards.rows import TEXT_SCHEMA, content_hash, sequence_schema
-from chameleon_data.shards.runs import RUN_SCHEMA, Run, read_runs
+from chameleon_data.shards.runs import Run, read_runs
 from chameleon_data.store.checksummed import write_table
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
 
 
+@dataclass(frozen=True)
+class RowSource:
+    """Where the rows of a build's shards are."""
+
+    runs: tuple[Run, ...]
+    """Of the parts that were read again; in the build's store."""
+    kept: KeptCorpus | None
+    """The other parts; None where there are none."""
+
+    @property
+    def files(self) -> int:
+        """Files that the rows of a shard may lie in."""
+        return len(self.runs) + (self.kept.files if self.kept else 0)
+
+
 def write_shards(
-    store: Store, build: BuildFolder, spec: ShardSpec, parts: Sequence[Part], runs: Sequence[Run], shards: range
+    store: Store, build: BuildFolder, spec: ShardSpec, parts: Sequence[Part], source: RowSource, shards: range
 ) -> None:
     """Write these shards in every format of the recipe, each followed by its receipt."""
-    tables = read_runs(store, runs, shards)
-    for shard in shards:
-        _write_shard(store, build, spec, parts, tables.pop(0), shard)  # popped, so that the rows go before they are encoded
+    with _kept_rows_checked_on_failure(source):
+        delivered = _read_rows(store, spec, source, shards)
+        for shard in shards:
+            _write_shard(
+                store, build, spec, parts, delivered.pop(0), shard
+            )  # popped, so that the rows go before they are encoded
 
 
-def hash_shard(store: Store, spec: ShardSpec, runs: Sequence[Run], shard: int) -> str:
-    """`content_hash` of a shard, assembled from the runs and not written. Memory: the shard, twice over."""
+def hash_shard(store: Store, spec: ShardSpec, source: RowSource, shard: int) -> str:
+    """`content_hash` of a shard, assembled and not written. Memory: the shard, twice over."""
     layout, number = spec.locate(shard)
-    (rows,) = read_runs(store, runs, range(shard, shard + 1))
-    return content_hash(_assemble(layout, number, rows, spec.counter).table)
+    with _kept_rows_checked_on_failure(source):
+        (rows,) = _read_rows(store, spec, source, range(shard, shard + 1))
+        return content_hash(_assemble(layout, number, rows, spec.counter).table)
+
+
+def _read_rows(store: Store, spec: ShardSpec, source: RowSource, shards: range) -> list[Delivered]:
+    """The rows of each shard."""
+    runs = [Delivered.of_runs(rows) for rows in read_runs(store, source.runs, shards)]
+    if source.kept is None:
+        return runs
+    kept = read_kept_rows(source.kept, spec, shards)
+    return [Delivered.concatenate(both) for both in zip(runs, kept, strict=True)] if source.runs else kept
+
+
+@contextmanager
+def _kept_rows_checked_on_failure(source: RowSource) -> Iterator[None]:
+    """A shard that lacks rows may lack them because a file of kept rows is damaged where it is searched: then that is said, and
+    the file removed."""
+    try:
+        yield
+    except InputError:
+        if source.kept:
+            check_kept_files(source.kept.store, source.kept.parts)
+        raise
 
 
 def encode_indexes(spec: ShardSpec, receipts: Sequence[Receipt]) -> dict[str, bytes]:
@@ -64,7 +109,7 @@ def encode_indexes(spec: ShardSpec, receipts: Sequence[Receipt]) -> dict[str, by
     return files
 
 
-def _write_shard(store: Store, build: BuildFolder, spec: ShardSpec, parts: Sequence[Part], rows: pa.Table, shard: int) -> None:
+def _write_shard(store: Store, build: BuildFolder, spec: ShardSpec, parts: Sequence[Part], rows: Delivered, shard: int) -> None:
     layout, number = spec.locate(shard)
     assembled = _assemble(layout, number, rows, spec.counter)
     table, domain = assembled.table, assembled.domain
@@ -100,11 +145,11 @@ class _Assembled:
     domain: I64
     """(rows,) index in the layout."""
     documents: I64
-    """(rows,) index, among the rows of the runs, of the document that each row is or begins with."""
+    """(rows,) index, among the delivered rows, of the document that each row is or begins with."""
     copies: dict[str, CopyCount]
 
 
-def _assemble(layout: Layout, number: int, rows: pa.Table, counter: TokenCounter) -> _Assembled:
+def _assemble(layout: Layout, number: int, rows: Delivered, counter: TokenCounter) -> _Assembled:
     packing = layout.plan.packing
     return _pack_rows(layout, packing, number, rows, counter) if packing else _sort_rows(layout, number, rows)
 
@@ -125,28 +170,28 @@ def _locate_rows(layout: Layout, number: int, columns: Mapping[str, Any]) -> tup
     return offset, {names[i]: CopyCount(int(rows[i]), int(most[i])) for i in np.flatnonzero(rows).tolist()}
 
 
-def _sort_rows(layout: Layout, number: int, rows: pa.Table) -> _Assembled:
+def _sort_rows(layout: Layout, number: int, rows: Delivered) -> _Assembled:
     """One row for each document."""
-    columns = {name: rows[name].to_numpy() for name in RUN_SCHEMA.names if name != "body"}
+    columns = rows.columns
     domain, tokens = columns["domain"].astype(np.int64), columns["tokens"]
     offset, copies = _locate_rows(layout, number, columns)
     phase = np.array([s.domain.phase for s in layout.streams], np.int64)
     order = order_rows(domain, anchors(phase[domain], offset, tokens), [s.domain.quota for s in layout.streams])
-    text = rows["body"].take(pa.array(order)).combine_chunks().cast(pa.large_string())
-    columns = {name: column[order] for name, column in columns.items()}
-    domain = domain[order]
-    return _Assembled(_shard_table(TEXT_SCHEMA, text, layout, domain, columns, tokens[order]), domain, order, copies)
+    rows, domain, tokens = rows.take(order), domain[order], tokens[order]
+    text = rows.bodies.gather().view(pa.large_string())
+    return _Assembled(_shard_table(TEXT_SCHEMA, text, layout, domain, rows.columns, tokens), domain, order, copies)
 
 
-def _pack_rows(layout: Layout, packing: Packing, number: int, rows: pa.Table, counter: TokenCounter) -> _Assembled:
+def _pack_rows(layout: Layout, packing: Packing, number: int, rows: Delivered, counter: TokenCounter) -> _Assembled:
     """One row for each sequence; a sequence holds documents of one domain."""
-    columns = {name: rows[name].to_numpy() for name in RUN_SCHEMA.names if name != "body"}
+    columns = rows.columns
     offset, copies = _locate_rows(layout, number, columns)
-    stream_order = np.lexsort((offset, columns["domain"]))  # one take for all domains: each would join all chunks of the runs
+    stream_order = np.lexsort((offset, columns["domain"]))
     begins = np.searchsorted(columns["domain"][stream_order], np.arange(len(layout.streams) + 1))
-    body = rows["body"].take(pa.array(stream_order)).combine_chunks()
+    body = rows.bodies.take(stream_order).gather()
     id_ends = np.append(0, np.cumsum(columns["tokens"][stream_order]))
     flat = np.frombuffer(body.buffers()[2], counter.dtype, int(id_ends[-1]))
+    counter.check_ends(flat, len(stream_order))
     sequences, documents = [], []
     for index, stream in enumerate(layout.streams):
         begin, end = begins[index : index + 2].tolist()
@@ -180,12 +225,12 @@ def _sum_by_domain(layout: Layout, domain: I64, values: I64) -> dict[str, int]:
     return {s.domain.name: int(n) for s, n in zip(layout.streams, sums, strict=True) if n}
 
 
-def _write_lineage(store: Store, path: str, parts: Sequence[Part], rows: pa.Table, documents: I64) -> None:
+def _write_lineage(store: Store, path: str, parts: Sequence[Part], rows: Delivered, documents: I64) -> None:
     """Where each row of a shard came from. Equal texts lie in several places, so this depends on how the corpus lies: it is no
     part of what the build's digest names, and may be written again."""
-    places = rows.select(["part", "fragment", "row"]).take(pa.array(documents)).to_pydict()
-    urls = [parts[part].fragments[fragment].url for part, fragment in zip(places["part"], places["fragment"], strict=True)]
-    write_table(store, path, pa.table({"source": pa.array(urls, pa.string()), "row": pa.array(places["row"], pa.int64())}))
+    part, fragment, row = (rows.columns[name][documents] for name in ("part", "fragment", "row"))
+    urls = [parts[p].fragments[f].url for p, f in zip(part.tolist(), fragment.tolist(), strict=True)]
+    write_table(store, path, pa.table({"source": pa.array(urls, pa.string()), "row": pa.array(row, pa.int64())}))
 
 
 def _encode(format: str, table: pa.Table, number: int, layout: Layout, spec: ShardSpec) -> Encoded:
@@ -208,5 +253,6 @@ def tokenise_rows(table: pa.Table, counter: TokenCounter) -> pa.Table:
     """Rows of text as rows of token ids, each ending in end-of-text; `tokens` stays without it."""
     ids = counter.ids(table["text"].combine_chunks())
     flat = np.frombuffer(ids.buffers()[2] or b"", counter.dtype)
+    counter.check_ends(flat, len(ids))
     offsets = np.append(0, np.cumsum(byte_lengths(ids))) // counter.dtype.itemsize
     return table.set_column(0, "input_ids", pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(flat)))

@@ -12,6 +12,7 @@ _chameleon/deleted/v00000012.json           the tombstone of version 12, which k
 _chameleon/tags/<name>/00000003.json        where a tag points; the highest generation holds
 _chameleon/landmarks/<digest>.parquet       landmarks that a version was weighed on
 _chameleon/cache/{survey,embed,statistics,weights}/…    records of passes; whatever is missing is made anew
+_chameleon/cache/rows/<part>/…              the rows of the corpus, sorted by hash; in the folder of --scratch if there is one
 _chameleon/checks/<id>/…                    the second survey of `verify --corpus`; removed at its end
 _chameleon/active/driver-<id>.json          who is at work and what it uses; removed at its end
 _chameleon/active/gc-<id>.json              the mark of a gc that removes files; removed at its end
@@ -38,6 +39,7 @@ CHECKS = f"{ROOT}/checks"
 ACTIVE = f"{ROOT}/active"
 CACHE = f"{ROOT}/cache"
 SURVEY_CACHE = f"{CACHE}/survey"
+KEPT_ROWS = f"{CACHE}/rows"
 EMBEDDING_CACHE = f"{CACHE}/embed"
 STATISTICS_CACHE = f"{CACHE}/statistics"
 WEIGHING_CACHE = f"{CACHE}/weights"
@@ -93,6 +95,15 @@ def survey_path(part: str, name: str) -> str:
     return f"{SURVEY_CACHE}/{part}/{name}"
 
 
+def kept_list_path(part: str, kind: str) -> str:
+    """The list of the files that hold the rows of a part; written last. `kind` says what the bodies are."""
+    return f"{KEPT_ROWS}/{part}/{kind}.json"
+
+
+def kept_file_path(part: str, kind: str, number: int) -> str:
+    return f"{KEPT_ROWS}/{part}/{kind}-{number:05d}.rows"
+
+
 def embedding_folder(embedder: str) -> str:
     """Vectors of one embedder, named by its fingerprint."""
     return f"{EMBEDDING_CACHE}/{embedder}"
@@ -144,6 +155,11 @@ class BuildFolder:
 
     def run_prefix(self, part: str) -> str:
         return f"{self.runs}/{part}"
+
+    @property
+    def kept_copies(self) -> str:
+        """Copies that are dropped, where rows are kept; beside these, and removed when the shards are written."""
+        return f"{KEPT_ROWS}/copies/{self.digest}-{self.corpus}.arrow"
 
     def receipt(self, shard: int) -> str:
         return f"{self.receipts}/{shard:05d}.json"

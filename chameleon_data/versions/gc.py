@@ -7,7 +7,7 @@
     .tmp-…                            of writers that died; and multipart uploads that nobody ended
     _chameleon/active/…               of drivers and gcs that died
     _chameleon/checks/…               surveys for a `verify --corpus` that died
-    _chameleon/cache/…                surveys, vectors and weighings, only when asked: the next build makes them again
+    _chameleon/cache/…                surveys, kept rows, vectors and weighings, only when asked: the next build makes them again
 
 All else stays: versions, tombstones, tags, and whatever else lies in the folder. A version whose manifest cannot be read stops
 gc, since nobody knows what it refers to.
@@ -15,8 +15,9 @@ gc, since nobody knows what it refers to.
 The order makes it safe beside drivers and other gcs: our mark, the active records, the list of files, the versions with their
 manifests, the removal. Once the records were read, no other driver looks at a file before we end. Expired records go before the
 versions are read, so that a driver which is alive after all finds its record gone and does not commit. Receipts go before shards,
-a part's summary before its documents, a weighing before its landmarks: whoever finds one after a gc was killed finds all of it.
-While any driver is at work, caches, landmarks, manifests and temporary files stay, as nobody can say yet which it will need.
+a part's summary before its documents, a list before its kept rows, a weighing before its landmarks: whoever finds one after a gc
+was killed finds all of it. While any driver is at work, caches, landmarks, manifests and temporary files stay, as nobody can say
+yet which it will need.
 Why: docs/decisions/070-active-records.md.
 Cost: a listing of the folder, and a request for each version, each file, and each cached weighing.
 """

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chameleon_data.corpus.fragments import list_fragments
+from chameleon_data.corpus.row_store import RowStore, choose_row_store
 from chameleon_data.corpus.sample import make_sample_spec
 from chameleon_data.corpus.selection import Selection, SelectionRules, copies_in_part, make_selection_rules, select_rows
 from chameleon_data.corpus.survey import Part, Survey, read_survey, split_parts, survey_part
 from chameleon_data.corpus.tokens import TokenCounter, load_token_counter
 from chameleon_data.recipe import Recipe
-from chameleon_data.shards.assemble import encode_indexes, write_shards
+from chameleon_data.shards.assemble import RowSource, encode_indexes, write_shards
 from chameleon_data.shards.lay_out import ShardSpec, build_folder, lay_out_splits
+from chameleon_data.shards.read_kept import KeptCorpus, find_kept_corpus
 from chameleon_data.shards.receipts import Receipt, read_receipts
 from chameleon_data.shards.runs import read_run_lists
 from chameleon_data.shards.spill import spill
@@ -31,16 +33,21 @@ def parts_of(recipe: Recipe, counter: TokenCounter) -> tuple[Part, ...]:
     return split_parts(fragments, recipe.sources, recipe.input, spec, counter.fingerprint)
 
 
-def record_part(store: Store, recipe: Recipe, part: Part, counter: TokenCounter) -> None:
+def record_part(store: Store, recipe: Recipe, part: Part, counter: TokenCounter, keep: RowStore | None = None) -> None:
     spec = make_sample_spec(recipe.embed, recipe.seed)
-    survey_part(store, part, recipe.sources[part.source], recipe.input, spec, counter)
+    survey_part(store, part, recipe.sources[part.source], recipe.input, spec, counter, keep)
 
 
-def surveyed(recipe: Recipe, counter: TokenCounter | None = None) -> tuple[Store, tuple[Part, ...], Survey]:
+def row_store_of(recipe: Recipe, counter: TokenCounter) -> RowStore | None:
+    packing = recipe.shards.sequence_length != "none"
+    return choose_row_store(recipe.survey.keep, Store(recipe.out), None, packing, counter)
+
+
+def surveyed(recipe: Recipe, counter: TokenCounter | None = None, keep: bool = False) -> tuple[Store, tuple[Part, ...], Survey]:
     store, counter = Store(recipe.out), counter or load_token_counter(recipe.tokens)
     parts = parts_of(recipe, counter)
     for part in parts:
-        record_part(store, recipe, part, counter)
+        record_part(store, recipe, part, counter, row_store_of(recipe, counter) if keep else None)
     return store, parts, read_survey(store, parts, recipe.sources, recipe.input.max_bad, recipe.embed.drawn)
 
 
@@ -61,13 +68,27 @@ class Ready:
     job: ShardSpec
     build: BuildFolder
 
+    @property
+    def kept(self) -> KeptCorpus | None:
+        """Rows that the survey kept; None where it kept none."""
+        rows = row_store_of(self.recipe, self.job.counter)
+        keys = [part.key for part in self.parts]
+        return find_kept_corpus(rows, keys, self.selection.copies, self.build.kept_copies) if rows else None
+
     def spill(self) -> None:
+        """Read the parts again whose rows are not kept."""
+        kept = {part.number for part in self.kept.parts} if self.kept else set()
         for number, part in enumerate(self.parts):
-            spill(self.store, self.build, self.job, number, part, copies_in_part(self.selection.copies, number))
+            if number not in kept:
+                spill(self.store, self.build, self.job, number, part, copies_in_part(self.selection.copies, number))
+
+    def source(self) -> RowSource:
+        listed = self.store.list(self.build.runs)
+        lists = [path for part in self.parts if (path := self.build.run_list(part.key)) in listed]
+        return RowSource(read_run_lists(self.store, lists), self.kept)
 
     def write_shards(self, shards: range) -> None:
-        runs = read_run_lists(self.store, [self.build.run_list(part.key) for part in self.parts])
-        write_shards(self.store, self.build, self.job, self.parts, runs, shards)
+        write_shards(self.store, self.build, self.job, self.parts, self.source(), shards)
 
     def write(self) -> list[Receipt]:
         """All receipts in order."""
@@ -94,9 +115,9 @@ class Ready:
         )
 
 
-def ready(recipe: Recipe, weights: dict[str, str] = WEIGHTS) -> Ready:
+def ready(recipe: Recipe, weights: dict[str, str] = WEIGHTS, keep: bool = False) -> Ready:
     counter = load_token_counter(recipe.tokens)
-    store, parts, survey = surveyed(recipe, counter)
+    store, parts, survey = surveyed(recipe, counter, keep)
     selection = select_rows(store, survey, rules_of(recipe, counter))
     budget = sum(c.tokens for c in selection.counts) if recipe.mix.budget == "auto" else recipe.mix.budget
     writer = describe_writer(recipe.shards, counter).describe()

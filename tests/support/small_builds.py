@@ -16,7 +16,7 @@ import pytest
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
 from chameleon_data.store.checksummed import read_record, write_record
-from chameleon_data.store.paths import landmarks_path, manifest_path, survey_path, weighing_path
+from chameleon_data.store.paths import kept_file_path, kept_list_path, landmarks_path, manifest_path, survey_path, weighing_path
 from chameleon_data.store.store import Store
 from chameleon_data.store.urls import local_folder
 from chameleon_data.versions.active import active_driver
@@ -63,11 +63,13 @@ def make_version(store: Store, name: str, landmarks: str | None = None) -> Versi
 
 
 def make_weighing(store: Store, name: str) -> None:
-    """A driver that needs a survey and leaves landmarks and the weighing that names them, unless they are there."""
+    """A driver that needs a survey and its rows, and leaves landmarks and the weighing that names them, unless they are there."""
     weighing = {"description": {"nystrom": {"digest": fingerprint(name)}}}
     with active_driver(store):
         if not store.exists(survey_path(name, "summary.json")):
             store.write(survey_path(name, "documents.parquet"), b"documents")
+            store.write(kept_file_path(name, "text", 0), b"rows")
+            store.write(kept_list_path(name, "text"), b"{}")
             store.write(survey_path(name, "summary.json"), b"{}")
         if not store.exists(weighing_path(name)):
             store.write(landmarks_path(fingerprint(name)), b"points")
@@ -86,7 +88,7 @@ def check_versions(store: Store) -> list[str]:
 
 
 def missing_files(store: Store) -> set[str]:
-    """What a live version, a cached weighing or the summary of a survey promises and the store does not hold."""
+    """What a live version, a cached weighing, the summary of a survey or a list of kept rows promises and the store lacks."""
     here, promised = store.list(), set[str]()
     for version in list_versions(store):
         folder = f"builds/{version.plan_digest}"
@@ -100,6 +102,8 @@ def missing_files(store: Store) -> set[str]:
             promised.add(landmarks_path(read_record(store, path)["description"]["nystrom"]["digest"]))
         if path.endswith("/summary.json"):
             promised.add(path.replace("summary.json", "documents.parquet"))
+        if path == kept_list_path(path.split("/")[-2], "text"):
+            promised.add(kept_file_path(path.split("/")[-2], "text", 0))
     return promised - here.keys()
 
 

@@ -181,15 +181,20 @@ def test_identity_by_id_keeps_the_place_of_an_edited_text(build, tmp_path):
 
 
 @on_both_engines
-@pytest.mark.parametrize("after", ["a run", "a shard"])
+@pytest.mark.parametrize("after", ["kept rows", "a run", "a shard"])
 def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(digest, engine, tmp_path, after):
-    recipe = write_recipe(tmp_path / "recipe.yaml", lay_out(tmp_path / "corpus", documents(), ["jsonl"], 2))
+    sources = lay_out(tmp_path / "corpus", documents(), ["jsonl"], 2)
+    recipe = write_recipe(tmp_path / "recipe.yaml", sources, survey={"keep": False if after == "a run" else "auto"})
     process = subprocess.Popen(
         [*COMMAND, "build", str(recipe), "--engine", engine],
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )
-    pattern = {"a run": "out/builds/*/runs/*/*.json", "a shard": "out/builds/*/receipts/*.json"}[after]
+    pattern = {
+        "kept rows": "out/_chameleon/cache/rows/*/*.json",
+        "a run": "out/builds/*/runs/*/*.json",
+        "a shard": "out/builds/*/receipts/*.json",
+    }[after]
     give_up = time.monotonic() + 120
     while not list(tmp_path.glob(pattern)) and process.poll() is None and time.monotonic() < give_up:
         time.sleep(0.002)
@@ -260,17 +265,21 @@ def test_bad_rows_are_counted_and_named_and_pass_under_the_threshold(build, tmp_
     assert verify_version(Store(str(tmp_path / "out")), manifest).ok
 
 
-def test_a_corpus_that_changes_during_the_build_is_refused(engine, tmp_path):
+@pytest.mark.parametrize("keep", ["auto", False])
+def test_a_corpus_that_changes_during_the_build_is_refused_or_not_read_again(digest, engine, tmp_path, keep):
     from chameleon_data.pipelines.build import build_recipe
 
     sources = lay_out(tmp_path / "corpus", documents(), ["jsonl"], 1)
-    recipe = load_recipe(write_recipe(tmp_path / "recipe.yaml", sources))
+    recipe = load_recipe(write_recipe(tmp_path / "recipe.yaml", sources, survey={"keep": keep}))
     path = tmp_path / "corpus/book/part-0.jsonl"
 
     def change(name: str, done: int, total: int) -> None:
         if name == "survey" and done == total:
             path.write_bytes(path.read_bytes().replace(b"the", b"teh", 1))
 
+    if keep:
+        assert build_recipe(recipe, engine, change, "now").manifest.digest == digest
+        return
     with pytest.raises(InputError, match=r"part-0.jsonl: .*changed"):
         build_recipe(recipe, engine, change, "now")
     assert not list(tmp_path.glob("out/_chameleon/versions/*"))

@@ -52,8 +52,8 @@ def faults(source: str) -> Iterator[str]:
 
 READERS = {"fragments.py", "memory.py", "object_store.py"}
 """The modules that turn a URL into a file system; each refuses a chain of them, and secrets."""
-TEMPORARY = {"survey.py", "runs.py", "hash_partitions.py"}
-"""They write Arrow's own files, in a temporary folder alone, before a store takes them over."""
+TEMPORARY = {"survey.py", "runs.py", "hash_partitions.py", "read_kept.py"}
+"""They write Arrow's own files, in a temporary folder or where the store gave them a file to fill."""
 WRITERS = {"local.py", "cli.py"}
 """`cli.py` writes the report where its user says."""
 KNOWN = {
@@ -61,6 +61,7 @@ KNOWN = {
     ("hash_partitions.py", "(self._folder / f'{number:08d}').open"),  # its temporary one
     ("hash_partitions.py", "file.unlink"),
     ("runs.py", "file.open"),  # that the store gave it to fill
+    ("kept_rows.py", "staged.open"),  # likewise
 }
 WRITING = {
     "write_text", "write_bytes", "mkdir", "makedirs", "rename", "replace", "unlink", "rmdir", "rmtree", "symlink_to", "touch",

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from chameleon_data.corpus.kept_rows import check_kept_files, read_kept_parts
 from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.errors import InputError
 from chameleon_data.pipelines.build import weigh_recipe
@@ -44,7 +45,7 @@ from tests.support.hostile import (
     repeated,
     views,
 )  # fmt: skip
-from tests.support.in_process import parts_of, record_part, surveyed
+from tests.support.in_process import parts_of, record_part, row_store_of, surveyed
 from tests.support.paths import DATA
 
 CASES = cases()
@@ -59,20 +60,26 @@ def recipe_of(case: Case, folder: Path) -> Recipe:
 
 
 @pytest.mark.timeout(60)
+@pytest.mark.parametrize("keep", [False, True], ids=["", "kept"])
 @pytest.mark.parametrize("case", CASES, ids=[c.name for c in CASES])
-def test_promise(case: Case, tmp_path: Path) -> None:
+def test_promise(case: Case, keep: bool, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     case.write(folder)
     recipe = recipe_of(case, folder)
     if case.refused is not None:
         with pytest.raises(InputError, match=case.refused) as refusal:
-            surveyed(recipe)
+            surveyed(recipe, keep=keep)
         assert len(str(refusal.value)) < 2000
         assert not list(Store(recipe.out).list("builds"))
         assert not list(Store(recipe.out).list("_chameleon/versions"))
         return
-    _, _, found = surveyed(recipe)
+    store, parts, found = surveyed(recipe, keep=keep)
+    if keep:
+        rows = row_store_of(recipe, load_token_counter(recipe.tokens))
+        kept = read_kept_parts(rows, [part.key for part in parts])
+        check_kept_files(store, kept)
+        assert sum(file.rows for part in kept for file in part.files) == case.kept
     reasons: Counter[str] = Counter()
     for counts in found.reasons.values():
         reasons.update(counts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.checksummed import read_record, write_record
+from chameleon_data.store.store import Store
 from tests.support.corpus import documents, lay_out, write_recipe
-from tests.support.in_process import parts_of, record_part, rules_of, surveyed
+from tests.support.in_process import parts_of, record_part, row_store_of, rules_of, surveyed
 
 
 @pytest.fixture
@@ -73,20 +75,18 @@ def test_a_summary_of_another_format_is_no_record(recipe: Recipe) -> None:
     assert (again.tallies, again.reasons, again.sample) == (found.tallies, found.reasons, found.sample)
 
 
-@pytest.mark.parametrize("name", survey.RECORD_FILES)
+@pytest.mark.parametrize("name", [*survey.COUNT_FILES, "sample"])
 def test_a_part_is_recorded_once_all_its_files_are_there(recipe: Recipe, name: str) -> None:
     store, parts, _ = surveyed(recipe)
-    store.remove([parts[0].path(name)])
+    store.remove([parts[0].path(parts[0].sample if name == "sample" else name)])
     assert find_recorded_parts(store, parts) == {part.key for part in parts[1:]}
 
 
 @pytest.mark.parametrize(
     "sections",
     [
-        {"seed": 1},
         {"input": {"max_bad": 0.1, "max_document": 10_000}},
-        {"embed": {"samples": 7}},
-        {"embed": {"window": 9}},
+        {"embed": {"column": "vector"}},
         {"tokens": {"tokenizer": "all-MiniLM-L6-v2"}},
     ],
     ids=lambda sections: next(iter(sections)),
@@ -100,6 +100,28 @@ def test_a_key_names_all_that_a_record_depends_on(recipe: Recipe, sections: dict
     assert not keys(recipe) & keys(other)
     mix = Recipe.model_validate(recipe.model_dump(by_alias=True) | {"mix": {"budget": 5}, "out": recipe.out + "-2"})
     assert keys(mix) == keys(recipe)
+
+
+@pytest.mark.parametrize("sections", [{"seed": 1}, {"embed": {"samples": 7}}, {"embed": {"window": 9}}], ids=str)
+@pytest.mark.parametrize("keep", [True, False])
+def test_another_sample_is_drawn_from_the_rows_kept(recipe: Recipe, sections: dict[str, Any], keep: bool) -> None:
+    """The same one as from the corpus, which is gone meanwhile; without kept rows it is missed."""
+    other = Recipe.model_validate(recipe.model_dump(by_alias=True) | sections)
+    expected = surveyed(other)[2].sample
+    shutil.rmtree(recipe.out)
+    first = surveyed(recipe, keep=keep)[2].sample
+    corpus = Path(recipe.sources["legal"].path[0]).parent
+    counter = tokens.load_token_counter(other.tokens)
+    parts, rows = parts_of(other, counter), row_store_of(other, counter)
+    corpus.rename(corpus.with_name("gone"))
+    if not keep:
+        with pytest.raises(InputError, match="no such file"):
+            record_part(Store(other.out), other, parts[0], counter, rows)
+        return
+    for part in parts:
+        record_part(Store(other.out), other, part, counter, rows)
+    again = read_survey(Store(other.out), parts, other.sources, other.input.max_bad, other.embed.drawn).sample
+    assert again == expected != first
 
 
 # Rows without a domain

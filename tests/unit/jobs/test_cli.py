@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from chameleon_data.corpus.kept_rows import KeptSummary
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
 from chameleon_data.jobs import cli, screen
@@ -295,7 +296,7 @@ def test_a_build_of_what_is_there_tells_no_old_timings(command, dataset, tmp_pat
     (version,) = list_versions(Store(dataset))
     timings, reused = dict.fromkeys(TIMED_PASSES, 1.0), {"embed": "embedded 8 of 8 domains"}
     manifest = replace(read_manifest(Store(dataset), version), timings=timings, reused=reused)
-    built = build.Built(manifest, version, new, written)
+    built = build.Built(manifest, version, new, written, KeptSummary(0, 0, 1, ""))
     monkeypatch.setattr(cli, "_passes", lambda *_: nullcontext((None, lambda *_: None)))
     monkeypatch.setattr(build, "build_recipe", lambda *_: built)
     (tmp_path / "r.yaml").write_text("name: t\nout: out\nsources: {a: x.jsonl}\n")

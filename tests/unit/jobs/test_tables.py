@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from chameleon_data.corpus.kept_rows import KeptSummary
 from chameleon_data.jobs import screen, tables
 from chameleon_data.shards.plan_summary import PlanSummary
 from chameleon_data.weights.bounds import MovedWeight
@@ -61,16 +62,37 @@ def test_why_a_weight_lies_outside_its_interval_is_said(capsys):
     ],
 )
 def test_a_plan_says_how_large_its_shards_come_out(capsys, packed, shards, size, seconds, said):
+    text = print_example_plan(capsys, packed, shards, size, seconds)
+    assert all(words in text for words in said), text
+    assert "quota  weight × budget" in text
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        (KeptSummary(5000, 7, 7, ""), "5,000 bytes: the rows of the corpus, which a build then does not read again"),
+        (KeptSummary(5000, 4, 7, "no room"), "5,000 bytes: the rows of 4 of 7 parts of the corpus"),
+        (KeptSummary(5000, 4, 7, "no room"), "note the corpus is read twice, as its rows are not kept: no room"),
+    ],
+)
+def test_a_plan_says_what_is_kept_of_the_corpus_and_why_not(capsys, kept, said):
+    assert said in print_example_plan(capsys, kept=kept)
+
+
+def test_a_plan_of_a_corpus_that_need_not_be_kept_says_nothing_of_it(capsys):
+    text = print_example_plan(capsys)
+    assert "kept" not in text
+
+
+def print_example_plan(capsys, packed=False, shards=None, size=900, seconds=1.0, kept=KeptSummary(0, 0, 1, "")) -> str:  # noqa: B008
     layout = SimpleNamespace(plan=SimpleNamespace(packing="cross" if packed else None))
     weighed = SimpleNamespace(reused={}, budget=10, mixture=SimpleNamespace(description=describe(), decimals={}))
     planned = SimpleNamespace(
-        layouts=[layout], weighed=weighed, cpus=2.0, exhausted={}, expected_seconds=seconds,
-        summary=PlanSummary("p", shards, 900, {}, 0, size, ()),
+        layouts=[layout], weighed=weighed, cpus=2.0, exhausted={}, expected_seconds=seconds, kept=kept,
+        summary=PlanSummary("p", shards or {"train": 1}, 900, {}, 0, size, ()),
     )  # fmt: skip
     tables.print_plan(planned)
-    text = capsys.readouterr().out
-    assert all(words in text for words in said), text
-    assert "quota  weight × budget" in text
+    return capsys.readouterr().out
 
 
 def test_the_terminal_tells_of_twenty_bounds(capsys):

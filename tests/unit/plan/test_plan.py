@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from chameleon_data.corpus.kept_rows import KeptSummary
 from chameleon_data.jobs import tables
 from chameleon_data.pipelines.build import Planned
 from chameleon_data.pipelines.weigh import weigh_corpus
@@ -27,7 +28,8 @@ def planned(folder: Path, **sections: Any) -> Planned:
     target = weighed.mixture.description.target
     rules = compare_exhaustion_rules(weighed.selection.counts, target, weighed.budget, recipe.mix, recipe.weights)
     summary = summarise_plan(made.job.layouts, recipe.shards.size)
-    return Planned(weighed, made.job.layouts, made.job.counter, summary, {}, 2.0, rules)
+    kept = KeptSummary(0, 0, 1, "")
+    return Planned(weighed, made.job.layouts, made.job.counter, summary, {}, 2.0, rules, None, kept)
 
 
 def test_each_rule_for_exhausted_domains_is_shown_before_anything_is_written(tmp_path, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections import defaultdict
 from dataclasses import replace
 from fractions import Fraction
@@ -18,7 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from chameleon_data.corpus.tokens import load_token_counter
+from chameleon_data.corpus import kept_rows
+from chameleon_data.corpus.tokens import TokenCounter, load_token_counter
 from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import Packing
 from chameleon_data.recipe import Tokens
@@ -56,13 +58,33 @@ def texts() -> dict[str, list[str]]:
     return found
 
 
-def packed(folder: Path, tokenizer: Path, packing: str, files: int = 2, **sections: Any) -> Ready:
+def packed(folder: Path, tokenizer: Path, packing: str, files: int = 2, keep: bool = False, **sections: Any) -> Ready:
     sources = lay_out(folder / "corpus", texts(), ["jsonl"], files)
     wanted = {
         "tokens": {"tokenizer": str(tokenizer)}, "mix": {"budget": 60_000, "max_epochs": 8},
         "shards": {"size": "9KB", "sequence_length": LENGTH, "packing": packing, "formats": ["parquet", "mds"]}, **sections,
     }  # fmt: skip
-    return ready(load_recipe(write_recipe(folder / "recipe.yaml", sources, **wanted)))
+    return ready(load_recipe(write_recipe(folder / "recipe.yaml", sources, **wanted)), keep=keep)
+
+
+@pytest.mark.parametrize("packing", ["cross", "whole"])
+@pytest.mark.parametrize("sections", [{}, {"input": {"dedup": "exact"}, "mix": {"budget": 30_000, "validation": 0.2}}], ids=str)
+def test_kept_ids_give_the_bytes_that_a_second_reading_gives(tmp_path, tokenizer, packing, sections, monkeypatch):
+    """The second reading makes the ids again; kept ones are made once, as the survey counts them."""
+    monkeypatch.setattr(kept_rows, "KEPT_FILE_BYTES", 4_000)
+    expected = packed(tmp_path, tokenizer, packing, **sections).write()
+    shutil.rmtree(tmp_path / "out")
+    made = packed(tmp_path, tokenizer, packing, keep=True, **sections)
+    assert len(made.kept.parts) == len(made.parts) < made.kept.files
+    with monkeypatch.context() as patch:
+        patch.setattr(TokenCounter, "_encode", None)
+        assert made.write() == expected
+
+
+def test_a_text_that_makes_end_of_text_is_refused_where_it_is_written(tmp_path, tokenizer):
+    made = packed(tmp_path, tokenizer, "cross", keep=True, tokens={"tokenizer": str(tokenizer), "end_of_text": "a"})
+    with pytest.raises(InputError, match="also makes it of what a text says"):
+        made.write()
 
 
 def table_of(made: Ready, manifest: Manifest, split: str = "train") -> pa.Table:
@@ -269,8 +291,10 @@ def test_a_tokenizer_without_an_end_and_a_wrong_one_are_refused(tmp_path, tokeni
     bare.save(str(tmp_path / "bare.json"))
     with pytest.raises(InputError, match="none of the usual tokens"):
         load_token_counter(Tokens(tokenizer=str(tmp_path / "bare.json"))).ids(pa.array(["a"], pa.large_string()))
+    counter = load_token_counter(Tokens(tokenizer=str(tokenizer), end_of_text="a"))
+    ids = np.frombuffer(counter.ids(pa.array(["aa"], pa.large_string())).buffers()[2], counter.dtype)
     with pytest.raises(InputError, match="also makes it of what a text says"):
-        load_token_counter(Tokens(tokenizer=str(tokenizer), end_of_text="a")).ids(pa.array(["aa"], pa.large_string()))
+        counter.check_ends(ids, 1)
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,9 @@ def test_groups_are_lines_for_a_person(memory_store: Store) -> None:
     groups = found.groups()
     assert groups["builds", folder_of("gone")] == (3, 2 * len(SHARD) + 2)
     assert groups["runs", f"{folder_of('kept')}/runs"] == (1, len(SHARD))
-    assert [folder for kind, folder in groups if kind == "caches"] == ["_chameleon/cache/survey", "_chameleon/cache/weights"]
+    assert [folder for kind, folder in groups if kind == "caches"] == [
+        f"_chameleon/cache/{name}" for name in ("rows", "survey", "weights")
+    ]
     assert sum(files for files, _ in groups.values()) == len(found.files)
 
 
