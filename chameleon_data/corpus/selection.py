@@ -27,7 +27,7 @@ from chameleon_data.corpus.survey import Part, Survey, read_documents
 from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.errors import DefectError, InputError
 from chameleon_data.hashing import MODULUS, mix64
-from chameleon_data.plan.plan import TRAIN, VALIDATION, DomainCount, Packing, bucket_bits
+from chameleon_data.plan.plan import TRAIN, VALIDATION, DomainCount, Packing, histogram_depth
 from chameleon_data.plan.streams import DOCUMENTS_SCHEMA
 from chameleon_data.recipe import Input, Shards, Source
 from chameleon_data.store.store import Store
@@ -152,7 +152,7 @@ def is_validation(lo: U64, threshold: int) -> Mask:
 def select_rows(store: Store, survey: Survey, rules: SelectionRules) -> Selection:
     """Find the copies and count the rows of each split. Raises InputError for a domain that has no row in one of them."""
     copies = COPIES_SCHEMA.empty_table() if rules.dedup == "none" else find_copies(store, survey, rules)
-    buckets = _Buckets({name: bucket_bits(t.rows) for name, t in survey.tallies.items() if t.rows})
+    buckets = _Buckets({name: histogram_depth(t.rows) for name, t in survey.tallies.items() if t.rows})
     sums = {split: _Sums(buckets) for split in _splits(rules)}
     for number, part in enumerate(survey.parts):
         for split, documents in read_selected_documents(store, number, part, copies, rules):
@@ -195,10 +195,10 @@ def read_selected_documents(
 class _Buckets:
     """The buckets of all domains as one array of slots, so that a batch of any number of domains takes one array operation."""
 
-    def __init__(self, bits: Mapping[str, int]) -> None:
-        self.names = list(bits)
-        self.bits = np.array(list(bits.values()), np.uint64)
-        sizes = 1 << self.bits.astype(np.int64)
+    def __init__(self, depths: Mapping[str, int]) -> None:
+        self.names = list(depths)
+        self.depths = np.array(list(depths.values()), np.uint64)
+        sizes = 1 << self.depths.astype(np.int64)
         self.ends = np.cumsum(sizes)
         self._starts = self.ends - sizes
         self._code = pl.DataFrame({"domain": self.names, "code": np.arange(len(self.names))})
@@ -207,9 +207,9 @@ class _Buckets:
         """Two (rows,) arrays: each document's index into `names`, and its slot."""
         strings = documents.select(pl.col("domain").cast(pl.String))
         code = strings.join(self._code, on="domain", how="left", maintain_order="left")["code"].to_numpy()
-        bits = self.bits[code]
-        shifted = documents["hi"].to_numpy() >> np.minimum(np.uint64(64) - bits, np.uint64(63))
-        return code, self._starts[code] + np.where(bits > 0, shifted, np.uint64(0)).astype(np.int64)
+        depth = self.depths[code]
+        shifted = documents["hi"].to_numpy() >> np.minimum(np.uint64(64) - depth, np.uint64(63))
+        return code, self._starts[code] + np.where(depth > 0, shifted, np.uint64(0)).astype(np.int64)
 
 
 class _Sums:
@@ -239,7 +239,7 @@ class _Sums:
         counts = []
         for index, histogram in enumerate(np.split(self._flat, self._buckets.ends[:-1])):
             if rows := int(self.rows[index]):
-                coarse = 1 << (int(self._buckets.bits[index]) - bucket_bits(rows))
+                coarse = 1 << (int(self._buckets.depths[index]) - histogram_depth(rows))
                 multiset = sum(int(word[index]) << (32 * i) for i, word in enumerate(self._words)) % MODULUS
                 tokens, size, largest = (int(sums[index]) for sums in (self._tokens, self._bytes, self._largest))
                 buckets = histogram.reshape(-1, coarse, 2).sum(axis=1)
@@ -301,9 +301,9 @@ def read_cut_documents(store: Store, parts: Sequence[Part], selection: Selection
 
     `cut`: domain -> its buckets that a shard's bound cuts (`plan/streams.py`).
     """
-    buckets = _Buckets({c.name: c.bits for c in selection.splits[split]})
+    buckets = _Buckets({c.name: c.depth for c in selection.splits[split]})
     counts = {c.name: c for c in selection.splits[split]}
-    wanted = np.concatenate([np.isin(np.arange(1 << counts[name].bits), cut[name]) for name in buckets.names])
+    wanted = np.concatenate([np.isin(np.arange(len(counts[name].histogram)), cut[name]) for name in buckets.names])
     tables = []
     for number, part in enumerate(parts):
         kept = [

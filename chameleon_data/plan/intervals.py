@@ -57,13 +57,13 @@ def find_intervals(slots: Slots, shards: range) -> HashIntervals:
     wanted[segments.slot[(segments.first_shard < shards.stop) & (shards.start <= segments.last_shard)]] = True
     slot = np.flatnonzero(wanted)
     domain = np.searchsorted(slots.begin, slot, "right") - 1
-    buckets = np.int64(1) << slots.bits
+    buckets = np.int64(1) << slots.depth
     place = np.cumsum(buckets + 1) - buckets  # one is left out before each domain, so that no two touch
     bucket = np.zeros(int((buckets + 1).sum()) + 1, bool)
     bucket[place[domain] + (slot - slots.begin[domain]) % buckets[domain]] = True
     first, last = np.flatnonzero(~bucket[:-1] & bucket[1:]) + 1, np.flatnonzero(bucket[:-1] & ~bucket[1:])
     domain = np.searchsorted(place, first, "right") - 1
-    begin, end = (_hash_of(number - place[domain], slots.bits[domain]) for number in (first, last + 1))
+    begin, end = (_hash_of(number - place[domain], slots.depth[domain]) for number in (first, last + 1))
     return HashIntervals(domain, begin, end - np.uint64(1))
 
 
@@ -74,10 +74,10 @@ def expand_ranges(begin: I64, end: I64) -> tuple[I64, I64]:
     return np.arange(len(index)) + np.repeat(begin - (np.cumsum(size) - size), size), index
 
 
-def _hash_of(bucket: I64, bits: I64) -> U64:
+def _hash_of(bucket: I64, depth: I64) -> U64:
     """The first high half in a bucket; 0 for the one behind the last, as it is 2^64."""
-    shifted: U64 = bucket.astype(np.uint64) << np.minimum(64 - bits, 63).astype(np.uint64)
-    return np.where(bits > 0, shifted, np.uint64(0))
+    shifted: U64 = bucket.astype(np.uint64) << np.minimum(64 - depth, 63).astype(np.uint64)
+    return np.where(depth > 0, shifted, np.uint64(0))
 
 
 def _search(values: npt.NDArray[Any], left: I64, right: I64, wanted: npt.NDArray[Any], inclusive: bool) -> I64:

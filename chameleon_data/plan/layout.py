@@ -14,12 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from chameleon_data.arrays import I64, U64
-from chameleon_data.hashing import mix64
+from chameleon_data.plan.order import order_keys
 from chameleon_data.plan.plan import DomainCount, Plan
 from chameleon_data.plan.streams import CutCopies, PlacedStream, Segments, Stream, place_stream
-
-SLOTS_PER_GROUP = 2**18
-"""Slots of the domains whose rows are put in order together: 4 MB of tables."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +25,14 @@ class Slots:
 
     begin: I64
     """(domains,) number of each domain's first slot; its slots are numbered on from there as in its segments."""
-    bits: I64
-    """(domains,) log2 of the buckets."""
+    depth: I64
+    """(domains,) bits of the hash that tell the domain's buckets apart."""
     epochs: I64
     """(domains,)"""
     first_salt: I64
     """(domains,) index into `salts` of the domain's first epoch."""
     salts: U64
-    """(epochs of all domains,)"""
+    """(epochs of all domains,) by domain and epoch."""
     start: I64
     """(slots,) token offset in the domain's stream."""
     shard: npt.NDArray[np.int32]
@@ -46,8 +43,6 @@ class Slots:
     """By (part, hi, lo, domain)."""
     copies_domain: I64
     """(documents,) domain of each of `copies`."""
-    groups: tuple[I64, ...]
-    """Domains that follow each other, with about `SLOTS_PER_GROUP` slots together; or a single one with more."""
 
     @classmethod
     def of(cls, placed: Sequence[PlacedStream]) -> Slots:
@@ -59,10 +54,9 @@ class Slots:
         copies = _concatenate(CutCopies, [one.copies for one in placed])
         domain = np.repeat(np.arange(len(placed)), [len(one.copies.part) for one in placed])
         order = np.lexsort((domain, copies["lo"], copies["hi"], copies["part"]))
-        group_begins = np.flatnonzero(np.diff(begin // SLOTS_PER_GROUP)) + 1
         return cls(
             begin=begin,
-            bits=np.array([one.stream.domain.bits for one in placed], np.int64),
+            depth=np.array([one.start.shape[1].bit_length() - 1 for one in placed], np.int64),
             epochs=epochs,
             first_salt=np.cumsum(epochs) - epochs,
             salts=np.concatenate([np.array(one.salts, np.uint64) for one in placed]),
@@ -71,19 +65,22 @@ class Slots:
             segments=Segments(**segments),
             copies=CutCopies(**{name: column[order] for name, column in copies.items()}),
             copies_domain=domain[order],
-            groups=tuple(np.split(np.arange(len(placed)), group_begins)),
         )
 
     def slot(self, domain: I64, epoch: I64, hi: U64) -> I64:
         """(rows,) the slot that each document is in."""
         domain, epoch = _one_if_equal(domain), _one_if_equal(epoch)
-        bits = self.bits[domain]
-        bucket = (hi >> np.minimum(64 - bits, 63).astype(np.uint64)).astype(np.int64)
-        return bucket * (bits > 0) + (self.begin[domain] + (epoch << bits))
+        depth = self.depth[domain]
+        bucket = (hi >> np.minimum(64 - depth, 63).astype(np.uint64)).astype(np.int64)
+        return bucket * (depth > 0) + (self.begin[domain] + (epoch << depth))
 
-    def key(self, domain: I64, epoch: I64, hi: U64, lo: U64, copy: I64) -> U64:
-        """(rows,) what orders the documents of a slot."""
-        return mix64([hi, lo, copy], self.salts[self.first_salt[_one_if_equal(domain)] + _one_if_equal(epoch)])
+    def keys(self, domain: I64, epoch: I64, hi: U64, lo: U64, copy: I64) -> tuple[I64, U64, U64]:
+        """(rows,) what orders documents: number of their domain and epoch, key and tie (`order_keys`).
+
+        The number is one for all rows where they have one domain and epoch.
+        """
+        salt = self.first_salt[_one_if_equal(domain)] + _one_if_equal(epoch)
+        return salt, *order_keys(hi, lo, copy, self.salts[salt])
 
 
 @dataclass(frozen=True)

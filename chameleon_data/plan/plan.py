@@ -37,21 +37,20 @@ import numpy.typing as npt
 
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import HASH_FUNCTION, fingerprint, key64
+from chameleon_data.plan.order import largest_depth
 
 TRAIN = "train"
 VALIDATION = "validation"
 """The splits. Shards of the train split come first."""
 
-PLAN_FORMAT = 1
-FINEST_BITS = 20
-"""log2 of the most buckets of a domain."""
-ROWS_PER_BUCKET = 16
-"""Rows of a bucket, about, until there are as many buckets as `FINEST_BITS` allows."""
+PLAN_FORMAT = 2
+ROWS_PER_BUCKET = 8
+"""Fewest rows of a bucket, on average, in a domain that has more than 64 buckets."""
 PHASE_BITS = 32
 MOST_ROWS_PER_SHARD = 1 << 20
 """Largest mean number of rows in a shard. Without it, one-word documents would put fifty million rows in 64 MiB."""
 MOST_EPOCHS_PER_DOMAIN = 1 << 20
-"""Most epochs of a domain. Each is laid out by itself, in 20 µs and 12 bytes a bucket."""
+"""Most epochs of a domain. Each is laid out by itself, in 16 µs and 12 bytes a bucket."""
 
 
 @dataclass(frozen=True)
@@ -80,16 +79,21 @@ class DomainCount:
     multiset: int
     """Sum of the content hashes modulo 2^128."""
     histogram: npt.NDArray[np.int64]
-    """(2^bits, 2): rows and tokens in each bucket of the hashes' top bits."""
+    """(2^depth, 2): rows and tokens in each bucket of the hashes' top bits."""
 
     @property
-    def bits(self) -> int:
-        return bucket_bits(self.rows)
+    def depth(self) -> int:
+        """Bits of the hash that tell the buckets apart. It changes no byte: buckets of any depth lie whole in the order."""
+        return len(self.histogram).bit_length() - 1
 
 
-def bucket_bits(rows: int) -> int:
-    """log2 of the number of buckets of a domain with so many rows: about 16 rows a bucket, at most 2^20 buckets."""
-    return max(0, min(FINEST_BITS, (max(rows, 1) // ROWS_PER_BUCKET).bit_length()))
+def histogram_depth(rows: int) -> int:
+    """The depth at which a domain of so many rows is counted: the deepest with at least 8 rows a bucket, or 64 buckets.
+
+    A bucket is 28 bytes on the driver. Each bound of a shard falls into a bucket, whose documents the driver holds. With 8 to 127
+    rows a bucket neither outgrows the other by much. From 64 rows on there are 64 buckets, which take next to nothing.
+    """
+    return largest_depth(max(rows // ROWS_PER_BUCKET, min(rows, 64)))
 
 
 @dataclass(frozen=True)
@@ -111,8 +115,6 @@ class DomainPlan:
     """Tokens of the largest document, m."""
     multiset: int
     """Sum of the content hashes modulo 2^128."""
-    bits: int
-    """log2 of the number of buckets."""
     phase: int
     """Numerator over 2^32."""
 
@@ -156,7 +158,6 @@ class Plan:
         """sha256 of everything that decides the bytes of the shards, and of nothing else."""
         domains = {
             d.name: {
-                "bits": d.bits,
                 "rows": d.rows,
                 "tokens": d.tokens,
                 "bytes": d.bytes,
@@ -306,7 +307,6 @@ def _plan(
             c.bytes,
             c.largest,
             c.multiset,
-            c.bits,
             phase_of(seed, c.name),
         )
         for c in sorted(counts, key=lambda c: c.name.encode())

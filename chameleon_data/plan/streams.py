@@ -1,8 +1,7 @@
 """One domain's stream: the order of its documents, and the shards of each.
 
-    bucket    the documents of the domain whose content hashes have the same top bits
-    slot      a bucket in one epoch. The slots of an epoch follow each other in the order of a key of (seed, domain, epoch,
-              bucket); the documents in a slot in the order of a key of (hash, number of the copy, seed, domain, epoch)
+    bucket    the documents of the domain whose content hashes have the same top bits, as many as the histogram's depth
+    slot      a bucket in one epoch. `order.py` orders the documents of an epoch so that each of its slots is one stretch
     segment   documents of one slot that follow each other and go to the same shards
     piece     tokens of one document that stand in one sequence together (`packing.py`); it is never longer than a sequence
     span      where a document begins and ends, as the bounds of shards measure it: by anchors, or by tokens of the stream
@@ -11,9 +10,12 @@ The histogram alone gives the token offset at which every slot begins, so in a s
 know of another one. A slot that a bound of two shards or the quota falls into is *cut*. For cut slots, `_cut_slots` takes the
 hashes and tokens of the documents and returns the segments: the key from which on documents go to which shards.
 
-Four documents, phase 0, so that a document's anchor is its offset; two shards of a quota of 22, so bounds 0, 11 and 22:
+Four documents, phase 0, so that a document's anchor is its offset; two shards of a quota of 22, so bounds 0, 11 and 22. The
+histogram's depth is 6, which is the first digit. Seed 94 and the domain's name, "a", permute 0 and 1 to 62 and 22 in epoch 0, and
+to 7 and 46 in epoch 1. Within a bucket the next digits decide.
 
-    documents   a of 3 tokens and b of 5 in bucket 0; c of 4 and d of 6 in bucket 1; 18 tokens an epoch
+    documents   a of 3 tokens and b of 5, whose hashes begin with 00 and 01 (hexadecimal): bucket 0
+                c of 4 tokens and d of 6, 04 and 05: bucket 1; 18 tokens an epoch
     epoch 0     slot of bucket 1   d at 0, c at 6      shard 0
                 slot of bucket 0   a at 10, b at 13    cut at 11: segment a in shard 0, segment b in shard 1
     epoch 1     slot of bucket 0   b at 18, a at 23    cut at 22: segment b in shard 1, segment a in none
@@ -33,8 +35,9 @@ import pyarrow as pa
 
 from chameleon_data.arrays import I64, U64
 from chameleon_data.errors import InputError
-from chameleon_data.hashing import key64, mix64
+from chameleon_data.hashing import key64
 from chameleon_data.plan.copies import number_copies
+from chameleon_data.plan.order import order_keys, rank_buckets
 from chameleon_data.plan.plan import PHASE_BITS, DomainPlan, Packing, Plan
 
 NO_SHARD = -1
@@ -57,13 +60,13 @@ DOCUMENTS_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Segments:
-    """The segments of all cut slots, by (slot, key, lo); each array is (segments,)."""
+    """The segments of all cut slots, by (slot, key, tie); each array is (segments,)."""
 
     slot: I64
     """epoch * buckets + bucket."""
     key: U64
-    lo: U64
-    """Key and low hash of the first document."""
+    tie: U64
+    """What orders the first document, see `order_keys`."""
     offset: I64
     """Token offset of the first document in the stream."""
     first_shard: I64
@@ -115,15 +118,15 @@ class PlacedStream:
     copies: CutCopies
 
 
-def bucket_of(hi: U64, bits: int) -> I64:
-    """(rows,) bucket of each hash: its top bits."""
-    return (hi >> np.uint64(64 - bits)).astype(np.int64) if bits else np.zeros(len(hi), np.int64)
+def bucket_of(hi: U64, depth: int) -> I64:
+    """(rows,) bucket of each hash: its top `depth` bits."""
+    return (hi >> np.uint64(64 - depth)).astype(np.int64) if depth else np.zeros(len(hi), np.int64)
 
 
-def histogram_of(hi: U64, tokens: I64, bits: int) -> npt.NDArray[np.int64]:
-    """(2^bits, 2) rows and tokens of each bucket. Sums of the histograms of parts are the histogram of the whole."""
-    bucket = bucket_of(hi, bits)
-    histogram = np.zeros((1 << bits, 2), np.int64)
+def histogram_of(hi: U64, tokens: I64, depth: int) -> npt.NDArray[np.int64]:
+    """(2^depth, 2) rows and tokens of each bucket. Sums of the histograms of parts are the histogram of the whole."""
+    bucket = bucket_of(hi, depth)
+    histogram = np.zeros((1 << depth, 2), np.int64)
     np.add.at(histogram[:, 0], bucket, 1)
     np.add.at(histogram[:, 1], bucket, tokens)
     return histogram
@@ -177,8 +180,9 @@ def find_cut_buckets(plan: Plan, domain: DomainPlan, histogram: npt.NDArray[np.i
 def place_stream(plan: Plan, domain: DomainPlan, histogram: npt.NDArray[np.int64], documents: pa.Table) -> PlacedStream:
     """The stream of one domain.
 
-    `histogram` is (2^bits, 2) rows and tokens. `documents` (DOCUMENTS_SCHEMA) holds at least this domain's documents of the cut
-    buckets (`find_cut_buckets`). Raises InputError where no document fits the quota.
+    `histogram` is (2^depth, 2) rows and tokens; no document's place depends on its depth, one of `DEPTHS`. `documents`
+    (DOCUMENTS_SCHEMA) holds at least this domain's documents of the cut buckets (`find_cut_buckets`). Raises InputError where no
+    document fits the quota.
     """
     salts, start, shard = _place_slots(plan, domain, histogram)
     totals = _ShardTotals(plan.shards)
@@ -223,11 +227,11 @@ def _place_slots(
     bounds = domain.bounds(plan.shards, plan.packing)
     start = np.empty((epochs, len(rows)), np.int64)
     shard = np.empty((epochs, len(rows)), np.int32)
-    numbers = np.arange(len(rows))
+    depth, in_order = len(rows).bit_length() - 1, np.empty_like(tokens)
     for epoch, salt in enumerate(salts):
-        order = np.argsort(mix64([numbers], salt), kind="stable")
-        ends = epoch * domain.tokens + np.cumsum(tokens[order])
-        start[epoch, order] = ends - tokens[order]
+        rank = rank_buckets(depth, salt)
+        in_order[rank] = tokens
+        start[epoch] = (epoch * domain.tokens + np.cumsum(in_order) - in_order)[rank]
         first = np.searchsorted(bounds, start[epoch], "right") - 1
         last = np.searchsorted(bounds, start[epoch] + tokens - 1, "right") - 1
         shard[epoch] = np.where(first == last, first, SEVERAL_SHARDS)
@@ -250,14 +254,15 @@ def _cut_slots(
     What the cut slots deliver is added to `totals`.
     """
     hi, lo, size, number, copies = _expand_copies(documents)
-    bucket, buckets = bucket_of(hi, domain.bits), start.shape[1]
+    buckets = start.shape[1]
+    bucket = bucket_of(hi, buckets.bit_length() - 1)
     by_epoch: list[tuple[npt.NDArray[np.generic], ...]] = []
     first_epoch_rows = 0
     for epoch, salt in enumerate(salts):
         rows = np.flatnonzero(shard[epoch][bucket] == SEVERAL_SHARDS)
-        key = mix64([hi[rows], lo[rows], number[rows]], salt)
-        order = np.lexsort((lo[rows], key, bucket[rows]))
-        rows, key = rows[order], key[order]
+        key, tie = order_keys(hi[rows], lo[rows], number[rows], salt)
+        order = np.lexsort((tie, key, bucket[rows]))
+        rows, key, tie = rows[order], key[order], tie[order]
         tokens = size[rows]
         offset = stream_offsets(bucket[rows], start[epoch][bucket[rows]], tokens)
         first, last = (np.searchsorted(bounds, at, "right") - 1 for at in span_of(domain.phase, plan.packing, offset, tokens))
@@ -270,7 +275,7 @@ def _cut_slots(
         begins = np.ones(len(rows), bool)
         begins[1:] = np.any([np.diff(column) != 0 for column in (bucket[rows], first, last)], axis=0)
         slot = epoch * buckets + bucket[rows]
-        by_epoch.append(tuple(column[begins] for column in (slot, key, lo[rows], offset, first, last)))
+        by_epoch.append(tuple(column[begins] for column in (slot, key, tie, offset, first, last)))
     return Segments(*(np.concatenate(column) for column in zip(*by_epoch, strict=True))), copies, first_epoch_rows
 
 

@@ -18,7 +18,7 @@ from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
 
 MOST_CUT_DOCUMENTS = 1 << 27
-"""Documents of cut buckets that the driver holds, some 6 GB. A domain has at most a million buckets, so about a million shards
+"""Documents of cut buckets that the driver holds, some 6 GB. A domain has at most 4 million buckets, so about 4 million shards
 cut them all."""
 
 

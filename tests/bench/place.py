@@ -8,7 +8,7 @@ import pyarrow as pa
 from chameleon_data.arrays import I64
 from chameleon_data.plan import routing, streams
 from chameleon_data.plan.layout import place_streams
-from chameleon_data.plan.plan import DomainCount, bucket_bits, make_plan
+from chameleon_data.plan.plan import DomainCount, histogram_depth, make_plan
 from tests.bench.figures import Figure, median_seconds, show
 
 ROWS = 1_000_000
@@ -20,12 +20,12 @@ def run() -> list[Figure]:
     hi, lo = generator.integers(0, 2**64, (2, ROWS), dtype=np.uint64)
     tokens = generator.integers(100, 9000, ROWS)
     total = int(tokens.sum())
-    histogram = streams.histogram_of(hi, tokens, bucket_bits(ROWS))
+    histogram = streams.histogram_of(hi, tokens, histogram_depth(ROWS))
     count = DomainCount("a", ROWS, total, total, int(tokens.max()), 1, histogram)
     plan = make_plan(
         [count], {"a": "1"}, budget=total, max_epochs=1, exhausted="fail", shard_bytes=64 * 2**20, seed=0, hash="text", writer={}
     )
-    kept = np.isin(streams.bucket_of(hi, count.bits), streams.find_cut_buckets(plan, plan.domains[0], histogram))
+    kept = np.isin(streams.bucket_of(hi, count.depth), streams.find_cut_buckets(plan, plan.domains[0], histogram))
     some, ones = int(kept.sum()), np.ones(int(kept.sum()), np.int64)
     documents = pa.table(
         {"domain": ["a"] * some, "hi": hi[kept], "lo": lo[kept], "tokens": tokens[kept], "part": 0 * ones, "copies": ones},

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from chameleon_data.errors import InputError
-from chameleon_data.hashing import content_hashes, hex_digests
+from chameleon_data.hashing import content_hashes, hex_digests, key64
 from chameleon_data.pipelines.verify import check_against_corpus
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.recipe_file import load_recipe
@@ -26,6 +26,7 @@ from chameleon_data.versions.against_corpus import ShardContents
 from chameleon_data.versions.make_manifest import digest_contents, digest_files
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import verify_version
+from tests.support import orders
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import Ready, ready
 from tests.support.inline_builds import INLINE
@@ -129,15 +130,17 @@ def test_an_invented_document_in_a_cut_bucket_is_seen_with_the_corpus_alone(tmp_
     last = manifest.shard_count - 1
 
     def invent(number: int, rows: pa.Table) -> pa.Table:
-        """In the place of the last document another one of its length and bucket."""
+        """In the place of the last document another one of its length and bucket, which comes behind the one before it."""
         if number != last:
             return rows
-        at = max(i for i, name in enumerate(rows["domain"].to_pylist()) if name == "code")
+        before, at = [i for i, name in enumerate(rows["domain"].to_pylist()) if name == "code"][-2:]
+        salt = key64(manifest.seed, "code", "epoch", rows["epoch"][at].as_py())
         texts, ids = rows["text"].to_pylist(), rows["doc_id"].to_pylist()
         for n in range(100_000):
             text = f"{n:0{len(texts[at].encode())}}"
             (doc_id,) = hex_digests(*content_hashes(pa.array([text], pa.large_string()))).to_pylist()
-            if doc_id[0] == ids[at][0]:
+            ranks = [orders.rank(int(one[:16], 16), salt) for one in (ids[before], doc_id, ids[at])]
+            if ranks[0] < ranks[1] and ranks[1] >> 26 == ranks[2] >> 26:
                 texts[at], ids[at] = text, doc_id
                 break
         return rows.set_column(0, "text", pa.array(texts, rows["text"].type)).set_column(2, "doc_id", pa.array(ids))

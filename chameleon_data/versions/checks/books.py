@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from chameleon_data.plan.plan import TRAIN, DomainPlan, Packing, Plan, bucket_bits, phase_of, quota_of, whole_sequences
+from chameleon_data.plan.plan import TRAIN, DomainPlan, Packing, Plan, phase_of, quota_of, whole_sequences
 from chameleon_data.recipe import Shards
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.lay_out import build_digest
@@ -123,7 +123,7 @@ def _recorded_plan(manifest: Manifest, split: str, shards: int) -> Plan:
     domains = tuple(
         DomainPlan(
             name, weights[name], d.target_tokens, d.available_rows, d.available_tokens, d.available_bytes,
-            d.largest_document, int(d.multiset, 16), bucket_bits(d.available_rows), phase_of(manifest.seed, name),
+            d.largest_document, int(d.multiset, 16), phase_of(manifest.seed, name),
         )
         for name, d in records.items()
     )  # fmt: skip

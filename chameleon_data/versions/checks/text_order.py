@@ -1,8 +1,9 @@
 """The order of one domain's documents, where rows are texts: hashes decide it, and every epoch holds the same documents.
 
 All copies of a text lie in one bucket of the hash, and a bucket is one stretch of an epoch's stream. So rows are checked by whole
-buckets, and the rows of the last bucket wait for the next shard. Which of several identical rows is which copy does not matter to
-their order. Memory for each domain: 8 bytes a bucket (8 MB at most) and the hashes of one bucket.
+buckets, and the rows of the last bucket wait for the next shard. A bucket holds some few rows: the plan's buckets may be coarser.
+Which of several identical rows is which copy does not matter to their order. Memory for each domain: 8 bytes a bucket (32 MB at
+most) and the hashes of one bucket.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ import numpy as np
 from chameleon_data.arrays import I64, U64
 from chameleon_data.hashing import MODULUS, key64, mix64, multiset_hash
 from chameleon_data.plan.copies import number_copies
-from chameleon_data.plan.plan import bucket_bits
+from chameleon_data.plan.order import RANK_BITS, largest_depth, order_keys, rank_buckets
 from chameleon_data.plan.streams import bucket_of
 from chameleon_data.versions.checks.counts import check_copies_written, check_domain_totals, check_largest_document
 from chameleon_data.versions.manifest import SplitRecord
+
+FEWEST_BUCKETS = 64
+"""So that the bucket that the quota cuts is no large part of a small domain."""
 
 
 class DocumentRows(NamedTuple):
@@ -58,17 +62,17 @@ class TextOrderCheck:
 
     def __init__(self, name: str, record: SplitRecord, seed: int) -> None:
         self._name, self._record, self._seed = name, record, seed
-        self._bits = bucket_bits(record.available_rows)
+        self._depth = largest_depth(max(record.available_rows, FEWEST_BUCKETS))
         self._problems: list[str] = []
         self._epochs: dict[int, _EpochSeen] = {}
         self._largest = 0
         """Tokens of the largest document."""
         self._copies, self._most_copies = 0, 1
         """In the first epoch: rows that repeat an earlier one, and the most copies of one document."""
-        self._first_epoch = np.zeros(1 << self._bits, np.uint64)
+        self._first_epoch = np.zeros(1 << self._depth, np.uint64)
         """(buckets,) sums of a hash of the documents of epoch 0."""
         self._last_bucket = (-1, -1)
-        """Epoch and key of the last bucket that was checked."""
+        """Epoch and rank of the last bucket that was checked."""
         no_hash, no_count = np.zeros(0, np.uint64), np.zeros(0, np.int64)
         self._waiting = DocumentRows(no_hash, no_hash, no_count, no_count)
         """Rows of the last bucket, which may go on in the next shard."""
@@ -81,7 +85,7 @@ class TextOrderCheck:
             self._epochs.setdefault(epoch, _EpochSeen()).add(part, None if sizes is None else sizes[at])
         self._largest = max(self._largest, int(rows.tokens.max()))
         rows = DocumentRows(*(np.concatenate(both) for both in zip(self._waiting, rows, strict=True)))
-        bucket = bucket_of(rows.hi, self._bits)
+        bucket = bucket_of(rows.hi, self._depth)
         before = np.flatnonzero((bucket != bucket[-1]) | (rows.epoch != rows.epoch[-1]))
         whole = int(before[-1]) + 1 if len(before) else 0
         self._waiting = rows.slice(whole, None)
@@ -90,9 +94,9 @@ class TextOrderCheck:
 
     def _check_buckets(self, path: str, rows: DocumentRows, cut: bool = False) -> None:
         """Rows of whole buckets; or, with `cut`, of one that the quota cuts, so that some of its rows are missing."""
-        bucket, copy = bucket_of(rows.hi, self._bits), number_copies(rows.epoch, rows.hi, rows.lo)
+        bucket, copy = bucket_of(rows.hi, self._depth), number_copies(rows.epoch, rows.hi, rows.lo)
         self._check_repeats(path, rows.epoch, copy)
-        self._check_order(path, rows, bucket, copy, cut)
+        self._check_order(path, rows, copy, cut)
         self._check_same_documents(path, rows, bucket, cut)
 
     def _check_repeats(self, path: str, epoch: I64, copy: I64) -> None:
@@ -103,17 +107,19 @@ class TextOrderCheck:
         if copy[epoch > 0].max(initial=0) >= self._most_copies:
             self._problems.append(f"{path}: a later epoch of domain {self._name!r} holds a document more often than its first")
 
-    def _check_order(self, path: str, rows: DocumentRows, bucket: I64, copy: I64, cut: bool) -> None:
-        """Rows go by epoch, then by the bucket's key in it, then by the document's key."""
-        bucket_key, key = np.empty(len(bucket), np.uint64), np.empty(len(bucket), np.uint64)
+    def _check_order(self, path: str, rows: DocumentRows, copy: I64, cut: bool) -> None:
+        """Rows go by epoch, key and tie. Where copies may be missing, their numbers are not known; then by epoch and rank."""
+        key, tie = np.empty(len(copy), np.uint64), np.empty(len(copy), np.uint64)
         for epoch in np.unique(rows.epoch).tolist():
-            at, salt = rows.epoch == epoch, self._salt(epoch)
-            bucket_key[at], key[at] = mix64([bucket[at]], salt), mix64([rows.hi[at], rows.lo[at], copy[at]], salt)
-        order = np.lexsort((rows.lo, key, bucket_key, rows.epoch))
+            at = rows.epoch == epoch
+            key[at], tie[at] = order_keys(rows.hi[at], rows.lo[at], copy[at], self._salt(epoch))
+        rank = (key >> np.uint64(64 - RANK_BITS)).astype(np.int64)
+        order = np.lexsort((rank, rows.epoch) if cut else (tie, key, rows.epoch))
         moved = any((column[order] != column).any() for column in (rows.epoch, rows.hi, rows.lo))
-        if (int(rows.epoch[0]), int(bucket_key[0])) <= self._last_bucket or (moved and not cut):
+        first, last = ((int(rows.epoch[i]), int(rank[i]) >> (RANK_BITS - self._depth)) for i in (0, -1))
+        if first <= self._last_bucket or moved:
             self._problems.append(f"{path}: the documents of domain {self._name!r} are not in the order of their hashes")
-        self._last_bucket = int(rows.epoch[-1]), int(bucket_key[-1])
+        self._last_bucket = last
 
     def _check_same_documents(self, path: str, rows: DocumentRows, bucket: I64, cut: bool) -> None:
         """A bucket holds the same documents in every epoch."""
@@ -152,10 +158,10 @@ class TextOrderCheck:
         ]
 
     def _check_cut_epoch(self, last: int) -> list[str]:
-        """A last epoch that is not whole holds every bucket of the first one whose key comes before its end."""
+        """A last epoch that is not whole holds every bucket of the first one that comes before its end."""
         if not last:
             return []
-        begun = mix64([np.flatnonzero(self._first_epoch)], self._salt(last)) <= np.uint64(self._last_bucket[1])
+        begun = rank_buckets(self._depth, self._salt(last))[np.flatnonzero(self._first_epoch)] <= self._last_bucket[1]
         if self._epochs[last].buckets == begun.sum():
             return []
         return [f"domain {self._name!r}: its last epoch leaves out documents before its end"]

@@ -1,8 +1,8 @@
 """The order of one domain's documents, where rows are packed sequences: their ids without padding are the domain's stream.
 
 Proved are: documents end where end-of-text stands; an epoch is as many documents and tokens as were counted; every whole epoch is
-made of the same ids; the documents that rows name follow each other bucket by bucket. The ids do not say which document they are
-of. Memory for each domain: a few numbers.
+made of the same ids; the documents that rows name follow each other in the order of their hashes. The ids do not say which
+document they are of. Memory for each domain: a few numbers.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from chameleon_data.arrays import I64, U64
 from chameleon_data.hashing import key64, mix64
-from chameleon_data.plan.plan import Packing, bucket_bits
-from chameleon_data.plan.streams import bucket_of
+from chameleon_data.plan.order import rank_hashes
+from chameleon_data.plan.plan import Packing
 from chameleon_data.versions.checks.counts import check_domain_totals, check_largest_document
 from chameleon_data.versions.manifest import SplitRecord
 
@@ -39,7 +39,6 @@ class TokenOrderCheck:
 
     def __init__(self, name: str, record: SplitRecord, seed: int, packing: Packing, end_of_text: int) -> None:
         self._name, self._record, self._seed, self._packing, self._end = name, record, seed, packing, end_of_text
-        self._bits = bucket_bits(record.available_rows)
         self._problems: list[str] = []
         self._epochs: dict[int, _EpochEnded] = {}
         self._rows = self._tokens = 0
@@ -51,7 +50,7 @@ class TokenOrderCheck:
         self._largest = 0
         """Tokens of the largest document."""
         self._last = (-1, 0, -1, 0, 0)
-        """The last row: its epoch, the key of its bucket, the number of its document, that document's hash in two halves."""
+        """The last row: its epoch, the rank and the number of its document, that document's hash in two halves."""
 
     def count_first_piece(self, ids: _Ids, tokens: I64) -> I64:
         """(sequences,) tokens of the first piece of each row of `ids`, from which the row's anchor is computed."""
@@ -88,23 +87,23 @@ class TokenOrderCheck:
             self._problems.append(f"{path}: a sequence of domain {self._name!r} says another epoch than its place in the stream")
 
     def _check_named_documents(self, path: str, epoch: I64, document: I64, hi: U64, lo: U64) -> None:
-        """Rows that begin in one document name it alike, and the buckets of the documents follow each other as hashes decide.
+        """Rows that begin in one document name it alike, and the ranks of the documents only grow in an epoch.
 
         `document` is (sequences,) the number of the document that each begins in.
         """
-        bucket, bucket_key = bucket_of(hi, self._bits), np.empty(len(hi), np.uint64)
+        rank = np.empty(len(hi), np.uint64)
         for number in np.unique(epoch).tolist():
             at = epoch == number
-            bucket_key[at] = mix64([bucket[at]], key64(self._seed, self._name, "epoch", number))
+            rank[at] = rank_hashes(hi[at], key64(self._seed, self._name, "epoch", number))
         # The last row of the shard before stands in front, so that neighbours are compared across shards too.
-        epochs, keys, documents, high, low = (
+        epochs, ranks, documents, high, low = (
             np.append(np.array([last], column.dtype), column)
-            for last, column in zip(self._last, (epoch, bucket_key, document, hi, lo), strict=True)
+            for last, column in zip(self._last, (epoch, rank, document, hi, lo), strict=True)
         )
-        self._last = int(epochs[-1]), int(keys[-1]), int(documents[-1]), int(high[-1]), int(low[-1])
+        self._last = int(epochs[-1]), int(ranks[-1]), int(documents[-1]), int(high[-1]), int(low[-1])
         if ((np.diff(documents) == 0) & ((high[1:] != high[:-1]) | (low[1:] != low[:-1]))).any():
             self._problems.append(f"{path}: sequences of domain {self._name!r} name one document by two hashes")
-        if ((epochs[1:] == epochs[:-1]) & (keys[1:] < keys[:-1])).any():
+        if ((epochs[1:] == epochs[:-1]) & (ranks[1:] < ranks[:-1])).any():
             self._problems.append(f"{path}: the documents that domain {self._name!r} names are not in the order of their hashes")
 
     def _count_epochs(self, path: str, flat: _Ids, ends: I64) -> None:

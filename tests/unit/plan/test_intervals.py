@@ -18,12 +18,12 @@ TOP = 2**64
 
 
 def slots_of(domains: list[tuple[int, list[int]]], segments: list[tuple[int, int, int]]) -> Any:
-    """`domains`: log2 of the buckets, and the shard of each slot; `segments`: slot, first and last shard."""
+    """`domains`: depth of the histogram, and the shard of each slot; `segments`: slot, first and last shard."""
     sizes = [len(shards) for _, shards in domains]
     slot, first, last = np.array(sorted(segments), np.int64).reshape(-1, 3).T
     return SimpleNamespace(
         begin=np.cumsum([0, *sizes])[:-1],
-        bits=np.array([bits for bits, _ in domains]),
+        depth=np.array([depth for depth, _ in domains]),
         shard=np.array([shard for _, shards in domains for shard in shards], np.int32),
         segments=SimpleNamespace(slot=slot, first_shard=first, last_shard=last),
     )
@@ -33,9 +33,9 @@ def slots_of(domains: list[tuple[int, list[int]]], segments: list[tuple[int, int
 def layouts(draw: Any) -> tuple[list[tuple[int, list[int]]], list[tuple[int, int, int]]]:
     domains, segments, at = [], [], 0
     for _ in range(draw(st.integers(1, 4))):
-        bits, epochs = draw(st.integers(0, 3)), draw(st.integers(1, 3))
-        shards = draw(st.lists(st.integers(SEVERAL_SHARDS, 5), min_size=epochs << bits, max_size=epochs << bits))
-        domains.append((bits, shards))
+        depth, epochs = draw(st.integers(0, 3)), draw(st.integers(1, 3))
+        shards = draw(st.lists(st.integers(SEVERAL_SHARDS, 5), min_size=epochs << depth, max_size=epochs << depth))
+        domains.append((depth, shards))
         for slot, shard in enumerate(shards, at):
             if shard == SEVERAL_SHARDS:
                 first = draw(st.integers(0, 4))
@@ -50,17 +50,17 @@ def test_a_bucket_is_in_the_intervals_exactly_where_one_of_its_slots_has_rows_fo
     shards, at = range(start, start + number), 0
     found = find_intervals(slots_of(domains, segments), shards)
     assert (np.lexsort((found.first, found.domain)) == np.arange(len(found.first))).all()
-    for index, (bits, shard_of) in enumerate(domains):
+    for index, (depth, shard_of) in enumerate(domains):
         expected = set()
         for slot, shard in enumerate(shard_of, at):
             here = any((s == slot and first in shards) or (s == slot and last in shards) for s, first, last in segments)
             if shard in shards or here:
-                expected.add((slot - at) % (1 << bits))
+                expected.add((slot - at) % (1 << depth))
         at += len(shard_of)
         rows = np.flatnonzero(found.domain == index)
         ranges = [(int(found.first[i]), int(found.last[i])) for i in rows]
-        width = TOP >> bits
-        assert {bucket for bucket in range(1 << bits) for a, b in ranges if a <= bucket * width <= b} == expected
+        width = TOP >> depth
+        assert {bucket for bucket in range(1 << depth) for a, b in ranges if a <= bucket * width <= b} == expected
         assert all(a % width == 0 and (b + 1) % width == 0 for a, b in ranges)
         assert all(b + 1 < a for (_, b), (a, _) in pairwise(ranges)), "neighbours are one interval"
 
@@ -90,8 +90,8 @@ def test_a_search_finds_what_a_look_at_every_row_finds(rows, wanted):
     assert list(zip(found.tolist(), domain.tolist(), strict=True)) == expected
 
 
-@pytest.mark.parametrize("bits", [0, 1, 20])
-def test_the_last_bucket_ends_at_the_largest_hash(bits):
-    shards = [NO_SHARD] * (2**bits - 1) + [0]
-    found = find_intervals(slots_of([(bits, shards)], []), range(1))
-    assert (found.first.tolist(), found.last.tolist()) == ([TOP - (TOP >> bits)], [TOP - 1])
+@pytest.mark.parametrize("depth", [0, 1, 20])
+def test_the_last_bucket_ends_at_the_largest_hash(depth):
+    shards = [NO_SHARD] * (2**depth - 1) + [0]
+    found = find_intervals(slots_of([(depth, shards)], []), range(1))
+    assert (found.first.tolist(), found.last.tolist()) == ([TOP - (TOP >> depth)], [TOP - 1])

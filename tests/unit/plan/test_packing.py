@@ -16,7 +16,7 @@ PADDING = 999
 
 def stream_of(tokens: list[int], quota: int, shards: int, phase: int, packing: Packing) -> Stream:
     total = sum(tokens)
-    domain = DomainPlan("a", "1", quota, len(tokens), total, 2 * total, max(tokens), 0, 0, phase)
+    domain = DomainPlan("a", "1", quota, len(tokens), total, 2 * total, max(tokens), 0, phase)
     none = np.zeros(shards, np.int64)
     return Stream(domain, packing, domain.bounds(shards, packing), none, none, none, len(tokens))
 

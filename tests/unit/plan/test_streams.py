@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
 
@@ -12,21 +13,32 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from chameleon_data.errors import InputError
-from chameleon_data.hashing import key64, mix64, multiset_hash
+from chameleon_data.hashing import key64, multiset_hash
 from chameleon_data.plan import layout as layouts
-from chameleon_data.plan import routing
+from chameleon_data.plan import routing, streams
 from chameleon_data.plan.layout import place_streams
-from chameleon_data.plan.plan import DomainCount, Plan, bucket_bits, epoch_caps, largest_full_shard_count, make_plan, shard_spread
-from chameleon_data.plan.streams import DOCUMENTS_SCHEMA, anchors, histogram_of
+from chameleon_data.plan.order import DEPTHS, order_keys, rank_buckets
+from chameleon_data.plan.plan import (
+    DomainCount,
+    Plan,
+    epoch_caps,
+    histogram_depth,
+    largest_full_shard_count,
+    make_plan,
+    shard_spread,
+)
+from chameleon_data.plan.streams import DOCUMENTS_SCHEMA, NO_SHARD, SEVERAL_SHARDS, anchors, histogram_of
+from tests.support.orders import in_order
 
 Corpus = dict[str, list[tuple[int, int, int]]]  # domain -> documents (hi, lo, tokens), copies included
 
 
-def counts_of(corpus: Corpus) -> list[DomainCount]:
+def counts_of(corpus: Corpus, depth: int | None = None) -> list[DomainCount]:
+    """With histograms of this depth, or of the one that goes with the rows."""
     counts = []
     for name, documents in corpus.items():
         hi, lo, tokens = columns(documents)
-        histogram = histogram_of(hi, tokens, bucket_bits(len(documents)))
+        histogram = histogram_of(hi, tokens, histogram_depth(len(documents)) if depth is None else depth)
         counts.append(
             DomainCount(
                 name, len(documents), int(tokens.sum()), int(tokens.sum()), int(tokens.max()), multiset_hash(hi, lo), histogram
@@ -43,8 +55,8 @@ def columns(documents):
 def documents_table(parts: list[list[tuple[str, int, int, int]]]) -> pa.Table:
     rows = []
     for number, part in enumerate(parts):
-        for domain, hi, lo, tokens in sorted(set(part)):
-            rows.append((domain, hi, lo, tokens, number, part.count((domain, hi, lo, tokens))))
+        for document, copies in sorted(Counter(part).items()):
+            rows.append((*document, number, copies))
     columns = list(zip(*rows, strict=True)) or [[]] * 6
     return pa.table([pa.array(c, f.type) for c, f in zip(columns, DOCUMENTS_SCHEMA, strict=True)], schema=DOCUMENTS_SCHEMA)
 
@@ -53,16 +65,9 @@ def oracle(plan: Plan, corpus: Corpus):
     """Everything sorted at once: (quotient, domain index, anchor, epoch, hi, lo, tokens, shard)."""
     out = []
     for index, domain in enumerate(plan.domains):
-        buckets, offset = 1 << domain.bits, 0
+        offset = 0
         for epoch in range(-(-domain.quota // domain.tokens)):
-            salt = key64(plan.seed, domain.name, "epoch", epoch)
-            rank = {int(b): r for r, b in enumerate(np.argsort(mix64([np.arange(buckets)], salt), kind="stable"))}
-            numbered, seen = [], {}
-            for hi, lo, tokens in corpus[domain.name]:
-                copy = seen[hi, lo] = seen.get((hi, lo), -1) + 1
-                key = int(mix64([np.array([hi], np.uint64), np.array([lo], np.uint64), np.array([copy])], salt)[0])
-                numbered.append((rank[hi >> (64 - domain.bits) if domain.bits else 0], key, lo, hi, tokens))
-            for _, _, lo, hi, tokens in sorted(numbered):
+            for hi, lo, tokens in in_order(corpus[domain.name], key64(plan.seed, domain.name, "epoch", epoch)):
                 anchor = offset + (tokens * domain.phase >> 32)
                 if anchor < domain.quota:
                     shard = anchor * plan.shards // domain.quota
@@ -71,9 +76,9 @@ def oracle(plan: Plan, corpus: Corpus):
     return sorted(out)
 
 
-def distributed(plan: Plan, corpus: Corpus, parts: list[list[tuple[str, int, int, int]]]):
-    """The same through histograms, cut slots, `route` and `locate`, each part by itself."""
-    layout = place_streams(plan, counts_of(corpus), documents_table(parts))
+def distributed(plan: Plan, corpus: Corpus, parts: list[list[tuple[str, int, int, int]]], depth: int | None = None):
+    """The same through histograms (of this depth), cut slots, `route` and `locate`, each part by itself."""
+    layout = place_streams(plan, counts_of(corpus, depth), documents_table(parts))
     streams = layout.streams
     index = {s.domain.name: i for i, s in enumerate(streams)}
     shards: dict[int, list[tuple[int, ...]]] = {s: [] for s in range(plan.shards)}
@@ -173,9 +178,8 @@ def test_placement_equals_sorting_everything_and_keeps_the_bounds(case):
 
 
 @pytest.fixture(autouse=True)
-def small_groups(monkeypatch):
-    """Domains in several groups, and deliveries in several slices."""
-    monkeypatch.setattr(layouts, "SLOTS_PER_GROUP", 8)
+def small_slices(monkeypatch):
+    """Deliveries in several slices."""
     monkeypatch.setattr(routing, "DELIVERIES_AT_ONCE", 50)
 
 
@@ -209,6 +213,70 @@ def test_a_larger_budget_extends_each_stream_and_other_domains_do_not_matter():
     assert [r[1:5] for r in single] == stream
 
 
+def test_the_example_that_the_module_tells():
+    documents = [(0x00 << 56, 1, 3), (0x01 << 56, 2, 5), (0x04 << 56, 3, 4), (0x05 << 56, 4, 6)]
+    corpus = {"a": documents}
+    plan = plan_of(corpus, {"a": "1"}, 22, 11, seed=94)
+    plan = replace(plan, shards=2, domains=(replace(plan.domains[0], phase=0),))
+    layout, rows = distributed(plan, corpus, [[("a", *d) for d in documents]], depth=6)
+    names = {hi: name for name, (hi, *_) in zip("abcd", documents, strict=True)}
+    assert [(names[hi], epoch, shard) for _, epoch, hi, _, _, shard in rows] == [
+        ("d", 0, 0), ("c", 0, 0), ("a", 0, 0), ("b", 0, 1), ("b", 1, 1),
+    ]  # fmt: skip
+    assert layout.tokens.tolist() == [13, 10]
+    assert [rank_buckets(6, layout.slots.salts[epoch])[:2].tolist() for epoch in range(2)] == [[62, 22], [7, 46]]
+    assert layout.slots.shard.reshape(2, 64)[:, :2].tolist() == [[SEVERAL_SHARDS, 0], [SEVERAL_SHARDS, NO_SHARD]]
+
+
+@settings(max_examples=40, deadline=None)
+@given(cases())
+def test_the_depth_of_a_histogram_changes_no_row(case):
+    corpus, weights, budget, shard_bytes, seed, parts = case
+    budget = min(budget, *(20 * sum(t for *_, t in documents) for documents in corpus.values()))  # few epochs of 2^14 buckets
+    try:
+        plan = plan_of(corpus, weights, budget, shard_bytes, seed)
+        _, rows = distributed(plan, corpus, parts, 0)
+    except InputError as error:
+        if "would get no" not in str(error):
+            raise
+        event("refused: a domain would get nothing")
+        return
+    for depth in DEPTHS[1:4]:
+        layout, same = distributed(plan, corpus, parts, depth)
+        assert layout.slots.depth.tolist() == [depth] * len(corpus)
+        assert same == rows
+
+
+@pytest.mark.parametrize("rows", [8_191, 16_383])
+def test_one_row_more_leaves_the_order_of_the_others(rows):
+    """8,192 rows are counted in 16 times as many buckets as 8,191."""
+    documents = uniform({"a": (rows + 1, 10)})["a"]
+    orders = []
+    for n in (rows, rows + 1):
+        corpus = {"a": documents[:n]}
+        layout, out = distributed(plan_of(corpus, {"a": "1"}, 10 * n, 10_000), corpus, [[("a", *d) for d in corpus["a"]]])
+        orders.append([row[2:4] for row in out])
+    assert layout.slots.depth == [10]
+    assert [row for row in orders[1] if row != documents[rows][:2]] == orders[0]
+
+
+def test_orders_of_epochs_seeds_and_domains_have_nothing_in_common():
+    """Two orders of 64 first digits have a rank correlation of 0 with a standard deviation of 1 / sqrt(63)."""
+    documents, places = uniform({"a": (500, 10)})["a"], []
+    corpus = {"a": documents, "b": documents}
+    for seed in range(6):
+        plan = plan_of(corpus, {"a": "0.5", "b": "0.5"}, 30_000, 10**6, seed)
+        _, out = distributed(plan, corpus, [[(name, *d) for name, ds in corpus.items() for d in ds]])
+        for domain in range(2):
+            for epoch in range(3):
+                order = {hi: place for place, (_, _, hi, *_) in enumerate(r for r in out if r[:2] == (domain, epoch))}
+                places.append([order[hi] for hi, *_ in documents])
+    correlation = np.corrcoef(places)[np.triu_indices(36, 1)]
+    assert abs(correlation.mean()) < 0.02
+    assert 0.8 < correlation.std() * 63**0.5 < 1.2
+    assert abs(correlation).max() < 5 / 63**0.5
+
+
 def test_five_hundred_equal_domains_do_not_all_start_at_once():
     corpus = uniform({f"d{i:04}": (8, 100) for i in range(500)})
     rows = oracle(plan_of(corpus, dict.fromkeys(corpus, "0.002"), 200_000, 10_000), corpus)
@@ -228,9 +296,33 @@ def test_many_copies_of_one_text_spread():
     assert out == [(d, e, hi, lo, t, s) for _, d, _, e, hi, lo, t, s in oracle(plan, corpus)]
 
 
+def test_keys_that_look_alike_are_told_apart_by_their_ties(monkeypatch):
+    """By chance that takes 10^5 copies of a text."""
+    corpus = uniform({"a": (50, 10)})
+    corpus["a"] += [corpus["a"][0]] * 100
+    plan = plan_of(corpus, {"a": "1"}, 1500, 50)
+    rows = [("a", *d) for d in corpus["a"]]
+    expected = distributed(plan, corpus, [rows[:70], rows[70:]])[1]
+
+    def same_order(*columns):
+        key, tie = order_keys(*columns)
+        return key >> np.uint64(62), key << np.uint64(2) | tie >> np.uint64(62)
+
+    monkeypatch.setattr(streams, "order_keys", same_order)
+    monkeypatch.setattr(layouts, "order_keys", same_order)
+    assert distributed(plan, corpus, [rows[:70], rows[70:]])[1] == expected
+
+
+@pytest.mark.parametrize(
+    ("rows", "depth"), [(1, 0), (63, 0), (64, 6), (8_191, 6), (8_192, 10), (131_072, 14), (2**25 - 1, 18), (2**25, 22)]
+)
+def test_a_histogram_has_sixty_four_buckets_or_at_least_eight_rows_a_bucket(rows, depth):
+    assert histogram_depth(rows) == depth
+
+
 def test_quotas_at_the_edge_of_int64():
     documents = [(i << 58, i, 10**11) for i in range(64)]
-    histogram = histogram_of(*[columns(documents)[i] for i in (0, 2)], bucket_bits(64))
+    histogram = histogram_of(*[columns(documents)[i] for i in (0, 2)], histogram_depth(64))
     count = DomainCount("a", 64, 64 * 10**11, 64 * 10**11, 10**11, 1, histogram)
     plan = make_plan(
         [count], {"a": "1"}, budget=6 * 10**12, max_epochs=1, exhausted="fail", shard_bytes=10**11, seed=0, hash="text", writer={}
@@ -285,13 +377,13 @@ small = st.integers(0, 3)
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(small, st.sampled_from([0, 1, 2, 2**63, 2**64 - 1]), small), max_size=40))
-def test_one_sort_gives_the_order_of_three_also_where_keys_look_alike(rows):
-    slot, key, lo = (np.array([r[i] for r in rows], t) for i, t in enumerate((np.int64, np.uint64, np.uint64)))
-    base, domain = np.array([700, 5, 90, 10**15], np.int64)[slot], np.array([0, 1, 1, 0])[slot]
-    order = routing._stream_order(domain, slot, base, key, lo)
-    plain = np.lexsort((lo, key, base, domain))
-    for column in (domain, base, key, lo):
+@given(st.lists(st.tuples(small, st.sampled_from([0, 1, 2, 2**63, 2**64 - 1]), small), max_size=40), st.booleans())
+def test_one_sort_gives_the_order_of_three_also_where_keys_look_alike(rows, one_number):
+    number, key, tie = (np.array([r[i] for r in rows], t) for i, t in enumerate((np.int64, np.uint64, np.uint64)))
+    number = number * 0 + 5 if one_number else number + 2**40
+    order = routing._stream_order(number[:1] if one_number else number, key, tie)
+    plain = np.lexsort((tie, key, number))
+    for column in (number, key, tie):
         assert (column[order] == column[plain]).all()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chameleon_data.corpus import survey
+from chameleon_data.corpus import selection, survey
 from chameleon_data.corpus.readers import blocks as readers
 from chameleon_data.corpus.selection import copies_in_part
 from chameleon_data.errors import InputError
@@ -78,6 +78,18 @@ def test_seams_between_blocks_runs_and_parts_do_not_show(tmp_path, small, monkey
     assert runs > 10
     monkeypatch.undo()
     assert built(recipe_of(tmp_path / "b")) == (digest, 3, 3)
+
+
+@pytest.mark.parametrize("sections", [{}, {"mix": {"validation": 0.3}, "input": {"dedup": "exact"}}], ids=["copies", "splits"])
+def test_the_depth_of_histograms_changes_no_byte(tmp_path, monkeypatch, sections):
+    """Nor any name: the digest of the plan, which names the folder of the shards, is the same."""
+    builds = []
+    for depth in (0, 6, 10, 14):
+        monkeypatch.setattr(selection, "histogram_depth", lambda rows, depth=depth: depth)
+        made = planned(recipe_of(tmp_path / str(depth), **sections))
+        assert {count.depth for counts in made.selection.splits.values() for count in counts} == {depth}
+        builds.append((made.build.folder, [file for receipt in made.write() for file in receipt.files]))
+    assert builds == builds[:1] * 4
 
 
 def test_a_part_that_numbers_its_copies_by_itself_is_caught(tmp_path, small, monkeypatch):

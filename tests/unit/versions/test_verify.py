@@ -25,6 +25,7 @@ from chameleon_data.recipe_file import load_recipe
 from chameleon_data.shards.formats import mds, parquet
 from chameleon_data.shards.rows import TEXT_SCHEMA, content_hash
 from chameleon_data.store.store import Store
+from chameleon_data.versions.checks import text_order
 from chameleon_data.versions.checks.text_order import DocumentRows, TextOrderCheck
 from chameleon_data.versions.make_manifest import digest_contents, digest_files
 from chameleon_data.versions.manifest import Manifest
@@ -274,10 +275,10 @@ def test_a_shard_without_rows_is_a_problem(forged: Out, number: int) -> None:
 
 @pytest.fixture(scope="module")
 def legal(tmp_path_factory: pytest.TempPathFactory) -> tuple[pl.DataFrame, Manifest]:
-    """Two and a half epochs of one domain, with the bucket of each row (the top three bits of its hash)."""
+    """Two and a half epochs of one domain, with the bucket of each row (the top six bits of its hash)."""
     out, manifest = build_in_process(tmp_path_factory.mktemp("legal"), mix={"budget": 500_000, "exhausted": "repeat"})
     rows = pl.concat([pl.read_parquet(out / f.path) for f in manifest.shards if f.format == "parquet"])
-    bucket = pl.col("doc_id").str.slice(0, 1).str.to_integer(base=16) // 2
+    bucket = pl.col("doc_id").str.slice(0, 2).str.to_integer(base=16) // 4
     return rows.filter(pl.col("domain") == "legal").with_columns(bucket=bucket), manifest
 
 
@@ -305,6 +306,18 @@ def test_a_copy_in_the_bucket_that_the_quota_cuts(legal: tuple[pl.DataFrame, Man
     assert stream_problems(mine, manifest, "legal") == []
     found = stream_problems(pl.concat([mine, *[mine.tail(1)] * 3]), manifest, "legal")
     assert any("a later epoch of domain 'legal' holds a document more often than its first" in p for p in found)
+
+
+def test_two_documents_that_change_places_in_the_bucket_that_the_quota_cuts(
+    legal: tuple[pl.DataFrame, Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, manifest = legal
+    monkeypatch.setattr(text_order, "largest_depth", lambda buckets: 0)  # the last epoch is one bucket
+    assert stream_problems(mine, manifest, "legal") == []
+    order = np.arange(len(mine))
+    order[-2:] = order[-2:][::-1]
+    assert mine["doc_id"][-1] != mine["doc_id"][-2]
+    assert any("not in the order of their hashes" in p for p in stream_problems(mine[order], manifest, "legal"))
 
 
 def test_an_epoch_that_begins_after_the_quota(legal: tuple[pl.DataFrame, Manifest]) -> None:
