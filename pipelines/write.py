@@ -14,10 +14,11 @@ from chameleon_data.corpus.survey import Part, name_files
 from chameleon_data.errors import InputError
 from chameleon_data.pipelines.engine import Engine, Progress, Task, run_pass
 from chameleon_data.shards.assemble import RowSource, encode_indexes, write_shards
+from chameleon_data.shards.grouping import group_shards, shards_per_task
 from chameleon_data.shards.lay_out import ShardSpec, build_folder
 from chameleon_data.shards.read_kept import find_kept_corpus
 from chameleon_data.shards.receipts import Receipt, read_receipts
-from chameleon_data.shards.runs import group_shards, read_run_lists, shards_per_task
+from chameleon_data.shards.runs import read_run_lists
 from chameleon_data.shards.spill import spill
 from chameleon_data.store.checksummed import read_table, write_table
 from chameleon_data.store.paths import BuildFolder
@@ -46,7 +47,9 @@ def write_missing_shards(
     if missing:
         try:
             source = gather_rows(engine, store, keep, build, spec, copies, parts, spill, progress)
-            groups = group_shards(missing, shards_per_task(source.files, build.shards, spec.shards.size))
+            kept_files = source.kept.files if source.kept else 0
+            most = shards_per_task(len(source.runs), kept_files, build.shards, spec.shards.size, spec.most_delivered, engine.cpus)
+            groups = group_shards(missing, most)
             task = Task(
                 partial(_write_group, store, build, spec, parts, source, groups),
                 lambda number: f"shards {groups[number].start} to {groups[number].stop - 1}",

@@ -49,11 +49,6 @@ class RowSource:
     kept: KeptCorpus | None
     """The other parts; None where there are none."""
 
-    @property
-    def files(self) -> int:
-        """Files that the rows of a shard may lie in."""
-        return len(self.runs) + (self.kept.files if self.kept else 0)
-
 
 def write_shards(
     store: Store, build: BuildFolder, spec: ShardSpec, parts: Sequence[Part], source: RowSource, shards: range

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from chameleon_data.corpus.selection import Selection, SelectionRules, read_cut_documents
 from chameleon_data.corpus.survey import Part
 from chameleon_data.corpus.tokens import TokenCounter
@@ -38,6 +40,11 @@ class ShardSpec:
     """Section of the recipe: what hashes are of, and the longest document."""
     shards: Shards
     """Section of the recipe: formats, compression and its level, lineage."""
+
+    @property
+    def most_delivered(self) -> int:
+        """Documents that the largest shard is made from."""
+        return max(int(np.sum([s.delivered for s in layout.streams], axis=0).max()) for layout in self.layouts)
 
     def locate(self, shard: int) -> tuple[Layout, int]:
         """The layout of the split that holds shard `shard` of all splits, and the shard's number in that split."""

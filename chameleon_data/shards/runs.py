@@ -33,12 +33,6 @@ NO_ROWS = 2**64 - 1
 """In the place of the sum where a shard has no rows. Not zero: a file that did not reach the disk may be full of zeros."""
 RUN_READERS = 16
 """Runs of a distant store that are read at once."""
-GROUP_BYTES = 256 * 2**20
-"""Bytes of shards that a task reads together at most."""
-MOST_RANGES = 2**20
-"""Ranges of runs that a build reads, until tasks read several shards together: 100 GB in shards of 64 MiB. An object store
-answers some 5,000 requests a second."""
-
 RUN_SCHEMA = pa.schema(
     [
         ("domain", pa.int32()),  # index in the layout of its split
@@ -118,23 +112,6 @@ def write_run(store: Store, path: str, listed: str, pending: Sequence[tuple[I64,
         with file.open("ab") as more:
             more.write(entries.tobytes())
     return Run(path, at, listed)
-
-
-def shards_per_task(runs: int, shards: int, size: int) -> int:
-    """How many shards a task reads together. One, until the ranges to read, one for each run and task, are more than
-    `MOST_RANGES`; then as many as that takes, and at most `GROUP_BYTES` of them. `size` is that of a shard in bytes."""
-    return max(1, min(-(-runs * shards // MOST_RANGES), GROUP_BYTES // size))
-
-
-def group_shards(missing: Sequence[int], most: int) -> list[range]:
-    """Groups of at most `most` shards that follow each other. `missing` ascends."""
-    groups: list[range] = []
-    for shard in missing:
-        if groups and groups[-1].stop == shard and len(groups[-1]) < most:
-            groups[-1] = range(groups[-1].start, shard + 1)
-        else:
-            groups.append(range(shard, shard + 1))
-    return groups
 
 
 def read_runs(store: Store, runs: Sequence[Run], shards: range) -> list[pa.Table]:

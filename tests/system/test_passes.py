@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import uuid
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from chameleon_data.corpus import tokens
+from chameleon_data.corpus import row_store, tokens
 from chameleon_data.corpus.model_files import find_packaged_model
 from chameleon_data.corpus.survey import Part
+from chameleon_data.recipe import Recipe
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.shards.assemble import RowSource
+from chameleon_data.store.paths import KEPT_ROWS
 from chameleon_data.store.store import Store
 from chameleon_data.versions.verify import verify_version
 from chameleon_data.versions.versions import list_versions
@@ -88,3 +91,57 @@ def test_a_worker_that_takes_kept_rows_gets_no_copies_and_looks_them_up(tmp_path
     assert given
     assert all(len(pickle.dumps(source)) < 4_000 for source in given)
     assert not Store(recipe.out).exists(given[0].kept.copies), "they go once the shards are written"
+
+
+def passes_of(recipe: Recipe, **more: Any) -> tuple[str, set[str]]:
+    """(digest, names of the passes) of a build in this process."""
+    from chameleon_data.pipelines.build import build_recipe
+
+    names = set[str]()
+    built = build_recipe(recipe, INLINE, lambda name, *_: names.add(name), "now", **more)
+    return built.manifest.digest, names
+
+
+def test_rows_of_a_remote_build_are_kept_in_the_scratch_folder(tmp_path: Path) -> None:
+    scratch = Store(str(tmp_path / "scratch"))
+    first, names = passes_of(write_small_recipe(tmp_path, f"memory://{uuid.uuid4().hex}/out"))
+    assert "read" in names
+    recipe = write_small_recipe(tmp_path, f"memory://{uuid.uuid4().hex}/out")
+    again, names = passes_of(recipe, scratch=scratch)
+    assert again == first
+    assert "read" not in names
+    assert scratch.list(KEPT_ROWS)
+    assert not Store(recipe.out).list(KEPT_ROWS)
+
+
+def test_where_there_is_no_room_the_corpus_is_read_twice_and_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from chameleon_data.pipelines.build import plan_recipe
+
+    recipe = write_small_recipe(tmp_path, str(tmp_path / "out"))
+    monkeypatch.setattr(row_store, "_free_bytes", lambda _: 5)
+    kept = plan_recipe(recipe, INLINE, lambda *_: None).describe()["kept_rows"]
+    assert (kept["bytes"], kept["parts"]) == (0, 0)
+    assert "has 5 bytes free" in kept["reason"]
+    assert "read" in passes_of(recipe)[1]
+
+
+def test_a_plan_tells_the_bytes_that_are_kept(tmp_path: Path) -> None:
+    from chameleon_data.pipelines.build import plan_recipe
+
+    recipe = write_small_recipe(tmp_path, str(tmp_path / "out"))
+    kept = plan_recipe(recipe, INLINE, lambda *_: None).describe()["kept_rows"]
+    files = Store(recipe.out).list(KEPT_ROWS)
+    assert kept["bytes"] == sum(size for path, size in files.items() if path.endswith(".rows")) > 0
+    assert kept["parts"] == kept["parts_in_all"]
+    assert kept["reason"] == ""
+
+
+def test_verify_makes_the_ids_of_a_packed_corpus_once(tmp_path: Path) -> None:
+    from chameleon_data.pipelines.verify import check_against_corpus
+
+    shards = {"size": "8KB", "sequence_length": 64}
+    recipe = write_small_recipe(tmp_path, str(tmp_path / "out"), 3000, tokens={"tokenizer": "all-MiniLM-L6-v2"}, shards=shards)
+    manifest, names = build(recipe), set[str]()
+    assert check_against_corpus(INLINE, Store(manifest.recipe.out), manifest, lambda name, *_: names.add(name))[0] == []
+    assert names == {"survey", "make"}
+    assert not Store(manifest.recipe.out).list("_chameleon/checks")

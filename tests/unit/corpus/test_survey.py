@@ -24,6 +24,7 @@ from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.checksummed import read_record, write_record
+from chameleon_data.store.paths import KEPT_ROWS
 from chameleon_data.store.store import Store
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import parts_of, record_part, row_store_of, rules_of, surveyed
@@ -122,6 +123,20 @@ def test_another_sample_is_drawn_from_the_rows_kept(recipe: Recipe, sections: di
         record_part(Store(other.out), other, part, counter, rows)
     again = read_survey(Store(other.out), parts, other.sources, other.input.max_bad, other.embed.drawn).sample
     assert again == expected != first
+
+
+def test_no_sample_is_drawn_from_rows_that_are_damaged(recipe: Recipe) -> None:
+    store, parts, _ = surveyed(recipe, keep=True)
+    counter = tokens.load_token_counter(recipe.tokens)
+    store.remove([parts[0].path(parts[0].sample)])
+    (path,) = [path for path in store.list(KEPT_ROWS) if parts[0].key in path and path.endswith(".rows")]
+    data = bytearray(store.read(path))
+    data[7] ^= 1
+    store.write(path, bytes(data))
+    with pytest.raises(InputError, match="was damaged"):
+        record_part(store, recipe, parts[0], counter, row_store_of(recipe, counter))
+    record_part(store, recipe, parts[0], counter, row_store_of(recipe, counter))
+    assert find_recorded_parts(store, parts) == {part.key for part in parts}
 
 
 # Rows without a domain

@@ -12,6 +12,7 @@ import pytest
 from chameleon_data.corpus import kept_rows, survey
 from chameleon_data.corpus.readers import blocks as readers
 from chameleon_data.errors import InputError
+from chameleon_data.plan.intervals import find_intervals
 from chameleon_data.recipe import Recipe
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.paths import KEPT_ROWS
@@ -143,14 +144,21 @@ def test_a_file_that_is_cut_short_is_as_good_as_none(tmp_path, small):
 
 
 def test_rows_that_a_search_misses_are_not_lost_in_silence(tmp_path, small):
-    """A hash that is damaged hides its row from every search; the shard then has too few."""
-    made = ready(recipe_of(tmp_path), keep=True)
-    part = made.kept.parts[0]
-    opened = kept_rows.open_kept_file(made.store, part.files[0])
+    """Hashes that are damaged hide their rows from every search, here in an interval that no shard asks for. A shard then has too
+    few rows, and the file is found."""
+    made = ready(recipe_of(tmp_path, mix={"budget": 60_000}), keep=True)
+    (layout,) = made.job.layouts
+    wanted = find_intervals(layout.slots, range(layout.plan.shards))
+    part = next(part for part in made.kept.parts if made.parts[part.number].source == "legal")
+    domain = next(number for number, stream in enumerate(layout.streams) if stream.domain.name == "legal")
+    asked = [(int(a), int(b)) for a, b, d in zip(wanted.first, wanted.last, wanted.domain, strict=True) if d == domain]
+    hidden = next(b + 1 for (_, b) in asked if b + 1 < 2**64)
+    rows = kept_rows.open_kept_file(made.store, part.files[0])
     file = Path(made.store.local(part.files[0].path))
-    data, wanted = bytearray(file.read_bytes()), np.array(opened.index.hi).tobytes()
-    at = data.index(wanted)
-    data[at : at + len(wanted)] = bytes(len(wanted))
+    data, hi = bytearray(file.read_bytes()), np.array(rows.index.hi)
+    at = data.index(hi.tobytes())
+    data[at : at + hi.nbytes] = np.full(len(hi), hidden, np.uint64).tobytes()
     file.write_bytes(data)
-    with pytest.raises(InputError, match="was damaged"):
+    with pytest.raises(InputError, match=r"rows: was damaged.*run the same command again"):
         made.write()
+    assert not file.exists()

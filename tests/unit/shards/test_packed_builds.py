@@ -81,6 +81,20 @@ def test_kept_ids_give_the_bytes_that_a_second_reading_gives(tmp_path, tokenizer
         assert made.write() == expected
 
 
+def test_ids_are_kept_of_the_texts_in_which_the_tokenizer_sees_something(tmp_path, monkeypatch):
+    vocabulary = {symbol: i for i, symbol in enumerate("abcdefghijklmnopqrstuvwxyz ")}
+    blind = Tokenizer(models.BPE(vocabulary, []))
+    blind.add_special_tokens(["<|endoftext|>"])
+    blind.save(str(tmp_path / "tokenizer.json"))
+    seen = texts()
+    monkeypatch.setattr(f"{__name__}.texts", lambda: {name: ["1234", *of, "567"] for name, of in seen.items()})
+    expected = packed(tmp_path, tmp_path / "tokenizer.json", "cross", input={"max_bad": 0.1}).write()
+    shutil.rmtree(tmp_path / "out")
+    made = packed(tmp_path, tmp_path / "tokenizer.json", "cross", keep=True, input={"max_bad": 0.1})
+    assert made.survey.reasons["book"] == {"no tokens": 2}
+    assert made.write() == expected
+
+
 def test_a_text_that_makes_end_of_text_is_refused_where_it_is_written(tmp_path, tokenizer):
     made = packed(tmp_path, tokenizer, "cross", keep=True, tokens={"tokenizer": str(tokenizer), "end_of_text": "a"})
     with pytest.raises(InputError, match="also makes it of what a text says"):

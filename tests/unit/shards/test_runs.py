@@ -10,13 +10,10 @@ import pytest
 
 from chameleon_data.errors import InputError
 from chameleon_data.shards.runs import (
-    MOST_RANGES,
     RUN_SCHEMA,
     Run,
-    group_shards,
     read_run_lists,
     read_runs,
-    shards_per_task,
     write_run,
     write_run_list,
 )
@@ -118,16 +115,3 @@ def test_a_list_of_another_release_is_refused(written):
     write_record(store, "a.json", {**read_record(store, "a.json"), "format": 2})
     with pytest.raises(InputError, match="runs of another release of chameleon-data; finish the build with that release"):
         read_run_lists(store, ["a.json"])
-
-
-def test_shards_of_one_task_follow_each_other():
-    assert group_shards([0, 1, 2, 4, 5, 9], 2) == [range(2), range(2, 3), range(4, 6), range(9, 10)]
-    assert group_shards([], 3) == []
-
-
-def test_shards_are_joined_only_where_there_are_too_many_ranges():
-    mebibyte = 2**20
-    assert shards_per_task(800, 1600, 64 * mebibyte) == 2
-    assert shards_per_task(100, 1000, 64 * mebibyte) == 1
-    assert shards_per_task(MOST_RANGES, 1000, 64 * mebibyte) == 4
-    assert shards_per_task(MOST_RANGES, 1000, 1024 * mebibyte) == 1
