@@ -134,6 +134,8 @@ def print_build(built: Built) -> None:
         ("folder", f"{recipe.out}/{manifest.build}"),
         ("shards", f"{manifest.shard_count:,} in each of {', '.join(f'{name}/' for name in recipe.shards.formats)}"),
     ]
+    if kept := built.kept.bytes:
+        rows.append(("kept", f"{kept:,} bytes of rows for the next mixture, until gc --caches removes them"))
     if held_out := manifest.validation.values():
         rows.append(("validation", f"{sum(d.rows for d in held_out):,} rows, {sum(d.tokens for d in held_out):,} tokens"))
     if built.new:

@@ -36,7 +36,7 @@ from chameleon_data.errors import InputError
 from chameleon_data.hashing import canonical_json, hash_slices, mix64
 from chameleon_data.plan.intervals import HashIndex
 from chameleon_data.store.checksummed import ChecksumError, read_checked, read_record, write_record
-from chameleon_data.store.paths import KEPT_ROWS, kept_file_path, kept_list_path
+from chameleon_data.store.paths import KEPT_ROWS, kept_file_path, kept_list_path, kept_part_folder
 from chameleon_data.store.store import Store
 
 KEPT_FORMAT = 1
@@ -177,15 +177,22 @@ class RowKeeper:
 def read_kept_parts(rows: RowStore, keys: Sequence[str]) -> tuple[KeptPart, ...]:
     """Those parts of a corpus of which all rows are kept; `keys` are the parts', in their order."""
     here = rows.store.list(KEPT_ROWS)
-    kept = []
-    for number, key in enumerate(keys):
-        if (path := kept_list_path(key, rows.kind)) in here:
-            record = read_record(rows.store, path)
-            if record["format"] == KEPT_FORMAT:
-                files = TypeAdapter(tuple[KeptFile, ...]).validate_python(record["files"])
-                if all(here.get(file.path) == file.bytes for file in files):
-                    kept.append(KeptPart(number, files))
+    kept = [KeptPart(number, files) for number, key in enumerate(keys) if (files := _read_list(rows, key, here)) is not None]
     return tuple(kept)
+
+
+def read_kept_files(rows: RowStore, key: str) -> tuple[KeptFile, ...] | None:
+    """The files of one part; None where its rows are not kept."""
+    return _read_list(rows, key, rows.store.list(kept_part_folder(key)))
+
+
+def _read_list(rows: RowStore, key: str, here: Mapping[str, int]) -> tuple[KeptFile, ...] | None:
+    path = kept_list_path(key, rows.kind)
+    record = read_record(rows.store, path) if path in here else {"format": None}
+    if record["format"] != KEPT_FORMAT:
+        return None
+    files = TypeAdapter(tuple[KeptFile, ...]).validate_python(record["files"])
+    return files if all(here.get(file.path) == file.bytes for file in files) else None
 
 
 def summarise_kept_rows(rows: RowStore | None, keys: Sequence[str], reason: str) -> KeptSummary:

@@ -32,7 +32,7 @@ from pydantic import TypeAdapter
 
 from chameleon_data.arrays import I64, U64, byte_lengths
 from chameleon_data.corpus.fragments import Fragment
-from chameleon_data.corpus.kept_rows import RowKeeper, check_kept_rows, open_kept_file, read_kept_parts
+from chameleon_data.corpus.kept_rows import RowKeeper, check_kept_rows, open_kept_file, read_kept_files
 from chameleon_data.corpus.readers.blocks import BLOCK_BYTES, read_blocks
 from chameleon_data.corpus.readers.rows import BadRow, Block
 from chameleon_data.corpus.row_store import RowStore
@@ -289,20 +289,21 @@ def _sample_kept_rows(store: Store, part: Part, spec: SampleSpec, keep: RowStore
         return False
     if not all(store.exists(part.path(name)) for name in COUNT_FILES) or _read_summary(store, part) is None:
         return False
-    for kept in read_kept_parts(keep, [part.key]):
-        sample = SAMPLE_SCHEMA.empty_table()
-        for file in kept.files:
-            rows = open_kept_file(keep.store, file)
-            domain = np.repeat(np.arange(len(rows.index.names)), np.diff(rows.index.begin))
-            for at in np.split(np.arange(file.rows), np.flatnonzero(np.diff(rows.offset[1:] // BLOCK_BYTES)) + 1):
-                check_kept_rows(keep.store, file, rows, at)
-                text = rows.places(at).gather().view(pa.large_string())
-                columns = (rows.index.hi[at], rows.lo[at], rows.tokens[at], domain[at], rows.index.names)
-                candidates = sample_candidates(spec, text, *columns, known=sample)
-                sample = merge_samples([sample, candidates], spec.samples)
-        write_table(store, part.path(part.sample), sample)
-        return True
-    return False
+    files = read_kept_files(keep, part.key)
+    if files is None:
+        return False
+    sample = SAMPLE_SCHEMA.empty_table()
+    for file in files:
+        rows = open_kept_file(keep.store, file)
+        domain = np.repeat(np.arange(len(rows.index.names)), np.diff(rows.index.begin))
+        for at in np.split(np.arange(file.rows), np.flatnonzero(np.diff(rows.offset[1:] // BLOCK_BYTES)) + 1):
+            check_kept_rows(keep.store, file, rows, at)
+            text = rows.places(at).gather().view(pa.large_string())
+            columns = (rows.index.hi[at], rows.lo[at], rows.tokens[at], domain[at], rows.index.names)
+            candidates = sample_candidates(spec, text, *columns, known=sample)
+            sample = merge_samples([sample, candidates], spec.samples)
+    write_table(store, part.path(part.sample), sample)
+    return True
 
 
 def _row_records(block: Block, hi: U64, lo: U64, tokens: I64, size: I64) -> pa.Table:

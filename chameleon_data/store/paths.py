@@ -95,13 +95,18 @@ def survey_path(part: str, name: str) -> str:
     return f"{SURVEY_CACHE}/{part}/{name}"
 
 
+def kept_part_folder(part: str) -> str:
+    """Rows of a part, which is named by its key."""
+    return f"{KEPT_ROWS}/{part}"
+
+
 def kept_list_path(part: str, kind: str) -> str:
     """The list of the files that hold the rows of a part; written last. `kind` says what the bodies are."""
-    return f"{KEPT_ROWS}/{part}/{kind}.json"
+    return f"{kept_part_folder(part)}/{kind}.json"
 
 
 def kept_file_path(part: str, kind: str, number: int) -> str:
-    return f"{KEPT_ROWS}/{part}/{kind}-{number:05d}.rows"
+    return f"{kept_part_folder(part)}/{kind}-{number:05d}.rows"
 
 
 def embedding_folder(embedder: str) -> str:

@@ -296,7 +296,7 @@ def test_a_build_of_what_is_there_tells_no_old_timings(command, dataset, tmp_pat
     (version,) = list_versions(Store(dataset))
     timings, reused = dict.fromkeys(TIMED_PASSES, 1.0), {"embed": "embedded 8 of 8 domains"}
     manifest = replace(read_manifest(Store(dataset), version), timings=timings, reused=reused)
-    built = build.Built(manifest, version, new, written, KeptSummary(0, 0, 1, ""))
+    built = build.Built(manifest, version, new, written, KeptSummary(5000, 1, 2, "no room"))
     monkeypatch.setattr(cli, "_passes", lambda *_: nullcontext((None, lambda *_: None)))
     monkeypatch.setattr(build, "build_recipe", lambda *_: built)
     (tmp_path / "r.yaml").write_text("name: t\nout: out\nsources: {a: x.jsonl}\n")
@@ -305,6 +305,8 @@ def test_a_build_of_what_is_there_tells_no_old_timings(command, dataset, tmp_pat
     assert said is None or said in text
     assert text.count("builds/x") == 1, "the folder is told once"
     assert "shards  1 in each of parquet/, mds/" in text
+    assert "5,000 bytes of rows for the next mixture, until gc --caches removes them" in text
+    assert ("as its rows are not kept: no room" in text) == bool(written)
     assert json.loads(command("build", str(tmp_path / "r.yaml"), "--json")[1])["new"] is new
 
 
