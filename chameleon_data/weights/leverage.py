@@ -24,7 +24,8 @@ FAR_ABOVE = 10.0
 
 def perplexity(shares: F64) -> float:
     """exp of the entropy: the number of equal shares that would be as spread out."""
-    return exp(float(scipy.special.entr(shares).sum()))
+    held = shares[shares > 0]
+    return exp(-float((held * np.log(held)).sum()))
 
 
 def ridge_for(eigenvalues: F64, dimension: float | None = None) -> float:
