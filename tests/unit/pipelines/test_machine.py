@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "pod/job").mkdir(parents=True)
     read = Path.read_text
 
-    def read_text(path: Path, *how: str) -> str:
-        return "0::/pod/job\n" if path == Path("/proc/self/cgroup") else read(path, *how)
+    def read_text(path: Path, *how: Any, **named: Any) -> str:
+        return "0::/pod/job\n" if path == Path("/proc/self/cgroup") else read(path, *how, **named)
 
     monkeypatch.setattr(machine, "CONTROL_GROUPS", tmp_path)
     monkeypatch.setattr(Path, "read_text", read_text)
