@@ -217,7 +217,7 @@ class LocalEngine:
         if call.too_large:
             reason = (
                 f"with no other task beside it, more than {self.memory / 1e9:.1f} GB of memory were needed; "
-                "raise --memory, or leave that file out"
+                "raise --memory, use a larger machine, or leave that file out"
             )
         elif code < 0:
             reason = f"{signal.Signals(-code).name} ended it; "

@@ -30,11 +30,12 @@ def serve_driver() -> None:
     for signum in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the driver ends its workers
         signal.signal(signum, signal.SIG_IGN)
     driver, inbox = Connection(int(sys.argv[1])), queue.SimpleQueue[Message]()
-    threading.Thread(target=_receive, args=(driver, inbox), daemon=True).start()
     for module in sys.argv[2:]:
         import_module(module)
     from chameleon_data.corpus.fragments import call_at_opening
 
+    # Not before: what is received imports modules too, and two threads that do so at once may see half of one.
+    threading.Thread(target=_receive, args=(driver, inbox), daemon=True).start()
     call_at_opening(lambda url: driver.send(("reading", url)))
     function: Callable[[Any], Any] | None = None
     fault: Message | None = None
@@ -61,6 +62,10 @@ def _receive(driver: Connection, inbox: queue.SimpleQueue[Message]) -> None:
             inbox.put(driver.recv())
         except (EOFError, OSError):
             os._exit(0)
+        except Exception:  # noqa: BLE001 - what was sent cannot be loaded here; the driver reads the last line of this
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
 
 
 if __name__ == "__main__":

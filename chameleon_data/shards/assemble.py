@@ -45,7 +45,7 @@ class RowSource:
     """Where the rows of a build's shards are."""
 
     runs: tuple[Run, ...]
-    """Of the parts that were read again; in the build's store."""
+    """Runs of the parts whose rows are not kept. They lie in the build's store."""
     kept: KeptCorpus | None
     """The other parts; None where there are none."""
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import psutil
 import pyarrow as pa
@@ -93,6 +94,16 @@ def test_the_file_that_was_open_is_named_though_a_task_reads_many(local_engine: 
         list(local_engine.run(task, [3]))
 
 
+def test_work_that_a_worker_cannot_load_ends_in_a_message_and_not_in_silence(
+    local_engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("not_there")
+    exec("def work(number): pass", module.__dict__)
+    monkeypatch.setitem(sys.modules, "not_there", module)
+    with pytest.raises(InputError, match=r"^file 1: .* died 3 times; it ended with code 1; ModuleNotFoundError: .*not_there"):
+        list(local_engine.run(Task(module.work, about), [1]))
+
+
 def test_signals_that_reach_the_whole_group_are_left_to_the_driver(local_engine: LocalEngine, tmp_path: Path) -> None:
     assert list(local_engine.run(Task(partial(tasks.interrupt_self, tmp_path), about), [1])) == [1]
 
@@ -140,6 +151,7 @@ DRIVER = """
 import sys
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from chameleon_data.pipelines.engine import Task
 from chameleon_data.pipelines.local_engine import local_engine
 from tests.support import engine_tasks
