@@ -282,11 +282,19 @@ class Group(Section):
     """Greatest share of the tokens that they get together. 1: no bound."""
 
 
-class EffectiveDomains(Section):
+class Divergence(Section):
     """A temperature, given by what it does."""
 
-    effective_domains: Annotated[float, Field(gt=1.0, allow_inf_nan=False), NO_BOOL]
-    """Perplexity of the mixture before bounds: it is as spread out as this many equal domains."""
+    kl: Factor
+    """How far from the centre the tilt may take the mixture, before bounds: KL(w ‖ centre) in nats. 0: not at all."""
+
+
+def natural_exponent(centre: str) -> float | None:
+    """The a of a centre c ∝ tokens^a: 0 for uniform, 1 for natural, a number for natural^a. None: a file or a version."""
+    if centre in ("uniform", "natural"):
+        return float(centre == "natural")
+    match = re.fullmatch(r"natural\^([0-9]*\.?[0-9]+)", centre)
+    return float(match[1]) if match else None
 
 
 class Weights(Section):
@@ -294,14 +302,16 @@ class Weights(Section):
 
     objective: Literal["pretrain", "finetune"] = "pretrain"
     """pretrain: more of what is general (inverse leverage). finetune: more of what is particular (leverage)."""
-    temperature: Literal["auto"] | Positive | EffectiveDomains = "auto"
-    """How evenly tokens are shared: a higher one is nearer to equal shares. auto: 98.5 % of the perplexity of equal shares."""
+    centre: str = "uniform"
+    """The mixture that is tilted: uniform, natural (the tokens' shares), natural^0.5, a file of weights, or OUT@VERSION."""
+    temperature: Literal["auto"] | Positive | Divergence = "auto"
+    """How far leverage tilts the centre. {kl: 0.015}: by at most so many nats. auto: 0.0151. A number: T, a higher one less."""
     floor: Share | dict[str, Share] = 0.0
     """Least share of the tokens, for every domain or {domain: share}. 0: no bound."""
     cap: Share | dict[str, Share] = 1.0
     """Greatest share of the tokens, for every domain or {domain: share}. 1: no bound."""
     prior: dict[str, Factor] = {}
-    """Domain -> factor on its weight, for what you know and the embeddings do not, such as quality. Others have 1."""
+    """Domain -> factor on the centre, for what you know and the embeddings do not, such as quality. Others have 1."""
     groups: dict[str, Group] = {}
     """Name -> bounds on what its domains get together."""
     compare: tuple[str, ...] = ()
@@ -314,6 +324,19 @@ class Weights(Section):
         named = [domain for group in self.groups.values() for domain in group.domains]
         if twice := [domain for domain, times in Counter(named).items() if times > 1]:
             raise ValueError(f"{twice[0]!r} stands twice in 'groups'; name it in one group, once")
+        return self
+
+    @field_validator("centre")
+    @classmethod
+    def _known_centre(cls, value: str) -> str:
+        if natural_exponent(value) is None and (value.startswith("natural^") or not set(value) & set("/@.")):
+            raise ValueError(f"{value[:60]!r} is no centre; write uniform, natural, natural^0.5, a file, or OUT@VERSION")
+        return value
+
+    @model_validator(mode="after")
+    def _given_or_tilted(self) -> Self:
+        if self.from_ and self.centre != "uniform":
+            raise ValueError("'from' takes weights as they are; leave 'centre' out, or name that file as the 'centre' to tilt it")
         return self
 
 

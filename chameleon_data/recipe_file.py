@@ -18,7 +18,16 @@ import yaml
 from pydantic import ValidationError
 
 from chameleon_data.errors import InputError, Sentences, explaining, list_some, locating
-from chameleon_data.recipe import EffectiveDimension, EffectiveDomains, Group, Recipe, RecordedLandmarks, Section, Source
+from chameleon_data.recipe import (
+    Divergence,
+    EffectiveDimension,
+    Group,
+    Recipe,
+    RecordedLandmarks,
+    Section,
+    Source,
+    natural_exponent,
+)
 from chameleon_data.store.urls import EXTRAS, refuse_secrets
 
 PLAIN_FAULTS = {
@@ -173,7 +182,7 @@ def _keys_at(path: list[str]) -> list[str]:
         case ["weights", "groups", _]:
             model = Group
         case ["weights", "temperature"]:
-            model = EffectiveDomains
+            model = Divergence
         case ["leverage", "ridge"]:
             model = EffectiveDimension
         case ["leverage", "landmarks"]:
@@ -218,6 +227,9 @@ def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
         update["leverage"] = recipe.leverage.model_copy(update={"landmarks": recorded})
     given, compared = recipe.weights.from_, recipe.weights.compare
     files = {"from_": given and absolute_path(given, folder), "compare": tuple(absolute_path(file, folder) for file in compared)}
+    centre = recipe.weights.centre
+    if natural_exponent(centre) is None:
+        files["centre"] = absolute_path(centre, folder)
     update["weights"] = recipe.weights.model_copy(update=files)
     return recipe.model_copy(update=update)
 
@@ -228,6 +240,7 @@ def _refuse_secrets_elsewhere(recipe: Recipe) -> None:
     urls_at = {
         "weights.from": [recipe.weights.from_],
         "weights.compare": recipe.weights.compare,
+        "weights.centre": [recipe.weights.centre],
         "embed.model": [recipe.embed.model],
         "embed.causal_lm": [recipe.embed.causal_lm],
         "tokens.tokenizer": [recipe.tokens.tokenizer],

@@ -176,15 +176,17 @@ def print_mixture(manifest: Manifest) -> None:
 
 
 def print_outside(weights: Mapping[str, float], intervals: Mapping[str, tuple[float, float] | None]) -> None:
-    """Name the weights that lie outside their own intervals. An interval surrounds the weight by leverage alone, so only priors
-    and bounds can move a weight out of it."""
+    """Name the weights that lie outside their own intervals. An interval surrounds the weight before bounds, so only these can
+    move a weight out of it."""
     outside = [n for n, w in weights.items() if (ends := intervals.get(n)) and not ends[0] <= w <= ends[1]]
     if outside:
-        print_dim(f"intervals are for the weights by leverage alone; priors or bounds moved out of theirs: {list_some(outside)}")
+        print_dim(f"intervals are for the weights before bounds, which moved out of theirs: {list_some(outside)}")
 
 
 def print_notes(about: MixtureDescription, reused: Mapping[str, str]) -> None:
-    """What was reused, which bounds moved a weight, and warnings."""
+    """How far the weights are from their centre, what was reused, which bounds moved a weight, and warnings."""
+    if about.centre and about.kl is not None:
+        print_dim(f"centre {about.centre.name}: {about.kl:.4f} nats from it before bounds, {about.kl_after_bounds:.4f} after")
     for sentence in reused.values():
         print_dim(sentence)
     for m in about.moved[:BOUNDS_SHOWN]:

@@ -231,7 +231,7 @@ def _plan(engine: Engine, store: Store, scratch: Store | None, recipe: Recipe, p
             weighed.budget,
             describe_writer(recipe.shards, counter).describe(),
         )
-        target = weighed.mixture.description.target
+        target = weighed.mixture.description.unbounded
         exhausted = compare_exhaustion_rules(weighed.selection.counts, target, weighed.budget, recipe.mix, recipe.weights)
         summary = summarise_plan(layouts, recipe.shards.size)
     reason = weighed.survey.missing_room

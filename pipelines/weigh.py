@@ -26,12 +26,13 @@ from chameleon_data.hashing import fingerprint
 from chameleon_data.pipelines.embed import EmbeddedSamples, embed_sample, group_sample_by_domain, sample_fingerprint
 from chameleon_data.pipelines.engine import Engine, Progress, TableFunction
 from chameleon_data.plan.plan import epoch_caps
-from chameleon_data.recipe import Embed, Leverage, Mix, RecordedLandmarks, Weights
+from chameleon_data.recipe import Embed, Leverage, Mix, RecordedLandmarks, Weights, natural_exponent
 from chameleon_data.store.paths import weighing_path
 from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.references import open_dataset, resolve_version, split_target
 from chameleon_data.versions.versions import Version, read_manifest
+from chameleon_data.weights.centre import multiply_prior, natural_shares
 from chameleon_data.weights.domain_statistics import JACKKNIFE_GROUPS, domain_statistics
 from chameleon_data.weights.domain_weights import weigh_features
 from chameleon_data.weights.embedder import ColumnEmbedder, Embedder, load_embedder
@@ -48,6 +49,7 @@ from chameleon_data.weights.kernels.landmarks import Landmarks
 from chameleon_data.weights.kernels.nystrom import ChunkSums, LandmarkStatistics, SampleChunk
 from chameleon_data.weights.make_mixture import explain_mixture, make_mixture, warn_of_unembedded
 from chameleon_data.weights.mixture import (
+    Centre,
     Mixture,
     WeightsFile,
     WeightsVersion,
@@ -58,6 +60,7 @@ from chameleon_data.weights.mixture import (
 )
 from chameleon_data.weights.published import PublishedWeights, read_published_weights
 from chameleon_data.weights.sampling_rounds import SamplingRound, describe_round, round_sizes, warn_of_rounds
+from chameleon_data.weights.tilt import Tilt, make_tilt
 from chameleon_data.weights.weigh import DomainWeights, weigh, weights_without_scores
 
 ON_DRIVER = 65_536
@@ -111,11 +114,21 @@ def weigh_corpus(
     if weights.from_:
         mixture, reused = _given_mixture(weights.from_, leverage, weights, caps, list(tokens))
     else:
-        mixture, reused = _computed_mixture(engine, store, embed, leverage, weights, caps, seed, survey, list(tokens), progress)
+        centre = find_centre(weights, tokens)
+        mixture, reused = _computed_mixture(engine, store, embed, leverage, weights, centre, caps, seed, survey, progress)
     files = {path: read_named_weights("weights.compare", path, list(tokens))[0].weights for path in weights.compare}
-    beside = comparison_mixtures(tokens, mixture.description.target, files)
+    beside = comparison_mixtures(tokens, mixture.description.unbounded, files)
     mixture = replace(mixture, description=replace(mixture.description, mixtures=beside))
     return Weighed(survey, selection, mixture, budget, reused)
+
+
+def find_centre(weights: Weights, tokens: Mapping[str, int]) -> Centre:
+    """The mixture that the recipe tilts. `tokens`: domain -> tokens that may be written."""
+    exponent = natural_exponent(weights.centre)
+    if exponent is not None:
+        return Centre(weights.centre, multiply_prior(natural_shares(tokens, exponent), weights.prior))
+    given, source = read_named_weights("weights.centre", weights.centre, list(tokens))
+    return Centre(weights.centre, multiply_prior(given.weights, weights.prior), source)
 
 
 def _given_mixture(
@@ -124,7 +137,8 @@ def _given_mixture(
     """The mixture of `weights.from`, and what was not done for it."""
     given, source = read_named_weights("weights.from", path, names)
     origin = f"{path} ({given.format})"
-    result = weights_without_scores(given.weights, dict.fromkeys(given.weights), given.notes)
+    shares = multiply_prior(given.weights, weights.prior)
+    result = weights_without_scores(shares, dict.fromkeys(shares), given.notes)
     mixture = make_mixture(result, caps, origin, leverage, weights)
     mixture = replace(mixture, description=replace(mixture.description, given=source))
     return mixture, {"weigh": f"weights read from {origin}"}
@@ -136,16 +150,16 @@ def _computed_mixture(
     embed: Embed,
     leverage: Leverage,
     weights: Weights,
+    centre: Centre,
     caps: Mapping[str, float],
     seed: int,
     survey: Survey,
-    names: list[str],
     progress: Progress,
 ) -> tuple[Mixture, dict[str, str]]:
     """The mixture by leverage, and what was not done again for it."""
     embedder = load_embedder(embed)
     samples = {name: sample_fingerprint(rows) for name, rows in group_sample_by_domain(survey.sample).items()}
-    if absent := sorted(set(names) - samples.keys()):
+    if absent := sorted(set(centre.shares) - samples.keys()):
         raise InputError(
             f"embed.column: no document of domain {absent[0]!r} has a usable vector in {embed.column!r}; embed it, or give the "
             "weights yourself"
@@ -153,20 +167,21 @@ def _computed_mixture(
     recorded = _recorded_landmarks(leverage.landmarks, embedder.fingerprint)
     used = embedder.fingerprint if len(samples) > 1 else None
     digest = recorded.digest if recorded else None
-    path = weighing_path(mixture_key(samples, used, digest, caps, embed, leverage, weights, seed))
+    path = weighing_path(mixture_key(samples, used, digest, caps, embed, leverage, weights, centre.shares, seed))
     if store.exists(path):
         return read_mixture(store, path), {"weigh": "weights read from the record of an earlier run, nothing embedded"}
+    tilt = make_tilt(weights, centre.shares)
     if len(samples) == 1:
         (name,) = samples
-        alone = weigh(domain_statistics({name: np.ones((1, 1))}), leverage, weights)
+        alone = weigh(domain_statistics({name: np.ones((1, 1))}), leverage, tilt)
         mixture, reused = make_mixture(alone, caps, "computed", leverage, weights), {}
     else:
-        measured = _measure(engine, store, embed, leverage, weights, seed, embedder, survey.sample, recorded, progress)
+        measured = _measure(engine, store, embed, leverage, tilt, seed, embedder, survey.sample, recorded, progress)
         result, vectors = measured.result, measured.embedded.vectors
-        mixture = make_mixture(result, caps, "computed", leverage, weights, recorded_landmarks=recorded is not None)
+        mixture = make_mixture(result, caps, "computed", leverage, weights, centre, recorded_landmarks=recorded is not None)
         sampled = group_sample_by_domain(measured.sample)
         about = explain_mixture(
-            mixture.description, result, vectors, measured.groups, leverage, weights, lambda m: _show_document(sampled, m)
+            mixture.description, result, vectors, measured.groups, leverage, tilt, lambda m: _show_document(sampled, m)
         )
         unembedded = warn_of_unembedded(embed.column, survey.tallies) if embed.column else ()
         doubts = warn_of_rounds(measured.rounds[-1], embed) if measured.rounds else ()
@@ -213,7 +228,7 @@ def _measure(
     store: Store,
     embed: Embed,
     leverage: Leverage,
-    weights: Weights,
+    tilt: Tilt,
     seed: int,
     embedder: Embedder | ColumnEmbedder,
     sample: pa.Table,
@@ -236,7 +251,7 @@ def _measure(
             for name, rows in group_sample_by_domain(drawn).items()
         }
         known = {} if recorded is None else read_landmark_statistics(store, recorded.digest, keys)
-        result = weigh_features(embedded.vectors, groups, leverage, weights, seed, recorded, partial(map_chunks, engine), known)
+        result = weigh_features(embedded.vectors, groups, leverage, tilt, seed, recorded, partial(map_chunks, engine), known)
         if result.nystrom is not None and result.statistics is not None:
             seen = LandmarkStatistics(result.statistics, result.nystrom.residuals)
             new = {name: key for name, key in keys.items() if name not in known}

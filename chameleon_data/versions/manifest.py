@@ -73,7 +73,7 @@ class DomainRecord(SplitRecord):
     score: float | None
     """Leverage score, mean one over the domains (reference preset: sum one). None: not measured."""
     weight_interval: tuple[float, float] | None
-    """90 % interval of the weight by leverage alone. None: not measured."""
+    """90 % interval of the weight before bounds. None: not measured."""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ RECORDED_PACKAGES = (
     "zstandard",
 )
 """Libraries that read, embed and write."""
-WEIGHT_FACTS = ("origin", "given", "objective", "preset", "kernel", "level", "ridge", "temperature")
+WEIGHT_FACTS = ("origin", "given", "objective", "preset", "kernel", "level", "ridge", "temperature", "kl")
 
 
 def gather_provenance(survey: Survey, counter: TokenCounter, shards: Shards) -> Provenance:

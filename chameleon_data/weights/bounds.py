@@ -45,7 +45,7 @@ class MovedWeight:
     """The domain, or the group for a bound of a group."""
     bound: Literal["floor", "cap", "epochs", "group floor", "group cap"]
     before: float
-    """Its share by leverage and prior; for a group, that of its domains together."""
+    """Its share before bounds; for a group, that of its domains together."""
     after: float
     """Its share now, which is the bound."""
     shadow_price: float | None
@@ -77,27 +77,26 @@ class _Block:
 def bound_weights(
     target: Mapping[str, float],
     *,
-    prior: Mapping[str, float] | None = None,
     floor: Bounds = 0.0,
     cap: Bounds = 1.0,
     epoch_cap: Mapping[str, float] | None = None,
     groups: Mapping[str, Group] | None = None,
 ) -> BoundedWeights:
-    """The mixture nearest to target × prior, in KL(w ‖ t), that keeps every bound.
+    """The mixture nearest to the target, in KL(w ‖ t), that keeps every bound.
 
     `floor` and `cap` are one share for all domains, or domain -> share. `epoch_cap`: domain -> largest share that its tokens
-    allow. `groups`: bounds on what disjoint sets of domains get together. A domain that is not named has prior 1, floor 0 and
-    cap 1. A domain with target zero stays at its floor. Raises InputError where no mixture keeps the bounds, naming the smallest
+    allow. `groups`: bounds on what disjoint sets of domains get together. A domain that is not named has floor 0 and cap 1. A
+    domain with target zero stays at its floor. Raises InputError where no mixture keeps the bounds, naming the smallest
     set in conflict, and for a domain that is unknown or in two groups.
     """
     names = sorted(target)
-    low = _by_domain("floor", floor, names, 0.0)
-    asked, epochs = _by_domain("cap", cap, names, 1.0), _by_domain("epoch cap", epoch_cap or {}, names, 1.0)
+    low = values_by_domain("floor", floor, names, 0.0)
+    asked, epochs = values_by_domain("cap", cap, names, 1.0), values_by_domain("epoch cap", epoch_cap or {}, names, 1.0)
     high = np.minimum(np.minimum(asked, epochs), 1.0)
     limits: list[Limit] = ["epochs" if e < a else "cap" for a, e in zip(asked, epochs, strict=True)]
-    shares = np.array([target[name] for name in names]) * _by_domain("prior", prior or {}, names, 1.0)
+    shares = np.array([target[name] for name in names])
     if not np.isfinite(shares).all() or (shares < 0).any() or not shares.any():
-        raise InputError("target times prior must be finite, nowhere negative and somewhere positive; look at 'weights.prior'")
+        raise InputError("the shares to bound must be finite, nowhere negative and somewhere positive")
     shares = shares / shares.sum()
     blocks = _blocks(names, groups or {})
     _refuse_conflicts(names, shares, low, high, limits, blocks)
@@ -176,7 +175,9 @@ def _price(at: float, would: float) -> float | None:
     return abs(log(at) - log(would)) if at > 0 and would > 0 else None
 
 
-def _by_domain(what: str, given: Bounds, names: Sequence[str], default: float) -> F64:
+def values_by_domain(what: str, given: Bounds, names: Sequence[str], default: float) -> F64:
+    """(k) the given value of each domain, or the default. `what` names them in messages. Raises InputError for an unknown domain
+    and for a value that is negative or no number."""
     values = given if isinstance(given, Mapping) else dict.fromkeys(names, given)
     unknown = sorted(values.keys() - set(names))
     if unknown:

@@ -27,7 +27,7 @@ from chameleon_data.weights.kernels.landmark_error import LARGEST_PAIRS, fit_lan
 from chameleon_data.weights.kernels.landmarks import Landmarks, draw_balanced_pool
 from chameleon_data.weights.kernels.nystrom import ChunkMap, LandmarkStatistics, feature_map, nystrom_statistics
 from chameleon_data.weights.sample_leverage import SampleLeverage, sample_leverage
-from chameleon_data.weights.temperature import Objective, choose_exponents
+from chameleon_data.weights.tilt import Objective, Tilt, choose_exponents, make_tilt
 from chameleon_data.weights.weigh import DomainWeights, NystromUse, estimate_from_moments, weigh, weigh_samples
 
 BANDWIDTH_POOL = 1_024
@@ -39,6 +39,7 @@ def domain_weights(
     *,
     groups: Mapping[str, npt.ArrayLike] | None = None,
     objective: Objective = "pretrain",
+    centre_shares: Mapping[str, float] | None = None,
     preset: Literal["default", "reference"] = "default",
     level: Literal["domain", "sample"] = "domain",
     kernel: Literal["linear", "cosine", "rbf", "polynomial", "laplacian"] = "linear",
@@ -54,10 +55,10 @@ def domain_weights(
 ) -> DomainWeights:
     """Weights of domains from (n_i, p) arrays of embedded samples, one a domain.
 
-    `groups`: domain -> (n_i) integers 0 to 19, the jackknife group of each sample (see `domain_statistics`). `seed` decides which
-    samples choose landmarks. Landmarks of an earlier result bring their bandwidth and degree, and a warning where they no longer
-    fit. The other arguments are those of a recipe's `leverage` and `weights`. Raises InputError, a ValueError, where there is no
-    answer.
+    `groups`: domain -> (n_i) integers 0 to 19, the jackknife group of each sample (see `domain_statistics`). `centre_shares`:
+    domain -> share of the mixture that is tilted; None: equal shares. `seed` decides which samples choose landmarks. Landmarks of
+    an earlier result bring their bandwidth and degree, and a warning where they no longer fit. The other arguments are those of a
+    recipe's `leverage` and `weights`. Raises InputError, a ValueError, where there is no answer.
     """
     recorded, count = (None, landmarks) if isinstance(landmarks, int | float | str) else (landmarks, len(landmarks.points))
     try:
@@ -71,20 +72,32 @@ def domain_weights(
         what = ", or ".join(dict.fromkeys(fault["msg"].removeprefix("Value error, ") for fault in faults))
         loc = faults[0]["loc"]
         raise InputError(f"{loc[0]}: {what} (given: {faults[0]['input']!r})" if loc else what) from error
-    return weigh_features(embeddings, groups, leverage, weights, seed, recorded)
+    tilt = make_tilt(weights, _check_centre(centre_shares, embeddings))
+    return weigh_features(embeddings, groups, leverage, tilt, seed, recorded)
+
+
+def _check_centre(shares: Mapping[str, float] | None, embeddings: FeatureArrays) -> dict[str, float] | None:
+    if shares is None:
+        return None
+    if odd := sorted(shares.keys() ^ embeddings.keys()):
+        raise InputError(f"centre_shares: {list_some(odd)} in it or in the embeddings, not in both")
+    values = np.array([shares[name] for name in sorted(shares)], np.float64)
+    if not (np.isfinite(values).all() and (values >= 0).all() and values.any()):
+        raise InputError("centre_shares: shares must be finite, nowhere negative and somewhere positive")
+    return dict(zip(sorted(shares), (values / values.sum()).tolist(), strict=True))
 
 
 def weigh_features(
     features: FeatureArrays,
     groups: Mapping[str, npt.ArrayLike] | None,
     leverage: Leverage,
-    weights: Weights,
+    tilt: Tilt,
     seed: int,
     recorded: Landmarks | None = None,
     run_chunks: ChunkMap = map,
     known: Mapping[str, LandmarkStatistics] | None = None,
 ) -> DomainWeights:
-    """`domain_weights` from the recipe's sections.
+    """`domain_weights` from a recipe's section and the tilt that it asks for.
 
     `recorded` landmarks are used in the place of new ones; `known` holds what these made of domains before. `run_chunks` computes
     the pass over the samples that landmarks take.
@@ -93,24 +106,24 @@ def weigh_features(
         raise InputError(f"the landmarks are of kernel {recorded.kernel.name!r}, not {leverage.kernel!r}; choose new ones")
     by_samples = leverage.level == "sample"
     if len(features) <= 1 or (leverage.kernel == "linear" and not by_samples):
-        return weigh(domain_statistics(features, groups), leverage, weights)
+        return weigh(domain_statistics(features, groups), leverage, tilt)
     samples = {name: x for name, (x, _) in check_features(features, groups).items()}
     p = next(iter(samples.values())).shape[1]
     if recorded is not None and recorded.points.shape[1] != p:
         raise InputError(f"the landmarks have {recorded.points.shape[1]} dimensions, the embeddings {p}; choose new ones")
     if leverage.kernel not in EXACT:
-        return _weigh_through_landmarks(samples, groups, leverage, weights, seed, recorded, run_chunks, known)
+        return _weigh_through_landmarks(samples, groups, leverage, tilt, seed, recorded, run_chunks, known)
     if by_samples:
         mapped = feature_map(Kernel(leverage.kernel), None)
-        return weigh_samples(sample_leverage(samples, groups, mapped, ridge=leverage.ridge, centre=leverage.centre), weights)
-    return weigh(domain_statistics(samples, groups, unit_rows), leverage, weights)
+        return weigh_samples(sample_leverage(samples, groups, mapped, ridge=leverage.ridge, centre=leverage.centre), tilt)
+    return weigh(domain_statistics(samples, groups, unit_rows), leverage, tilt)
 
 
 def _weigh_through_landmarks(
     samples: Mapping[str, Floats],
     groups: Mapping[str, npt.ArrayLike] | None,
     leverage: Leverage,
-    weights: Weights,
+    tilt: Tilt,
     seed: int,
     recorded: Landmarks | None,
     run_chunks: ChunkMap,
@@ -118,14 +131,14 @@ def _weigh_through_landmarks(
 ) -> DomainWeights:
     kernel = recorded.kernel if recorded is not None else _choose_kernel(samples, leverage, seed)
     count = "auto" if isinstance(leverage.landmarks, RecordedLandmarks) else leverage.landmarks
-    mixture = _mixture_of(samples, leverage, weights)
+    mixture = _mixture_of(samples, leverage, tilt)
     fit = fit_landmarks(samples, kernel, mixture, count=count, tolerance=leverage.tolerance, seed=seed, recorded=recorded)
     seen = nystrom_statistics(samples, fit.landmarks, groups, run_chunks, known if recorded is not None else None)
     bounds = None
     if leverage.level == "sample":
-        result = weigh_samples(_score_samples(samples, groups, fit.landmarks, leverage), weights)
+        result = weigh_samples(_score_samples(samples, groups, fit.landmarks, leverage), tilt)
     else:
-        result = weigh(seen.statistics, leverage, weights)
+        result = weigh(seen.statistics, leverage, tilt)
         if result.ridge is not None and sum(len(x) ** 2 for x in samples.values()) <= LARGEST_PAIRS:
             plain = affinity(moments(seen.statistics), centre=leverage.centre)
             low, high = leverage_bounds(samples, fit.landmarks, plain, result.ridge * len(samples))
@@ -149,20 +162,20 @@ def _score_samples(
     return sample_leverage(samples, groups, mapped, ridge=leverage.ridge, centre=leverage.centre)
 
 
-def _mixture_of(samples: Mapping[str, Floats], leverage: Leverage, weights: Weights) -> Callable[[FeatureArrays, Landmarks], F64]:
+def _mixture_of(samples: Mapping[str, Floats], leverage: Leverage, tilt: Tilt) -> Callable[[FeatureArrays, Landmarks], F64]:
     """The function from a part of the samples and landmarks to (k) weights, by which landmarks are compared."""
     fewest = min(len(x) for x in samples.values())
 
     def mixture(part: FeatureArrays, landmarks: Landmarks) -> F64:
         if leverage.level == "sample":
             return np.asarray(
-                scipy.special.softmax(choose_exponents(_score_samples(part, None, landmarks, leverage).scores, weights)[1])
+                scipy.special.softmax(choose_exponents(_score_samples(part, None, landmarks, leverage).scores, tilt)[1])
             )
         of_part = moments(nystrom_statistics(part, landmarks).statistics)
         as_all = replace(of_part, count=np.full(len(of_part.count), fewest))  # debiased as all samples are
         can = can_debias(len(samples), len(landmarks.points))
         fraction = debias_fraction(leverage.debias, as_all) if can else 0.0
-        shares: F64 = np.exp(estimate_from_moments(of_part, leverage, weights, fraction).log_weights)
+        shares: F64 = np.exp(estimate_from_moments(of_part, leverage, tilt, fraction).log_weights)
         return shares
 
     return mixture

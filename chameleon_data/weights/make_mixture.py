@@ -22,7 +22,8 @@ from chameleon_data.weights.explain.near_duplicates import nearest_pairs, warn_o
 from chameleon_data.weights.explain.neighbours import find_neighbours
 from chameleon_data.weights.explain.sensitivity import sensitivity_table
 from chameleon_data.weights.leverage import perplexity
-from chameleon_data.weights.mixture import LandmarksUsed, MisfiledDocument, Mixture, MixtureDescription
+from chameleon_data.weights.mixture import Centre, LandmarksUsed, MisfiledDocument, Mixture, MixtureDescription
+from chameleon_data.weights.tilt import Tilt, divergence_nats
 from chameleon_data.weights.weigh import DomainWeights, NystromUse
 
 if TYPE_CHECKING:
@@ -42,17 +43,17 @@ def make_mixture(
     origin: str,
     leverage: Leverage,
     weights: Weights,
+    centre: Centre | None = None,
     *,
     recorded_landmarks: bool = False,
 ) -> Mixture:
-    """The weights within priors, floors, caps and groups, and their description without explanations.
+    """The weights within floors, caps and groups, and their description without explanations.
 
-    `caps`: domain -> largest share that its tokens allow. `recorded_landmarks`: whether landmarks, if any, are those of an
-    earlier version.
+    `caps`: domain -> largest share that its tokens allow. `centre`: what was tilted; None: weights were given.
+    `recorded_landmarks`: whether landmarks, if any, are those of an earlier version.
     """
-    bounded = bound_weights(
-        result.weights, prior=weights.prior, floor=weights.floor, cap=weights.cap, epoch_cap=caps, groups=weights.groups
-    )
+    bounded = bound_weights(result.weights, floor=weights.floor, cap=weights.cap, epoch_cap=caps, groups=weights.groups)
+    shares = np.array(list(bounded.weights.values()))
     recorded_affinity = result.affinity if len(result.weights) <= RECORDED_DOMAINS else None
     description = MixtureDescription(
         origin=origin,
@@ -61,9 +62,12 @@ def make_mixture(
         kernel=leverage.kernel,
         level=leverage.level,
         names=tuple(sorted(result.weights)),
-        target=result.weights,
+        unbounded=result.weights,
+        centre=centre,
+        kl=result.kl,
+        kl_after_bounds=None if centre is None else divergence_nats(shares, np.array(list(centre.shares.values()))),
         moved=bounded.moved,
-        effective_domains=perplexity(np.array(list(bounded.weights.values()))),
+        effective_domains=perplexity(shares),
         scores=result.scores,
         intervals=result.intervals,
         rank_stability=result.rank_stability,
@@ -91,7 +95,7 @@ def explain_mixture(
     vectors: Mapping[str, F32],
     groups: Mapping[str, I64],
     leverage: Leverage,
-    weights: Weights,
+    tilt: Tilt,
     document_of: Callable[[Misfiled], tuple[str, str]],
 ) -> MixtureDescription:
     """The description with its explanations, from (n_i, p) vectors and (n_i) jackknife groups of each domain.
@@ -105,8 +109,8 @@ def explain_mixture(
     if result.affinity is not None and result.ridge is not None:
         neighbours = find_neighbours(list(result.weights), result.affinity, result.ridge * len(result.weights))
         explained = replace(explained, neighbours=neighbours)
-    if result.statistics is not None and leverage.preset == "default":
-        settings = sensitivity_table(result.statistics, leverage, weights)
+    if result.statistics is not None and result.temperature is not None and leverage.preset == "default":
+        settings = sensitivity_table(result.statistics, leverage, tilt)
         if len(vectors) > RECORDED_DOMAINS:
             settings = tuple(replace(setting, weights=None) for setting in settings)
         explained = replace(explained, sensitivity=settings)

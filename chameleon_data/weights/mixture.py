@@ -28,7 +28,7 @@ from chameleon_data.weights.sampling_rounds import SamplingRound
 if TYPE_CHECKING:
     from chameleon_data.store.store import Store
 
-MIXTURE_FORMAT = 1
+MIXTURE_FORMAT = 2
 """Raise it when a field changes: records of another format are not read, the weights are computed again."""
 
 
@@ -51,6 +51,18 @@ class WeightsVersion:
     version: int
     manifest: str
     """sha256 of its manifest."""
+
+
+@dataclass(frozen=True)
+class Centre:
+    """The mixture that was tilted."""
+
+    name: str
+    """As in the recipe: `uniform`, `natural`, `natural^a`, or the file or version."""
+    shares: dict[str, float]
+    """Domain -> its share, priors included; they sum to one."""
+    given: WeightsFile | WeightsVersion | None = None
+    """What the shares were read from. None: they follow from the tokens."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +107,8 @@ class MixtureDescription:
     """Whether leverage was that of domains or of samples."""
     names: tuple[str, ...]
     """(k) domains in byte order; rows and columns of `affinity`."""
-    target: dict[str, float]
-    """Weights by leverage, or as given, before prior and bounds; they sum to one."""
+    unbounded: dict[str, float]
+    """Weights before bounds; they sum to one."""
     moved: tuple[MovedWeight, ...]
     """Bounds that moved a weight."""
     effective_domains: float
@@ -119,6 +131,12 @@ class MixtureDescription:
     """None: the kernel needed no landmarks."""
     warnings: tuple[str, ...]
     """Sentences for a person."""
+    centre: Centre | None = None
+    """What was tilted. None: the weights were given."""
+    kl: float | None = None
+    """KL(w ‖ centre) of the weights before bounds, in nats."""
+    kl_after_bounds: float | None = None
+    """The same of the weights after bounds."""
     given: WeightsFile | WeightsVersion | None = None
     """What the weights were read from. None: they were computed."""
     embedder: Embedder | ColumnEmbedder | None = None
@@ -160,12 +178,14 @@ def mixture_key(
     embed: Embed,
     leverage: Leverage,
     weights: Weights,
+    centre: Mapping[str, float],
     seed: int,
 ) -> str:
     """Names the record of a mixture: sha256 of all that decides it.
 
     `samples`: domain -> fingerprint of its sampled documents. `embedder` and `landmarks`: the embedder's fingerprint and the
     digest of landmarks of an earlier version, None where there are none. `caps`: domain -> largest share that its tokens allow.
+    `centre`: domain -> share of what is tilted, priors included.
     """
     return fingerprint(
         {
@@ -176,6 +196,7 @@ def mixture_key(
             "leverage": leverage.model_dump(mode="json") | ({"landmarks": landmarks} if landmarks else {}),
             "rounds": [embed.tolerance, embed.max_samples] if embed.samples == "auto" else None,
             "weights": weights.model_dump(mode="json", exclude={"compare"}),
+            "centre": dict(centre),
             "seed": None if leverage.kernel in EXACT else seed,
         }
     )

@@ -27,7 +27,8 @@ def jackknife_intervals(log_weights: F64, replicates: Sequence[F64]) -> tuple[F6
     if g < 2:
         nothing = np.full(len(log_weights), np.nan)
         return nothing, nothing, nothing
-    deviations = np.stack(replicates) - log_weights  # (g, k)
+    held = np.isfinite(log_weights)  # a domain without a share in the centre has none in any replicate
+    deviations = np.where(held, np.stack(replicates), 0.0) - np.where(held, log_weights, 0.0)  # (g, k)
     error = np.sqrt((g - 1) / g * np.square(deviations).sum(axis=0))
     reach = scipy.special.stdtrit(g - 1, (1 + CONFIDENCE) / 2) * error
     ranks = _ranks(log_weights)

@@ -1,8 +1,8 @@
 """Weights of domains, with their error bars, from statistics of the samples.
 
-    statistics → affinity K → leverage s = diag(K (K + r I)⁻¹) → w = softmax of 1/ŝ (pretrain) or ŝ (finetune), over T
+    statistics → affinity K → leverage s = diag(K (K + r I)⁻¹) → w ∝ centre · exp of 1/ŝ (inverse) or ŝ (direct), over T
 
-`affinity.py`, `leverage.py`, `temperature.py` and `uncertainty.py` hold the steps; `bounds.py` says which weights are allowed.
+`affinity.py`, `leverage.py`, `tilt.py` and `uncertainty.py` hold the steps; `bounds.py` says which weights are allowed.
 Another mixture of the same corpus embeds nothing, since all this is a function of the statistics. Cost on two cores, p = 384,
 with error bars: 10 domains 11 ms, 385 .5 s, 10,000 5 s, 100,000 of two samples 46 s and 3.5 GB.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import exp, isfinite
+from math import exp, inf, isfinite
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +19,14 @@ import scipy
 
 from chameleon_data.arrays import F64
 from chameleon_data.errors import InputError, list_some
-from chameleon_data.recipe import Leverage, Weights
+from chameleon_data.recipe import Leverage
 from chameleon_data.weights.affinity import affinity, can_debias, debias_fraction
 from chameleon_data.weights.domain_statistics import DomainStatistics, Moments, jackknife, moments
 from chameleon_data.weights.estimate import Estimate, estimate_mixture, refuse_overflow
 from chameleon_data.weights.kernels.landmarks import Landmarks
 from chameleon_data.weights.leverage import FAR_ABOVE, perplexity
 from chameleon_data.weights.sample_leverage import SampleLeverage
-from chameleon_data.weights.temperature import choose_exponents
+from chameleon_data.weights.tilt import Tilt, choose_exponents, divergence_nats
 from chameleon_data.weights.uncertainty import jackknife_intervals
 
 LARGEST_CLIPPED = 0.01
@@ -54,7 +54,9 @@ class DomainWeights:
     ridge: float | None
     """λ = r / k; with leverage of samples, r."""
     temperature: float | None
-    """T on ŝ (reference preset: on s)."""
+    """T on ŝ (reference preset: on s). None: the centre was not tilted."""
+    kl: float | None
+    """KL(w ‖ centre) in nats. None: the weights do not come of a centre."""
     effective_domains: float
     """Perplexity of the weights: the number of equal domains as spread out as these."""
     clipped_mass: float
@@ -84,8 +86,8 @@ class NystromUse:
     proved, but for rounding in float32 (`leverage_bounds`). None: samples are scored, or there are too many pairs of them."""
 
 
-def weigh(statistics: DomainStatistics, leverage: Leverage, weights: Weights) -> DomainWeights:
-    """Weights from the leverage of domains. Priors, floors and caps come after, in `bound_weights`.
+def weigh(statistics: DomainStatistics, leverage: Leverage, tilt: Tilt) -> DomainWeights:
+    """Weights from the leverage of domains. Floors and caps come after, in `bound_weights`.
 
     Raises InputError for two centred domains, and where the preset or the statistics give no answer.
     """
@@ -107,11 +109,11 @@ def weigh(statistics: DomainStatistics, leverage: Leverage, weights: Weights) ->
             "set 'leverage.centre: false' (default preset) or give the weights yourself"
         )
     fraction = 0.0 if reference else debias_fraction(leverage.debias, whole)
-    best = estimate_from_moments(whole, leverage, weights, fraction)
+    best = estimate_from_moments(whole, leverage, tilt, fraction)
     refuse_overflow(best, names, leverage)
     lone = _in_one_group(statistics)
     replicates = [
-        estimate_from_moments(rest, leverage, weights, fraction).log_weights
+        estimate_from_moments(rest, leverage, tilt, fraction).log_weights
         for rest in (jackknife(statistics) if not lone.all() else ())
     ]
     low, high, stability = jackknife_intervals(best.log_weights, replicates)
@@ -123,7 +125,8 @@ def weigh(statistics: DomainStatistics, leverage: Leverage, weights: Weights) ->
         rank_stability=_optional(names, np.where(lone, np.nan, stability)),
         affinity=best.affinity.matrix() if k <= LARGEST_MATRIX else None,
         ridge=best.r / k,
-        temperature=best.temperature,
+        temperature=_finite(best.temperature),
+        kl=_kl_of_tilt(shares, tilt),
         effective_domains=perplexity(shares),
         clipped_mass=best.affinity.clipped_mass,
         variance_of_mean=_optional(names, whole.variance_of_mean),
@@ -132,15 +135,13 @@ def weigh(statistics: DomainStatistics, leverage: Leverage, weights: Weights) ->
     )
 
 
-def weigh_samples(scored: SampleLeverage, weights: Weights) -> DomainWeights:
+def weigh_samples(scored: SampleLeverage, tilt: Tilt) -> DomainWeights:
     """Weights from the leverage of samples. The error bars take the covariance of all samples as known."""
     names = scored.names
-    scores, exponents, temperature = choose_exponents(scored.scores, weights)
+    scores, exponents, temperature = choose_exponents(scored.scores, tilt)
     log_weights: F64 = scipy.special.log_softmax(exponents)
     lone: npt.NDArray[np.bool_] = np.count_nonzero(scored.count, axis=1) == 1
-    replicates = (
-        [scipy.special.log_softmax(choose_exponents(s, weights)[1]) for s in scored.jackknife()] if not lone.all() else []
-    )
+    replicates = [scipy.special.log_softmax(choose_exponents(s, tilt)[1]) for s in scored.jackknife()] if not lone.all() else []
     low, high, stability = jackknife_intervals(log_weights, replicates)
     shares = np.exp(log_weights)
     return DomainWeights(
@@ -150,7 +151,8 @@ def weigh_samples(scored: SampleLeverage, weights: Weights) -> DomainWeights:
         rank_stability=_optional(names, np.where(lone, np.nan, stability)),
         affinity=None,
         ridge=scored.r,
-        temperature=temperature,
+        temperature=_finite(temperature),
+        kl=_kl_of_tilt(shares, tilt),
         effective_domains=perplexity(shares),
         clipped_mass=0.0,
         variance_of_mean=_optional(names, scored.variance_of_mean),
@@ -165,14 +167,23 @@ def weights_without_scores(
     nothing: dict[str, None] = dict.fromkeys(weights)
     return DomainWeights(
         weights=weights, scores={**nothing}, intervals={**nothing}, rank_stability={**nothing}, affinity=None, ridge=None,
-        temperature=None, effective_domains=perplexity(np.array(list(weights.values()))), clipped_mass=0.0,
+        temperature=None, kl=None, effective_domains=perplexity(np.array(list(weights.values()))), clipped_mass=0.0,
         variance_of_mean=variance, warnings=warnings,
     )  # fmt: skip
 
 
-def estimate_from_moments(statistics: Moments, leverage: Leverage, weights: Weights, debias: float) -> Estimate:
+def estimate_from_moments(statistics: Moments, leverage: Leverage, tilt: Tilt, debias: float) -> Estimate:
     """`estimate_mixture` of the affinity of these moments; `debias` is the share f of `debias_fraction`."""
-    return estimate_mixture(affinity(statistics, debias=debias, centre=leverage.centre), leverage, weights)
+    return estimate_mixture(affinity(statistics, debias=debias, centre=leverage.centre), leverage, tilt)
+
+
+def _finite(temperature: float) -> float | None:
+    return None if temperature == inf else temperature
+
+
+def _kl_of_tilt(shares: F64, tilt: Tilt) -> float:
+    centre = np.full(len(shares), 1 / len(shares)) if tilt.log_centre is None else scipy.special.softmax(tilt.log_centre)
+    return divergence_nats(shares, centre)
 
 
 def _in_one_group(statistics: DomainStatistics) -> npt.NDArray[np.bool_]:

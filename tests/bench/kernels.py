@@ -33,7 +33,7 @@ from chameleon_data.weights.kernels.landmarks import (
 )
 from chameleon_data.weights.kernels.nystrom import SMALLEST_EIGENVALUE, nystrom_statistics
 from chameleon_data.weights.leverage import leverage_scores, ridge_for
-from chameleon_data.weights.temperature import AUTO_EFFECTIVE_SHARE, COLDEST, temperature_for
+from chameleon_data.weights.tilt import AUTO_KL, COLDEST, temperature_for
 from tests.bench.figures import Figure, show
 
 DIMENSIONS = 384
@@ -223,7 +223,7 @@ def _exact_weights(samples: dict[str, np.ndarray], kernel: Kernel) -> dict[str, 
     values, vectors = values[values > 1e-12], vectors[:, values > 1e-12]
     scores = np.square(vectors) @ (values / (values + ridge_for(values)))
     preference = 1 / np.maximum(scores / scores.mean(), 1e-3)
-    e = np.exp(preference / temperature_for(preference, AUTO_EFFECTIVE_SHARE * len(preference), COLDEST["pretrain"]))
+    e = np.exp(preference / temperature_for(preference, AUTO_KL, coldest=COLDEST["inverse"]))
     return dict(zip(samples, (e / e.sum()).tolist(), strict=True))
 
 

@@ -32,7 +32,7 @@ LANDMARKS = {
 EMBEDDER = {"model": "m", "revision": None, "layer": None, "window": 256, "fingerprint": NOTHING}
 WEIGHTS = {
     "origin": "computed", "objective": "pretrain", "preset": "default", "kernel": "linear", "level": "domain", "names": [],
-    "target": {}, "moved": [], "effective_domains": 1.0, "scores": {}, "intervals": {}, "rank_stability": {},
+    "unbounded": {}, "moved": [], "effective_domains": 1.0, "scores": {}, "intervals": {}, "rank_stability": {},
     "variance_of_mean": {}, "affinity": None, "ridge": None, "temperature": None, "clipped_mass": 0.0, "nystrom": None,
     "warnings": [],
 }  # fmt: skip

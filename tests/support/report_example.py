@@ -10,7 +10,7 @@ import numpy as np
 
 from chameleon_data.hashing import key64
 from chameleon_data.plan.plan import PHASE_BITS
-from chameleon_data.recipe import Leverage, Weights
+from chameleon_data.recipe import Leverage
 from chameleon_data.versions.checks.balance import BalanceCheck
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import Verification
@@ -22,6 +22,7 @@ from chameleon_data.weights.explain.misfiled import find_misfiled
 from chameleon_data.weights.explain.near_duplicates import nearest_pairs
 from chameleon_data.weights.explain.neighbours import find_neighbours
 from chameleon_data.weights.explain.sensitivity import sensitivity_table
+from chameleon_data.weights.tilt import Tilt
 from tests.support.manifests import example_manifest
 
 NAMES = ("arxiv", "book", "c4", "cc", "github", "legal", "medical", "stackexchange", "technical", "wikipedia")
@@ -43,10 +44,10 @@ def example_report(
     counts = rng.integers(300, 3_000, k)
     counts[k // 2] = 40 if k > 2 else 800  # one that the limit of epochs holds back
     sizes = {n: rng.lognormal(7.6, 1.0, c).clip(40, 60_000).astype(np.int64) for n, c in zip(names, counts, strict=True)}
-    feasible = bound_weights(about["target"], epoch_cap={n: 4 * int(s.sum()) / budget for n, s in sizes.items()})
+    feasible = bound_weights(about["unbounded"], epoch_cap={n: 4 * int(s.sum()) / budget for n, s in sizes.items()})
     about["moved"], weight = [asdict(m) for m in feasible.moved], {n: float(d) for n, d in feasible.decimals.items()}
     tokens = {n: int(s.sum()) for n, s in sizes.items()}
-    about["mixtures"] = comparison_mixtures(tokens, about["target"], {f"/data/{names[0]}.json": dict.fromkeys(names, 1 / k)})
+    about["mixtures"] = comparison_mixtures(tokens, about["unbounded"], {f"/data/{names[0]}.json": dict.fromkeys(names, 1 / k)})
     quota = {n: int(budget * weight[n]) for n in names}
     written, balance = _place(names, sizes, quota, shards)
     domains, quarantine = {}, {}
@@ -142,11 +143,12 @@ def _weights(rng: np.random.Generator, names: Sequence[str], samples: int) -> tu
         "temperature": found.temperature, "effective_domains": found.effective_domains, "clipped_mass": found.clipped_mass,
         "warnings": [f"{names[1]!r} and {names[4]!r} are nearly the same"] if k > 4 else [], "names": ordered,
         "affinity": found.affinity.tolist(), "intervals": found.intervals, "scores": found.scores,
-        "rank_stability": found.rank_stability, "target": found.weights, "variance_of_mean": found.variance_of_mean,
+        "rank_stability": found.rank_stability, "unbounded": found.weights, "kl": found.kl, "kl_after_bounds": 0.0321,
+        "centre": {"name": "uniform", "shares": dict.fromkeys(ordered, 1 / k)}, "variance_of_mean": found.variance_of_mean,
         "moved": [], "level": "domain", "pairs": [asdict(p) for p in pairs],
         "near_duplicates": [f"{names[0]!r} and {names[-1]!r} look like one domain"],
         "neighbours": {n: [asdict(x) for x in some] for n, some in lowered.items()},
-        "sensitivity": [asdict(s) for s in sensitivity_table(statistics, Leverage(), Weights())] if len(names) < 40 else [],
+        "sensitivity": [asdict(s) for s in sensitivity_table(statistics, Leverage(), Tilt("inverse"))] if len(names) < 40 else [],
         "misfiled": [
             {**asdict(m), "document": f"{i:032x}", "text": f"{HOSTILE[i % 10]} {i} " + "w" * 300}
             for i, m in enumerate(find_misfiled(vectors, most=25))
@@ -170,7 +172,7 @@ def _given(names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
         "origin": "computed" if len(names) == 1 else "/data/<b>weights</b>.json", "objective": "pretrain",
         "preset": "default", "kernel": "linear", "ridge": None, "temperature": None, "effective_domains": float(len(names)),
         "clipped_mass": 0.0, "warnings": [], "names": list(names), "affinity": None, "intervals": dict(nothing),
-        "scores": dict(nothing), "rank_stability": dict(nothing), "target": shares, "variance_of_mean": dict(nothing),
+        "scores": dict(nothing), "rank_stability": dict(nothing), "unbounded": shares, "variance_of_mean": dict(nothing),
         "moved": [], "level": "domain", "nystrom": None,
     }  # fmt: skip
     return about, {}

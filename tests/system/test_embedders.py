@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 
 from chameleon_data import domain_weights
 from chameleon_data.errors import InputError
-from chameleon_data.pipelines.build import build_recipe, weigh_recipe
+from chameleon_data.pipelines.build import build_recipe
 from chameleon_data.pipelines.engine import Engine
 from chameleon_data.pipelines.weigh import Weighed
 from chameleon_data.recipe_file import load_recipe
@@ -25,38 +24,7 @@ from chameleon_data.weights.embedder import Embedder
 from chameleon_data.weights.mixture import describe_mixture
 from tests.support.corpus import documents
 from tests.support.inline_builds import INLINE
-
-D = 12
-
-
-def corpus(
-    folder: Path, names: str = "abcd", documents: int = 60, missing: int = 0, sizes: tuple[int, ...] = (D,), far: str = ""
-) -> None:
-    """Domains as Parquet files of distinct texts, each with a vector near its domain's own."""
-    for i, name in enumerate(names):
-        generator = np.random.default_rng([7, i])
-        middle = (30 if name in far else 3) * generator.normal(size=max(sizes))
-        vectors: list[Any] = [middle[:size] + generator.normal(size=size) for size in (list(sizes) * documents)[:documents]]
-        vectors[:missing] = [None] * missing
-        texts = [f"text {j} of {name}: {'x' * (j % 7)}" for j in range(documents)]
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        half = documents // 2
-        for part, rows in enumerate((slice(None, half), slice(half, None))):
-            table = pa.table({"text": texts[rows], "vector": pa.array(vectors[rows], pa.list_(pa.float64()))})
-            pq.write_table(table, folder / name / f"part-{part}.parquet", row_group_size=9)
-
-
-def recipe(folder: Path, embed: dict[str, Any], names: Iterable[str] = "abcd", **sections: Any) -> Path:
-    path = folder / "recipe.yaml"
-    path.write_text(json.dumps({
-        "name": "t", "out": str(folder / "out"), "sources": {n: str(folder / "in" / n) for n in names}, "embed": embed,
-        **sections,
-    }))  # fmt: skip
-    return path
-
-
-def weigh(path: Path, engine: Engine = INLINE) -> Weighed:
-    return weigh_recipe(load_recipe(path), engine, lambda *_: None)
+from tests.support.vector_corpora import D, corpus, recipe, weigh
 
 
 def test_weights_from_a_column_are_those_of_its_vectors(tmp_path: Path) -> None:
@@ -64,7 +32,7 @@ def test_weights_from_a_column_are_those_of_its_vectors(tmp_path: Path) -> None:
     found = weigh(recipe(tmp_path, {"column": "vector", "samples": 1000}))
     vectors = {name: np.stack(pq.read_table(tmp_path / "in" / name)["vector"].to_numpy()) for name in "abcd"}
     wanted = domain_weights({name: v.astype(np.float32) for name, v in vectors.items()})
-    target = found.mixture.description.target
+    target = found.mixture.description.unbounded
     np.testing.assert_allclose([target[n] for n in "abcd"], [wanted.weights[n] for n in "abcd"], rtol=1e-6)
     assert found.reused["embed"] == "embedded nothing: the vectors came with the corpus"
     assert found.mixture.description.embedder.column == "vector"
@@ -145,7 +113,7 @@ def test_rounds_end_when_the_intervals_are_narrow(tmp_path: Path) -> None:
     assert "within the tolerance of 0.012" in found.reused["samples"]
     assert not [w for w in found.mixture.description.warnings if "tolerance" in w]
     fixed = weigh(recipe(tmp_path, {"column": "vector", "samples": rounds[-1].samples}))
-    assert fixed.mixture.description.target == found.mixture.description.target
+    assert fixed.mixture.description.unbounded == found.mixture.description.unbounded
     assert fixed.mixture.description.intervals == found.mixture.description.intervals
 
 
@@ -176,7 +144,7 @@ def test_a_new_domain_on_recorded_landmarks(tmp_path: Path) -> None:
     assert fitted.nystrom is not None
     wanted = domain_weights(vectors, kernel="rbf", landmarks=fitted.nystrom.landmarks)
     assert fitted.nystrom.landmarks.digest == about.nystrom.digest
-    np.testing.assert_allclose([about.target[n] for n in "abcde"], list(wanted.weights.values()), rtol=1e-6)
+    np.testing.assert_allclose([about.unbounded[n] for n in "abcde"], list(wanted.weights.values()), rtol=1e-6)
     assert [w for w in about.warnings if w.startswith("e: the recorded landmarks see less than half")]
     assert about.sensitivity
 
@@ -242,7 +210,7 @@ def test_a_domain_that_is_added_removed_or_replaced_gives_the_weights_of_a_fresh
         fresh.write_text(json.dumps(asked | {"out": str(tmp_path / "fresh")}))
         first = weigh(fresh)
         assert "statistics" not in first.reused
-        for key in ("target", "scores", "intervals", "affinity", "sensitivity"):
+        for key in ("unbounded", "scores", "intervals", "affinity", "sensitivity"):
             assert getattr(later.mixture.description, key) == getattr(first.mixture.description, key), key
         for folder in ("fresh", "again"):
             shutil.rmtree(tmp_path / folder)

@@ -66,7 +66,11 @@ def test_the_least_recipe_has_the_documented_defaults_and_absolute_paths():
         ("weights: {floor: yes}", "weights.floor: yes, on or true is not a number"),
         ("weights: {floor: {a: no}}", "no, off or false is not a number"),
         ("weights: {prior: {a: on}}", "is not a number"),
-        ("weights: {temperature: {effective_domains: yes}}", "is not a number"),
+        ("weights: {temperature: {kl: yes}}", "is not a number"),
+        ("weights: {centre: unifrom}", "weights.centre: 'unifrom' is no centre; write uniform, natural, natural^0.5, a file"),
+        ("weights: {centre: natural^-1}", "is no centre"),
+        ("weights: {centre: natural^1.2.3}", "is no centre"),
+        ("weights: {centre: natural, from: w.json}", "weights: 'from' takes weights as they are; leave 'centre' out"),
         ("mix: {max_epochs: yes}", "mix.max_epochs: yes, on or true is not a number"),
         ("mix: {budget: yes}", "mix.budget: "),
         ("mix: {budget: 1:30}", "'1:30' is not a quantity"),
@@ -83,7 +87,7 @@ def test_the_least_recipe_has_the_documented_defaults_and_absolute_paths():
         ("embed: {model: 7}", "embed.model: must be text (given: 7)"),
         ("leverage:\n  landmarks:\n    form: out@v1", "r.yaml:6: leverage.landmarks.form: unknown key; did you mean 'from'?"),
         ("leverage: {landmarks: {}}", "leverage.landmarks.from: this key is missing"),
-        ("weights: {temperature: {domains: 3}}", "temperature.domains: unknown key; did you mean 'effective_domains'?"),
+        ("weights: {temperature: {kk: 3}}", "temperature.kk: unknown key; did you mean 'kl'?"),
         ("leverage: {ridge: {x: 3}}", "leverage.ridge.x: unknown key; known keys: effective_dimension"),
         (
             "weights:\n  groups:\n    g: {domains: [a], cup: 1}",
@@ -171,6 +175,7 @@ def test_out_is_neither_in_a_source_nor_around_it(tmp_path, path, out, apart):
 @pytest.mark.parametrize(
     "section",
     ["weights: {{from: '{url}'}}", "weights: {{compare: ['{url}']}}", "tokens: {{tokenizer: '{url}'}}",
+     "weights: {{centre: '{url}'}}",
      "embed: {{model: '{url}'}}", "embed: {{causal_lm: '{url}'}}", "leverage: {{kernel: rbf, landmarks: {{from: '{url}'}}}}"],
 )  # fmt: skip
 @pytest.mark.parametrize(
@@ -178,7 +183,7 @@ def test_out_is_neither_in_a_source_nor_around_it(tmp_path, path, out, apart):
 )
 def test_no_other_key_holds_a_secret_either(section, url):
     text = "name: t\nout: o\nsources: {a: x.jsonl}\n" + section.format(url=url)
-    with pytest.raises(InputError, match=r"(from|compare|tokenizer|model|causal_lm): \w+://…: ") as refusal:
+    with pytest.raises(InputError, match=r"(from|compare|centre|tokenizer|model|causal_lm): \w+://…: ") as refusal:
         parse_recipe(text, Path("/r"))
     assert "secret" not in str(refusal.value)
 

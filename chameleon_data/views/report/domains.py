@@ -22,7 +22,7 @@ INTEGERS = {
 def domain_frame(manifest: Manifest) -> pl.DataFrame:
     """One row a domain, largest weight first; every figure and table has this order.
 
-    Beside the record: `asked`, the weight by leverage alone with its interval `low` to `high`; shares of the tokens `natural`,
+    Beside the record: `asked`, the weight before bounds with its interval `low` to `high`; shares of the tokens `natural`,
     `realised` and `uniform`; `bound`, the tokens that a domain may be off its quota, and `off`, the part of it that was used;
     `missing`, the rows that the books do not explain.
     """
@@ -35,7 +35,7 @@ def domain_frame(manifest: Manifest) -> pl.DataFrame:
         "score": [d.score for d in records.values()],
         "low": [low for low, _ in intervals],
         "high": [high for _, high in intervals],
-        "asked": [about.target.get(name, d.weight) for name, d in records.items()],
+        "asked": [about.unbounded.get(name, d.weight) for name, d in records.items()],
         "stability": [about.rank_stability.get(name) for name in records],
     }
     integers = {column: [getattr(d, field) for d in records.values()] for column, field in INTEGERS.items()}
@@ -57,7 +57,7 @@ def domain_frame(manifest: Manifest) -> pl.DataFrame:
 
 
 def weights_moved(domains: pl.DataFrame) -> bool:
-    """Whether priors or bounds moved the weights from what leverage alone says; the intervals are for the latter."""
+    """Whether bounds moved the weights; the intervals are for those before."""
     return not np.allclose(domains["asked"], domains["weight"], atol=1e-3)
 
 

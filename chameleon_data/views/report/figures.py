@@ -99,7 +99,7 @@ def mixture_figure(domains: pl.DataFrame) -> Figure:
         legend.insert(
             1,
             Key(
-                "by leverage alone, with its 90 % interval" if weights_moved(domains) else "its 90 % interval",
+                "before bounds, with its 90 % interval" if weights_moved(domains) else "its 90 % interval",
                 swatch("ink", "interval"),
             ),
         )

@@ -36,7 +36,7 @@ from chameleon_data.weights.embedder import Embedder
 if TYPE_CHECKING:
     from chameleon_data.recipe import Recipe
     from chameleon_data.versions.verify import Verification
-    from chameleon_data.weights.mixture import LandmarksUsed, MixtureDescription
+    from chameleon_data.weights.mixture import Centre, LandmarksUsed, MixtureDescription
 
 FORMAT_TITLES = {"parquet": "Parquet", "mds": "MDS", "arrow": "Arrow", "jsonl": "JSON lines", "webdataset": "WebDataset",
                  "litdata": "LitData", "megatron": "Megatron"}  # fmt: skip
@@ -143,14 +143,16 @@ def describe_weights(about: MixtureDescription, recipe: Recipe, k: int) -> list[
     """How the weights of k domains were reached, as (term, value)."""
     computed = "computed from the data" if k > 1 else "all to the only domain"
     facts = [("Weights", computed if about.origin == "computed" else f"given by {about.origin}")]
-    if about.temperature is not None:
+    if about.centre is not None and k > 1:
         chosen = " (auto)" if recipe.weights.temperature == "auto" else ""
+        temperature = "infinite: no tilt" if about.temperature is None else f"{about.temperature:.4g}{chosen}"
         sense = {"pretrain": "pretrain: common domains get more", "finetune": "finetune: distinct domains get more"}
         facts += [
             ("Compared", "domains by their means" if about.level == "domain" else "samples"),
             ("Objective", sense[about.objective]),
             ("Preset, kernel", f"{about.preset}, {about.kernel}"),
-            ("Temperature", f"{about.temperature:.4g}{chosen}"),
+            ("Temperature", temperature),
+            *describe_centre(about.centre, about.kl, about.kl_after_bounds),
         ]
     if isinstance(about.embedder, Embedder):
         layer = f", layer {about.embedder.layer}" if about.embedder.layer else ""
@@ -166,6 +168,14 @@ def describe_weights(about: MixtureDescription, recipe: Recipe, k: int) -> list[
     if about.affinity is not None or about.clipped_mass:
         facts.append(("Negative part removed", f"{100 * about.clipped_mass:.2f} % of the affinity's trace"))
     return facts + (describe_landmarks(about.nystrom) if about.nystrom else [])
+
+
+def describe_centre(centre: Centre, kl: float | None, after: float | None) -> list[tuple[str, str]]:
+    """What was tilted and how far, as (term, value)."""
+    facts = [("Centre", shorten_path(centre.name) if centre.given else centre.name)]
+    if kl is not None and after is not None:
+        facts.append(("KL from the centre", f"{kl:.4f} nats before bounds, {after:.4f} after"))
+    return facts
 
 
 def describe_landmarks(used: LandmarksUsed) -> list[tuple[str, str]]:

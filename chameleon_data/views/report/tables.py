@@ -93,7 +93,7 @@ def mixture_table(domains: pl.DataFrame) -> ReportTable:
     columns = [
         DOMAIN,
         TableColumn("Weight", "weight", share),
-        TableColumn("90 % interval by leverage" if weights_moved(domains) else "90 % interval", "interval"),
+        TableColumn("90 % interval before bounds" if weights_moved(domains) else "90 % interval", "interval"),
         TableColumn("Natural", "natural", share),
         TableColumn("Quota, tokens", "quota", format_whole),
         TableColumn("Tokens written", "tokens", format_whole),
@@ -145,9 +145,9 @@ def bounds_table(moved: Sequence[MovedWeight], groups: Mapping[str, Group], k: i
 
 def beside_table(about: MixtureDescription, domains: pl.DataFrame) -> ReportTable | None:
     """Other mixtures beside this one; the last row says how far the weights are from each."""
-    target = "By leverage alone" if about.origin == "computed" else "As given"
-    own = {"natural": "Natural", "target": target, "uniform": "Uniform"}
-    given = {n: m for n, m in (about.mixtures or {}).items() if n != "target" or weights_moved(domains)}
+    unbounded = "Before bounds" if about.origin == "computed" else "As given"
+    own = {"natural": "Natural", "unbounded": unbounded, "uniform": "Uniform"}
+    given = {n: m for n, m in (about.mixtures or {}).items() if n != "unbounded" or weights_moved(domains)}
     if not given or len(domains) == 1:
         return None
     files = sorted(n for n in given if n not in own and not n.startswith("natural^"))
@@ -173,7 +173,7 @@ def leverage_table(measured: pl.DataFrame, k: int) -> ReportTable:
     columns = [
         DOMAIN,
         TableColumn("Score", "score", decimal_formatter(3)),
-        TableColumn("Weight by leverage", "asked", share),
+        TableColumn("Weight before bounds", "asked", share),
         TableColumn("Weight", "weight", share),
         TableColumn("Keeps its rank", "stability", format_percent),
     ]

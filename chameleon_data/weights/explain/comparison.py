@@ -11,6 +11,7 @@ from math import isfinite
 import numpy as np
 
 from chameleon_data.errors import InputError, list_some
+from chameleon_data.weights.centre import natural_shares
 
 MULTILINGUAL_ALPHA = 0.7
 """Exponent of natural shares that lifts the small ones: multilingual BERT's for languages (XLM-R, Conneau et al. 2020: 0.3)."""
@@ -18,30 +19,25 @@ MULTILINGUAL_ALPHA = 0.7
 
 def comparison_mixtures(
     counts: Mapping[str, int],
-    target: Mapping[str, float] | None = None,
+    unbounded: Mapping[str, float] | None = None,
     extra: Mapping[str, Mapping[str, float]] | None = None,
     *,
     alpha: float = MULTILINGUAL_ALPHA,
 ) -> dict[str, dict[str, float]]:
     """Mixtures beside the computed one: name -> {domain: share}, each summing to one, domains in byte order of name.
 
-    `counts`: domain -> tokens. There are always `uniform`, `natural` and `natural^0.7`. `target` is the computed mixture before
-    bounds; `extra` holds others by name, such as those of files. Raises InputError for other domains, for no tokens at all,
-    and for a name that is taken.
+    `counts`: domain -> tokens. There are always `uniform`, `natural` and `natural^0.7`. `unbounded` is the computed mixture
+    before bounds; `extra` holds others by name, such as those of files. Raises InputError for other domains, for no tokens at
+    all, and for a name that is taken.
     """
     names = sorted(counts)
     if not names or min(counts.values()) < 0 or not sum(counts.values()):
         raise InputError("there are no tokens to compare mixtures of; count them first")
     if not (isfinite(alpha) and alpha > 0):
         raise InputError(f"alpha is {alpha}; it must be a number above zero, 1 for the natural shares")
-    tokens = np.array([counts[name] for name in names], np.float64)
-    tempered = (tokens / tokens.max()) ** alpha
-    mixtures = {
-        "uniform": np.full(len(names), 1 / len(names)),
-        "natural": tokens / tokens.sum(),
-        f"natural^{alpha:g}": tempered / tempered.sum(),
-    }
-    given = {**({"target": target} if target is not None else {})}
+    exponents = {"uniform": 0.0, "natural": 1.0, f"natural^{alpha:g}": alpha}
+    mixtures = {label: np.array(list(natural_shares(counts, exponent).values())) for label, exponent in exponents.items()}
+    given = {**({"unbounded": unbounded} if unbounded is not None else {})}
     for label, mixture in (extra or {}).items():
         if label in mixtures or label in given:
             raise InputError(f"two mixtures to compare are called {label!r}; rename one")

@@ -46,9 +46,7 @@ def compare_exhaustion_rules(
     for rule in EXHAUSTION_RULES:
         try:
             caps = epoch_caps(counts, budget, mix.max_epochs, rule)
-            decimals = bound_weights(
-                target, prior=weights.prior, floor=weights.floor, cap=weights.cap, epoch_cap=caps, groups=weights.groups
-            ).decimals
+            decimals = bound_weights(target, floor=weights.floor, cap=weights.cap, epoch_cap=caps, groups=weights.groups).decimals
             quotas = {c.name: quota_of(c.tokens, decimals[c.name], budget, mix.max_epochs, rule) for c in counts}
             most = max(counts, key=lambda c: quotas[c.name] / c.tokens)
             if rule == "fail" and quotas[most.name] > most.tokens:

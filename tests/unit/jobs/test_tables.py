@@ -48,7 +48,7 @@ def test_changes_are_told_as_people_read_them() -> None:
 def test_why_a_weight_lies_outside_its_interval_is_said(capsys):
     weights = {"a": 0.3, "b": 0.7, "c": 0.7}
     tables.print_outside(weights, {"a": (0.28, 0.31), "b": (0.5, 0.6), "c": None})
-    expected = "intervals are for the weights by leverage alone; priors or bounds moved out of theirs: b\n"
+    expected = "intervals are for the weights before bounds, which moved out of theirs: b\n"
     assert capsys.readouterr().out == expected
     tables.print_outside(weights, {"a": (0.28, 0.31)})
     assert capsys.readouterr().out == ""

@@ -25,7 +25,7 @@ def planned(folder: Path, **sections: Any) -> Planned:
         None, made.store, recipe.embed, recipe.leverage, recipe.weights, recipe.mix, recipe.seed, made.survey, made.selection,
         lambda *_: None,
     )  # fmt: skip
-    target = weighed.mixture.description.target
+    target = weighed.mixture.description.unbounded
     rules = compare_exhaustion_rules(weighed.selection.counts, target, weighed.budget, recipe.mix, recipe.weights)
     summary = summarise_plan(made.job.layouts, recipe.shards.size)
     kept = KeptSummary(0, 0, 1, "")

@@ -207,6 +207,8 @@ def test_the_mixture_table_says_quota_tokens_and_distance(ten, page):
         assert all(s in words for s in [*shown, f"{100 * low:.2f} – {100 * high:.2f} %"])
     assert "limit of epochs" in words, "the bound that acted is named"
     assert f"{manifest.weights.temperature:.4g} (auto)" in words
+    assert "Centreuniform" in words
+    assert f"{manifest.weights.kl:.4f} nats before bounds, 0.0321 after" in words
 
 
 def rows_of(page: str, caption: str) -> list[list[str]]:
@@ -222,9 +224,9 @@ def rows_of(page: str, caption: str) -> list[list[str]]:
 def test_other_mixtures_stand_beside_the_weights(ten, page):
     manifest, _ = ten
     head, *body, last = rows_of(page, "The weights beside other mixtures")
-    assert head == ["Domain", "Weight", "Natural", "Natural^0.7", "By leverage alone", "Uniform", "arxiv.json"]
+    assert head == ["Domain", "Weight", "Natural", "Natural^0.7", "Before bounds", "Uniform", "arxiv.json"]
     given = manifest.weights.mixtures
-    keys = ("natural", "natural^0.7", "target", "uniform", "/data/arxiv.json")
+    keys = ("natural", "natural^0.7", "unbounded", "uniform", "/data/arxiv.json")
     weight = {n: d.weight for n, d in manifest.domains.items()}
     assert {row[0]: row[1:] for row in body} == {
         n: [f"{100 * share:.2f} %" for share in (w, *(given[key][n] for key in keys))] for n, w in weight.items()

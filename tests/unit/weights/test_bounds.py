@@ -100,8 +100,8 @@ def test_without_bounds_the_target_stays() -> None:
     assert result.moved == ()
 
 
-def test_a_prior_multiplies_and_a_bound_reports_what_it_moved() -> None:
-    result = bound_weights({"a": 0.2, "b": 0.2, "c": 0.6}, prior={"a": 2.0}, floor={"b": 0.3}, cap=0.4)
+def test_a_bound_reports_what_it_moved() -> None:
+    result = bound_weights({"a": 0.4, "b": 0.2, "c": 0.6}, floor={"b": 0.3}, cap=0.4)
     assert_allclose(values(result.weights), [0.3, 0.3, 0.4])
     assert [(m.domain, m.bound) for m in result.moved] == [("b", "floor"), ("c", "cap")]
     assert_allclose([(m.before, m.after) for m in result.moved], [(1 / 6, 0.3), (0.5, 0.4)])
@@ -163,12 +163,10 @@ CONFLICTS = {
     "floors": ({"floor": {"a": 0.5, "b": 0.1, "c": 0.6}}, r"floors of 2 domains sum to 1\.1, above one: 'c' 0\.6, 'a' 0\.5;"),
     "caps": ({"cap": 0.3}, r"caps of all 3 domains sum to 0\.9, below one.*weights\.cap"),
     "epochs": ({"epoch_cap": {"a": 0.3, "b": 0.2, "c": 0.1}}, r"sum to 0\.6, below one.*'c' 0\.1 \(epochs\).*mix\.budget"),
-    "prior of zero": ({"prior": {"a": 0.0, "b": 0.0}, "cap": {"c": 0.5}}, r"'a' 0 \(target 0, so its floor\)"),
-    "no prior left": ({"prior": {"a": 0.0, "b": 0.0, "c": 0.0}}, "weights.prior"),
     "unknown": ({"floor": {"A1": 0.1}}, "floor of 'A1': there is no such domain; there are a, b, c"),
     "misspelt": ({"cap": {"aa": 0.1}}, "did you mean 'a'"),
     "negative": ({"cap": {"a": -0.1}}, "cap of 'a' is -0.1"),
-    "nan": ({"prior": {"a": float("nan")}}, "prior of 'a' is nan"),
+    "nan": ({"floor": {"a": float("nan")}}, "floor of 'a' is nan"),
 }
 
 
@@ -177,6 +175,13 @@ def test_bounds_that_no_mixture_keeps_are_refused(case: str) -> None:
     options, message = CONFLICTS[case]
     with pytest.raises(InputError, match=message):
         bound_weights({"a": 0.2, "b": 0.3, "c": 0.5}, **options)
+
+
+def test_a_domain_with_a_share_of_zero_cannot_rise_to_its_cap() -> None:
+    with pytest.raises(InputError, match=r"'a' 0 \(target 0, so its floor\)"):
+        bound_weights({"a": 0.0, "b": 0.0, "c": 0.5}, cap={"c": 0.5})
+    with pytest.raises(InputError, match="somewhere positive"):
+        bound_weights({"a": 0.0, "b": 0.0})
 
 
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=7))

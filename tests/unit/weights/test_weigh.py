@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from chameleon_data import InputError, domain_weights
-from chameleon_data.recipe import Leverage, Weights
+from chameleon_data.recipe import Leverage
 from chameleon_data.weights.domain_statistics import (
     domain_statistics,
     merge_statistics,
 )
+from chameleon_data.weights.tilt import Tilt
 from chameleon_data.weights.weigh import weigh
 from tests.support.embeddings import as_array, uneven_clusters
 
@@ -173,5 +174,5 @@ def test_options_without_meaning_are_refused(options: dict) -> None:
 def test_weights_come_from_statistics_alone() -> None:
     embeddings = uneven_clusters(6, 30, 8)
     parts = [domain_statistics({name: x}) for name, x in embeddings.items()]
-    again = weigh(merge_statistics(*reversed(parts)), Leverage(), Weights())
+    again = weigh(merge_statistics(*reversed(parts)), Leverage(), Tilt("inverse"))
     assert again.weights == domain_weights(embeddings).weights

@@ -13,7 +13,7 @@ from chameleon_data.weights.explain.comparison import comparison_mixtures
 
 def test_mixtures() -> None:
     found = comparison_mixtures({"b": 900, "a": 100}, {"a": 0.4, "b": 0.6}, {"ours.json": {"a": 3.0, "b": 1.0}})
-    assert list(found) == ["uniform", "natural", "natural^0.7", "target", "ours.json"]
+    assert list(found) == ["uniform", "natural", "natural^0.7", "unbounded", "ours.json"]
     assert all(list(mixture) == ["a", "b"] for mixture in found.values())
     assert found["uniform"] == {"a": 0.5, "b": 0.5}
     assert found["natural"] == pytest.approx({"a": 0.1, "b": 0.9})
@@ -37,7 +37,7 @@ def test_an_exponent_below_one_lifts_the_small(counts: list[int], alpha: float) 
     [
         (({},), "no tokens"),
         (({"a": 0},), "no tokens"),
-        (({"a": 1}, {"b": 1.0}), "mixture 'target': a, b in it or in the corpus, not in both"),
+        (({"a": 1}, {"b": 1.0}), "mixture 'unbounded': a, b in it or in the corpus, not in both"),
         (({"a": 1}, None, {"x": {"a": -1.0}}), "mixture 'x': shares"),
         (({"a": 1}, None, {"natural": {"a": 1.0}}), "two mixtures.*'natural'"),
     ],

@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from chameleon_data import InputError, domain_weights
-from chameleon_data.recipe import Leverage, Weights
+from chameleon_data.recipe import Leverage
 from chameleon_data.store.store import Store
 from chameleon_data.weights.domain_statistics import (
     merge_statistics,
@@ -24,6 +24,7 @@ from chameleon_data.weights.kernels.landmark_records import (
 )
 from chameleon_data.weights.kernels.landmarks import choose_landmarks
 from chameleon_data.weights.kernels.nystrom import ChunkSums, SampleChunk, nystrom_statistics
+from chameleon_data.weights.tilt import Tilt
 from chameleon_data.weights.weigh import weigh
 from tests.support.embeddings import as_array, unit_clusters
 
@@ -62,7 +63,9 @@ def test_recorded_landmarks_give_a_later_domain_its_weights(tmp_path: Path) -> N
     later = domain_weights(samples, kernel="rbf", landmarks=recorded)
     assert later.nystrom.landmarks.digest == recorded.digest
     parts = [nystrom_statistics({name: x}, recorded).statistics for name, x in samples.items()]
-    assert_allclose(as_array(later.weights), as_array(weigh(merge_statistics(*parts), Leverage(), Weights()).weights), rtol=1e-9)
+    assert_allclose(
+        as_array(later.weights), as_array(weigh(merge_statistics(*parts), Leverage(), Tilt("inverse")).weights), rtol=1e-9
+    )
     assert later.nystrom.error > 0
     far = domain_weights({**samples, "d5": 3 * np.eye(24, dtype=np.float32)}, kernel="rbf", landmarks=recorded)
     assert far.warnings[-1].startswith("d5: the recorded landmarks see less than half")
