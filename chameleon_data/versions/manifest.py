@@ -18,7 +18,7 @@ from chameleon_data.recipe import Recipe
 from chameleon_data.versions.records import STRICT, Digest, decode_record, describe_record, encode_record, record_schema
 from chameleon_data.weights.mixture import MixtureDescription
 
-MANIFEST_FORMAT = 1
+MANIFEST_FORMAT = 2
 TIMED_PASSES = ("survey", "embed and weigh", "plan", "write")
 """Passes of a build whose seconds are recorded, in the order in which they run."""
 
