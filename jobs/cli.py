@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from chameleon_data import __version__
 from chameleon_data.errors import InputError, explaining
 from chameleon_data.jobs import tables
 from chameleon_data.jobs.exits import run_command
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from chameleon_data.views.trainer_files import Blend
 
 app = typer.Typer(
-    help="Raw text corpora in, an exact, versioned, pre-mixed training set out.",
     epilog="Start with `chameleon-data build RECIPE`; `chameleon-data VERB --help` explains a verb.",
     add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
@@ -90,6 +90,21 @@ Scratch = Annotated[
         "remove.",
     ),
 ]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        out.print(f"chameleon-data {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Raw text corpora in, an exact, versioned, pre-mixed training set out."""
 
 
 @app.command(epilog="Example: chameleon-data weights recipe.yaml")

@@ -24,7 +24,7 @@ from rich.text import Text
 from typer.exceptions import TyperException
 
 from chameleon_data.errors import InputError, explain_os_error
-from chameleon_data.jobs.screen import err, print_json
+from chameleon_data.jobs.screen import drop_output, drop_unwritten, err, prepare_streams, print_json
 
 BAD_INPUT, DEFECT = 2, 70
 STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
@@ -38,9 +38,10 @@ _terminated = threading.Event()
 
 def run_command(app: typer.Typer) -> NoReturn:
     """Run the command that `sys.argv` names. Ends in SystemExit with a code of the module's docstring."""
+    prepare_streams()
     with _interrupt_on_sigterm():
         try:
-            code = app(args=sys.argv[1:] or ["--help"], standalone_mode=False) or 0
+            code = _run(app)
             if code == 128 + signal.SIGINT:  # what typer makes of an interrupt inside a verb
                 raise KeyboardInterrupt
             sys.exit(code)
@@ -52,19 +53,31 @@ def run_command(app: typer.Typer) -> NoReturn:
                 err.print(context.get_usage(), soft_wrap=True)
             _fail(BAD_INPUT, error.format_message())
         except OSError as error:  # the network or the disk failed where no sentence of ours was nearer
+            drop_unwritten()
             _fail(BAD_INPUT, explain_os_error(error))
         except (KeyboardInterrupt, typer.Abort):
             _stop(signal.SIGTERM if _terminated.is_set() else signal.SIGINT)
+        except UnicodeEncodeError as error:
+            if sys.getfilesystemencoding() == "utf-8":
+                _fail_by_defect(error)
+            _fail(BAD_INPUT, f"{error.object!a}: this locale has no such file name; set LC_ALL=C.UTF-8 or PYTHONUTF8=1")
         except Exception as error:  # noqa: BLE001 - the last resort, so that --json always has its document
-            err.print(traceback.format_exc(), soft_wrap=True)
-            kind = type(error).__name__
-            _fail(DEFECT, f"a defect of chameleon-data, please report it with the traceback: {kind}: {error}")
+            _fail_by_defect(error)
+
+
+def _run(app: typer.Typer) -> int:
+    try:
+        return app(args=sys.argv[1:] or ["--help"], standalone_mode=False) or 0
+    except SystemExit:  # typer's, where nobody reads its help to the end
+        drop_output(sys.stdout)
+        return 0
 
 
 @contextmanager
 def _interrupt_on_sigterm() -> Iterator[None]:
     def interrupt(signum: int, _: FrameType | None) -> None:
         signal.signal(signum, signal.SIG_IGN)  # a second one would break off the clean-up
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # batch systems may have it ignored
         sys.unraisablehook = raise_again
         _terminated.set()
         raise KeyboardInterrupt  # Ray passes this one on from inside its core, and no other
@@ -72,18 +85,27 @@ def _interrupt_on_sigterm() -> Iterator[None]:
     def raise_again(failure: sys.UnraisableHookArgs) -> None:
         """Python drops what is raised in `__del__`: an interrupt is raised again, half-made objects of Ray are not heard."""
         if isinstance(failure.exc_value, KeyboardInterrupt):
-            threading.Timer(SIGNAL_SECONDS, os.kill, (os.getpid(), signal.SIGINT)).start()  # once this function has ended
+            late.append(threading.Timer(SIGNAL_SECONDS, os.kill, (os.getpid(), signal.SIGINT)))
+            late[-1].start()  # once this function has ended
 
     _terminated.clear()
+    late: list[threading.Timer] = []
+    """Interrupts that are to be raised again."""
     before, hook = signal.signal(signal.SIGTERM, interrupt), sys.unraisablehook
+    interrupted_by = signal.getsignal(signal.SIGINT)
     try:
         yield
     finally:
+        for timer in late:
+            timer.cancel()
+            timer.join()
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, interrupted_by)
         sys.unraisablehook = hook
 
 
 def _stop(signum: signal.Signals) -> NoReturn:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # one that is late would break off this message
     _answer_error(STOPPED[signum])
     err.print(f"{STOPPED[signum]}; the same command goes on from here")
     sys.exit(128 + signum)
@@ -95,7 +117,15 @@ def _fail(code: int, reason: str) -> NoReturn:
     sys.exit(code)
 
 
+def _fail_by_defect(error: Exception) -> NoReturn:
+    err.print("".join(traceback.format_exception(error)), soft_wrap=True)
+    _fail(DEFECT, f"a defect of chameleon-data, please report it with the traceback: {type(error).__name__}: {error}")
+
+
 def _answer_error(reason: str) -> None:
     """The document of a failure. `--json` is looked for in the words typed: usage may be what is wrong."""
     if "--json" in sys.argv[1:]:
-        print_json({"error": reason})
+        try:
+            print_json({"error": reason})
+        except OSError:  # the reason itself may be that stdout is full
+            drop_unwritten()

@@ -1,12 +1,16 @@
 """The screen: consoles, progress, one JSON document, and the pieces that tables and sentences are made of.
 
 Answers go to `out`, progress and messages to `err`. Names, paths and reasons come from strangers: none of it is read as markup
-or sent to a terminal as a command.
+or sent to a terminal as a command. A terminal that lacks a character gets another for it, and what nobody reads any more is
+dropped: how the work ended is said by the exit code.
 """
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
+import os
 import re
 import sys
 import threading
@@ -16,8 +20,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from chameleon_data.errors import InputError, escape_unprintable
@@ -42,9 +47,13 @@ REPORT_SECONDS = 10.0
 """Time between two lines of progress where there is no terminal."""
 SECONDS_OF = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 """Unit of a duration -> seconds."""
+NARROW_TEXT, WIDEST_TABLE = 24, 10_000
+"""Characters of a line of text in a table that is too wide, and of the widest table that is measured."""
 LONG_VALUE = 60
 """Characters that are shown of one value."""
-LOG_WIDTH = None if sys.stdout.isatty() else 140  # a log file has no width
+LOG_WIDTH = None if sys.stdout is not None and sys.stdout.isatty() else 140  # a log file has no width
+SPELLED = {"✓": "ok", "✗": "x", "→": "->", "←": "<-", "–": "-", "−": "-", "×": "x", "…": "..."}
+"""Signs of our own sentences -> what a terminal shows that lacks them."""
 
 
 class SafeConsole(Console):
@@ -52,6 +61,37 @@ class SafeConsole(Console):
 
     def render_str(self, text: str, **how: Any) -> Text:
         return super().render_str(escape_unprintable(text), **how)
+
+    def on_broken_pipe(self) -> None:
+        drop_output(self.file)
+
+
+def _spell(error: UnicodeError) -> tuple[str, int]:
+    """What is written for characters that an encoding lacks."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(SPELLED.get(c) or c.encode("ascii", "backslashreplace").decode() for c in lacking), error.end
+
+
+codecs.register_error("spelled", _spell)
+
+
+def prepare_streams() -> None:
+    """Make stdout and stderr take any text, in any encoding. One that is closed becomes a file that nobody reads."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - as long as the process
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="spelled")
+
+
+def drop_output(stream: Any) -> None:
+    """From now on what is written to a stream goes nowhere, also what waits in its buffer."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 out = SafeConsole(highlight=False, markup=False, emoji=False, width=LOG_WIDTH)
@@ -112,6 +152,14 @@ def show_waiting(work: str) -> Iterator[None]:
         spinner.stop()
 
 
+def drop_unwritten() -> None:
+    """Drop what stdout cannot take, as its disk is full; Python would try again at its end, and change the exit code."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        drop_output(sys.stdout)
+
+
 def print_answer(as_json: bool, document: Any, show: Callable[[], None]) -> None:
     """Print the answer of a verb: its document as JSON, or what `show` prints for a person."""
     if as_json:
@@ -128,16 +176,52 @@ def print_json(document: Any) -> None:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:  # the terminal knows few characters, or a path is not UTF-8
         text = json.dumps(document, indent=2)
-    sys.stdout.write(text + "\n")
+    write_text(text + "\n")
+
+
+def write_text(text: str) -> None:
+    """Write to stdout, as it is."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        drop_output(sys.stdout)
 
 
 def make_table(*columns: str) -> Table:
-    """An empty table; a column whose title begins with > holds numbers."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    """An empty table for `print_table`. A column whose title begins with > holds numbers; one with ? is left out where there is
+    little room."""
+    table = _empty_table()
     for column in columns:
-        number = column.startswith(">")
-        table.add_column(column.lstrip(">"), justify="right" if number else "left", overflow="fold", no_wrap=number)
+        number = column.lstrip("?").startswith(">")
+        table.add_column(column.replace(">", "", 1), justify="right" if number else "left", overflow="fold", no_wrap=number)
     return table
+
+
+def _empty_table(*columns: Column) -> Table:
+    return Table(*columns, box=None, header_style="bold", pad_edge=False)
+
+
+def print_table(table: Table) -> None:
+    """Print a table. Where it is too wide, texts take more lines first, then columns are left out, the last one first."""
+    texts = (column for column in table.columns if not column.no_wrap)
+    for column in texts if _full_width(table) > out.width else ():
+        column.max_width = NARROW_TEXT
+    while _full_width(table) > out.width and (spare := [c for c in table.columns if str(c.header).startswith("?")]):
+        narrower = _empty_table(*(column for column in table.columns if column is not spare[-1]))
+        narrower.rows = table.rows
+        table = narrower
+    for column in table.columns:
+        column.header = str(column.header).lstrip("?")
+    width = out.width
+    out.width = max(width, _full_width(table))
+    out.print(table)
+    out.width = width
+
+
+def _full_width(table: Table) -> int:
+    """Characters that a table takes if nothing is cut."""
+    return Measurement.get(out, out.options.update(max_width=WIDEST_TABLE), table).maximum
 
 
 def print_pairs(rows: list[tuple[str, str]]) -> None:

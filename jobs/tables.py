@@ -23,6 +23,7 @@ from chameleon_data.jobs.screen import (
     print_dim,
     print_note,
     print_pairs,
+    print_table,
 )
 from chameleon_data.versions.manifest import TIMED_PASSES, Manifest
 from chameleon_data.versions.references import NO_VERSION_YET
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 
 DOTTED_KEY = re.compile(r"(.*)\.(\"(?:[^\"\\]|\\.)*\"|[^.\"]*)", re.DOTALL)
 """A dotted key: the key of its section, and its last part, which stands in quotes where it holds a dot itself."""
-WIDE_TABLE, NARROW_LEAVES_OUT = 100, (3, 5, 8)
-"""Characters of a terminal that shows all columns of a mixture, and the columns that a narrower one leaves out."""
 BOUNDS_SHOWN = 20
 """Bounds that are listed on the terminal."""
 NEIGHBOURS_SHOWN = 2
@@ -59,7 +58,7 @@ def print_weights(weighed: Weighed) -> None:
     about, counts = weighed.mixture.description, weighed.selection.counts
     weights = {c.name: float(weighed.mixture.decimals[c.name]) for c in counts}
     total = sum(c.tokens for c in counts)
-    table = make_table("domain", ">weight", ">90 % interval", ">score", ">natural", ">documents", ">tokens", ">quarantined")
+    table = make_table("domain", ">weight", ">90 % interval", "?>score", "?>natural", "?>documents", "?>tokens", "?>quarantined")
     for c in counts:
         table.add_row(
             c.name,
@@ -71,7 +70,7 @@ def print_weights(weighed: Weighed) -> None:
             f"{c.tokens:,}",
             f"{weighed.survey.tallies[c.name].quarantined:,}",
         )
-    out.print(table)
+    print_table(table)
     print_outside(weights, about.intervals)
     print_explanations(about)
     print_notes(about, weighed.reused)
@@ -83,11 +82,11 @@ def print_plan(planned: Planned) -> None:
     weights = {name: float(planned.weighed.mixture.decimals[name]) for name in domains}
     packed = planned.layouts[0].plan.packing is not None
     rows_are = "sequences" if packed else "documents"
-    table = make_table("domain", ">weight", ">90 % interval", ">quota", ">tokens", f">{rows_are}", ">epochs")
+    table = make_table("domain", ">weight", "?>90 % interval", "?>quota", ">tokens", f"?>{rows_are}", ">epochs")
     for name, d in domains.items():
         counts = (f"{d.target_tokens:,}", f"{d.tokens:,}", f"{d.rows:,}", f"{d.epochs:.2f}")
         table.add_row(name, f"{weights[name]:.4f}", format_interval(about.intervals.get(name)), *counts)
-    out.print(table)
+    print_table(table)
     print_outside(weights, about.intervals)
     print_exhausted(planned.exhausted)
     print_notes(about, planned.weighed.reused)
@@ -124,7 +123,9 @@ def print_build(built: Built) -> None:
     print_notes(manifest.weights, manifest.reused if built.new else {})
     if built.written:
         _print_not_kept(built.kept)
-    if not built.new:
+    if built.beside:
+        out.print(f"another build of the same plan ran at the same time and made v{number}, which is this build", soft_wrap=True)
+    elif not built.new:
         done = f"{count_noun(built.written, 'missing shard')} written again" if built.written else "nothing to do"
         out.print(f"{done}: v{number} is already this build", soft_wrap=True)
     rows = [
@@ -161,17 +162,15 @@ def print_version(manifest: Manifest, version: Version) -> None:
 def print_mixture(manifest: Manifest) -> None:
     domains = manifest.domains
     available, written = sum(d.available_tokens for d in domains.values()), sum(d.tokens for d in domains.values())
-    rows_are = ">documents" if manifest.recipe.shards.sequence_length == "none" else ">sequences"
-    columns = ("domain", ">weight", ">90 % interval", ">natural", ">tokens", ">written", rows_are, ">epochs", ">quarantined")
-    shown = [i for i in range(len(columns)) if out.width >= WIDE_TABLE or i not in NARROW_LEAVES_OUT]
-    table = make_table(*(columns[i] for i in shown))
+    rows_are = "?>documents" if manifest.recipe.shards.sequence_length == "none" else "?>sequences"
+    columns = ("domain", ">weight", "?>90 % interval", "?>natural", ">tokens", "?>written", rows_are, "?>epochs", "?>quarantined")
+    table = make_table(*columns)
     for name, d in domains.items():
-        cells = (
+        table.add_row(
             name, f"{d.weight:.4f}", format_interval(d.weight_interval), f"{d.available_tokens / available:.4f}", f"{d.tokens:,}",
             f"{d.tokens / written:.4f}", f"{d.rows:,}", f"{d.epochs:.2f}", f"{d.quarantined:,}",
         )  # fmt: skip
-        table.add_row(*(cells[i] for i in shown))
-    out.print(table)
+    print_table(table)
     print_outside({n: d.weight for n, d in domains.items()}, {n: d.weight_interval for n, d in domains.items()})
 
 
@@ -205,7 +204,7 @@ def print_explanations(about: MixtureDescription) -> None:
         lowered = ", ".join(f"{n.domain} ({n.lowers:.0%})" for n in neighbours.get(domain, ())[:NEIGHBOURS_SHOWN])
         table.add_row(domain, *(f"{mixture[domain]:.4f}" for mixture in beside.values()), lowered)
     out.print()
-    out.print(table)
+    print_table(table)
 
 
 def print_exhausted(compared: Exhaustion) -> None:
@@ -219,7 +218,7 @@ def print_exhausted(compared: Exhaustion) -> None:
     for domain in first:
         shares = (found[domain] for found in done.values())
         table.add_row(domain, *(f"{share.target_tokens:,} ({share.epochs:.2f} epochs)" for share in shares))
-    out.print(table)
+    print_table(table)
     for rule, found in compared.items():
         if isinstance(found, RefusedRule):
             out.print(Text(f"{rule} would refuse:", style="dim"), found.refused, soft_wrap=True)
@@ -278,20 +277,23 @@ def print_versions(listed: list[ListedVersion], target: str, any_deleted: bool) 
         none = "every version was deleted; --deleted lists them" if any_deleted else NO_VERSION_YET
         out.print(f"{target}: {none}", soft_wrap=True)
         return
-    table = make_table("version", "tags", "created", "name", ">tokens", ">domains", "digest")
+    table = make_table("version", "tags", "?created", "name", ">tokens", "?>domains", "?digest")
     for v in listed:
         facts = (v.name, f"{v.tokens:,}", f"{v.domains:,}") if v.deleted is None else (f"deleted {v.deleted}", "", "")
         table.add_row(v.version, ", ".join(v.tags), v.created, *facts, v.digest[:16])
-    out.print(table)
+    print_table(table)
 
 
 def print_tags(listed: list[ListedTag], target: str, history: bool) -> None:
     """`history`: the lines are one tag's, so that the one that counts is marked."""
-    table = make_table("tag", ">generation", "version", "tagged", *([""] if history else []))
+    table = make_table("tag", "?>generation", "version", "?tagged", *([""] if history else []))
     for t in listed:
         marked = ["← current" if t.current else ""] if history else []
         table.add_row(t.tag, str(t.generation), t.version + (" (deleted)" if t.deleted else ""), t.created, *marked)
-    out.print(table if listed else f"{target} holds no tag")
+    if listed:
+        print_table(table)
+    else:
+        out.print(f"{target} holds no tag", soft_wrap=True)
 
 
 def print_garbage(found: Garbage, removed: bool, url: str) -> None:
@@ -301,7 +303,7 @@ def print_garbage(found: Garbage, removed: bool, url: str) -> None:
     if found.uploads:
         table.add_row("uploads", "", f"{len(found.uploads):,}", "")
     if found.files or found.uploads:
-        out.print(table)
+        print_table(table)
     total = f"{count_noun(len(found.files), 'file')}, {found.bytes:,} bytes"
     out.print(f"{total} removed" if removed else f"{total} could be removed; --delete does it")
     for driver in found.drivers:
@@ -337,7 +339,8 @@ def print_registered(registered: RegisteredTable, form: str, number: int) -> Non
 
 
 def print_difference(found: Difference) -> None:
-    domains = make_table("domain", ">weight", ">tokens", ">epochs", ">rows kept", ">added", ">removed", ">documents new", ">gone")
+    columns = ("domain", ">weight", "?>tokens", "?>epochs", ">rows kept", ">added", ">removed", "?>documents new", "?>gone")
+    domains = make_table(*columns)
     documents = {(d.split, d.domain): d for d in found.documents}
     splits = sorted({split for split, _ in documents} - {"train"})
     for split in ("train", *splits):
@@ -349,7 +352,7 @@ def print_difference(found: Difference) -> None:
                 domains.add_row(name, *(format_change(facts[key], form) for key, form in forms.items()), *counts)
             elif d:
                 domains.add_row(f"{name} ({split})", "", "", "", *counts)
-    out.print(domains)
+    print_table(domains)
     s = found.shards
     shared = f"{s.shared:,} the same, byte for byte ({s.shared_bytes:,} bytes)" if s.shared else "none the same"
     moved = {source: {k: n for k, n in vars(counts).items() if k != "same" and n} for source, counts in found.inputs.items()}

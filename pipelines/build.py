@@ -27,7 +27,7 @@ from chameleon_data.versions.active import OwnRecord, active_driver
 from chameleon_data.versions.make_manifest import make_manifest
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.provenance import describe_writer, gather_provenance
-from chameleon_data.versions.versions import Version, commit_version, list_versions, read_manifest
+from chameleon_data.versions.versions import Version, commit_version, is_version_of, list_numbers, read_manifest
 from chameleon_data.weights.embedder import refuse_missing_packages
 from chameleon_data.weights.explain.exhaustion import Exhaustion, compare_exhaustion_rules, describe_exhaustion
 from chameleon_data.weights.kernels.faiss_library import import_faiss
@@ -95,6 +95,8 @@ class Built:
     version: Version
     new: bool
     """Whether this run made the version."""
+    beside: bool
+    """Whether another run made it while this one was at work."""
     written: int
     """Shards that this run wrote; earlier runs wrote the others."""
     kept: KeptSummary
@@ -145,6 +147,7 @@ def build_recipe(
 def _build(
     engine: Engine, store: Store, scratch: Store | None, driver: OwnRecord, recipe: Recipe, progress: Progress, created: str
 ) -> Built:
+    live, _ = list_numbers(store)
     planned = _plan(engine, store, scratch, recipe, progress)
     weighed, timings = planned.weighed, dict(planned.timings)
     survey, mixture, selection = weighed.survey, weighed.mixture, weighed.selection
@@ -168,10 +171,11 @@ def _build(
         timings,
         reused,
     )
-    before = {v.number for v in list_versions(store)}
     version = commit_version(store, manifest, created, driver.check)
     store.remove(list(store.list(build.all_runs)))
-    return Built(read_manifest(store, version), version, version.number not in before, build.shards - there, planned.kept)
+    new = is_version_of(version, manifest, created)
+    beside = not new and version.number not in live
+    return Built(read_manifest(store, version), version, new, beside, build.shards - there, planned.kept)
 
 
 def _open(recipe: Recipe, single_writer: bool) -> Store:

@@ -5,14 +5,21 @@ workers or on other domains. On CPUs each actor has one thread, since the order 
 
 Vectors are cached, one file for each sample of a domain. A document is known by its windows, so a larger sample embeds only what
 the files of earlier samples lack. (A vector embedded beside other documents differs by some 2e-7, less than by other hardware.)
+
+A sample's file is written once all its vectors are there. Until then they lie in files of batches, one every ten seconds. After a
+kill the same sample makes the same batches, so those that are found there are taken, and vectors are the same to the last bit.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -23,13 +30,17 @@ from chameleon_data.arrays import F32
 from chameleon_data.errors import InputError
 from chameleon_data.pipelines.engine import Engine, Progress, TableFunction
 from chameleon_data.store.checksummed import read_table, write_table
-from chameleon_data.store.paths import embedding_folder
+from chameleon_data.store.paths import embedding_batches, embedding_folder
 from chameleon_data.store.store import Store
 from chameleon_data.weights.embedder import ColumnEmbedder, Embedder
 
 DOCUMENTS_PER_TASK = 64
 DOCUMENTS_AT_ONCE = 256
 """Documents that are Python objects at one time, some 10 kB each with a vector."""
+RECORD_SECONDS = 10.0
+"""Time between two files of batches. A kill costs as much, and the batches that are at work."""
+FILES_AT_ONCE = 16
+"""Files of batches that are read at once."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +107,19 @@ def embed_sample(
     for name in missing:
         mask = [content not in known[name] for content in window_digests(domains[name])]
         new[name] = domains[name].filter(pa.array(mask))
-    unembedded = {name: rows for name, rows in new.items() if rows.num_rows}
-    for name, vectors in _embed_rows(engine, embedder, unembedded, progress).items():
-        known[name] |= dict(zip(window_digests(new[name]), vectors, strict=True))
+    batches = [
+        _Batch(name, paths[name], rows.slice(at, DOCUMENTS_PER_TASK).combine_chunks())
+        for name, rows in new.items()
+        for at in range(0, rows.num_rows, DOCUMENTS_PER_TASK)
+    ]
+    folder = embedding_batches(embedder.fingerprint)
+    files = _read_batch_files(store, [path for path in cached if path.startswith(f"{folder}/")]) if batches else {}
+    earlier = {key: vectors for file in files.values() for key, vectors in file.vectors.items()}
+    found = {batch.key: earlier[batch.key] for batch in batches if batch.key in earlier}
+    unembedded = [batch for batch in batches if batch.key not in found]
+    found |= _embed_batches(engine, store, folder, embedder, unembedded, sum(map(len, found.values())), progress, files)
+    for batch in batches:
+        known[batch.domain] |= dict(zip(window_digests(batch.rows), found[batch.key], strict=True))
     for name in missing:
         rows, contents = domains[name], window_digests(domains[name])
         vectors = np.stack([known[name][content] for content in contents])
@@ -106,12 +127,14 @@ def embed_sample(
             "hi": rows["hi"], "lo": rows["lo"], "content": contents,
             "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
         }))  # fmt: skip
+    written = {*cached, *paths.values()}
+    store.remove([path for path, file in files.items() if file.samples <= written])
     tables = {name: read_table(store, path) for name, path in paths.items()}
     return EmbeddedSamples(
         {name: _stack(t["vector"]) for name, t in tables.items()},
         {name: t["lo"].to_numpy() for name, t in tables.items()},
-        frozenset(unembedded),
-        sum(rows.num_rows for rows in new.values()),
+        frozenset(batch.domain for batch in unembedded),
+        sum(batch.rows.num_rows for batch in unembedded),
     )
 
 
@@ -134,27 +157,107 @@ def _stack(vectors: pa.ChunkedArray) -> F32:
     return np.asarray(pc.list_flatten(vectors).to_numpy(), np.float32).reshape(len(vectors), -1)
 
 
-def _embed_rows(engine: Engine, embedder: Embedder, domains: Mapping[str, pa.Table], progress: Progress) -> dict[str, F32]:
-    """Domain -> (documents, dimensions)."""
-    chunks = [
-        rows.select(["domain", "hi", "lo", "windows"]).slice(at, DOCUMENTS_PER_TASK).combine_chunks()
-        for rows in domains.values()
-        for at in range(0, rows.num_rows, DOCUMENTS_PER_TASK)
-    ]
-    total, done = sum(chunk.num_rows for chunk in chunks), 0
-    if not chunks:
+@dataclass(frozen=True)
+class _Batch:
+    """Documents that are embedded together."""
+
+    domain: str
+    sample: str
+    """Path of the sample's file."""
+    rows: pa.Table
+
+    @cached_property
+    def key(self) -> str:
+        return sample_fingerprint(self.rows)
+
+
+@dataclass(frozen=True)
+class _BatchFile:
+    """Vectors of batches whose samples were not whole yet."""
+
+    vectors: dict[str, F32]
+    """Key of a batch -> (documents, dimensions)."""
+    samples: frozenset[str]
+    """Paths of their samples' files. Once all of these are written, the file of batches is not needed."""
+
+
+def _embed_batches(
+    engine: Engine,
+    store: Store,
+    folder: str,
+    embedder: Embedder,
+    batches: Sequence[_Batch],
+    done: int,
+    progress: Progress,
+    files: dict[str, _BatchFile],
+) -> dict[str, F32]:
+    """Key of a batch -> its vectors. They are recorded in files of `folder`, and these are added to `files`.
+
+    `done` documents of the samples were embedded before.
+    """
+    if not batches:
         return {}
-    progress("embed", 0, total)
-    vectors: dict[tuple[str, int, int], F32] = {}
-    for answer in engine.stream(partial(_make_embedding, embedder), chunks):
-        places = zip(*(answer[name].to_pylist() for name in ("domain", "hi", "lo")), strict=True)
-        vectors |= dict(zip(places, _stack(answer["vector"]), strict=True))
-        done += answer.num_rows
-        progress("embed", done, total)
-    return {
-        name: np.stack([vectors[name, r["hi"], r["lo"]] for r in rows.select(["hi", "lo"]).to_pylist()])
-        for name, rows in domains.items()
-    }
+    sample_of = {batch.key: batch.sample for batch in batches}
+    tables = [
+        batch.rows.select(["windows"]).append_column("batch", pa.array([batch.key] * batch.rows.num_rows)) for batch in batches
+    ]
+    total = done + sum(table.num_rows for table in tables)
+    progress("embed", done, total)
+    vectors: dict[str, F32] = {}
+    unrecorded: dict[str, F32] = {}
+    recorded = time.monotonic()
+
+    def record() -> None:
+        path, samples = f"{folder}/{secrets.token_hex(8)}.parquet", [sample_of[key] for key in unrecorded]
+        _write_batch_file(store, path, unrecorded, samples)
+        files[path] = _BatchFile({}, frozenset(samples))
+        unrecorded.clear()
+
+    try:
+        for answer in engine.stream(partial(_make_embedding, embedder), tables):
+            key = answer["batch"][0].as_py()
+            vectors[key] = unrecorded[key] = _stack(answer["vector"])
+            done += answer.num_rows
+            progress("embed", done, total)
+            if time.monotonic() - recorded >= RECORD_SECONDS:
+                record()
+                recorded = time.monotonic()
+    except BaseException:  # Ctrl-C and SIGTERM too
+        if unrecorded:
+            with suppress(InputError):
+                record()
+        raise
+    return vectors
+
+
+def _write_batch_file(store: Store, path: str, vectors: Mapping[str, F32], samples: Sequence[str]) -> None:
+    """`samples` are the paths of the samples' files, one for each batch in `vectors`."""
+    rows = [len(of_batch) for of_batch in vectors.values()]
+    stacked = np.concatenate(list(vectors.values()))
+    write_table(store, path, pa.table({
+        "batch": np.repeat(list(vectors), rows), "sample": np.repeat(list(samples), rows),
+        "vector": pa.FixedSizeListArray.from_arrays(pa.array(stacked.ravel()), stacked.shape[1]),
+    }))  # fmt: skip
+
+
+def _read_batch_files(store: Store, paths: Sequence[str]) -> dict[str, _BatchFile]:
+    """Path -> what the file holds. A file that is gone is left out: another build, which wrote the samples' files, removed it."""
+    with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+        files = dict(zip(paths, pool.map(partial(_read_batch_file, store), paths), strict=True))
+    return {path: file for path, file in files.items() if file}
+
+
+def _read_batch_file(store: Store, path: str) -> _BatchFile | None:
+    try:
+        table = read_table(store, path)
+    except InputError:
+        if store.exists(path):
+            raise
+        return None
+    keys, vectors = table["batch"].to_numpy(), _stack(table["vector"])
+    starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
+    of_batch = dict(zip(keys[starts].tolist(), np.split(vectors, starts[1:]), strict=True))
+    return _BatchFile(of_batch, frozenset(table["sample"].unique().to_pylist()))
 
 
 def _make_embedding(embedder: Embedder) -> TableFunction:

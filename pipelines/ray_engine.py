@@ -89,7 +89,7 @@ def _quiet_core() -> Iterator[None]:
     """
     sys.stderr.flush()
     python, saved, nowhere = sys.stderr, os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    with os.fdopen(saved, "w", buffering=1) as sys.stderr:
+    with os.fdopen(saved, "w", buffering=1, encoding=python.encoding, errors=python.errors) as sys.stderr:
         os.dup2(nowhere, 2)
         try:
             with redirect_stdout(sys.stderr):

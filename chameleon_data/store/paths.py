@@ -114,6 +114,11 @@ def embedding_folder(embedder: str) -> str:
     return f"{EMBEDDING_CACHE}/{embedder}"
 
 
+def embedding_batches(embedder: str) -> str:
+    """Vectors of samples that are not whole yet."""
+    return f"{embedding_folder(embedder)}/batches"
+
+
 def report_path(number: int) -> str:
     return f"{REPORTS}/v{number}.html"
 

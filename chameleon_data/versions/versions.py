@@ -111,6 +111,12 @@ def commit_version(store: Store, manifest: Manifest, created: str, check: Callab
         number += 1
 
 
+def is_version_of(version: Version, manifest: Manifest, created: str) -> bool:
+    """Whether a version is what `commit_version` makes of this manifest, and not one of the same build that was there."""
+    sha256 = hashlib.sha256(encode_manifest(manifest)).hexdigest()
+    return (version.manifest, version.created) == (sha256, created)
+
+
 def _is_of_build(store: Store, version: Version, build: tuple[str, str]) -> bool:
     """Whether a version has this (plan_digest, digest). Where only one of them agrees, the manifest is read as well, which raises
     if a bit was flipped in the other: it would make one build two versions."""

@@ -145,3 +145,20 @@ def test_verify_makes_the_ids_of_a_packed_corpus_once(tmp_path: Path) -> None:
     assert check_against_corpus(INLINE, Store(manifest.recipe.out), manifest, lambda name, *_: names.add(name))[0] == []
     assert names == {"survey", "make"}
     assert not Store(manifest.recipe.out).list("_chameleon/checks")
+
+
+@pytest.mark.parametrize("when", ["survey", "write"])
+def test_a_build_beside_which_another_one_made_the_version_says_so(tmp_path: Path, when: str) -> None:
+    from chameleon_data.pipelines.build import Built, build_recipe
+
+    recipe, others = write_small_recipe(tmp_path, str(tmp_path / "out")), list[Built]()
+
+    def let_another_go_first(name: str, done: int, total: int) -> None:
+        if name == when and not others:
+            others.append(build_recipe(recipe, INLINE, lambda *_: None, "then"))
+
+    built = build_recipe(recipe, INLINE, let_another_go_first, "then")
+    assert [(one.new, one.beside) for one in (*others, built)] == [(True, False), (False, True)]
+    assert built.version == others[0].version
+    again = build_recipe(recipe, INLINE, lambda *_: None, "later")
+    assert (again.new, again.beside, again.written) == (False, False, 0)

@@ -283,25 +283,26 @@ def test_the_schema_that_is_printed_is_the_one_that_ships(command, record):
 
 
 @pytest.mark.parametrize(
-    ("new", "written", "said"),
+    ("new", "beside", "written", "said"),
     [
-        (True, 6, None),
-        (False, 0, "nothing to do: v1 is already this build"),
-        (False, 1, "1 missing shard written again: v1 is already this build"),
+        (True, False, 6, None),
+        (False, False, 0, "nothing to do: v1 is already this build"),
+        (False, False, 1, "1 missing shard written again: v1 is already this build"),
+        (False, True, 3, "another build of the same plan ran at the same time and made v1, which is this build"),
     ],
 )
-def test_a_build_of_what_is_there_tells_no_old_timings(command, dataset, tmp_path, monkeypatch, new, written, said):
+def test_a_build_of_what_is_there_tells_no_old_timings(command, dataset, tmp_path, monkeypatch, new, beside, written, said):
     from chameleon_data.pipelines import build
 
     (version,) = list_versions(Store(dataset))
     timings, reused = dict.fromkeys(TIMED_PASSES, 1.0), {"embed": "embedded 8 of 8 domains"}
     manifest = replace(read_manifest(Store(dataset), version), timings=timings, reused=reused)
-    built = build.Built(manifest, version, new, written, KeptSummary(5000, 1, 2, "no room"))
+    built = build.Built(manifest, version, new, beside, written, KeptSummary(5000, 1, 2, "no room"))
     monkeypatch.setattr(cli, "_passes", lambda *_: nullcontext((None, lambda *_: None)))
     monkeypatch.setattr(build, "build_recipe", lambda *_: built)
     (tmp_path / "r.yaml").write_text("name: t\nout: out\nsources: {a: x.jsonl}\n")
     code, text, _ = command("build", str(tmp_path / "r.yaml"))
-    assert (code, "seconds" in text, "embedded 8" in text, "already this build" in text) == (0, new, new, not new)
+    assert (code, "seconds" in text, "embedded 8" in text, "already this build" in text) == (0, new, new, not new and not beside)
     assert said is None or said in text
     assert text.count("builds/x") == 1, "the folder is told once"
     assert "shards  1 in each of parquet/, mds/" in text

@@ -10,6 +10,7 @@ import time
 import pytest
 import typer
 
+from chameleon_data import __version__
 from chameleon_data.errors import DefectError
 from chameleon_data.jobs import cli
 from chameleon_data.store.store import Store
@@ -42,6 +43,7 @@ def test_help_and_success_have_exit_0(command, dataset):
     assert (code, out.count("Usage"), err) == (0, 1, "")
     assert command("--help")[0] == 0
     assert command("build", "--help")[0] == 0
+    assert command("--version") == (0, f"chameleon-data {__version__}\n", "")
     code, out, _ = command("versions", dataset, "--json")
     assert (code, json.loads(out)[0]["version"]) == (0, "v1")
 
@@ -88,7 +90,7 @@ def test_a_sigterm_that_python_drops_is_raised_again(command, dataset, monkeypat
         raise AssertionError("nothing interrupted this")
 
     monkeypatch.setattr(cli, "list_versions", stop)
-    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # by which the interrupt is raised again
+    inherited = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell's background jobs have it
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, inherited))
     assert command("versions", dataset) == (143, "", "terminated; the same command goes on from here\n")
 

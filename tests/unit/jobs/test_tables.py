@@ -105,3 +105,20 @@ def test_the_terminal_tells_of_twenty_bounds(capsys):
 
 def test_a_dotted_key_is_named_whole_where_its_last_part_repeats():
     assert tables.format_changes({"a.a": [1, 2], "b": [1, 2]}) == ["a.a: 1 → 2", "b: 1 → 2"]
+
+
+@pytest.mark.parametrize("width", [120, 65, 60, 20])
+def test_a_narrow_terminal_shows_every_name_and_number_that_it_keeps(capsys, monkeypatch, width):
+    monkeypatch.setattr(screen.out, "_width", width)
+    table = screen.make_table("domain", ">weight", "?>90 % interval", ">tokens", "?>epochs", "?>quarantined")
+    name = "a-domain-with-a-name-of-forty-characters"
+    table.add_row(name, "0.1234", "0.111 to 0.133", "1,234,567,890", "1.23", "12,345")
+    screen.print_table(table)
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert "".join(line[:24].strip() for line in lines).startswith(name[:24])
+    assert "0.1234" in lines[0]
+    assert "1,234,567,890" in lines[0]
+    assert "?" not in heading
+    assert ("quarantined" in heading, "90 % interval" in heading) == (width == 120, width in (120, 65))
+    assert ("0.133" in lines[0]) == ("90 % interval" in heading)
+    assert screen.out.width == width
