@@ -23,6 +23,7 @@ import typer
 from rich.text import Text
 from typer.exceptions import TyperException
 
+from chameleon_data.arrays import keep_pandas_out
 from chameleon_data.errors import InputError, explain_os_error
 from chameleon_data.jobs.screen import drop_output, drop_unwritten, err, prepare_streams, print_json
 
@@ -39,6 +40,7 @@ _terminated = threading.Event()
 def run_command(app: typer.Typer) -> NoReturn:
     """Run the command that `sys.argv` names. Ends in SystemExit with a code of the module's docstring."""
     prepare_streams()
+    keep_pandas_out()
     with _interrupt_on_sigterm():
         try:
             code = _run(app)

@@ -7,6 +7,7 @@ driver that is killed leaves no process behind.
 
 from __future__ import annotations
 
+import gc
 import os
 import queue
 import signal
@@ -18,6 +19,7 @@ from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any
 
+from chameleon_data.arrays import keep_pandas_out
 from chameleon_data.errors import InputError
 
 Message = tuple[str, Any]
@@ -30,8 +32,10 @@ def serve_driver() -> None:
     for signum in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the driver ends its workers
         signal.signal(signum, signal.SIG_IGN)
     driver, inbox = Connection(int(sys.argv[1])), queue.SimpleQueue[Message]()
+    keep_pandas_out()
     for module in sys.argv[2:]:
         import_module(module)
+    gc.freeze()  # what is imported stays, so no collection needs to look at it
     from chameleon_data.corpus.fragments import call_at_opening
 
     # Not before: what is received imports modules too, and two threads that do so at once may see half of one.
