@@ -48,8 +48,8 @@ class _NoPandas(MetaPathFinder):
 def keep_pandas_out() -> None:
     """Let pyarrow look for pandas now, and find none.
 
-    It imports pandas when it makes its first array, to know pandas' types: 0.25 s and 30 MB in every process. Nothing here gives it
-    such a value. Whoever imports pandas later can: Arrow converts from and to it as ever.
+    It imports pandas when it makes its first array, to know pandas' types: 0.25 s and 30 MB in every process. Nothing here gives
+    it such a value. Whoever imports pandas later can: Arrow converts from and to it as ever.
     """
     import pyarrow as pa
 

@@ -27,7 +27,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import xxhash
-from pydantic import TypeAdapter
 
 from chameleon_data.arrays import I64, U64, byte_lengths
 from chameleon_data.corpus.bodies import Bodies
@@ -35,7 +34,7 @@ from chameleon_data.corpus.row_store import RowStore
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import canonical_json, hash_slices, mix64
 from chameleon_data.plan.intervals import HashIndex
-from chameleon_data.store.checksummed import ChecksumError, read_checked, read_record, write_record
+from chameleon_data.store.checksummed import ChecksumError, read_checked, read_record, type_adapter, write_record
 from chameleon_data.store.paths import KEPT_ROWS, kept_file_path, kept_list_path, kept_part_folder
 from chameleon_data.store.store import Store
 
@@ -191,7 +190,7 @@ def _read_list(rows: RowStore, key: str, here: Mapping[str, int]) -> tuple[KeptF
     record = read_record(rows.store, path) if path in here else {"format": None}
     if record["format"] != KEPT_FORMAT:
         return None
-    files = TypeAdapter(tuple[KeptFile, ...]).validate_python(record["files"])
+    files = type_adapter(tuple[KeptFile, ...]).validate_python(record["files"])
     return files if all(here.get(file.path) == file.bytes for file in files) else None
 
 

@@ -28,7 +28,6 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import TypeAdapter
 
 from chameleon_data.arrays import I64, U64, byte_lengths
 from chameleon_data.corpus.fragments import Fragment
@@ -46,6 +45,7 @@ from chameleon_data.store.checksummed import (
     read_groups,
     read_record,
     read_table,
+    type_adapter,
     write_record,
     write_sealed,
     write_table,
@@ -389,7 +389,7 @@ def read_part_summary(store: Store, part: Part) -> PartSummary:
 def _read_summary(store: Store, part: Part) -> PartSummary | None:
     """None where the record is of another format."""
     record = read_record(store, part.path("summary.json"))
-    return TypeAdapter(PartSummary).validate_python(record) if record.get("format") == SUMMARY_FORMAT else None
+    return type_adapter(PartSummary).validate_python(record) if record.get("format") == SUMMARY_FORMAT else None
 
 
 def read_survey(store: Store, parts: tuple[Part, ...], sources: Mapping[str, Source], max_bad: float, samples: int) -> Survey:

@@ -10,11 +10,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
-from pydantic import TypeAdapter
-
 from chameleon_data.errors import InputError
 from chameleon_data.shards.formats.files import IndexEntry
-from chameleon_data.store.checksummed import read_record, write_record
+from chameleon_data.store.checksummed import read_record, type_adapter, write_record
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
 
@@ -90,4 +88,5 @@ def _read_receipt(store: Store, path: str) -> Receipt:
             f"{store.url}/{path}: not a receipt of this chameleon-data; finish the build with the release that began it, or "
             "remove the build's folder"
         )
-    return TypeAdapter(Receipt).validate_python(record)
+    receipt: Receipt = type_adapter(Receipt).validate_python(record)
+    return receipt

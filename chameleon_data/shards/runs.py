@@ -18,11 +18,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pyarrow as pa
 import xxhash
-from pydantic import TypeAdapter
 
 from chameleon_data.arrays import I64
 from chameleon_data.errors import InputError
-from chameleon_data.store.checksummed import ChecksumError, read_checked, read_record, write_record
+from chameleon_data.store.checksummed import ChecksumError, read_checked, read_record, type_adapter, write_record
 from chameleon_data.store.store import Store
 
 RUN_LIST_FORMAT = 1
@@ -79,7 +78,8 @@ def _read_run_list(store: Store, path: str) -> list[Run]:
             f"{store.url}/{path}: runs of another release of chameleon-data; finish the build with that release, or remove the "
             "build's folder"
         )
-    return TypeAdapter(list[Run]).validate_python(record["runs"])
+    runs: list[Run] = type_adapter(list[Run]).validate_python(record["runs"])
+    return runs
 
 
 def write_run(store: Store, path: str, listed: str, pending: Sequence[tuple[I64, pa.Table]], shards: int) -> Run:
