@@ -19,7 +19,8 @@ import typer
 from chameleon_data import __version__
 from chameleon_data.errors import InputError, explaining
 from chameleon_data.jobs import tables
-from chameleon_data.jobs.exits import run_command
+from chameleon_data.jobs.exits import run_command, say_when_stopped
+from chameleon_data.jobs.progress import show_progress
 from chameleon_data.jobs.screen import (
     delay_progress,
     out,
@@ -28,7 +29,6 @@ from chameleon_data.jobs.screen import (
     print_answer,
     print_json,
     print_note,
-    show_progress,
     show_waiting,
 )
 from chameleon_data.recipe import recipe_schema
@@ -41,6 +41,7 @@ from chameleon_data.versions.tags import list_tags, tag_history, tag_version
 from chameleon_data.versions.versions import Version, delete_version, list_deleted, list_versions, read_manifest
 
 if TYPE_CHECKING:
+    from chameleon_data.jobs.progress import Standing
     from chameleon_data.pipelines.engine import Engine, Progress
     from chameleon_data.versions.against_corpus import ShardContents
     from chameleon_data.versions.verify import Verification
@@ -75,6 +76,9 @@ Workers = Annotated[
 ]
 Memory = Annotated[
     str | None, typer.Option(metavar="SIZE", help="Memory of all processes on this machine together, such as 8GB.")
+]
+ProgressForm = Annotated[
+    Literal["json"] | None, typer.Option("--progress", help="json: progress on stderr as JSON, an object a line.")
 ]
 SingleWriter = Annotated[
     bool,
@@ -118,10 +122,11 @@ def weights(
     open_cluster: OpenCluster = False,
     single_writer: SingleWriter = False,
     scratch: Scratch = None,
+    progress_form: ProgressForm = None,
 ) -> None:
     """Compute the weights of the domains. The corpus is surveyed and a sample embedded; only caches are written."""
     wanted = load_recipe(recipe)
-    with _passes(engine, workers, memory, address, open_cluster) as (runner, progress):
+    with _passes(engine, workers, memory, address, open_cluster, progress_form, wanted.out) as (runner, progress):
         from chameleon_data.pipelines.build import weigh_recipe  # while the workers start
 
         weighed = weigh_recipe(wanted, runner, progress, single_writer, _store_of(scratch))
@@ -139,11 +144,12 @@ def plan(
     open_cluster: OpenCluster = False,
     single_writer: SingleWriter = False,
     scratch: Scratch = None,
+    progress_form: ProgressForm = None,
 ) -> None:
     """Compute the weights and the plan. It says tokens and epochs of each domain, and number and size of the shards. No shard
     is written."""
     wanted = load_recipe(recipe)
-    with _passes(engine, workers, memory, address, open_cluster) as (runner, progress):
+    with _passes(engine, workers, memory, address, open_cluster, progress_form, wanted.out) as (runner, progress):
         from chameleon_data.pipelines.build import plan_recipe  # while the workers start
 
         planned = plan_recipe(wanted, runner, progress, single_writer, _store_of(scratch))
@@ -161,10 +167,11 @@ def build(
     open_cluster: OpenCluster = False,
     single_writer: SingleWriter = False,
     scratch: Scratch = None,
+    progress_form: ProgressForm = None,
 ) -> None:
     """Build a version: weights, plan and shards. After a kill the same command goes on where it stopped."""
     wanted = load_recipe(recipe)
-    with _passes(engine, workers, memory, address, open_cluster) as (runner, progress):
+    with _passes(engine, workers, memory, address, open_cluster, progress_form, wanted.out) as (runner, progress):
         from chameleon_data.pipelines.build import build_recipe  # while the workers start
 
         built = build_recipe(wanted, runner, progress, _now(), single_writer, _store_of(scratch))
@@ -233,6 +240,7 @@ def verify(
     memory: Memory = None,
     address: Address = None,
     open_cluster: OpenCluster = False,
+    progress_form: ProgressForm = None,
 ) -> None:
     """Prove a version from its stored bytes. Checked are the files, the order of rows, the bounds and the books. The exit code
     is 1 if a check fails."""
@@ -241,9 +249,9 @@ def verify(
     if corpus:
         from chameleon_data.pipelines.verify import check_against_corpus
 
-        with _passes(engine, workers, memory, address, open_cluster) as (runner, progress):
+        with _passes(engine, workers, memory, address, open_cluster, progress_form) as (runner, progress):
             problems, contents = check_against_corpus(runner, store, manifest, progress)
-    found = _verify(store, manifest, contents)
+    found = _verify(store, manifest, contents, progress_form)
     found = replace(found, problems=(*problems, *found.problems))
     domains = manifest.domains.values()  # where no problem was found, the corpus has the counts of the manifest
     again = {"domains": len(domains), "rows": sum(d.rows_read for d in domains)} if corpus and not problems else None
@@ -373,6 +381,7 @@ def export(
     memory: Memory = None,
     address: Address = None,
     open_cluster: OpenCluster = False,
+    progress_form: ProgressForm = None,
 ) -> None:
     """Export a version as a table or for a trainer. A Delta Lake or Iceberg table refers to the shards where they lie; a
     trainer's file holds the weights alone."""
@@ -382,7 +391,7 @@ def export(
     from chameleon_data.views.trainer_files import TRAINER_WRITERS, blend_of_version
 
     if target.endswith(RECIPE_SUFFIXES):
-        blend, beside = _weigh_blend(Path(target), engine, workers, memory, address, open_cluster)
+        blend, beside = _weigh_blend(Path(target), engine, workers, memory, address, open_cluster, progress_form)
     else:
         store, version, manifest = _open(target)
         blend, beside = blend_of_version(f"{store.url}@v{version.number}", manifest), store.url.rstrip("/")
@@ -404,7 +413,13 @@ def schema(
 
 
 def _weigh_blend(
-    path: Path, engine: str | None, workers: int | None, memory: str | None, address: str | None, open_cluster: bool
+    path: Path,
+    engine: str | None,
+    workers: int | None,
+    memory: str | None,
+    address: str | None,
+    open_cluster: bool,
+    progress_form: str | None,
 ) -> tuple[Blend, str]:
     """The mixture of a recipe that need not have been built, and the recipe's `out`."""
     from chameleon_data.pipelines.build import weigh_recipe
@@ -412,7 +427,7 @@ def _weigh_blend(
     from chameleon_data.views.trainer_files import BlendEntry, make_blend
 
     recipe = load_recipe(path)
-    with _passes(engine, workers, memory, address, open_cluster) as (runner, progress):
+    with _passes(engine, workers, memory, address, open_cluster, progress_form, recipe.out) as (runner, progress):
         weighed = weigh_recipe(recipe, runner, progress)
     weights = weighed.mixture.decimals
     entries = [BlendEntry(c.name, float(weights[c.name]), c.tokens, c.rows) for c in weighed.selection.counts]
@@ -434,35 +449,52 @@ def _export_table(target: str, form: str, to: str | None, as_json: bool) -> None
 
 @contextmanager
 def _passes(
-    engine: str | None, workers: int | None, memory: str | None, address: str | None, open_cluster: bool
+    engine: str | None,
+    workers: int | None,
+    memory: str | None,
+    address: str | None,
+    open_cluster: bool,
+    progress_form: str | None,
+    out: str | None = None,
 ) -> Iterator[tuple[Engine, Progress]]:
-    """The engine that passes run on, and their progress on the screen."""
+    """The engine that passes run on, and their progress on the screen. `out` is where they leave their records, if they do."""
     if engine == "local" and address:
         raise InputError("--address: names a Ray cluster, and --engine local is this machine; leave one of them out")
     address = address or os.environ.get("RAY_ADDRESS") or None
     with ExitStack() as stack:
-        progress = stack.enter_context(show_progress())
+        progress = stack.enter_context(show_progress(progress_form))
+        stack.enter_context(say_when_stopped(lambda: _explain_stop(progress.standing, out)))
         if engine == "ray" or (engine is None and address):
             if memory:
                 raise InputError("--memory: is for worker processes of this machine; a Ray cluster has memory of its own")
             from chameleon_data.pipelines.ray_engine import ray_engine
 
-            yield stack.enter_context(ray_engine(address, workers, open_cluster)), progress
+            yield stack.enter_context(ray_engine(address, workers, open_cluster, progress.note)), progress
         else:
             from chameleon_data.pipelines.local_engine import local_engine
 
             limit = parse_size("--memory", memory) if memory else None
-            yield stack.enter_context(local_engine(workers, limit)), progress
+            yield stack.enter_context(local_engine(workers, limit, progress.note)), progress
+
+
+def _explain_stop(standing: Standing | None, out: str | None) -> str:
+    """How far the passes were, what is kept of them, and how to go on."""
+    at = f" at {standing.place()}" if standing else ""
+    if out is None:
+        return f"{at}; nothing is kept of it, run the same command again"
+    return f"{at}; what was finished is kept in {out}, and the same command goes on from there"
 
 
 def _store_of(folder: str | None) -> Store | None:
     return Store(folder) if folder else None
 
 
-def _verify(store: Store, manifest: Manifest, contents: ShardContents | None = None) -> Verification:
+def _verify(
+    store: Store, manifest: Manifest, contents: ShardContents | None = None, progress_form: str | None = None
+) -> Verification:
     from chameleon_data.versions.verify import verify_version
 
-    with show_progress() as progress:
+    with show_progress(progress_form) as progress:
         return verify_version(store, manifest, lambda done, total: progress("verify", done, total), contents)
 
 

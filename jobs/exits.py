@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
@@ -33,8 +33,20 @@ STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 SIGNAL_SECONDS = 0.05
 """Time after which an interrupt that Python dropped is raised again."""
 
+GO_ON = "; the same command goes on from here"
+
 _terminated = threading.Event()
 """Set by a SIGTERM."""
+_stopped_at: list[Callable[[], str]] = []
+"""What makes the end of the sentence about a stop."""
+
+
+@contextmanager
+def say_when_stopped(end_of_sentence: Callable[[], str]) -> Iterator[None]:
+    """Where Ctrl-C or SIGTERM stops the body, say this after `interrupted` or `terminated`."""
+    _stopped_at[:] = [end_of_sentence]
+    yield
+    _stopped_at.clear()  # not where it is left by an interrupt, of which is told later
 
 
 def run_command(app: typer.Typer) -> NoReturn:
@@ -91,6 +103,7 @@ def _interrupt_on_sigterm() -> Iterator[None]:
             late[-1].start()  # once this function has ended
 
     _terminated.clear()
+    _stopped_at.clear()
     late: list[threading.Timer] = []
     """Interrupts that are to be raised again."""
     before, hook = signal.signal(signal.SIGTERM, interrupt), sys.unraisablehook
@@ -108,8 +121,9 @@ def _interrupt_on_sigterm() -> Iterator[None]:
 
 def _stop(signum: signal.Signals) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # one that is late would break off this message
-    _answer_error(STOPPED[signum])
-    err.print(f"{STOPPED[signum]}; the same command goes on from here")
+    said = STOPPED[signum] + (_stopped_at.pop()() if _stopped_at else GO_ON)
+    _answer_error(said)
+    err.print(said, soft_wrap=True)
     sys.exit(128 + signum)
 
 

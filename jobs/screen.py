@@ -21,30 +21,16 @@ from typing import Any
 
 from rich.console import Console
 from rich.measure import Measurement
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 from rich.text import Text
 
 from chameleon_data.errors import InputError, escape_unprintable
 from chameleon_data.recipe import parse_bytes
 
-PASS_TITLES = {
-    "survey": "survey the corpus",
-    "embed": "embed the samples",
-    "read": "read and sort",
-    "write": "write shards",
-    "make": "make the shards again",
-    "verify": "verify",
-    "compare": "compare documents",
-    "remove": "remove files",
-}
-"""Name of a pass, as the passes report it -> what a person reads."""
 ESCAPED_IN_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """Characters that JSON may hold and a terminal may obey: control characters, and those that turn the direction of writing."""
 SILENT_SECONDS = 2.0
 """Work that takes less time is not announced."""
-REPORT_SECONDS = 10.0
-"""Time between two lines of progress where there is no terminal."""
 SECONDS_OF = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 """Unit of a duration -> seconds."""
 NARROW_TEXT, WIDEST_TABLE = 24, 10_000
@@ -87,6 +73,11 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="spelled")
 
 
+def knows_unicode(stream: Any) -> bool:
+    """Whether a stream's encoding has every character."""
+    return (getattr(stream, "encoding", None) or "").lower().startswith("utf")
+
+
 def drop_output(stream: Any) -> None:
     """From now on what is written to a stream goes nowhere, also what waits in its buffer."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -98,35 +89,7 @@ out = SafeConsole(highlight=False, markup=False, emoji=False, width=LOG_WIDTH)
 err = SafeConsole(highlight=False, markup=False, emoji=False, stderr=True)
 
 
-@contextmanager
-def show_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show the progress of passes: bars in a terminal; elsewhere a line at the start, every ten seconds and at the end."""
-    if err.is_terminal:
-        columns = (SpinnerColumn(), TextColumn("{task.description:<18}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=err) as bars:
-            tasks: dict[str, TaskID] = {}
-
-            def draw(name: str, done: int, total: int) -> None:
-                if name not in tasks:
-                    tasks[name] = bars.add_task(PASS_TITLES[name], total=total)
-                bars.update(tasks[name], completed=done, total=total)
-
-            yield draw
-        return
-    started: dict[str, float] = {}
-    printed: dict[str, float] = {}
-
-    def write_line(name: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if name not in started or done == total or now - printed[name] > REPORT_SECONDS:
-            seconds = now - started.setdefault(name, now)
-            printed[name] = now
-            err.print(f"{PASS_TITLES[name]}: {done:,} of {total:,} ({seconds:.1f} s)")
-
-    yield write_line
-
-
-def delay_progress(progress: Callable[[str, int, int], None], name: str) -> Callable[[int, int], None]:
+def delay_progress(progress: Callable[[str, int, int], object], name: str) -> Callable[[int, int], None]:
     """Progress of one pass that is silent for the first two seconds, within which most answers are there."""
     start = time.monotonic()
 
@@ -140,7 +103,7 @@ def delay_progress(progress: Callable[[str, int, int], None], name: str) -> Call
 @contextmanager
 def show_waiting(work: str) -> Iterator[None]:
     """Name the work that goes on, where it cannot be counted and takes more than two seconds; with a spinner in a terminal."""
-    spinner = err.status(work)
+    spinner = err.status(work, spinner="dots" if knows_unicode(err.file) else "line")
     timer = threading.Timer(SILENT_SECONDS, spinner.start if err.is_terminal else lambda: err.print(f"{work} …"))
     timer.daemon = True
     timer.start()

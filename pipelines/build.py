@@ -156,6 +156,7 @@ def _build(
     driver.use_plan(build.digest)
     with _timed(timings, "write"):
         receipts, there = write_missing_shards(engine, store, planned.keep, job, selection.copies, survey.parts, progress)
+    progress("commit", 0, 0)
     reused = dict(weighed.reused)
     if there:
         reused["write"] = f"{there:,} of {build.shards:,} shards were there from an earlier run of the same plan"
@@ -223,6 +224,7 @@ def _plan(engine: Engine, store: Store, scratch: Store | None, recipe: Recipe, p
     keep = _choose_row_store(recipe, store, scratch, counter)
     weighed = _weigh(engine, store, keep, recipe, counter, progress, timings)
     with _timed(timings, "plan"):
+        progress("plan", 0, 0)
         layouts = lay_out_splits(
             store,
             recipe.mix,

@@ -18,8 +18,10 @@ import pyarrow as pa
 
 from chameleon_data.errors import InputError, explain_os_error
 
-Progress = Callable[[str, int, int], None]
-"""Called with (pass, units done, units in all)."""
+Progress = Callable[[str, int, int], object]
+"""Called with (pass, units done, units in all); with (work, 0, 0) where something begins that is not counted."""
+Tell = Callable[[str], object]
+"""Called with a sentence about what happened, for a person."""
 TableFunction = Callable[[pa.Table], pa.Table]
 DEATHS_OF_A_TASK = 3
 """A task whose process died so many times is given up."""
@@ -40,9 +42,13 @@ class Task:
 class Engine(Protocol):
     """Where passes run."""
 
-    cpus: float
-    """Tasks that run at one time."""
-    gpus: int
+    @property
+    def cpus(self) -> float:
+        """Tasks that run at one time."""
+        ...
+
+    @property
+    def gpus(self) -> int: ...
 
     def run(self, task: Task, numbers: Sequence[int]) -> Iterator[int]:
         """Do the work of every number, in any order, and yield the number once it is done.
@@ -81,6 +87,18 @@ def run_pass(
         progress(name, done, total)
 
 
+def keep_silent(_: str) -> None:
+    """Tell nobody."""
+
+
+_retrying: list[Tell] = []
+
+
+def call_at_retry(tell: Tell) -> None:
+    """From now on call this in this process where a task's reading or writing failed and is tried again."""
+    _retrying[:] = [tell]
+
+
 def work_patiently(work: Callable[[int], None], number: int) -> None:
     """Do the work of a number, up to three times where the store fails; then InputError."""
     for wait in (*RETRY_SECONDS, None):
@@ -91,6 +109,8 @@ def work_patiently(work: Callable[[int], None], number: int) -> None:
             if wait is None:
                 tries = len(RETRY_SECONDS) + 1
                 raise InputError(f"reading or writing failed {tries} times: {explain_os_error(fault)}") from fault
+            for tell in _retrying:
+                tell(f"reading or writing failed, and is tried again in {wait:g} s: {explain_os_error(fault)}")
             time.sleep(wait)
 
 

@@ -27,7 +27,15 @@ import pyarrow as pa
 
 import chameleon_data
 from chameleon_data.errors import DefectError, InputError
-from chameleon_data.pipelines.engine import DEATHS_OF_A_TASK, TableFunction, Task, explain_deaths, work_patiently
+from chameleon_data.pipelines.engine import (
+    DEATHS_OF_A_TASK,
+    TableFunction,
+    Task,
+    Tell,
+    explain_deaths,
+    keep_silent,
+    work_patiently,
+)
 from chameleon_data.pipelines.machine import private_memory, usable_cpus, usable_gpus, usable_memory
 
 WORKER_BYTES = 640 * 2**20
@@ -52,9 +60,12 @@ LONGEST_REASON = 200
 
 
 @contextmanager
-def local_engine(workers: int | None = None, memory: int | None = None) -> Iterator[LocalEngine]:
-    """The engine with so many workers, one a processor by default, which may hold `memory` bytes together with this process."""
-    engine = LocalEngine(workers, memory)
+def local_engine(workers: int | None = None, memory: int | None = None, tell: Tell = keep_silent) -> Iterator[LocalEngine]:
+    """The engine with so many workers, one a processor by default, which may hold `memory` bytes together with this process.
+
+    `tell` is called where a task is tried again.
+    """
+    engine = LocalEngine(workers, memory, tell)
     try:
         yield engine
     finally:
@@ -129,7 +140,8 @@ class _Worker:
 class LocalEngine:
     """Workers of this machine; see `Engine`."""
 
-    def __init__(self, workers: int | None = None, memory: int | None = None) -> None:
+    def __init__(self, workers: int | None = None, memory: int | None = None, tell: Tell = keep_silent) -> None:
+        self._tell = tell
         self.memory = memory or int(usable_memory() * SHARE_OF_MEMORY)
         self.cpus: float = workers or max(1, min(usable_cpus(), (self.memory - DRIVER_BYTES) // WORKER_BYTES))
         self._gpus = usable_gpus()
@@ -195,6 +207,9 @@ class LocalEngine:
                     if kind == "reading":
                         call.reading = body
                         continue
+                    if kind == "told":
+                        self._tell(f"{call.reading or about(call.number)}: {body}")
+                        continue
                     worker.call = None
                     if kind == "refused":
                         raise InputError(body)
@@ -212,6 +227,8 @@ class LocalEngine:
         last_line = worker.end()
         call.deaths += 1
         if call.deaths < DEATHS_OF_A_TASK:
+            why = "was ended, as memory ran short" if call.too_large else "died"
+            self._tell(f"{call.reading or about(call.number)}: the process at work on it {why}; it is tried again")
             return
         code = worker.process.returncode
         if call.too_large:

@@ -24,8 +24,8 @@ from chameleon_data.errors import InputError
 
 Message = tuple[str, Any]
 """To a worker: ("make", a function that makes the function to call) or ("call", its argument).
-From a worker: ("reading", the name of a file), ("done", a result), ("refused", the text of an InputError) or ("failed", the
-traceback of another exception)."""
+From a worker: ("reading", the name of a file), ("told", a sentence for a person), ("done", a result), ("refused", the text of an
+InputError) or ("failed", the traceback of another exception)."""
 
 
 def serve_driver() -> None:
@@ -37,10 +37,12 @@ def serve_driver() -> None:
         import_module(module)
     gc.freeze()  # what is imported stays, so no collection needs to look at it
     from chameleon_data.corpus.fragments import call_at_opening
+    from chameleon_data.pipelines.engine import call_at_retry
 
     # Not before: what is received imports modules too, and two threads that do so at once may see half of one.
     threading.Thread(target=_receive, args=(driver, inbox), daemon=True).start()
     call_at_opening(lambda url: driver.send(("reading", url)))
+    call_at_retry(lambda sentence: driver.send(("told", sentence)))
     function: Callable[[Any], Any] | None = None
     fault: Message | None = None
     while True:

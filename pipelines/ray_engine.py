@@ -15,20 +15,33 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, redirect_stdout, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout, suppress
 from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 
 from chameleon_data.errors import DefectError, InputError, explaining, first_line
-from chameleon_data.pipelines.engine import DEATHS_OF_A_TASK, TableFunction, Task, explain_deaths, work_patiently
+from chameleon_data.pipelines.engine import (
+    DEATHS_OF_A_TASK,
+    TableFunction,
+    Task,
+    Tell,
+    call_at_retry,
+    explain_deaths,
+    keep_silent,
+    work_patiently,
+)
 
 CONNECT_SECONDS = 10.0
 """How long to wait for a host that does not answer. Ray itself would wait for minutes."""
+START_SECONDS = 180.0
+"""How long to wait for the processes of a Ray that is started here."""
+LOOK_SECONDS = 0.5
 EXTENSION_TYPES = (
     "ray.data.arrow_tensor", "ray.data.arrow_tensor_v2", "ray.data.arrow_variable_shaped_tensor", "ray.data.arrow_pickled_object",
     "pandas.period", "pandas.interval",
@@ -43,12 +56,15 @@ METHODS_WITHOUT_TOKEN = {"": "/ray.rpc.NodeInfoGcsService/CheckAlive", "ray": "/
 
 
 @contextmanager
-def ray_engine(address: str | None = None, workers: int | None = None, allow_open: bool = False) -> Iterator[RayEngine]:
+def ray_engine(
+    address: str | None = None, workers: int | None = None, allow_open: bool = False, tell: Tell = keep_silent
+) -> Iterator[RayEngine]:
     """The Ray cluster at `address`, or one that is started here with `workers` CPUs; it is left or ended afterwards.
 
+    Ray is started, or the cluster joined, when the engine is first used, so that what is wrong with a recipe is found before.
     Ray listens on all interfaces, even without its dashboard. So a cluster started here answers only to a random token. A
     cluster without token authentication runs any code that is sent to its port, so it is joined only with `allow_open`. Raises
-    InputError where no cluster can be started or joined.
+    InputError where no cluster can be started or joined. `tell` is called where a task is tried again.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
@@ -61,6 +77,13 @@ def ray_engine(address: str | None = None, workers: int | None = None, allow_ope
         _refuse_unreachable(address)
         if not allow_open and address != "auto":
             _refuse_open_cluster(address)
+    with ExitStack() as stack:
+        yield RayEngine(lambda: stack.enter_context(_running_ray(address, workers, allow_open, tell)), tell)
+
+
+@contextmanager
+def _running_ray(address: str | None, workers: int | None, allow_open: bool, tell: Tell) -> Iterator[None]:
+    tell("starting Ray …" if address is None else f"joining the Ray cluster at {address} …")
     with _quiet_core():
         import ray
         import ray.data
@@ -75,7 +98,7 @@ def ray_engine(address: str | None = None, workers: int | None = None, allow_ope
         context.op_resource_reservation_enabled = False  # why: docs/decisions/090-ray-data-reservation.md
         context.max_errored_blocks = -1  # a task that is given up is missing in the end, and the others are done
         try:
-            yield RayEngine()
+            yield
         finally:
             ray.shutdown()
 
@@ -107,7 +130,7 @@ def _start(workers: int | None) -> None:
     import ray
 
     try:
-        with _keep_sigterm_handler():
+        with _keep_sigterm_handler(), _more_time_to_start():
             ray.init(address="local", num_cpus=workers, include_dashboard=False, **QUIET)
     except Exception as error:
         if type(error) not in (Exception, RuntimeError, ConnectionError):  # Ray raises these when a process does not come up
@@ -145,6 +168,30 @@ def _keep_sigterm_handler() -> Iterator[None]:
         utils.set_sigterm_handler = rays_own
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def _more_time_to_start() -> Iterator[None]:
+    """Start Ray with more time for its processes than the 30 s that it gives them, which are too few on a busy machine."""
+    from ray._private import services
+
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", f"{START_SECONDS:.0f}")
+    get_node, end = services.get_node, time.monotonic() + START_SECONDS
+
+    def wait_for_node(*where: Any) -> Any:
+        while True:
+            try:
+                return get_node(*where)  # type: ignore[no-untyped-call]
+            except RuntimeError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(LOOK_SECONDS)
+
+    services.get_node = wait_for_node
+    try:
+        yield
+    finally:
+        services.get_node = get_node
 
 
 def _forget_extension_types() -> None:
@@ -201,30 +248,50 @@ def _refuse_open_cluster(address: str) -> None:
 class RayEngine:
     """The cluster that this process has joined; see `Engine`."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: Callable[[], object], tell: Tell) -> None:
+        """`start` starts Ray or joins the cluster."""
+        self._start, self._tell, self._running = start, tell, False
+
+    def _resources(self) -> dict[str, float]:
+        """What the cluster has; it is started or joined if that was not done yet."""
+        if not self._running:
+            self._start()
+            self._running = True
         import ray
 
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        self.cpus, self.gpus = resources.get("CPU", 1.0), int(resources.get("GPU", 0))
+        return resources
+
+    @property
+    def cpus(self) -> float:
+        return self._resources().get("CPU", 1.0)
+
+    @property
+    def gpus(self) -> int:
+        return int(self._resources().get("GPU", 0))
 
     def run(self, task: Task, numbers: Sequence[int]) -> Iterator[int]:
+        if not numbers:
+            return
+        self._resources()
         import ray
         import ray.data
 
-        if not numbers:
-            return
         work = ray.put(task.work)
 
         def do(table: pa.Table) -> pa.Table:
-            number, error, defect = numbers[table["id"][0].as_py()], "", ""
+            number, error, defect, told = numbers[table["id"][0].as_py()], "", "", list[str]()
             _forget_extension_types()
+            call_at_retry(told.append)
             try:
                 work_patiently(_fetch(work), number)
             except InputError as wrong:
                 error = str(wrong)
             except Exception:  # noqa: BLE001 - Ray Data would leave it out
                 defect = traceback.format_exc()
-            return pa.table({"number": [number], "error": [error], "defect": [defect]})
+            return pa.table(
+                {"number": [number], "error": [error], "defect": [defect], "told": pa.array([told], pa.list_(pa.string()))}
+            )
 
         data = ray.data.range(len(numbers), override_num_blocks=len(numbers))  # not blocks in the object store
         with warnings.catch_warnings():  # for a task that kills its process, Ray Data has no other way than this older one
@@ -233,6 +300,8 @@ class RayEngine:
             outcomes = data.map_batches(do, batch_size=None, batch_format="pyarrow", **how)
         missing = set(numbers)
         for row in outcomes.iter_rows():
+            for sentence in row["told"]:
+                self._tell(f"{task.about(row['number'])}: {sentence}")
             _raise_fault(row["error"], row["defect"])
             missing.remove(row["number"])
             yield row["number"]
@@ -241,10 +310,11 @@ class RayEngine:
             raise explain_deaths(task.about(min(missing)), advice)
 
     def stream(self, make: Callable[[], TableFunction], tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
-        import ray.data
-
         if not tables:
             return
+        self._resources()
+        import ray.data
+
         if self.gpus:
             pool: dict[str, Any] = {"num_gpus": 1, "concurrency": (1, min(self.gpus, len(tables)))}
         else:  # half a CPU each, since a pool that takes every CPU leaves none to feed it, and the job waits for ever

@@ -9,7 +9,16 @@ from functools import partial
 from chameleon_data.corpus.fragments import list_fragments
 from chameleon_data.corpus.row_store import RowStore, explain_missing_room
 from chameleon_data.corpus.sample import SampleSpec
-from chameleon_data.corpus.survey import Part, Survey, find_recorded_parts, name_files, read_survey, split_parts, survey_part
+from chameleon_data.corpus.survey import (
+    Part,
+    Survey,
+    find_recorded_parts,
+    name_files,
+    part_bytes,
+    read_survey,
+    split_parts,
+    survey_part,
+)
 from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.pipelines.engine import Engine, Progress, Task, run_pass
 from chameleon_data.recipe import Input, Source
@@ -30,6 +39,7 @@ def survey_corpus(
 
     Raises InputError for what cannot be read or holds too many bad rows.
     """
+    progress("list", 0, 0)
     fragments = {name: list_fragments(name, source) for name, source in sources.items()}
     parts = split_parts(fragments, sources, input, spec, counter.fingerprint)
     recorded = find_recorded_parts(store, parts)
@@ -38,7 +48,10 @@ def survey_corpus(
     missing_room = explain_missing_room(keep, [f for number in todo for f in parts[number].fragments]) if keep else ""
     work = partial(_survey_number, store, None if missing_room else keep, parts, sources, input, spec, counter)
     task = Task(work, lambda number: name_files(parts[number]))
-    run_pass(engine, "survey", task, todo, progress, done=len(parts) - len(todo))
+    sizes = [part_bytes(part) for part in parts]
+    left = [sizes[number] for number in todo]
+    run_pass(engine, "survey", task, todo, progress, sum(sizes) - sum(left), left)
+    progress("select", 0, 0)
     survey = read_survey(store, parts, sources, input.max_bad, spec.samples)
     return replace(survey, recorded=len(recorded), missing_room=missing_room)
 

@@ -157,7 +157,9 @@ def _computed_mixture(
     progress: Progress,
 ) -> tuple[Mixture, dict[str, str]]:
     """The mixture by leverage, and what was not done again for it."""
+    progress("model", 0, 0)
     embedder = load_embedder(embed)
+    progress("weigh", 0, 0)
     samples = {name: sample_fingerprint(rows) for name, rows in group_sample_by_domain(survey.sample).items()}
     if absent := sorted(set(centre.shares) - samples.keys()):
         raise InputError(
@@ -242,6 +244,7 @@ def _measure(
     for size in round_sizes(embed):
         drawn = sample if size == embed.drawn else merge_samples([sample], size)
         embedded = embed_sample(engine, store, embedder, drawn, progress)
+        progress("weigh", 0, 0)
         if embedded.newly is not None:
             newly = embedded.newly | (newly or frozenset())
         documents += embedded.documents

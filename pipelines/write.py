@@ -10,12 +10,13 @@ import pyarrow as pa
 
 from chameleon_data.corpus.row_store import RowStore
 from chameleon_data.corpus.selection import COPIES_SCHEMA, copies_in_part
-from chameleon_data.corpus.survey import Part, name_files
+from chameleon_data.corpus.survey import Part, name_files, part_bytes
 from chameleon_data.errors import InputError
 from chameleon_data.pipelines.engine import Engine, Progress, Task, run_pass
 from chameleon_data.shards.assemble import RowSource, encode_indexes, write_shards
 from chameleon_data.shards.grouping import group_shards, shards_per_task
 from chameleon_data.shards.lay_out import ShardSpec, build_folder
+from chameleon_data.shards.plan_summary import planned_bytes
 from chameleon_data.shards.read_kept import find_kept_corpus
 from chameleon_data.shards.receipts import Receipt, read_receipts
 from chameleon_data.shards.runs import read_run_lists
@@ -54,9 +55,9 @@ def write_missing_shards(
                 partial(_write_group, store, build, spec, parts, source, groups),
                 lambda number: f"shards {groups[number].start} to {groups[number].stop - 1}",
             )
-            run_pass(
-                engine, "write", task, range(len(groups)), progress, build.shards - len(missing), [len(group) for group in groups]
-            )
+            each = max(1, planned_bytes(spec.layouts) // build.shards)
+            sizes = [each * len(group) for group in groups]
+            run_pass(engine, "write", task, range(len(groups)), progress, each * (build.shards - len(missing)), sizes)
         except InputError:
             if _missing_shards(store, build):  # else another build of the same plan wrote them, and then removed the runs
                 raise
@@ -109,7 +110,8 @@ def _spill_parts(
         of_part = {number: copies_in_part(copies, number) for number in todo if number in repeated}
         list(pool.map(lambda item: write_table(store, build.copies(parts[item[0]].key), item[1]), of_part.items()))
     task = Task(partial(_spill_number, spill, store, build, spec, repeated, parts), lambda number: name_files(parts[number]))
-    run_pass(engine, "read", task, todo, progress, done=len(numbers) - len(todo))
+    left = [part_bytes(parts[number]) for number in todo]
+    run_pass(engine, "read", task, todo, progress, sum(part_bytes(parts[number]) for number in numbers) - sum(left), left)
 
 
 def _spill_number(

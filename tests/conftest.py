@@ -65,6 +65,7 @@ def ray_engine() -> Iterator[Engine]:
     from chameleon_data.pipelines.ray_engine import ray_engine
 
     with ray_engine(workers=2) as engine:
+        assert engine.cpus == 2, "it starts when it is first used, which is not to be in the middle of a test"
         yield engine
 
 

@@ -104,6 +104,11 @@ def name_files(part: Part) -> str:
     return urls[0] if len(urls) == 1 else f"{len(urls):,} files from {urls[0]} to {urls[-1]}"
 
 
+def part_bytes(part: Part) -> int:
+    """Stored bytes of a part's files, by which progress is told; at least one."""
+    return max(1, sum(fragment.size for fragment in part.fragments))
+
+
 @dataclass(frozen=True)
 class Tally:
     """Counts of one domain; they add up."""

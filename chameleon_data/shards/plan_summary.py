@@ -65,9 +65,14 @@ def summarise_plan(layouts: Sequence[Layout], shard_bytes: int) -> PlanSummary:
         shard_bytes,
         _summarise_domains(train),
         sum(int(layout.tokens.sum()) for layout in rest),
-        sum(s.domain.quota * s.domain.bytes // s.domain.tokens for layout in layouts for s in layout.streams),
+        planned_bytes(layouts),
         tuple(_warn(train.plan, shard_bytes)),
     )
+
+
+def planned_bytes(layouts: Sequence[Layout]) -> int:
+    """Estimated bytes of text (or token ids) in the shards of all splits, before compression."""
+    return sum(s.domain.quota * s.domain.bytes // s.domain.tokens for layout in layouts for s in layout.streams)
 
 
 def _summarise_domains(train: Layout) -> dict[str, PlannedDomain]:

@@ -124,7 +124,7 @@ class OwnRecord:
         except InputError:
             return
 
-    def keep_during(self, progress: Callable[[str, int, int], None]) -> Callable[[str, int, int], None]:
+    def keep_during(self, progress: Callable[[str, int, int], object]) -> Callable[[str, int, int], None]:
         """The same progress, and the record is kept wherever it is told."""
 
         def report(name: str, done: int, total: int) -> None:

@@ -76,16 +76,16 @@ def verify_version(
 ) -> Verification:
     """Prove a version. Problems are collected, not raised, so that one run names them all.
 
-    `progress` is called with (shards done, all shards). `corpus` says what each shard must hold (`against_corpus.py`).
+    `progress` is called with (bytes done, all bytes). `corpus` says what each shard must hold (`against_corpus.py`).
     """
-    done, total, proofs = 0, sum(manifest.shard_counts.values()), []
+    done, total, proofs = 0, sum(file.bytes for file in manifest.shards), []
     documents = sum(domain.rows_written_once for domain in manifest.domains.values())
     for split in manifest.shard_counts:
         with partition_by_hash(documents, DEDUP_ROWS_AT_ONCE) as first_epoch:
             proof = _SplitProof(manifest, split, first_epoch, corpus)
             for number, files in proof.shards.items():
                 proof.add_shard(store, number, files)
-                done += 1
+                done += sum(file.bytes for file in files)
                 progress(done, total)
             proof.end(store)
         proofs.append(proof)

@@ -35,6 +35,14 @@ def die(folder: Path, times: int, signum: int, number: int) -> None:
     write(folder, number)
 
 
+def fail_at_first(folder: Path, number: int) -> None:
+    """Number 3 cannot be read at the first try."""
+    if number == 3 and not (folder / "tried").exists():
+        (folder / "tried").touch()
+        raise ConnectionError("the network is gone")
+    write(folder, number)
+
+
 def refuse(number: int) -> None:
     if number == 2:
         raise InputError("number 2 is wrong")

@@ -84,7 +84,23 @@ def test_a_task_whose_process_dies_is_repeated_and_at_the_third_death_its_file_i
     assert (tmp_path / "deaths").stat().st_size == 3
 
 
+def test_a_task_that_is_tried_again_is_told(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(engine, "_tell", told.append)
+    assert sorted(engine.run(Task(partial(tasks.fail_at_first, tmp_path), about), range(5))) == list(range(5))
+    (sentence,) = told
+    assert sentence.startswith("file 3: reading or writing failed, and is tried again in 1 s: the network is gone")
+
+
 # Worker processes of this machine
+
+
+def test_a_worker_that_died_is_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    (tmp_path / "read.jsonl").write_text('{"text": "a"}\n')
+    with local_engine(workers=1, tell=told.append) as engine:
+        list(engine.run(Task(partial(tasks.die, tmp_path, 1, signal.SIGKILL), about), range(5)))
+    assert told == [f"{tmp_path}/read.jsonl: the process at work on it died; it is tried again"]
 
 
 def test_the_file_that_was_open_is_named_though_a_task_reads_many(local_engine: LocalEngine, tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ import re
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from chameleon_data.errors import InputError
+from chameleon_data.pipelines import ray_engine as engines
 from chameleon_data.pipelines.ray_engine import CONNECT_SECONDS, ray_engine
 
 
@@ -70,8 +71,8 @@ def test_what_ray_says_about_an_address_is_one_message(monkeypatch, fault):
         raise fault
 
     monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(InputError, match=rf"--address auto: .*{fault}.*--engine local"), ray_engine("auto"):
-        pass
+    with pytest.raises(InputError, match=rf"--address auto: .*{fault}.*--engine local"), ray_engine("auto") as engine:
+        assert engine.cpus
 
 
 # A cluster that lets in whoever comes
@@ -125,15 +126,15 @@ def test_an_open_cluster_is_joined_only_where_that_is_said(answering, joining, s
     address = scheme + answering(code)
     with pytest.raises(InputError, match=rf"--address {address}: .*asks for no token.*--open-cluster"), ray_engine(address):
         pass
-    with pytest.raises(Joined), ray_engine(address, allow_open=True):
-        pass
+    with pytest.raises(Joined), ray_engine(address, allow_open=True) as engine:
+        assert engine.cpus
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
 def test_a_cluster_that_asks_for_a_token_is_joined(answering, joining, scheme):
 
-    with pytest.raises(Joined), ray_engine(scheme + answering("UNAUTHENTICATED")):
-        pass
+    with pytest.raises(Joined), ray_engine(scheme + answering("UNAUTHENTICATED")) as engine:
+        assert engine.cpus
 
 
 def test_what_is_no_cluster_is_not_joined(answering, joining):
@@ -151,13 +152,61 @@ def test_the_cluster_that_auto_finds_is_asked_before_anything_runs_on_it(answeri
     monkeypatch.setattr(ray, "get_runtime_context", lambda: found)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 3.0, "GPU": 1.0})
     monkeypatch.setattr(ray, "shutdown", lambda: left.append("left"))
-    with pytest.raises(InputError, match="--open-cluster"), ray_engine("auto"):
-        left.append("used")
+    with pytest.raises(InputError, match="--open-cluster"), ray_engine("auto") as engine:
+        left.append(f"used {engine.cpus}")
     assert left == ["left"]
-    with ray_engine("auto", allow_open=True):
-        left.append("used")
+    with ray_engine("auto", allow_open=True) as engine:
+        left.append(f"used {engine.cpus}")
     found.gcs_address = answering("UNAUTHENTICATED")
     with ray_engine("auto") as engine:
-        left.append("used")
-    assert (engine.cpus, engine.gpus) == (3.0, 1)
-    assert left == ["left", "used", "left", "used", "left"]
+        left.append(f"used {engine.gpus}")
+    assert left == ["left", "used 3.0", "left", "used 1", "left"]
+
+
+# A Ray that is started here
+
+
+def test_ray_starts_when_the_engine_is_first_used_and_it_is_said(monkeypatch):
+    import ray
+
+    happened: list[str] = []
+    monkeypatch.setattr(ray, "init", lambda **_: happened.append("init"))
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 3.0})
+    monkeypatch.setattr(ray, "shutdown", lambda: happened.append("shutdown"))
+    with ray_engine(tell=happened.append):
+        pass
+    assert happened == []
+    with ray_engine(tell=happened.append) as engine:
+        assert (engine.cpus, engine.cpus) == (3.0, 3.0)
+    assert happened == ["starting Ray …", "init", "shutdown"]
+
+
+@pytest.mark.parametrize(("answers_after", "comes_up"), [(3, True), (999, False)])
+def test_a_ray_that_is_slow_to_come_up_is_waited_for(monkeypatch, answers_after, comes_up):
+    import ray
+    from ray._private import services
+
+    asked: list[str] = []
+
+    def get_node(address: str, node: str) -> str:
+        asked.append(address)
+        if len(asked) <= answers_after:
+            raise RuntimeError("the node is not there yet")
+        return node
+
+    def init(**_: Any) -> None:
+        try:
+            assert services.get_node("address", "node") == "node"
+        except RuntimeError:
+            raise Exception("The current node timed out during startup.") from None  # as Ray does
+
+    monkeypatch.setattr(services, "get_node", get_node)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 3.0})
+    monkeypatch.setattr(engines, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(engines, "START_SECONDS", 30.0 if comes_up else 0.1)
+    refused = pytest.raises(InputError, match=r"did not start here .*less busy")
+    with nullcontext() if comes_up else refused, ray_engine() as engine:
+        assert engine.cpus == 3.0
+    assert len(asked) == 4 if comes_up else len(asked) > 1
+    assert services.get_node is get_node

@@ -202,7 +202,7 @@ def test_none_of_the_shards_is_the_same(command, three):
 
 def test_a_long_comparison_tells_how_far_it_is(command, three, monkeypatch):
     monkeypatch.setattr(screen, "SILENT_SECONDS", -1.0)
-    assert "compare documents: 3 of 3" in command("diff", f"{three}@1", f"{three}@3")[2]
+    assert "compare documents: 3 shards in" in command("diff", f"{three}@1", f"{three}@3")[2]
 
 
 def test_deleting_a_version(command, three):
@@ -341,7 +341,7 @@ def test_an_engine_is_chosen_by_its_name_or_by_an_address(command, tmp_path, mon
 
     def refuse(name: str) -> Any:
         def engine(*arguments: Any) -> Any:
-            asked.append((name, *arguments))
+            asked.append((name, *arguments[:-1], arguments[-1].__name__))
             raise InputError("enough")
 
         return engine
@@ -357,14 +357,14 @@ def test_an_engine_is_chosen_by_its_name_or_by_an_address(command, tmp_path, mon
         assert len(asked) in (0, 3)
         return set(asked)
 
-    assert engines() == {("local", None, None)}
-    assert engines("--workers", "3", "--memory", "2GB") == {("local", 3, 2 * 10**9)}
-    assert engines("--engine", "ray", "--workers", "3") == {("ray", None, 3, False)}
-    assert engines("--address", "h:1") == {("ray", "h:1", None, False)}
-    assert engines("--address", "h:1", "--open-cluster") == {("ray", "h:1", None, True)}
+    assert engines() == {("local", None, None, "note")}
+    assert engines("--workers", "3", "--memory", "2GB") == {("local", 3, 2 * 10**9, "note")}
+    assert engines("--engine", "ray", "--workers", "3") == {("ray", None, 3, False, "note")}
+    assert engines("--address", "h:1") == {("ray", "h:1", None, False, "note")}
+    assert engines("--address", "h:1", "--open-cluster") == {("ray", "h:1", None, True, "note")}
     monkeypatch.setenv("RAY_ADDRESS", "e:1")
-    assert engines() == {("ray", "e:1", None, False)}
-    assert engines("--engine", "local") == {("local", None, None)}
+    assert engines() == {("ray", "e:1", None, False, "note")}
+    assert engines("--engine", "local") == {("local", None, None, "note")}
     for flags, says in (
         (("--engine", "local", "--address", "h:1"), "leave one of them out"),
         (("--engine", "ray", "--memory", "2GB"), "a Ray cluster has memory of its own"),

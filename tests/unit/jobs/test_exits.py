@@ -74,7 +74,10 @@ def test_a_signal_ends_with_its_code_a_document_and_one_line(command, dataset, m
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs have it ignored
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, inherited))
     before = signal.getsignal(signum)
-    assert command("versions", dataset, "--json")[:2] == (code, json.dumps({"error": said}, indent=2) + "\n")
+    assert command("versions", dataset, "--json")[:2] == (
+        code,
+        json.dumps({"error": f"{said}; the same command goes on from here"}, indent=2) + "\n",
+    )
     assert command("versions", dataset) == (code, "", f"{said}; the same command goes on from here\n")
     assert signal.getsignal(signum) == before
 
