@@ -44,7 +44,7 @@ BEFORE_THE_FIRST = {"embed": "loading the model"}
 """Name of a pass -> what is done before the first of what it counts."""
 LINE_SECONDS, JSON_SECONDS, STALL_SECONDS = 10.0, 1.0, 30.0
 """Time between two lines for a person and for a program; and without progress, until that is told."""
-LOOK_SECONDS = 0.25
+WATCH_SECONDS = 0.25
 WIDE_ENOUGH = 100
 """Characters of a terminal in which bars have room."""
 
@@ -251,7 +251,7 @@ def _watched(progress: PassProgress) -> Iterator[PassProgress]:
     ended = threading.Event()
 
     def look() -> None:
-        while not ended.wait(LOOK_SECONDS):
+        while not ended.wait(WATCH_SECONDS):
             progress.look()
 
     watcher = threading.Thread(target=look, daemon=True)

@@ -41,7 +41,7 @@ CONNECT_SECONDS = 10.0
 """How long to wait for a host that does not answer. Ray itself would wait for minutes."""
 START_SECONDS = 180.0
 """How long to wait for the processes of a Ray that is started here."""
-LOOK_SECONDS = 0.5
+ASK_SECONDS = 0.5
 EXTENSION_TYPES = (
     "ray.data.arrow_tensor", "ray.data.arrow_tensor_v2", "ray.data.arrow_variable_shaped_tensor", "ray.data.arrow_pickled_object",
     "pandas.period", "pandas.interval",
@@ -185,7 +185,7 @@ def _more_time_to_start() -> Iterator[None]:
             except RuntimeError:
                 if time.monotonic() > end:
                     raise
-                time.sleep(LOOK_SECONDS)
+                time.sleep(ASK_SECONDS)
 
     services.get_node = wait_for_node
     try:

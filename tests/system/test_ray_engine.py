@@ -203,7 +203,7 @@ def test_a_ray_that_is_slow_to_come_up_is_waited_for(monkeypatch, answers_after,
     monkeypatch.setattr(services, "get_node", get_node)
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 3.0})
-    monkeypatch.setattr(engines, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(engines, "ASK_SECONDS", 0.01)
     monkeypatch.setattr(engines, "START_SECONDS", 30.0 if comes_up else 0.1)
     refused = pytest.raises(InputError, match=r"did not start here .*less busy")
     with nullcontext() if comes_up else refused, ray_engine() as engine:

@@ -179,7 +179,7 @@ def test_bars_tell_the_same(clock, capsys) -> None:
 
 def test_time_goes_on_where_nothing_else_does(monkeypatch, capsys) -> None:
     monkeypatch.setattr(shown, "SILENT_SECONDS", 0.02)
-    monkeypatch.setattr(shown, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(shown, "WATCH_SECONDS", 0.01)
     with show_progress() as progress:
         progress("plan", 0, 0)
         wait_until(lambda: "planning" in capsys.readouterr().err)
