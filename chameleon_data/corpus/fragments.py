@@ -14,8 +14,10 @@ Cost: one listing for each pattern and one footer for each Parquet file, 16 at a
 from __future__ import annotations
 
 import difflib
+import lzma
 import os
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -31,21 +33,28 @@ import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 from fsspec.utils import glob_translate
 
+from chameleon_data.corpus.content import ANNEX_POINTER, LFS_POINTER, START_BYTES, name_content
 from chameleon_data.errors import InputError, explaining, first_line
 from chameleon_data.recipe import Source
 from chameleon_data.store.network_errors import explain_credentials, is_transient, lacks_credentials
 from chameleon_data.store.urls import EXTRAS, refuse_secrets
 
 FORMAT_OF_SUFFIX = {
-    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".txt": "txt",
-    ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow",
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".jsonlines": "jsonl", ".jl": "jsonl", ".json": "jsonl",
+    ".csv": "csv", ".tsv": "tsv", ".txt": "txt",
+    ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow",
 }  # fmt: skip
-COMPRESSION_OF_SUFFIX = {".gz": "gzip", ".zst": "zstd"}
-KNOWN_SUFFIXES = ".jsonl .ndjson .json .csv .txt (each also with .gz or .zst), .parquet .arrow .feather .ipc"
+COMPRESSION_OF_SUFFIX = {".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bz2", ".xz": "xz"}
+KNOWN_SUFFIXES = ".jsonl .ndjson .jl .json .csv .tsv .txt (each also with .gz .zst .bz2 .xz), .parquet .pq .arrow .feather .ipc"
 
 CHANGE_MARKS = ("ETag", "etag", "md5Hash", "md5", "crc32c", "blob_id", "oid", "mtime", "last_modified", "LastModified", "created")
 """Keys of a listing whose value changes when the file does, the surest first."""
 
+LARGEST_POINTER = 1024
+"""Bytes below which a file may be a pointer to another one, in place of it."""
+POINTERS = {LFS_POINTER: "git lfs pull", ANNEX_POINTER: "git annex get"}
+PADDING_BYTES = 2**16
+"""Bytes at the end of a file in which its end mark is sought."""
 MOST_NEIGHBOURS = 10_000
 """Files of a folder that are compared with the name of one that is missing."""
 ListingEntry = dict[str, Any]
@@ -61,9 +70,9 @@ class Fragment:
     url: str
     """Absolute path on this machine, or a URL."""
     format: str
-    """jsonl, parquet, arrow, csv or txt."""
+    """jsonl, parquet, arrow, csv, tsv or txt."""
     compression: str
-    """none, gzip or zstd, around the file as a whole."""
+    """none, gzip, zstd, bz2 or xz, around the file as a whole."""
     row_group: int | None
     """Number of the row group in a Parquet file; None for a whole file."""
     size: int
@@ -126,8 +135,32 @@ def open_fragment(fragment: Fragment, sequential: bool = True) -> BinaryIO:
             raise InputError(f"{fragment.url}: not a regular file")
         if _identity(fragment.url, info) != fragment.identity:
             raise InputError(f"{fragment.url}: changed since it was listed; run the command again")
-        cache = {"cache_type": "readahead"} if sequential else {"cache_type": "blockcache", "cache_options": {"maxblocks": 4}}
-        return cast(BinaryIO, fs.open(path, "rb", block_size=8 * 2**20, **cache))
+        how: dict[str, Any] = (
+            {"cache_type": "readahead"} if sequential else {"cache_type": "blockcache", "cache_options": {"maxblocks": 4}}
+        )
+        file = cast(BinaryIO, fs.open(path, "rb", block_size=8 * 2**20, **how))
+        if (info["size"] or 0) < LARGEST_POINTER:
+            content = name_content(file.read(START_BYTES))
+            file.seek(0)
+            if content in (LFS_POINTER, ANNEX_POINTER):
+                file.close()
+                raise InputError(
+                    f"{fragment.url}: is {content}, not the file that it stands for; fetch that ({POINTERS[content]})"
+                )
+        return file
+
+
+def refuse_what_follows(file: BinaryIO, magic: bytes, url: str) -> None:
+    """Raise InputError where a file that should end with `magic` has it before other bytes, so that it is not cut."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - PADDING_BYTES))
+    tail = file.read(PADDING_BYTES)
+    end = tail.rfind(magic) + len(magic)
+    if end > len(magic) and end < len(tail):
+        raise InputError(
+            f"{url}: from byte {size - len(tail) + end:,} on, behind its end mark, it holds something else; cut that off, "
+            "or write the file again"
+        )
 
 
 def explain_read_errors(where: str) -> AbstractContextManager[None]:
@@ -144,15 +177,28 @@ def explain_read_errors(where: str) -> AbstractContextManager[None]:
         {
             FileNotFoundError: "no such file; check the path",
             PermissionError: "may not be read; check its permissions or your credentials",
-            (pa.ArrowException, UnicodeDecodeError, EOFError): _damage,  # also: names of columns that are not UTF-8
+            pa.ArrowNotImplementedError: _lacking,
+            (pa.ArrowException, UnicodeDecodeError, EOFError, zlib.error, lzma.LZMAError): _damage,  # also: odd names of columns
             OSError: lambda error: _damage(error) if type(error) is OSError and error.errno is None else None,  # Arrow's own
             Exception: explain_network,
         },
     )
 
 
+def _lacking(error: BaseException) -> str:
+    return f"uses what this reader cannot do ({first_line(error)}); write it again with plain strings and another compression"
+
+
 def _damage(error: BaseException) -> str:
     fault = first_line(error)
+    if any(word in fault.lower() for word in ("encrypt", "decrypt")):
+        return f"is encrypted ({fault}); write it again without encryption"
+    if any(word in fault for word in ("not built", "not implemented", "NotImplemented", "not supported", "Unsupported")):
+        return _lacking(error)
+    if "emory usage limit" in fault:
+        return "its xz window is larger than 256 MiB; compress it again at a lower level"
+    if "Unknown frame descriptor" in fault:  # not at its start, which was looked at
+        return "holds something else behind the end of its zstd data; cut that off, or compress the content again"
     if "Truncated" in fault:
         return f"truncated ({fault}); fetch it again"
     if "too much memory" in fault:
@@ -280,7 +326,11 @@ def _row_groups(fragment: Fragment) -> list[Fragment]:
     if fragment.format != "parquet":
         return [fragment]
     with explain_read_errors(fragment.url), open_fragment(fragment, sequential=False) as file:
-        footer = pq.ParquetFile(file, pre_buffer=False).metadata
+        try:
+            footer = pq.ParquetFile(file, pre_buffer=False).metadata
+        except pa.ArrowInvalid:
+            refuse_what_follows(file, b"PAR1", fragment.url)
+            raise
         sizes = [footer.row_group(i).total_byte_size for i in range(footer.num_row_groups)]
     # Uncompressed sizes: to look at a column's compressed size aborts the process where the footer is damaged. The sizes that are
     # made of them add up to that of the file.

@@ -28,7 +28,7 @@ from chameleon_data.errors import list_some
 from chameleon_data.recipe import Mix, Recipe, Source
 from chameleon_data.versions.manifest import InputFragment, Manifest
 
-BUILDERS = {"jsonl": "json", "parquet": "parquet", "arrow": "arrow", "csv": "csv", "txt": "text"}
+BUILDERS = {"jsonl": "json", "parquet": "parquet", "arrow": "arrow", "csv": "csv", "tsv": "csv", "txt": "text"}
 """Format of a fragment -> the name of the `datasets` builder that reads it."""
 BUILDER_OPTIONS = {"csv": ", keep_default_na=False", "text": ', sample_by="document"'}
 """Builder -> arguments with which its rows are the documents that the survey counted."""

@@ -13,6 +13,7 @@ import pytest
 from chameleon_data.errors import InputError
 from tests.support.reader_files import (
     COLUMN_KINDS,
+    COMPRESSED,
     LIMIT,
     TEXT_KINDS,
     BadRows,
@@ -100,13 +101,13 @@ def one_frame(kind: str, path: Path) -> Documents:
     """A file of twelve rows, in one frame where it is compressed."""
     source = random.Random(1)
     texts = [f"{i} {source.random()}" for i in range(12)]
-    suffix = Path(kind).suffix if kind.endswith((".gz", ".zst")) else ""
+    suffix = Path(kind).suffix if kind.endswith(COMPRESSED) else ""
     plain = write_rows(path.with_name(f"plain{kind.removesuffix(suffix)}"), texts, list(range(12)), ["s"] * 12)
     path.write_bytes(compress(plain.read_bytes(), suffix))
     return [(i, "own", text, None) for i, text in enumerate(texts)]
 
 
-@pytest.mark.parametrize("kind", [".jsonl.gz", ".jsonl.zst", ".csv.gz", ".csv.zst", *COLUMN_KINDS])
+@pytest.mark.parametrize("kind", [*(f".{base}{how}" for base in ("jsonl", "csv") for how in COMPRESSED), *COLUMN_KINDS])
 def test_a_file_that_is_cut_is_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"x{kind}"
     documents = one_frame(kind, path)
@@ -118,7 +119,7 @@ def test_a_file_that_is_cut_is_refused(tmp_path: Path, kind: str) -> None:
             read_rows(path)
 
 
-@pytest.mark.parametrize("kind", [".jsonl.gz", ".jsonl.zst", ".csv.gz", ".csv.zst"])
+@pytest.mark.parametrize("kind", [f".{base}{how}" for base in ("jsonl", "csv") for how in COMPRESSED])
 def test_frames_that_follow_each_other_are_one_file_and_nothing_else_may_follow(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"x{kind}"
     documents = one_frame(kind, path)
@@ -128,10 +129,22 @@ def test_frames_that_follow_each_other_are_one_file_and_nothing_else_may_follow(
     read = [row[2] for row in read_rows(path)[0] if row[2] != "text"]
     assert read == [row[2] for row in documents] * 3
     assert [row[0] for row in read_rows(path)[0]] == list(range(3 * len(documents) + 2 * header))
-    for garbage in (b"\0", b"x", b"trailing bytes", b"\0" * 512, one[:5], one[:-1]):
+    for garbage in (b"x", b"trailing bytes", b"\0x", b"\0" * 2**18 + b"x"):
         path.write_bytes(one + garbage)
-        with pytest.raises(InputError, match="fetch it again"):
+        with pytest.raises(InputError, match=r"behind the end of its \w+ data"):
             read_rows(path)
+    for cut in (one[:5], one[:-1]):
+        path.write_bytes(one + cut)
+        with pytest.raises(InputError, match=r"fetch it again|behind the end of its (bz2|xz) data"):  # 5 bytes do not show these
+            read_rows(path)
+    for padding in (b"\0", b"\0" * 512, b"\0" * 2**18):
+        for body, times in ((one + padding, 1), (one + padding + one, 2)):
+            path.write_bytes(body)
+            if kind.endswith(".zst"):
+                with pytest.raises(InputError, match="behind the end of its zstd data"):
+                    read_rows(path)
+            else:
+                assert len(read_rows(path)[0]) == times * len(documents) + header * (times - 1)
     if kind.endswith(".zst"):  # what pzstd and the seekable format add
         path.write_bytes(one + b"\x50\x2a\x4d\x18\x03\0\0\0abc" + one)
         assert len(read_rows(path)[0]) == 2 * len(documents) + header
@@ -153,3 +166,23 @@ def test_damage_is_quarantined_or_refused(tmp_path: Path, kind: str) -> None:
         except InputError:
             continue
         assert len({row for row, *_ in [*documents, *bad]}) == len(documents) + len(bad)
+
+
+@pytest.mark.parametrize("kind", COLUMN_KINDS)
+def test_nothing_that_follows_an_end_mark_is_lost(tmp_path: Path, kind: str) -> None:
+    """Streams of Arrow follow each other; anything else is refused as what it is, and not called damaged."""
+    path = tmp_path / f"x{kind}"
+    documents = one_frame(kind, path)
+    whole = path.read_bytes()
+    for more in (b"\0", b"\0" * 600, b"trailing bytes"):
+        path.write_bytes(whole + more)
+        with pytest.raises(InputError, match=rf"from byte {len(whole):,} on, behind .*, it holds something else; cut that off"):
+            read_rows(path)
+    path.write_bytes(whole * 3)
+    if kind == ".arrow":  # a stream
+        rows, bad = read_rows(path)
+        assert ([row[2] for row in rows], bad) == ([row[2] for row in documents] * 3, [])
+        assert [row[0] for row in rows] == list(range(3 * len(documents)))
+    else:
+        with pytest.raises(InputError, match=r"give each its own file"):
+            read_rows(path)

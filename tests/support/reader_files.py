@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import json
+import lzma
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,8 @@ BadRows = list[tuple[int, str, str]]
 
 LIMIT = 10_000
 """`max_document`, unless a test says otherwise."""
-TEXT_KINDS = [f".{base}{how}" for base in ("jsonl", "ndjson", "json", "csv") for how in ("", ".gz", ".zst")]
+COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
+TEXT_KINDS = [f".{base}{how}" for base in ("jsonl", "ndjson", "json", "csv") for how in ("", *COMPRESSED)]
 COLUMN_KINDS = [".parquet", ".feather", ".arrow", ".ipc"]
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -62,15 +65,17 @@ def read_rows(path: Path, **keys: Any) -> tuple[Documents, BadRows]:
 
 
 def compress(data: bytes, suffix: str) -> bytes:
-    """As a file of this suffix holds it: .gz, .zst or another."""
-    return gzip.compress(data) if suffix.endswith(".gz") else zstandard.compress(data) if suffix.endswith(".zst") else data
+    """As a file of this suffix holds it: .gz, .zst, .bz2, .xz or another."""
+    return {".gz": gzip.compress, ".zst": zstandard.compress, ".bz2": bz2.compress, ".xz": lzma.compress}.get(
+        f".{suffix.rpartition('.')[2]}", bytes
+    )(data)
 
 
 def write_rows(
     path: Path, texts: Sequence[str | bytes | None], ids: Sequence[Any], sets: Sequence[str | None], batch_rows: int = 4
 ) -> Path:
     """The rows {text, id, meta: {set}} as a file of the kind that the name says; bytes need not be UTF-8."""
-    if path.suffix in (".gz", ".zst"):
+    if path.suffix in COMPRESSED:
         plain = write_rows(path.with_suffix(""), texts, ids, sets).read_bytes()
         half = len(plain) // 2  # two frames
         path.write_bytes(compress(plain[:half], path.suffix) + compress(plain[half:], path.suffix))

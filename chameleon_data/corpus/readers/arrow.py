@@ -1,37 +1,121 @@
-"""Arrow's IPC formats: files, streams, Feather version 2. A local file is mapped: an uncompressed batch then takes no memory."""
+"""Arrow's IPC formats: files, streams, Feather version 2. A local file is mapped: an uncompressed batch then takes no memory.
+
+Streams that follow each other in one file, as `cat` makes them, are read one after the other. Two files in one are refused: the
+footer of the last one knows nothing of the first.
+"""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from chameleon_data.corpus.fragments import Fragment
+from chameleon_data.corpus.fragments import Fragment, refuse_what_follows
 from chameleon_data.corpus.readers.columns import find_columns, rows_of_batch
 from chameleon_data.corpus.readers.rows import RawRows
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Source
 
+FILE_MAGIC = b"ARROW1"
+CONTINUATION = b"\xff\xff\xff\xff"
+"""First bytes of every message of a stream."""
+UNLISTED_BYTES = 1024
+"""Most bytes between the last batch of a file and its footer: an end mark, and padding."""
+
 
 def read_arrow(file: BinaryIO, fragment: Fragment, source: Source, vectors: str | None, longest: int) -> Iterator[RawRows]:
-    """The rows of every record batch. Raises InputError for a stream without its end mark."""
+    """The rows of every record batch. Raises InputError for a stream without its end mark, and for what follows an end."""
     local = "://" not in fragment.url
     raw = pa.memory_map(fragment.url) if local else pa.PythonFile(file, "r")
-    magic = raw.read(6)
+    magic = raw.read(len(FILE_MAGIC))
     if magic[:4] == b"FEA1":
         raise InputError(f"{fragment.url}: Feather version 1; write it again as version 2")
-    stream = magic != b"ARROW1"
+    if magic[:4] == b"PAR1":
+        raise InputError(f"{fragment.url}: holds Parquet, which its name does not say; rename it")
+    if magic == FILE_MAGIC:
+        _refuse_files_in_one(raw, fragment.url)
+        yield from _read_one(raw, 0, 0, False, fragment, source, vectors, longest)
+        return
+    number = start = 0
+    while True:
+        for rows in _read_one(raw, start, number, True, fragment, source, vectors, longest):
+            number += len(rows.rows)
+            yield rows
+        start = raw.tell()
+        rest = raw.read(8)
+        if not rest:
+            return
+        if rest[:4] != CONTINUATION:
+            raise InputError(
+                f"{fragment.url}: from byte {start:,} on, behind the end of its Arrow stream, it holds something else; "
+                "cut that off, or write the file again"
+            )
+
+
+def _read_one(
+    raw: pa.NativeFile,
+    start: int,
+    number: int,
+    stream: bool,
+    fragment: Fragment,
+    source: Source,
+    vectors: str | None,
+    longest: int,
+) -> Iterator[RawRows]:
+    """The rows of one stream, from byte `start` on, or of one file; `number` is that of its first row."""
     open_any = pa.ipc.open_stream if stream else pa.ipc.open_file
-    raw.seek(0)
+    raw.seek(start)
     schema = open_any(raw).schema
     paths = find_columns(schema, source, fragment, vectors)
-    raw.seek(0)
+    raw.seek(start)
     needed = sorted({schema.get_field_index(path[0]) for path in paths})
     opened = open_any(raw, options=pa.ipc.IpcReadOptions(included_fields=needed, use_threads=False))
-    number, end = 0, raw.tell()
+    end = raw.tell()
     for batch in opened if stream else map(opened.get_batch, range(opened.num_record_batches)):
         yield from rows_of_batch(batch, paths, source, number, vectors is not None, longest)
         number, end = number + batch.num_rows, raw.tell()
     if stream and raw.tell() == end:  # Arrow takes the end of the file for the end of the stream, wherever it was cut
         raise InputError(f"{fragment.url}: truncated (an Arrow stream without its end mark); fetch it again")
+
+
+def _refuse_files_in_one(raw: pa.NativeFile, url: str) -> None:
+    """Raise InputError unless the batches that the footer lists end where the footer begins."""
+    size = raw.size()
+    raw.seek(max(0, size - 10))
+    tail = raw.read(10)
+    length = int.from_bytes(tail[:4], "little", signed=True)
+    footer_at = size - 10 - length
+    if tail[4:] != FILE_MAGIC:
+        refuse_what_follows(raw, FILE_MAGIC, url)
+    if tail[4:] != FILE_MAGIC or length <= 0 or footer_at < 0:
+        return  # cut, as the reader will find
+    raw.seek(footer_at)
+    try:
+        end = _last_byte_listed(raw.read(length))
+    except (struct.error, IndexError):
+        return  # damaged, as the reader will find
+    if end and footer_at - end > UNLISTED_BYTES:
+        raise InputError(
+            f"{url}: its footer lists {end:,} of {footer_at:,} bytes, as where files were joined by `cat`; give each its own file"
+        )
+
+
+def _last_byte_listed(footer: bytes) -> int:
+    """Where the last dictionary or record batch ends that a footer (a flatbuffer: Arrow's File.fbs) lists; 0 where none is."""
+
+    def read(form: str, at: int) -> Any:
+        return struct.unpack_from(f"<{form}", footer, at)[0]
+
+    table = read("I", 0)
+    fields = table - read("i", table)
+    end = 0
+    for field in (2, 3):  # the dictionaries and the record batches: (offset, bytes of metadata, bytes of body), 24 bytes each
+        slot = 4 + 2 * field
+        place = read("H", fields + slot) if slot < read("H", fields) else 0
+        if place:
+            blocks = table + place + read("I", table + place)
+            for at in range(blocks + 4, blocks + 4 + 24 * read("I", blocks), 24):
+                end = max(end, read("q", at) + read("i", at + 8) + read("q", at + 16))
+    return end

@@ -17,10 +17,11 @@ from chameleon_data.arrays import string_offsets
 from chameleon_data.corpus.fragments import Fragment, explain_read_errors, open_fragment
 from chameleon_data.corpus.readers.arrow import read_arrow
 from chameleon_data.corpus.readers.csv import read_csv
+from chameleon_data.corpus.readers.json_array import is_array, is_one_object, read_json_array
 from chameleon_data.corpus.readers.jsonl import read_jsonl
 from chameleon_data.corpus.readers.parquet import read_parquet
 from chameleon_data.corpus.readers.rows import Block, RawRows
-from chameleon_data.corpus.readers.stream import open_stream
+from chameleon_data.corpus.readers.stream import PeekedStream, open_stream
 from chameleon_data.corpus.readers.text import read_text
 from chameleon_data.corpus.readers.validate import validate_rows
 from chameleon_data.errors import InputError
@@ -49,8 +50,14 @@ def read_blocks(
         elif fragment.format == "arrow":
             rows = read_arrow(file, fragment, source, vectors, max_document)
         elif fragment.format == "jsonl":
-            rows = read_jsonl(open_stream(file, fragment), source, max_document)
-        elif fragment.format == "csv":
+            stream = PeekedStream(open_stream(file, fragment))
+            if is_one_object(stream.start):
+                raise InputError(f"{fragment.url}: holds one JSON object over several lines; write a row a line, or one array")
+            if is_array(stream.start):
+                rows = read_json_array(stream, fragment.url, source, max_document)
+            else:
+                rows = read_jsonl(stream, source, max_document)
+        elif fragment.format in ("csv", "tsv"):
             rows = read_csv(open_stream(file, fragment), fragment, source)
         else:
             rows = read_text(open_stream(file, fragment), max_document)
@@ -89,4 +96,5 @@ def _concatenate(parts: list[RawRows]) -> RawRows:
         None if first.ids is None else pa.concat_arrays([part.ids for part in parts]),
         None if first.vectors is None else pa.concat_arrays([part.vectors for part in parts]),
         all(part.valid_utf8 for part in parts),
+        None if first.key_fault is None else np.concatenate([part.key_fault for part in parts if part.key_fault is not None]),
     )

@@ -7,6 +7,7 @@ stand for 20 GB of text take 270 MB of memory. Why: docs/decisions/022-columns-i
 from __future__ import annotations
 
 from collections.abc import Iterator
+from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ from chameleon_data.recipe import Source
 
 BATCH_ROWS = 2**10
 """Most rows of a batch of Parquet, Arrow and CSV."""
+UUID_BYTES = 16
+"""Bytes of a UUID. Parquet has no other values of so many bytes that are common."""
 READ_BATCH_BYTES = 2**21
 """Bytes of a batch, of all its columns and uncompressed."""
 
@@ -45,15 +48,44 @@ def find_columns(schema: pa.Schema, source: Source, fragment: Fragment, vectors:
                 raise InputError(f"{fragment.url}: no column {key!r} for the {role}; there are {', '.join(schema.names)[:500]}")
             field = kind.field(at)
             kind = field.type
-            if isinstance(kind, pa.BaseExtensionType) or b"ARROW:extension:name" in (field.metadata or {}):
-                raise InputError(f"{fragment.url}: the column {key!r} has an extension type; store it as a string")
+            extension = (field.metadata or {}).get(b"ARROW:extension:name", b"").decode(errors="replace")
+            if isinstance(kind, pa.BaseExtensionType):
+                extension = kind.extension_name
+            if extension not in ("", "arrow.uuid"):
+                raise InputError(f"{fragment.url}: the column {key!r} is of the extension type {extension}; store it as a string")
         if role == "vector" and not _is_vector(kind):
             raise InputError(f"{fragment.url}: the column {key!r} is of {kind}; 'embed.column' wants lists of float32 or float64")
+        if role != "vector":
+            _check_type(kind, role, key, fragment.url)
         paths.append(path)
     foreign = [field.name for field in schema if isinstance(field.type, pa.ExtensionType)]
     if foreign:
         raise InputError(f"{fragment.url}: the column {foreign[0]!r} has an extension type of Python code; leave it out")
     return paths
+
+
+def _check_type(kind: pa.DataType, role: str, key: str, url: str) -> None:
+    """Raise InputError for a column whose values are not text or, for a domain or id, have no one way to be written as text."""
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if _is_text(plain) or pa.types.is_null(plain):
+        return
+    named = f"{url}: the column {key!r} is of {kind}"
+    if role == "text":
+        raise InputError(f"{named}, which is not text; name the column of the text, or store it as strings")
+    if not _is_writable(plain):
+        raise InputError(f"{named}; for the {role} store strings, integers, dates or UUIDs")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary, pa.types.is_large_binary,
+             pa.types.is_binary_view)  # fmt: skip
+    return any(is_kind(kind) for is_kind in texts)
+
+
+def _is_writable(kind: pa.DataType) -> bool:
+    """Whether there is one way to write a value as text."""
+    kinds = (pa.types.is_integer, pa.types.is_date, pa.types.is_fixed_size_binary)
+    return any(is_kind(kind) for is_kind in kinds) or isinstance(kind, pa.UuidType)
 
 
 def rows_of_batch(
@@ -71,15 +103,14 @@ def rows_of_batch(
         part = [column.slice(start, stop - start) for column in columns]
         vector = _finite(part.pop()) if vectors else None
         domain = _bytes_of(part[1]) if source.domain else None
-        ids = _bytes_of(part[-1], integers=True) if source.id else None
+        ids = _bytes_of(part[-1]) if source.id else None
         fault = np.zeros(stop - start, np.uint8)
         if long[start]:  # never copied
             text, fault[:] = binary_array([b""] * len(fault)), Fault.TOO_LONG
         else:
             text = _bytes_of(part[0])
         if text.null_count:
-            fault[text.is_null().to_numpy(zero_copy_only=False)] = Fault.NOT_STRING
-            fault[part[0].is_null().to_numpy(zero_copy_only=False)] = Fault.NULL_TEXT
+            fault[text.is_null().to_numpy(zero_copy_only=False)] = Fault.NULL_TEXT
             text = text.fill_null(b"")
         yield RawRows(text, np.arange(first + start, first + stop, dtype=np.int64), fault, domain, ids, vector)
 
@@ -126,11 +157,29 @@ def _leaf(batch: pa.RecordBatch, path: tuple[str, ...]) -> pa.Array:
     column.validate()
     if len(path) > 1:
         column = pc.struct_field(column, list(path[1:]))
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
     if pa.types.is_dictionary(column.type):
         column = pa.DictionaryArray.from_arrays(column.indices, _unchecked(column.dictionary))
+        if pa.types.is_binary_view(column.type.value_type):
+            column = _expand_views(column)
     column = _unchecked(column)
     column.validate(full=True)
     return column
+
+
+def _expand_views(column: pa.DictionaryArray) -> pa.Array:
+    """The views that the indices name; no string is copied. Arrow itself cannot do this, and polars writes categoricals so."""
+    column.validate(full=True)
+    values = column.dictionary
+    _, views, *data = values.buffers()
+    at = column.indices.fill_null(0).to_numpy()
+    known = np.append(np.asarray(values.is_valid().to_numpy(zero_copy_only=False)), False)
+    of_value = np.zeros((len(values) + 1, 16), np.uint8)  # the last one for a null, should there be no value at all
+    of_value[:-1] = np.frombuffer(views or b"", np.uint8).reshape(-1, 16)[values.offset :][: len(values)]
+    valid = column.indices.is_valid().to_numpy(zero_copy_only=False) & known[at]
+    bits = pa.py_buffer(np.packbits(valid, bitorder="little"))
+    return pa.Array.from_buffers(pa.binary_view(), len(column), [bits, pa.py_buffer(of_value[at]), *data])
 
 
 def _unchecked(column: pa.Array) -> pa.Array:
@@ -139,13 +188,17 @@ def _unchecked(column: pa.Array) -> pa.Array:
     return column.view(as_bytes[column.type]) if column.type in as_bytes else column
 
 
-def _bytes_of(column: pa.Array, integers: bool = False) -> pa.LargeBinaryArray:
-    """Bytes of each value; null where it is not a string, nor, if asked for, an integer."""
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if any(is_kind(kind) for is_kind in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)):
-        return column.cast(pa.large_binary())
+def _bytes_of(column: pa.Array) -> pa.LargeBinaryArray:
+    """Bytes of each value, as text; null where it is null."""
+    kind = column.type
+    if pa.types.is_dictionary(kind) and not _is_text(kind.value_type):
+        column = column.dictionary_decode()
+        kind = column.type
     if pa.types.is_fixed_size_binary(kind):
-        return column.cast(pa.binary()).cast(pa.large_binary())
-    if integers and pa.types.is_integer(kind):
-        return column.cast(pa.large_string()).cast(pa.large_binary())
-    return pa.nulls(len(column), pa.large_binary())
+        if kind.byte_width != UUID_BYTES:
+            return column.cast(pa.binary()).cast(pa.large_binary())
+        values = [None if value is None else str(UUID(bytes=value)) for value in column.to_pylist()]
+        return pa.array(values, pa.large_binary())
+    if pa.types.is_integer(kind) or pa.types.is_date(kind):
+        column = (column.cast(pa.date32()) if pa.types.is_date(kind) else column).cast(pa.large_string())
+    return column.cast(pa.large_binary())

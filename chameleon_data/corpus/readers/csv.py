@@ -1,4 +1,7 @@
-"""CSV as Python's csv module reads it: RFC 4180, with line ends inside quotes. 140 MB of text a second on one core.
+"""CSV, and TSV, as Python's csv module reads it: RFC 4180, with line ends inside quotes. 140 MB of text a second on one core.
+
+Where a quote stands in the wrong place nobody can say for certain where the record ends, and what follows might become documents
+that are none. One line with an even number of quotes is taken for a whole record, unless the next quote belies that.
 
 Why not pyarrow.csv, which is faster: docs/decisions/021-csv.md.
 """
@@ -14,21 +17,25 @@ import pyarrow as pa
 from chameleon_data.corpus.fragments import Fragment
 from chameleon_data.corpus.readers.columns import BATCH_ROWS, READ_BATCH_BYTES, find_columns
 from chameleon_data.corpus.readers.rows import Fault, RawRows, binary_array
-from chameleon_data.corpus.readers.stream import read_chunks, split_lines
+from chameleon_data.corpus.readers.stream import ByteStream, read_chunks, split_lines
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Source
 
+DELIMITERS = {"csv": ",", "tsv": "\t"}
 CSV_RECORD_BYTES = 2**25
 """Longest record. A quote that is never closed would make one record of the rest of the file, at eight times its bytes."""
 
 
-def read_csv(stream: pa.NativeFile, fragment: Fragment, source: Source) -> Iterator[RawRows]:
+def read_csv(stream: ByteStream, fragment: Fragment, source: Source) -> Iterator[RawRows]:
     """Records below the header; blank lines are none. Dots in keys mean nothing here.
 
-    Raises InputError for a header without the columns that the source names, and for a record of more than 32 MiB.
+    Raises InputError for a header without the columns that the source names, for a record of more than 32 MiB, and for a broken
+    one whose end cannot be told.
     """
     csv.field_size_limit(2**31 - 1)  # of the whole process, so as large as it goes; CSV_RECORD_BYTES is the real limit
     number, size = -1, 0
+    record_lines: list[str] = []
+    delimiter = DELIMITERS[fragment.format]
 
     def lines() -> Iterator[str]:
         nonlocal size
@@ -38,9 +45,16 @@ def read_csv(stream: pa.NativeFile, fragment: Fragment, source: Source) -> Itera
                 if line is None or size > CSV_RECORD_BYTES:
                     limit = f"{CSV_RECORD_BYTES / 2**20:g} MiB"
                     raise InputError(f"{fragment.url}: record {number + 1} is longer than {limit}; is a quote not closed?")
-                yield line.decode(errors="surrogateescape") + "\n"
+                record_lines.append(line.decode(errors="surrogateescape"))
+                yield record_lines[-1] + "\n"
 
-    reader = csv.reader(lines(), strict=True)
+    def refuse(record: int, why: object) -> InputError:
+        return InputError(
+            f"{fragment.url}: record {record} is broken ({why}), and where it ends cannot be told; a quote inside a quoted field "
+            "is written twice"
+        )
+
+    reader = csv.reader(lines(), strict=True, delimiter=delimiter)
     try:
         header = next(filter(None, reader), [])
     except csv.Error as error:
@@ -65,17 +79,27 @@ def read_csv(stream: pa.NativeFile, fragment: Fragment, source: Source) -> Itera
 
     held = 0
     number = 0
+    broken = None  # the record that a later quote may show to be longer than its line
     while True:
         size = 0
+        record_lines.clear()
         try:
             record = next(reader, None)
             fault = Fault.WRONG_COLUMNS if record is not None and len(record) != len(header) else Fault.NONE
         except csv.Error as error:
             if "end of data" in str(error):
                 raise InputError(f"{fragment.url}: truncated, or a quote is not closed, in record {number}") from error
+            if len(record_lines) > 1 or record_lines[0].count('"') % 2:
+                raise refuse(number, error) from error
             record, fault = [""], Fault.BROKEN_CSV
+            broken = number if '"' in record_lines[0] else broken
         if record is None:
             break
+        if broken is not None and fault != Fault.BROKEN_CSV and record_lines and '"' in record_lines[0]:
+            before = record_lines[0].partition('"')[0]
+            if before and not before.endswith(delimiter):
+                raise refuse(broken, "a quote is not closed in its line")
+            broken = None
         if record:
             for values, column in zip(cells, columns, strict=True):
                 values.append(b"" if fault else record[column].encode(errors="surrogateescape"))

@@ -5,15 +5,17 @@ orjson parses at 690 MB/s on one core; a file of documents of 6 kB is read at 45
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
 from chameleon_data.corpus.readers.rows import Fault, RawRows, binary_array
-from chameleon_data.corpus.readers.stream import read_chunks, split_lines
+from chameleon_data.corpus.readers.stream import ByteStream, read_chunks, split_lines
 from chameleon_data.recipe import Source
 
 LINE_BYTES_PER_TEXT_BYTE = 6
@@ -22,12 +24,10 @@ LINE_BYTES_BESIDE_TEXT = 2**20
 """Bytes of a line that its other fields may take."""
 
 
-def read_jsonl(stream: pa.NativeFile, source: Source, longest: int) -> Iterator[RawRows]:
+def read_jsonl(stream: ByteStream, source: Source, longest: int) -> Iterator[RawRows]:
     """The rows of each chunk that is read. Blank lines are no rows; `longest` is bytes of a text."""
-    text_of = _getter(source.text)
-    domain_of = _getter(source.domain) if source.domain else None
-    id_of = _getter(source.id) if source.id else None
-    for first, lines in split_lines(read_chunks(stream), LINE_BYTES_PER_TEXT_BYTE * longest + LINE_BYTES_BESIDE_TEXT):
+    rows_of = lines_reader(source)
+    for first, lines in split_lines(read_chunks(stream), longest_line(longest)):
         if lines.count(b"") == len(lines):  # so a file of nothing but line ends takes a tenth of the time
             continue
         numbers = np.arange(first, first + len(lines), dtype=np.int64)
@@ -36,8 +36,23 @@ def read_jsonl(stream: pa.NativeFile, source: Source, longest: int) -> Iterator[
             if not full:
                 continue
             lines, numbers = [lines[i] for i in full], numbers[full]
+        yield rows_of(lines, numbers)
+
+
+def longest_line(longest: int) -> int:
+    """Most bytes of a line, for a text of at most `longest` bytes."""
+    return LINE_BYTES_PER_TEXT_BYTE * longest + LINE_BYTES_BESIDE_TEXT
+
+
+def lines_reader(source: Source) -> Callable[[list[bytes | None], npt.NDArray[np.int64]], RawRows]:
+    """A function that reads lines, one JSON value each, and their numbers. None is a line that is too long."""
+    text_of = _getter(source.text)
+    domain_of = _getter(source.domain) if source.domain else None
+    id_of = _getter(source.id) if source.id else None
+
+    def read(lines: list[bytes | None], numbers: npt.NDArray[np.int64]) -> RawRows:
         documents: list[Any] = []
-        faults = np.zeros(len(lines), np.uint8)
+        faults, key_faults = np.zeros((2, len(lines)), np.uint8)
         try:
             if domain_of or id_of:
                 documents = list(map(_loads, lines))
@@ -48,14 +63,13 @@ def read_jsonl(stream: pa.NativeFile, source: Source, longest: int) -> Iterator[
             parsed = [_parse(line, text_of) for line in lines]
             documents, texts = [document for document, _, _ in parsed], [text for _, text, _ in parsed]
             faults[:] = [fault for _, _, fault in parsed]
-        yield RawRows(
-            binary_array(texts),
-            numbers,
-            faults,
-            pa.array([_domain(document, domain_of) for document in documents], pa.large_binary()) if domain_of else None,
-            pa.array([_identifier(document, id_of) for document in documents], pa.large_binary()) if id_of else None,
-            valid_utf8=True,
-        )
+        ids = _strings(documents, id_of, key_faults, Fault.ID_IS_FLOAT, Fault.ID_OF_OTHER_TYPE) if id_of else None
+        domain = None
+        if domain_of:
+            domain = _strings(documents, domain_of, key_faults, Fault.DOMAIN_IS_FLOAT, Fault.DOMAIN_OF_OTHER_TYPE)
+        return RawRows(binary_array(texts), numbers, faults, domain, ids, valid_utf8=True, key_fault=key_faults)
+
+    return read
 
 
 _loads: Callable[[Any], Any] = orjson.loads
@@ -89,10 +103,13 @@ def _parse(line: bytes | None, text_of: Callable[[Any], Any]) -> tuple[Any, byte
         document = _loads(line)
     except ValueError:
         try:
-            line.decode()
-        except UnicodeDecodeError:
-            return None, b"", Fault.NOT_UTF8
-        return None, b"", Fault.BROKEN_JSON
+            document = _loads(_without_infinities(line))
+        except ValueError:
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return None, b"", Fault.NOT_UTF8
+            return None, b"", Fault.BROKEN_JSON
     if type(document) is not dict:
         return None, b"", Fault.NOT_OBJECT
     try:
@@ -104,17 +121,32 @@ def _parse(line: bytes | None, text_of: Callable[[Any], Any]) -> tuple[Any, byte
     return (document, text.encode(), Fault.NONE) if type(text) is str else (document, b"", Fault.NOT_STRING)
 
 
-def _domain(document: Any, domain_of: Callable[[Any], Any]) -> str | None:
-    try:
-        name = domain_of(document)
-    except (KeyError, TypeError):
-        return None
-    return name if type(name) is str else None
+_NOT_FINITE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?Infinity|NaN', re.DOTALL)
+"""A string, or one of the numbers that Python's json writes and JSON does not have."""
 
 
-def _identifier(document: Any, id_of: Callable[[Any], Any]) -> str | None:
-    try:
-        value = id_of(document)
-    except (KeyError, TypeError):
-        return None
-    return value if type(value) is str else str(value) if type(value) is int else None
+def _without_infinities(line: bytes) -> bytes:
+    """The line with 0.0 for NaN and infinities. In a key that is read it is as wrong as they are; elsewhere nobody looks."""
+    if b"NaN" not in line and b"Infinity" not in line:
+        return line
+    return _NOT_FINITE.sub(lambda found: found[0] if found[0][:1] == b'"' else b"0.0", line)
+
+
+def _strings(
+    documents: list[Any], key_of: Callable[[Any], Any], faults: npt.NDArray[np.uint8], is_float: Fault, other_type: Fault
+) -> pa.LargeBinaryArray:
+    """The value of a key in each document, an integer in decimal; null where there is none or it is of another type. For the
+    types `faults` gets the reason."""
+    values: list[str | None] = []
+    for i, document in enumerate(documents):
+        try:
+            value = key_of(document)
+        except (KeyError, TypeError):
+            value = None
+        if type(value) is int:
+            value = str(value)
+        elif value is not None and type(value) is not str:
+            faults[i] = is_float if type(value) is float else other_type
+            value = None
+        values.append(value)
+    return pa.array(values, pa.large_binary())

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from chameleon_data.corpus.fragments import Fragment
 from chameleon_data.corpus.readers.columns import BATCH_ROWS, READ_BATCH_BYTES, find_columns, rows_of_batch
 from chameleon_data.corpus.readers.rows import RawRows
+from chameleon_data.errors import InputError
 from chameleon_data.recipe import Source
 
 LARGEST_EXPANDED_BATCH = 2**26
@@ -72,12 +73,34 @@ def read_parquet(file: BinaryIO, fragment: Fragment, source: Source, vectors: st
     with suppress(_GateShutError):
         next(opened.iter_batches(1, **how), None)
     gate.shut = False
+    if at == opened.metadata.num_row_groups - 1:
+        _refuse_files_in_one(file, opened, fragment.url)
     group = opened.metadata.row_group(at)
     rows = READ_BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)
     most = LARGEST_EXPANDED_BATCH // _longest_shared_string(file, opened, at, columns)
     for batch in opened.iter_batches(max(1, min(rows, most, BATCH_ROWS)), **how):
         yield from rows_of_batch(batch, paths, source, number, vectors is not None, longest)
         number += batch.num_rows
+
+
+def _refuse_files_in_one(file: BinaryIO, opened: pq.ParquetFile, url: str) -> None:
+    """Raise InputError where another Parquet file ends before this one begins: the footer knows nothing of its rows.
+
+    Bytes that no row group has, in front of the footer, are indexes and filters, or as many as the files before this one have.
+    """
+    group = opened.metadata.row_group(opened.metadata.num_row_groups - 1)
+    columns = [group.column(i) for i in range(group.num_columns)]
+    ends = [
+        min(at for at in (c.dictionary_page_offset, c.data_page_offset) if at is not None) + c.total_compressed_size
+        for c in columns
+    ]
+    size = file.seek(0, io.SEEK_END)
+    file.seek(size - 8)
+    footer_at = size - 8 - int.from_bytes(file.read(4), "little")
+    unlisted = footer_at - max(ends, default=footer_at)
+    file.seek(0)
+    if unlisted > 0 and b"PAR1PAR1" in file.read(unlisted + 8):
+        raise InputError(f"{url}: holds several Parquet files, as where `cat` joined them; give each its own file")
 
 
 def _longest_shared_string(file: BinaryIO, opened: pq.ParquetFile, group: int, columns: list[str]) -> int:

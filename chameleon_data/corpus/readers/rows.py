@@ -27,11 +27,18 @@ class Fault(IntEnum):
     NO_DOMAIN = 11
     BAD_DOMAIN = 12
     NO_ID = 13
+    DOMAIN_IS_FLOAT = 14
+    DOMAIN_OF_OTHER_TYPE = 15
+    ID_IS_FLOAT = 16
+    ID_OF_OTHER_TYPE = 17
+    ID_NOT_UTF8 = 18
 
 
 REASONS = (
     "", "broken JSON", "not an object", "no text", "null text", "text is not a string", "blank text", "invalid UTF-8",
     "longer than max_document", "wrong number of columns", "broken CSV", "no domain", "bad domain name", "no id",
+    "domain is a float", "domain is neither a string nor an integer", "id is a float", "id is neither a string nor an integer",
+    "id is not UTF-8",
 )  # fmt: skip
 """The words for each `Fault`, in their order, as records and messages have them."""
 
@@ -79,13 +86,15 @@ class RawRows:
     fault: npt.NDArray[np.uint8]
     """The `Fault` that the reader found."""
     domain: pa.LargeBinaryArray | None
-    """Null where the row has no domain or its domain is not a string."""
+    """Integers in decimal; null where the row has no domain or one of another type."""
     ids: pa.LargeBinaryArray | None
-    """Null where the row has no id or its id is neither a string nor an integer."""
+    """Integers in decimal; null where the row has no id or one of another type."""
     vectors: pa.LargeListArray | None = None
     """As in `Block.vectors`."""
     valid_utf8: bool = False
     """Whether the reader has already checked that every text is UTF-8."""
+    key_fault: npt.NDArray[np.uint8] | None = None
+    """The `Fault` of the type of a domain or id that is null; none where it is None."""
 
 
 def binary_array(values: list[bytes]) -> pa.LargeBinaryArray:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import pyarrow as pa
 
 from chameleon_data.corpus.readers.rows import Fault, RawRows, binary_array
-from chameleon_data.corpus.readers.stream import BYTE_ORDER_MARK, read_chunks
+from chameleon_data.corpus.readers.stream import BYTE_ORDER_MARK, ByteStream, read_chunks
 
 
-def read_text(stream: pa.NativeFile, longest: int) -> Iterator[RawRows]:
+def read_text(stream: ByteStream, longest: int) -> Iterator[RawRows]:
     """One row. Of a file of more than `longest` bytes little more than these is read."""
     chunks: list[bytes] = []
     size = 0

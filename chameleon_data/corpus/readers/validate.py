@@ -24,17 +24,19 @@ def validate_rows(raw: RawRows, source: Source, name: str, max_document: int) ->
         _mark_not_utf8(raw.text, fault)
     _mark_blank(raw.text, lengths, fault)
 
+    if raw.key_fault is not None:
+        np.copyto(fault, raw.key_fault, where=fault == Fault.NONE)
+
     names: tuple[str, ...] = (name,)
     domain = np.zeros(len(fault), np.int32)
     if raw.domain is not None:
         names, domain = _domains(raw.domain, source.rename, fault)
     ids = raw.ids
     if ids is not None:
-        missing = ids.is_null().to_numpy(zero_copy_only=False).astype(np.uint8)
         ids = ids.fill_null(b"")
-        _mark_not_utf8(ids, missing)
-        missing[np.diff(string_offsets(ids)) == 0] = 1
-        fault[(fault == Fault.NONE) & (missing != 0)] = Fault.NO_ID
+        wrong = np.where(np.diff(string_offsets(ids)) == 0, Fault.NO_ID, Fault.NONE).astype(np.uint8)
+        _mark_not_utf8(ids, wrong, Fault.ID_NOT_UTF8)
+        np.copyto(fault, wrong, where=fault == Fault.NONE)
 
     text, rows, usable, vectors, bad = raw.text, raw.rows, domain, raw.vectors, np.flatnonzero(fault)
     if len(bad):
@@ -53,7 +55,7 @@ def validate_rows(raw: RawRows, source: Source, name: str, max_document: int) ->
     )
 
 
-def _mark_not_utf8(values: pa.LargeBinaryArray, fault: npt.NDArray[np.uint8]) -> None:
+def _mark_not_utf8(values: pa.LargeBinaryArray, fault: npt.NDArray[np.uint8], reason: Fault = Fault.NOT_UTF8) -> None:
     """Mark the values without a fault that are not UTF-8."""
     try:
         values.view(pa.large_string()).validate(full=True)  # 8 GB/s and more
@@ -64,7 +66,7 @@ def _mark_not_utf8(values: pa.LargeBinaryArray, fault: npt.NDArray[np.uint8]) ->
         try:
             values[i].as_py().decode()
         except UnicodeDecodeError:
-            fault[i] = Fault.NOT_UTF8
+            fault[i] = reason
 
 
 def _mark_blank(values: pa.LargeBinaryArray, lengths: npt.NDArray[np.int64], fault: npt.NDArray[np.uint8]) -> None:
@@ -100,9 +102,7 @@ def _domains(
             name = value.decode()
             name = rename.get(name, name)
             check_domain_name(name)
-        except UnicodeDecodeError:
-            continue
-        except ValueError:
+        except ValueError:  # a UnicodeDecodeError is one
             reason[i] = Fault.BAD_DOMAIN
             continue
         code[i], reason[i] = names.setdefault(name, len(names)), Fault.NONE

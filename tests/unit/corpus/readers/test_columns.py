@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
@@ -72,16 +76,22 @@ def test_columns_of_other_types(tmp_path: Path) -> None:
     pq.write_table(table, path)
     with pa.ipc.new_file(tmp_path / "x.arrow", table.schema) as out:
         out.write_table(table)
-    not_string = "text is not a string"
     for file in (path, tmp_path / "x.arrow"):
-        assert read_rows(file, text="number")[1] == [(0, "own", not_string), (1, "own", "null text"), (2, "own", not_string)]
         assert read_rows(file, text="nothing")[1] == [(i, "own", "null text") for i in range(3)]
-        assert read_rows(file, text="list")[1] == [(0, "own", not_string), (1, "own", not_string), (2, "own", "null text")]
-        assert read_rows(file, text="meta")[1] == [(0, "own", not_string), (1, "own", not_string), (2, "own", "null text")]
+        assert read_rows(file, domain="nothing")[1] == [(i, "own", "no domain") for i in range(3)]
+        for keys, says in (
+            ({"text": "number"}, r"the column 'number' is of int64, which is not text"),
+            ({"text": "list"}, r"is of list<element: string>, which is not text|is of list<item: string>, which is not text"),
+            ({"text": "meta"}, r"is of struct<.*>, which is not text"),
+            ({"domain": "list"}, r"is of list<.*>; for the domain store strings, integers, dates or UUIDs"),
+            ({"id": "meta"}, r"is of struct<.*>; for the id store strings"),
+        ):
+            with pytest.raises(InputError, match=says):
+                read_rows(file, **keys)
         nested = read_rows(file, text="meta.text", domain="meta.set")
         assert nested == ([(0, "s", "a", None)], [(1, "own", "null text"), (2, "own", "null text")])
         assert [row[2] for row in read_rows(file, text="meta.n")[0]] == ["literal"] * 3
-        assert read_rows(file, domain="number")[1] == [(i, "own", "no domain") for i in range(3)]
+        assert read_rows(file, domain="number") == ([(0, "1", "x", None), (2, "3", "z", None)], [(1, "own", "no domain")])
         assert read_rows(file, id="number") == ([(0, "own", "x", "1"), (2, "own", "z", "3")], [(1, "own", "no id")])
         for keys in ({"text": "body"}, {"text": "meta.body"}, {"domain": "set"}, {"id": "text.id"}):
             with pytest.raises(
@@ -178,3 +188,56 @@ def test_what_is_no_column_of_vectors_is_refused(tmp_path: Path, column: pa.Arra
     (fragment,) = list_fragments("own", source)
     with pytest.raises(InputError, match=r"only Parquet and Arrow"):
         list(read_blocks(fragment, source, LIMIT, vectors="vector"))
+
+
+KEYS: list[tuple[pa.Array, list[str] | str]] = [  # a column, and its values as text or why it is refused
+    (pa.array([7, -1], pa.int8()), ["7", "-1"]),
+    (pa.array([2**64 - 1, 0], pa.uint64()), ["18446744073709551615", "0"]),
+    (pa.array([date(2020, 1, 2), date(1969, 12, 31)]), ["2020-01-02", "1969-12-31"]),
+    (pa.array([date(2020, 1, 2), date(1969, 12, 31)], pa.date64()), ["2020-01-02", "1969-12-31"]),
+    (pa.array([5, 6]).dictionary_encode(), ["5", "6"]),
+    (pa.array([UUID(int=1).bytes, UUID(int=2).bytes], pa.binary(16)), [str(UUID(int=1)), str(UUID(int=2))]),
+    (pa.ExtensionArray.from_storage(pa.uuid(), pa.array([UUID(int=1).bytes] * 2, pa.binary(16))), [str(UUID(int=1))] * 2),
+    (pa.array([b"ab", b"cd"], pa.binary(2)), ["ab", "cd"]),
+    (pa.array([1.0, 2.0]), "double"),
+    (pa.array([True, False]), "bool"),
+    (pa.array([0, 1], pa.timestamp("us")), r"timestamp\[us\]"),
+    (pa.array([Decimal("1.5")] * 2), r"decimal128\(2, 1\)"),
+]
+
+
+@pytest.mark.parametrize("kind", [".parquet", ".feather", ".arrow"])
+@pytest.mark.parametrize(("column", "expected"), KEYS, ids=[str(column.type) for column, _ in KEYS])
+@pytest.mark.parametrize("role", ["id", "domain"])
+def test_types_of_domains_and_ids(tmp_path: Path, kind: str, column: pa.Array, expected: list[str] | str, role: str) -> None:
+    """As text, the same in every format; a type that can be written in several ways is refused by its name."""
+    table = pa.table({"text": ["a", "b"], "key": column})
+    path = tmp_path / f"x{kind}"
+    if kind == ".parquet":
+        pq.write_table(table, path)
+    else:
+        with (pa.ipc.new_file if kind == ".feather" else pa.ipc.new_stream)(path, table.schema) as out:
+            out.write_table(table)
+    if isinstance(expected, str):
+        with pytest.raises(InputError, match=rf"x\{kind}: the column 'key' is of {expected}; for the {role} store strings"):
+            read_rows(path, **{role: "key"})
+        return
+    rows, bad = read_rows(path, **{role: "key"})
+    assert ([row[3 if role == "id" else 1] for row in rows], bad) == (expected, [])
+
+
+@pytest.mark.parametrize("kind", [".ipc", ".arrow", ".parquet"])
+def test_categories_as_polars_writes_them(tmp_path: Path, kind: str) -> None:
+    """Dictionaries of string views, which Arrow itself cannot decode."""
+    names = ["web", None, "a name of more than twelve bytes", "web"]
+    texts = ["a", "b", "c", "text of more than twelve bytes"]
+    frame = pl.DataFrame({"text": texts, "set": names, "all": names}).with_columns(
+        pl.col("set").cast(pl.Categorical), pl.col("all").cast(pl.Enum(["web", "unused", "a name of more than twelve bytes"]))
+    )
+    path = tmp_path / f"x{kind}"
+    {".ipc": frame.write_ipc, ".arrow": frame.write_ipc_stream, ".parquet": frame.write_parquet}[kind](path)
+    expected = [(i, name, texts[i], None) for i, name in enumerate(names) if name]
+    assert read_rows(path, domain="set") == read_rows(path, domain="all") == (expected, [(1, "own", "no domain")])
+    assert [row[2] for row in read_rows(path, text="set")[0]] == [name for name in names if name]
+    frame.slice(1, 1).write_ipc(tmp_path / "null.ipc")
+    assert read_rows(tmp_path / "null.ipc", domain="all") == ([], [(1 - 1, "own", "no domain")])

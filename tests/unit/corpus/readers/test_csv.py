@@ -77,6 +77,34 @@ def test_csv_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_csv_records_that_are_broken(tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_bytes(b'\n\r\nid,text\n1,"a"b\n\xff,\xff,\xff\n2,a\rb\n3,a"b\n4,"\xff"\n')
+    """One line with an even number of quotes is a record. Fields that are quoted as they should be show that it was."""
+    (tmp_path / "x.csv").write_bytes(b'\n\r\nid,text\n1,"a"b\n\xff,\xff,\xff\n2,a\rb\n4,"\xff"\n3,a"b\n')
     wrong = [(0, "own", "broken CSV"), (1, "own", "wrong number of columns"), (2, "own", "broken CSV")]
-    assert read_rows(tmp_path / "x.csv") == ([(3, "own", 'a"b', None)], [*wrong, (4, "own", "invalid UTF-8")])
+    assert read_rows(tmp_path / "x.csv") == ([(4, "own", 'a"b', None)], [*wrong, (3, "own", "invalid UTF-8")])
+    (tmp_path / "x.csv").write_text('id,text\n1,"he said "no" twice"\n2,b\n')
+    assert read_rows(tmp_path / "x.csv") == ([(1, "own", "b", None)], [(0, "own", "broken CSV")])
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+@pytest.mark.parametrize(
+    "record",
+    [
+        r'"first \"quoted\" line' + '\nsecond line of the same document",5',
+        '"first "quoted" and "once\nsecond",5',
+        '"first\nsecond "quoted" third\nfourth",5',
+        '"a "b" and "c" d",\nsecond",5',
+        '"a "b, c",d\nsecond\nthird",5',
+    ],
+)
+def test_a_broken_record_never_spills(tmp_path: Path, record: str, suffix: str) -> None:
+    """Where a record may go on in the next lines, these are no documents: the file is refused."""
+    path = tmp_path / f"x{suffix}"
+    body = f'text,n\n"whole",1\n{record}\nplain,6\n'
+    path.write_text(body if suffix == ".csv" else body.replace(",", "\t"))
+    with pytest.raises(InputError, match=rf"x\{suffix}: record 1 is broken \(.*\), and where it ends cannot be told; a quote"):
+        read_rows(path)
+
+
+def test_tabs_part_the_columns_of_tsv(tmp_path: Path) -> None:
+    (tmp_path / "x.tsv").write_bytes(b'id\ttext\n1\ta, b\n2\t"x\ty\nz ""q"""\n')
+    assert read_rows(tmp_path / "x.tsv") == ([(0, "own", "a, b", None), (1, "own", 'x\ty\nz "q"', None)], [])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import itertools
+import lzma
 from pathlib import Path
 
 import pytest
@@ -30,8 +32,19 @@ def test_a_zstd_window_that_would_take_gigabytes(tmp_path: Path) -> None:
         ("x.jsonl", gzip.compress(b"{}", mtime=0), "holds gzip"),
         ("x.csv", zstandard.compress(b"{}"), "holds zstd"),
         ("x.txt", b"PAR1....PAR1", "holds Parquet"),
-        ("x.jsonl.gz", b'{"text": "a"}\n', "not what its name says"),
-        ("x.jsonl.gz", zstandard.compress(b"{}"), "not what its name says"),
+        ("x.jsonl.gz", b'{"text": "a"}\n', "holds no compressed data, not gzip as its name says; rename it"),
+        ("x.jsonl.zstd", b'{"text": "a"}\n', "holds no compressed data, not zstd as its name says"),
+        ("x.jsonl.gz", zstandard.compress(b"{}"), "holds zstd, not gzip as its name says"),
+        ("x.jsonl.gz", gzip.compress(gzip.compress(b"{}")), "holds gzip again; unpack it once"),
+        ("x.csv.bz2", bz2.compress(b"") + bz2.compress(gzip.compress(b"{}")), "holds gzip inside bz2; unpack it once"),
+        ("x.txt.xz", lzma.compress(lzma.compress(b"{}")), "holds xz again; unpack it once"),
+        ("x.jsonl.zst", zstandard.compress(zstandard.compress(b"{}")), "holds zstd again; unpack it once"),
+        ("x.jsonl.gz", gzip.compress(b"PK\x03\x04...."), "holds zip inside gzip; unpack it, or leave it out"),
+        ("x.txt", b"%PDF-1.7", "holds PDF"),
+        ("x.jsonl", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", r"is a pointer of Git LFS, .*git lfs pull"),
+        ("x.parquet", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", r"is a pointer of Git LFS, .*git lfs pull"),
+        ("x.arrow", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", r"is a pointer of Git LFS, .*git lfs pull"),
+        ("x.csv.gz", b"/annex/objects/SHA256E-s3--0.csv.gz\n", r"is a pointer of git-annex, .*git annex get"),
         ("x.jsonl", b"PK\x03\x04....", "holds zip.*unpack it"),
         ("x.csv", "text\na\n".encode("utf-16"), "holds UTF-16.*UTF-8"),
         ("x.txt", b"\xfe\xff\0a", "holds UTF-16"),

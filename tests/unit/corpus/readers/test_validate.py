@@ -31,14 +31,12 @@ def naive_fault(text: bytes, read: int, domain: bytes | None, id: bytes | None) 
         if domain is None:
             return Fault.NO_DOMAIN
         check_domain_name(domain.decode().replace("old", "new"))
-    except UnicodeDecodeError:
-        return Fault.NO_DOMAIN
-    except ValueError:
+    except ValueError:  # not UTF-8, or no name
         return Fault.BAD_DOMAIN
     try:
         return Fault.NONE if id and id.decode() else Fault.NO_ID
     except UnicodeDecodeError:
-        return Fault.NO_ID
+        return Fault.ID_NOT_UTF8
 
 
 @quick

@@ -1,0 +1,25 @@
+"""What the first bytes of a file say that it holds, whatever its name says."""
+
+from __future__ import annotations
+
+START_BYTES = 64
+"""So many bytes from the start of a file are enough for `name_content`."""
+COMPRESSIONS = ("gzip", "zstd", "bz2", "xz")
+"""The compressions that have a reader."""
+LFS_POINTER = "a pointer of Git LFS"
+ANNEX_POINTER = "a pointer of git-annex"
+_MAGIC = {
+    b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\0": "xz", b"\x04\x22\x4d\x18": "lz4",
+    b"PAR1": "Parquet", b"ARROW1": "Arrow", b"\xff\xff\xff\xff": "Arrow",
+    b"PK\x03\x04": "zip", b"7z\xbc\xaf": "7-Zip", b"%PDF-": "PDF", b"Obj\x01": "Avro", b"SQLite format 3\0": "SQLite",
+    b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16",
+    b"version https://git-lfs": LFS_POINTER, b"/annex/objects/": ANNEX_POINTER,
+}  # fmt: skip
+"""First bytes -> what such a file holds."""
+_MAGIC |= {bytes([0x50 + i, 0x2A, 0x4D, 0x18]): "zstd" for i in range(16)}  # a frame to skip, which may come first
+_MAGIC |= {b"BZh%d%b" % (i, block): "bz2" for i in range(1, 10) for block in (b"1AY&SY", b"\x17rE8P\x90")}
+
+
+def name_content(start: bytes) -> str:
+    """What a file with these first bytes holds; empty for text, and for all that is not known."""
+    return next((content for magic, content in _MAGIC.items() if start.startswith(magic)), "")
