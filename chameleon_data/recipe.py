@@ -289,6 +289,15 @@ class Divergence(Section):
     """How far from the centre the tilt may take the mixture, before bounds: KL(w ‖ centre) in nats. 0: not at all."""
 
 
+class Like(Section):
+    """A target that is given by samples of its own, such as a task's examples."""
+
+    like: Annotated[Paths, Field(min_length=1)]
+    """Their files, folders or globs, as in `sources`; at least 50 samples."""
+    text: str = "text"
+    """Column of the text."""
+
+
 def natural_exponent(centre: str) -> float | None:
     """The a of a centre c ∝ tokens^a: 0 for uniform, 1 for natural, a number for natural^a. None: a file or a version."""
     if centre in ("uniform", "natural"):
@@ -302,6 +311,8 @@ class Weights(Section):
 
     objective: Literal["pretrain", "finetune"] = "pretrain"
     """pretrain: more of what is general (inverse leverage). finetune: more of what is particular (leverage)."""
+    target: Literal["auto", "unseen", "trained"] | Like = "auto"
+    """What is to get better: unseen domains (inverse leverage), trained ones (leverage), or {like: files}. auto: by objective."""
     centre: str = "uniform"
     """The mixture that is tilted: uniform, natural (the tokens' shares), natural^0.5, a file of weights, or OUT@VERSION."""
     temperature: Literal["auto"] | Positive | Divergence = "auto"
@@ -335,8 +346,10 @@ class Weights(Section):
 
     @model_validator(mode="after")
     def _given_or_tilted(self) -> Self:
-        if self.from_ and self.centre != "uniform":
-            raise ValueError("'from' takes weights as they are; leave 'centre' out, or name that file as the 'centre' to tilt it")
+        if self.from_ and (self.centre, self.target) != ("uniform", "auto"):
+            raise ValueError(
+                "'from' takes weights as they are; leave 'target' and 'centre' out, or name that file as the 'centre'"
+            )
         return self
 
 
@@ -448,6 +461,9 @@ class Recipe(Section):
                 raise MisplacedKeyError(("shards", "sequence_length"), f"sequences are of token ids; {advice}")
             if "megatron" in self.shards.formats:
                 raise MisplacedKeyError(("shards", "formats"), f"megatron holds token ids; {advice}")
+        if isinstance(self.weights.target, Like) and (self.leverage.preset, self.leverage.level) != ("default", "domain"):
+            what = "matches the means of domains; leave 'leverage.preset' and 'leverage.level' at their defaults"
+            raise MisplacedKeyError(("weights", "target"), what)
         without = [name for name, source in self.sources.items() if source.id is None]
         if self.input.hash == "id" and without:
             more = f" (as do {list_some(without[1:])})" if without[1:] else ""

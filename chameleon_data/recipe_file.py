@@ -22,6 +22,7 @@ from chameleon_data.recipe import (
     Divergence,
     EffectiveDimension,
     Group,
+    Like,
     Recipe,
     RecordedLandmarks,
     Section,
@@ -181,6 +182,8 @@ def _keys_at(path: list[str]) -> list[str]:
             model = Source
         case ["weights", "groups", _]:
             model = Group
+        case ["weights", "target"]:
+            model = Like
         case ["weights", "temperature"]:
             model = Divergence
         case ["leverage", "ridge"]:
@@ -225,22 +228,26 @@ def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
     if isinstance(recipe.leverage.landmarks, RecordedLandmarks):
         recorded = RecordedLandmarks.model_validate({"from": absolute_path(recipe.leverage.landmarks.from_, folder)})
         update["leverage"] = recipe.leverage.model_copy(update={"landmarks": recorded})
-    given, compared = recipe.weights.from_, recipe.weights.compare
-    files = {"from_": given and absolute_path(given, folder), "compare": tuple(absolute_path(file, folder) for file in compared)}
-    centre = recipe.weights.centre
-    if natural_exponent(centre) is None:
-        files["centre"] = absolute_path(centre, folder)
-    update["weights"] = recipe.weights.model_copy(update=files)
+    weights = recipe.weights
+    files: dict[str, Any] = {"compare": tuple(absolute_path(file, folder) for file in weights.compare)}
+    if weights.from_:
+        files["from_"] = absolute_path(weights.from_, folder)
+    if natural_exponent(weights.centre) is None:
+        files["centre"] = absolute_path(weights.centre, folder)
+    if isinstance(weights.target, Like):
+        files["target"] = weights.target.model_copy(update={"like": tuple(absolute_path(p, folder) for p in weights.target.like)})
+    update["weights"] = weights.model_copy(update=files)
     return recipe.model_copy(update=update)
 
 
 def _refuse_secrets_elsewhere(recipe: Recipe) -> None:
     """Raise InputError for a file, model or version whose URL may hold a secret, because manifests repeat them all."""
-    landmarks = recipe.leverage.landmarks
+    landmarks, target = recipe.leverage.landmarks, recipe.weights.target
     urls_at = {
         "weights.from": [recipe.weights.from_],
         "weights.compare": recipe.weights.compare,
         "weights.centre": [recipe.weights.centre],
+        "weights.target.like": target.like if isinstance(target, Like) else [],
         "embed.model": [recipe.embed.model],
         "embed.causal_lm": [recipe.embed.causal_lm],
         "tokens.tokenizer": [recipe.tokens.tokenizer],

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from chameleon_data.versions.verify import Verification
     from chameleon_data.views.lake_tables import RegisteredTable
     from chameleon_data.weights.mixture import MixtureDescription
+    from chameleon_data.weights.weigh import Match
 
 DOTTED_KEY = re.compile(r"(.*)\.(\"(?:[^\"\\]|\\.)*\"|[^.\"]*)", re.DOTALL)
 """A dotted key: the key of its section, and its last part, which stands in quotes where it holds a dot itself."""
@@ -73,6 +74,9 @@ def print_weights(weighed: Weighed) -> None:
     print_table(table)
     print_outside(weights, about.intervals)
     print_explanations(about)
+    for sentence in (about.evidence, *say_match(about.match)):
+        if sentence:
+            print_dim(sentence)
     print_notes(about, weighed.reused)
 
 
@@ -194,6 +198,16 @@ def print_notes(about: MixtureDescription, reused: Mapping[str, str]) -> None:
         print_note(f"and {len(about.moved) - BOUNDS_SHOWN:,} more; --json and the report list them", "bound")
     for warning in (*about.warnings, *about.near_duplicates):
         print_note(warning)
+
+
+def say_match(match: Match | None) -> list[str]:
+    """How near the weights come to a target's samples, in a sentence."""
+    if match is None:
+        return []
+    share = match.from_weights / match.from_centre if match.from_centre > 0 else 1.0
+    return [
+        f"{match.samples:,} samples of the target: the weights leave {max(share, 0):.0%} of its squared distance from the centre"
+    ]
 
 
 def print_explanations(about: MixtureDescription) -> None:

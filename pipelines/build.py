@@ -14,12 +14,12 @@ from chameleon_data.corpus.sample import make_sample_spec
 from chameleon_data.corpus.selection import make_selection_rules, select_rows
 from chameleon_data.corpus.tokens import TokenCounter, load_token_counter
 from chameleon_data.pipelines.engine import Engine, Progress
-from chameleon_data.pipelines.survey import survey_corpus
+from chameleon_data.pipelines.survey import sample_target, survey_corpus
 from chameleon_data.pipelines.weigh import Weighed, weigh_corpus
 from chameleon_data.pipelines.write import write_missing_shards
 from chameleon_data.plan.layout import Layout
 from chameleon_data.plan.plan import TRAIN
-from chameleon_data.recipe import Recipe
+from chameleon_data.recipe import Like, Recipe
 from chameleon_data.shards.lay_out import ShardSpec, build_folder, lay_out_splits
 from chameleon_data.shards.plan_summary import PlanSummary, summarise_plan
 from chameleon_data.store.store import Store
@@ -208,9 +208,21 @@ def _weigh(
         survey = survey_corpus(engine, store, keep, recipe.sources, recipe.input, spec, counter, progress)
         rules = make_selection_rules(recipe.sources, recipe.input, recipe.mix.validation, recipe.shards, counter)
         selection = select_rows(store, survey, rules)
+        target = recipe.weights.target
+        like = sample_target(engine, store, target, recipe.input, spec, counter, progress) if isinstance(target, Like) else None
     with _timed(timings, "embed and weigh"):
         weighed = weigh_corpus(
-            engine, store, recipe.embed, recipe.leverage, recipe.weights, recipe.mix, recipe.seed, survey, selection, progress
+            engine,
+            store,
+            recipe.embed,
+            recipe.leverage,
+            recipe.weights,
+            recipe.mix,
+            recipe.seed,
+            survey,
+            selection,
+            progress,
+            like,
         )
     if not survey.recorded:
         return weighed

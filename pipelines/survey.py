@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+import pyarrow as pa
+
 from chameleon_data.corpus.fragments import list_fragments
 from chameleon_data.corpus.row_store import RowStore, explain_missing_room
 from chameleon_data.corpus.sample import SampleSpec
@@ -20,9 +22,11 @@ from chameleon_data.corpus.survey import (
     survey_part,
 )
 from chameleon_data.corpus.tokens import TokenCounter
+from chameleon_data.errors import locating
 from chameleon_data.pipelines.engine import Engine, Progress, Task, run_pass
-from chameleon_data.recipe import Input, Source
+from chameleon_data.recipe import Input, Like, Source
 from chameleon_data.store.store import Store
+from chameleon_data.weights.domain_weights import TARGET_NAME
 
 
 def survey_corpus(
@@ -54,6 +58,16 @@ def survey_corpus(
     progress("select", 0, 0)
     survey = read_survey(store, parts, sources, input.max_bad, spec.samples)
     return replace(survey, recorded=len(recorded), missing_room=missing_room)
+
+
+def sample_target(
+    engine: Engine, store: Store, target: Like, input: Input, spec: SampleSpec, counter: TokenCounter, progress: Progress
+) -> pa.Table:
+    """The sample of a target's own files, drawn as a domain's is and recorded likewise, under the name `like`."""
+    sources = {TARGET_NAME: Source(path=target.like, text=target.text)}
+    plain = Input(max_bad=input.max_bad, max_document=input.max_document)
+    with locating("weights.target"):
+        return survey_corpus(engine, store, None, sources, plain, spec, counter, progress).sample
 
 
 def _survey_number(

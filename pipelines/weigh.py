@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from chameleon_data.arrays import I64
@@ -34,7 +35,7 @@ from chameleon_data.versions.references import open_dataset, resolve_version, sp
 from chameleon_data.versions.versions import Version, read_manifest
 from chameleon_data.weights.centre import multiply_prior, natural_shares
 from chameleon_data.weights.domain_statistics import JACKKNIFE_GROUPS, domain_statistics
-from chameleon_data.weights.domain_weights import weigh_features
+from chameleon_data.weights.domain_weights import TARGET_NAME, TargetSamples, weigh_features
 from chameleon_data.weights.embedder import ColumnEmbedder, Embedder, load_embedder
 from chameleon_data.weights.explain.comparison import comparison_mixtures
 from chameleon_data.weights.explain.misfiled import Misfiled
@@ -106,8 +107,12 @@ def weigh_corpus(
     survey: Survey,
     selection: Selection,
     progress: Progress,
+    like: pa.Table | None = None,
 ) -> Weighed:
-    """The mixture of this corpus, from its record where there is one. Writes the record, vectors and landmarks to the store."""
+    """The mixture of this corpus, from its record where there is one. Writes the record, vectors and landmarks to the store.
+
+    `like`: the sample of the target that the recipe names (`sample_target`).
+    """
     tokens = {c.name: c.tokens for c in selection.counts}
     budget = sum(tokens.values()) if mix.budget == "auto" else mix.budget
     caps = epoch_caps(selection.counts, budget, mix.max_epochs, mix.exhausted)
@@ -115,7 +120,7 @@ def weigh_corpus(
         mixture, reused = _given_mixture(weights.from_, leverage, weights, caps, list(tokens))
     else:
         centre = find_centre(weights, tokens)
-        mixture, reused = _computed_mixture(engine, store, embed, leverage, weights, centre, caps, seed, survey, progress)
+        mixture, reused = _computed_mixture(engine, store, embed, leverage, weights, centre, caps, seed, survey, progress, like)
     files = {path: read_named_weights("weights.compare", path, list(tokens))[0].weights for path in weights.compare}
     beside = comparison_mixtures(tokens, mixture.description.unbounded, files)
     mixture = replace(mixture, description=replace(mixture.description, mixtures=beside))
@@ -155,6 +160,7 @@ def _computed_mixture(
     seed: int,
     survey: Survey,
     progress: Progress,
+    like: pa.Table | None,
 ) -> tuple[Mixture, dict[str, str]]:
     """The mixture by leverage, and what was not done again for it."""
     progress("model", 0, 0)
@@ -169,7 +175,8 @@ def _computed_mixture(
     recorded = _recorded_landmarks(leverage.landmarks, embedder.fingerprint)
     used = embedder.fingerprint if len(samples) > 1 else None
     digest = recorded.digest if recorded else None
-    path = weighing_path(mixture_key(samples, used, digest, caps, embed, leverage, weights, centre.shares, seed))
+    like_key = None if like is None else sample_fingerprint(like)
+    path = weighing_path(mixture_key(samples, used, digest, caps, embed, leverage, weights, centre.shares, like_key, seed))
     if store.exists(path):
         return read_mixture(store, path), {"weigh": "weights read from the record of an earlier run, nothing embedded"}
     tilt = make_tilt(weights, centre.shares)
@@ -178,7 +185,7 @@ def _computed_mixture(
         alone = weigh(domain_statistics({name: np.ones((1, 1))}), leverage, tilt)
         mixture, reused = make_mixture(alone, caps, "computed", leverage, weights), {}
     else:
-        measured = _measure(engine, store, embed, leverage, tilt, seed, embedder, survey.sample, recorded, progress)
+        measured = _measure(engine, store, embed, leverage, tilt, seed, embedder, survey.sample, recorded, progress, like)
         result, vectors = measured.result, measured.embedded.vectors
         mixture = make_mixture(result, caps, "computed", leverage, weights, centre, recorded_landmarks=recorded is not None)
         sampled = group_sample_by_domain(measured.sample)
@@ -236,11 +243,16 @@ def _measure(
     sample: pa.Table,
     recorded: Landmarks | None,
     progress: Progress,
+    like: pa.Table | None,
 ) -> _Measured:
     """Embed and weigh, in as many rounds as `embed.samples` asks for."""
     rounds: list[SamplingRound] = []
     newly: frozenset[str] | None = None
-    documents = 0
+    documents, aim = 0, None
+    if like is not None:
+        target = embed_sample(engine, store, embedder, like, progress)
+        aim = TargetSamples(target.vectors[TARGET_NAME], jackknife_groups(target.hashes[TARGET_NAME]))
+        documents = target.documents
     for size in round_sizes(embed):
         drawn = sample if size == embed.drawn else merge_samples([sample], size)
         embedded = embed_sample(engine, store, embedder, drawn, progress)
@@ -248,13 +260,14 @@ def _measure(
         if embedded.newly is not None:
             newly = embedded.newly | (newly or frozenset())
         documents += embedded.documents
-        groups = {name: (lo % np.uint64(JACKKNIFE_GROUPS)).astype(np.int64) for name, lo in embedded.hashes.items()}
+        groups = {name: jackknife_groups(lo) for name, lo in embedded.hashes.items()}
         keys = {
             name: fingerprint({"domain": name, "embedder": embedder.fingerprint, "sample": sample_fingerprint(rows)})
             for name, rows in group_sample_by_domain(drawn).items()
         }
         known = {} if recorded is None else read_landmark_statistics(store, recorded.digest, keys)
-        result = weigh_features(embedded.vectors, groups, leverage, tilt, seed, recorded, partial(map_chunks, engine), known)
+        run = partial(map_chunks, engine)
+        result = weigh_features(embedded.vectors, groups, leverage, tilt, seed, recorded, run, known, aim)
         if result.nystrom is not None and result.statistics is not None:
             seen = LandmarkStatistics(result.statistics, result.nystrom.residuals)
             new = {name: key for name, key in keys.items() if name not in known}
@@ -265,6 +278,11 @@ def _measure(
                 break
     embedded = replace(embedded, newly=newly, documents=documents)
     return _Measured(result, embedded, groups, drawn, tuple(rounds), len(known))
+
+
+def jackknife_groups(lo: npt.NDArray[np.uint64]) -> I64:
+    """(n) groups of documents, from the low halves of their hashes."""
+    return (lo % np.uint64(JACKKNIFE_GROUPS)).astype(np.int64)
 
 
 def _show_document(sampled: Mapping[str, pa.Table], misfiled: Misfiled) -> tuple[str, str]:

@@ -43,7 +43,7 @@ RECORDED_PACKAGES = (
     "zstandard",
 )
 """Libraries that read, embed and write."""
-WEIGHT_FACTS = ("origin", "given", "objective", "preset", "kernel", "level", "ridge", "temperature", "kl")
+WEIGHT_FACTS = ("origin", "given", "objective", "preset", "kernel", "level", "target", "ridge", "temperature", "kl")
 
 
 def gather_provenance(survey: Survey, counter: TokenCounter, shards: Shards) -> Provenance:
@@ -135,7 +135,8 @@ def describe_lineage(manifest: Manifest) -> dict[str, Any]:
     return {
         "tokenizer": {"name": manifest.unit, "fingerprint": provenance.tokenizer},
         "embedder": weights["embedder"],
-        "weights": {key: weights[key] for key in WEIGHT_FACTS},
+        "weights": {key: weights[key] for key in WEIGHT_FACTS}
+        | {"centre": manifest.weights.centre and manifest.weights.centre.name},
         "landmarks": None if manifest.weights.nystrom is None else manifest.weights.nystrom.digest,
         "seed": manifest.seed,
         "code": asdict(provenance.code),

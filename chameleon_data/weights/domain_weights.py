@@ -9,8 +9,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,17 +21,39 @@ from chameleon_data.arrays import F64, Floats
 from chameleon_data.errors import InputError, list_some
 from chameleon_data.recipe import Leverage, RecordedLandmarks, Weights
 from chameleon_data.weights.affinity import affinity, can_debias, debias_fraction
-from chameleon_data.weights.domain_statistics import FeatureArrays, check_features, domain_statistics, moments
+from chameleon_data.weights.domain_statistics import DomainStatistics, FeatureArrays, check_features, domain_statistics, moments
 from chameleon_data.weights.kernels.kernel import EXACT, Kernel, auto_bandwidth, unit_rows
 from chameleon_data.weights.kernels.landmark_error import LARGEST_PAIRS, fit_landmarks, has_drifted, leverage_bounds
 from chameleon_data.weights.kernels.landmarks import Landmarks, draw_balanced_pool
 from chameleon_data.weights.kernels.nystrom import ChunkMap, LandmarkStatistics, feature_map, nystrom_statistics
 from chameleon_data.weights.sample_leverage import SampleLeverage, sample_leverage
 from chameleon_data.weights.tilt import Objective, Tilt, choose_exponents, make_tilt
-from chameleon_data.weights.weigh import DomainWeights, NystromUse, estimate_from_moments, weigh, weigh_samples
+from chameleon_data.weights.weigh import DomainWeights, NystromUse, estimate_from_moments, weigh, weigh_samples, weigh_towards
 
+TARGET_NAME = "like"
+"""Stands for a domain's name where samples of a target are read, embedded or refused."""
 BANDWIDTH_POOL = 1_024
 """Samples whose pairs set an automatic bandwidth."""
+
+
+@dataclass(frozen=True)
+class TargetSamples:
+    """Embedded samples of a target."""
+
+    vectors: npt.NDArray[Any]
+    """(n, p)"""
+    groups: npt.NDArray[np.int64] | None
+    """(n) jackknife groups. None: by their order."""
+
+    def statistics(self, phi: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] | None = None) -> DomainStatistics:
+        """Their statistics, as those of one domain; `phi` maps a block to its features."""
+        groups = None if self.groups is None else {TARGET_NAME: self.groups}
+        return domain_statistics({TARGET_NAME: self.vectors}, groups, phi)
+
+    def through(self, landmarks: Landmarks) -> DomainStatistics:
+        """Their statistics as the landmarks see them."""
+        groups = None if self.groups is None else {TARGET_NAME: self.groups}
+        return nystrom_statistics({TARGET_NAME: self.vectors}, landmarks, groups).statistics
 
 
 def domain_weights(
@@ -39,6 +61,8 @@ def domain_weights(
     *,
     groups: Mapping[str, npt.ArrayLike] | None = None,
     objective: Objective = "pretrain",
+    target: Literal["auto", "unseen", "trained"] = "auto",
+    like: npt.ArrayLike | None = None,
     centre_shares: Mapping[str, float] | None = None,
     preset: Literal["default", "reference"] = "default",
     level: Literal["domain", "sample"] = "domain",
@@ -55,8 +79,9 @@ def domain_weights(
 ) -> DomainWeights:
     """Weights of domains from (n_i, p) arrays of embedded samples, one a domain.
 
-    `groups`: domain -> (n_i) integers 0 to 19, the jackknife group of each sample (see `domain_statistics`). `centre_shares`:
-    domain -> share of the mixture that is tilted; None: equal shares. `seed` decides which samples choose landmarks. Landmarks of
+    `groups`: domain -> (n_i) integers 0 to 19, the jackknife group of each sample (see `domain_statistics`). `like`: (n, p)
+    samples of a target, at least 50, towards which the domains are weighed in the place of leverage. `centre_shares`: domain ->
+    share of the mixture that is tilted; None: equal shares. `seed` decides which samples choose landmarks. Landmarks of
     an earlier result bring their bandwidth and degree, and a warning where they no longer fit. The other arguments are those of a
     recipe's `leverage` and `weights`. Raises InputError, a ValueError, where there is no answer.
     """
@@ -66,14 +91,15 @@ def domain_weights(
             "preset": preset, "level": level, "kernel": kernel, "bandwidth": bandwidth, "degree": degree,
             "landmarks": count, "tolerance": tolerance, "ridge": ridge, "debias": debias, "centre": centre,
         })  # fmt: skip
-        weights = Weights.model_validate({"objective": objective, "temperature": temperature})
+        weights = Weights.model_validate({"objective": objective, "target": target, "temperature": temperature})
     except ValidationError as error:
         faults = error.errors(include_url=False)  # a value that may be of several types has one for each
         what = ", or ".join(dict.fromkeys(fault["msg"].removeprefix("Value error, ") for fault in faults))
         loc = faults[0]["loc"]
         raise InputError(f"{loc[0]}: {what} (given: {faults[0]['input']!r})" if loc else what) from error
     tilt = make_tilt(weights, _check_centre(centre_shares, embeddings))
-    return weigh_features(embeddings, groups, leverage, tilt, seed, recorded)
+    aim = None if like is None else TargetSamples(np.asarray(like), None)
+    return weigh_features(embeddings, groups, leverage, tilt, seed, recorded, like=aim)
 
 
 def _check_centre(shares: Mapping[str, float] | None, embeddings: FeatureArrays) -> dict[str, float] | None:
@@ -96,27 +122,32 @@ def weigh_features(
     recorded: Landmarks | None = None,
     run_chunks: ChunkMap = map,
     known: Mapping[str, LandmarkStatistics] | None = None,
+    like: TargetSamples | None = None,
 ) -> DomainWeights:
     """`domain_weights` from a recipe's section and the tilt that it asks for.
 
     `recorded` landmarks are used in the place of new ones; `known` holds what these made of domains before. `run_chunks` computes
-    the pass over the samples that landmarks take.
+    the pass over the samples that landmarks take. With `like` the weights are those of `weigh_towards`.
     """
+    if like is not None and (leverage.preset, leverage.level) != ("default", "domain"):
+        raise InputError("weights.target.like: matches the means of domains; leave 'preset' and 'level' at their defaults")
     if recorded is not None and recorded.kernel.name != leverage.kernel:
         raise InputError(f"the landmarks are of kernel {recorded.kernel.name!r}, not {leverage.kernel!r}; choose new ones")
     by_samples = leverage.level == "sample"
     if len(features) <= 1 or (leverage.kernel == "linear" and not by_samples):
-        return weigh(domain_statistics(features, groups), leverage, tilt)
+        statistics = domain_statistics(features, groups)
+        return weigh_towards(like.statistics(), statistics, leverage, tilt) if like else weigh(statistics, leverage, tilt)
     samples = {name: x for name, (x, _) in check_features(features, groups).items()}
     p = next(iter(samples.values())).shape[1]
     if recorded is not None and recorded.points.shape[1] != p:
         raise InputError(f"the landmarks have {recorded.points.shape[1]} dimensions, the embeddings {p}; choose new ones")
     if leverage.kernel not in EXACT:
-        return _weigh_through_landmarks(samples, groups, leverage, tilt, seed, recorded, run_chunks, known)
+        return _weigh_through_landmarks(samples, groups, leverage, tilt, seed, recorded, run_chunks, known, like)
     if by_samples:
         mapped = feature_map(Kernel(leverage.kernel), None)
         return weigh_samples(sample_leverage(samples, groups, mapped, ridge=leverage.ridge, centre=leverage.centre), tilt)
-    return weigh(domain_statistics(samples, groups, unit_rows), leverage, tilt)
+    statistics = domain_statistics(samples, groups, unit_rows)
+    return weigh_towards(like.statistics(unit_rows), statistics, leverage, tilt) if like else weigh(statistics, leverage, tilt)
 
 
 def _weigh_through_landmarks(
@@ -128,15 +159,18 @@ def _weigh_through_landmarks(
     recorded: Landmarks | None,
     run_chunks: ChunkMap,
     known: Mapping[str, LandmarkStatistics] | None,
+    like: TargetSamples | None,
 ) -> DomainWeights:
     kernel = recorded.kernel if recorded is not None else _choose_kernel(samples, leverage, seed)
     count = "auto" if isinstance(leverage.landmarks, RecordedLandmarks) else leverage.landmarks
-    mixture = _mixture_of(samples, leverage, tilt)
+    mixture = _mixture_of(samples, leverage, tilt, like)
     fit = fit_landmarks(samples, kernel, mixture, count=count, tolerance=leverage.tolerance, seed=seed, recorded=recorded)
     seen = nystrom_statistics(samples, fit.landmarks, groups, run_chunks, known if recorded is not None else None)
     bounds = None
     if leverage.level == "sample":
         result = weigh_samples(_score_samples(samples, groups, fit.landmarks, leverage), tilt)
+    elif like is not None:
+        result = weigh_towards(like.through(fit.landmarks), seen.statistics, leverage, tilt)
     else:
         result = weigh(seen.statistics, leverage, tilt)
         if result.ridge is not None and sum(len(x) ** 2 for x in samples.values()) <= LARGEST_PAIRS:
@@ -162,7 +196,9 @@ def _score_samples(
     return sample_leverage(samples, groups, mapped, ridge=leverage.ridge, centre=leverage.centre)
 
 
-def _mixture_of(samples: Mapping[str, Floats], leverage: Leverage, tilt: Tilt) -> Callable[[FeatureArrays, Landmarks], F64]:
+def _mixture_of(
+    samples: Mapping[str, Floats], leverage: Leverage, tilt: Tilt, like: TargetSamples | None
+) -> Callable[[FeatureArrays, Landmarks], F64]:
     """The function from a part of the samples and landmarks to (k) weights, by which landmarks are compared."""
     fewest = min(len(x) for x in samples.values())
 
@@ -171,6 +207,9 @@ def _mixture_of(samples: Mapping[str, Floats], leverage: Leverage, tilt: Tilt) -
             return np.asarray(
                 scipy.special.softmax(choose_exponents(_score_samples(part, None, landmarks, leverage).scores, tilt)[1])
             )
+        if like is not None:
+            seen = nystrom_statistics(part, landmarks).statistics
+            return np.array(list(weigh_towards(like.through(landmarks), seen, leverage, tilt).weights.values()))
         of_part = moments(nystrom_statistics(part, landmarks).statistics)
         as_all = replace(of_part, count=np.full(len(of_part.count), fewest))  # debiased as all samples are
         can = can_debias(len(samples), len(landmarks.points))

@@ -17,6 +17,7 @@ from chameleon_data.arrays import F32, I64
 from chameleon_data.recipe import Leverage, Weights
 from chameleon_data.weights.bounds import bound_weights
 from chameleon_data.weights.domain_statistics import domain_statistics, moments
+from chameleon_data.weights.evidence import aimed_at, cite_evidence
 from chameleon_data.weights.explain.misfiled import Misfiled, find_misfiled
 from chameleon_data.weights.explain.near_duplicates import nearest_pairs, warn_of_near_duplicates
 from chameleon_data.weights.explain.neighbours import find_neighbours
@@ -63,6 +64,9 @@ def make_mixture(
         level=leverage.level,
         names=tuple(sorted(result.weights)),
         unbounded=result.weights,
+        target=None if centre is None else aimed_at(weights),
+        evidence="" if centre is None or len(shares) == 1 else cite_evidence(weights, leverage.preset),
+        match=result.match,
         centre=centre,
         kl=result.kl,
         kl_after_bounds=None if centre is None else divergence_nats(shares, np.array(list(centre.shares.values()))),

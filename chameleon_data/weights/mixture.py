@@ -18,12 +18,14 @@ from chameleon_data.hashing import fingerprint
 from chameleon_data.recipe import Embed, Leverage, Weights
 from chameleon_data.weights.bounds import MovedWeight
 from chameleon_data.weights.embedder import ColumnEmbedder, Embedder
+from chameleon_data.weights.evidence import Aim
 from chameleon_data.weights.explain.misfiled import Misfiled
 from chameleon_data.weights.explain.near_duplicates import Pair
 from chameleon_data.weights.explain.neighbours import Neighbour
 from chameleon_data.weights.explain.sensitivity import Setting
 from chameleon_data.weights.kernels.kernel import EXACT, Kernel, KernelName
 from chameleon_data.weights.sampling_rounds import SamplingRound
+from chameleon_data.weights.weigh import Match
 
 if TYPE_CHECKING:
     from chameleon_data.store.store import Store
@@ -131,6 +133,12 @@ class MixtureDescription:
     """None: the kernel needed no landmarks."""
     warnings: tuple[str, ...]
     """Sentences for a person."""
+    target: Aim | None = None
+    """What the weights aim at. None: they were given."""
+    evidence: str = ""
+    """What training showed of such weights, in a sentence."""
+    match: Match | None = None
+    """How near the weights come to the target's samples. None: they aim at none."""
     centre: Centre | None = None
     """What was tilted. None: the weights were given."""
     kl: float | None = None
@@ -179,13 +187,14 @@ def mixture_key(
     leverage: Leverage,
     weights: Weights,
     centre: Mapping[str, float],
+    like: str | None,
     seed: int,
 ) -> str:
     """Names the record of a mixture: sha256 of all that decides it.
 
     `samples`: domain -> fingerprint of its sampled documents. `embedder` and `landmarks`: the embedder's fingerprint and the
     digest of landmarks of an earlier version, None where there are none. `caps`: domain -> largest share that its tokens allow.
-    `centre`: domain -> share of what is tilted, priors included.
+    `centre`: domain -> share of what is tilted, priors included. `like`: fingerprint of the target's samples, if it has any.
     """
     return fingerprint(
         {
@@ -197,6 +206,7 @@ def mixture_key(
             "rounds": [embed.tolerance, embed.max_samples] if embed.samples == "auto" else None,
             "weights": weights.model_dump(mode="json", exclude={"compare"}),
             "centre": dict(centre),
+            "like": like,
             "seed": None if leverage.kernel in EXACT else seed,
         }
     )

@@ -21,12 +21,13 @@ import scipy
 
 from chameleon_data.arrays import F64
 from chameleon_data.recipe import Divergence, Weights
+from chameleon_data.weights.evidence import Aim, aimed_at
 
 Objective = Literal["pretrain", "finetune"]
 Direction = Literal["inverse", "direct"]
 
-DIRECTIONS: dict[Objective, Direction] = {"pretrain": "inverse", "finetune": "direct"}
-"""The tilt of each objective."""
+DIRECTIONS: dict[Aim, Direction] = {"unseen": "inverse", "trained": "direct", "like": "inverse"}
+"""The tilt for each target. `like` is none of leverage (`match.py`), so its direction is not used."""
 LEAST_SCORE = 1e-3
 """ŝ counts as at least this: a domain at the centroid has ŝ = 0, and is to get the largest weight, not all of it."""
 COLDEST: dict[Direction, float] = {"inverse": 5 / 7, "direct": 1.4}
@@ -52,7 +53,7 @@ def make_tilt(weights: Weights, centre: Mapping[str, float] | None = None) -> Ti
     if centre is not None:
         with np.errstate(divide="ignore"):
             log_centre = np.log(np.array([centre[name] for name in sorted(centre)]) * len(centre))
-    return Tilt(DIRECTIONS[weights.objective], weights.temperature, log_centre)
+    return Tilt(DIRECTIONS[aimed_at(weights)], weights.temperature, log_centre)
 
 
 def choose_exponents(scores: F64, tilt: Tilt) -> tuple[F64, F64, float]:

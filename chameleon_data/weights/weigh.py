@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import exp, inf, isfinite
+from math import inf, isfinite
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,21 @@ import scipy
 
 from chameleon_data.arrays import F64
 from chameleon_data.errors import InputError, list_some
-from chameleon_data.recipe import Leverage
+from chameleon_data.recipe import Divergence, Leverage
 from chameleon_data.weights.affinity import affinity, can_debias, debias_fraction
-from chameleon_data.weights.domain_statistics import DomainStatistics, Moments, jackknife, moments
+from chameleon_data.weights.domain_statistics import JACKKNIFE_GROUPS, DomainStatistics, Moments, jackknife, keep_groups, moments
 from chameleon_data.weights.estimate import Estimate, estimate_mixture, refuse_overflow
 from chameleon_data.weights.kernels.landmarks import Landmarks
 from chameleon_data.weights.leverage import FAR_ABOVE, perplexity
+from chameleon_data.weights.match import (
+    FEWEST_TARGET_SAMPLES,
+    gradient_width,
+    match_at,
+    rho_by_folds,
+    rho_within,
+    squared_distance,
+    target_coordinates,
+)
 from chameleon_data.weights.sample_leverage import SampleLeverage
 from chameleon_data.weights.tilt import Tilt, choose_exponents, divergence_nats
 from chameleon_data.weights.uncertainty import jackknife_intervals
@@ -33,6 +42,8 @@ LARGEST_CLIPPED = 0.01
 """Share of the trace that may be clipped without a warning."""
 CONCENTRATED = 0.9
 """Weight of one domain that is warned of."""
+LITTLE_NEARER = 0.9
+"""Share of the centre's squared distance from the target above which the weights are hardly nearer."""
 LARGEST_MATRIX = 2_000
 """Domains up to which the k × k affinity is handed out."""
 
@@ -54,7 +65,7 @@ class DomainWeights:
     ridge: float | None
     """λ = r / k; with leverage of samples, r."""
     temperature: float | None
-    """T on ŝ (reference preset: on s). None: the centre was not tilted."""
+    """T on ŝ (reference preset: on s; towards a target: ρ of `match.py`). None: the centre was not tilted."""
     kl: float | None
     """KL(w ‖ centre) in nats. None: the weights do not come of a centre."""
     effective_domains: float
@@ -67,8 +78,22 @@ class DomainWeights:
     """Sentences for a person."""
     nystrom: NystromUse | None = None
     """None: the kernel needed no landmarks."""
+    match: Match | None = None
+    """None: the weights do not aim at samples of a target."""
     statistics: DomainStatistics | None = None
     """What the scores were computed from. None: samples were scored, or nothing was."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """How near the weights come to the samples of a target, in squared units of the embeddings (or kernel), free of bias."""
+
+    samples: int
+    """Samples of the target."""
+    from_centre: float
+    """Squared distance of the target's mean from that of the centre."""
+    from_weights: float
+    """Squared distance of the target's mean from that of the weights. A few below zero are noise."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +157,56 @@ def weigh(statistics: DomainStatistics, leverage: Leverage, tilt: Tilt) -> Domai
         variance_of_mean=_optional(names, whole.variance_of_mean),
         warnings=tuple(_warnings(statistics, whole, best, debias_wanted=not reference and leverage.debias == "auto")),
         statistics=statistics,
+    )
+
+
+def weigh_towards(target: DomainStatistics, statistics: DomainStatistics, leverage: Leverage, tilt: Tilt) -> DomainWeights:
+    """Weights whose mixture lies nearest to the one domain of `target`, as `match.py` says; the tilt's direction does not count.
+
+    The error bars are over other samples of the target and of the domains, at the same ρ. Raises InputError for fewer than 50
+    samples of the target.
+    """
+    names, whole, aim = statistics.names, moments(statistics), moments(target)
+    samples = int(aim.count[0])
+    if samples < FEWEST_TARGET_SAMPLES:
+        raise InputError(
+            f"weights.target.like: {samples} samples; their mean is too unsure to aim at, give at least {FEWEST_TARGET_SAMPLES}"
+        )
+    if len(names) == 1:
+        return weights_without_scores({names[0]: 1.0}, _optional(names, whole.variance_of_mean), ())
+    fraction = debias_fraction(leverage.debias, whole)
+    centre: F64 = scipy.special.log_softmax(np.zeros(len(names)) if tilt.log_centre is None else tilt.log_centre)
+    coordinates = target_coordinates(whole, aim, fraction)
+    if gradient_width(coordinates, centre) == 0 or (isinstance(tilt.temperature, Divergence) and tilt.temperature.kl == 0):
+        rho = inf
+    elif isinstance(tilt.temperature, Divergence):
+        rho = rho_within(coordinates, centre, tilt.temperature.kl)
+    else:
+        rho = rho_by_folds(statistics, target, fraction, centre) if tilt.temperature == "auto" else tilt.temperature
+
+    def matched(domains: Moments, aim: Moments) -> F64:
+        return centre if rho == inf else match_at(target_coordinates(domains, aim, fraction), centre, rho)
+
+    log_weights, lone = matched(whole, aim), _in_one_group(statistics)
+    without = [np.arange(JACKKNIFE_GROUPS) != group for group in np.unique(np.concatenate([statistics.group, target.group]))]
+    replicates = [matched(keep_groups(statistics, kept), keep_groups(target, kept)) for kept in without]
+    low, high, stability = jackknife_intervals(log_weights, replicates)
+    shares = np.exp(log_weights)
+    match = Match(samples, squared_distance(np.exp(centre), whole, aim), squared_distance(shares, whole, aim))
+    return DomainWeights(
+        weights=dict(zip(names, shares.tolist(), strict=True)),
+        scores=dict.fromkeys(names),
+        intervals=_intervals(names, low, high, np.zeros(len(names), np.bool_)),
+        rank_stability=_optional(names, stability),
+        affinity=None,
+        ridge=None,
+        temperature=_finite(rho),
+        kl=_kl_of_tilt(shares, tilt),
+        effective_domains=perplexity(shares),
+        clipped_mass=0.0,
+        variance_of_mean=_optional(names, whole.variance_of_mean),
+        warnings=(*_warn_of_match(match), *_warn_of_lone(names, lone), *_warn_of_concentration(names, shares)),
+        match=match,
     )
 
 
@@ -214,19 +289,34 @@ def _warnings(statistics: DomainStatistics, whole: Moments, best: Estimate, *, d
             f"with {k} domains in {p} dimensions the diagonal cannot be debiased; domains with few or varied samples look more "
             "distinct than they are, by their 'variance_of_mean'"
         )
-    lone = [names[i] for i in np.flatnonzero(_in_one_group(statistics))]
-    if lone:
-        yield (
-            f"{list_some(lone)}: all samples in one jackknife group, so no interval, and other intervals leave that noise out; "
-            "embed more samples of them"
-        )
+    yield from _warn_of_lone(names, _in_one_group(statistics))
     excess = best.r / float(best.affinity.eigenvalues[0])
     if excess > FAR_ABOVE:
         yield (
             f"the ridge ({best.r / k:g} times {k} domains) is {excess:.0f} times the largest eigenvalue of the affinity, so the "
             "scores follow each domain's distance from the centre alone; 'ridge: auto' follows the data"
         )
-    largest = int(best.exponents.argmax())
-    share = exp(float(best.log_weights[largest]))
-    if share > CONCENTRATED:
-        yield f"{names[largest]!r} takes {share:.3f} of the mixture; a higher temperature, or 'auto', spreads it"
+    yield from _warn_of_concentration(names, np.exp(best.log_weights))
+
+
+def _warn_of_lone(names: Sequence[str], lone: npt.NDArray[np.bool_]) -> Iterator[str]:
+    if lone.any():
+        shown = list_some([names[i] for i in np.flatnonzero(lone).tolist()])
+        yield (
+            f"{shown}: all samples in one jackknife group, so no interval, and "
+            "other intervals leave that noise out; embed more samples of them"
+        )
+
+
+def _warn_of_concentration(names: Sequence[str], shares: F64) -> Iterator[str]:
+    largest = int(shares.argmax())
+    if shares[largest] > CONCENTRATED:
+        yield f"{names[largest]!r} takes {shares[largest]:.3f} of the mixture; fewer nats, such as 'kl: 0.1', spread it"
+
+
+def _warn_of_match(match: Match) -> Iterator[str]:
+    if match.from_weights > LITTLE_NEARER * match.from_centre:
+        yield (
+            "the target's samples are hardly nearer to this mixture than to the centre; what they are about is in no domain, or "
+            "the tilt is small"
+        )

@@ -10,13 +10,14 @@ import numpy as np
 
 from chameleon_data.hashing import key64
 from chameleon_data.plan.plan import PHASE_BITS
-from chameleon_data.recipe import Leverage
+from chameleon_data.recipe import Leverage, Weights
 from chameleon_data.versions.checks.balance import BalanceCheck
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import Verification
 from chameleon_data.weights.bounds import bound_weights
 from chameleon_data.weights.domain_statistics import domain_statistics, moments
 from chameleon_data.weights.domain_weights import domain_weights
+from chameleon_data.weights.evidence import cite_evidence
 from chameleon_data.weights.explain.comparison import comparison_mixtures
 from chameleon_data.weights.explain.misfiled import find_misfiled
 from chameleon_data.weights.explain.near_duplicates import nearest_pairs
@@ -144,6 +145,7 @@ def _weights(rng: np.random.Generator, names: Sequence[str], samples: int) -> tu
         "warnings": [f"{names[1]!r} and {names[4]!r} are nearly the same"] if k > 4 else [], "names": ordered,
         "affinity": found.affinity.tolist(), "intervals": found.intervals, "scores": found.scores,
         "rank_stability": found.rank_stability, "unbounded": found.weights, "kl": found.kl, "kl_after_bounds": 0.0321,
+        "target": "unseen", "evidence": cite_evidence(Weights(), "default"),
         "centre": {"name": "uniform", "shares": dict.fromkeys(ordered, 1 / k)}, "variance_of_mean": found.variance_of_mean,
         "moved": [], "level": "domain", "pairs": [asdict(p) for p in pairs],
         "near_duplicates": [f"{names[0]!r} and {names[-1]!r} look like one domain"],

@@ -11,6 +11,7 @@ import pytest
 from chameleon_data.errors import InputError
 from chameleon_data.pipelines.build import build_recipe
 from chameleon_data.recipe_file import load_recipe
+from chameleon_data.views.report.page import render_report
 from tests.support.inline_builds import INLINE
 from tests.support.vector_corpora import corpus, recipe, weigh
 
@@ -72,3 +73,37 @@ def test_a_centre_that_is_not_there_is_told_with_its_key(tmp_path: Path) -> None
     corpus(tmp_path / "in")
     with pytest.raises(InputError, match=r"^weights\.centre: .*gone\.json cannot be read"):
         weigh(recipe(tmp_path, EMBED, weights={"centre": "gone.json"}))
+
+
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+def test_weights_aim_at_a_target_whose_files_are_read_as_a_corpus_is(tmp_path: Path, kernel: str) -> None:
+    corpus(tmp_path / "in")
+    corpus(tmp_path / "task", "abc", documents=80)
+    leverage = {"kernel": kernel, **({"landmarks": 64} if kernel == "rbf" else {})}
+    path = recipe(tmp_path, EMBED, leverage=leverage, weights={"target": {"like": "task/c"}, "floor": 0.02})
+    found = weigh(path)
+    about = found.mixture.description
+    assert about.target == "like"
+    assert about.match.samples == 80
+    assert about.unbounded["c"] > 0.8
+    assert about.match.from_weights < 0.2 * about.match.from_centre
+    assert about.scores == dict.fromkeys("abcd")
+    assert set(found.survey.tallies) == set("abcd")
+    assert "nothing embedded" in weigh(path).reused["weigh"]
+    built = build_recipe(load_recipe(path), INLINE, lambda *_: None, "now").manifest
+    assert built.weights.target == "like"
+    assert render_report(built, 1, None, None).count("Samples of the target") == 1
+    corpus(tmp_path / "task", "abc", documents=90)
+    other = weigh(path)
+    assert other.mixture.description.match.samples == 90, "a target that changed is read again"
+
+
+def test_a_target_that_cannot_be_aimed_at_is_told_with_its_key(tmp_path: Path) -> None:
+    corpus(tmp_path / "in")
+    with pytest.raises(InputError, match=r"^weights\.target: sources\.like: .*gone.*no such file"):
+        weigh(recipe(tmp_path, EMBED, weights={"target": {"like": "gone.parquet"}}))
+    corpus(tmp_path / "task", "c", documents=20)
+    with pytest.raises(InputError, match=r"^weights\.target\.like: 20 samples"):
+        weigh(recipe(tmp_path, EMBED, weights={"target": {"like": "task/c"}}))
+    with pytest.raises(InputError, match=r"weights\.target: .*no column 'body' for the text"):
+        weigh(recipe(tmp_path, EMBED, weights={"target": {"like": "task/c", "text": "body"}}))

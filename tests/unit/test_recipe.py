@@ -70,7 +70,15 @@ def test_the_least_recipe_has_the_documented_defaults_and_absolute_paths():
         ("weights: {centre: unifrom}", "weights.centre: 'unifrom' is no centre; write uniform, natural, natural^0.5, a file"),
         ("weights: {centre: natural^-1}", "is no centre"),
         ("weights: {centre: natural^1.2.3}", "is no centre"),
-        ("weights: {centre: natural, from: w.json}", "weights: 'from' takes weights as they are; leave 'centre' out"),
+        (
+            "weights: {centre: natural, from: w.json}",
+            "weights: 'from' takes weights as they are; leave 'target' and 'centre' out",
+        ),
+        ("weights: {target: {like: x.txt}, from: w.json}", "leave 'target' and 'centre' out"),
+        ("weights: {target: {lik: x.txt}}", "weights.target.lik: unknown key; did you mean 'like'?"),
+        ("weights: {target: unsen}", "did you mean 'unseen'?"),
+        ("weights: {target: {like: x.txt}}\nleverage: {level: sample}", "weights.target: matches the means of domains"),
+        ("weights: {target: {like: x.txt}}\nleverage: {preset: reference}", "weights.target: matches the means of domains"),
         ("mix: {max_epochs: yes}", "mix.max_epochs: yes, on or true is not a number"),
         ("mix: {budget: yes}", "mix.budget: "),
         ("mix: {budget: 1:30}", "'1:30' is not a quantity"),
@@ -175,7 +183,7 @@ def test_out_is_neither_in_a_source_nor_around_it(tmp_path, path, out, apart):
 @pytest.mark.parametrize(
     "section",
     ["weights: {{from: '{url}'}}", "weights: {{compare: ['{url}']}}", "tokens: {{tokenizer: '{url}'}}",
-     "weights: {{centre: '{url}'}}",
+     "weights: {{centre: '{url}'}}", "weights: {{target: {{like: ['{url}']}}}}",
      "embed: {{model: '{url}'}}", "embed: {{causal_lm: '{url}'}}", "leverage: {{kernel: rbf, landmarks: {{from: '{url}'}}}}"],
 )  # fmt: skip
 @pytest.mark.parametrize(
@@ -183,7 +191,7 @@ def test_out_is_neither_in_a_source_nor_around_it(tmp_path, path, out, apart):
 )
 def test_no_other_key_holds_a_secret_either(section, url):
     text = "name: t\nout: o\nsources: {a: x.jsonl}\n" + section.format(url=url)
-    with pytest.raises(InputError, match=r"(from|compare|centre|tokenizer|model|causal_lm): \w+://…: ") as refusal:
+    with pytest.raises(InputError, match=r"(from|compare|centre|like|tokenizer|model|causal_lm): \w+://…: ") as refusal:
         parse_recipe(text, Path("/r"))
     assert "secret" not in str(refusal.value)
 

@@ -76,12 +76,12 @@ def test_an_unknown_key_is_refused_at_every_depth() -> None:
     template = yaml.safe_load((RECIPES / "own.yaml").read_text(encoding="utf-8"))
     template["weights"]["groups"] = {"g": {"domains": ["books"], "cap": 0.5}}
     template["leverage"] |= {"landmarks": {"from": "out@v1"}, "ridge": {"effective_dimension": 3.5}}
-    template["weights"]["temperature"] = {"kl": 0.015}
+    template["weights"] |= {"temperature": {"kl": 0.015}, "target": {"like": "task.jsonl"}}
     assert VALIDATOR.is_valid(template)
     at_depth = [
         template, *(template[key] for key in ("input", "tokens", "embed", "leverage", "weights", "mix", "shards")),
         template["sources"]["web"], template["weights"]["groups"]["g"], template["leverage"]["landmarks"],
-        template["leverage"]["ridge"], template["weights"]["temperature"],
+        template["leverage"]["ridge"], template["weights"]["temperature"], template["weights"]["target"],
     ]  # fmt: skip
     for mapping in at_depth:
         mapping["zebra"] = 1
@@ -99,7 +99,9 @@ def test_an_unknown_key_is_refused_at_every_depth() -> None:
         "embed: {samples: auto}", "embed: {model: null, column: v}", "leverage: {ridge: 2}", "leverage: {landmarks: auto}",
         "leverage: {kernel: rbf, landmarks: {from: out@v1}}", "leverage: {ridge: {effective_dimension: 3}}",
         "weights: {floor: {a: 0.5}}", "weights: {from: w.json}", "weights: {compare: [a.json]}", "weights: {prior: {a: 2}}",
-        "weights: {groups: {g: {domains: [a]}}}", "weights: {temperature: {kl: 0}}", "seed: 7",
+        "weights: {groups: {g: {domains: [a]}}}", "weights: {temperature: {kl: 0}}", "weights: {target: unseen}",
+        "weights: {target: {like: x.jsonl}}", "weights: {target: {like: [x, y], text: body}}",
+        "weights: {centre: natural^0.5}", "seed: 7",
         "tokens: {tokenizer: t.json, end_of_text: x}\nshards: {sequence_length: 2}",
     ],
 )  # fmt: skip
@@ -125,7 +127,8 @@ def test_it_takes_the_short_forms_of_a_source(source: str) -> None:
         "shards: {formats: [parqet]}", "shards: {sequence_length: 1}", "input: {max_bad: 2}", "input: {max_bad: yes}",
         "embed: {samples: 0}", "embed: {window: 7}", "embed: {tolerance: 2}", "leverage: {degree: 4}", "leverage: {debias: 2}",
         "leverage: {landmarks: {form: x}}", "weights: {floor: {a: 2}}", "weights: {cap: no}", "weights: {compare: a.json}",
-        "weights: {groups: {g: {domains: []}}}", "weights: {temperature: {kl: -1}}", "seed: -1", "name: ''",
+        "weights: {groups: {g: {domains: []}}}", "weights: {temperature: {kl: -1}}",
+        "weights: {target: seen}", "weights: {target: {like: []}}", "seed: -1", "name: ''",
     ],
 )  # fmt: skip
 def test_it_refuses_what_the_loader_refuses(extra: str) -> None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from chameleon_data.recipe import Recipe
     from chameleon_data.versions.verify import Verification
     from chameleon_data.weights.mixture import Centre, LandmarksUsed, MixtureDescription
+    from chameleon_data.weights.weigh import Match
 
 FORMAT_TITLES = {"parquet": "Parquet", "mds": "MDS", "arrow": "Arrow", "jsonl": "JSON lines", "webdataset": "WebDataset",
                  "litdata": "LitData", "megatron": "Megatron"}  # fmt: skip
@@ -146,10 +147,17 @@ def describe_weights(about: MixtureDescription, recipe: Recipe, k: int) -> list[
     if about.centre is not None and k > 1:
         chosen = " (auto)" if recipe.weights.temperature == "auto" else ""
         temperature = "infinite: no tilt" if about.temperature is None else f"{about.temperature:.4g}{chosen}"
-        sense = {"pretrain": "pretrain: common domains get more", "finetune": "finetune: distinct domains get more"}
+        sense = {
+            "unseen": "domains not trained on: common domains get more (inverse leverage)",
+            "trained": "the domains trained on: distinct domains get more (leverage)",
+            "like": "samples of its own: domains near them get more",
+        }
         facts += [
             ("Compared", "domains by their means" if about.level == "domain" else "samples"),
-            ("Objective", sense[about.objective]),
+            ("Objective", about.objective),
+            ("Target", sense[about.target or "unseen"]),
+            ("Evidence", about.evidence),
+            *describe_match(about.match),
             ("Preset, kernel", f"{about.preset}, {about.kernel}"),
             ("Temperature", temperature),
             *describe_centre(about.centre, about.kl, about.kl_after_bounds),
@@ -176,6 +184,14 @@ def describe_centre(centre: Centre, kl: float | None, after: float | None) -> li
     if kl is not None and after is not None:
         facts.append(("KL from the centre", f"{kl:.4f} nats before bounds, {after:.4f} after"))
     return facts
+
+
+def describe_match(match: Match | None) -> list[tuple[str, str]]:
+    """How near the weights come to a target's samples, as (term, value)."""
+    if match is None:
+        return []
+    apart = f"{max(match.from_centre, 0.0):.3g} of the centre, {max(match.from_weights, 0.0):.3g} of the weights"
+    return [("Samples of the target", f"{match.samples:,}"), ("Squared distance from it", apart)]
 
 
 def describe_landmarks(used: LandmarksUsed) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from chameleon_data.weights.domain_statistics import (
     domain_statistics,
 )
 from chameleon_data.weights.explain.sensitivity import sensitivity_table
-from chameleon_data.weights.tilt import DIRECTIONS, Tilt
+from chameleon_data.weights.tilt import Tilt
 from tests.support.embeddings import plain_clusters
 
 
@@ -19,7 +19,11 @@ from tests.support.embeddings import plain_clusters
 def test_each_setting_is_a_run_of_its_own(preset: str, objective: str) -> None:
     embeddings = plain_clusters(5, 40, 8)
     table = sensitivity_table(
-        domain_statistics(embeddings), Leverage(preset=preset), Tilt(DIRECTIONS[objective]), [0.1, 2.0], [30.0, 60.0]
+        domain_statistics(embeddings),
+        Leverage(preset=preset),
+        Tilt("inverse" if objective == "pretrain" else "direct"),
+        [0.1, 2.0],
+        [30.0, 60.0],
     )
     assert [(s.ridge, s.temperature) for s in table] == [(0.1, 30.0), (0.1, 60.0), (2.0, 30.0), (2.0, 60.0)]
     used = domain_weights(embeddings, preset=preset, objective=objective).weights

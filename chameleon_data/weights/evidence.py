@@ -1,0 +1,93 @@
+"""What training showed of weights: the figures that every sentence about what weights do rests on, in one place.
+
+Differences from equal shares in held-out bits per byte, with standard errors; below zero is better. Small decoders, paired and
+branched from one checkpoint of equal shares, tilted by about .015 nats unless said otherwise. Source: docs/results.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from chameleon_data.recipe import Like, Weights
+
+Aim = Literal["unseen", "trained", "like"]
+
+RESULTS = "docs/results.md"
+
+
+@dataclass(frozen=True)
+class BitsDifference:
+    """Bits per byte against equal shares."""
+
+    mean: float
+    error: float | None
+    """Standard error. None: one seed."""
+
+    def __str__(self) -> str:
+        spread = " (one seed)" if self.error is None else f" ± {self.error:.4f}"
+        return f"{self.mean:+.4f}{spread}".replace("-", "−")
+
+    @property
+    def verdict(self) -> str:
+        """Two standard errors decide."""
+        if self.error is None or abs(self.mean) <= 2 * self.error:
+            return "no different from equal shares"
+        return "better than equal shares" if self.mean < 0 else "worse than equal shares"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a kind of mixture did."""
+
+    mixture: str
+    trained: BitsDifference | None
+    """Mean over the domains that were trained on. None: not measured."""
+    unseen: BitsDifference | None
+    """Mean over domains that were not. None: not measured."""
+
+
+TILTS = {
+    ("pretrain", "unseen"): Finding("Inverse leverage", BitsDifference(0.0013, 0.0012), BitsDifference(-0.0065, 0.0016)),
+    ("pretrain", "trained"): Finding("Direct leverage", BitsDifference(0.0004, 0.0016), BitsDifference(0.0096, 0.0018)),
+    ("finetune", "trained"): Finding("Direct leverage, finetuning", BitsDifference(-0.0023, 0.0004), None),
+    ("finetune", "unseen"): Finding("Inverse leverage, finetuning", BitsDifference(0.0055, 0.0007), None),
+}
+"""(objective, target) -> what leverage did around equal shares, by the default preset."""
+PUBLISHED = Finding("The published preset", BitsDifference(0.116, None), BitsDifference(-0.004, None))
+CENTRES = {
+    "natural": Finding("Natural shares alone", BitsDifference(0.0468, 0.0026), BitsDifference(-0.0128, 0.0029)),
+    "natural^0.5": Finding("Natural^0.5 and inverse leverage", BitsDifference(0.0131, 0.0010), BitsDifference(-0.0168, 0.0012)),
+}
+"""Centre -> what it did."""
+
+
+def aimed_at(weights: Weights) -> Aim:
+    """What the weights aim at: by default unseen domains to pretrain, and the trained ones to finetune."""
+    if isinstance(weights.target, Like):
+        return "like"
+    if weights.target == "auto":
+        return "unseen" if weights.objective == "pretrain" else "trained"
+    return weights.target
+
+
+def cite_evidence(weights: Weights, preset: str) -> str:
+    """A sentence on what the weights that a recipe asks for are good for, and how that is known."""
+    target = aimed_at(weights)
+    if target == "like":
+        return f"target like: no training run has measured it yet ({RESULTS})"
+    if preset == "reference":
+        finding = PUBLISHED if (weights.objective, target) == ("pretrain", "unseen") else None
+    elif weights.centre != "uniform":
+        finding = CENTRES.get(weights.centre) if weights.objective == "pretrain" else None
+    else:
+        finding = TILTS[weights.objective, target]
+    aim = {"unseen": "domains that are not trained on", "trained": "the domains that are trained on"}[target]
+    if finding is None:
+        return f"target {target}: for {aim}; no training run has measured these settings yet ({RESULTS})"
+    said = [
+        f"{label} domains {difference} bits per byte, {difference.verdict}"
+        for label, difference in (("unseen", finding.unseen), ("trained", finding.trained))
+        if difference
+    ]
+    return f"target {target}: for {aim}. {finding.mixture}, in small decoders: {'; '.join(said)} ({RESULTS})"

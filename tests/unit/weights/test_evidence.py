@@ -1,0 +1,52 @@
+"""What is said of weights: which finding is cited for which recipe."""
+
+from __future__ import annotations
+
+import pytest
+
+from chameleon_data.recipe import Like, Weights
+from chameleon_data.weights.evidence import BitsDifference, aimed_at, cite_evidence
+from chameleon_data.weights.tilt import make_tilt
+
+
+@pytest.mark.parametrize(
+    ("options", "aim", "direction"),
+    [
+        ({}, "unseen", "inverse"),
+        ({"objective": "finetune"}, "trained", "direct"),
+        ({"target": "trained"}, "trained", "direct"),
+        ({"objective": "finetune", "target": "unseen"}, "unseen", "inverse"),
+    ],
+)
+def test_the_objective_decides_the_sign_unless_a_target_is_named(options: dict, aim: str, direction: str) -> None:
+    weights = Weights(**options)
+    assert aimed_at(weights) == aim
+    assert make_tilt(weights).direction == direction
+    assert f"target {aim}: for " in cite_evidence(weights, "default")
+
+
+def test_a_finding_is_cited_only_for_what_was_measured() -> None:
+    assert "not yet" not in cite_evidence(Weights(), "default")
+    assert "Inverse leverage" in cite_evidence(Weights(), "default")
+    assert "published preset" in cite_evidence(Weights(), "reference")
+    assert "Natural shares alone" in cite_evidence(Weights(centre="natural"), "default")
+    for weights, preset in (
+        (Weights(centre="natural^0.3"), "default"), (Weights(target="trained"), "reference"),
+        (Weights(objective="finetune", centre="natural"), "default"), (Weights(target=Like(like=("x.txt",))), "default"),
+    ):  # fmt: skip
+        assert "yet (docs/results.md)" in cite_evidence(weights, preset)
+
+
+@pytest.mark.parametrize(
+    ("mean", "error", "shown", "verdict"),
+    [
+        (0.0013, 0.0012, "+0.0013 ± 0.0012", "no different from"),
+        (-0.0065, 0.0016, "−0.0065 ± 0.0016", "better than"),
+        (0.0096, 0.0018, "+0.0096 ± 0.0018", "worse than"),
+        (0.116, None, "+0.1160 (one seed)", "no different from"),
+    ],
+)
+def test_two_standard_errors_tell_a_difference(mean: float, error: float | None, shown: str, verdict: str) -> None:
+    difference = BitsDifference(mean, error)
+    assert str(difference) == shown
+    assert difference.verdict == f"{verdict} equal shares"
