@@ -8,6 +8,7 @@ Why: docs/decisions/013-recipe-yaml.md.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 from fnmatch import fnmatchcase
@@ -126,13 +127,20 @@ def parse_recipe(text: str, folder: Path, name: str = "recipe") -> Recipe:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}" if mark else name
         raise InputError(f"{where}: {getattr(error, 'problem', None) or error}") from error
+    return check_recipe(value, folder, name, node)
+
+
+def check_recipe(value: Any, folder: Path, name: str = "recipe", node: Any = None) -> Recipe:
+    """`load_recipe` for a dictionary; relative paths start at `folder`. `node` is what YAML says of its lines."""
     if not isinstance(value, dict):
         raise InputError(f"{name}: a recipe is a mapping; start with 'name:', 'out:' and 'sources:'")
     try:
         recipe = Recipe.model_validate(value)
     except ValidationError as error:
         faults: dict[str, list[str]] = {}  # a key that may be of several types has a fault for each
-        for where, what in (_explain(fault, node, name) for fault in error.errors(include_url=False)):
+        lines = node is not None
+        document = node or yaml.compose(json.dumps(value, default=str), StrictLoader)  # JSON is YAML
+        for where, what in (_explain(fault, document, name, lines) for fault in error.errors(include_url=False)):
             faults.setdefault(where, []).append(what)
         raise InputError(
             "\n".join(f"{where}: {', or '.join(dict.fromkeys(whats))}" for where, whats in faults.items())
@@ -143,7 +151,7 @@ def parse_recipe(text: str, folder: Path, name: str = "recipe") -> Recipe:
     return recipe
 
 
-def _explain(fault: Any, node: Any, name: str) -> tuple[str, str]:
+def _explain(fault: Any, node: Any, name: str, has_lines: bool) -> tuple[str, str]:
     """(file, line and key; what is wrong there) for one fault that pydantic found; `node` is the whole document."""
     keys = [str(part) for part in (*fault["loc"], *getattr(fault.get("ctx", {}).get("error"), "keys", ()))]
     line, path = 1, []
@@ -156,7 +164,7 @@ def _explain(fault: Any, node: Any, name: str) -> tuple[str, str]:
             path.append(key)
         elif fault["type"] == "missing" and key == keys[-1]:
             path.append(key)  # any other key that the document lacks is a name that pydantic gives to one type of several
-    where = f"{name}:{line}: {'.'.join(path) or 'recipe'}"
+    where = f"{name}{f':{line}' if has_lines else ''}: {'.'.join(path) or 'recipe'}"
     if fault["type"] == "extra_forbidden":
         known = _keys_at(path[:-1])
         near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)

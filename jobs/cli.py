@@ -29,9 +29,10 @@ from chameleon_data.jobs.screen import (
     print_answer,
     print_json,
     print_note,
+    print_text,
     show_waiting,
 )
-from chameleon_data.recipe import recipe_schema
+from chameleon_data.recipe import FormatName, recipe_schema
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.paths import export_folder, report_path
 from chameleon_data.store.store import Store
@@ -133,8 +134,8 @@ def weights(
     print_answer(as_json, weighed.describe(), lambda: tables.print_weights(weighed))
 
 
-@app.command(epilog="Example: chameleon-data plan recipe.yaml")
-def plan(
+@app.command("plan", epilog="Example: chameleon-data plan recipe.yaml")
+def plan_command(
     recipe: RecipeFile,
     as_json: AsJson = False,
     engine: EngineName = None,
@@ -156,8 +157,8 @@ def plan(
     print_answer(as_json, planned.describe(), lambda: tables.print_plan(planned))
 
 
-@app.command(epilog="Example: chameleon-data build recipe.yaml --workers 8")
-def build(
+@app.command("build", epilog="Example: chameleon-data build recipe.yaml --workers 8")
+def build_command(
     recipe: RecipeFile,
     as_json: AsJson = False,
     engine: EngineName = None,
@@ -210,6 +211,21 @@ def show(target: Target, as_json: AsJson = False) -> None:
     _, version, manifest = _open(target)
     document = {"version": f"v{version.number}", "created": version.created, **describe_manifest(manifest)}
     print_answer(as_json, document, lambda: tables.print_version(manifest, version))
+
+
+@app.command(epilog="Example: chameleon-data path out/demo@prod mds")
+def path(
+    target: Target,
+    form: Annotated[FormatName, typer.Argument(metavar="FORMAT", help="A format of the recipe's `shards.formats`.")],
+    as_json: AsJson = False,
+) -> None:
+    """Print the folder of a version's shards in one format. Trainers and scripts take it from here."""
+    from chameleon_data.versions.loaded import load_version
+
+    loaded = load_version(target)
+    folder = loaded.path(form)
+    document = {"version": f"v{loaded.version.number}", "format": form, "path": folder}
+    print_answer(as_json, document, lambda: print_text(folder))
 
 
 @app.command(epilog="Example: chameleon-data diff out/demo@v1 out/demo@v2")

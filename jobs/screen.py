@@ -139,13 +139,13 @@ def print_json(document: Any) -> None:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:  # the terminal knows few characters, or a path is not UTF-8
         text = json.dumps(document, indent=2)
-    write_text(text + "\n")
+    print_text(text)
 
 
-def write_text(text: str) -> None:
-    """Write to stdout, as it is."""
+def print_text(text: str) -> None:
+    """Print for programs: as it is, in one line of any length."""
     try:
-        sys.stdout.write(text)
+        sys.stdout.write(text + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
         drop_output(sys.stdout)

@@ -102,6 +102,11 @@ class Built:
     kept: KeptSummary
     """The rows of the corpus that are kept."""
 
+    @property
+    def name(self) -> str:
+        """OUT@vN."""
+        return f"{self.manifest.recipe.out}@v{self.version.number}"
+
 
 @contextmanager
 def _timed(timings: dict[str, float], name: str) -> Iterator[None]:

@@ -21,6 +21,7 @@ from chameleon_data.arrays import F64
 from chameleon_data.errors import InputError, list_some
 from chameleon_data.recipe import Divergence, Leverage
 from chameleon_data.weights.affinity import affinity, can_debias, debias_fraction
+from chameleon_data.weights.as_table import format_html, format_text
 from chameleon_data.weights.domain_statistics import JACKKNIFE_GROUPS, DomainStatistics, Moments, jackknife, keep_groups, moments
 from chameleon_data.weights.estimate import Estimate, estimate_mixture, refuse_overflow
 from chameleon_data.weights.kernels.landmarks import Landmarks
@@ -48,9 +49,9 @@ LARGEST_MATRIX = 2_000
 """Domains up to which the k × k affinity is handed out."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DomainWeights:
-    """A mixture and where it came from. Mappings hold every domain, in byte order of name."""
+    """A mixture and where it came from. Mappings hold every domain, in byte order of name. It prints as a table."""
 
     weights: dict[str, float]
     """Summing to one, not rounded."""
@@ -82,6 +83,24 @@ class DomainWeights:
     """None: the weights do not aim at samples of a target."""
     statistics: DomainStatistics | None = None
     """What the scores were computed from. None: samples were scored, or nothing was."""
+
+    def __repr__(self) -> str:
+        return format_text(*self._as_table())
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook."""
+        return format_html(*self._as_table())
+
+    def _as_table(self) -> tuple[list[tuple[str, ...]], list[str]]:
+        """Rows of texts, the heading first; and sentences."""
+        rows: list[tuple[str, ...]] = [("domain", "weight", "90 % interval", "score", "keeps its rank")]
+        for name, weight in self.weights.items():
+            ends, score, stable = self.intervals[name], self.scores[name], self.rank_stability[name]
+            interval = f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else ""
+            known = "" if score is None else f"{score:.3f}", "" if stable is None else f"{stable:.0%}"
+            rows.append((name, f"{weight:.4f}", interval, *known))
+        spread = f"spread out as {self.effective_domains:.2f} equal domains"
+        return rows, [spread, *(f"warning: {sentence}" for sentence in self.warnings)]
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ WORDS = {
     "build": ["RECIPE"],
     "versions": ["OUT"],
     "show": ["OUT"],
+    "path": ["OUT", "mds"],
     "diff": ["OUT@1", "OUT@1"],
     "verify": ["OUT"],
     "tag": ["OUT@1", "prod"],

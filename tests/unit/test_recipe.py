@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from chameleon_data.errors import InputError
-from chameleon_data.recipe_file import load_recipe, parse_recipe
+from chameleon_data.recipe_file import check_recipe, load_recipe, parse_recipe
 
 LEAST = "name: x\nout: out\nsources: {a: corpus/*.jsonl}\n"
 
@@ -304,3 +304,16 @@ def test_a_fault_between_sections_stands_at_the_key_to_mend(sections, message):
 def test_a_wrong_domain_name_stands_where_it_is_written(domain, key):
     with pytest.raises(InputError, match=rf"^r\.yaml:5: {key}: .* cannot be a domain name"):
         parse(f"name: x\nout: out\nsources:\n  a: a.jsonl\n  {domain}\n")
+
+
+def test_a_dictionary_has_the_same_faults_without_lines(tmp_path):
+    plain = {"name": "x", "out": "y", "sources": {"a": {"path": "z", "foo": 1}}, "mix": {"budgt": 1}, "seed": 1e-5}
+    with pytest.raises(InputError) as refusal:
+        check_recipe(plain, tmp_path)
+    assert str(refusal.value).splitlines() == [
+        "recipe: seed: must be a whole number (given: 1e-05)",
+        "recipe: sources.a.foo: unknown key; known keys: path, text, id, domain, rename",
+        "recipe: mix.budgt: unknown key; did you mean 'budget'?",
+    ]
+    del plain["sources"]["a"]["foo"], plain["mix"]["budgt"], plain["seed"]
+    assert check_recipe(plain, tmp_path).out == str(tmp_path / "y")

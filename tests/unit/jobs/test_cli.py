@@ -166,6 +166,16 @@ def test_the_history_of_a_tag(command, three):
     assert history[-1]["created"].startswith("20"), "the time is kept"
 
 
+def test_the_folder_of_a_format_is_printed_for_scripts(command, three):
+    build = read_manifest(Store(three), list_versions(Store(three))[0]).build
+    assert command("path", f"{three}@prod", "mds") == (0, f"{three}/{build}/mds\n", "")
+    document = json.loads(command("path", f"{three}@prod", "parquet", "--json")[1])
+    assert document == {"version": "v1", "format": "parquet", "path": f"{three}/{build}/parquet"}
+    for wrong, says in (("arrow", "holds parquet and mds, no arrow"), ("mps", "mds")):
+        code, out, err = command("path", f"{three}@prod", wrong)
+        assert (code, out, says in err) == (2, "", True)
+
+
 def test_show_tells_the_lineage(command, three):
     code, out, _ = command("show", three)
     assert code == 0

@@ -1,0 +1,59 @@
+"""A version as a value, for whoever reads it from Python: where its shards lie, what it holds, its proof, what changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chameleon_data.errors import InputError
+from chameleon_data.store.store import Store
+from chameleon_data.versions.diff import Difference, diff_versions
+from chameleon_data.versions.manifest import Manifest
+from chameleon_data.versions.references import open_dataset, resolve_version, split_target
+from chameleon_data.versions.verify import Verification, verify_version
+from chameleon_data.versions.versions import Version, read_manifest
+
+
+@dataclass(frozen=True, repr=False)
+class LoadedVersion:
+    """One version of a dataset, and its manifest."""
+
+    store: Store
+    """The recipe's `out`."""
+    version: Version
+    manifest: Manifest
+
+    @property
+    def name(self) -> str:
+        """OUT@vN, whatever it was loaded as: a tag may move."""
+        return f"{self.store.url}@v{self.version.number}"
+
+    def path(self, format: str) -> str:
+        """The folder of the shards in one format, as a path or URL. Raises InputError for a format that was not written."""
+        formats = self.manifest.recipe.shards.formats
+        if format not in formats:
+            raise InputError(f"{self.name}: holds {' and '.join(formats)}, no {format}; name one of these")
+        return f"{self.store.url.rstrip('/')}/{self.manifest.build}/{format}"
+
+    def verify(self) -> Verification:
+        """Its proof from the stored bytes; `.ok` is False where a check fails, and `.problems` says which."""
+        return verify_version(self.store, self.manifest)
+
+    def diff(self, other: LoadedVersion | str) -> Difference:
+        """What changed from this version to another one, which may be named as for `load_version`."""
+        after = load_version(other) if isinstance(other, str) else other
+        return diff_versions((self.store, self.manifest), (after.store, after.manifest))
+
+    def __repr__(self) -> str:
+        m = self.manifest
+        rows, tokens = (sum(getattr(d, what) for d in m.domains.values()) for what in ("rows", "tokens"))
+        return (
+            f"<{self.name}: {len(m.domains):,} domains, {rows:,} rows, {tokens:,} {'bytes' if m.unit == 'bytes' else 'tokens'}>"
+        )
+
+
+def load_version(target: str) -> LoadedVersion:
+    """The version that OUT, OUT@v12, OUT@12, OUT@TAG or OUT@latest names. Raises InputError where there is none."""
+    url, reference = split_target(target)
+    store = open_dataset(url)
+    version = resolve_version(store, reference)
+    return LoadedVersion(store, version, read_manifest(store, version))

@@ -1,0 +1,66 @@
+"""The same from Python: plan and build a recipe.
+
+    import chameleon_data
+    chameleon_data.plan("recipe.yaml").summary
+    built = chameleon_data.build({"name": "own", "out": "out/own", "sources": {"books": "books/*.parquet", "web": "web"}})
+    chameleon_data.load(built.name).path("mds")
+
+The passes run on worker processes of this machine, unless an engine is given: `ray_engine` in pipelines/ray_engine.py makes one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from chameleon_data.pipelines.build import Built, Planned, build_recipe, plan_recipe
+from chameleon_data.pipelines.engine import Engine, Progress
+from chameleon_data.pipelines.local_engine import local_engine
+from chameleon_data.recipe import Recipe
+from chameleon_data.recipe_file import check_recipe, load_recipe
+
+
+def plan(recipe: str | Path | Mapping[str, Any], *, engine: Engine | None = None, progress: Progress | None = None) -> Planned:
+    """The weights and the plan of a recipe, which is a YAML file or a dictionary. No shard is written.
+
+    Relative paths of a dictionary start at the current folder. `progress` is called with (pass, units done, units in all).
+    Raises InputError, a ValueError, for whatever a person can mend.
+    """
+    with _given_or_own(engine) as runner:
+        return plan_recipe(_recipe_of(recipe), runner, progress or _show_nothing)
+
+
+def build(recipe: str | Path | Mapping[str, Any], *, engine: Engine | None = None, progress: Progress | None = None) -> Built:
+    """Build a version of a recipe; see `plan` for the arguments. After a kill the same call goes on where it stopped."""
+    with _given_or_own(engine) as runner:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return build_recipe(_recipe_of(recipe), runner, progress or _show_nothing, now)
+
+
+def _recipe_of(recipe: str | Path | Mapping[str, Any]) -> Recipe:
+    return check_recipe(_spell_paths(recipe), Path.cwd()) if isinstance(recipe, Mapping) else load_recipe(recipe)
+
+
+def _spell_paths(value: Any) -> Any:
+    """The same value with texts in the place of paths, as YAML would have it."""
+    if isinstance(value, Mapping):
+        return {key: _spell_paths(of_key) for key, of_key in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spell_paths(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+@contextmanager
+def _given_or_own(engine: Engine | None) -> Iterator[Engine]:
+    if engine is not None:
+        yield engine
+        return
+    with local_engine() as own:
+        yield own
+
+
+def _show_nothing(name: str, done: int, total: int) -> None:
+    pass
