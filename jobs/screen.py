@@ -91,10 +91,12 @@ err = SafeConsole(highlight=False, markup=False, emoji=False, stderr=True)
 
 def delay_progress(progress: Callable[[str, int, int], object], name: str) -> Callable[[int, int], None]:
     """Progress of one pass that is silent for the first two seconds, within which most answers are there."""
-    start = time.monotonic()
+    start, shown = time.monotonic(), False
 
     def report(done: int, total: int) -> None:
-        if time.monotonic() - start > SILENT_SECONDS:
+        nonlocal shown
+        if shown or (time.monotonic() - start > SILENT_SECONDS and done < total):
+            shown = True
             progress(name, done, total)
 
     return report

@@ -80,6 +80,7 @@ def verify_version(
     """
     done, total, proofs = 0, sum(file.bytes for file in manifest.shards), []
     documents = sum(domain.rows_written_once for domain in manifest.domains.values())
+    progress(0, total)
     for split in manifest.shard_counts:
         with partition_by_hash(documents, DEDUP_ROWS_AT_ONCE) as first_epoch:
             proof = _SplitProof(manifest, split, first_epoch, corpus)

@@ -71,6 +71,18 @@ def test_every_pass_has_a_title_and_a_unit() -> None:
     assert called == {*shown.PASSES, *shown.WORKS}
 
 
+def test_work_that_ends_before_it_is_shown_is_never_shown(monkeypatch) -> None:
+    """Else its first report would be its last, as that of a pass which an earlier run did."""
+    told: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(screen, "SILENT_SECONDS", -1.0)
+    screen.delay_progress(lambda *report: told.append(report), "remove")(5, 5)
+    assert not told
+    slow = screen.delay_progress(lambda *report: told.append(report), "remove")
+    slow(1, 2)
+    slow(2, 2)
+    assert told == [("remove", 1, 2), ("remove", 2, 2)]
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 100.0

@@ -118,6 +118,16 @@ def test_a_true_build_passes(tmp_path: Path, sections: dict[str, Any]) -> None:
     assert problems(*build_in_process(tmp_path, **sections)) == ()
 
 
+def test_progress_is_told_in_bytes_from_none_to_all(built: Out) -> None:
+    out, manifest = built
+    told: list[tuple[int, int]] = []
+    verify_version(Store(str(out)), manifest, lambda done, total: told.append((done, total)))
+    total = sum(file.bytes for file in manifest.shards)
+    assert told[0] == (0, total)
+    assert told[-1] == (total, total)
+    assert told == sorted(told)
+
+
 def test_what_the_forger_mends_is_all_that_the_rewriting_changes(forged: Out) -> None:
     out, manifest = forged
     assert rewrite(out, manifest, lambda rows: rows) == manifest
