@@ -5,7 +5,8 @@
     whole   The shard holds the pieces of documents (see `plan.py`) whose anchors lie in it, in order. Each sequence takes the
             next pieces as long as they fit; the rest of it is padded with end-of-text.
 
-A sequence has the domain, document and epoch of its first token, and counts its tokens without padding.
+A sequence has the domain, document and epoch of its first token, counts its tokens without padding, and says where documents
+begin in it.
 Cost on one core, documents of 400 tokens: 54 million tokens a second for whole ones; across documents nothing, it is a view.
 """
 
@@ -35,6 +36,10 @@ class Packed:
     """(sequences,)"""
     document: I64
     """(sequences,) index of the document that the first token belongs to."""
+    begun: I64
+    """(sequences,) documents that begin in it."""
+    starts: I64
+    """(sum of `begun`,) places in their sequences at which documents begin, sequence by sequence, rising."""
 
 
 def pack(stream: Stream, shard: int, packing: Packing, offset: I64, tokens: I64, ids: Ids, padding: int) -> Packed:
@@ -50,25 +55,33 @@ def pack(stream: Stream, shard: int, packing: Packing, offset: I64, tokens: I64,
     skipped = begin - int(offset[0]) if len(first) else 0
     rows = ids[skipped : skipped + end - begin].reshape(-1, length)
     anchor = first + ((length * stream.domain.phase) >> PHASE_BITS)
-    return Packed(rows, np.full(len(first), length), anchor, np.searchsorted(offset, first, "right") - 1)
+    document = np.searchsorted(offset, first, "right") - 1
+    at = offset[(begin <= offset) & (offset < end)] - begin
+    return Packed(rows, np.full(len(first), length), anchor, document, _count(at // length, len(first)), at % length)
 
 
 def _pack_whole(stream: Stream, shard: int, packing: Packing, offset: I64, tokens: I64, ids: Ids, padding: int) -> Packed:
     document, size, anchor = cut_into_pieces(stream.domain, packing, offset, tokens)
     source = np.cumsum(size) - size  # pieces lie in `ids` one after the other
+    begins = np.diff(document, prepend=-1) > 0
     here = (stream.bounds[shard] <= anchor) & (anchor < stream.bounds[shard + 1])
-    document, size, anchor, source = document[here], size[here], anchor[here], source[here]
+    document, size, anchor, source, begins = document[here], size[here], anchor[here], source[here], begins[here]
     ends = np.cumsum(size)
-    begins = []
+    firsts = []
     at = 0
     while at < len(size):
-        begins.append(at)
+        firsts.append(at)
         at = int(np.searchsorted(ends, ends[at] - size[at] + packing.length, "right"))
-    first = np.array(begins, np.int64)
+    first = np.array(firsts, np.int64)
     sequence = np.searchsorted(first, np.arange(len(size)), "right") - 1
     filled = np.add.reduceat(size, first) if len(first) else size
     column = ends - size - (ends - size)[first[sequence]]
     rows = np.full((len(first), packing.length), padding, ids.dtype)
     within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - size, size)
     rows.reshape(-1)[np.repeat(sequence * packing.length + column, size) + within] = ids[np.repeat(source, size) + within]
-    return Packed(rows, filled, anchor[first], document[first])
+    return Packed(rows, filled, anchor[first], document[first], _count(sequence[begins], len(first)), column[begins])
+
+
+def _count(sequence: I64, sequences: int) -> I64:
+    """(sequences,) how often each is named."""
+    return np.bincount(sequence, minlength=sequences).astype(np.int64)

@@ -43,7 +43,7 @@ TRAIN = "train"
 VALIDATION = "validation"
 """The splits. Shards of the train split come first."""
 
-PLAN_FORMAT = 2
+PLAN_FORMAT = 3
 ROWS_PER_BUCKET = 8
 """Fewest rows of a bucket, on average, in a domain that has more than 64 buckets."""
 PHASE_BITS = 32

@@ -33,10 +33,10 @@ from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.lay_out import ShardSpec
 from chameleon_data.shards.read_kept import KeptCorpus, read_kept_rows
 from chameleon_data.shards.receipts import CopyCount, Receipt, ReceiptFile, write_receipt
-from chameleon_data.shards.rows import TEXT_SCHEMA, content_hash, sequence_schema
+from chameleon_data.shards.rows import TEXT_SCHEMA, content_hash, encode_domain_ids, sequence_schema
 from chameleon_data.shards.runs import Run, read_runs
 from chameleon_data.store.checksummed import write_table
-from chameleon_data.store.paths import BuildFolder
+from chameleon_data.store.paths import DOMAIN_IDS, BuildFolder
 from chameleon_data.store.store import Store
 
 
@@ -67,7 +67,7 @@ def hash_shard(store: Store, spec: ShardSpec, source: RowSource, shard: int) -> 
     layout, number = spec.locate(shard)
     with _kept_rows_checked_on_failure(source):
         (rows,) = _read_rows(store, spec, source, range(shard, shard + 1))
-        return content_hash(_assemble(layout, number, rows, spec.counter).table)
+        return content_hash(_assemble(spec, layout, number, rows).table)
 
 
 def _read_rows(store: Store, spec: ShardSpec, source: RowSource, shards: range) -> list[Delivered]:
@@ -92,11 +92,12 @@ def _kept_rows_checked_on_failure(source: RowSource) -> Iterator[None]:
 
 
 def encode_indexes(spec: ShardSpec, receipts: Sequence[Receipt]) -> dict[str, bytes]:
-    """Path in the build's folder -> bytes of the files that list the shards, in every format that has such files.
+    """Path in the build's folder -> bytes of the numbers of the domains, and of the files that list the shards, in every format
+    that has such files.
 
     `receipts` are all of the build, in order.
     """
-    files: dict[str, bytes] = {}
+    files = {DOMAIN_IDS: encode_domain_ids(spec.domain_ids)}
     for format in spec.shards.formats:
         for layout in spec.layouts:
             entries = [r.entries[format] for r in receipts if r.split == layout.plan.split]
@@ -106,7 +107,7 @@ def encode_indexes(spec: ShardSpec, receipts: Sequence[Receipt]) -> dict[str, by
 
 def _write_shard(store: Store, build: BuildFolder, spec: ShardSpec, parts: Sequence[Part], rows: Delivered, shard: int) -> None:
     layout, number = spec.locate(shard)
-    assembled = _assemble(layout, number, rows, spec.counter)
+    assembled = _assemble(spec, layout, number, rows)
     table, domain = assembled.table, assembled.domain
     if spec.shards.lineage:
         _write_lineage(store, build.lineage(layout.plan.split, number), parts, rows, assembled.documents)
@@ -144,9 +145,11 @@ class _Assembled:
     copies: dict[str, CopyCount]
 
 
-def _assemble(layout: Layout, number: int, rows: Delivered, counter: TokenCounter) -> _Assembled:
-    packing = layout.plan.packing
-    return _pack_rows(layout, packing, number, rows, counter) if packing else _sort_rows(layout, number, rows)
+def _assemble(spec: ShardSpec, layout: Layout, number: int, rows: Delivered) -> _Assembled:
+    packing, ids = layout.plan.packing, spec.domain_ids
+    if packing is None:
+        return _sort_rows(layout, ids, number, rows)
+    return _pack_rows(layout, ids, packing, number, rows, spec.counter)
 
 
 def _locate_rows(layout: Layout, number: int, columns: Mapping[str, Any]) -> tuple[I64, dict[str, CopyCount]]:
@@ -165,7 +168,7 @@ def _locate_rows(layout: Layout, number: int, columns: Mapping[str, Any]) -> tup
     return offset, {names[i]: CopyCount(int(rows[i]), int(most[i])) for i in np.flatnonzero(rows).tolist()}
 
 
-def _sort_rows(layout: Layout, number: int, rows: Delivered) -> _Assembled:
+def _sort_rows(layout: Layout, ids: Mapping[str, int], number: int, rows: Delivered) -> _Assembled:
     """One row for each document."""
     columns = rows.columns
     domain, tokens = columns["domain"].astype(np.int64), columns["tokens"]
@@ -174,10 +177,13 @@ def _sort_rows(layout: Layout, number: int, rows: Delivered) -> _Assembled:
     order = order_rows(domain, anchors(phase[domain], offset, tokens), [s.domain.quota for s in layout.streams])
     rows, domain, tokens = rows.take(order), domain[order], tokens[order]
     text = rows.bodies.gather().view(pa.large_string())
-    return _Assembled(_shard_table(TEXT_SCHEMA, text, layout, domain, rows.columns, tokens), domain, order, copies)
+    table = pa.table([text, *_describe_rows(layout, ids, domain, rows.columns, tokens)], schema=TEXT_SCHEMA)
+    return _Assembled(table, domain, order, copies)
 
 
-def _pack_rows(layout: Layout, packing: Packing, number: int, rows: Delivered, counter: TokenCounter) -> _Assembled:
+def _pack_rows(
+    layout: Layout, domain_ids: Mapping[str, int], packing: Packing, number: int, rows: Delivered, counter: TokenCounter
+) -> _Assembled:
     """One row for each sequence; a sequence holds documents of one domain."""
     columns = rows.columns
     offset, copies = _locate_rows(layout, number, columns)
@@ -200,18 +206,27 @@ def _pack_rows(layout: Layout, packing: Packing, number: int, rows: Delivered, c
     body = pa.array(np.concatenate([p.ids for p in sequences])[order].reshape(-1))
     schema = sequence_schema(packing.length, pa.from_numpy_dtype(counter.dtype))
     columns = {name: column[first] for name, column in columns.items()}
-    table = _shard_table(schema, pa.FixedSizeListArray.from_arrays(body, packing.length), layout, domain, columns, tokens)
+    begun, starts = (np.concatenate(c) for c in ([p.begun for p in sequences], [p.starts for p in sequences]))
+    places = pa.array(np.append(0, np.cumsum(begun)), pa.int32())
+    doc_starts = pa.ListArray.from_arrays(places, pa.array(starts, pa.uint32())).take(pa.array(order))
+    described = _describe_rows(layout, domain_ids, domain, columns, tokens)
+    table = pa.table([pa.FixedSizeListArray.from_arrays(body, packing.length), *described, doc_starts], schema=schema)
     return _Assembled(table, domain, first, copies)
 
 
-def _shard_table(
-    schema: pa.Schema, body: pa.Array, layout: Layout, domain: I64, columns: Mapping[str, Any], tokens: I64
-) -> pa.Table:
-    """Rows in their order as the formats take them; `columns` as in RUN_SCHEMA."""
-    names = pa.array([s.domain.name for s in layout.streams], pa.string())
-    doc_id = hex_digests(columns["hi"], columns["lo"])
-    epoch, counted = pa.array(columns["epoch"], pa.uint32()), pa.array(tokens.astype(np.uint32))
-    return pa.table([body, pc.take(names, pa.array(domain)), doc_id, epoch, counted], schema=schema)
+def _describe_rows(
+    layout: Layout, domain_ids: Mapping[str, int], domain: I64, columns: Mapping[str, Any], tokens: I64
+) -> list[pa.Array]:
+    """The columns of TEXT_SCHEMA after the first; `columns` as in RUN_SCHEMA."""
+    names = [s.domain.name for s in layout.streams]
+    numbers = np.array([domain_ids[name] for name in names], np.uint32)
+    return [
+        pc.take(pa.array(names, pa.string()), pa.array(domain)),
+        pa.array(numbers[domain]),
+        hex_digests(columns["hi"], columns["lo"]),
+        pa.array(columns["epoch"], pa.uint32()),
+        pa.array(tokens.astype(np.uint32)),
+    ]
 
 
 def _sum_by_domain(layout: Layout, domain: I64, values: I64) -> dict[str, int]:

@@ -16,6 +16,7 @@ from chameleon_data.plan.layout import Layout, place_streams
 from chameleon_data.plan.plan import VALIDATION, Plan, largest_full_shard_count, make_plan, validation_plan
 from chameleon_data.plan.streams import find_cut_buckets
 from chameleon_data.recipe import Input, Mix, Shards, Source
+from chameleon_data.shards.rows import number_domains
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
 
@@ -40,6 +41,11 @@ class ShardSpec:
     """Section of the recipe: what hashes are of, and the longest document."""
     shards: Shards
     """Section of the recipe: formats, compression and its level, lineage."""
+
+    @property
+    def domain_ids(self) -> dict[str, int]:
+        """Domain -> `domain_id`."""
+        return number_domains(stream.domain.name for layout in self.layouts for stream in layout.streams)
 
     @property
     def most_delivered(self) -> int:

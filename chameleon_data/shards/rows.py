@@ -1,12 +1,21 @@
 """The rows of a shard, whatever format they are stored in.
 
-A row is `text` (or, where documents are packed, `input_ids`: a fixed-size list of uint16 or uint32), `domain`, `doc_id`, `epoch`
-and `tokens`.
+    text        the document; or, where documents are packed, input_ids: a fixed-size list of uint16 or uint32
+    domain      name of the domain
+    domain_id   number of the domain (`number_domains`), the same in all splits of a build
+    doc_id      hash of the document; packed, of the one that the first token belongs to, wherever that document began
+    epoch       of that document, from 0
+    tokens      of the row, padding left out
+    doc_starts  packed: the places in `input_ids` at which a document begins, rising. 0 is among them only where the row does not
+                go on with the document of the row before
+
+Why: docs/decisions/130-domain-ids-and-document-starts.md.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,25 +23,40 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from chameleon_data.hashing import canonical_json
+
 TEXT_SCHEMA = pa.schema(
     [
         ("text", pa.large_string()),
         ("domain", pa.string()),
+        ("domain_id", pa.uint32()),
         ("doc_id", pa.string()),
         ("epoch", pa.uint32()),
         ("tokens", pa.uint32()),
     ]
 )
-"""A row of text. `doc_id` is the document's hash as 32 hexadecimal digits; epochs count from 0."""
+"""A row of text. `doc_id` is 32 hexadecimal digits."""
 
 INPUT_IDS = "input_ids"
+DOC_STARTS = "doc_starts"
 ROW_OVERHEAD = 64
 """Bytes that a row counts beside its text, so that a million rows of empty text are more than one row group."""
 
 
 def sequence_schema(length: int, dtype: pa.DataType) -> pa.Schema:
-    """A row of packed tokens: `input_ids`, `length` of uint16 or uint32, in the place of `text`."""
-    return pa.schema([pa.field(INPUT_IDS, pa.list_(dtype, length)), *list(TEXT_SCHEMA)[1:]])
+    """A row of packed tokens: `input_ids`, `length` of uint16 or uint32, in the place of `text`, and last `doc_starts`."""
+    starts = pa.field(DOC_STARTS, pa.list_(pa.uint32()))
+    return pa.schema([pa.field(INPUT_IDS, pa.list_(dtype, length)), *list(TEXT_SCHEMA)[1:], starts])
+
+
+def number_domains(names: Iterable[str]) -> dict[str, int]:
+    """Domain -> `domain_id`: its place among the domains of all splits, in byte order of name."""
+    return {name: number for number, name in enumerate(sorted(set(names), key=str.encode))}
+
+
+def encode_domain_ids(domain_ids: Mapping[str, int]) -> bytes:
+    """The file beside the shards that says which domain each `domain_id` is."""
+    return canonical_json(dict(domain_ids))
 
 
 def is_sequences(schema: pa.Schema) -> bool:
@@ -69,8 +93,8 @@ def conform(table: pa.Table) -> pa.Table:
         raise ValueError(f"a shard has the columns {schema.names}, not {table.column_names}")
     rows = table.select(schema.names).cast(schema)
     nulls = [name for name in schema.names if rows[name].null_count]
-    if is_sequences(schema) and any(chunk.flatten().null_count for chunk in rows[INPUT_IDS].chunks):
-        nulls.append(INPUT_IDS)
+    lists = [name for name in (INPUT_IDS, DOC_STARTS) if name in schema.names]
+    nulls += [name for name in lists if any(chunk.flatten().null_count for chunk in rows[name].chunks)]
     if nulls:
         raise ValueError(f"nulls in the column {nulls[0]!r}; a shard has none")
     return rows.combine_chunks()
@@ -93,7 +117,8 @@ def equal_byte_bounds(rows: pa.Table, size: int) -> npt.NDArray[np.int64]:
     With B bytes in all, group g begins at the first row that starts at or after B g / G. No group is empty.
     """
     if is_sequences(rows.schema):
-        sizes = np.full(rows.num_rows, token_ids(rows).itemsize * token_ids(rows).shape[1] + ROW_OVERHEAD, np.int64)
+        begun = pc.list_value_length(column_array(rows, DOC_STARTS)).to_numpy().astype(np.int64)
+        sizes = token_ids(rows).itemsize * token_ids(rows).shape[1] + 4 * begun + ROW_OVERHEAD
     else:
         sizes = pc.binary_length(rows["text"]).to_numpy().astype(np.int64) + ROW_OVERHEAD
     starts, total = np.cumsum(sizes) - sizes, int(sizes.sum())
@@ -102,16 +127,18 @@ def equal_byte_bounds(rows: pa.Table, size: int) -> npt.NDArray[np.int64]:
 
 
 def content_hash(table: pa.Table) -> str:
-    """sha256 over the ordered (domain, document hash, epoch, tokens) of a shard; it says nothing of formats or libraries.
+    """sha256 over the ordered rows of a shard; it says nothing of formats or libraries. Texts stand in it by their `doc_id`.
 
-    Column by column, as Arrow holds them: domain names and hashes as text, each followed by a newline; epoch and tokens as
-    little-endian uint32; and where rows are sequences, their ids as little-endian uint32.
+    Column by column: domain names and hashes as text, each followed by a newline; domain_id, epoch and tokens as little-endian
+    uint32; and where rows are sequences, in the same way, their ids, how many documents begin in each, and where.
     """
     digest = hashlib.sha256()
     for name in ("domain", "doc_id"):
         digest.update("\n".join([*table[name].to_pylist(), ""]).encode())
-    for name in ("epoch", "tokens"):
+    for name in ("domain_id", "epoch", "tokens"):
         digest.update(table[name].to_numpy().astype("<u4").tobytes())
-    if is_sequences(table.schema) and pa.types.is_fixed_size_list(table.schema.field(INPUT_IDS).type):
-        digest.update(pc.list_flatten(table[INPUT_IDS]).to_numpy().astype("<u4").tobytes())
+    if DOC_STARTS in table.column_names:
+        starts = table[DOC_STARTS]
+        for numbers in (pc.list_flatten(table[INPUT_IDS]), pc.list_value_length(starts), pc.list_flatten(starts)):
+            digest.update(numbers.to_numpy().astype("<u4").tobytes())
     return digest.hexdigest()

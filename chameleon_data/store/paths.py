@@ -1,6 +1,7 @@
 """Every path inside `out`, spelled once: the code that writes a file and the code that cleans it up both ask here.
 
 builds/<plan digest>/<format>/…             shards and the indexes of their formats
+builds/<plan digest>/domain_ids.json        domain -> `domain_id` of its rows; written with the indexes
 builds/<plan digest>/receipts/00012.json    shard 12 is whole; written after its files
 builds/<plan digest>/lineage/…              where each row came from, if the recipe asks for it
 builds/<plan digest>/runs/<corpus>/…        rows on their way to shards; removed when the version is committed
@@ -28,6 +29,8 @@ ROOT = "_chameleon"
 BUILDS = "builds"
 REPORTS = "reports"
 EXPORTS = "exports"
+DOMAIN_IDS = "domain_ids.json"
+"""In the folder of a build."""
 
 FORMAT_FILE = f"{ROOT}/format.json"
 MANIFESTS = f"{ROOT}/manifests"

@@ -17,6 +17,7 @@ from chameleon_data.plan.streams import Stream
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.lay_out import build_digest
 from chameleon_data.shards.receipts import Receipt
+from chameleon_data.shards.rows import number_domains
 from chameleon_data.store.paths import BUILDS
 from chameleon_data.versions.manifest import DomainRecord, Manifest, Provenance, ShardFile, SplitRecord
 from chameleon_data.weights.mixture import Mixture, MixtureDescription
@@ -71,6 +72,7 @@ def make_manifest(
         shard_counts={layout.plan.split: layout.plan.shards for layout in layouts},
         unit=recipe.tokens.tokenizer or "bytes",
         hash=recipe.input.hash,
+        domain_ids=number_domains(stream.domain.name for layout in layouts for stream in layout.streams),
         domains={s.domain.name: _domain(s, by_split["train"], survey, selection, mixture.description) for s in train.streams},
         validation={s.domain.name: _split_domain(s, by_split["validation"]) for layout in rest for s in layout.streams},
         weights=mixture.description,

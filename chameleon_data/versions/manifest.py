@@ -18,7 +18,7 @@ from chameleon_data.recipe import Recipe
 from chameleon_data.versions.records import STRICT, Digest, decode_record, describe_record, encode_record, record_schema
 from chameleon_data.weights.mixture import MixtureDescription
 
-MANIFEST_FORMAT = 2
+MANIFEST_FORMAT = 3
 TIMED_PASSES = ("survey", "embed and weigh", "plan", "write")
 """Passes of a build whose seconds are recorded, in the order in which they run."""
 
@@ -212,6 +212,8 @@ class Manifest:
     """What a token is: `bytes`, or the tokenizer."""
     hash: Literal["text", "id"]
     """What identifies a document: its text, or its id."""
+    domain_ids: dict[str, int]
+    """Domain -> `domain_id` of its rows: its place among the domains of all splits, in byte order of name."""
     domains: Annotated[dict[str, DomainRecord], Field(min_length=1)]
     """The train split by domain."""
     validation: dict[str, SplitRecord]

@@ -3,7 +3,8 @@
 Every file is read once, split by split and shard by shard in order. Proved of the bytes:
 
     files      size, sha256, and the name that the recipe gives; indexes say what the shards do; nothing else lies beside them
-    rows       the same in all formats; texts have the hash of their `doc_id`; each lies in the split where its hash belongs
+    rows       the same in all formats; texts have the hash of their `doc_id`; each lies in the split where its hash belongs;
+               `domain_id` is the domain's number, and `doc_starts` are where documents begin
     balance    each domain keeps its bound in the whole, in every shard and after every row; domains interleave as planned
     order      each domain's rows follow the order of hashes, and every epoch holds the documents that the survey counted
     copies     with `dedup`, no document stands twice
@@ -28,7 +29,8 @@ from chameleon_data.corpus.hash_partitions import HashPartitions, partition_by_h
 from chameleon_data.corpus.selection import DEDUP_ROWS_AT_ONCE
 from chameleon_data.shards.formats.files import IndexEntry
 from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.shards.rows import content_hash, token_ids
+from chameleon_data.shards.rows import DOC_STARTS, content_hash, encode_domain_ids, token_ids
+from chameleon_data.store.paths import DOMAIN_IDS
 from chameleon_data.store.store import Store
 from chameleon_data.versions.against_corpus import ShardContents
 from chameleon_data.versions.checks.balance import BalanceCheck, Deviation
@@ -93,6 +95,7 @@ def verify_version(
     problems = [problem for proof in proofs for problem in proof.problems]
     problems += check_manifest(manifest)
     problems += check_content_digest(manifest, [content for proof in proofs for content in proof.contents])
+    problems += _check_index(store, f"{manifest.build}/{DOMAIN_IDS}", encode_domain_ids(manifest.domain_ids), "the manifest says")
     problems += _find_foreign_files(store, manifest)
     balances = [proof.balance for proof in proofs]
     return Verification(
@@ -119,6 +122,7 @@ class _SplitProof:
         domains, seed, self._packing = manifest.split_domains(split), manifest.seed, read_packing(manifest.recipe.shards)
         self._manifest, self._split, self._corpus, self._first_epoch = manifest, split, corpus, first_epoch
         self._names = list(domains)
+        self._domain_ids = np.array([manifest.domain_ids.get(name, -1) for name in self._names], np.int64)
         bounds = [self._packing.length if self._packing else d.largest_document for d in domains.values()]
         quotas = [d.target_tokens for d in domains.values()]
         self.balance = BalanceCheck(self._names, quotas, bounds, manifest.shard_counts[split], seed)
@@ -162,6 +166,8 @@ class _SplitProof:
         if (domain < 0).any():
             self.problems.append(f"{path}: holds a domain that the manifest does not name")
             return
+        if (rows["domain_id"].to_numpy() != self._domain_ids[domain]).any():
+            self.problems.append(f"{path}: a row's 'domain_id' is not the number that the manifest gives its domain")
         hi, lo, wrong = read_doc_ids(path, rows)
         self.problems += wrong
         if "text" in rows.column_names:
@@ -184,7 +190,11 @@ class _SplitProof:
             if ids is not None:
                 check = self._ids[index]
                 first[at] = check.count_first_piece(ids[at], tokens[at])
-                check.add(path, ids[at], tokens[at], epoch[at], hi[at], lo[at])
+                starts = rows[DOC_STARTS].combine_chunks().take(pa.array(at))
+                begun, begins = (
+                    column.to_numpy().astype(np.int64) for column in (pc.list_value_length(starts), starts.flatten())
+                )
+                check.add(path, ids[at], tokens[at], epoch[at], hi[at], lo[at], begun, begins)
                 continue
             documents = DocumentRows(hi[at], lo[at], epoch[at], tokens[at])
             self._texts[index].add(path, documents, None if sizes is None else sizes[at])
@@ -211,11 +221,14 @@ def _check_indexes(store: Store, manifest: Manifest, split: str, entries: Mappin
     for format, of_shards in entries.items():
         for name, expected in FORMATS[format].index(split, of_shards).items():
             path = f"{manifest.build}/{format}/{name}"
-            if not store.exists(path):
-                problems.append(f"{path}: missing")
-            elif store.read(path) != expected:
-                problems.append(f"{path}: does not say what the bytes of the shards say, in their order")
+            problems += _check_index(store, path, expected, "the bytes of the shards say, in their order")
     return problems
+
+
+def _check_index(store: Store, path: str, expected: bytes, who: str) -> list[str]:
+    if not store.exists(path):
+        return [f"{path}: missing"]
+    return [] if store.read(path) == expected else [f"{path}: does not say what {who}"]
 
 
 def _find_foreign_files(store: Store, manifest: Manifest) -> list[str]:

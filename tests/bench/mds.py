@@ -52,6 +52,7 @@ def _table(size: int) -> pa.Table:
         {
             "text": texts,
             "domain": [("wikipedia", "github", "book")[number % 3] for number in range(len(texts))],
+            "domain_id": [number % 3 for number in range(len(texts))],
             "doc_id": [generator.bytes(16).hex() for _ in texts],
             "epoch": np.zeros(len(texts), np.uint32),
             "tokens": np.full(len(texts), size, np.uint32),

@@ -62,10 +62,11 @@ def open_version(store: Store, number: int) -> tuple[Manifest, Version]:
 
 def make_packed_version(store: Store, name: str, kind: pa.DataType, rows: int) -> tuple[Manifest, Version]:
     """A version of packed rows, as small as registering needs."""
+    ids, zeros = [[2**kind.bit_width - 1, i, 0] for i in range(rows)], pa.array([0] * rows, pa.uint32())
     table = pa.table({
-        "input_ids": pa.array([[2**kind.bit_width - 1, i, 0] for i in range(rows)], pa.list_(kind, 3)), "domain": ["a"] * rows,
+        "input_ids": pa.array(ids, pa.list_(kind, 3)), "domain": ["a"] * rows, "domain_id": zeros,
         "doc_id": [f"{i:032x}" for i in range(rows)], "epoch": pa.array([2**32 - 1] * rows, pa.uint32()),
-        "tokens": pa.array([3] * rows, pa.uint32()),
+        "tokens": pa.array([3] * rows, pa.uint32()), "doc_starts": pa.array([[0, 2]] * rows, pa.list_(pa.uint32())),
     })  # fmt: skip
     ((file, body),) = parquet.encode(table, 0, 1, "train", 3).files.items()
     path = f"builds/{name}/parquet/{file}"

@@ -34,7 +34,7 @@ from chameleon_data.shards.formats import jsonl as jsonl_format
 from chameleon_data.shards.formats import litdata, mds, parquet, webdataset
 from chameleon_data.shards.formats.files import Level
 from chameleon_data.shards.formats.registry import Format
-from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA
+from chameleon_data.shards.rows import DOC_STARTS, INPUT_IDS, TEXT_SCHEMA
 from chameleon_data.store.store import Store
 from chameleon_data.versions import versions
 from tests.support import hostile
@@ -42,10 +42,13 @@ from tests.support.paths import RECIPES, ROOT
 
 FOLDER = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
 ROWS = pa.table(
-    {"text": ["one", "two \U0001f40d", "x" * 300], "domain": ["a", "b", "a"], "doc_id": ["0" * 32, "f" * 32, "1" * 32],
+    {"text": ["one", "two \U0001f40d", "x" * 300], "domain": ["a", "b", "a"], "domain_id": [0, 1, 0],
+     "doc_id": ["0" * 32, "f" * 32, "1" * 32],
      "epoch": pa.array([0, 0, 1], pa.uint32()), "tokens": pa.array([3, 8, 300], pa.uint32())}
 ).cast(TEXT_SCHEMA)  # fmt: skip
-SEQUENCES = ROWS.set_column(0, INPUT_IDS, [pa.array([[1, 2, 3]] * ROWS.num_rows, pa.list_(pa.uint16(), 3))])
+SEQUENCES = ROWS.set_column(0, INPUT_IDS, [pa.array([[1, 2, 3]] * ROWS.num_rows, pa.list_(pa.uint16(), 3))]).append_column(
+    DOC_STARTS, pa.array([[0, 2], [], [1]], pa.list_(pa.uint32()))
+)
 
 
 def _read(name: str, data: bytes, **source: Any) -> tuple[int, int]:

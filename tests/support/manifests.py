@@ -51,7 +51,7 @@ def example_manifest(name: str = "a", **changes: Any) -> Manifest:
     plain: dict[str, Any] = {
         "format": 1, "name": name, "plan_digest": fingerprint(name), "digest": fingerprint([name]), "content_digest": NOTHING,
         "build": f"builds/{fingerprint(name)}", "seed": 0, "budget": 10, "shard_count": 1, "shard_counts": {"train": 1},
-        "unit": "bytes", "hash": "text", "map": {}, "quarantine": {}, "timings": {}, "reused": {},
+        "unit": "bytes", "hash": "text", "map": {}, "domain_ids": {}, "quarantine": {}, "timings": {}, "reused": {},
         "priority": list(recipe["sources"]), **changes, "recipe": recipe,
         "domains": {n: {**DOMAIN, **BOOKS, **d} for n, d in changes.get("domains", {"s": {}}).items()},
         "validation": {n: {**DOMAIN, **d} for n, d in changes.get("validation", {}).items()},

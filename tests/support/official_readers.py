@@ -24,7 +24,7 @@ import pytest
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.shards.formats.files import Level
 from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.shards.rows import INPUT_IDS
+from chameleon_data.shards.rows import DOC_STARTS, INPUT_IDS
 from tests.support import streaming_reader
 
 Rows = list[dict[str, Any]]
@@ -81,7 +81,7 @@ def _litdata(folder: Path, split: str) -> Rows:
     where = str(folder if split == TRAIN else folder / split)
     with tempfile.TemporaryDirectory() as cache:
         rows = list(load("litdata").StreamingDataset(where, cache_dir=cache, shuffle=False))
-    return [{key: value.tolist() if key == INPUT_IDS else value for key, value in row.items()} for row in rows]
+    return [{key: value.tolist() if key in (INPUT_IDS, DOC_STARTS) else value for key, value in row.items()} for row in rows]
 
 
 def _megatron(folder: Path, split: str) -> Rows:
@@ -121,7 +121,7 @@ def tar_samples(table: pa.Table, shard: str) -> Rows:
     """The rows as TarWriter takes them."""
     samples = []
     for number, row in enumerate(table.to_pylist()):
-        facts = {key: row[key] for key in ("domain", "doc_id", "epoch", "tokens")}
+        facts = {key: value for key, value in row.items() if key not in ("text", INPUT_IDS)}
         about = json.dumps(facts, ensure_ascii=False, separators=(",", ":")).encode()
         sample = {"__key__": f"{shard}-{number:09}", "json": about}
         if INPUT_IDS in row:
@@ -136,9 +136,9 @@ def tar_samples(table: pa.Table, shard: str) -> Rows:
 
 def litdata_items(table: pa.Table) -> Rows:
     """The rows as litdata takes them."""
-    dtype = table.schema.field(INPUT_IDS).type.value_type.to_pandas_dtype() if INPUT_IDS in table.column_names else None
+    dtypes = {f.name: f.type.value_type.to_pandas_dtype() for f in table.schema if f.name in (INPUT_IDS, DOC_STARTS)}
     return [
-        {key: np.array(value, dtype) if key == INPUT_IDS else value for key, value in row.items()} for row in table.to_pylist()
+        {key: np.array(value, dtypes[key]) if key in dtypes else value for key, value in row.items()} for row in table.to_pylist()
     ]
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from chameleon_data.hashing import content_hashes, hex_digests
 from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.shards.rows import TEXT_SCHEMA
+from chameleon_data.shards.rows import TEXT_SCHEMA, number_domains
 from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import Manifest
 from tests.support.manifests import example_manifest
@@ -21,11 +21,10 @@ Rows = list[tuple[str, str, str]]  # domain, text, split
 
 
 def table_of(rows: Sequence[tuple[str, str, str]]) -> pa.Table:
-    texts = pa.array([text for _, text, _ in rows], pa.large_string())
-    return pa.table(
-        [texts, [domain for domain, _, _ in rows], hex_digests(*content_hashes(texts)), np.zeros(len(rows), np.uint32),
-         np.ones(len(rows), np.uint32)], schema=TEXT_SCHEMA,
-    )  # fmt: skip
+    texts, domains = pa.array([text for _, text, _ in rows], pa.large_string()), [domain for domain, _, _ in rows]
+    numbers, zeros = number_domains(domains), np.zeros(len(rows), np.uint32)
+    ids = hex_digests(*content_hashes(texts))
+    return pa.table([texts, domains, [numbers[name] for name in domains], ids, zeros, zeros + 1], schema=TEXT_SCHEMA)
 
 
 BOTH = ("parquet", "mds")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 from chameleon_data.shards.formats.files import Encoded, Level
-from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, sequence_schema
+from chameleon_data.shards.rows import DOC_STARTS, INPUT_IDS, TEXT_SCHEMA, sequence_schema
 
 LEVELS: tuple[Level, ...] = (3, None)
 ODD = "".join(map(chr, [*range(0x100), 0x2028, 0x2029, 0xFEFF, 0xFFFD, 0xFFFF, 0x1F98E, 0x10FFFF])) + '"\\\r\n\\u0000</script>'
@@ -26,6 +27,7 @@ def text_rows(count: int, size: int = 50, seed: int = 0) -> pa.Table:
         {
             "text": texts,
             "domain": [("book", "bücher", "c4")[i % 3] for i in range(count)],
+            "domain_id": [i % 3 for i in range(count)],
             "doc_id": [generator.bytes(16).hex() for _ in range(count)],
             "epoch": [i % 2 for i in range(count)],
             "tokens": [2**32 - 1 - i for i in range(count)],
@@ -34,12 +36,21 @@ def text_rows(count: int, size: int = 50, seed: int = 0) -> pa.Table:
 
 
 def sequence_rows(count: int, length: int = 9, dtype: Any = None, seed: int = 0, most: int | None = None) -> pa.Table:
-    """The same rows packed: `length` random tokens, up to `most`, in the place of a text."""
+    """The same rows packed: `length` random tokens, up to `most`, in the place of a text, and where documents begin: nowhere in
+    every third row, at 0 in the next."""
     dtype = dtype or pa.uint16()
     most = most or np.iinfo(dtype.to_pandas_dtype()).max
     ids = np.random.default_rng(seed).integers(0, most, count * length, dtype.to_pandas_dtype(), endpoint=True)
     column = pa.FixedSizeListArray.from_arrays(pa.array(ids), length)
-    return text_rows(count).set_column(0, INPUT_IDS, column).cast(sequence_schema(length, dtype))
+    starts = [[*range(i % 3 - 1, length, 1 + i % 4)] if i % 3 else [] for i in range(count)]
+    rows = text_rows(count).set_column(0, INPUT_IDS, column)
+    return rows.append_column(DOC_STARTS, pa.array(starts, pa.list_(pa.uint32()))).cast(sequence_schema(length, dtype))
+
+
+def set_starts(rows: pa.Table, starts: Sequence[Sequence[int]]) -> pa.Table:
+    """Packed rows that say so of where documents begin."""
+    at = rows.schema.get_field_index(DOC_STARTS)
+    return rows.set_column(at, rows.schema.field(at), pa.array(starts, rows.schema.field(at).type))
 
 
 def document_rows(count: int, dtype: Any, seed: int = 0) -> pa.Table:

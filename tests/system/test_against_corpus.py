@@ -143,7 +143,7 @@ def test_an_invented_document_in_a_cut_bucket_is_seen_with_the_corpus_alone(tmp_
             if ranks[0] < ranks[1] and ranks[1] >> 26 == ranks[2] >> 26:
                 texts[at], ids[at] = text, doc_id
                 break
-        return rows.set_column(0, "text", pa.array(texts, rows["text"].type)).set_column(2, "doc_id", pa.array(ids))
+        return rows.set_column(0, "text", pa.array(texts, rows["text"].type)).set_column(3, "doc_id", pa.array(ids))
 
     manifest = rewrite(made, manifest, invent)
     assert verify_version(made.store, manifest).problems == (), "the bytes alone do not say it"
@@ -191,7 +191,7 @@ def other_id(number: int, rows: pa.Table) -> pa.Table:
 
 
 def one_doc_id(number: int, rows: pa.Table) -> pa.Table:
-    return rows.set_column(2, "doc_id", pa.array(["0" * 31 + "1"] * len(rows)))
+    return rows.set_column(3, "doc_id", pa.array(["0" * 31 + "1"] * len(rows)))
 
 
 @pytest.mark.parametrize("packing", ["cross", "whole"])

@@ -1,6 +1,6 @@
 """A shard as JSON lines in one zstd frame, which every language reads; it is the largest and the slowest of the formats.
 
-    {"text":"…","domain":"book","doc_id":"…","epoch":0,"tokens":12}\\n       keys in the order of the schema, UTF-8
+    {"text":"…","domain":"book","domain_id":0,"doc_id":"…","epoch":0,"tokens":12}\\n       keys in the order of the schema, UTF-8
 
 A string is written as RFC 8785 (and JSON.stringify) has it: only the quotation mark, the backslash and the control characters
 below U+0020 are escaped, in the short form where there is one. So a raw newline ends a row and nothing else does; U+2028 and its

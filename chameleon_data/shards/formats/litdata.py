@@ -1,7 +1,7 @@
 """A shard as one chunk of litdata, for its `StreamingDataset` and `PyTreeLoader`: an item is a dict of str, int and arrays.
 
     uint32 count; uint32 offsets [count + 1]; then per row
-    uint32 sizes of the five values; text or input_ids; domain; doc_id; int64 epoch; int64 tokens     (in the schema's order)
+    uint32 sizes of the values; the values in the schema's order: text in UTF-8, numbers as int64, lists of numbers as they are
 
 With zstd, the layout that litdata calls "batch": frames of 256 rows in the same .bin.
 
@@ -44,12 +44,13 @@ from chameleon_data.shards.formats.row_bytes import (
     decode_column,
     fixed_size_strings,
     join_sized_rows,
+    list_strings,
     read_offsets,
     read_sizes,
     separate_rows,
 )
 from chameleon_data.shards.formats.zstd import ZSTD_WRITER, compress_frame, decompress_frame
-from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, column_array, conform, is_sequences, sequence_schema, token_ids
+from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, column_array, conform, sequence_schema, token_ids
 
 LARGEST_CHUNK = 2**32
 """Bytes; offsets are uint32, so a shard is shorter than this."""
@@ -114,11 +115,8 @@ def _entry(name: str, rows: pa.Table, data: pa.Buffer, framed: bool) -> IndexEnt
         "data_format": _value_types(rows.schema),
         "data_spec": json.dumps(spec),
         "types": {
-            columns[0]: "json" if is_sequences(rows.schema) else "str",
-            "domain": "str",
-            "doc_id": "str",
-            "epoch": "int",
-            "tokens": "int",
+            name: "json" if kind.startswith("no_header_numpy") else kind
+            for name, kind in zip(columns, _value_types(rows.schema), strict=True)
         },
     }
     return {"chunk": chunk, "config": config}
@@ -126,8 +124,14 @@ def _entry(name: str, rows: pa.Table, data: pa.Buffer, framed: bool) -> IndexEnt
 
 def _value_types(schema: pa.Schema) -> list[str]:
     """litdata's names of how the values are stored."""
-    first = f"no_header_numpy:{DTYPES[schema.field(INPUT_IDS).type.value_type]}" if is_sequences(schema) else "str"
-    return [first, "str", "str", "int", "int"]
+    return [
+        f"no_header_numpy:{DTYPES[kind.value_type]}" if _is_list(kind) else "int" if kind == pa.uint32() else "str"
+        for kind in schema.types
+    ]
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind))
 
 
 def _tail(schema: pa.Schema) -> bytes:
@@ -135,13 +139,15 @@ def _tail(schema: pa.Schema) -> bytes:
 
 
 def _values(rows: pa.Table) -> tuple[I64, list[pa.Array], I64]:
-    """The values of every row as bytes: (rows, 5) their sizes, the values by column, and (rows + 1) where rows start and end,
-    counted from the first. InputError at 4 GiB or more."""
+    """The values of every row as bytes: (rows, columns) their sizes, the values by column, and (rows + 1) where rows start and
+    end, counted from the first. InputError at 4 GiB or more."""
     values = []
     for name in rows.schema.names:
         if name == INPUT_IDS:
             values.append(fixed_size_strings(token_ids(rows)))
-        elif name in ("epoch", "tokens"):
+        elif _is_list(rows.schema.field(name).type):
+            values.append(list_strings(column_array(rows, name)))
+        elif rows.schema.field(name).type == pa.uint32():
             values.append(fixed_size_strings(column_array(rows, name).to_numpy().astype(np.int64)))
         else:
             values.append(column_array(rows, name).cast(BYTES_TYPE))
@@ -210,20 +216,21 @@ def _decode_plain(data: pa.Buffer) -> pa.Table:
 
 def _decode_rows(body: pa.Buffer, offsets: I64, tail: bytes) -> pa.Table:
     """The rows between these offsets, of the types that `tail` names. ValueError where they do not add up."""
-    columns = len(TEXT_SCHEMA)
+    kinds = {_tail(schema): schema for schema in (TEXT_SCHEMA, *(sequence_schema(1, dtype) for dtype in DTYPES))}
+    if tail not in kinds:
+        raise ValueError("types of values that are not ours")
+    schema = kinds[tail]
+    columns = len(schema)
     sizes = read_sizes(body, offsets, columns)
     if not len(sizes):
         raise ValueError("no rows")
-    schema = TEXT_SCHEMA
-    for dtype in DTYPES:
-        if tail == _tail(sequence_schema(1, dtype)):
-            schema = sequence_schema(int(sizes[0, 0]) // dtype.byte_width, dtype)
-    if tail != _tail(schema):
-        raise ValueError("types of values that are not ours")
-    fixed_sizes = {INPUT_IDS: int(sizes[0, 0]), "epoch": 8, "tokens": 8}
+    fixed_sizes = {field.name: 8 for field in schema if field.type == pa.uint32()}
+    if INPUT_IDS in schema.names:
+        dtype = schema.field(INPUT_IDS).type.value_type
+        schema, fixed_sizes[INPUT_IDS] = sequence_schema(int(sizes[0, 0]) // dtype.byte_width, dtype), int(sizes[0, 0])
     if any(np.any(sizes[:, at] != fixed_sizes[name]) for at, name in enumerate(schema.names) if name in fixed_sizes):
         raise ValueError("a value has not the size that its type has")
     _, *values = separate_rows(body, int(offsets[0]), np.insert(sizes, 0, U32.itemsize * columns, axis=1))
-    stored = {field.name: f"<u{field.type.value_type.byte_width}" if field.name == INPUT_IDS else "<i8" for field in schema}
+    stored = {field.name: f"<u{field.type.value_type.byte_width}" if _is_list(field.type) else "<i8" for field in schema}
     decoded = [decode_column(strings, field, stored[field.name]) for field, strings in zip(schema, values, strict=True)]
     return conform(pa.table(decoded, schema=schema))

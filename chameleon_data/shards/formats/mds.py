@@ -1,8 +1,9 @@
 """A shard as one MDS file, the format of mosaicml-streaming (index version 2).
 
     uint32 count; uint32 offsets [count + 1]; the column configuration as JSON; then per row
-    uint32 sizes of doc_id, domain and text; doc_id; domain; epoch; text; tokens      (columns in the order of their names)
-    or uint32 sizes of doc_id and domain; doc_id; domain; epoch; input_ids; tokens    (packed: all rows' input_ids have one size)
+    uint32 sizes of the columns that have no one size; the columns in the order of their names
+        text, domain, doc_id in UTF-8; domain_id, epoch, tokens as uint32
+        packed: input_ids as an array of one size; doc_starts as JSON, since an array may not be empty
 
 The train split lies at the folder's root and another in a folder of its name, each with an index.json: what
 `StreamingDataset(split=...)` reads. A trainer decodes a shard by its entry there. So `decode` gives the entry that the bytes
@@ -21,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
@@ -38,7 +40,7 @@ from chameleon_data.shards.formats.row_bytes import (
     separate_rows,
 )
 from chameleon_data.shards.formats.zstd import ZSTD_WRITER, compress_frame, decompress_frame
-from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, column_array, conform, sequence_schema, token_ids
+from chameleon_data.shards.rows import DOC_STARTS, INPUT_IDS, TEXT_SCHEMA, column_array, conform, sequence_schema, token_ids
 
 LARGEST_MDS_SHARD = 2**32
 """Bytes; offsets are uint32, so a shard is shorter than this."""
@@ -81,24 +83,38 @@ def encode_body(rows: pa.Table, level: Level) -> pa.Buffer:
     The configuration in the head names the level, as the official writer's does. InputError at 4 GiB or more.
     """
     count, columns = rows.num_rows, column_encodings(rows.schema)
-    texts = [name for name in columns if columns[name] == "str"]
-    lengths = np.stack([pc.binary_length(column_array(rows, name)).to_numpy() for name in texts], axis=1)  # (rows, texts)
+    sized = [name for name in columns if not _value_size(columns[name])]
+    strings = {name: _value_strings(rows, name, encoding) for name, encoding in columns.items()}
+    lengths = np.stack([pc.binary_length(strings[name]).to_numpy() for name in sized], axis=1)  # (rows, sized)
     config = json.dumps(_configuration(rows.schema, level), sort_keys=True).encode()
     head_size = U32.itemsize * (count + 2) + len(config)
-    row_sizes = lengths.sum(axis=1, dtype=np.int64) + U32.itemsize * len(texts) + _fixed_size(columns)
+    row_sizes = lengths.sum(axis=1, dtype=np.int64) + U32.itemsize * len(sized) + _fixed_size(columns)
     offsets = head_size + np.append(0, np.cumsum(row_sizes))
     if offsets[-1] >= LARGEST_MDS_SHARD:
         raise InputError(f"an MDS shard of {offsets[-1]:,} bytes: the format ends at 4 GiB; lower 'shards.size' in the recipe")
     head = b"".join([U32.type(count).tobytes(), offsets.astype(U32).tobytes(), config])
     if not count:
         return pa.py_buffer(head)
-    values = []
-    for name, encoding in columns.items():
-        if encoding == "str":
-            values.append(column_array(rows, name).cast(BYTES_TYPE))
-        else:
-            values.append(fixed_size_strings(token_ids(rows) if name == INPUT_IDS else column_array(rows, name).to_numpy()))
-    return join_sized_rows(lengths, values, head)
+    return join_sized_rows(lengths, list(strings.values()), head)
+
+
+def _value_strings(rows: pa.Table, name: str, encoding: str) -> pa.Array:
+    """(rows,) the values of a column as byte strings."""
+    column = column_array(rows, name)
+    if encoding == "str":
+        return column.cast(BYTES_TYPE)
+    if encoding == "json":
+        return _json_strings(column)
+    return fixed_size_strings(token_ids(rows) if name == INPUT_IDS else column.to_numpy())
+
+
+def _json_strings(lists: pa.Array) -> pa.Array:
+    """(rows,) lists of numbers, as json.dumps spells them."""
+    offsets = np.append(0, np.cumsum(pc.list_value_length(lists).to_numpy()))
+    digits = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), lists.flatten().cast(pa.large_string()))
+    inner = pc.binary_join(digits, pa.scalar(", ", pa.large_string())).cast(BYTES_TYPE)
+    opening, closing, nothing = (pa.scalar(sign, BYTES_TYPE) for sign in (b"[", b"]", b""))
+    return pc.binary_join_element_wise(opening, inner, closing, nothing)
 
 
 def decode_body(data: pa.Buffer | bytes, zipped: bool, where: str) -> tuple[pa.Table, Level]:
@@ -116,21 +132,33 @@ def decode_body(data: pa.Buffer | bytes, zipped: bool, where: str) -> tuple[pa.T
             raise ValueError("the row offsets do not rise from the head to the end of the file")
         schema, level = _read_configuration(body.slice(begin, int(offsets[0]) - begin).to_pybytes(), zipped)
         encodings = column_encodings(schema)
-        texts = [key for key in encodings if encodings[key] == "str"]
-        sizes = read_sizes(body, offsets, len(texts), _fixed_size(encodings))
+        sized = [key for key in encodings if not _value_size(encodings[key])]
+        sizes = read_sizes(body, offsets, len(sized), _fixed_size(encodings))
         widths = np.empty((len(sizes), 1 + len(encodings)), np.int64)  # of a row's sizes, then of its columns
-        widths[:, 0] = U32.itemsize * len(texts)
+        widths[:, 0] = U32.itemsize * len(sized)
         for number, (key, encoding) in enumerate(encodings.items(), 1):
-            widths[:, number] = sizes[:, texts.index(key)] if encoding == "str" else _value_size(encoding)
+            widths[:, number] = sizes[:, sized.index(key)] if key in sized else _value_size(encoding)
         columns = {}
         for (key, encoding), strings in zip(encodings.items(), separate_rows(body, int(offsets[0]), widths)[1:], strict=True):
-            columns[key] = decode_column(strings, schema.field(key), "" if encoding == "str" else _stored_type(encoding).str)
+            columns[key] = _decode_values(strings, schema.field(key), encoding)
         return pa.table([columns[key] for key in schema.names], schema=schema), level
+
+
+def _decode_values(strings: pa.Array, field: pa.Field, encoding: str) -> pa.Array:
+    """The inverse of `_value_strings`. ValueError where these are not the byte strings of such a column."""
+    if encoding != "json":
+        return decode_column(strings, field, "" if encoding == "str" else _stored_type(encoding).str)
+    lists = pa.array([orjson.loads(each) for each in strings.to_pylist()], field.type)
+    if not _json_strings(lists).equals(strings):
+        raise ValueError(f"{field.name} is not written as a list of numbers is")
+    return lists
 
 
 def column_encodings(schema: pa.Schema) -> dict[str, str]:
     """Column -> MDS encoding, in the order of a row."""
     encodings = {name: "uint32" if schema.field(name).type == pa.uint32() else "str" for name in sorted(schema.names)}
+    if DOC_STARTS in encodings:
+        encodings[DOC_STARTS] = "json"
     if INPUT_IDS in encodings:
         kind = schema.field(INPUT_IDS).type
         encodings[INPUT_IDS] = f"ndarray:{kind.value_type}:{kind.list_size}"
@@ -179,7 +207,11 @@ def _stored_type(encoding: str) -> np.dtype[Any]:
 
 def _value_size(encoding: str) -> int:
     """Bytes of every value; 0 where they differ."""
-    return 0 if encoding == "str" else _stored_type(encoding).itemsize * int(encoding.split(":")[2] if ":" in encoding else 1)
+    return (
+        0
+        if encoding in ("str", "json")
+        else _stored_type(encoding).itemsize * int(encoding.split(":")[2] if ":" in encoding else 1)
+    )
 
 
 def _fixed_size(columns: Mapping[str, str]) -> int:

@@ -3,7 +3,7 @@
     .bin    the tokens of all documents, one after the other, uint16 or int32
     .idx    "MMIDIDX\\0\\0"; uint64 version 1; uint8 code of the type; uint64 documents n; uint64 n + 1;
             int32 lengths [n]; int64 places in .bin [n]; int64 0 … n, the first sequence of each document and the end
-    .rows.parquet    domain, doc_id, epoch, tokens of document i in row i, by which a trainer can log its loss by domain
+    .rows.parquet    the other columns of document i in row i, by which a trainer can log its loss by domain
 
 A document is one sequence: a text's tokens as they are (`input_ids` a large_list, each ending in end-of-text), or a packed one.
 uint16 stays uint16, which Megatron's reader takes up to 65,535, although its own writer leaves it at a vocabulary of 65,500.
@@ -34,7 +34,6 @@ from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, column_array, con
 INDEX_MAGIC = b"MMIDIDX\x00\x00"
 CODES = {"<i4": 4, "<u2": 8}
 """Megatron's numbers for the types that occur here."""
-ROW_TABLE_COLUMNS = list(TEXT_SCHEMA)[1:]
 ROW_TABLE_GROUP = 2**20
 """Rows of a row group of .rows.parquet."""
 _HEAD = len(INDEX_MAGIC) + 8 + 1 + 8 + 8
@@ -44,7 +43,7 @@ WRITER: dict[str, Any] = {"format": "megatron", "index": 1, "rows": {**parquet.W
 
 def document_schema(dtype: pa.DataType) -> pa.Schema:
     """A row of a whole document's tokens, of uint16 or uint32."""
-    return pa.schema([pa.field(INPUT_IDS, pa.large_list(dtype)), *ROW_TABLE_COLUMNS])
+    return pa.schema([pa.field(INPUT_IDS, pa.large_list(dtype)), *list(TEXT_SCHEMA)[1:]])
 
 
 def names(number: int, count: int, split: str, level: Level) -> tuple[str, ...]:
@@ -64,7 +63,7 @@ def encode(table: pa.Table, number: int, count: int, split: str, level: Level) -
         raise InputError(f"a document of {lengths.max():,} tokens: Megatron's format ends at 2^31; lower 'input.max_document'")
     refuse_empty(rows, "an indexed dataset")
     stored = _stored_type(ids.dtype)
-    table = rows.select([field.name for field in ROW_TABLE_COLUMNS])
+    table = rows.drop_columns([INPUT_IDS])
     table = table.replace_schema_metadata({"rows": f"{rows.schema.field(INPUT_IDS).type.value_type} {length or 'documents'}"})
     bin_name, idx_name, rows_name = names(number, count, split, level)
     bounds = [*range(0, rows.num_rows, ROW_TABLE_GROUP), rows.num_rows]
@@ -132,7 +131,7 @@ def _conform(table: pa.Table) -> tuple[pa.Table, int | None]:
 
 
 def _check_row_table(schema: pa.Schema) -> None:
-    if not schema.equals(pa.schema(ROW_TABLE_COLUMNS)):
+    if not any(schema.equals(pa.schema(list(rows)[1:])) for rows in (TEXT_SCHEMA, sequence_schema(1, pa.uint16()))):
         raise ValueError(f"the columns of its table are {schema.names}, not those of a shard")
 
 

@@ -51,8 +51,8 @@ def encode_table(rows: pa.Table, bounds: Iterable[Any], level: Level, typed: boo
         version="2.6",
         compression="zstd" if level else "none",
         compression_level=level,
-        use_dictionary=["domain", "epoch"],
-        write_statistics=["domain", "doc_id", "epoch", "tokens"],
+        use_dictionary=["domain", "domain_id", "epoch"],
+        write_statistics=["domain", "domain_id", "doc_id", "epoch", "tokens"],
         write_page_checksum=True,
         store_schema=typed,
     ) as writer:

@@ -32,6 +32,14 @@ def fixed_size_strings(values: npt.NDArray[Any]) -> pa.Array:
     return byte_strings(size * np.arange(len(values) + 1), pa.py_buffer(values.reshape(-1)))
 
 
+def list_strings(lists: pa.Array) -> pa.Array:
+    """(rows,) byte strings of lists of numbers, little-endian."""
+    numbers = lists.flatten().to_numpy()
+    numbers = np.ascontiguousarray(numbers, numbers.dtype.newbyteorder("<"))
+    offsets = np.append(0, np.cumsum(pc.list_value_length(lists).to_numpy().astype(np.int64)))
+    return byte_strings(numbers.itemsize * offsets, pa.py_buffer(numbers))
+
+
 def zero_padding(sizes: I64) -> pa.Array:
     """(rows,) so many zero bytes."""
     offsets = np.append(0, np.cumsum(sizes))
@@ -89,7 +97,7 @@ def separate_rows(body: pa.Buffer, begin: int, widths: I64) -> list[pa.Array]:
 def decode_column(strings: pa.Array, field: pa.Field, stored: str) -> pa.Array:
     """A column of `separate_rows` as its type: text, or numbers (or lists of them) that are stored as the numpy type `stored`.
 
-    ValueError where text is not UTF-8; OverflowError where a number does not fit.
+    ValueError where text is not UTF-8, or a list is no whole number of numbers; OverflowError where a number does not fit.
     """
     kind = field.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
@@ -97,6 +105,12 @@ def decode_column(strings: pa.Array, field: pa.Field, stored: str) -> pa.Array:
             return strings.cast(kind)
         except pa.ArrowInvalid:
             raise ValueError(f"{field.name} is not valid UTF-8") from None
+    if pa.types.is_list(kind):
+        offsets, broken = np.divmod(string_offsets(strings), np.dtype(stored).itemsize)
+        if broken.any():
+            raise ValueError(f"{field.name} ends within a number")
+        values = pa.array(np.frombuffer(strings.buffers()[2] or b"", stored, int(offsets[-1])), kind.value_type)
+        return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
     sequence = pa.types.is_fixed_size_list(kind)
     length, dtype = (kind.list_size, kind.value_type) if sequence else (1, kind)
     numbers = np.frombuffer(strings.buffers()[2] or b"", stored, len(strings) * length)  # what `take` gives begins at zero

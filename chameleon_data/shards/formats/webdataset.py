@@ -1,6 +1,6 @@
 """A shard as one tar file, the format of WebDataset: a sample is the members that share a key.
 
-    SSSSS-RRRRRRRRR.json             {"domain":"book","doc_id":"…","epoch":0,"tokens":12}
+    SSSSS-RRRRRRRRR.json             {"domain":"book","domain_id":0,"doc_id":"…","epoch":0,"tokens":12}
     SSSSS-RRRRRRRRR.txt              the text                    or, where documents are packed (and then before the .json),
     SSSSS-RRRRRRRRR.input_ids.npy    a numpy array
 
@@ -43,8 +43,6 @@ from chameleon_data.shards.rows import TEXT_SCHEMA, column_array, conform, is_se
 TAR_BLOCK = tarfile.BLOCKSIZE
 ROW_DIGITS = 9
 NPY_MAGIC = b"\x93NUMPY"
-JSON_COLUMNS = ["domain", "doc_id", "epoch", "tokens"]
-"""What the JSON member of a row holds."""
 
 WRITER: dict[str, Any] = {"format": "webdataset", "tar": "ustar", "strings": "RFC 8785"}
 
@@ -80,7 +78,7 @@ def _number_in(name: str) -> str:
 
 
 def _encode_tar(rows: pa.Table, shard: str) -> pa.Buffer:
-    lines = np.frombuffer(jsonl.encode_lines(rows.select(JSON_COLUMNS)), np.uint8)
+    lines = np.frombuffer(jsonl.encode_lines(rows.select(rows.schema.names[1:])), np.uint8)  # of all but the body
     begins = np.append(0, np.flatnonzero(lines == ord("\n")) + 1)  # within a line there is no line break
     objects = pc.binary_slice(byte_strings(begins, pa.py_buffer(lines)), 0, -1)
     if is_sequences(rows.schema):

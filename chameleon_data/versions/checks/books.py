@@ -8,6 +8,7 @@ from chameleon_data.plan.plan import TRAIN, DomainPlan, Packing, Plan, phase_of,
 from chameleon_data.recipe import Shards
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.lay_out import build_digest
+from chameleon_data.shards.rows import number_domains
 from chameleon_data.store.paths import BUILDS
 from chameleon_data.versions.make_manifest import digest_contents, digest_files
 from chameleon_data.versions.manifest import DomainRecord, Manifest, SplitRecord
@@ -28,6 +29,7 @@ def check_manifest(manifest: Manifest) -> list[str]:
             for name, record in manifest.split_domains(split).items()
             for problem in _check_rows_available(name, record)
         ),
+        *_check_domain_ids(manifest),
         *_check_quarantine_names(manifest),
         *_check_recipe_values(manifest),
         *_check_budget(manifest),
@@ -60,6 +62,12 @@ def _check_rows_available(name: str, d: SplitRecord) -> list[str]:
     if d.available_rows == d.rows_written_once + d.rows_not_selected:
         return []
     return [f"domain {name!r}: rows written and not selected are not its {d.available_rows:,} documents"]
+
+
+def _check_domain_ids(manifest: Manifest) -> list[str]:
+    if manifest.domain_ids == number_domains([*manifest.domains, *manifest.validation]):
+        return []
+    return ["'domain_ids' does not number the domains of all splits in byte order of name"]
 
 
 def _check_quarantine_names(manifest: Manifest) -> list[str]:

@@ -15,13 +15,13 @@ from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import Packing
 from chameleon_data.shards.formats.files import IndexEntry
 from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.shards.rows import INPUT_IDS
+from chameleon_data.shards.rows import DOC_STARTS, INPUT_IDS, TEXT_SCHEMA
 from chameleon_data.store.store import Store
 from chameleon_data.versions.checks.counts import check_shard_counts
 from chameleon_data.versions.manifest import Manifest, ShardFile, TokenIds
 
-ROW_COLUMNS = ["domain", "doc_id", "epoch", "tokens"]
-"""Columns of a row beside its text or ids."""
+ROW_COLUMNS = TEXT_SCHEMA.names[1:]
+"""Columns that every row has, beside its text or ids."""
 
 
 @dataclass
@@ -100,7 +100,7 @@ def _check_same_rows(shard: StoredShard, end_of_text: int) -> list[str]:
 
 def _restore_sequences(rows: pa.Table, packing: Packing, ids: TokenIds) -> pa.Table | None:
     """Rows of ids as lists of one length and type, where the format has others; None where the rows are no such sequences."""
-    if INPUT_IDS not in rows.column_names:
+    if DOC_STARTS not in rows.column_names:
         return None
     kind = pa.list_(pa.type_for_alias(ids.dtype), packing.length)
     if rows.schema.field(INPUT_IDS).type == kind:
@@ -115,7 +115,8 @@ def _restore_sequences(rows: pa.Table, packing: Packing, ids: TokenIds) -> pa.Ta
 def have_same_rows(rows: pa.Table, others: pa.Table, end_of_text: int) -> bool:
     """Whether two formats hold the same documents in the same order. Texts are compared with texts and ids with ids; beside a
     text, ids must be as many as the row's tokens and end in end-of-text."""
-    if not rows.select(ROW_COLUMNS).equals(others.select(ROW_COLUMNS)):
+    columns = [*ROW_COLUMNS, *({DOC_STARTS} & {*rows.column_names, *others.column_names})]
+    if not {*columns} <= {*rows.column_names} & {*others.column_names} or not rows.select(columns).equals(others.select(columns)):
         return False
     if "text" in rows.column_names and "text" in others.column_names:
         return bool(rows["text"].equals(others["text"]))

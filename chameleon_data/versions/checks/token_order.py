@@ -1,8 +1,8 @@
 """The order of one domain's documents, where rows are packed sequences: their ids without padding are the domain's stream.
 
-Proved are: documents end where end-of-text stands; an epoch is as many documents and tokens as were counted; every whole epoch is
-made of the same ids; the documents that rows name follow each other in the order of their hashes. The ids do not say which
-document they are of. Memory for each domain: a few numbers.
+Proved are: documents end where end-of-text stands, and `doc_starts` says where the next begin; an epoch is as many documents and
+tokens as were counted; every whole epoch is made of the same ids; the documents that rows name follow each other in the order of
+their hashes. The ids do not say which document they are of. Memory for each domain: a few numbers.
 """
 
 from __future__ import annotations
@@ -59,13 +59,14 @@ class TokenOrderCheck:
         ended = ids == self._end
         return np.where(ended.any(axis=1), ended.argmax(axis=1) + 1, self._packing.length).astype(np.int64)
 
-    def add(self, path: str, ids: _Ids, tokens: I64, epoch: I64, hi: U64, lo: U64) -> None:
+    def add(self, path: str, ids: _Ids, tokens: I64, epoch: I64, hi: U64, lo: U64, begun: I64, begins: I64) -> None:
         """The domain's rows in the next shard; at least one. `ids` is (sequences, length), `tokens` counts those that are no
-        padding, and the hashes are those of `doc_id`."""
+        padding, and the hashes are those of `doc_id`. `begun` and `begins` are the lengths and values of `doc_starts`."""
         filled = np.arange(ids.shape[1]) < tokens[:, None]
         starts, flat = self._tokens + np.cumsum(tokens) - tokens, ids[filled]
         ends = np.flatnonzero(flat == self._end) + 1
         self._check_padding(path, ids[~filled])
+        self._check_begins(path, tokens, ends, begun, begins)
         self._check_epoch_numbers(path, epoch, starts)
         self._check_named_documents(path, epoch, self._documents + np.searchsorted(ends, starts - self._tokens, "right"), hi, lo)
         self._count_epochs(path, flat, ends)
@@ -80,6 +81,17 @@ class TokenOrderCheck:
     def _check_padding(self, path: str, padding: _Ids) -> None:
         if (padding != self._end).any():
             self._problems.append(f"{path}: what fills a sequence of domain {self._name!r} up is not end-of-text")
+
+    def _check_begins(self, path: str, tokens: I64, ends: I64, begun: I64, begins: I64) -> None:
+        """A document begins behind each end-of-text, and where the stream does. `ends` are places in the ids of the shard."""
+        row_ends = np.cumsum(tokens)
+        at = ends[ends < row_ends[-1]]
+        if self._begun == self._tokens:
+            at = np.append(0, at)
+        row = np.searchsorted(row_ends, at, "right")
+        expected = np.bincount(row, minlength=len(tokens)), at - (row_ends - tokens)[row]
+        if not all(map(np.array_equal, expected, (begun, begins))):
+            self._problems.append(f"{path}: 'doc_starts' of domain {self._name!r} are not where its documents begin")
 
     def _check_epoch_numbers(self, path: str, epoch: I64, starts: I64) -> None:
         """A sequence says the epoch of its first token."""

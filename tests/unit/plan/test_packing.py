@@ -21,9 +21,10 @@ def stream_of(tokens: list[int], quota: int, shards: int, phase: int, packing: P
     return Stream(domain, packing, domain.bounds(shards, packing), none, none, none, len(tokens))
 
 
-def pieces_in_a_loop(tokens: list[int], length: int, phase: int) -> list[tuple[int, int, int]]:
+def pieces_in_a_loop(tokens: list[int], length: int, phase: int) -> list[tuple[int, int, int, int]]:
     """(document, place in the stream, tokens) of every piece, with its anchor."""
-    pieces, offset = [], 0
+    pieces: list[tuple[int, int, int, int]] = []
+    offset = 0
     for document, size in enumerate(tokens):
         for before in range(0, size, length):
             piece = min(length, size - before)
@@ -47,15 +48,21 @@ def test_whole_documents_fill_sequences_one_after_the_other(tokens: list[int], l
     for shard in range(shards):
         expected: list[list[int]] = []
         named: list[int] = []
+        begun: list[list[int]] = []
         for anchor, document, place, size in pieces_in_a_loop(tokens, length, phase):
             if stream.bounds[shard] <= anchor < stream.bounds[shard + 1]:
                 if not expected or len(expected[-1]) + size > length:
                     expected.append([])
+                    begun.append([])
                     named.append(document)
+                if place == offset[document]:
+                    begun[-1].append(len(expected[-1]))
                 expected[-1] += ids[place : place + size].tolist()
         packed = pack(stream, shard, packing, offset, np.array(tokens), ids, PADDING)
         assert packed.tokens.tolist() == [len(row) for row in expected]
         assert packed.document.tolist() == named
+        assert packed.begun.tolist() == [len(starts) for starts in begun]
+        assert packed.starts.tolist() == [at for starts in begun for at in starts]
         assert packed.ids.tolist() == [row + [PADDING] * (length - len(row)) for row in expected]
 
 
@@ -71,6 +78,7 @@ def test_across_documents_the_shards_are_the_stream_cut_every_so_many_tokens(
     ids = np.arange(total, dtype=np.uint32)
     offset = np.cumsum(tokens) - tokens
     rows: list[int] = []
+    begins: list[int] = []
     for shard in range(shards):
         begin, end = stream.bounds[shard : shard + 2].tolist()
         here = np.flatnonzero((offset < end) & (offset + tokens > begin))
@@ -83,8 +91,11 @@ def test_across_documents_the_shards_are_the_stream_cut_every_so_many_tokens(
         assert (packed.anchor == first + (length * phase >> PHASE_BITS)).all()
         assert (offset[here[packed.document]] <= first).all()
         assert (first < (offset + tokens)[here[packed.document]]).all()
+        begins += (np.repeat(first, packed.begun) + packed.starts).tolist()
+        assert (packed.starts < length).all()
         rows += packed.ids.reshape(-1).tolist()
     assert rows == list(range(quota))
+    assert begins == [at for at in offset.tolist() if at < quota]
 
 
 @pytest.mark.parametrize("whole", [True, False])

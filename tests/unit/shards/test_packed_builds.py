@@ -22,6 +22,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from chameleon_data.corpus import kept_rows
 from chameleon_data.corpus.tokens import TokenCounter, load_token_counter
 from chameleon_data.errors import InputError
+from chameleon_data.hashing import content_hashes, hex_digests
 from chameleon_data.plan.plan import Packing
 from chameleon_data.recipe import Tokens
 from chameleon_data.recipe_file import load_recipe
@@ -259,26 +260,62 @@ def test_many_domains_of_one_column_are_packed_each_by_itself(tmp_path, tokenize
     assert verify_version(made.store, manifest).problems == ()
 
 
-def named(built: Any, domain: str, change: Any = lambda ids: ids) -> list[str]:
-    """What the check says of a domain's sequences, 13 a shard, whose `doc_id` is changed."""
+def follow(built: Any, domain: str, change: Any = lambda ids: ids, starts: Any = lambda starts: starts) -> list[str]:
+    """What the check says of a domain's sequences, 13 a shard, whose `doc_id` or `doc_starts` are changed."""
     packing, made, manifest, table = built
     d, rows = manifest.domains[domain], table.filter(pa.compute.equal(table["domain"], domain))
-    rows = rows.set_column(2, "doc_id", pa.array(change(rows["doc_id"].to_pylist())))
+    rows = rows.set_column(3, "doc_id", pa.array(change(rows["doc_id"].to_pylist())))
     stream = TokenOrderCheck(domain, d, manifest.seed, Packing(LENGTH, packing == "whole"), made.job.counter.end_of_text)
     for start in range(0, rows.num_rows, 13):
         shard = rows.slice(start, 13)
         ids, tokens, epoch = (np.array(shard[c].to_pylist(), np.int64) for c in ("input_ids", "tokens", "epoch"))
         halves = np.array([divmod(int(h, 16), 2**64) for h in shard["doc_id"].to_pylist()], np.uint64)
-        stream.add("a shard", ids, tokens, epoch, halves[:, 0], halves[:, 1])
+        said = starts(shard["doc_starts"].to_pylist())
+        begun, begins = np.array([len(each) for each in said]), np.array([at for each in said for at in each], int)
+        stream.add("a shard", ids, tokens, epoch, halves[:, 0], halves[:, 1], begun, begins)
     return stream.end()
 
 
 @pytest.mark.parametrize("domain", ["legal", "book", "code"])
 def test_documents_that_sequences_name_follow_each_other_as_hashes_decide(built, domain):
-    assert named(built, domain) == []
-    assert any("not in the order of their hashes" in p for p in named(built, domain, lambda ids: ids[::-1]))
-    one = named(built, domain, lambda ids: [f"{int(i, 16) ^ (n % 2):032x}" for n, i in enumerate(ids)])
+    assert follow(built, domain) == []
+    assert any("not in the order of their hashes" in p for p in follow(built, domain, lambda ids: ids[::-1]))
+    one = follow(built, domain, lambda ids: [f"{int(i, 16) ^ (n % 2):032x}" for n, i in enumerate(ids)])
     assert {p.partition("name ")[2] for p in one} == {"one document by two hashes"}
+
+
+def test_rows_say_where_documents_begin_and_which_the_first_token_is_of(built, tokenizer):
+    """Against the tokenizer: cut at `doc_starts`, rows are documents from their beginning, and the rest of the one before."""
+    _, made, manifest, table = built
+    library = Tokenizer.from_file(str(tokenizer))
+    library.encode_special_tokens = True
+    end = made.job.counter.end_of_text
+    for name, of in texts().items():
+        hashes = hex_digests(*content_hashes(pa.array(of, pa.large_string()))).to_pylist()
+        known = {h: [*library.encode(t, add_special_tokens=False).ids, end] for h, t in zip(hashes, of, strict=True)}
+        going_on: list[int] = []
+        for row in domain_rows(table, name):
+            ids, starts = row["input_ids"][: row["tokens"]], row["doc_starts"]
+            head, *begun = np.split(ids, starts)
+            if 0 in starts:
+                assert going_on in ([], *known.values())
+                first = begun[0].tolist()
+            else:
+                first = going_on = going_on + head.tolist()
+            assert known[row["doc_id"]][: len(first)] == first
+            assert all(document[-1] == end for document in [head, *begun][:-1] if len(document))
+            going_on = begun[-1].tolist() if begun else going_on
+            assert row["domain_id"] == sorted(texts()).index(name) == manifest.domain_ids[name]
+
+
+@pytest.mark.parametrize("change", [
+    lambda starts: [[at for at in of if at] for of in starts], lambda starts: [[0, *(at for at in of if at)] for of in starts],
+    lambda starts: [of[:-1] for of in starts], lambda starts: [[*of, LENGTH] for of in starts],
+    lambda starts: [[*of, *of[:1]] for of in starts], lambda starts: [[at + 1 for at in of] for of in starts],
+    lambda starts: [starts[0] + [LENGTH + at for at in starts[1]], *([LENGTH + at for at in of] for of in starts[2:]), []],
+], ids=["no 0", "always 0", "one less", "one behind", "one twice", "one later", "said by the row before"])  # fmt: skip
+def test_starts_where_no_document_begins_are_seen(built, change):
+    assert any("'doc_starts' of domain 'legal' are not where" in p for p in follow(built, "legal", starts=change))
 
 
 def test_verify_sees_another_number_of_epochs(built):

@@ -141,7 +141,7 @@ def test_damage_is_one_clear_error(memory_store: Store, format: str, damage: str
         at = 0
         if format == "parquet":
             group = pq.ParquetFile(pa.BufferReader(data)).metadata.row_group(0)
-            column = next(group.column(i) for i in range(5) if group.column(i).path_in_schema == "doc_id")
+            column = next(group.column(i) for i in range(6) if group.column(i).path_in_schema == "doc_id")
             at = column.data_page_offset + column.total_compressed_size - 40
         data = data[:at] + bytes(byte ^ 255 for byte in data[at : at + 20]) + data[at + 20 :]
     elif damage == "other rows":
@@ -152,7 +152,7 @@ def test_damage_is_one_clear_error(memory_store: Store, format: str, damage: str
         table = table_of([("x", "b", "train"), ("x", "c", "train")])
         sink = pa.BufferOutputStream()
         wrong = pa.array(["z" * 32, "b" * 32])
-        other = table.drop_columns(["doc_id"]) if damage == "other columns" else table.set_column(2, "doc_id", wrong)
+        other = table.drop_columns(["doc_id"]) if damage == "other columns" else table.set_column(3, "doc_id", wrong)
         pq.write_table(other.cast(pa.schema([(f.name, pa.string() if f.name == "text" else f.type) for f in other.schema])), sink)
         data = sink.getvalue()
     memory_store.write(file.path, data)

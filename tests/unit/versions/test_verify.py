@@ -80,7 +80,7 @@ def rewrite(out: Path, manifest: Manifest, change: Callable[[pl.DataFrame], pl.D
         hi, lo = content_hashes(mine["text"].to_arrow().cast(pa.large_string())) if len(mine) else ([], [])
         table = mine.to_arrow().cast(TEXT_SCHEMA)
         if len(mine):
-            table = table.set_column(2, "doc_id", hex_digests(hi, lo))
+            table = table.set_column(3, "doc_id", hex_digests(hi, lo))
         tables.append(table)
         entries.append(mds.encode(table, n, count, TRAIN, 3).entry)
         by_domain = mine.group_by("domain").agg(pl.len(), pl.col("tokens").cast(pl.Int64).sum())
@@ -156,6 +156,29 @@ def test_an_index_with_a_key_too_many_or_other_shards(forged: Out, change: Calla
     change(index["shards"])
     path.write_text(json.dumps(index, sort_keys=True))
     assert_found(out, manifest, r"index\.json: does not say what the bytes")
+
+
+# Numbers of domains
+
+
+def test_a_row_with_the_number_of_another_domain(forged: Out) -> None:
+    out, manifest = forged
+    other = pl.when((pl.col("shard") == 1) & (pl.col("domain") == "legal")).then(0).otherwise("domain_id")
+    manifest = rewrite(out, manifest, lambda rows: rows.with_columns(domain_id=other.cast(pl.UInt32)))
+    assert manifest.domain_ids["legal"] > 0
+    assert_found(out, manifest, r"train-00001-of.*: a row's 'domain_id' is not the number")
+
+
+@pytest.mark.parametrize("body", [b'{"book":0,"code":2,"legal":1}', b'{"book": 0, "code": 1, "legal": 2}', None])
+def test_the_numbers_beside_the_shards_are_those_of_the_manifest(forged: Out, body: bytes | None) -> None:
+    out, manifest = forged
+    file = out / manifest.build / "domain_ids.json"
+    assert json.loads(file.read_bytes()) == manifest.domain_ids == {"book": 0, "code": 1, "legal": 2}
+    if body is None:
+        file.unlink()
+    else:
+        file.write_bytes(body)
+    assert_found(out, manifest, r"domain_ids\.json: (missing|does not say what the manifest says)")
 
 
 # Order and epochs
@@ -264,6 +287,8 @@ def test_a_domain_of_which_the_last_epoch_is_dropped_behind_a_larger_bound(forge
         (lambda m: m["shards"][-1].update(rows=1), "shard.00007.mds.zstd: holds other counts"),
         (lambda m: m.update(shards=[f for f in m["shards"] if f["format"] == "mds"]), "in the recipe's formats"),
         (lambda m: m["recipe"]["shards"].update(formats=["mds"]), "in the recipe's formats"),
+        (lambda m: m["domain_ids"].update(book=1, code=0), "number the domains of all splits"),
+        (lambda m: m["domain_ids"].pop("book"), "number the domains of all splits"),
         (lambda m: m["shards"].pop(3), "each once and in order"),
         (lambda m: m["shards"].append(m["shards"][3]), "each once and in order"),
     ],

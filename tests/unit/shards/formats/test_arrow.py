@@ -10,12 +10,12 @@ from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.shards.formats import arrow
 from chameleon_data.shards.formats.files import Level
-from tests.support.shard_rows import LEVELS, SEQUENCES, TEXTS
+from tests.support.shard_rows import LEVELS, SEQUENCES, TEXTS, set_starts
 
 
 def test_record_batches_hold_equal_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrow, "RECORD_BATCH_BYTES", 10 * (66 + 64))
-    (body,) = arrow.encode(SEQUENCES, 0, 1, TRAIN, 3).files.values()
+    monkeypatch.setattr(arrow, "RECORD_BATCH_BYTES", 10 * (66 + 8 + 64))
+    (body,) = arrow.encode(set_starts(SEQUENCES, [[0, 7]] * 300), 0, 1, TRAIN, 3).files.values()
     with pa.ipc.open_file(body) as reader:
         assert [reader.get_batch(i).num_rows for i in range(reader.num_record_batches)] == [10] * 30
 

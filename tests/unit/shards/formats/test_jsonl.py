@@ -24,19 +24,34 @@ def test_the_bytes_are_those_of_two_other_writers() -> None:
 
 @pytest.mark.parametrize(
     "lie",
-    [b'{"text":"a", "domain":"b","doc_id":"c","epoch":0,"tokens":1}\n', b'{"text":"a","domain":"b","doc_id":"c","epoch":0}\n',
-     b'{"text":"\\u0041","domain":"b","doc_id":"c","epoch":0,"tokens":1}\n', b"[1]\n", b"7\n", b"\n", b"[" * 100_000 + b"\n",
-     b'{"text":"a","domain":"b","doc_id":"c","epoch":0,"tokens":1,"tokens":1}\n', b'{"input_ids":[],"domain":"b"}\n',
-     b'{"input_ids":[1.5],"domain":"b","doc_id":"c","epoch":0,"tokens":1}\n',
-     b'{"input_ids":[true],"domain":"b","doc_id":"c","epoch":0,"tokens":1}\n',
-     b'{"input_ids":[4294967296],"domain":"b","doc_id":"c","epoch":0,"tokens":1}\n',
-     b'{"text":"a","domain":"b","doc_id":"c","epoch":-1,"tokens":1}\n',
-     b'{"text":null,"domain":"b","doc_id":"c","epoch":0,"tokens":1}\n',
-     b'{"text":"a","domain":"b","doc_id":"c","epoch":0,"tokens":1}',
-     b'{"text":"\\ud800","domain":"b","doc_id":"c","epoch":0,"tokens":1}\n'],
-)  # fmt: skip
+    [
+        b'{"text":"a", "domain":"b","domain_id":0,"doc_id":"c","epoch":0,"tokens":1}\n',
+        b'{"text":"a","domain":"b","domain_id":0,"doc_id":"c","epoch":0}\n',
+        b'{"text":"\\u0041","domain":"b","domain_id":0,"doc_id":"c","epoch":0,"tokens":1}\n',
+        b'{"text":"a","domain":"b","domain_id":0,"doc_id":"c","epoch":0,"tokens":1,"tokens":1}\n',
+        b'{"text":"a","domain":"b","domain_id":0,"doc_id":"c","epoch":-1,"tokens":1}\n',
+        b'{"text":null,"domain":"b","domain_id":0,"doc_id":"c","epoch":0,"tokens":1}\n',
+        b'{"text":"a","domain":"b","domain_id":0,"doc_id":"c","epoch":0,"tokens":1}',
+        b'{"text":"\\ud800","domain":"b","domain_id":0,"doc_id":"c","epoch":0,"tokens":1}\n',
+        *(b"[1]\n", b"7\n", b"\n", b"[" * 100_000 + b"\n", b'{"input_ids":[],"domain":"b"}\n'),
+    ],
+)
 def test_json_that_means_the_same_or_nothing_is_refused(lie: bytes) -> None:
-    good = b'{"text":"a","domain":"b","doc_id":"c","epoch":0,"tokens":1}\n'
+    good = b'{"text":"a","domain":"b","domain_id":0,"doc_id":"c","epoch":0,"tokens":1}\n'
+    assert_refused(good, lie)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [b'"input_ids":[1.5]', b'"input_ids":[true]', b'"input_ids":[4294967296]', b'"input_ids":[]', b'"doc_starts":[-1]',
+     b'"doc_starts":[0.0]', b'"doc_starts":[false]', b'"doc_starts":[null]', b'"doc_starts":null', b'"doc_starts":0', b'"x":[0]'],
+)  # fmt: skip
+def test_lists_of_other_than_numbers_are_refused(lie: bytes) -> None:
+    good = b'{"input_ids":[7],"domain":"b","domain_id":0,"doc_id":"c","epoch":0,"tokens":1,"doc_starts":[0]}\n'
+    assert_refused(good, good.replace(b'"input_ids":[7]' if b"input" in lie else b'"doc_starts":[0]', lie))
+
+
+def assert_refused(good: bytes, lie: bytes) -> None:
     assert jsonl.decode({"train-00000-of-00001.jsonl": good}, "here")[0].num_rows == 1
     with pytest.raises(InputError, match="here: damaged JSON lines"):
         jsonl.decode({"train-00000-of-00001.jsonl": lie}, "here")

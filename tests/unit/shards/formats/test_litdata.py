@@ -58,6 +58,18 @@ def test_sizes_that_are_not_there_are_refused_before_they_are_allocated() -> Non
             litdata.decode({NAME: lie}, "here")
 
 
+def test_starts_of_documents_are_whole_numbers() -> None:
+    """A byte that belongs to the next value, with sizes that add up."""
+    body = bytearray(chunk_of(SEQUENCES.slice(1, 1), None))
+    first = struct.unpack_from("<I", body, 4)[0]
+    sizes = list(struct.unpack_from("<7I", body, first))
+    sizes[2] -= 1
+    sizes[6] += 1
+    struct.pack_into("<7I", body, first, *sizes)
+    with pytest.raises(InputError, match="here: damaged chunk of litdata"):
+        litdata.decode({NAME: bytes(body)}, "here")
+
+
 def test_four_gibibytes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(litdata, "LARGEST_CHUNK", len(chunk_of(SEQUENCES, None)) // 2)
     with pytest.raises(InputError, match=r"4 GiB; lower 'shards\.size'"):

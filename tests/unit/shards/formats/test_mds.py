@@ -19,18 +19,20 @@ from chameleon_data.plan.plan import TRAIN, VALIDATION
 from chameleon_data.shards.formats import mds
 from chameleon_data.shards.formats.files import Level
 from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, conform
-from tests.support.shard_rows import LEVELS, any_text, bytes_of, rechunk, sequence_rows
+from tests.support.shard_rows import LEVELS, any_text, bytes_of, rechunk, sequence_rows, set_starts
 
 texts = st.one_of(st.sampled_from(["", "\0", "é", "\U0001f98e", "a\r\n\0b", "x" * 70_000]), any_text)
 numbers = st.integers(0, 2**32 - 1)
-rows_of = st.lists(st.tuples(texts, any_text, texts, numbers, numbers), max_size=12)
+rows_of = st.lists(st.tuples(texts, any_text, numbers, texts, numbers, numbers), max_size=12)
 
 
 def table_of(rows: list[tuple[object, ...]]) -> pa.Table:
-    return pa.table([list(column) for column in zip(*rows, strict=True)] or [[]] * 5, names=TEXT_SCHEMA.names).cast(TEXT_SCHEMA)
+    return pa.table([list(column) for column in zip(*rows, strict=True)] or [[]] * 6, names=TEXT_SCHEMA.names).cast(TEXT_SCHEMA)
 
 
-THREE = table_of([("one", "book", "a" * 32, 0, 3), ("", "c4", "b" * 32, 1, 0), ("zwei \U0001f98e\0", "bücher", "c" * 32, 2, 7)])
+THREE = table_of(
+    [("one", "book", 0, "a" * 32, 0, 3), ("", "c4", 2, "b" * 32, 1, 0), ("zwei \U0001f98e\0", "bücher", 1, "c" * 32, 2, 7)]
+)
 SEQUENCES = sequence_rows(12)
 
 
@@ -49,14 +51,16 @@ def naive(table: pa.Table, level: Level) -> bytes:
     samples = []
     for row in table.to_pylist():
         doc_id, domain, text = (row.get(key, "").encode() for key in ("doc_id", "domain", "text"))
-        head = struct.pack("<3I", len(doc_id), len(domain), len(text))
-        epoch, tokens = struct.pack("<I", row["epoch"]), struct.pack("<I", row["tokens"])
+        domain_id, epoch, tokens = (struct.pack("<I", row[key]) for key in ("domain_id", "epoch", "tokens"))
         if INPUT_IDS in row:
             letter = "H" if table.schema.field(INPUT_IDS).type.value_type == pa.uint16() else "I"
             ids = struct.pack(f"<{len(row[INPUT_IDS])}{letter}", *row[INPUT_IDS])
-            samples.append(head[:8] + doc_id + domain + epoch + ids + tokens)
+            starts = json.dumps(row["doc_starts"]).encode()
+            head = struct.pack("<3I", len(doc_id), len(starts), len(domain))
+            samples.append(head + doc_id + starts + domain + domain_id + epoch + ids + tokens)
         else:
-            samples.append(head + doc_id + domain + epoch + text + tokens)
+            head = struct.pack("<3I", len(doc_id), len(domain), len(text))
+            samples.append(head + doc_id + domain + domain_id + epoch + text + tokens)
     config = json.dumps(mds._configuration(table.schema, level), sort_keys=True).encode()
     offsets = [4 + 4 * (len(samples) + 1) + len(config)]
     for sample in samples:
@@ -113,7 +117,7 @@ def test_names_and_the_folder_of_a_split() -> None:
 @pytest.mark.parametrize("level", LEVELS)
 def test_the_entry_changes_with_the_rows(level: Level) -> None:
     shard = mds.encode(THREE, 3, 9, VALIDATION, level)
-    changed = mds.encode(THREE.set_column(4, "tokens", [[0, 1, 2]]), 3, 9, VALIDATION, level)
+    changed = mds.encode(THREE.set_column(5, "tokens", [[0, 1, 2]]), 3, 9, VALIDATION, level)
     assert mds.decode(changed.files, "")[1]["raw_data"] != shard.entry["raw_data"]
 
 
@@ -170,3 +174,12 @@ def test_each_lie_has_its_message() -> None:
     for message, lie in lies.items():
         with pytest.raises(InputError, match=f"shard: damaged MDS shard .*{message}"):
             rows_in(lie)
+
+
+@pytest.mark.parametrize("lie", [b"[0,  5]", b"[0, -5]", b"[0, 05]", b"[0, tr]", b"{0: 55}", b'"0, 55"', b"[0], 55", b"[0.055]"])
+def test_starts_of_documents_are_one_list_of_numbers_spelled_in_one_way(lie: bytes) -> None:
+    body = body_of(set_starts(SEQUENCES.slice(0, 1), [[0, 55]])).to_pybytes()
+    assert rows_in(body)["doc_starts"].to_pylist() == [[0, 55]]
+    assert body.count(b"[0, 55]") == 1
+    with pytest.raises(InputError, match="shard: damaged MDS shard"):
+        rows_in(body.replace(b"[0, 55]", lie))

@@ -9,7 +9,7 @@ from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.shards.formats import megatron
 from chameleon_data.shards.rows import INPUT_IDS
-from tests.support.shard_rows import SEQUENCES, TEXTS, bytes_of
+from tests.support.shard_rows import SEQUENCES, TEXTS, bytes_of, sequence_rows
 
 ONE = TEXTS.slice(0, 1)
 
@@ -24,10 +24,11 @@ def test_text_is_refused() -> None:
         megatron.encode(TEXTS, 0, 1, TRAIN, None)
 
 
-@pytest.mark.parametrize("kind", [pa.large_list(pa.uint32()), pa.list_(pa.uint32(), 1)])
-def test_a_token_that_int32_does_not_hold_is_refused(kind: pa.DataType) -> None:
+@pytest.mark.parametrize("rows", [ONE, sequence_rows(1, 1, pa.uint32())], ids=["documents", "sequences"])
+def test_a_token_that_int32_does_not_hold_is_refused(rows: pa.Table) -> None:
+    kind = pa.large_list(pa.uint32()) if rows is ONE else rows.schema.field(INPUT_IDS).type
     with pytest.raises(InputError, match="the token 2,147,483,648"):
-        megatron.encode(ONE.set_column(0, INPUT_IDS, pa.array([[2**31]], kind)), 0, 1, TRAIN, None)
+        megatron.encode(rows.set_column(0, INPUT_IDS, pa.array([[2**31]], kind)), 0, 1, TRAIN, None)
 
 
 @pytest.mark.parametrize(

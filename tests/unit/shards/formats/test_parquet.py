@@ -13,7 +13,7 @@ from chameleon_data.plan.plan import TRAIN, VALIDATION
 from chameleon_data.shards.formats import parquet
 from chameleon_data.shards.formats.files import Level
 from chameleon_data.shards.rows import INPUT_IDS, ROW_OVERHEAD, TEXT_SCHEMA, equal_byte_bounds
-from tests.support.shard_rows import LEVELS, replace_text, sequence_rows, text_rows
+from tests.support.shard_rows import LEVELS, replace_text, sequence_rows, set_starts, text_rows
 
 ROWS = text_rows(500)
 SEQUENCES = sequence_rows(40)
@@ -50,11 +50,17 @@ def test_the_file_is_what_the_module_says() -> None:
     columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
     assert list(columns) == TEXT_SCHEMA.names
     assert {column.compression for column in columns.values()} == {"ZSTD"}
-    assert {name for name, column in columns.items() if column.has_dictionary_page} == {"domain", "epoch"}
-    assert {name for name, column in columns.items() if column.is_stats_set} == {"domain", "doc_id", "epoch", "tokens"}
+    assert {name for name, column in columns.items() if column.has_dictionary_page} == {"domain", "domain_id", "epoch"}
+    assert {name for name, column in columns.items() if column.is_stats_set} == {
+        "domain",
+        "domain_id",
+        "doc_id",
+        "epoch",
+        "tokens",
+    }
     assert file.metadata.metadata is None
     assert (columns["tokens"].statistics.min, columns["tokens"].statistics.max) == (2**32 - 500, 2**32 - 1)
-    assert [str(field.type) for field in file.schema_arrow] == ["string", "string", "string", "uint32", "uint32"]
+    assert [str(field.type) for field in file.schema_arrow] == ["string", "string", "uint32", "string", "uint32", "uint32"]
 
 
 def test_polars_sees_lists_of_one_length() -> None:
@@ -62,12 +68,13 @@ def test_polars_sees_lists_of_one_length() -> None:
 
 
 def test_the_file_of_sequences_holds_no_statistics_of_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 10 * (18 + ROW_OVERHEAD))
-    file = pq.ParquetFile(encode(SEQUENCES))
+    monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 10 * (18 + 8 + ROW_OVERHEAD))
+    file = pq.ParquetFile(encode(set_starts(SEQUENCES, [[0, 7]] * 40)))
     assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == [10] * 4
-    ids, *others = (file.metadata.row_group(0).column(i) for i in range(file.metadata.num_columns))
+    ids, *others, starts = (file.metadata.row_group(0).column(i) for i in range(file.metadata.num_columns))
     assert (ids.path_in_schema, ids.is_stats_set, ids.compression) == ("input_ids.list.element", False, "ZSTD")
     assert all(column.is_stats_set for column in others)
+    assert (starts.path_in_schema, starts.is_stats_set) == ("doc_starts.list.element", False)
 
 
 def test_row_groups_hold_equal_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +116,7 @@ def test_a_flipped_bit_of_any_page_is_refused(level: Level) -> None:
 
 def test_other_tables_are_refused() -> None:
     renamed = ROWS.rename_columns(["content", *TEXT_SCHEMA.names[1:]])
-    retyped = ROWS.set_column(4, "tokens", ROWS["tokens"].cast(pa.int64()))
+    retyped = ROWS.set_column(5, "tokens", ROWS["tokens"].cast(pa.int64()))
     lists = SEQUENCES.set_column(0, INPUT_IDS, SEQUENCES[INPUT_IDS].cast(pa.list_(pa.uint16())))
     sorted_rows = ROWS.select(sorted(TEXT_SCHEMA.names))
     for other in (renamed, retyped, ROWS.append_column("more", ROWS["domain"]), sorted_rows, lists):
