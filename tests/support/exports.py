@@ -51,7 +51,7 @@ def build_two_versions(folder: Path) -> Blend:
         build_recipe(load_recipe(write_recipe("out", budget, formats)), INLINE, lambda *_: None, CREATED)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("chameleon_data.jobs.cli._passes", lambda *_: nullcontext((INLINE, lambda *_: None)))
-        blend, _ = _weigh_blend(write_recipe("other", 500_000, ["mds"]), None, None, None, None, False)
+        blend, _ = _weigh_blend(write_recipe("other", 500_000, ["mds"]), None, None, None, None, False, None)
     return blend
 
 
