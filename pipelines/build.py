@@ -12,8 +12,9 @@ from chameleon_data.corpus.kept_rows import KeptSummary, summarise_kept_rows
 from chameleon_data.corpus.row_store import RowStore, choose_row_store
 from chameleon_data.corpus.sample import make_sample_spec
 from chameleon_data.corpus.selection import make_selection_rules, select_rows
-from chameleon_data.corpus.tokens import TokenCounter, load_token_counter
+from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.pipelines.engine import Engine, Progress
+from chameleon_data.pipelines.prepare import Prepared, prepare
 from chameleon_data.pipelines.survey import sample_target, survey_corpus
 from chameleon_data.pipelines.weigh import Weighed, weigh_corpus
 from chameleon_data.pipelines.write import write_missing_shards
@@ -28,10 +29,7 @@ from chameleon_data.versions.make_manifest import make_manifest
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.provenance import describe_writer, gather_provenance
 from chameleon_data.versions.versions import Version, commit_version, is_version_of, list_numbers, read_manifest
-from chameleon_data.weights.embedder import refuse_missing_packages
 from chameleon_data.weights.explain.exhaustion import Exhaustion, compare_exhaustion_rules, describe_exhaustion
-from chameleon_data.weights.kernels.faiss_library import import_faiss
-from chameleon_data.weights.kernels.kernel import EXACT
 
 ENCODED_BYTES_PER_SECOND = 60e6
 """Bytes of text a second that one of two busy cores sorts, encodes in two formats, compresses and hashes; 88e6 if it is alone."""
@@ -122,18 +120,19 @@ def weigh_recipe(
 
     `single_writer` is passed to `Store`, here and below; `scratch` is where rows are kept, in the place of `out`.
     """
-    with active_driver(store := _open(recipe, single_writer)) as driver:
-        counter = load_token_counter(recipe.tokens)
-        keep = _choose_row_store(recipe, store, scratch, counter)
-        return _weigh(engine, store, keep, recipe, counter, driver.keep_during(progress), {})
+    prepared = prepare(recipe, single_writer, progress)
+    with active_driver(prepared.store) as driver:
+        keep = _choose_row_store(recipe, prepared, scratch)
+        return _weigh(engine, prepared, keep, recipe, driver.keep_during(progress), {})
 
 
 def plan_recipe(
     recipe: Recipe, engine: Engine, progress: Progress, single_writer: bool = False, scratch: Store | None = None
 ) -> Planned:
     """Weigh, and plan. Writes only caches."""
-    with active_driver(store := _open(recipe, single_writer)) as driver:
-        return _plan(engine, store, scratch, recipe, driver.keep_during(progress))
+    prepared = prepare(recipe, single_writer, progress)
+    with active_driver(prepared.store) as driver:
+        return _plan(engine, prepared, scratch, recipe, driver.keep_during(progress))
 
 
 def build_recipe(
@@ -145,15 +144,23 @@ def build_recipe(
     scratch: Store | None = None,
 ) -> Built:
     """Weigh, plan, write the shards and commit a version. `created` is the time that the version carries."""
-    with active_driver(store := _open(recipe, single_writer)) as driver:
-        return _build(engine, store, scratch, driver, recipe, driver.keep_during(progress), created)
+    prepared = prepare(recipe, single_writer, progress)
+    with active_driver(prepared.store) as driver:
+        return _build(engine, prepared, scratch, driver, recipe, driver.keep_during(progress), created)
 
 
 def _build(
-    engine: Engine, store: Store, scratch: Store | None, driver: OwnRecord, recipe: Recipe, progress: Progress, created: str
+    engine: Engine,
+    prepared: Prepared,
+    scratch: Store | None,
+    driver: OwnRecord,
+    recipe: Recipe,
+    progress: Progress,
+    created: str,
 ) -> Built:
+    store = prepared.store
     live, _ = list_numbers(store)
-    planned = _plan(engine, store, scratch, recipe, progress)
+    planned = _plan(engine, prepared, scratch, recipe, progress)
     weighed, timings = planned.weighed, dict(planned.timings)
     survey, mixture, selection = weighed.survey, weighed.mixture, weighed.selection
     job = ShardSpec(planned.layouts, selection.rules, planned.counter, recipe.sources, recipe.input, recipe.shards)
@@ -184,37 +191,28 @@ def _build(
     return Built(read_manifest(store, version), version, new, beside, build.shards - there, planned.kept)
 
 
-def _open(recipe: Recipe, single_writer: bool) -> Store:
-    """The store of `out`, probed. Raises InputError also for a package that will be missing after the survey."""
-    if not recipe.weights.from_:
-        refuse_missing_packages(recipe.embed)
-        if recipe.leverage.kernel not in EXACT:
-            import_faiss(f"leverage.kernel: {recipe.leverage.kernel}")
-    store = Store(recipe.out, single_writer)
-    store.probe()
-    return store
-
-
-def _choose_row_store(recipe: Recipe, store: Store, scratch: Store | None, counter: TokenCounter) -> RowStore | None:
-    return choose_row_store(recipe.survey.keep, store, scratch, recipe.shards.sequence_length != "none", counter)
+def _choose_row_store(recipe: Recipe, prepared: Prepared, scratch: Store | None) -> RowStore | None:
+    packing = recipe.shards.sequence_length != "none"
+    return choose_row_store(recipe.survey.keep, prepared.store, scratch, packing, prepared.counter)
 
 
 def _weigh(
     engine: Engine,
-    store: Store,
+    prepared: Prepared,
     keep: RowStore | None,
     recipe: Recipe,
-    counter: TokenCounter,
     progress: Progress,
     timings: dict[str, float],
 ) -> Weighed:
+    store, counter, input = prepared.store, prepared.counter, recipe.input
     with _timed(timings, "survey"):
         spec = make_sample_spec(recipe.embed, recipe.seed)
-        survey = survey_corpus(engine, store, keep, recipe.sources, recipe.input, spec, counter, progress)
-        rules = make_selection_rules(recipe.sources, recipe.input, recipe.mix.validation, recipe.shards, counter)
+        survey = survey_corpus(engine, store, keep, prepared.fragments, recipe.sources, input, spec, counter, progress)
+        rules = make_selection_rules(recipe.sources, input, recipe.mix.validation, recipe.shards, counter)
         selection = select_rows(store, survey, rules)
-        target = recipe.weights.target
-        like = sample_target(engine, store, target, recipe.input, spec, counter, progress) if isinstance(target, Like) else None
+        target, like = recipe.weights.target, None
+        if isinstance(target, Like):
+            like = sample_target(engine, store, prepared.target, target, input, spec, counter, progress)
     with _timed(timings, "embed and weigh"):
         weighed = weigh_corpus(
             engine,
@@ -227,6 +225,7 @@ def _weigh(
             survey,
             selection,
             progress,
+            prepared.embedder,
             like,
         )
     if not survey.recorded:
@@ -235,11 +234,11 @@ def _weigh(
     return replace(weighed, reused={"survey": reused, **weighed.reused})
 
 
-def _plan(engine: Engine, store: Store, scratch: Store | None, recipe: Recipe, progress: Progress) -> Planned:
+def _plan(engine: Engine, prepared: Prepared, scratch: Store | None, recipe: Recipe, progress: Progress) -> Planned:
     timings: dict[str, float] = {}
-    counter = load_token_counter(recipe.tokens)
-    keep = _choose_row_store(recipe, store, scratch, counter)
-    weighed = _weigh(engine, store, keep, recipe, counter, progress, timings)
+    store, counter = prepared.store, prepared.counter
+    keep = _choose_row_store(recipe, prepared, scratch)
+    weighed = _weigh(engine, prepared, keep, recipe, progress, timings)
     with _timed(timings, "plan"):
         progress("plan", 0, 0)
         layouts = lay_out_splits(

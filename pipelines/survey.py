@@ -8,7 +8,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from chameleon_data.corpus.fragments import list_fragments
+from chameleon_data.corpus.fragments import Fragment
 from chameleon_data.corpus.row_store import RowStore, explain_missing_room
 from chameleon_data.corpus.sample import SampleSpec
 from chameleon_data.corpus.survey import (
@@ -33,18 +33,17 @@ def survey_corpus(
     engine: Engine,
     store: Store,
     keep: RowStore | None,
+    fragments: Mapping[str, Sequence[Fragment]],
     sources: Mapping[str, Source],
     input: Input,
     spec: SampleSpec,
     counter: TokenCounter,
     progress: Progress,
 ) -> Survey:
-    """The survey of these sources; their rows are kept in `keep` if it has room for all.
+    """The survey of these sources, whose files `fragments` lists; their rows are kept in `keep` if it has room for all.
 
     Raises InputError for what cannot be read or holds too many bad rows.
     """
-    progress("list", 0, 0)
-    fragments = {name: list_fragments(name, source) for name, source in sources.items()}
     parts = split_parts(fragments, sources, input, spec, counter.fingerprint)
     recorded = find_recorded_parts(store, parts)
     todo = [number for number, part in enumerate(parts) if part.key not in recorded]
@@ -61,13 +60,20 @@ def survey_corpus(
 
 
 def sample_target(
-    engine: Engine, store: Store, target: Like, input: Input, spec: SampleSpec, counter: TokenCounter, progress: Progress
+    engine: Engine,
+    store: Store,
+    fragments: Mapping[str, Sequence[Fragment]],
+    target: Like,
+    input: Input,
+    spec: SampleSpec,
+    counter: TokenCounter,
+    progress: Progress,
 ) -> pa.Table:
     """The sample of a target's own files, drawn as a domain's is and recorded likewise, under the name `like`."""
     sources = {TARGET_NAME: Source(path=target.like, text=target.text)}
     plain = Input(max_bad=input.max_bad, max_document=input.max_document)
     with locating("weights.target"):
-        return survey_corpus(engine, store, None, sources, plain, spec, counter, progress).sample
+        return survey_corpus(engine, store, None, fragments, sources, plain, spec, counter, progress).sample
 
 
 def _survey_number(

@@ -8,6 +8,7 @@ from functools import partial
 
 import pyarrow as pa
 
+from chameleon_data.corpus.fragments import list_fragments
 from chameleon_data.corpus.row_store import RowStore, choose_row_store
 from chameleon_data.corpus.sample import make_sample_spec
 from chameleon_data.corpus.selection import make_selection_rules, select_rows
@@ -40,7 +41,9 @@ def check_against_corpus(engine: Engine, store: Store, manifest: Manifest, progr
             rules = make_selection_rules(recipe.sources, recipe.input, recipe.mix.validation, recipe.shards, counter)
             # Texts are not needed again, but ids are, and to make them takes longer than all else.
             keep = choose_row_store("auto" if rules.packing else False, scratch, None, True, counter)
-            survey = survey_corpus(engine, scratch, keep, recipe.sources, recipe.input, spec, counter, progress)
+            progress("list", 0, 0)
+            fragments = {name: list_fragments(name, source) for name, source in recipe.sources.items()}
+            survey = survey_corpus(engine, scratch, keep, fragments, recipe.sources, recipe.input, spec, counter, progress)
             selection = select_rows(scratch, survey, rules)
             problems, layouts = check_plan_against_corpus(scratch, survey, selection, manifest)
             if problems:

@@ -36,7 +36,7 @@ from chameleon_data.versions.versions import Version, read_manifest
 from chameleon_data.weights.centre import multiply_prior, natural_shares
 from chameleon_data.weights.domain_statistics import JACKKNIFE_GROUPS, domain_statistics
 from chameleon_data.weights.domain_weights import TARGET_NAME, TargetSamples, weigh_features
-from chameleon_data.weights.embedder import ColumnEmbedder, Embedder, load_embedder
+from chameleon_data.weights.embedder import ColumnEmbedder, Embedder
 from chameleon_data.weights.explain.comparison import comparison_mixtures
 from chameleon_data.weights.explain.misfiled import Misfiled
 from chameleon_data.weights.explain.sample_map import map_samples
@@ -107,20 +107,25 @@ def weigh_corpus(
     survey: Survey,
     selection: Selection,
     progress: Progress,
+    embedder: Embedder | ColumnEmbedder | None,
     like: pa.Table | None = None,
 ) -> Weighed:
     """The mixture of this corpus, from its record where there is one. Writes the record, vectors and landmarks to the store.
 
-    `like`: the sample of the target that the recipe names (`sample_target`).
+    `embedder` is that of the recipe, which needs none where weights are given. `like`: the sample of the target that the recipe
+    names (`sample_target`).
     """
+    progress("weigh", 0, 0)
     tokens = {c.name: c.tokens for c in selection.counts}
     budget = sum(tokens.values()) if mix.budget == "auto" else mix.budget
     caps = epoch_caps(selection.counts, budget, mix.max_epochs, mix.exhausted)
-    if weights.from_:
-        mixture, reused = _given_mixture(weights.from_, leverage, weights, caps, list(tokens))
+    if embedder is None:
+        mixture, reused = _given_mixture(str(weights.from_), leverage, weights, caps, list(tokens))
     else:
         centre = find_centre(weights, tokens)
-        mixture, reused = _computed_mixture(engine, store, embed, leverage, weights, centre, caps, seed, survey, progress, like)
+        mixture, reused = _computed_mixture(
+            engine, store, embed, embedder, leverage, weights, centre, caps, seed, survey, progress, like
+        )
     files = {path: read_named_weights("weights.compare", path, list(tokens))[0].weights for path in weights.compare}
     beside = comparison_mixtures(tokens, mixture.description.unbounded, files)
     mixture = replace(mixture, description=replace(mixture.description, mixtures=beside))
@@ -153,6 +158,7 @@ def _computed_mixture(
     engine: Engine,
     store: Store,
     embed: Embed,
+    embedder: Embedder | ColumnEmbedder,
     leverage: Leverage,
     weights: Weights,
     centre: Centre,
@@ -163,9 +169,6 @@ def _computed_mixture(
     like: pa.Table | None,
 ) -> tuple[Mixture, dict[str, str]]:
     """The mixture by leverage, and what was not done again for it."""
-    progress("model", 0, 0)
-    embedder = load_embedder(embed)
-    progress("weigh", 0, 0)
     samples = {name: sample_fingerprint(rows) for name, rows in group_sample_by_domain(survey.sample).items()}
     if absent := sorted(set(centre.shares) - samples.keys()):
         raise InputError(
@@ -342,7 +345,7 @@ def _recorded_landmarks(asked: int | str | RecordedLandmarks, embedder: str) -> 
     """The landmarks of the version that the recipe names, if any. Raises InputError where another embedder made them."""
     if not isinstance(asked, RecordedLandmarks):
         return None
-    about = _find_version("leverage.landmarks", asked.from_)[1].weights
+    about = find_version("leverage.landmarks", asked.from_)[1].weights
     if about.nystrom is None or about.embedder is None:
         raise InputError(f"leverage.landmarks: {asked.from_} was weighed without landmarks; name another version, or a number")
     if about.embedder.fingerprint != embedder:
@@ -352,7 +355,12 @@ def _recorded_landmarks(asked: int | str | RecordedLandmarks, embedder: str) -> 
 
 def read_named_weights(key: str, origin: str, names: list[str]) -> tuple[PublishedWeights, WeightsFile | WeightsVersion]:
     """Weights of a file or of a version (OUT@VERSION), and what they were exactly. `key` is the recipe's, for messages."""
-    source: WeightsFile | WeightsVersion
+    text, source = open_named_weights(key, origin)
+    return read_published_weights(text, names, origin), source
+
+
+def open_named_weights(key: str, origin: str) -> tuple[str, WeightsFile | WeightsVersion]:
+    """The text of a file of weights, or that of a version's, and what it is exactly."""
     if Path(origin).suffix in (".json", ".yaml", ".yml"):
         unreadable: Sentences = {
             OSError: lambda error: f"{origin} cannot be read ({error.strerror}); correct the path",
@@ -360,15 +368,13 @@ def read_named_weights(key: str, origin: str, names: list[str]) -> tuple[Publish
         }
         with explaining(key, unreadable):
             text = Path(origin).read_text(encoding="utf-8")
-        source = WeightsFile(origin, hashlib.sha256(text.encode()).hexdigest())
-    else:
-        version, manifest = _find_version(key, origin)
-        text = json.dumps({name: domain.weight for name, domain in manifest.domains.items()})
-        source = WeightsVersion(split_target(origin)[0], version.number, version.manifest)
-    return read_published_weights(text, names, origin), source
+        return text, WeightsFile(origin, hashlib.sha256(text.encode()).hexdigest())
+    version, manifest = find_version(key, origin)
+    text = json.dumps({name: domain.weight for name, domain in manifest.domains.items()})
+    return text, WeightsVersion(split_target(origin)[0], version.number, version.manifest)
 
 
-def _find_version(key: str, target: str) -> tuple[Version, Manifest]:
+def find_version(key: str, target: str) -> tuple[Version, Manifest]:
     """The version that the recipe's key names as OUT@VERSION, and its manifest."""
     with locating(key):
         url, reference = split_target(target)

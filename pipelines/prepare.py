@@ -1,0 +1,144 @@
+"""Before the passes: what a recipe names is looked for, and all that is missing is told at once.
+
+Listings, headers and first rows are read, and no document. So a wrong path, column, model or credential costs seconds, and
+neither Ray nor a model is loaded for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import TypeVar
+
+from chameleon_data.corpus.fragments import Fragment, list_fragments
+from chameleon_data.corpus.readers.first_rows import check_columns
+from chameleon_data.corpus.tokens import TokenCounter, load_token_counter
+from chameleon_data.errors import InputError, locating
+from chameleon_data.pipelines.engine import Progress
+from chameleon_data.pipelines.weigh import find_version, open_named_weights, read_named_weights
+from chameleon_data.recipe import Like, Recipe, RecordedLandmarks, Source, Weights, natural_exponent
+from chameleon_data.store.store import Store
+from chameleon_data.weights.bounds import values_by_domain
+from chameleon_data.weights.domain_weights import TARGET_NAME
+from chameleon_data.weights.embedder import ColumnEmbedder, Embedder, load_embedder
+from chameleon_data.weights.kernels.faiss_library import import_faiss
+from chameleon_data.weights.kernels.kernel import EXACT
+
+SOURCES_OPENED = 256
+"""Sources of which a file is opened; the survey finds what is wrong with more of them."""
+OPENED_AT_ONCE = 16
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a recipe names."""
+
+    store: Store
+    """Its `out`, which takes files."""
+    counter: TokenCounter
+    fragments: dict[str, tuple[Fragment, ...]]
+    """Source -> its fragments."""
+    target: dict[str, tuple[Fragment, ...]]
+    """The same of the files of `weights.target`, where it has any."""
+    embedder: Embedder | ColumnEmbedder | None
+    """None: weights are given."""
+
+
+class _Faults:
+    """Collects what is wrong."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def collect(self, find: Callable[[], T], where: str = "") -> T | None:
+        """What `find` returns; None where it raises InputError, which is kept with `where` in front."""
+        try:
+            return find()
+        except InputError as error:
+            self.found.append(f"{where}{error}")
+            return None
+
+
+def prepare(recipe: Recipe, single_writer: bool, progress: Progress) -> Prepared:
+    """Find what a recipe names. Raises InputError with a line for each thing that is wrong."""
+    faults = _Faults()
+    progress("list", 0, 0)
+    store = faults.collect(partial(_open_store, recipe.out, single_writer))
+    counter = faults.collect(partial(load_token_counter, recipe.tokens))
+    target = recipe.weights.target
+    like = {TARGET_NAME: Source(path=target.like, text=target.text)} if isinstance(target, Like) else {}
+    fragments_of_target = _list_all(like, "weights.target: ", faults)
+    fragments = _list_all(recipe.sources, "", faults)
+    _open_some(recipe.sources, fragments, recipe.embed.column, faults)
+    _check_weights(recipe, faults)
+    embedder = None
+    if not recipe.weights.from_:
+        if recipe.leverage.kernel not in EXACT:
+            faults.collect(partial(import_faiss, f"leverage.kernel: {recipe.leverage.kernel}"))
+        progress("model", 0, 0)
+        embedder = faults.collect(partial(load_embedder, recipe.embed))
+    if faults.found or store is None or counter is None:
+        raise InputError("\n".join(dict.fromkeys(faults.found)))
+    return Prepared(store, counter, fragments, fragments_of_target, embedder)
+
+
+def _open_store(out: str, single_writer: bool) -> Store:
+    with locating("out"):
+        store = Store(out, single_writer)
+        store.probe()
+    return store
+
+
+def _list_all(sources: Mapping[str, Source], where: str, faults: _Faults) -> dict[str, tuple[Fragment, ...]]:
+    found = {name: faults.collect(partial(list_fragments, name, source), where) for name, source in sources.items()}
+    return {name: fragments for name, fragments in found.items() if fragments is not None}
+
+
+def _open_some(
+    sources: Mapping[str, Source], fragments: Mapping[str, Sequence[Fragment]], vectors: str | None, faults: _Faults
+) -> None:
+    """Look into the first file of each format of a source."""
+
+    def check(named: tuple[str, Fragment]) -> None:
+        with suppress(OSError):  # the network; the survey tries again
+            check_columns(named[1], sources[named[0]], vectors)
+
+    some = islice(fragments.items(), SOURCES_OPENED)
+    named = [(name, fragment) for name, of_source in some for fragment in _first_of_each(of_source)]
+    with ThreadPoolExecutor(OPENED_AT_ONCE) as pool:
+        for (name, _), opened in [(pair, pool.submit(check, pair)) for pair in named]:
+            faults.collect(opened.result, f"sources.{name}: ")
+
+
+def _first_of_each(fragments: Iterable[Fragment]) -> list[Fragment]:
+    first: dict[str, Fragment] = {}
+    for fragment in fragments:
+        first.setdefault(fragment.format, fragment)
+    return list(first.values())
+
+
+def _check_weights(recipe: Recipe, faults: _Faults) -> None:
+    """Files and versions that the recipe's `weights` and `leverage` name; and domains, where the recipe names all there are."""
+    weights: Weights = recipe.weights
+    if isinstance(recipe.leverage.landmarks, RecordedLandmarks) and not weights.from_:
+        faults.collect(partial(find_version, "leverage.landmarks", recipe.leverage.landmarks.from_))
+    files = [("weights.compare", file) for file in weights.compare]
+    if weights.from_:
+        files.append(("weights.from", weights.from_))
+    elif natural_exponent(weights.centre) is None:
+        files.append(("weights.centre", weights.centre))
+    if any(source.domain for source in recipe.sources.values()):
+        for key, file in files:
+            faults.collect(partial(open_named_weights, key, file))
+        return
+    names = list(recipe.sources)
+    for key, file in files:
+        faults.collect(partial(read_named_weights, key, file, names))
+    groups = {domain: 0.0 for group in weights.groups.values() for domain in group.domains}
+    for what, given in (("floor", weights.floor), ("cap", weights.cap), ("prior", weights.prior), ("group", groups)):
+        faults.collect(partial(values_by_domain, f"weights.{what}", given, names, 0.0))
