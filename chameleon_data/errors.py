@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 OS_ERROR_REMEDIES = {
     errno.ENOSPC: "the disk is full; make room and run the same command again, it goes on where it stopped",
@@ -27,6 +27,9 @@ OS_ERROR_REMEDIES = {
     errno.ENAMETOOLONG: "the name is too long for this file system; choose a shorter folder",
     errno.ELOOP: "the links lead round in a circle; choose another folder",
 }
+
+
+T = TypeVar("T")
 
 
 class InputError(ValueError):
@@ -67,6 +70,26 @@ def locating(where: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
+
+
+class Faults:
+    """Collects what is wrong, so that one message tells it all."""
+
+    def __init__(self) -> None:
+        self._found: list[str] = []
+
+    def collect(self, find: Callable[[], T], where: str = "") -> T | None:
+        """What `find` returns; None where it raises InputError, whose text is kept with `where` in front."""
+        try:
+            return find()
+        except InputError as error:
+            self._found.append(f"{where}{error}")
+            return None
+
+    def raise_all(self) -> None:
+        """Raise InputError with a line for each fault, if there are any."""
+        if self._found:
+            raise InputError("\n".join(dict.fromkeys(self._found)))
 
 
 def explain_errno(error: OSError) -> str:

@@ -71,7 +71,15 @@ def parse_bytes(value: Any) -> Any:
 
 
 def _parse_budget(value: Any) -> Any:
+    if is_size(value):
+        return parse_bytes(value)
     return value if value == "auto" else _parse_quantity(value, TOKEN_UNITS, "40M")
+
+
+def is_size(value: Any) -> bool:
+    """Whether it is written as a number of bytes, such as 5 MB or 5MiB; 5M and 5B are not."""
+    match = re.fullmatch(_quantity_pattern(BYTE_UNITS), value) if isinstance(value, str) else None
+    return match is not None and len(match[2]) > 1
 
 
 def _one_or_many(value: Any) -> Any:
@@ -83,7 +91,8 @@ WrittenBytes = Annotated[int, Field(gt=0)] | Annotated[str, Field(pattern=_quant
 """What a person may write for a number of bytes."""
 ByteSize = Annotated[int, Field(gt=0), BeforeValidator(parse_bytes, json_schema_input_type=WrittenBytes)]
 BudgetTokens = Annotated[int, Field(gt=0, le=LARGEST_BUDGET)]
-WrittenBudget = Literal["auto"] | BudgetTokens | Annotated[str, Field(pattern=_quantity_pattern(TOKEN_UNITS))]
+_WRITTEN_UNITS = {**TOKEN_UNITS, **{unit: size for unit, size in BYTE_UNITS.items() if len(unit) > 1}}
+WrittenBudget = Literal["auto"] | BudgetTokens | Annotated[str, Field(pattern=_quantity_pattern(_WRITTEN_UNITS))]
 """What a person may write for a budget."""
 Budget = Annotated[Literal["auto"] | BudgetTokens, BeforeValidator(_parse_budget, json_schema_input_type=WrittenBudget)]
 Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False), NO_BOOL]
@@ -357,7 +366,7 @@ class Mix(Section):
     """How many tokens are written, and what happens where a domain has too few."""
 
     budget: Budget = "auto"
-    """Tokens to write: 40_000_000, 40M, 1.5B. auto: as many as the corpus holds."""
+    """Tokens to write: 40_000_000, 40M, 1.5B; where a token is a byte also 40 MB, 40MiB. auto: as many as the corpus holds."""
     max_epochs: Positive = 4.0
     """How many times a domain's documents are used at most."""
     exhausted: Literal["redistribute", "repeat", "fail"] = "redistribute"
@@ -435,6 +444,17 @@ class Recipe(Section):
     """How many tokens are written, and what happens where a domain has too few."""
     shards: Shards = Shards()
     """How the rows are written."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _budget_in_its_unit(cls, value: Any) -> Any:
+        mix, tokens = (value.get(key) if isinstance(value, dict) else None for key in ("mix", "tokens"))
+        if isinstance(mix, dict) and isinstance(tokens, dict) and tokens.get("tokenizer") and is_size(mix.get("budget")):
+            what = (
+                f"{mix['budget'].strip()!r} is a number of bytes, and this budget counts tokens of the tokenizer; write, say, 40M"
+            )
+            raise MisplacedKeyError(("mix", "budget"), what)
+        return value
 
     @field_validator("sources", mode="before", json_schema_input_type=WrittenSources)
     @classmethod

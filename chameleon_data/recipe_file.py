@@ -12,13 +12,14 @@ import json
 import os
 import re
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from chameleon_data.errors import InputError, Sentences, explaining, list_some, locating
+from chameleon_data.errors import Faults, InputError, Sentences, explaining, list_some, locating
 from chameleon_data.recipe import (
     Divergence,
     EffectiveDimension,
@@ -126,7 +127,9 @@ def parse_recipe(text: str, folder: Path, name: str = "recipe") -> Recipe:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{name}:{mark.line + 1}" if mark else name
-        raise InputError(f"{where}: {getattr(error, 'problem', None) or error}") from error
+        problem = getattr(error, "problem", None)
+        what = _explain_yaml(problem, mark, text) if problem and mark else problem or error
+        raise InputError(f"{where}: {what}") from error
     return check_recipe(value, folder, name, node)
 
 
@@ -145,10 +148,35 @@ def check_recipe(value: Any, folder: Path, name: str = "recipe", node: Any = Non
         raise InputError(
             "\n".join(f"{where}: {', or '.join(dict.fromkeys(whats))}" for where, whats in faults.items())
         ) from error
+    _refuse_paths(recipe, folder, name)
     with locating(name):
         recipe = _with_absolute_paths(recipe, folder)
         _refuse_out_as_source(recipe)
     return recipe
+
+
+def _explain_yaml(problem: str, mark: Any, text: str) -> str:
+    """What is wrong where YAML's parser stopped, in our words; to it a wrong indentation is a fault of grammar."""
+    lines = text.splitlines()
+    line = lines[mark.line] if mark.line < len(lines) else ""
+    above = next((number for number in range(mark.line - 1, -1, -1) if lines[number].strip()), 0)
+    if "mapping values are not allowed" in problem and line.split(" #")[0].count(": ") > 1:
+        return "a value that holds ': ' needs quotes"
+    if "could not find expected ':'" in problem or ("mapping values are" in problem and ":" not in lines[above]):
+        return f"line {above + 1} has no ': ', a colon and a blank, after its key"
+    if "mapping values are not allowed" in problem or "expected <block end>" in problem:
+        column = len(line) - len(line.lstrip()) + 1
+        return f"the indentation is wrong: this line starts in column {column}; keys of one section start in the same column"
+    if "'\\t' that cannot start any token" in problem:
+        return "a tab stands here; YAML indents by blanks"
+    if "cannot start any token" in problem or "expected alphabetic or numeric character" in problem:
+        return "a value that begins with a sign such as * & @ % needs quotes: '*.jsonl'"
+    if "expected ',' or '" in problem:
+        closing = re.findall("'([]}])'", problem)
+        return f"a bracket is not closed, so that {' or '.join(closing)} is missing, or a value inside it needs quotes"
+    if "unexpected end of stream" in problem:
+        return "a quote that was opened above is not closed"
+    return problem
 
 
 def _explain(fault: Any, node: Any, name: str, has_lines: bool) -> tuple[str, str]:
@@ -166,10 +194,7 @@ def _explain(fault: Any, node: Any, name: str, has_lines: bool) -> tuple[str, st
             path.append(key)  # any other key that the document lacks is a name that pydantic gives to one type of several
     where = f"{name}{f':{line}' if has_lines else ''}: {'.'.join(path) or 'recipe'}"
     if fault["type"] == "extra_forbidden":
-        known = _keys_at(path[:-1])
-        near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
-        return where, f"unknown key; {hint}"
+        return where, f"unknown key; {_guess_key(path)}"
     what = PLAIN_FAULTS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
     given, hint = fault.get("input"), ""
     if isinstance(given, str | int | float | bool) and fault["type"] != "value_error":
@@ -178,6 +203,20 @@ def _explain(fault: Any, node: Any, name: str, has_lines: bool) -> tuple[str, st
         near = difflib.get_close_matches(str(given), re.findall("'([^']*)'", fault["ctx"]["expected"]), n=1)
         hint += f"; did you mean '{near[0]}'?" if near else ""
     return where, what + hint
+
+
+def _guess_key(path: list[str]) -> str:
+    """Which key was probably meant by one that is unknown, or where it belongs."""
+    top, known, key = _keys_at([]), _keys_at(path[:-1]), path[-1]
+    if len(path) > 1 and key in top:
+        return f"'{key}' stands at the top: indent it less"
+    if path[0] == "sources" and len(path) == 3 and path[1] in top and key in _keys_at([path[1]]):
+        return f"'{path[1]}' stands at the top: indent it less"
+    homes = [section for section in top if section != "sources" and key in _keys_at([section])] if len(path) == 1 else []
+    if homes:
+        return f"it belongs under '{homes[0]}:', indented"
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
 
 
 def _keys_at(path: list[str]) -> list[str]:
@@ -199,7 +238,10 @@ def _keys_at(path: list[str]) -> list[str]:
         case ["leverage", "landmarks"]:
             model = RecordedLandmarks
         case _:
-            model = cast(type[Section], Recipe.model_fields[path[0]].annotation)
+            annotation = Recipe.model_fields[path[0]].annotation
+            if not (isinstance(annotation, type) and issubclass(annotation, Section)):
+                return []
+            model = annotation
     return [field.alias or key for key, field in model.model_fields.items()]
 
 
@@ -212,6 +254,22 @@ def absolute_path(path: str, folder: Path) -> str:
     if "://" in path:
         return path
     return os.path.normpath(folder / os.path.expanduser(path))  # noqa: PTH111  (pathlib's raises where there is no home)
+
+
+def _refuse_paths(recipe: Recipe, folder: Path, name: str) -> None:
+    """Raise InputError for every path that is none, may hold a secret, or names what is written as corpus."""
+    faults = Faults()
+    for key, source in recipe.sources.items():
+        for path in source.path:
+            faults.collect(partial(_refuse_path, path, folder), f"{name}: sources.{key}: ")
+    faults.collect(partial(_refuse_path, recipe.out, folder), f"{name}: out: ")
+    faults.collect(partial(_refuse_secrets_elsewhere, recipe), f"{name}: ")
+    faults.raise_all()
+
+
+def _refuse_path(path: str, folder: Path) -> None:
+    absolute_path(path, folder)
+    refuse_secrets(path)
 
 
 def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:

@@ -6,18 +6,17 @@ neither Ray nor a model is loaded for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import TypeVar
 
 from chameleon_data.corpus.fragments import Fragment, list_fragments
 from chameleon_data.corpus.readers.first_rows import check_columns
 from chameleon_data.corpus.tokens import TokenCounter, load_token_counter
-from chameleon_data.errors import InputError, locating
+from chameleon_data.errors import DefectError, Faults, locating
 from chameleon_data.pipelines.engine import Progress
 from chameleon_data.pipelines.weigh import find_version, open_named_weights, read_named_weights
 from chameleon_data.recipe import Like, Recipe, RecordedLandmarks, Source, Weights, natural_exponent
@@ -31,7 +30,6 @@ from chameleon_data.weights.kernels.kernel import EXACT
 SOURCES_OPENED = 256
 """Sources of which a file is opened; the survey finds what is wrong with more of them."""
 OPENED_AT_ONCE = 16
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,24 +47,9 @@ class Prepared:
     """None: weights are given."""
 
 
-class _Faults:
-    """Collects what is wrong."""
-
-    def __init__(self) -> None:
-        self.found: list[str] = []
-
-    def collect(self, find: Callable[[], T], where: str = "") -> T | None:
-        """What `find` returns; None where it raises InputError, which is kept with `where` in front."""
-        try:
-            return find()
-        except InputError as error:
-            self.found.append(f"{where}{error}")
-            return None
-
-
 def prepare(recipe: Recipe, single_writer: bool, progress: Progress) -> Prepared:
     """Find what a recipe names. Raises InputError with a line for each thing that is wrong."""
-    faults = _Faults()
+    faults = Faults()
     progress("list", 0, 0)
     store = faults.collect(partial(_open_store, recipe.out, single_writer))
     counter = faults.collect(partial(load_token_counter, recipe.tokens))
@@ -82,8 +65,9 @@ def prepare(recipe: Recipe, single_writer: bool, progress: Progress) -> Prepared
             faults.collect(partial(import_faiss, f"leverage.kernel: {recipe.leverage.kernel}"))
         progress("model", 0, 0)
         embedder = faults.collect(partial(load_embedder, recipe.embed))
-    if faults.found or store is None or counter is None:
-        raise InputError("\n".join(dict.fromkeys(faults.found)))
+    faults.raise_all()
+    if store is None or counter is None:
+        raise DefectError("a fault was not collected")
     return Prepared(store, counter, fragments, fragments_of_target, embedder)
 
 
@@ -94,13 +78,13 @@ def _open_store(out: str, single_writer: bool) -> Store:
     return store
 
 
-def _list_all(sources: Mapping[str, Source], where: str, faults: _Faults) -> dict[str, tuple[Fragment, ...]]:
+def _list_all(sources: Mapping[str, Source], where: str, faults: Faults) -> dict[str, tuple[Fragment, ...]]:
     found = {name: faults.collect(partial(list_fragments, name, source), where) for name, source in sources.items()}
     return {name: fragments for name, fragments in found.items() if fragments is not None}
 
 
 def _open_some(
-    sources: Mapping[str, Source], fragments: Mapping[str, Sequence[Fragment]], vectors: str | None, faults: _Faults
+    sources: Mapping[str, Source], fragments: Mapping[str, Sequence[Fragment]], vectors: str | None, faults: Faults
 ) -> None:
     """Look into the first file of each format of a source."""
 
@@ -122,7 +106,7 @@ def _first_of_each(fragments: Iterable[Fragment]) -> list[Fragment]:
     return list(first.values())
 
 
-def _check_weights(recipe: Recipe, faults: _Faults) -> None:
+def _check_weights(recipe: Recipe, faults: Faults) -> None:
     """Files and versions that the recipe's `weights` and `leverage` name; and domains, where the recipe names all there are."""
     weights: Weights = recipe.weights
     if isinstance(recipe.leverage.landmarks, RecordedLandmarks) and not weights.from_:

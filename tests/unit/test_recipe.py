@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from chameleon_data.errors import InputError
+from chameleon_data.jobs.screen import parse_size
 from chameleon_data.recipe_file import check_recipe, load_recipe, parse_recipe
 
 LEAST = "name: x\nout: out\nsources: {a: corpus/*.jsonl}\n"
@@ -317,3 +318,62 @@ def test_a_dictionary_has_the_same_faults_without_lines(tmp_path):
     ]
     del plain["sources"]["a"]["foo"], plain["mix"]["budgt"], plain["seed"]
     assert check_recipe(plain, tmp_path).out == str(tmp_path / "y")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("name: x\n out: y\n", "r.yaml:2: the indentation is wrong: this line starts in column 2; keys of one section start in"),
+        ("name: x\nsources:\n  a: b\n c: d\n", "r.yaml:4: the indentation is wrong: this line starts in column 2"),
+        ("sources:\n  a:\n  - b\n - c\n", "r.yaml:4: the indentation is wrong: this line starts in column 2"),
+        ("sources:\n\ta: b\n", "r.yaml:2: a tab stands here; YAML indents by blanks"),
+        ("sources:\n  a b\n  c: d\n", "r.yaml:3: line 2 has no ': ', a colon and a blank, after its key"),
+        ("name: x\nout:y\nsources:\n", "r.yaml:3: line 2 has no ': ', a colon and a blank, after its key"),
+        ("name: x: y\n", "r.yaml:1: a value that holds ': ' needs quotes"),
+        (
+            "sources: {a: b\nmix: {budget: 5}\n",
+            "r.yaml:2: a bracket is not closed, so that } is missing, or a value inside it needs quotes",
+        ),
+        ('name: "x\nout: y\n', "r.yaml:3: a quote that was opened above is not closed"),
+        ("sources: {a: *.jsonl}\n", "r.yaml:1: a value that begins with a sign such as * & @ % needs quotes"),
+        ("out: %y\n", "r.yaml:1: a value that begins with a sign such as * & @ % needs quotes"),
+        (LEAST + "budget: 5M\n", "r.yaml:4: budget: unknown key; it belongs under 'mix:', indented"),
+        (
+            LEAST + "mix:\n  shards: {size: 5MiB}\n",
+            "r.yaml:5: mix.shards: unknown key; 'shards' stands at the top: indent it less",
+        ),
+        (
+            "name: x\nout: y\nsources:\n  a: b\n  mix:\n    path: c\n    budget: 5M\n",
+            "r.yaml:7: sources.mix.budget: unknown key; 'mix' stands at the top: indent it less",
+        ),
+    ],
+)
+def test_a_fault_of_indentation_is_told_as_such(text, told):
+    with pytest.raises(InputError) as refusal:
+        parse(text)
+    assert str(refusal.value).startswith(told)
+
+
+def test_all_paths_that_are_wrong_are_told_at_once():
+    with pytest.raises(InputError) as refusal:
+        parse(
+            "name: x\nout: s3://u:p@b/x\nsources: {a: ['s3://b/x?key=1', 'a::b'], c: 's3://u:p@b/y'}\nweights: {from: s3://u:p@b/w}\n"
+        )
+    where = [line.split(": ")[1] for line in str(refusal.value).splitlines()]
+    assert where == ["sources.a", "sources.a", "sources.c", "out", "weights.from"]
+
+
+@pytest.mark.parametrize("written", ["5 MB", "5MB", "5mb", "5_000 kB", "5000000", "5e6", "0.005 GB"])
+def test_bytes_are_written_alike_wherever_they_are_asked(written):
+    text = LEAST + f"input: {{max_document: {written}}}\nshards: {{size: {written}}}\nmix: {{budget: {written}}}\n"
+    recipe = parse(text)
+    assert recipe.input.max_document == recipe.shards.size == recipe.mix.budget == 5_000_000
+    assert parse_size("--memory", written) == 5_000_000
+
+
+def test_mebibytes_are_bytes_too_and_a_letter_is_a_number_of_tokens():
+    assert parse(LEAST + "mix: {budget: 5 MiB}\nshards: {size: 5MiB}\n").mix.budget == 5 * 2**20
+    assert parse(LEAST + "mix: {budget: 5B}\n").mix.budget == 5 * 10**9
+    refused = "r.yaml:5: mix.budget: '5 MB' is a number of bytes, and this budget counts tokens of the tokenizer; write, say, 40M"
+    with pytest.raises(InputError, match=f"^{refused}$"):
+        parse(LEAST + "tokens: {tokenizer: t.json}\nmix: {budget: 5 MB}\n")
