@@ -29,7 +29,7 @@ OS_ERROR_REMEDIES = {
 }
 
 
-T = TypeVar("T")
+_Found = TypeVar("_Found")
 
 
 class InputError(ValueError):
@@ -78,7 +78,7 @@ class Faults:
     def __init__(self) -> None:
         self._found: list[str] = []
 
-    def collect(self, find: Callable[[], T], where: str = "") -> T | None:
+    def collect(self, find: Callable[[], _Found], where: str = "") -> _Found | None:
         """What `find` returns; None where it raises InputError, whose text is kept with `where` in front."""
         try:
             return find()
@@ -92,8 +92,13 @@ class Faults:
             raise InputError("\n".join(dict.fromkeys(self._found)))
 
 
-def explain_errno(error: OSError) -> str:
-    """What the number of an operating system's error means and what to do, without the error's own words."""
+def explain_errno(error: OSError, writing: bool = False) -> str:
+    """What the number of an operating system's error means and what to do, without the error's own words.
+
+    `writing`: a file or folder was to be made, so that what is missing is the place for it.
+    """
+    if writing and error.errno == errno.ENOENT:
+        return "no folder can be made there; choose another one"
     kind = os.strerror(error.errno) if error.errno else type(error).__name__
     return OS_ERROR_REMEDIES.get(error.errno or 0, f"cannot be used ({kind}); check it")
 

@@ -105,6 +105,25 @@ WrittenFormats = FormatName | Annotated[list[FormatName], Field(min_length=1)]
 Formats = Annotated[tuple[FormatName, ...], BeforeValidator(_one_or_many, json_schema_input_type=WrittenFormats)]
 
 
+PLAIN_FAULTS = {
+    "missing": "this key is missing",
+    "tuple_type": "write a list: [a, b]",
+    **dict.fromkeys(("model_type", "dict_type"), "must be a mapping: {key: value}"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    "string_type": "must be text",
+    "extra_forbidden": "unknown key",
+    "too_short": "must have at least 1 item",
+}
+"""Kind of a fault that pydantic finds -> our words, where its own are those of a programmer."""
+
+
+def say_fault(kind: str, message: str) -> str:
+    """A fault that pydantic found, in words of a person."""
+    return PLAIN_FAULTS.get(kind) or message.removeprefix("Value error, ").replace("Input should", "must", 1)
+
+
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True)
 

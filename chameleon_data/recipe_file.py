@@ -30,20 +30,9 @@ from chameleon_data.recipe import (
     Section,
     Source,
     natural_exponent,
+    say_fault,
 )
 from chameleon_data.store.urls import EXTRAS, refuse_secrets
-
-PLAIN_FAULTS = {
-    "missing": "this key is missing",
-    "tuple_type": "write a list: [a, b]",
-    **dict.fromkeys(("model_type", "dict_type"), "must be a mapping: {key: value}"),
-    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
-    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
-    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
-    "string_type": "must be text",
-    "too_short": "must have at least 1 item",
-}
-"""Kind of a fault that pydantic finds -> our words, where its own are those of a programmer."""
 
 
 class StrictLoader(yaml.SafeLoader):
@@ -195,7 +184,7 @@ def _explain(fault: Any, node: Any, name: str, has_lines: bool) -> tuple[str, st
     where = f"{name}{f':{line}' if has_lines else ''}: {'.'.join(path) or 'recipe'}"
     if fault["type"] == "extra_forbidden":
         return where, f"unknown key; {_guess_key(path)}"
-    what = PLAIN_FAULTS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ").replace("Input should", "must", 1)
+    what = say_fault(fault["type"], fault["msg"])
     given, hint = fault.get("input"), ""
     if isinstance(given, str | int | float | bool) and fault["type"] != "value_error":
         hint = f" (given: {given!r})"

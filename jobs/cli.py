@@ -197,10 +197,12 @@ def versions(
         for v in list_versions(store):
             manifest, tags_of = read_manifest(store, v), tagged.get(v.number, [])
             tokens, k = sum(d.tokens for d in manifest.domains.values()), len(manifest.domains)
-            listed.append(tables.ListedVersion(f"v{v.number}", v.created, manifest.name, tokens, k, v.digest, tags_of, None))
+            listed.append(
+                tables.ListedVersion(f"v{v.number}", v.created, manifest.name, tokens, manifest.unit, k, v.digest, tags_of, None)
+            )
         for v, when in gone.items() if deleted else ():
             tags_of = tagged.get(v.number, [])
-            listed.append(tables.ListedVersion(f"v{v.number}", v.created, None, None, None, v.digest, tags_of, when))
+            listed.append(tables.ListedVersion(f"v{v.number}", v.created, None, None, None, None, v.digest, tags_of, when))
     listed.sort(key=lambda line: int(line.version[1:]))
     print_answer(as_json, [asdict(line) for line in listed], lambda: tables.print_versions(listed, target, bool(gone)))
 
@@ -272,7 +274,7 @@ def verify(
     domains = manifest.domains.values()  # where no problem was found, the corpus has the counts of the manifest
     again = {"domains": len(domains), "rows": sum(d.rows_read for d in domains)} if corpus and not problems else None
     document = tables.describe_verification(found, version.number, again)
-    print_answer(as_json, document, lambda: tables.print_verification(found, version.number, again))
+    print_answer(as_json, document, lambda: tables.print_verification(found, version.number, manifest.unit, again))
     raise typer.Exit(0 if found.ok else 1)
 
 

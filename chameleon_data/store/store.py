@@ -22,7 +22,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -88,7 +88,7 @@ class Store:
         Raises NameTakenError if other bytes were there.
         """
         body = self._body(path, data)
-        with self._explaining(path):
+        with self._explaining(path, writing=True):
             for _ in range(3):
                 try:
                     self._backend.create(_checked(path), body)
@@ -106,7 +106,7 @@ class Store:
     def write(self, path: str, data: bytes | pa.Buffer) -> None:
         """Put the bytes there in one step, whatever was there before. Readers see the old bytes or the new ones."""
         body = self._body(path, data)
-        with self._explaining(path):
+        with self._explaining(path, writing=True):
             self._backend.replace(_checked(path), body)
 
     @contextmanager
@@ -117,7 +117,7 @@ class Store:
         """
         target = self.local(path)
         if target:
-            with self._explaining(path), staged_file(target) as file:
+            with self._explaining(path, writing=True), staged_file(target) as file:
                 yield file
                 cast(LocalFolder, self._backend).replace(path, file)
         else:
@@ -166,7 +166,7 @@ class Store:
         """Refuse a store where a create-only put replaces a file. It writes two small bodies under one name and removes them."""
         path = f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}"
         first, second = pa.py_buffer(b"first"), pa.py_buffer(b"second")
-        with self._explaining(""):
+        with self._explaining("", writing=True):
             backend = _backend(self.url, os.getpid(), PROBE_DEADLINE, self.single_writer)
             try:
                 with suppress(FileExistsError):  # nobody else knows the name, so this was our own put, whose answer was lost
@@ -198,8 +198,8 @@ class Store:
     def _shown(self, path: str) -> str:
         return f"{self.url.rstrip('/')}/{path}" if path else self.url
 
-    def _explaining(self, path: str) -> AbstractContextManager[None]:
-        return explaining(self._shown(path), {StoreError: str, OSError: explain_errno})
+    def _explaining(self, path: str, writing: bool = False) -> AbstractContextManager[None]:
+        return explaining(self._shown(path), {StoreError: str, OSError: partial(explain_errno, writing=writing)})
 
 
 @lru_cache(maxsize=64)

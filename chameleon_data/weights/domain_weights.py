@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from chameleon_data.arrays import F64, Floats
 from chameleon_data.errors import InputError, list_some
-from chameleon_data.recipe import Leverage, RecordedLandmarks, Weights
+from chameleon_data.recipe import Leverage, RecordedLandmarks, Weights, say_fault
 from chameleon_data.weights.affinity import affinity, can_debias, debias_fraction
 from chameleon_data.weights.domain_statistics import DomainStatistics, FeatureArrays, check_features, domain_statistics, moments
 from chameleon_data.weights.kernels.kernel import EXACT, Kernel, auto_bandwidth, unit_rows
@@ -94,7 +94,7 @@ def domain_weights(
         weights = Weights.model_validate({"objective": objective, "target": target, "temperature": temperature})
     except ValidationError as error:
         faults = error.errors(include_url=False)  # a value that may be of several types has one for each
-        what = ", or ".join(dict.fromkeys(fault["msg"].removeprefix("Value error, ") for fault in faults))
+        what = ", or ".join(dict.fromkeys(say_fault(fault["type"], fault["msg"]) for fault in faults))
         loc = faults[0]["loc"]
         raise InputError(f"{loc[0]}: {what} (given: {faults[0]['input']!r})" if loc else what) from error
     tilt = make_tilt(weights, _check_centre(centre_shares, embeddings))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import tempfile
 import traceback
+from functools import partial
 
 import pytest
 
-from chameleon_data.errors import InputError, explain_errno, explain_os_error, explaining, first_line, locating
+from chameleon_data.errors import Faults, InputError, explain_errno, explain_os_error, explaining, first_line, locating
 
 SENTENCES = {
     FileNotFoundError: "is not there; check the path",
@@ -65,3 +66,22 @@ def test_the_place_stands_in_front() -> None:
         raise InputError("is odd")
     with pytest.raises(ZeroDivisionError), locating("recipe"):
         raise ZeroDivisionError
+
+
+def test_all_faults_are_told_in_one_message_each_once():
+    def refuse(what: str) -> int:
+        raise InputError(what)
+
+    faults = Faults()
+    assert faults.collect(lambda: 3) == 3
+    faults.raise_all()
+    assert faults.collect(partial(refuse, "a")) is None
+    faults.collect(partial(refuse, "b"), "where: ")
+    faults.collect(partial(refuse, "a"))
+    with pytest.raises(InputError, match=r"^a\nwhere: b$"):
+        faults.raise_all()
+
+
+def test_what_cannot_be_made_is_not_told_as_missing():
+    assert "copied whole" in explain_errno(FileNotFoundError(errno.ENOENT, ""))
+    assert explain_errno(FileNotFoundError(errno.ENOENT, ""), writing=True) == "no folder can be made there; choose another one"

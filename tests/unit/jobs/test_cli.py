@@ -147,6 +147,15 @@ def test_versions_have_their_tags_and_hide_the_deleted(command, three):
     assert "deleted" not in command("versions", three)[1]
 
 
+def test_tokens_that_are_bytes_are_called_bytes(command, three):
+    for words in (["versions", three], ["show", three]):
+        text = command(*words)[1]
+        assert "bytes" in text
+        assert "tokens" not in text.replace("tokens are", "")
+    listed = json.loads(command("versions", three, "--json")[1])
+    assert {row["unit"] for row in listed} == {"bytes"}
+
+
 def test_the_history_of_a_tag(command, three):
     now = json.loads(command("tags", three, "--json")[1])
     assert [(row["tag"], row["version"], row["deleted"]) for row in now] == [("old", "v2", True), ("prod", "v1", False)]

@@ -86,7 +86,7 @@ def test_a_plan_of_a_corpus_that_need_not_be_kept_says_nothing_of_it(capsys):
 
 def print_example_plan(capsys, packed=False, shards=None, size=900, seconds=1.0, kept=KeptSummary(0, 0, 1, "")) -> str:  # noqa: B008
     layout = SimpleNamespace(plan=SimpleNamespace(packing="cross" if packed else None))
-    weighed = SimpleNamespace(reused={}, budget=10, mixture=SimpleNamespace(description=describe(), decimals={}))
+    weighed = SimpleNamespace(unit="bytes", reused={}, budget=10, mixture=SimpleNamespace(description=describe(), decimals={}))
     planned = SimpleNamespace(
         layouts=[layout], weighed=weighed, cpus=2.0, exhausted={}, expected_seconds=seconds, kept=kept,
         summary=PlanSummary("p", shards or {"train": 1}, 900, {}, 0, size, ()),

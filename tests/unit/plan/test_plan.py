@@ -23,7 +23,7 @@ def planned(folder: Path, **sections: Any) -> Planned:
     made = ready(recipe)
     weighed = weigh_corpus(
         None, made.store, recipe.embed, recipe.leverage, recipe.weights, recipe.mix, recipe.seed, made.survey, made.selection,
-        lambda *_: None,
+        lambda *_: None, None,
     )  # fmt: skip
     target = weighed.mixture.description.unbounded
     rules = compare_exhaustion_rules(weighed.selection.counts, target, weighed.budget, recipe.mix, recipe.weights)

@@ -100,6 +100,13 @@ def test_a_circle_of_links_is_not_followed(local_store: Store) -> None:
     assert list(local_store.list()) == ["a/b"]
 
 
+def test_a_folder_that_cannot_be_made_is_told_as_such() -> None:
+    """And not as one that was not copied whole."""
+    for step in (lambda store: store.probe(), lambda store: store.write("a", b"1"), lambda store: store.write_new("a", b"1")):
+        with pytest.raises(InputError, match=r"^/proc/nowhere/out.*no folder can be made there; choose another one$"):
+            step(Store("/proc/nowhere/out"))
+
+
 def test_where_a_file_is_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for url in ("out", str(tmp_path / "out"), f"file://{tmp_path}/out"):

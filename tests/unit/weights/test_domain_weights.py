@@ -97,3 +97,12 @@ def test_what_has_no_weights_is_refused(case: str) -> None:
 def test_options_that_do_not_go_together_are_refused(options: dict, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         domain_weights(unit_clusters(3, 10), **options)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"temperature": {"x": 1}}, {"ridge": [1]}, {"kernel": "lin"}, {"landmarks": "many"}, {"degree": 7}]
+)
+def test_what_is_refused_is_told_without_names_of_the_program(arguments) -> None:
+    with pytest.raises(InputError, match=f"^{next(iter(arguments))}: ") as refusal:
+        domain_weights({"a": [[1.0]]}, **arguments)
+    assert not {"Input", "instance", "Extra", "EffectiveDimension", "Divergence"} & set(str(refusal.value).split())

@@ -70,6 +70,10 @@ def test_hub_models_come_from_the_cache_by_commit(folder, tmp_path, monkeypatch)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(InputError, match=r"embed\.model: some/model .*the hub is out of reach; download it once"):
         load_embedder(Embed(model="some/model"))
+    (tmp_path / "models--our--encoder").mkdir()
+    for typo, meant in (("our/encodr", "our/encoder"), ("all-MiniLM-L6-v3", "all-MiniLM-L6-v2"), ("encodr", "encoder")):
+        with pytest.raises(InputError, match=f"{typo} is neither .*; did you mean {meant}?"):
+            load_embedder(Embed(model=typo))
     commit = "0123456789abcdef0123456789abcdef01234567"
     repository = tmp_path / "models--some--model"
     shutil.copytree(folder, repository / "snapshots" / commit)
