@@ -19,7 +19,7 @@ import pyarrow as pa
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.shards.formats.files import Level
 from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.shards.rows import INPUT_IDS
+from chameleon_data.shards.rows import DOC_STARTS, INPUT_IDS
 from tests.bench.figures import Figure, median_seconds, show
 from tests.bench.mds import _table
 from tests.support import official_readers as official
@@ -33,7 +33,8 @@ def run() -> list[Figure]:
     generator = np.random.default_rng(0)
     count = text.num_rows // 2
     ids = pa.FixedSizeListArray.from_arrays(pa.array(generator.integers(0, 50_000, count * 2_048, np.uint16)), 2_048)
-    sequences = text.slice(0, count).set_column(0, INPUT_IDS, ids)
+    starts = pa.array([[0, 500, 1_700]] * count, pa.list_(pa.uint32()))
+    sequences = text.slice(0, count).set_column(0, INPUT_IDS, ids).append_column(DOC_STARTS, starts)
     figures = [_compare(format, text, "text", peer) for format, peer in TEXT_PEERS.items()]
     return figures + [_compare(format, sequences, "tokens", peer) for format, peer in TOKEN_PEERS.items()]
 
@@ -66,6 +67,7 @@ def _tar(rows: list[dict[str, Any]]) -> bytes:
     with official.load("webdataset").TarWriter(stream, mtime=0) as writer:
         for number, row in enumerate(rows):
             facts = {key: value for key, value in row.items() if key not in ("text", INPUT_IDS)}
+            facts |= {DOC_STARTS: row[DOC_STARTS].tolist()} if DOC_STARTS in row else {}
             data = {"txt": row["text"]} if "text" in row else {"input_ids.npy": row[INPUT_IDS]}
             writer.write({"__key__": f"{number:09}", "json": facts, **data})
     return stream.getvalue()

@@ -58,7 +58,14 @@ def write_theirs(tables: list[pa.Table], folder: Path) -> None:
     with writer(out=str(folder / "mds"), size_limit=limit, **streaming_reader.options(3)) as out:
         for table in tables:
             for row in table.to_pylist():
-                out.write({**row, "epoch": np.uint32(row["epoch"]), "tokens": np.uint32(row["tokens"])})
+                out.write(
+                    {
+                        **row,
+                        "domain_id": np.uint32(row["domain_id"]),
+                        "epoch": np.uint32(row["epoch"]),
+                        "tokens": np.uint32(row["tokens"]),
+                    }
+                )
 
 
 def read_datasets(folder: Path, cache: Path) -> int:
