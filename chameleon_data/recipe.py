@@ -162,6 +162,8 @@ class Input(Section):
     """What identifies a document and orders the stream: its text, or its id. For id every source names its `id`."""
     max_bad: Share = 0.001
     """Largest share of a domain's rows that may be unusable; above it the build fails. 0.001: one row in a thousand."""
+    max_blank: Share = 0.1
+    """Largest share of a domain's rows whose text may be blank or null; `max_bad` does not count these."""
     max_document: ByteSize = 256 * 2**20
     """Longest text, in bytes of UTF-8; a row with a longer one is unusable."""
     dedup: Literal["none", "exact", "exact_across"] = "none"

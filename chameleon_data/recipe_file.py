@@ -32,7 +32,7 @@ from chameleon_data.recipe import (
     natural_exponent,
     say_fault,
 )
-from chameleon_data.store.urls import EXTRAS, refuse_secrets
+from chameleon_data.store.urls import EXTRAS, refuse_chain, refuse_secrets
 
 
 class StrictLoader(yaml.SafeLoader):
@@ -236,8 +236,7 @@ def _keys_at(path: list[str]) -> list[str]:
 
 def absolute_path(path: str, folder: Path) -> str:
     """A path of a recipe as a URL or an absolute path. A chain of URLs is refused, because it would reach past `out`."""
-    if "::" in path:
-        raise InputError("chained URLs ('::') are not allowed; name one file system")
+    refuse_chain(path)
     if "\0" in path:
         raise InputError(f"{path[:60]!r} holds a NUL character, which no path does")
     if "://" in path:

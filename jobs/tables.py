@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from chameleon_data.corpus.file_counts import SourceFiles, describe_files
 from chameleon_data.errors import list_some
 from chameleon_data.jobs.screen import (
     count_noun,
@@ -80,6 +81,7 @@ def print_weights(weighed: Weighed) -> None:
         if sentence:
             print_dim(sentence)
     print_notes(about, weighed.reused)
+    print_files(weighed.survey.files)
 
 
 def print_plan(planned: Planned) -> None:
@@ -97,6 +99,7 @@ def print_plan(planned: Planned) -> None:
     print_outside(weights, about.intervals)
     print_exhausted(planned.exhausted)
     print_notes(about, planned.weighed.reused)
+    print_files(planned.weighed.survey.files)
     for warning in summary.warnings:
         print_note(warning)
     _print_not_kept(planned.kept)
@@ -128,6 +131,7 @@ def print_build(built: Built) -> None:
     manifest, recipe, number = built.manifest, built.manifest.recipe, built.version.number
     print_mixture(manifest)
     print_notes(manifest.weights, manifest.reused if built.new else {})
+    print_files(manifest.provenance.files)
     if built.written:
         _print_not_kept(built.kept)
     if built.beside:
@@ -165,6 +169,7 @@ def print_version(manifest: Manifest, version: Version) -> None:
         ("tokens are", manifest.unit),
     ]
     print_pairs([*rows, *provenance_rows(manifest)])
+    print_files(manifest.provenance.files)
 
 
 def print_mixture(manifest: Manifest) -> None:
@@ -212,6 +217,12 @@ def say_match(match: Match | None) -> list[str]:
     return [
         f"{match.samples:,} samples of the target: the weights leave {max(share, 0):.0%} of its squared distance from the centre"
     ]
+
+
+def print_files(files: Mapping[str, SourceFiles]) -> None:
+    """What was left out of the sources, and which mix formats."""
+    for sentence in describe_files(files):
+        print_note(sentence)
 
 
 def print_explanations(about: MixtureDescription) -> None:

@@ -12,7 +12,7 @@ from chameleon_data.corpus.kept_rows import KeptSummary, summarise_kept_rows
 from chameleon_data.corpus.row_store import RowStore, choose_row_store
 from chameleon_data.corpus.sample import make_sample_spec
 from chameleon_data.corpus.selection import make_selection_rules, select_rows
-from chameleon_data.corpus.tokens import TokenCounter
+from chameleon_data.corpus.tokens import DROPS_CHARACTERS, TokenCounter
 from chameleon_data.pipelines.engine import Engine, Progress
 from chameleon_data.pipelines.prepare import Prepared, prepare
 from chameleon_data.pipelines.survey import sample_target, survey_corpus
@@ -99,6 +99,8 @@ class Built:
     """Shards that this run wrote; earlier runs wrote the others."""
     kept: KeptSummary
     """The rows of the corpus that are kept."""
+    warnings: tuple[str, ...] = ()
+    """The plan's."""
 
     @property
     def name(self) -> str:
@@ -188,7 +190,9 @@ def _build(
     store.remove(list(store.list(build.all_runs)))
     new = is_version_of(version, manifest, created)
     beside = not new and version.number not in live
-    return Built(read_manifest(store, version), version, new, beside, build.shards - there, planned.kept)
+    return Built(
+        read_manifest(store, version), version, new, beside, build.shards - there, planned.kept, planned.summary.warnings
+    )
 
 
 def _choose_row_store(recipe: Recipe, prepared: Prepared, scratch: Store | None) -> RowStore | None:
@@ -208,6 +212,7 @@ def _weigh(
     with _timed(timings, "survey"):
         spec = make_sample_spec(recipe.embed, recipe.seed)
         survey = survey_corpus(engine, store, keep, prepared.fragments, recipe.sources, input, spec, counter, progress)
+        survey = replace(survey, files=prepared.files)
         rules = make_selection_rules(recipe.sources, input, recipe.mix.validation, recipe.shards, counter)
         selection = select_rows(store, survey, rules)
         target, like = recipe.weights.target, None
@@ -257,6 +262,8 @@ def _plan(engine: Engine, prepared: Prepared, scratch: Store | None, recipe: Rec
         target = weighed.mixture.description.unbounded
         exhausted = compare_exhaustion_rules(weighed.selection.counts, target, weighed.budget, recipe.mix, recipe.weights)
         summary = summarise_plan(layouts, recipe.shards.size)
+        if counter.drops:
+            summary = replace(summary, warnings=(*summary.warnings, DROPS_CHARACTERS))
     reason = weighed.survey.missing_room
     if keep is None and recipe.survey.keep:
         reason = f"{store.url} is not a folder of this machine; --scratch names one"

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
-from chameleon_data.corpus.fragments import Fragment, list_fragments
+from chameleon_data.corpus.file_counts import SourceFiles
+from chameleon_data.corpus.fragments import Fragment, Listing, list_fragments
 from chameleon_data.corpus.readers.first_rows import check_columns
 from chameleon_data.corpus.tokens import TokenCounter, load_token_counter
 from chameleon_data.errors import DefectError, Faults, locating
@@ -41,6 +42,8 @@ class Prepared:
     counter: TokenCounter
     fragments: dict[str, tuple[Fragment, ...]]
     """Source -> its fragments."""
+    files: dict[str, SourceFiles]
+    """Source -> its files in numbers, with those that are left out."""
     target: dict[str, tuple[Fragment, ...]]
     """The same of the files of `weights.target`, where it has any."""
     embedder: Embedder | ColumnEmbedder | None
@@ -55,8 +58,9 @@ def prepare(recipe: Recipe, single_writer: bool, progress: Progress) -> Prepared
     counter = faults.collect(partial(load_token_counter, recipe.tokens))
     target = recipe.weights.target
     like = {TARGET_NAME: Source(path=target.like, text=target.text)} if isinstance(target, Like) else {}
-    fragments_of_target = _list_all(like, "weights.target: ", faults)
-    fragments = _list_all(recipe.sources, "", faults)
+    fragments_of_target = _fragments_of(_list_all(like, "weights.target: ", faults))
+    listings = _list_all(recipe.sources, "", faults)
+    fragments = _fragments_of(listings)
     _open_some(recipe.sources, fragments, recipe.embed.column, faults)
     _check_weights(recipe, faults)
     embedder = None
@@ -68,7 +72,8 @@ def prepare(recipe: Recipe, single_writer: bool, progress: Progress) -> Prepared
     faults.raise_all()
     if store is None or counter is None:
         raise DefectError("a fault was not collected")
-    return Prepared(store, counter, fragments, fragments_of_target, embedder)
+    files = {name: listing.files for name, listing in listings.items()}
+    return Prepared(store, counter, fragments, files, fragments_of_target, embedder)
 
 
 def _open_store(out: str, single_writer: bool) -> Store:
@@ -78,9 +83,13 @@ def _open_store(out: str, single_writer: bool) -> Store:
     return store
 
 
-def _list_all(sources: Mapping[str, Source], where: str, faults: Faults) -> dict[str, tuple[Fragment, ...]]:
+def _list_all(sources: Mapping[str, Source], where: str, faults: Faults) -> dict[str, Listing]:
     found = {name: faults.collect(partial(list_fragments, name, source), where) for name, source in sources.items()}
-    return {name: fragments for name, fragments in found.items() if fragments is not None}
+    return {name: listing for name, listing in found.items() if listing is not None}
+
+
+def _fragments_of(listings: Mapping[str, Listing]) -> dict[str, tuple[Fragment, ...]]:
+    return {name: listing.fragments for name, listing in listings.items()}
 
 
 def _open_some(

@@ -55,7 +55,7 @@ def survey_corpus(
     left = [sizes[number] for number in todo]
     run_pass(engine, "survey", task, todo, progress, sum(sizes) - sum(left), left)
     progress("select", 0, 0)
-    survey = read_survey(store, parts, sources, input.max_bad, spec.samples)
+    survey = read_survey(store, parts, sources, input, spec.samples)
     return replace(survey, recorded=len(recorded), missing_room=missing_room)
 
 
@@ -71,7 +71,7 @@ def sample_target(
 ) -> pa.Table:
     """The sample of a target's own files, drawn as a domain's is and recorded likewise, under the name `like`."""
     sources = {TARGET_NAME: Source(path=target.like, text=target.text)}
-    plain = Input(max_bad=input.max_bad, max_document=input.max_document)
+    plain = Input(max_bad=input.max_bad, max_blank=input.max_blank, max_document=input.max_document)
     with locating("weights.target"):
         return survey_corpus(engine, store, None, fragments, sources, plain, spec, counter, progress).sample
 

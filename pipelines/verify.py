@@ -42,7 +42,7 @@ def check_against_corpus(engine: Engine, store: Store, manifest: Manifest, progr
             # Texts are not needed again, but ids are, and to make them takes longer than all else.
             keep = choose_row_store("auto" if rules.packing else False, scratch, None, True, counter)
             progress("list", 0, 0)
-            fragments = {name: list_fragments(name, source) for name, source in recipe.sources.items()}
+            fragments = {name: list_fragments(name, source).fragments for name, source in recipe.sources.items()}
             survey = survey_corpus(engine, scratch, keep, fragments, recipe.sources, recipe.input, spec, counter, progress)
             selection = select_rows(scratch, survey, rules)
             problems, layouts = check_plan_against_corpus(scratch, survey, selection, manifest)

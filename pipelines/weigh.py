@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,14 @@ class Weighed:
             }
             for c in self.selection.counts
         }  # fmt: skip
-        return {"domains": domains, "weights": describe_mixture(about), "budget": self.budget, "reused": self.reused}
+        files = {name: asdict(found) for name, found in self.survey.files.items()}
+        return {
+            "domains": domains,
+            "files": files,
+            "weights": describe_mixture(about),
+            "budget": self.budget,
+            "reused": self.reused,
+        }
 
 
 def weigh_corpus(

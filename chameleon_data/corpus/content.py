@@ -4,6 +4,8 @@ from __future__ import annotations
 
 START_BYTES = 64
 """So many bytes from the start of a file are enough for `name_content`."""
+PEEKED_BYTES = 2**14
+"""Bytes that are looked at beforehand where a file may be packed, or its name does not say what it holds."""
 COMPRESSIONS = ("gzip", "zstd", "bz2", "xz")
 """The compressions that have a reader."""
 LFS_POINTER = "a pointer of Git LFS"

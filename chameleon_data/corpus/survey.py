@@ -14,13 +14,14 @@ is asked for, it is drawn from the rows kept. The survey is the sum of its parts
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chameleon_data.arrays import I64, U64, byte_lengths
+from chameleon_data.corpus.file_counts import SourceFiles
 from chameleon_data.corpus.fragments import Fragment
 from chameleon_data.corpus.kept_rows import RowKeeper, check_kept_rows, open_kept_file, read_kept_files
 from chameleon_data.corpus.readers.blocks import BLOCK_BYTES, read_blocks
-from chameleon_data.corpus.readers.rows import BadRow, Block
+from chameleon_data.corpus.readers.rows import REASONS, BadRow, Block, Fault
 from chameleon_data.corpus.row_store import RowStore
 from chameleon_data.corpus.sample import SAMPLE_SCHEMA, SampleSpec, merge_samples, sample_candidates
-from chameleon_data.corpus.tokens import TokenCounter
+from chameleon_data.corpus.tokens import SPELLS_END, TOKENIZER_FAILS, TokenCounter
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import HASH_FUNCTION, MODULUS, content_hashes, fingerprint, multiset_hash
 from chameleon_data.recipe import Input, Source
@@ -53,7 +55,7 @@ from chameleon_data.store.checksummed import (
 from chameleon_data.store.paths import SURVEY_CACHE, survey_path
 from chameleon_data.store.store import Store
 
-SURVEY_FORMAT = 6
+SURVEY_FORMAT = 7
 """Part of every key. Raise it when a part's tables change, or what is counted."""
 SUMMARY_FORMAT = 1
 """Raise it when a field of `PartSummary` changes. A part whose summary has another number is surveyed again."""
@@ -78,8 +80,14 @@ QUARANTINE_SCHEMA = pa.schema([("file", pa.string()), ("row", pa.int64()), ("dom
 """`quarantine.parquet`; as in `BadRow`."""
 COUNT_FILES = ("documents.parquet", "quarantine.parquet", "summary.json")
 """A part's record but for the sample."""
-NO_TOKENS = "no tokens"
-"""The reason for a text in which the tokenizer sees nothing; it stands beside those of the readers."""
+BLANK_REASONS = (REASONS[Fault.BLANK], REASONS[Fault.NULL_TEXT])
+"""The reasons that `input.max_blank` counts; `input.max_bad` counts the others."""
+TOKEN_FAULTS = {
+    0: "no tokens",
+    SPELLS_END: "the tokenizer makes end-of-text of what the text says",
+    TOKENIZER_FAILS: "the tokenizer fails on the text",
+}
+"""The reasons for texts that the tokenizer cannot use, by what it counts; they stand beside those of the readers."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +180,8 @@ class Survey:
     """Number of parts that an earlier run had recorded."""
     missing_room: str = ""
     """Why the rows of the other parts are not kept; empty where they are."""
+    files: Mapping[str, SourceFiles] = field(default_factory=dict)
+    """Source -> the files that were found at its paths."""
 
 
 def split_parts(
@@ -255,12 +265,11 @@ def survey_part(
             for number, fragment in enumerate(part.fragments):
                 for read in read_blocks(fragment, source, input.max_document, vectors=spec.column):
                     _check_number(tallies.keys() | set(read.names), f"sources.{part.source}: {fragment.url}")
-                    ids = counter.ids(read.text) if keep and keep.ids else None
-                    tokens = counter.count(read.text) if ids is None else byte_lengths(ids) // counter.dtype.itemsize - 1
+                    ids, tokens = counter.tokenise(read.text) if keep and keep.ids else (None, counter.count(read.text))
                     size = byte_lengths(read.text)
                     hi, lo = hash_documents(read, input.hash)
                     if len(read.text):
-                        documents.write(_row_records(read, hi, lo, tokens, size))
+                        documents.write(_row_records(read, hi, lo, np.maximum(tokens, 0), size))
                     usable = tokens > 0
                     block, (hi, lo, tokens, size) = drop_rows_without_tokens(read, tokens, [hi, lo, tokens, size])
                     for name, tally in _tally_block(block, hi, lo, tokens, size):
@@ -322,11 +331,12 @@ def _quarantine_rows(url: str, bad: Sequence[BadRow]) -> pa.Table:
 
 
 def drop_rows_without_tokens(block: Block, tokens: I64, columns: Sequence[Any]) -> tuple[Block, Sequence[Any]]:
-    """The block, and (rows,) columns beside it, without the texts in which the tokenizer sees nothing; those are now bad rows."""
+    """The block, and (rows,) columns beside it, without the texts that the tokenizer cannot use; those are now bad rows."""
     if (tokens > 0).all():
         return block, columns
     kept = np.flatnonzero(tokens > 0)
-    bad = tuple(BadRow(int(block.rows[i]), block.names[block.domain[i]], NO_TOKENS) for i in np.flatnonzero(tokens == 0))
+    faulty = np.flatnonzero(tokens <= 0)
+    bad = tuple(BadRow(int(block.rows[i]), block.names[block.domain[i]], TOKEN_FAULTS[int(tokens[i])]) for i in faulty)
     ids = None if block.ids is None else block.ids.take(kept)
     vectors = None if block.vectors is None else block.vectors.take(kept)
     block = replace(
@@ -397,10 +407,11 @@ def _read_summary(store: Store, part: Part) -> PartSummary | None:
     return type_adapter(PartSummary).validate_python(record) if record.get("format") == SUMMARY_FORMAT else None
 
 
-def read_survey(store: Store, parts: tuple[Part, ...], sources: Mapping[str, Source], max_bad: float, samples: int) -> Survey:
+def read_survey(store: Store, parts: tuple[Part, ...], sources: Mapping[str, Source], input: Input, samples: int) -> Survey:
     """Add up the parts; `samples` is the number of documents to draw per domain.
 
-    Raises InputError for a source or domain without documents, and for one whose share of bad rows is above `max_bad`.
+    Raises InputError for a source or domain without documents, and for one whose share of bad or blank rows is above
+    its limit in `input`.
     """
     tallies: defaultdict[str, Tally] = defaultdict(Tally)
     reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -421,7 +432,7 @@ def read_survey(store: Store, parts: tuple[Part, ...], sources: Mapping[str, Sou
     # Rows without a usable domain stand under the name of their source. Their share is of all rows of the source.
     homeless = {n for n, source in sources.items() if source.domain is not None and n in tallies and not tallies[n].rows}
     rows_of = {name: rows_read[name] if name in homeless else tally.read for name, tally in tallies.items()}
-    _check_quarantine(store, parts, sources, max_bad, tallies, rows_of, reasons)
+    _check_quarantine(store, parts, sources, input, tallies, rows_of, reasons)
     for name, source in sources.items():
         if name not in usable:
             raise InputError(
@@ -456,26 +467,42 @@ def _check_quarantine(
     store: Store,
     parts: Sequence[Part],
     sources: Mapping[str, Source],
-    max_bad: float,
+    input: Input,
     tallies: Mapping[str, Tally],
     rows_of: Mapping[str, int],
     reasons: Mapping[str, Counter[str]],
 ) -> None:
     """`rows_of`: domain -> the rows of which its bad rows are a share."""
-    failing = sorted(name for name, tally in tallies.items() if tally.quarantined > max_bad * rows_of[name])
+    reasons = {name: reasons.get(name, Counter()) for name in tallies}
+    blank = {name: sum(reasons[name][reason] for reason in BLANK_REASONS) for name in tallies}
+    bad = {name: tally.quarantined - blank[name] for name, tally in tallies.items()}
+    too_bad = {name for name in tallies if bad[name] > input.max_bad * rows_of[name]}
+    too_blank = {name for name in tallies if blank[name] > input.max_blank * rows_of[name]}
+    failing = sorted(too_bad | too_blank)
     if not failing:
         return
-    bad = read_quarantine(store, parts).filter(pl.col("domain").is_in(failing)).sort("file", "row")
-    first = {row["domain"]: row for row in bad.group_by("domain", maintain_order=True).first().iter_rows(named=True)}
+    rows = read_quarantine(store, parts).filter(pl.col("domain").is_in(failing))
+    rows = rows.filter(~pl.col("reason").is_in(BLANK_REASONS) | ~pl.col("domain").is_in(too_bad)).sort("file", "row")
+    first = {row["domain"]: row for row in rows.group_by("domain", maintain_order=True).first().iter_rows(named=True)}
     lines = [
-        f"domain {name!r}: {tallies[name].quarantined:,} of {rows_of[name]:,} rows have no usable text "
+        f"domain {name!r}: {tallies[name].quarantined:,} of {rows_of[name]:,} rows cannot be used "
         f"({', '.join(f'{count:,} {reason}' for reason, count in sorted(reasons[name].items()))}), first row "
         f"{first[name]['row']:,} of {first[name]['file']}: {first[name]['reason']}"
         for name in failing[:8]
     ] + [f"and {len(failing) - 8:,} more domains"] * (len(failing) > 8)
-    remedy = f"mend the files or raise 'input.max_bad' (now {max_bad:g})"
+    remedies = []
+    for key, limit, over, counts in (
+        ("max_bad", input.max_bad, too_bad, bad),
+        ("max_blank", input.max_blank, too_blank, blank),
+    ):
+        if over and all(tallies[name].quarantined < rows_of[name] for name in failing):  # else no limit helps
+            needed = math.ceil(1e4 * max(counts[name] / rows_of[name] for name in over)) / 1e4
+            remedies.append(f"raise 'input.{key}' from {limit:g} to {needed:g}")
+    remedy = "mend the files" + (f", or {' and '.join(remedies)}" if remedies else " or the recipe's keys; no limit helps")
+    if any(reasons[name][TOKEN_FAULTS[SPELLS_END]] for name in too_bad):
+        remedy += ", or name another 'tokens.end_of_text'"
     for name in (name for name in failing if name in sources):
-        for reason, key in (("no text", "text"), ("no domain", "domain")):
+        for reason, key in (("no text", "text"), ("no domain", "domain"), ("no id", "id")):
             if reasons[name][reason] == rows_of[name]:  # no row at all: the recipe is wrong, not the files
                 wrong = getattr(sources[name], key)
                 remedy = f"no row has the key {wrong!r}; correct '{key}' of sources.{name}"

@@ -1,7 +1,9 @@
 """Counts the tokens of texts, as bytes of UTF-8 or with a tokenizer of the `tokenizers` library, and makes token ids.
 
 A tokenizer.json may truncate and pad; both are switched off, since a text would count as 128 tokens whatever its length. No
-special tokens are added, and none are made of a text that spells one: end-of-text stands where a document ends and nowhere else.
+special tokens are added, and none are made of a text that spells one: the library is kept from matching them, and pieces of the
+vocabulary that are special are renamed. So end-of-text stands where a document ends and nowhere else. A text of which it is made
+all the same, or that the tokenizer fails on, has a negative count, and the survey sets it aside.
 A counter holds the tokenizer's definition, so a worker needs neither the file nor the network.
 
 Cost on one core: MiniLM's WordPiece counts 3.3 MB of text a second, a byte-level BPE 3.1. Bytes are one subtraction a text.
@@ -13,7 +15,7 @@ import functools
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -36,6 +38,18 @@ ENDS_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|im_end|>", 
 taken where the recipe names none."""
 
 
+SPELLS_END = -1
+"""In the place of a number of tokens: the tokenizer makes end-of-text of what the text says."""
+TOKENIZER_FAILS = -2
+"""The tokenizer fails on the text."""
+DROPS_CHARACTERS = (
+    "the tokenizer has no token for characters that it does not know, and leaves them out: they are neither counted nor written; "
+    "one with an unknown token, or with bytes to fall back on, does not"
+)
+RARE_CHARACTERS = "\U00013000\U00012000\U00020000\U0001f9ff"
+"""A hieroglyph, a cuneiform sign, a Chinese character beyond the common ones, and an emoji."""
+
+
 @dataclass(frozen=True)
 class TokenCounter:
     """How the tokens of a text are counted, and which they are."""
@@ -43,11 +57,13 @@ class TokenCounter:
     fingerprint: str
     """'bytes', or a fingerprint of the definition and of where long texts are cut."""
     definition: str = field(default="", repr=False, compare=False)
-    """The tokenizer, as JSON in the form of tokenizer.json, without truncation and padding; empty where bytes are counted."""
+    """The tokenizer, as JSON in the form of tokenizer.json, as it is used here; empty where bytes are counted."""
     end_of_text: int | None = None
     """Id of the token that ends a document, where the tokenizer has one."""
     vocabulary: int = 0
     """One more than the largest id."""
+    drops: bool = False
+    """Whether the tokenizer leaves out characters that it does not know."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -62,20 +78,29 @@ class TokenCounter:
         return self.end_of_text
 
     def ids(self, texts: pa.LargeStringArray) -> pa.LargeBinaryArray:
-        """Token ids of each text and end-of-text behind them, as the bytes of `dtype`: one id more than `count` says.
+        """Token ids of each text and end-of-text behind them, as the bytes of `dtype`: one id more than `count` says; none where
+        that is negative.
 
-        Raises InputError where the tokenizer fails or has no end-of-text. Whoever writes ids calls `check_ends`.
+        Raises InputError where the tokenizer has no end-of-text. Whoever writes ids calls `check_ends`.
         """
+        return self.tokenise(texts)[0]
+
+    def tokenise(self, texts: pa.LargeStringArray) -> tuple[pa.LargeBinaryArray, I64]:
+        """`ids` and `count` in one go."""
         end, dtype = [self.required_end], self.dtype
-        ids = [b""] * len(texts)
+        ids, counts = [b""] * len(texts), np.zeros(len(texts), np.int64)
         batches, long = _batches(byte_lengths(texts))
         for rows in batches:
-            for row, ids_of_text in zip(rows.tolist(), self._encode(texts.take(pa.array(rows)).to_pylist()), strict=True):
-                ids[row] = np.array(ids_of_text + end, dtype).tobytes()
+            for row, found in zip(rows.tolist(), self._encode(texts.take(pa.array(rows)).to_pylist()), strict=True):
+                counts[row] = found if isinstance(found, int) else len(found)
+                if not isinstance(found, int):
+                    ids[row] = np.array(found + end, dtype).tobytes()
         for row in long.tolist():
-            slices = (self._encode([text])[0] for text in _slice_text(memoryview(texts[row].as_buffer())))
-            ids[row] = b"".join(np.array(ids_of_slice, dtype).tobytes() for ids_of_slice in (*slices, end))
-        return pa.array(ids, pa.large_binary())
+            slices = [self._encode([text])[0] for text in _slice_text(memoryview(texts[row].as_buffer()))]
+            counts[row] = _add_up(slices)
+            if counts[row] >= 0:
+                ids[row] = b"".join(np.array(found, dtype).tobytes() for found in (*slices, end))
+        return pa.array(ids, pa.large_binary()), counts
 
     def check_ends(self, ids: npt.NDArray[Any], documents: int) -> None:
         """Raise InputError unless end-of-text stands in the ids of so many documents once for each."""
@@ -83,26 +108,34 @@ class TokenCounter:
             raise InputError("tokens.end_of_text: the tokenizer also makes it of what a text says; name another one")
 
     def count(self, texts: pa.LargeStringArray) -> I64:
-        """(rows,) tokens of each text; `texts` has no nulls. Raises InputError where the tokenizer fails.
-
-        The time is linear in the length of a text.
-        """
+        """(rows,) tokens of each text, or SPELLS_END or TOKENIZER_FAILS; `texts` has no nulls. The time is linear in length."""
         counts = byte_lengths(texts)
         if not self.definition:
             return counts
         batches, long = _batches(counts)
         for rows in batches:
-            counts[rows] = self._lengths(texts.take(pa.array(rows)).to_pylist())
+            counts[rows] = [
+                found if isinstance(found, int) else len(found) for found in self._encode(texts.take(pa.array(rows)).to_pylist())
+            ]
         for row in long.tolist():
-            counts[row] = sum(self._lengths([text])[0] for text in _slice_text(memoryview(texts[row].as_buffer())))
+            counts[row] = _add_up([self._encode([text])[0] for text in _slice_text(memoryview(texts[row].as_buffer()))])
         return counts
 
-    def _lengths(self, texts: list[str]) -> list[int]:
-        return [len(ids) for ids in self._encode(texts)]
+    def _encode(self, texts: list[str]) -> list[list[int] | int]:
+        """The ids of each text, or SPELLS_END or TOKENIZER_FAILS."""
+        tokenizer = _tokenizer(self)
+        try:
+            with _explaining("it cannot read a text", "use one that reads any text"):
+                encoded = [e.ids for e in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+        except InputError:  # one of the texts: each by itself, to see which
+            return [TOKENIZER_FAILS] if len(texts) == 1 else [found for text in texts for found in self._encode([text])]
+        return [SPELLS_END if self.end_of_text in ids else ids for ids in encoded]
 
-    def _encode(self, texts: list[str]) -> list[list[int]]:
-        with _explaining("it cannot read a text", "use one that reads any text"):
-            return [e.ids for e in _tokenizer(self).encode_batch_fast(texts, add_special_tokens=False)]
+
+def _add_up(slices: Sequence[list[int] | int]) -> int:
+    """Tokens of a text by those of its slices."""
+    faults = [found for found in slices if isinstance(found, int)]
+    return min(faults) if faults else sum(len(ids) for ids in slices if not isinstance(ids, int))
 
 
 def _batches(sizes: I64) -> tuple[list[I64], I64]:
@@ -140,16 +173,40 @@ def load_token_counter(tokens: Tokens) -> TokenCounter:
     if not isinstance(definition, dict) or "model" not in definition:
         raise InputError(f"tokens.tokenizer: {file} is not a tokenizer.json: it has no 'model'")
     definition |= {"truncation": None, "padding": None}
-    identity = {"definition": definition, "cut": TOKENISED_AT_ONCE, "special": "as text"}
-    counter = TokenCounter(fingerprint(identity), json.dumps(definition, ensure_ascii=False))
     with _explaining(f"{file} is not a tokenizer.json", "use one that the tokenizers library wrote"):
-        tokenizer = _tokenizer(counter)
+        whole = _build_tokenizer(json.dumps(definition, ensure_ascii=False))
+        used = json.dumps(_rename_special_pieces(definition), ensure_ascii=False)
+        identity = {"definition": definition, "cut": TOKENISED_AT_ONCE, "special": "as text, in the vocabulary too"}
+        counter = TokenCounter(fingerprint(identity), used)
+        _tokenizer(counter)
     wanted = ENDS_OF_TEXT if tokens.end_of_text is None else (tokens.end_of_text,)
-    ends = [id for name in wanted if (id := tokenizer.token_to_id(name)) is not None]
+    ends = [id for name in wanted if (id := whole.token_to_id(name)) is not None]
     if tokens.end_of_text is not None and not ends:
         raise InputError(f"tokens.end_of_text: {tokens.end_of_text!r} is no token of {file}; name one that is in its vocabulary")
-    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
-    return replace(counter, end_of_text=ends[0] if ends else None, vocabulary=largest + 1)
+    largest = max(whole.get_vocab(with_added_tokens=True).values(), default=0)
+    counter = replace(counter, end_of_text=ends[0] if ends else None, vocabulary=largest + 1)
+    return replace(counter, drops=0 in counter.count(pa.array(list(RARE_CHARACTERS), pa.large_string())))
+
+
+def _rename_special_pieces(definition: dict[str, Any]) -> dict[str, Any]:
+    """The definition with names for its special tokens that no text spells, as far as they are pieces of the model's vocabulary.
+
+    `encode_special_tokens` keeps the library from matching added tokens in a text. A model still matches pieces of its own, as
+    Unigram's of T5 does. Ids stay. Left as they are: the unknown token, and pieces that merges of BPE make.
+    """
+    model, added = definition["model"], definition.get("added_tokens") or []
+    special = {token["content"] for token in added if token.get("special")} - {model.get("unk_token")}
+    for merge in model.get("merges") or []:
+        special.discard("".join(merge) if isinstance(merge, list) else merge.replace(" ", "", 1))
+    secret = fingerprint(definition)
+    names = {content: f"\uffff{secret}{content}" for content in special}
+    vocabulary = model.get("vocab") or {}
+    if isinstance(vocabulary, dict):
+        renamed: Any = {names.get(piece, piece): id for piece, id in vocabulary.items()}
+    else:
+        renamed = [[names.get(piece, piece), score] for piece, score in vocabulary]
+    kept = [token for token in added if token["content"] not in special]
+    return {**definition, "model": {**model, "vocab": renamed}, "added_tokens": kept}
 
 
 def _explaining(what: str, advice: str) -> AbstractContextManager[None]:
@@ -165,10 +222,14 @@ def _explaining(what: str, advice: str) -> AbstractContextManager[None]:
 
 @functools.lru_cache(maxsize=2)
 def _tokenizer(counter: TokenCounter) -> Any:
-    """The tokenizer, built once a process. It takes one thread unless the user says otherwise: every core has a worker."""
+    return _build_tokenizer(counter.definition)
+
+
+def _build_tokenizer(definition: str) -> Any:
+    """A tokenizer of the library. It takes one thread unless the user says otherwise: every core has a worker."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_str(counter.definition)
+    tokenizer = Tokenizer.from_str(definition)
     tokenizer.encode_special_tokens = True  # as text
     return tokenizer

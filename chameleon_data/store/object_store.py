@@ -57,14 +57,16 @@ class RemoteFolder(Backend):
         self.url, self.deadline, self.single_writer = url, deadline, single_writer
         self.extra = EXTRAS[scheme_of(url)]
         try:
-            self.fs, root = url_to_fs(url, use_listings_cache=False, **FILE_SYSTEM_OPTIONS.get(self.extra, {}))
+            bucket, _, key = url.partition("://")[2].partition("/")  # fsspec takes '::' in a key for a chain
+            options = FILE_SYSTEM_OPTIONS.get(self.extra, {})
+            self.fs, root = url_to_fs(f"{scheme_of(url)}://{bucket}", use_listings_cache=False, **options)
             self.errors = library_errors(self.extra)
         except ImportError:
             package = STORE_PACKAGES[self.extra]
             raise StoreError(
                 f"the package {package} is missing; install it: pip install 'chameleon-data[{self.extra}]'"
             ) from None
-        self.root = root.rstrip("/")
+        self.root = f"{root.rstrip('/')}/{key}".rstrip("/")
 
     def read(self, path: str) -> bytes:
         parts = [self.get(path, 0, RANGE_BYTES)]

@@ -40,8 +40,9 @@ def check_folder_url(url: str) -> str:
     """
     scheme = scheme_of(url)
     rest = url.partition("://")[2] if scheme else url
-    if "::" in url or "\0" in url:
-        raise InputError("the URL of the folder: chained URLs ('::') are not allowed; name one file system")
+    refuse_chain(url)
+    if "\0" in url:
+        raise InputError("the path of the folder holds a NUL character, which no path does")
     if scheme not in ("", "file", "local", "memory", *EXTRAS):
         raise InputError(f"{scheme}://…: versions cannot be kept there; use a local folder, s3://, gs:// or abfs://")
     if not rest or (scheme in EXTRAS and not rest.strip("/")):
@@ -52,10 +53,19 @@ def check_folder_url(url: str) -> str:
     return url if scheme else str(Path(url).absolute())
 
 
+def refuse_chain(url: str) -> None:
+    """Raise InputError for a chain of URLs, which would reach past the file system that it begins with. A name may hold '::'."""
+    scheme = scheme_of(url)
+    if "::" in url and (
+        re.search(r"::[A-Za-z][A-Za-z0-9+.-]*://", url) or scheme not in ("", "file", "local", "memory", *EXTRAS)
+    ):
+        raise InputError("chained URLs ('::') are not allowed; name one file system")
+
+
 def refuse_secrets(url: str) -> None:
     """Raise InputError for a URL with a user, a query or a fragment, any of which may be a key; the message does not repeat it.
 
-    A pattern cannot use `?` for one character, since that looks like a query.
+    Keys of S3 and Google Cloud Storage may hold `?` and `#`. There only what has the form of a parameter is a query.
     """
     scheme = scheme_of(url)
     if scheme in ("", "file", "local", "memory"):
@@ -66,7 +76,7 @@ def refuse_secrets(url: str) -> None:
     key = bool(extra) and ":" in host and not host.startswith("arn:")  # with another scheme it is a port
     if key or ("@" in host and extra != "azure"):
         raise InputError(f"{scheme}://…: credentials do not belong in a URL, which manifests and logs repeat; {instead}")
-    if "?" in rest or "#" in rest:
+    if re.search(r"[?#&][^/?#&=]*=" if extra in ("s3", "gcs") else r"[?#]", rest):
         raise InputError(
             f"{scheme}://…: a query does not belong in the URL, as it may hold a key or a signature; {instead}; "
             "in a pattern write * or [a-z0-9] instead of ?"

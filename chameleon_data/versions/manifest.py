@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, with_config
 
+from chameleon_data.corpus.file_counts import SourceFiles
 from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import TRAIN, VALIDATION
 from chameleon_data.recipe import Recipe
@@ -110,6 +111,10 @@ class InputFragment:
     """Name of the source in the recipe."""
     url: str
     """Absolute path, or URL."""
+    format: str
+    """jsonl, parquet, arrow, csv, tsv or txt."""
+    compression: str
+    """none, gzip, zstd, bz2 or xz, around the file as a whole."""
     row_group: int | None
     """Number of the row group. None: the whole file."""
     bytes: int
@@ -167,6 +172,8 @@ class Provenance:
 
     inputs: tuple[InputFragment, ...]
     """Every fragment of the corpus that was read."""
+    files: dict[str, SourceFiles]
+    """Source -> the files found at its paths: read by format, and left out by reason."""
     tokenizer: str
     """Fingerprint of what counts tokens."""
     packages: dict[str, str]

@@ -50,6 +50,7 @@ def gather_provenance(survey: Survey, counter: TokenCounter, shards: Shards) -> 
     """What a build records of its corpus, its libraries and its code."""
     return Provenance(
         inputs=input_fragments(survey),
+        files=dict(survey.files),
         tokenizer=counter.fingerprint,
         packages=package_versions(),
         code=code_version(),
@@ -60,7 +61,8 @@ def gather_provenance(survey: Survey, counter: TokenCounter, shards: Shards) -> 
 
 def input_fragments(survey: Survey) -> tuple[InputFragment, ...]:
     """Every fragment of the corpus, in the order of its parts."""
-    return tuple(InputFragment(f.source, f.url, f.row_group, f.size, f.identity) for part in survey.parts for f in part.fragments)
+    fragments = (fragment for part in survey.parts for fragment in part.fragments)
+    return tuple(InputFragment(f.source, f.url, f.format, f.compression, f.row_group, f.size, f.identity) for f in fragments)
 
 
 def describe_writer(shards: Shards, counter: TokenCounter) -> Writer:

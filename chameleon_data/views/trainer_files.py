@@ -18,20 +18,19 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 import yaml
 
-from chameleon_data.corpus.fragments import COMPRESSION_OF_SUFFIX, FORMAT_OF_SUFFIX
+from chameleon_data.corpus.fragments import hive_value
 from chameleon_data.errors import list_some
 from chameleon_data.recipe import Mix, Recipe, Source
 from chameleon_data.versions.manifest import InputFragment, Manifest
 
 BUILDERS = {"jsonl": "json", "parquet": "parquet", "arrow": "arrow", "csv": "csv", "tsv": "csv", "txt": "text"}
 """Format of a fragment -> the name of the `datasets` builder that reads it."""
-BUILDER_OPTIONS = {"csv": ", keep_default_na=False", "text": ', sample_by="document"'}
-"""Builder -> arguments with which its rows are the documents that the survey counted."""
+BUILDER_OPTIONS = {"tsv": ', sep="\\t"', "txt": ', sample_by="document"'}
+"""Format -> arguments with which the builder's rows are the documents that the survey counted."""
 SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
 
@@ -63,8 +62,8 @@ class Blend:
     """Domains with a weight above zero, by name."""
     budget: int
     """Tokens."""
-    files: dict[str, tuple[str, ...]]
-    """Source -> URLs of its files."""
+    files: dict[str, tuple[tuple[str, str], ...]]
+    """Source -> URL and format of each of its files."""
     sources: dict[str, Source]
     """The recipe's."""
     mix: Mix
@@ -91,12 +90,12 @@ class Blend:
 
 def make_blend(title: str, recipe: Recipe, entries: Iterable[BlendEntry], budget: int, inputs: Iterable[InputFragment]) -> Blend:
     """The mixture of these domains; `inputs` are the fragments of the corpus."""
-    files: dict[str, set[str]] = {name: set() for name in recipe.sources}
+    files: dict[str, set[tuple[str, str]]] = {name: set() for name in recipe.sources}
     for fragment in inputs:
-        files[fragment.source].add(fragment.url)
+        files[fragment.source].add((fragment.url, fragment.format))
     return Blend(
         title=title, entries=tuple(sorted((e for e in entries if e.weight > 0), key=lambda e: e.name)), budget=budget,
-        files={name: tuple(sorted(urls)) for name, urls in files.items()}, sources=recipe.sources, mix=recipe.mix,
+        files={name: tuple(sorted(found)) for name, found in files.items()}, sources=recipe.sources, mix=recipe.mix,
         dedup=recipe.input.dedup, tokenizer=recipe.tokens.tokenizer, seed=recipe.seed,
     )  # fmt: skip
 
@@ -169,11 +168,15 @@ def datasets_script(blend: Blend) -> str:
     for share in blend.entries:
         read = []
         for name, source in _sources_of(blend, share.name):
-            for builder, patterns in _patterns(source, blend.files[name]):
-                text = "text" if builder == "text" else source.text
-                more = _values(source, share.name) + BUILDER_OPTIONS.get(builder, "")
-                read.append(f"rows({share.name!r}, {builder!r}, {patterns!r}, text={text!r}{more}),\n")
-        together = "".join(f"        {line}" for line in read)
+            for format, column, urls in _files_of(source, blend.files[name], share.name):
+                text = "text" if format == "txt" else source.text
+                more = f", column={column!r}, values={tuple(_raw_values(source, share.name))!r}" if column else ""
+                if format in ("csv", "tsv"):  # what looks like a number is text all the same
+                    more += f", converters={{{', '.join(f'{key!r}: str' for key in filter(None, (text, column)))}}}"
+                files = "".join(f"        {_escape(url)!r},\n" for url in urls)
+                how = f"{share.name!r}, {BUILDERS[format]!r}, text={text!r}{more}{BUILDER_OPTIONS.get(format, '')}"
+                read.append(f"rows({how}, files=[\n{files}    ]),\n")
+        together = "".join(f"    {line}" for line in read)
         parts.append(f"    concatenate_datasets([\n{together}    ]),\n" if len(read) > 1 else f"    {read[0]}")
     repeats = blend.mix.exhausted != "fail"
     notes = [
@@ -181,8 +184,12 @@ def datasets_script(blend: Blend) -> str:
         "mean tokens of a document",
         "documents come in the order of their files; `.shuffle(seed=…, buffer_size=…)` of each part mixes within its buffer only",
         f"the budget of {blend.budget:,} tokens is {blend.documents:,} documents on average: `take` at the end",
+        "the files are those that were read; each is opened by itself, so that files may have other columns",
+        "rows that were quarantined cannot be left out: those without text are, but at broken JSON or CSV `datasets` stops",
         *_limits(blend),
     ]
+    if any("::" in url for files in blend.files.values() for url, _ in files):
+        notes.append("`datasets` opens no file with '::' in its name or in its folder's: rename it first")
     repeated = "parts = [part.repeat(None) for part in parts]  # epoch after epoch, so that none ends the mixture\n"
     probabilities = "".join(f"    {blend.drawn(s)!r},  # {s.name}: {s.weight!r} of the tokens\n" for s in blend.entries)
     return (
@@ -205,26 +212,33 @@ TRAINER_WRITERS: dict[str, Callable[[Blend, str], str]] = {
 """FORM of the command -> what writes the file, given the folder of converted data."""
 
 PREAMBLE = '''\
-from datasets import Features, Value, concatenate_datasets, interleave_datasets, load_dataset
+from datasets import Features, IterableDataset, Value, concatenate_datasets, interleave_datasets, load_dataset
 
 ROW = Features({"text": Value("string"), "domain": Value("string")})
 
 
 def pick(row, key):
     """The value under a dotted key; None where there is none."""
+    if key in row:
+        return row[key]
     for part in key.split("."):
         row = row.get(part) if isinstance(row, dict) else None
     return row
 
 
-def rows(domain, builder, files, text, column=None, values=(), **options):
-    """The documents of one domain in raw files. With a column: the rows that have one of the values there."""
-    data = load_dataset(builder, data_files=files, split="train", streaming=True, **options)
-    columns = list(next(iter(data)))
-    if column is not None:
-        data = data.filter(lambda row: pick(row, column) in values)
-    data = data.filter(lambda row: isinstance(pick(row, text), str) and not pick(row, text).isspace() and pick(row, text) != "")
-    return data.map(lambda row: {"text": pick(row, text), "domain": domain}, remove_columns=columns, features=ROW)
+def documents(files, domain, builder, text, column, values, options):
+    """The documents of one domain in raw files, file after file."""
+    for file in files:
+        for row in load_dataset(builder, data_files=file, split="train", streaming=True, **options):
+            found = pick(row, text)
+            if isinstance(found, str) and found.strip() and (column is None or str(pick(row, column)) in values):
+                yield {"text": found, "domain": domain}
+
+
+def rows(domain, builder, text, files, column=None, values=(), **options):
+    """A stream of them, which `datasets` divides by file. With a column: the rows that have one of the values there."""
+    how = {"domain": domain, "builder": builder, "text": text, "column": column, "values": values, "options": options}
+    return IterableDataset.from_generator(documents, features=ROW, gen_kwargs={"files": files, **how})
 
 
 '''
@@ -250,38 +264,22 @@ def _raw_values(source: Source, domain: str) -> list[str]:
     return renamed if domain in source.rename else [domain, *renamed]
 
 
-def _values(source: Source, domain: str) -> str:
-    return f", column={source.domain!r}, values={_raw_values(source, domain)!r}" if source.domain else ""
+def _files_of(source: Source, files: Sequence[tuple[str, str]], domain: str) -> list[tuple[str, str | None, list[str]]]:
+    """(format, column that says the domain, URLs) of the files that may hold a domain. No column says it of files that lie in a
+    folder of hive's, such as domain=web."""
+    found: dict[tuple[str, bool], list[str]] = {}
+    values = _raw_values(source, domain) if source.domain else []
+    for url, format in files:
+        value = hive_value(url, source.domain)
+        if value is None or value in values:
+            found.setdefault((format, source.domain is not None and value is None), []).append(url)
+    return [(format, source.domain if by_column else None, urls) for (format, by_column), urls in sorted(found.items())]
 
 
-def _patterns(source: Source, files: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """(builder, its files) of a source: the recipe's own patterns where their suffix names the builder, else the files found."""
-    found: dict[str, list[str]] = {}
-    for path in source.path:
-        inside = sorted({_suffix(url) for url in files if url.startswith(f"{path.rstrip('/')}/")})
-        if inside:  # a folder, whatever its own name ends in
-            for suffix in inside:
-                found.setdefault(_builder(suffix), []).append(f"{path.rstrip('/')}/**/*{suffix}")
-        elif _suffix(path):
-            found.setdefault(_builder(_suffix(path)), []).append(path)
-        else:
-            found = {}
-            for url in files:
-                found.setdefault(_builder(_suffix(url)), []).append(url)
-            break
-    return sorted(found.items())
-
-
-def _suffix(path: str) -> str:
-    """The suffix of a path, such as `.jsonl.zst`; empty where no reader knows it."""
-    name = PurePosixPath(path)
-    packed = name.suffix if name.suffix.lower() in COMPRESSION_OF_SUFFIX else ""
-    kind = PurePosixPath(name.stem).suffix if packed else name.suffix
-    return kind + packed if kind.lower() in FORMAT_OF_SUFFIX else ""
-
-
-def _builder(suffix: str) -> str:
-    return BUILDERS[FORMAT_OF_SUFFIX[PurePosixPath(f"x{suffix}").suffixes[0].lower()]]
+def _escape(url: str) -> str:
+    """The URL as a pattern that matches nothing else, since `datasets` takes every name for a pattern."""
+    scheme, separator, path = url.rpartition("://")
+    return scheme + separator + re.sub(r"([*?[])", r"[\1]", path)
 
 
 def _folder_name(domain: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pickle
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -278,3 +279,17 @@ def test_a_server_that_ignores_conditions_needs_a_promise(rclone_bucket: str) ->
         store.write_new("a/x", b"other")
     assert store.read("a/x") == store.open("a/x").read() == b"first"
     assert pickle.loads(pickle.dumps(store)).single_writer
+
+
+@pytest.mark.parametrize("name", ["my [1] folder", "a*b?c", "50%41#x", "x::y", "données 漢字"])
+@pytest.mark.parametrize("kind", ["local", "s3"])
+def test_a_folder_may_have_any_name(request: pytest.FixtureRequest, tmp_path: Path, kind: str, name: str) -> None:
+    base = str(tmp_path) if kind == "local" else f"{request.getfixturevalue('s3_bucket')}/{uuid.uuid4().hex}"
+    store = Store(f"{base}/{name}")
+    assert store.write_new("a/b.json", b"one")
+    store.write("a/c.json", b"two")
+    assert (store.read("a/b.json"), store.open("a/c.json").read()) == (b"one", b"two")
+    assert store.list("a") == store.list() == {"a/b.json": 3, "a/c.json": 3}
+    store.remove(["a/b.json"])
+    assert store.list() == {"a/c.json": 3}
+    assert Store(base).list(name) == {f"{name}/a/c.json": 3}

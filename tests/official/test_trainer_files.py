@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import re
 import runpy
 import shlex
@@ -15,9 +16,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from chameleon_data.corpus.fragments import list_fragments
+from chameleon_data.recipe_file import parse_recipe
 from chameleon_data.store.store import Store
-from chameleon_data.versions.manifest import Manifest
-from chameleon_data.views.trainer_files import TRAINER_WRITERS, blend_of_version
+from chameleon_data.versions.manifest import InputFragment, Manifest
+from chameleon_data.views.trainer_files import TRAINER_WRITERS, BlendEntry, blend_of_version, datasets_script, make_blend
 from tests.support import official_readers, streaming_reader
 from tests.support.corpus import documents
 from tests.support.exports import ODD, WEIGHTS, build_two_versions, open_version
@@ -86,3 +89,37 @@ def test_the_snippet_of_datasets_draws_the_weights(manifest: Manifest, tmp_path:
     by_weight = {n: WEIGHTS[n] * d.available_tokens / d.available_rows for n, d in manifest.domains.items()}
     naive = {n: share / sum(by_weight.values()) for n, share in by_weight.items()}
     assert max(abs(naive[n] - WEIGHTS[n]) for n in WEIGHTS) > 0.1  # drawing documents by the weights would not have passed
+
+
+def test_the_snippet_of_datasets_reads_the_files_that_were_read(tmp_path: Path) -> None:
+    """Names that look like patterns, files of one source with other columns and formats, domains by column, number and folder."""
+    corpus = tmp_path / "my [1] corpus"
+    for name, body in {
+        "a/l1.jsonl": '{"text": "WRONG"}\n',
+        "a/l[1].jsonl": '{"text": "right", "n": 1}\n',
+        "a/_old.jsonl": '{"text": "WRONG"}\n',
+        "b/x.jsonl": '{"text": "one", "extra": {"y": [1]}}\n{"text": null}\n{"text": " "}\n',
+        "b/y.jsonl": '{"other": "3", "text": "two"}\n',
+        "b/z.csv": "n,text\n1,007\n",
+        "b/part-00000": '{"text": "three"}\n',
+        "c/set=0/x.jsonl": '{"text": "zero"}\n',
+        "c/y.jsonl": '{"text": "zero too", "set": 0}\n{"text": "first", "set": 1}\n',
+    }.items():
+        (corpus / name).parent.mkdir(parents=True, exist_ok=True)
+        (corpus / name).write_text(body)
+    sources = {
+        "a": str(corpus / "a/l[1].jsonl"), "b": str(corpus / "b"),
+        "c": {"path": str(corpus / "c"), "domain": "set", "rename": {"0": "nought"}},
+    }  # fmt: skip
+    recipe = parse_recipe(json.dumps({"name": "n", "out": "/out", "sources": sources}), Path("/"))
+    fragments = [f for name, source in recipe.sources.items() for f in list_fragments(name, source).fragments]
+    inputs = [InputFragment(f.source, f.url, f.format, f.compression, f.row_group, f.size, f.identity) for f in fragments]
+    expected = {"a": {"right"}, "b": {"one", "two", "three", "007"}, "nought": {"zero", "zero too"}, "1": {"first"}}
+    entries = [BlendEntry(name, 0.25, 10, len(texts)) for name, texts in expected.items()]
+    (tmp_path / "mixture.py").write_text(datasets_script(make_blend("t", recipe, entries, 400, inputs)), encoding="utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        drawn = list(runpy.run_path(str(tmp_path / "mixture.py"))["mixture"])
+        gc.collect()  # `datasets` leaves files open
+    assert {name: {row["text"] for row in drawn if row["domain"] == name} for name in expected} == expected
+    assert {row["domain"] for row in drawn} == set(expected)

@@ -29,7 +29,9 @@ def demo_texts() -> Documents:
 
     sources = load_recipe(DEMO.parent / "demo.yaml").sources
     return {
-        name: [t for f in list_fragments(name, source) for b in read_blocks(f, source, 2**30) for t in b.text.to_pylist()]
+        name: [
+            t for f in list_fragments(name, source).fragments for b in read_blocks(f, source, 2**30) for t in b.text.to_pylist()
+        ]
         for name, source in sources.items()
     }
 

@@ -26,7 +26,7 @@ def write(folder: Path, number: int) -> None:
 def die(folder: Path, times: int, signum: int, number: int) -> None:
     """Number 3 ends its own process the first `times` times, after it has opened its file."""
     if number == 3:
-        (fragment,) = list_fragments("own", Source(path=(str(folder / "read.jsonl"),)))
+        (fragment,) = list_fragments("own", Source(path=(str(folder / "read.jsonl"),))).fragments
         list(read_blocks(fragment, Source(path=(str(folder / "read.jsonl"),)), MIB))
         with (folder / "deaths").open("a") as file:
             file.write("x")

@@ -22,9 +22,10 @@ import pyarrow as pa
 import pyarrow.ipc
 import zstandard
 
+from chameleon_data.corpus.content import name_content
 from chameleon_data.corpus.fragments import list_fragments
 from chameleon_data.corpus.readers.blocks import read_blocks
-from chameleon_data.corpus.readers.stream import CONTAINER_MAGIC
+from chameleon_data.corpus.readers.json_array import is_array, is_one_object
 from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.recipe import Recipe, Source
@@ -56,7 +57,7 @@ def _read(name: str, data: bytes, **source: Any) -> tuple[int, int]:
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         (Path(folder) / name).write_bytes(data)
         how = Source(path=(folder,), **source)
-        blocks = [b for f in list_fragments("own", how) for b in read_blocks(f, how, 2**16)]
+        blocks = [b for f in list_fragments("own", how).fragments for b in read_blocks(f, how, 2**16)]
         for block in blocks:
             block.text.validate(full=True)
         return sum(len(b.text) for b in blocks), sum(len(b.bad) for b in blocks)
@@ -64,7 +65,9 @@ def _read(name: str, data: bytes, **source: Any) -> tuple[int, int]:
 
 def jsonl(data: bytes) -> None:
     """Every line that is not blank is a document or a quarantined row."""
-    if data.startswith(tuple(CONTAINER_MAGIC)):  # something else under this name, which is refused
+    if name_content(data) or is_array(data) or is_one_object(data):  # no lines
+        with contextlib.suppress(InputError):
+            _read("a.jsonl", data)
         return
     found = _read("a.jsonl", data, id="id", domain="meta.domain")
     body = data.removeprefix(b"\xef\xbb\xbf")

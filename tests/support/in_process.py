@@ -28,7 +28,7 @@ WEIGHTS = {"legal": "0.5", "book": "0.3", "code": "0.2"}
 
 
 def parts_of(recipe: Recipe, counter: TokenCounter) -> tuple[Part, ...]:
-    fragments = {name: list_fragments(name, source) for name, source in recipe.sources.items()}
+    fragments = {name: list_fragments(name, source).fragments for name, source in recipe.sources.items()}
     spec = make_sample_spec(recipe.embed, recipe.seed)
     return split_parts(fragments, recipe.sources, recipe.input, spec, counter.fingerprint)
 
@@ -48,7 +48,7 @@ def surveyed(recipe: Recipe, counter: TokenCounter | None = None, keep: bool = F
     parts = parts_of(recipe, counter)
     for part in parts:
         record_part(store, recipe, part, counter, row_store_of(recipe, counter) if keep else None)
-    return store, parts, read_survey(store, parts, recipe.sources, recipe.input.max_bad, recipe.embed.drawn)
+    return store, parts, read_survey(store, parts, recipe.sources, recipe.input, recipe.embed.drawn)
 
 
 def rules_of(recipe: Recipe, counter: TokenCounter) -> SelectionRules:

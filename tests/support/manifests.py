@@ -21,7 +21,7 @@ SHARD = {
     "sha256": NOTHING, "domain_tokens": {}, "domain_rows": {},
 }  # fmt: skip
 PROVENANCE = {
-    "inputs": [], "tokenizer": "bytes", "packages": {}, "python": "3",
+    "inputs": [], "files": {}, "tokenizer": "bytes", "packages": {}, "python": "3",
     "code": {"version": "0", "commit": None, "sources": NOTHING},
     "writer": {"formats": {}, "compression": "zstd", "level": 3, "tokens": "bytes", "ids": None},
 }  # fmt: skip

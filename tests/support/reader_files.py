@@ -39,7 +39,7 @@ quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCh
 def read_file(path: Path, limit: int = LIMIT, block_bytes: int = 2**20, **keys: Any) -> list[Block]:
     """The blocks of a file; `keys` are those of a source called `own`. What every block promises is checked."""
     source = Source(path=(str(path),), **keys)
-    blocks = [b for f in list_fragments("own", source) for b in read_blocks(f, source, limit, block_bytes)]
+    blocks = [b for f in list_fragments("own", source).fragments for b in read_blocks(f, source, limit, block_bytes)]
     for block in blocks:
         assert block.text.type == pa.large_string()
         assert block.text.null_count == 0

@@ -102,6 +102,8 @@ def example_report(
         {
             "source": n,
             "url": f"/data/corpora/{n}/part-{i}.jsonl.zst",
+            "format": "jsonl",
+            "compression": "none",
             "row_group": None,
             "bytes": 9_000_000 + i,
             "identity": f"{i}-{n}",

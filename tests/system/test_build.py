@@ -272,7 +272,7 @@ def test_bad_rows_are_counted_and_named_and_pass_under_the_threshold(build, tmp_
     path.write_bytes(b"\n".join([*bad, path.read_bytes()]))
     strict = write_recipe(tmp_path / "recipe.yaml", sources)
     with pytest.raises(
-        InputError, match=r"domain 'legal': 6 of 80 rows have no usable text .*1 broken JSON.*row 0 of .*part-0.jsonl: null text"
+        InputError, match=r"domain 'legal': 6 of 80 rows cannot be used .*1 broken JSON.*row 1 of .*part-0.jsonl: no text"
     ):
         build(strict)
     assert not list(tmp_path.glob("out/builds")), "nothing is written"

@@ -55,7 +55,7 @@ def recipe_of(case: Case, folder: Path) -> Recipe:
     return Recipe.model_validate({
         "name": "hostile", "out": str(folder.parent / "out"),
         "sources": {"own": {"path": str(folder), **case.source}},
-        "input": {"max_bad": 0.9, "max_document": LONGEST, "hash": case.hash},
+        "input": {"max_bad": 0.9, "max_blank": 0.9, "max_document": LONGEST, "hash": case.hash},
     })  # fmt: skip
 
 
@@ -100,7 +100,7 @@ from chameleon_data.recipe import Source
 from chameleon_data.corpus.fragments import list_fragments
 source, rows, bad = Source(path=(sys.argv[1],)), 0, []
 try:
-    for fragment in list_fragments("own", source):
+    for fragment in list_fragments("own", source).fragments:
         for block in read_blocks(fragment, source, int(sys.argv[2])):
             rows, bad = rows + len(block.text), bad + [b.reason for b in block.bad][:9]
             del block

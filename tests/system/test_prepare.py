@@ -114,7 +114,7 @@ def test_weights_that_are_given_need_no_model(tmp_path: Path) -> None:
 def test_a_column_that_is_missing_is_found_in_every_format(tmp_path: Path, name: str, key: dict[str, str], role: str) -> None:
     write_corpus(tmp_path)
     path = (str(tmp_path / "good" / name),)
-    (fragment,) = list_fragments("s", Source(path=path))
+    (fragment,) = list_fragments("s", Source(path=path)).fragments
     check_columns(fragment, Source(path=path), None)
     with pytest.raises(InputError, match=f"'{next(iter(key.values()))}' for the {role}; (there are|they have) "):
         check_columns(fragment, Source(path=path, **key), None)
@@ -133,7 +133,7 @@ def test_a_column_that_is_missing_is_found_in_every_format(tmp_path: Path, name:
 def test_what_a_few_bad_rows_do_not_tell_is_left_to_the_survey(tmp_path: Path, rows: list[str]) -> None:
     (tmp_path / "a.jsonl").write_text("\n".join(rows) + "\n")
     path = (str(tmp_path / "a.jsonl"),)
-    (fragment,) = list_fragments("s", Source(path=path))
+    (fragment,) = list_fragments("s", Source(path=path)).fragments
     check_columns(fragment, Source(path=path), None)
 
 

@@ -22,7 +22,7 @@ from chameleon_data.corpus.readers.blocks import read_blocks
 from chameleon_data.recipe import Source
 from chameleon_data.corpus.fragments import list_fragments
 source = Source(path=({str(path)!r},))
-for fragment in list_fragments("own", source):
+for fragment in list_fragments("own", source).fragments:
     for block in read_blocks(fragment, source, 2**20, 2**20):
         pass
 print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])

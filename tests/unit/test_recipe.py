@@ -215,7 +215,7 @@ def test_versions_of_a_whole_bucket_hold_none():
         "HTTPS://host/x.jsonl#hunter2",
         "s3://b/x.jsonl?X-Amz-Signature=hunter2",
         "abfs://c@account.dfs.core.windows.net/x.jsonl?sig=hunter2",
-        "gs://b/x?hunter2",
+        "gs://b/x?GoogleAccessId=me&Signature=hunter2",
         "simplecache::https://me:hunter2@host/x.jsonl",
     ],
 )

@@ -9,12 +9,14 @@ from CSV. Why: docs/decisions/020-reading-lines.md.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 
 from chameleon_data.arrays import string_offsets
-from chameleon_data.corpus.fragments import Fragment, explain_read_errors, open_fragment
+from chameleon_data.corpus.file_systems import explain_read_errors
+from chameleon_data.corpus.fragments import HIVE_NULL, Fragment, hive_value, open_fragment
 from chameleon_data.corpus.readers.arrow import read_arrow
 from chameleon_data.corpus.readers.csv import read_csv
 from chameleon_data.corpus.readers.json_array import is_array, is_one_object, read_json_array
@@ -38,31 +40,42 @@ def read_blocks(
 ) -> Iterator[Block]:
     """Blocks of about `block_bytes` bytes of text, in the order of the file; `max_document` is in bytes of UTF-8.
 
+    Where a folder above the file is named as hive names them, `domain=web`, all its rows have this domain, as Spark has it.
     `vectors` names a column of lists of numbers to read along. Raises InputError for a file that is truncated, damaged, gone or
     changed, or that lacks a column the source names.
     """
     columnar = fragment.format in ("parquet", "arrow")
     if vectors is not None and not columnar:
         raise InputError(f"{fragment.url}: holds no column of vectors, as 'embed.column' wants; only Parquet and Arrow files do")
+    hive = hive_value(fragment.url, source.domain)
+    columns = columns_of(source, fragment)
     with explain_read_errors(fragment.url), open_fragment(fragment, sequential=not columnar) as file:
         if fragment.format == "parquet":
-            rows = read_parquet(file, fragment, source, vectors, max_document)
+            rows = read_parquet(file, fragment, columns, vectors, max_document)
         elif fragment.format == "arrow":
-            rows = read_arrow(file, fragment, source, vectors, max_document)
+            rows = read_arrow(file, fragment, columns, vectors, max_document)
         elif fragment.format == "jsonl":
             stream = PeekedStream(open_stream(file, fragment))
             if is_one_object(stream.start):
                 raise InputError(f"{fragment.url}: holds one JSON object over several lines; write a row a line, or one array")
             if is_array(stream.start):
-                rows = read_json_array(stream, fragment.url, source, max_document)
+                rows = read_json_array(stream, fragment.url, columns, max_document)
             else:
-                rows = read_jsonl(stream, source, max_document)
+                rows = read_jsonl(stream, columns, max_document)
         elif fragment.format in ("csv", "tsv"):
-            rows = read_csv(open_stream(file, fragment), fragment, source)
+            rows = read_csv(open_stream(file, fragment), fragment, columns)
         else:
             rows = read_text(open_stream(file, fragment), max_document)
         for raw in _join(rows, block_bytes):
+            if hive is not None:
+                value = pa.scalar(None if hive == HIVE_NULL else hive.encode(), pa.large_binary())
+                raw = replace(raw, domain=pa.repeat(value, len(raw.rows)))
             yield validate_rows(raw, source, fragment.source, max_document)
+
+
+def columns_of(source: Source, fragment: Fragment) -> Source:
+    """The source with the columns that this file must have: none of the domain where a folder above the file says it."""
+    return source if hive_value(fragment.url, source.domain) is None else source.model_copy(update={"domain": None})
 
 
 def _join(rows: Iterator[RawRows], block_bytes: int) -> Iterator[RawRows]:

@@ -17,7 +17,8 @@ import pyarrow as pa
 from chameleon_data.corpus.fragments import Fragment
 from chameleon_data.corpus.readers.columns import BATCH_ROWS, READ_BATCH_BYTES, find_columns
 from chameleon_data.corpus.readers.rows import Fault, RawRows, binary_array
-from chameleon_data.corpus.readers.stream import ByteStream, read_chunks, split_lines
+from chameleon_data.corpus.readers.stream import read_chunks, split_lines
+from chameleon_data.corpus.unpack import ByteStream
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Source
 

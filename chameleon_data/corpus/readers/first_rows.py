@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from chameleon_data.corpus.fragments import Fragment, explain_read_errors, open_fragment
-from chameleon_data.corpus.readers.blocks import read_blocks
+from chameleon_data.corpus.file_systems import explain_read_errors
+from chameleon_data.corpus.fragments import Fragment, open_fragment
+from chameleon_data.corpus.readers.blocks import columns_of, read_blocks
 from chameleon_data.corpus.readers.columns import find_columns
 from chameleon_data.corpus.readers.csv import DELIMITERS
 from chameleon_data.corpus.readers.json_array import is_array, is_one_object
@@ -34,6 +35,7 @@ def check_columns(fragment: Fragment, source: Source, vectors: str | None) -> No
     columnar = fragment.format in ("parquet", "arrow")
     if vectors is not None and not columnar:
         next(read_blocks(fragment, source, 1, vectors=vectors))  # refuses it before it opens the file
+    source = columns_of(source, fragment)
     with explain_read_errors(fragment.url), open_fragment(fragment, sequential=not columnar) as file:
         if columnar:
             find_columns(_read_schema(file, fragment), source, fragment, vectors)

@@ -14,7 +14,8 @@ import numpy as np
 
 from chameleon_data.corpus.readers.jsonl import lines_reader, longest_line
 from chameleon_data.corpus.readers.rows import RawRows
-from chameleon_data.corpus.readers.stream import BYTE_ORDER_MARK, READ_BYTES, ByteStream
+from chameleon_data.corpus.readers.stream import BYTE_ORDER_MARK, READ_BYTES
+from chameleon_data.corpus.unpack import ByteStream
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Source
 

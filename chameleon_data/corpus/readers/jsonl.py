@@ -15,7 +15,8 @@ import orjson
 import pyarrow as pa
 
 from chameleon_data.corpus.readers.rows import Fault, RawRows, binary_array
-from chameleon_data.corpus.readers.stream import ByteStream, read_chunks, split_lines
+from chameleon_data.corpus.readers.stream import read_chunks, split_lines
+from chameleon_data.corpus.unpack import ByteStream
 from chameleon_data.recipe import Source
 
 LINE_BYTES_PER_TEXT_BYTE = 6

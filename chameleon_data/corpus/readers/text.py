@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from chameleon_data.corpus.readers.rows import Fault, RawRows, binary_array
-from chameleon_data.corpus.readers.stream import BYTE_ORDER_MARK, ByteStream, read_chunks
+from chameleon_data.corpus.readers.stream import BYTE_ORDER_MARK, read_chunks
+from chameleon_data.corpus.unpack import ByteStream
 
 
 def read_text(stream: ByteStream, longest: int) -> Iterator[RawRows]:

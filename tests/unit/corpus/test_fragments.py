@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from chameleon_data.corpus.fragments import Fragment, explain_read_errors, list_fragments
+from chameleon_data.corpus.file_systems import explain_read_errors
+from chameleon_data.corpus.fragments import Fragment, list_fragments
 from chameleon_data.corpus.readers.blocks import read_blocks
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Source
@@ -22,7 +23,7 @@ LINE = b'{"text": "a"}\n'
 
 
 def fragments(*paths: Path | str, **keys: str) -> tuple[Fragment, ...]:
-    return list_fragments("book", Source(path=tuple(map(str, paths)), **keys))
+    return list_fragments("book", Source(path=tuple(map(str, paths)), **keys)).fragments
 
 
 def names(found: tuple[Fragment, ...], root: Path) -> list[str]:
@@ -94,8 +95,8 @@ def test_a_store_without_credentials_says_which(scheme: str, needed: str) -> Non
         ("none/*.jsonl", "matches no file"),
         ("README.md", "suffix that no reader knows; .*known are"),
         ("x.parquet.gz", "suffix that no reader knows"),
-        ("empty", "no file in this folder has a suffix"),
-        ("*pty", "matches only folders"),
+        ("empty", "no file there has a suffix"),
+        ("*pty", "no file there has a suffix"),
         ("a**.jsonl", "entire path component"),
         ("pipe.jsonl", "not a regular file"),
         ("p*.jsonl", "not a regular file"),

@@ -72,7 +72,7 @@ def test_a_summary_of_another_format_is_no_record(recipe: Recipe) -> None:
     counter = tokens.load_token_counter(recipe.tokens)
     record_part(store, recipe, parts[2], counter)
     assert find_recorded_parts(store, parts) == {part.key for part in parts}
-    again = read_survey(store, parts, recipe.sources, recipe.input.max_bad, recipe.embed.drawn)
+    again = read_survey(store, parts, recipe.sources, recipe.input, recipe.embed.drawn)
     assert (again.tallies, again.reasons, again.sample) == (found.tallies, found.reasons, found.sample)
 
 
@@ -121,7 +121,7 @@ def test_another_sample_is_drawn_from_the_rows_kept(recipe: Recipe, sections: di
         return
     for part in parts:
         record_part(Store(other.out), other, part, counter, rows)
-    again = read_survey(Store(other.out), parts, other.sources, other.input.max_bad, other.embed.drawn).sample
+    again = read_survey(Store(other.out), parts, other.sources, other.input, other.embed.drawn).sample
     assert again == expected != first
 
 
@@ -155,12 +155,41 @@ def by_column(folder: Path, lines: list[dict[str, Any]], **sections: Any) -> Rec
     return load_recipe(folder / "recipe.yaml")
 
 
+@pytest.mark.parametrize(
+    ("lines", "limits", "says"),
+    [
+        (["ok"] * 95 + [""] * 4 + [None], {}, None),
+        (["ok"] * 95 + [""] * 4 + [None], {"max_blank": 0.01}, r"5 of 100 .* or raise 'input.max_blank' from 0.01 to 0.05$"),
+        (
+            ["ok"] * 90 + [""] * 9 + [7],
+            {},
+            r"10 of 100 .*first row 99 of .*not a string\nmend .* 'input.max_bad' from 0.001 to 0.01$",
+        ),
+        (
+            ["ok"] * 60 + [""] * 39 + [7],
+            {},
+            "40 of 100 .*raise 'input.max_bad' from 0.001 to 0.01 and raise 'input.max_blank' from 0.1 to 0.39$",
+        ),
+        ([7] * 9, {}, r"9 of 9 .*\nmend the files or the recipe's keys; no limit helps$"),
+        ([""] * 9, {}, r"9 of 9 .*\nmend the files or the recipe's keys; no limit helps$"),
+    ],
+)
+def test_blank_texts_have_their_own_limit(tmp_path: Path, lines: list[Any], limits: dict[str, float], says: str | None) -> None:
+    """They hide no other reason, and no limit is named that does not help."""
+    recipe = by_column(tmp_path, [{"text": text, "d": "a"} for text in lines], input=limits)
+    if says is None:
+        assert surveyed(recipe)[2].tallies["a"].rows == 95
+        return
+    with pytest.raises(InputError, match=rf"(?s)domain 'a': {says}"):
+        surveyed(recipe)
+
+
 def test_a_row_without_a_domain_counts_against_all_rows_of_its_source(tmp_path: Path) -> None:
     rows = [{"text": f"text {i}", "d": "ab"[i % 2]} for i in range(4000)]
     _, _, found = surveyed(by_column(tmp_path / "few", [*rows, {"text": "lost"}]))
     assert found.reasons == {"s": {"no domain": 1}}
     assert sorted(name for name, tally in found.tallies.items() if tally.rows) == ["a", "b"]
-    with pytest.raises(InputError, match=r"domain 's': 5 of 4,005 rows have no usable text \(5 no domain\)"):
+    with pytest.raises(InputError, match=r"domain 's': 5 of 4,005 rows cannot be used \(5 no domain\)"):
         surveyed(by_column(tmp_path / "many", [*rows, *[{"text": "lost"}] * 5]))
 
 
@@ -172,7 +201,7 @@ def test_a_file_of_rows_without_a_domain_is_refused_and_not_a_crash(tmp_path: Pa
 def test_a_domain_with_only_bad_rows_is_an_error(tmp_path: Path) -> None:
     rows = [{"text": "x", "d": "a"}, {"text": None, "d": "b"}]
     with pytest.raises(InputError, match="domain 'b' has rows but no usable document"):
-        surveyed(by_column(tmp_path, rows, input={"max_bad": 1}))
+        surveyed(by_column(tmp_path, rows, input={"max_bad": 1, "max_blank": 1}))
 
 
 def test_two_thousand_domains_by_column(tmp_path: Path) -> None:

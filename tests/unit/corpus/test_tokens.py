@@ -149,21 +149,92 @@ def test_slices_of_a_long_text_are_whole_characters(text, size):
     assert all(0 < len(s.encode()) <= size for s in slices)
 
 
-def test_what_a_tokenizer_cannot_read_is_an_error():
+def test_a_text_that_the_tokenizer_fails_on_costs_no_other(tmp_path):
     level = Tokenizer(models.WordLevel({"a": 0}, unk_token="[UNK]"))  # and no [UNK] in the vocabulary
     level.normalizer = normalizers.Lowercase()
-    with pytest.raises(InputError, match=r"cannot read .*UNK"):
-        TokenCounter("level", level.to_str()).count(array(["a", "b"]))
+    counter = TokenCounter("level", level.to_str(), end_of_text=5)
+    assert counter.count(array(["a", "b", "A"])).tolist() == [1, tokens.TOKENIZER_FAILS, 1]
+    ids, counts = counter.tokenise(array(["a", "b", "A"]))
+    assert (counts.tolist(), [len(one) for one in ids.to_pylist()]) == ([1, tokens.TOKENIZER_FAILS, 1], [4, 0, 4])
 
 
 @pytest.mark.timeout(60)
-def test_a_pattern_that_backtracks_without_end_is_an_error(tmp_path):
+def test_a_pattern_that_backtracks_without_end_costs_its_text_alone(tmp_path):
     """Rust panics there, with what is no Exception."""
     level = json.loads(Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]")).to_str())
     split = {"type": "Split", "pattern": {"Regex": "(a|aa)+$"}, "behavior": "Isolated", "invert": False}
     (tmp_path / "tokenizer.json").write_text(json.dumps(level | {"pre_tokenizer": split}))
-    with pytest.raises(InputError, match=r"cannot read a text .*retry-limit"):
-        load_token_counter(Tokens(tokenizer=str(tmp_path))).count(array(["a" * 40 + "b"]))
+    counter = load_token_counter(Tokens(tokenizer=str(tmp_path)))
+    assert counter.count(array(["b", "a" * 40 + "b", "c"])).tolist() == [1, tokens.TOKENIZER_FAILS, 1]
+
+
+def special(content, id):
+    return {
+        "id": id,
+        "content": content,
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": False,
+        "special": True,
+    }
+
+
+PIECES = ["<pad>", "</s>", "<unk>", "hello", "a", "<", "/", "s", ">", " "]
+MODELS = {
+    "unigram": {"type": "Unigram", "unk_id": 2, "vocab": [[piece, -1.0 - 3 * (i > 2)] for i, piece in enumerate(PIECES)]},
+    "bpe": {
+        "type": "BPE", "unk_token": "<unk>", "ignore_merges": True, "merges": [],
+        "vocab": {piece: i for i, piece in enumerate(PIECES)},
+    },
+    "words": {"type": "WordLevel", "unk_token": "<unk>", "vocab": {piece: i for i, piece in enumerate(PIECES)}},
+    "pieces": {
+        "type": "WordPiece", "unk_token": "<unk>", "continuing_subword_prefix": "", "max_input_chars_per_word": 99,
+        "vocab": {piece: i for i, piece in enumerate(PIECES)},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_text_that_spells_a_special_token_is_text(tmp_path, kind):
+    """Also where the special token is a piece of the model's own vocabulary, as in T5."""
+    split = {"type": "Split", "pattern": {"String": " "}, "behavior": "Isolated", "invert": False}
+    added = [special(content, i) for i, content in enumerate(PIECES[:3])]
+    definition = {"version": "1.0", "added_tokens": added, "model": MODELS[kind], "pre_tokenizer": split}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(definition))
+    counter = load_token_counter(Tokens(tokenizer=str(tmp_path)))
+    assert (counter.end_of_text, counter.vocabulary, counter.drops) == (1, len(PIECES), False)
+    spelled = ["hello </s> hello", "</s>", "a<pad>a", "</s></s>", "hello"]
+    ids, counts = counter.tokenise(array(spelled))
+    for text, found, count in zip(spelled, ids.to_pylist(), counts.tolist(), strict=True):
+        found = np.frombuffer(found, counter.dtype).tolist()
+        assert found[-1] == 1
+        assert not {0, 1} & set(found[:-1]), text
+        assert len(found) == count + 1
+    assert counter.count(array(spelled)).tolist() == counts.tolist()
+    assert np.frombuffer(ids[4].as_py(), counter.dtype).tolist() == [3, 1]
+
+
+def test_a_text_of_which_the_tokenizer_makes_end_of_text_all_the_same_is_set_aside(tmp_path, monkeypatch):
+    """Where merges make it, it cannot be renamed."""
+    vocabulary = {piece: i for i, piece in enumerate(["</s>", "<", "/", "s", ">", "</", "s>", "a"])}
+    model = {"type": "BPE", "vocab": vocabulary, "merges": ["< /", "s >", "</ s>"]}
+    definition = {"version": "1.0", "added_tokens": [special("</s>", 0)], "model": model}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(definition))
+    counter = load_token_counter(Tokens(tokenizer=str(tmp_path)))
+    wanted = [2, tokens.SPELLS_END, tokens.SPELLS_END, 1]
+    assert counter.count(array(["</a", "a</s>", "</s>", "a"])).tolist() == wanted
+    assert [len(one) for one in counter.ids(array(["</a", "a</s>", "</s>", "a"])).to_pylist()] == [6, 0, 0, 4]
+    monkeypatch.setattr(tokens, "TOKENISED_AT_ONCE", 8)
+    assert counter.count(array(["aaaaaaaaaa</s>a"])).tolist() == [tokens.SPELLS_END]
+
+
+def test_a_tokenizer_that_leaves_characters_out_is_known(tmp_path, file):
+    assert not load_token_counter(Tokens(tokenizer=str(file))).drops
+    bare = {"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}}
+    (tmp_path / "bare.json").write_text(json.dumps(bare))
+    counter = load_token_counter(Tokens(tokenizer=str(tmp_path / "bare.json")))
+    assert (counter.drops, counter.count(array(["aéb"])).tolist()) == (True, [2])
 
 
 NEGATIVE = '{"model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}}'

@@ -31,7 +31,17 @@ def three(tmp_path: Path) -> str:
     made = []
     for i in range(3):
         plan = fingerprint(i)
-        inputs = [{"source": "s", "url": f"/{i}", "row_group": None, "bytes": 7, "identity": "i"}]
+        inputs = [
+            {
+                "source": "s",
+                "url": f"/{i}",
+                "format": "jsonl",
+                "compression": "none",
+                "row_group": None,
+                "bytes": 7,
+                "identity": "i",
+            }
+        ]
         manifest = publish(
             store, plan, [rows[i], rows[0]], provenance={"inputs": inputs, "packages": {"numpy": str(i)}},
             plan_digest=plan, digest=fingerprint([i]), recipe={"mix": {"budget": i + 1}},

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from chameleon_data.corpus.file_counts import SourceFiles
 from chameleon_data.corpus.kept_rows import KeptSummary
 from chameleon_data.jobs import screen, tables
 from chameleon_data.shards.plan_summary import PlanSummary
@@ -65,6 +66,7 @@ def test_a_plan_says_how_large_its_shards_come_out(capsys, packed, shards, size,
     text = print_example_plan(capsys, packed, shards, size, seconds)
     assert all(words in text for words in said), text
     assert "quota  weight × budget" in text
+    assert "note sources.s: left out 4 files: ending .lz4 3, ending .md 1" in text
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,10 @@ def test_a_plan_of_a_corpus_that_need_not_be_kept_says_nothing_of_it(capsys):
 
 def print_example_plan(capsys, packed=False, shards=None, size=900, seconds=1.0, kept=KeptSummary(0, 0, 1, "")) -> str:  # noqa: B008
     layout = SimpleNamespace(plan=SimpleNamespace(packing="cross" if packed else None))
-    weighed = SimpleNamespace(unit="bytes", reused={}, budget=10, mixture=SimpleNamespace(description=describe(), decimals={}))
+    survey = SimpleNamespace(files={"s": SourceFiles({"jsonl": 9}, {"ending .lz4": 3, "ending .md": 1})})
+    weighed = SimpleNamespace(
+        survey=survey, unit="bytes", reused={}, budget=10, mixture=SimpleNamespace(description=describe(), decimals={})
+    )
     planned = SimpleNamespace(
         layouts=[layout], weighed=weighed, cpus=2.0, exhausted={}, expected_seconds=seconds, kept=kept,
         summary=PlanSummary("p", shards or {"train": 1}, 900, {}, 0, size, ()),

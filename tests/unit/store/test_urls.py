@@ -24,7 +24,9 @@ def test_a_url_with_a_secret_is_refused_without_repeating_it(url: str) -> None:
     assert CANARY not in shown(caught.value)
 
 
-@pytest.mark.parametrize("url", ["", "s3://", "s3:///", "gs://", "file://", "file://host/x", "hf://datasets/x", "a::b", "x\0y"])
+@pytest.mark.parametrize(
+    "url", ["", "s3://", "s3:///", "gs://", "file://", "file://host/x", "hf://datasets/x", "zip://a::b.zip", "x\0y"]
+)
 def test_other_urls_that_name_no_folder(url: str) -> None:
     with pytest.raises(InputError):
         Store(url)
@@ -32,7 +34,15 @@ def test_other_urls_that_name_no_folder(url: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["s3://bucket", "s3://bucket/a@b/c:d", "abfs://container@account.dfs.core.windows.net/x", "memory://a/b?c", "/tmp/a@b:c?d#e"],
+    [
+        "s3://bucket",
+        "s3://bucket/a@b/c:d",
+        "abfs://container@account.dfs.core.windows.net/x",
+        "memory://a/b?c",
+        "/tmp/a@b:c?d#e",
+        "/tmp/a::b/c",
+        "s3://b/a::b #?%41/year=1",
+    ],
 )
 def test_urls_that_only_look_odd(url: str) -> None:
     assert Store(url).url == url

@@ -31,7 +31,10 @@ def test_the_same_sources_in_another_order(memory_store: Store) -> None:
 
 def test_inputs_and_packages_that_changed(memory_store: Store) -> None:
     def inputs(*parts: tuple[str, int | None, str]) -> list[dict[str, Any]]:
-        return [{"source": "s", "url": u, "row_group": g, "bytes": 1, "identity": i} for u, g, i in parts]
+        return [
+            {"source": "s", "url": u, "format": "jsonl", "compression": "none", "row_group": g, "bytes": 1, "identity": i}
+            for u, g, i in parts
+        ]
 
     rows = [[("x", "one", "train")]]
     before = {"packages": {"numpy": "1", "ray": "2"}, "inputs": inputs(("a", None, "1"), ("b", 0, "1"), ("b", 1, "1"))}

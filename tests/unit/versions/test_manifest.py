@@ -22,7 +22,8 @@ def test_what_is_written_reads_back() -> None:
         domains={"ä": {"weight_interval": [0.1, 0.2], "score": 1.0}}, shards=[{"domain_rows": {"ä": 2}}],
         validation={"ä": {}}, shard_counts={"train": 1, "validation": 1}, map={"ä": [[0.5, -1.0]]},
         weights={"nystrom": LANDMARKS, "embedder": EMBEDDER}, recipe={"sources": {"z": "/z", "a": "/a"}},
-        provenance={"inputs": [{"source": "z", "url": "/z/1", "row_group": 0, "bytes": 1, "identity": "i"}]},
+        provenance={"inputs": [{"source": "z", "url": "/z/1", "format": "csv", "compression": "none",
+            "row_group": 0, "bytes": 1, "identity": "i"}]},
     )  # fmt: skip
     assert decode_manifest(encode_manifest(manifest), WHERE) == manifest
     assert list(manifest.recipe.sources) == ["z", "a"], "JSON keeps no order, 'priority' does"

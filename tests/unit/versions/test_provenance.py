@@ -16,7 +16,7 @@ from tests.support.manifests import example_manifest
 
 def test_inputs_are_summed_up_by_source() -> None:
     fragments = (("a", 0), ("a", 1), ("b", None))
-    inputs = tuple(InputFragment("s", url, group, 5, "i") for url, group in fragments)
+    inputs = tuple(InputFragment("s", url, "jsonl", "none", group, 5, "i") for url, group in fragments)
     found = sum_inputs(inputs)
     assert found == {"s": InputSum(2, 3, 15, found["s"].fingerprint)}
     assert sum_inputs(inputs[::-1]) == found

@@ -26,13 +26,16 @@ SOURCES = {
 }
 AVAILABLE = {"legal": (130_000, 74), "book": (225_000, 25), "code": (160_000, 93), ODD: (30_000, 20)}
 """Domain -> (tokens, documents)."""
-FILES = {"legal": "/corpus/legal/0.jsonl.zst", "book": "/corpus/book/0.parquet", "web": "/corpus/mixed.jsonl.gz"}
+FILES = {
+    "legal": ("/corpus/legal/0.jsonl.zst", "jsonl"), "book": ("/corpus/book/0.parquet", "parquet"),
+    "web": ("/corpus/mixed.jsonl.gz", "jsonl"),
+}  # fmt: skip
 
 
 def blend_of(**mix: Any) -> Blend:
     plain = {"name": "ways out", "out": "/out", "seed": 3, "sources": SOURCES, "mix": {"max_epochs": 8} | mix}
     entries = [BlendEntry(name, WEIGHTS[name], *counts) for name, counts in AVAILABLE.items()]
-    inputs = [InputFragment(source, url, None, 1, "") for source, url in FILES.items()]
+    inputs = [InputFragment(source, url, format, "none", None, 1, "") for source, (url, format) in FILES.items()]
     return make_blend("v2", parse_recipe(json.dumps(plain), Path("/")), entries, 500_000, inputs)
 
 
@@ -93,7 +96,10 @@ def test_names_and_paths_stay_data() -> None:
     sources = {evil: f"/in\n{evil}/*.jsonl", "b": "/b.csv"}
     recipe = parse_recipe(json.dumps({"name": "n\nimport os", "out": "/out", "sources": sources}), Path("/"))
     entries = [BlendEntry(name, 0.5, 10, 2) for name in (evil, "b")]
-    inputs = [InputFragment(evil, f"/in\n{evil}/1.jsonl", None, 1, ""), InputFragment("b", "/b.csv", None, 1, "")]
+    inputs = [
+        InputFragment(evil, f"/in\n{evil}/1.jsonl", "jsonl", "none", None, 1, ""),
+        InputFragment("b", "/b.csv", "csv", "none", None, 1, ""),
+    ]
     blend = make_blend("v1\nimport os", recipe, entries, 100, inputs)
     texts = {form: writer(blend, "/data") for form, writer in TRAINER_WRITERS.items()}
     assert yaml.safe_load(texts["mosaicml"])["streams"].keys() == {evil, "b"}
@@ -104,18 +110,23 @@ def test_names_and_paths_stay_data() -> None:
     assert [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and n.value == evil] == [evil]
 
 
-@pytest.mark.parametrize(
-    ("paths", "files", "expected"),
-    [
-        (["/a/*.jsonl.zst"], ["/a/1.jsonl.zst"], [("json", ["/a/*.jsonl.zst"])]),
-        (["/a"], ["/a/1.txt", "/a/b/2.txt", "/a/3.CSV.gz"], [("csv", ["/a/**/*.CSV.gz"]), ("text", ["/a/**/*.txt"])]),
-        (["/a.parquet"], ["/a.parquet/part-0.parquet"], [("parquet", ["/a.parquet/**/*.parquet"])]),
-        (["/a/*"], ["/a/1.feather", "/a/2.ndjson"], [("arrow", ["/a/1.feather"]), ("json", ["/a/2.ndjson"])]),
-        (["/a/*.parquet", "/b"], ["/a/1.parquet", "/b/1.parquet"], [("parquet", ["/a/*.parquet", "/b/**/*.parquet"])]),
-    ],
-)
-def test_a_source_as_patterns_by_builder(paths: list[str], files: list[str], expected: list[tuple[str, list[str]]]) -> None:
-    assert trainer_files._patterns(Source(path=tuple(paths)), files) == expected
+def test_the_files_of_a_domain_are_those_that_were_read() -> None:
+    """By format, and by what says the domain: a column, or a folder of hive's."""
+    plain, by_column = Source(path=("/a",)), Source(path=("/a",), domain="set", rename={"w": "web"})
+    files = [
+        ("/a/1.jsonl.gz", "jsonl"),
+        ("/a/2", "jsonl"),
+        ("/a/3.pq", "parquet"),
+        ("/a/set=w/4.pq", "parquet"),
+        ("/a/set=x/5.pq", "parquet"),
+    ]
+    assert trainer_files._files_of(plain, files, "web") == [
+        ("jsonl", None, ["/a/1.jsonl.gz", "/a/2"]),
+        ("parquet", None, ["/a/3.pq", "/a/set=w/4.pq", "/a/set=x/5.pq"]),
+    ]
+    assert trainer_files._files_of(by_column, files, "web") == [
+        ("jsonl", "set", ["/a/1.jsonl.gz", "/a/2"]), ("parquet", None, ["/a/set=w/4.pq"]), ("parquet", "set", ["/a/3.pq"]),
+    ]  # fmt: skip
 
 
 def test_a_name_that_is_no_file_name_gets_one_of_its_own() -> None:

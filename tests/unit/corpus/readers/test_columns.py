@@ -164,11 +164,11 @@ def test_a_column_of_vectors_is_read_along(tmp_path: Path, name: str, kind: pa.D
     else:
         pyarrow.feather.write_feather(table, str(path), chunksize=3)
     source = Source(path=(str(path),))
-    found = [b for f in list_fragments("own", source) for b in read_blocks(f, source, LIMIT, vectors="meta.vector")]
+    found = [b for f in list_fragments("own", source).fragments for b in read_blocks(f, source, LIMIT, vectors="meta.vector")]
     assert [v for b in found for v in b.vectors.to_pylist()] == [*vectors[:4], None, None, None, None]
     assert [t for b in found for t in b.text.to_pylist()] == texts[:8]
     assert {b.vectors.type for b in found} == {pa.large_list(pa.float32())}
-    assert all(b.vectors is None for f in list_fragments("own", source) for b in read_blocks(f, source, LIMIT))
+    assert all(b.vectors is None for f in list_fragments("own", source).fragments for b in read_blocks(f, source, LIMIT))
 
 
 @pytest.mark.parametrize(
@@ -180,12 +180,12 @@ def test_what_is_no_column_of_vectors_is_refused(tmp_path: Path, column: pa.Arra
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": ["a"], **({} if column is None else {"vector": column})}), path)
     source = Source(path=(str(path),))
-    (fragment,) = list_fragments("own", source)
+    (fragment,) = list_fragments("own", source).fragments
     with pytest.raises(InputError, match=says):
         list(read_blocks(fragment, source, LIMIT, vectors="vector"))
     (tmp_path / "b.jsonl").write_text('{"text": "a", "vector": [1.0]}\n')
     source = Source(path=(str(tmp_path / "b.jsonl"),))
-    (fragment,) = list_fragments("own", source)
+    (fragment,) = list_fragments("own", source).fragments
     with pytest.raises(InputError, match=r"only Parquet and Arrow"):
         list(read_blocks(fragment, source, LIMIT, vectors="vector"))
 

@@ -1,0 +1,30 @@
+"""How many files of each source are read and left out, as manifests and messages have it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SourceFiles:
+    """What was found at the paths of a source."""
+
+    read: dict[str, int]
+    """Format -> files that are read."""
+    left_out: dict[str, int]
+    """Reason -> files that are not."""
+
+
+def describe_files(files: Mapping[str, SourceFiles]) -> list[str]:
+    """A sentence for each source of which files are left out, or hold different formats."""
+    sentences = []
+    for name, found in files.items():
+        if found.left_out:
+            reasons = ", ".join(f"{reason} {count:,}" for reason, count in found.left_out.items())
+            number = sum(found.left_out.values())
+            sentences.append(f"sources.{name}: left out {number:,} {'file' if number == 1 else 'files'}: {reasons}")
+        if len(found.read) > 1:
+            formats = ", ".join(f"{format} {count:,}" for format, count in found.read.items())
+            sentences.append(f"sources.{name}: reads files of several formats: {formats}; a pattern names those that are meant")
+    return sentences

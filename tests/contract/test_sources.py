@@ -1,0 +1,191 @@
+"""What the paths of a source reach, on every file system that a corpus may lie in. Oracle: what was put there."""
+
+from __future__ import annotations
+
+import bz2
+import io
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from chameleon_data.corpus.file_counts import SourceFiles, describe_files
+from chameleon_data.corpus.fragments import list_fragments
+from chameleon_data.corpus.readers.blocks import read_blocks
+from chameleon_data.errors import InputError
+from chameleon_data.recipe import Source
+from tests.support.reader_files import compress
+
+LINE = b'{"text": "a"}\n'
+NAMES = ["plain", "my [1] folder", "a*b?c", "50%41#x", "x::y", "données 漢字"]
+"""Folders with every character that some library takes for something else."""
+Put = Callable[[str, bytes], None]
+
+
+@pytest.fixture(params=["local", "memory", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Put]]:
+    """An empty folder of each kind: its URL, and a function that puts a file there."""
+    if request.param == "local":
+        root = str(tmp_path / "corpus")
+    else:
+        base = request.getfixturevalue("s3_bucket") if request.param == "s3" else "memory:/"
+        root = f"{base}/{uuid.uuid4().hex}"
+    fs = fsspec.filesystem({"local": "file"}.get(request.param, request.param))
+
+    def put(name: str, body: bytes) -> None:
+        if request.param == "local":
+            (Path(root) / name).parent.mkdir(parents=True, exist_ok=True)
+        fs.pipe_file(f"{root}/{name}".removeprefix("s3://").removeprefix("memory:/"), body)
+
+    yield root, put
+    if request.param == "memory":
+        fs.rm(root.removeprefix("memory:/"), recursive=True)
+
+
+def parquet(*texts: str) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"text": texts}), sink)
+    return sink.getvalue()
+
+
+def look(*paths: str, **keys: str) -> tuple[list[tuple[str, str]], SourceFiles]:
+    """(domain, text) of every document, and the files in numbers."""
+    source = Source(path=paths, **keys)
+    listing = list_fragments("own", source)
+    rows = []
+    for block in (block for fragment in listing.fragments for block in read_blocks(fragment, source, 1000)):
+        assert not block.bad
+        rows += [(block.names[code], text) for code, text in zip(block.domain, block.text.to_pylist(), strict=True)]
+    return rows, listing.files
+
+
+def texts(*paths: str, **keys: str) -> list[str]:
+    return sorted(text for _, text in look(*paths, **keys)[0])
+
+
+def test_a_pattern_reads_the_folders_that_it_matches(place: tuple[str, Put]) -> None:
+    """As Spark writes them."""
+    root, put = place
+    for name in ("d1", "d2"):
+        put(f"{name}.parquet/_SUCCESS", b"")
+        put(f"{name}.parquet/part-0.snappy.parquet", parquet(name))
+    put("d3.parquet", parquet("d3"))
+    put("_old.parquet/part-0.parquet", parquet("old"))
+    rows, files = look(f"{root}/*.parquet")
+    assert sorted(text for _, text in rows) == ["d1", "d2", "d3"]
+    assert files == SourceFiles({"parquet": 3}, {"a name that begins with . or _": 3})
+    assert texts(f"{root}/**/*.parquet") == texts(root) == texts(f"{root}/d*") == ["d1", "d2", "d3"]
+    assert texts(f"{root}/_old*") == ["old"]
+
+
+def test_every_ending_is_read_or_counted(place: tuple[str, Put]) -> None:
+    root, put = place
+    for name in ("a.jsonl", "b.jsonl.zst", "c.jsonl.bz2", "d.jl", "g.jsonl.xz", "h.ndjson.gz"):
+        put(name, compress(b'{"text": "%s"}\n' % name.encode(), name))
+    put("b2.jsonl.zstd", compress(b'{"text": "b2"}\n', ".zst"))
+    put("e.pq", parquet("e"))
+    put("f.tsv", b"text\tn\nf\t1\n")
+    put("i.json", b'[{"text": "i"},\n {"text": "j"}]')
+    put("part-00000", b'{"text": "k"}\n')
+    put("part-00001.bz2", bz2.compress(b'[{"text": "l"}]'))
+    put("part-00002-0a1b.c000", parquet("m"))
+    read = sorted(["a.jsonl", "b.jsonl.zst", "b2", "c.jsonl.bz2", "d.jl", "e", "f", "g.jsonl.xz", "h.ndjson.gz", *"ijklm"])
+    assert texts(root) == texts(f"{root}/*") == read
+    for name in ("x.md", "y.md", "z.jsonl.lz4", "t.tar.gz", "part-00003", "_started", ".z.jsonl"):
+        put(name, b"words\n")
+    rows, files = look(root)
+    assert sorted(text for _, text in rows) == read
+    assert files.read == {"jsonl": 10, "parquet": 2, "tsv": 1}
+    assert files.left_out == {
+        "a name that begins with . or _": 2,
+        "ending .lz4": 1,
+        "ending .md": 2,
+        "ending .tar.gz": 1,
+        "no ending, and content that is not known": 1,
+    }
+    with pytest.raises(InputError, match=r"has a suffix that no reader knows; narrow the pattern"):
+        look(f"{root}/*")
+
+
+def test_keys_of_hive(place: tuple[str, Put]) -> None:
+    root, put = place
+    for name in ("web", "a%20b", "__HIVE_DEFAULT_PARTITION__"):
+        put(f"_year=2020/domain={name}/p.parquet", parquet(name))
+    put("domain=text/x.txt", b"plain")
+    put("domain=web/x.jsonl", b'{"text": "line", "domain": "other"}\n')
+    source = Source(path=(root,), domain="domain", rename={"a b": "both"})
+    blocks = [b for f in list_fragments("own", source).fragments for b in read_blocks(f, source, 1000)]
+    rows = {(b.names[code], text) for b in blocks for code, text in zip(b.domain, b.text.to_pylist(), strict=True)}
+    assert rows == {("web", "web"), ("both", "a%20b"), ("text", "plain"), ("web", "line")}
+    assert [bad.reason for b in blocks for bad in b.bad] == ["no domain"]
+
+
+def test_notes_of_libraries_are_no_data(place: tuple[str, Put]) -> None:
+    root, put = place
+    put("data.parquet", parquet("a"))
+    for name in ("dataset_info.json", "state.json", "LICENSE.txt", "requirements.txt"):
+        put(name, b"{\n}\n")
+    rows, files = look(root)
+    assert (rows, files) == ([("own", "a")], SourceFiles({"parquet": 1}, {"a note of a library": 4}))
+    put("notes.txt", b"a document")
+    rows, files = look(f"{root}/*")
+    assert files == SourceFiles({"parquet": 1, "txt": 3}, {"a note of a library": 2})  # beside .txt, these may be documents
+    assert describe_files({"own": files}) == [
+        "sources.own: left out 2 files: a note of a library 2",
+        "sources.own: reads files of several formats: parquet 1, txt 3; a pattern names those that are meant",
+    ]
+    assert texts(f"{root}/LICENSE.txt") == ["{\n}\n"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_may_hold_any_character(place: tuple[str, Put], name: str) -> None:
+    root, put = place
+    if "::" in name and root.startswith("memory"):
+        name = "x:y"  # fsspec's memory file system drops what stands before it
+    put(f"{name}/{name}.jsonl", LINE)
+    put(f"{name}/sub/b.jsonl", LINE)
+    folder = f"{root}/{name}"
+    for path, number in ((folder, 2), (f"{folder}/{name}.jsonl", 1), (f"{folder}/*/*.jsonl", 1), (f"{folder}/**/*.jsonl", 2)):
+        assert texts(path) == ["a"] * number
+    with pytest.raises(InputError) as caught:
+        look(f"{folder}/none-*.csv")
+    assert f"{folder}/none-*.csv matches no file" in str(caught.value)
+
+
+def test_two_names_of_one_file_are_told(place: tuple[str, Put]) -> None:
+    root, put = place
+    put("a.jsonl", LINE)
+    put("b.jsonl", LINE)
+    rows, files = look(root, f"{root}/a*", f"{root}/a.jsonl")
+    assert (len(rows), files) == (2, SourceFiles({"jsonl": 2}, {"a second name of a file": 2}))
+
+
+def test_links_are_second_names(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(LINE)
+    (tmp_path / "hard.jsonl").hardlink_to(tmp_path / "a.jsonl")
+    (tmp_path / "soft.jsonl").symlink_to("a.jsonl")
+    rows, files = look(str(tmp_path))
+    assert (rows, files) == ([("own", "a")], SourceFiles({"jsonl": 1}, {"a second name of a file": 2}))
+
+
+def test_keys_that_are_also_prefixes(s3_bucket: str) -> None:
+    """A folder reads all three; a pattern takes the key and counts what lies below it. Markers of folders are nothing."""
+    root = f"{s3_bucket}/{uuid.uuid4().hex}"
+    fs = fsspec.filesystem("s3")
+    for name, body in (
+        ("w/", b""), ("w/data.parquet/", b""), ("w/data.parquet/part-0.parquet", parquet("x", "y")),
+        ("w/data.parquet/_SUCCESS", b""),
+        ("q/a.jsonl", b'{"text": "a"}\n'), ("q/a.jsonl/b.jsonl", b'{"text": "b"}\n'), ("q/c.jsonl", b'{"text": "c"}\n'),
+    ):  # fmt: skip
+        bucket, _, key = f"{root}/{name}".removeprefix("s3://").partition("/")
+        fs.call_s3("put_object", Bucket=bucket, Key=key, Body=body)
+    for path in ("w", "w/data.parquet", "w/**/*.parquet", "w/*.parquet", "*/*.parquet"):
+        assert texts(f"{root}/{path}") == ["x", "y"]
+    assert texts(f"{root}/q") == ["a", "b", "c"]
+    rows, files = look(f"{root}/q/*.jsonl")
+    assert rows == [("own", "a"), ("own", "c")]
+    assert files == SourceFiles({"jsonl": 2}, {"below the name of a file": 1})
