@@ -8,6 +8,7 @@ the files of earlier samples lack. (A vector embedded beside other documents dif
 
 A sample's file is written once all its vectors are there. Until then they lie in files of batches, one every ten seconds. After a
 kill the same sample makes the same batches, so those that are found there are taken, and vectors are the same to the last bit.
+Why: docs/decisions/125-vectors-in-batches.md.
 """
 
 from __future__ import annotations
