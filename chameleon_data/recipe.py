@@ -225,6 +225,9 @@ class Embed(Section):
     window: Annotated[int, Field(ge=8, le=1_000_000), NO_BOOL] = 256
     """Tokens of the model that it is shown of a document, from a random place in it."""
 
+    also: tuple[str, ...] = ()
+    """Further embedders to weigh by and show beside: tfidf, or sentence-transformers models."""
+
     @property
     def drawn(self) -> int:
         """Documents per domain that the survey draws."""
@@ -241,6 +244,8 @@ class Embed(Section):
     def _one(self) -> Self:
         if sum(x is not None for x in (self.model, self.causal_lm, self.column)) != 1:
             raise ValueError("give one of 'model', 'causal_lm' and 'column'")
+        if len({*self.also, self.model}) <= len(self.also):
+            raise ValueError("name each embedder once, in 'model' or in 'also'")
         if self.layer != "middle" and self.causal_lm is None:
             raise ValueError("'layer' counts the blocks of 'causal_lm'; name that, or leave 'layer' out")
         if self.column is not None and (self.window, self.revision) != (256, None):
@@ -285,6 +290,8 @@ class Leverage(Section):
     """Share of the samples' noise that is taken off the diagonal. auto: all of it from 100 samples a domain, half below."""
     centre: bool = True
     """Whether the domains' mean is subtracted first. true: scores do not depend on where the origin lies."""
+    merge: Literal["none", "auto"] = "none"
+    """auto: domains that the samples show to be one are scored as one, and split its weight by their tokens. none: never."""
 
     @model_validator(mode="after")
     def _acts(self) -> Self:
@@ -298,6 +305,8 @@ class Leverage(Section):
             raise ValueError("recorded landmarks, of rbf, polynomial or laplacian, bring their bandwidth; leave it at 'auto'")
         if self.level == "sample" and self.debias != "auto":
             raise ValueError("'level: sample' has no diagonal to debias; leave 'debias' at 'auto'")
+        if self.level == "sample" and self.merge != "none":
+            raise ValueError("'merge' compares the means of domains; leave it out with 'level: sample'")
         return self
 
 

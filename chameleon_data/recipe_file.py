@@ -276,9 +276,12 @@ def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
     tokenizer = recipe.tokens.tokenizer
     if tokenizer and (folder / tokenizer).exists():
         update["tokens"] = recipe.tokens.model_copy(update={"tokenizer": absolute_path(tokenizer, folder)})
+    embed: dict[str, Any] = {}
     for key in ("model", "causal_lm"):
         if (model := getattr(recipe.embed, key)) and (folder / model).exists():
-            update["embed"] = recipe.embed.model_copy(update={key: absolute_path(model, folder)})
+            embed[key] = absolute_path(model, folder)
+    embed["also"] = tuple(absolute_path(model, folder) if (folder / model).exists() else model for model in recipe.embed.also)
+    update["embed"] = recipe.embed.model_copy(update=embed)
     if isinstance(recipe.leverage.landmarks, RecordedLandmarks):
         recorded = RecordedLandmarks.model_validate({"from": absolute_path(recipe.leverage.landmarks.from_, folder)})
         update["leverage"] = recipe.leverage.model_copy(update={"landmarks": recorded})
@@ -304,6 +307,7 @@ def _refuse_secrets_elsewhere(recipe: Recipe) -> None:
         "weights.target.like": target.like if isinstance(target, Like) else [],
         "embed.model": [recipe.embed.model],
         "embed.causal_lm": [recipe.embed.causal_lm],
+        "embed.also": recipe.embed.also,
         "tokens.tokenizer": [recipe.tokens.tokenizer],
         "leverage.landmarks.from": [landmarks.from_ if isinstance(landmarks, RecordedLandmarks) else None],
     }

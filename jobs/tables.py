@@ -31,6 +31,7 @@ from chameleon_data.versions.manifest import TIMED_PASSES, Manifest
 from chameleon_data.versions.references import NO_VERSION_YET
 from chameleon_data.versions.versions import Version
 from chameleon_data.weights.explain.exhaustion import Exhaustion, RefusedRule
+from chameleon_data.weights.explain.movement import weight_ranges
 
 if TYPE_CHECKING:
     from chameleon_data.corpus.kept_rows import KeptSummary
@@ -61,13 +62,16 @@ def print_weights(weighed: Weighed) -> None:
     about, counts = weighed.mixture.description, weighed.selection.counts
     weights = {c.name: float(weighed.mixture.decimals[c.name]) for c in counts}
     total = sum(c.tokens for c in counts)
-    columns = ("domain", ">weight", ">90 % interval", "?>score", "?>natural", "?>documents")
+    ranges = weight_ranges(about.unbounded, about.other_embedders) if about.other_embedders else {}
+    by_embedder = [">by embedder"] if ranges else []
+    columns = ("domain", ">weight", ">90 % interval", *by_embedder, "?>score", "?>natural", "?>documents")
     table = make_table(*columns, f"?>{name_tokens(weighed.unit)}", "?>quarantined")
     for c in counts:
         table.add_row(
             c.name,
             f"{weights[c.name]:.4f}",
             format_interval(about.intervals.get(c.name)),
+            *([format_interval(ranges[c.name])] if ranges else []),
             format_decimal(about.scores.get(c.name)),
             f"{c.tokens / total:.4f}",
             f"{c.rows:,}",
@@ -199,6 +203,8 @@ def print_notes(about: MixtureDescription, reused: Mapping[str, str]) -> None:
     """How far the weights are from their centre, what was reused, which bounds moved a weight, and warnings."""
     if about.centre and about.kl is not None:
         print_dim(f"centre {about.centre.name}: {about.kl:.4f} nats from it before bounds, {about.kl_after_bounds:.4f} after")
+    for group in about.merged:
+        print_note(f"scored as one, and the weight split by tokens: {list_some(group)}", "merged")
     for sentence in reused.values():
         print_dim(sentence)
     for m in about.moved[:BOUNDS_SHOWN]:

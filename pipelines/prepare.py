@@ -24,9 +24,10 @@ from chameleon_data.recipe import Like, Recipe, RecordedLandmarks, Source, Weigh
 from chameleon_data.store.store import Store
 from chameleon_data.weights.bounds import values_by_domain
 from chameleon_data.weights.domain_weights import TARGET_NAME
-from chameleon_data.weights.embedder import ColumnEmbedder, Embedder, load_embedder
+from chameleon_data.weights.embedder import ColumnEmbedder, Embedder, load_embedder, other_embed
 from chameleon_data.weights.kernels.faiss_library import import_faiss
 from chameleon_data.weights.kernels.kernel import EXACT
+from chameleon_data.weights.tfidf import TFIDF
 
 SOURCES_OPENED = 256
 """Sources of which a file is opened; the survey finds what is wrong with more of them."""
@@ -69,6 +70,8 @@ def prepare(recipe: Recipe, single_writer: bool, progress: Progress) -> Prepared
             faults.collect(partial(import_faiss, f"leverage.kernel: {recipe.leverage.kernel}"))
         progress("model", 0, 0)
         embedder = faults.collect(partial(load_embedder, recipe.embed))
+        for model in (name for name in recipe.embed.also if name != TFIDF):
+            faults.collect(partial(load_embedder, other_embed(recipe.embed, model)), "embed.also: ")
     faults.raise_all()
     if store is None or counter is None:
         raise DefectError("a fault was not collected")

@@ -33,12 +33,13 @@ from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.references import open_dataset, resolve_version, split_target
 from chameleon_data.versions.versions import Version, read_manifest
-from chameleon_data.weights.centre import multiply_prior, natural_shares
+from chameleon_data.weights.centre import CentreRule, multiply_prior
 from chameleon_data.weights.domain_statistics import JACKKNIFE_GROUPS, domain_statistics
 from chameleon_data.weights.domain_weights import TARGET_NAME, TargetSamples, weigh_features
-from chameleon_data.weights.embedder import ColumnEmbedder, Embedder
+from chameleon_data.weights.embedder import ColumnEmbedder, Embedder, load_embedder, other_embed
 from chameleon_data.weights.explain.comparison import comparison_mixtures
 from chameleon_data.weights.explain.misfiled import Misfiled
+from chameleon_data.weights.explain.movement import OtherEmbedder
 from chameleon_data.weights.explain.sample_map import map_samples
 from chameleon_data.weights.kernels.landmark_records import (
     read_landmark_statistics,
@@ -48,9 +49,8 @@ from chameleon_data.weights.kernels.landmark_records import (
 )
 from chameleon_data.weights.kernels.landmarks import Landmarks
 from chameleon_data.weights.kernels.nystrom import ChunkSums, LandmarkStatistics, SampleChunk
-from chameleon_data.weights.make_mixture import explain_mixture, make_mixture, warn_of_unembedded
+from chameleon_data.weights.make_mixture import add_other_embedders, explain_mixture, make_mixture, warn_of_unembedded
 from chameleon_data.weights.mixture import (
-    Centre,
     Mixture,
     WeightsFile,
     WeightsVersion,
@@ -61,8 +61,9 @@ from chameleon_data.weights.mixture import (
 )
 from chameleon_data.weights.published import PublishedWeights, read_published_weights
 from chameleon_data.weights.sampling_rounds import SamplingRound, describe_round, round_sizes, warn_of_rounds
-from chameleon_data.weights.tilt import Tilt, make_tilt
-from chameleon_data.weights.weigh import DomainWeights, weigh, weights_without_scores
+from chameleon_data.weights.tfidf import TFIDF, TFIDF_FORMAT, tfidf_vectors
+from chameleon_data.weights.tilt import make_tilt
+from chameleon_data.weights.weigh import DomainWeights, spread_over_domains, weigh, weights_without_scores
 
 ON_DRIVER = 65_536
 """Samples whose kernel the driver evaluates itself, in half a second."""
@@ -131,9 +132,8 @@ def weigh_corpus(
     if embedder is None:
         mixture, reused = _given_mixture(str(weights.from_), leverage, weights, caps, list(tokens))
     else:
-        centre = find_centre(weights, tokens)
         mixture, reused = _computed_mixture(
-            engine, store, embed, embedder, leverage, weights, centre, caps, seed, survey, progress, like
+            engine, store, embed, embedder, leverage, weights, tokens, caps, seed, survey, progress, like
         )
     files = {path: read_named_weights("weights.compare", path, list(tokens))[0].weights for path in weights.compare}
     beside = comparison_mixtures(tokens, mixture.description.unbounded, files)
@@ -141,13 +141,13 @@ def weigh_corpus(
     return Weighed(survey, selection, mixture, budget, reused)
 
 
-def find_centre(weights: Weights, tokens: Mapping[str, int]) -> Centre:
-    """The mixture that the recipe tilts. `tokens`: domain -> tokens that may be written."""
+def find_centre(weights: Weights, tokens: Mapping[str, int]) -> tuple[CentreRule, WeightsFile | WeightsVersion | None]:
+    """The mixture that the recipe tilts, and what it was read from. `tokens`: domain -> tokens that may be written."""
     exponent = natural_exponent(weights.centre)
     if exponent is not None:
-        return Centre(weights.centre, multiply_prior(natural_shares(tokens, exponent), weights.prior))
+        return CentreRule(tokens, exponent, prior=weights.prior), None
     given, source = read_named_weights("weights.centre", weights.centre, list(tokens))
-    return Centre(weights.centre, multiply_prior(given.weights, weights.prior), source)
+    return CentreRule(tokens, given=given.weights, prior=weights.prior), source
 
 
 def _given_mixture(
@@ -170,7 +170,7 @@ def _computed_mixture(
     embedder: Embedder | ColumnEmbedder,
     leverage: Leverage,
     weights: Weights,
-    centre: Centre,
+    tokens: Mapping[str, int],
     caps: Mapping[str, float],
     seed: int,
     survey: Survey,
@@ -178,8 +178,9 @@ def _computed_mixture(
     like: pa.Table | None,
 ) -> tuple[Mixture, dict[str, str]]:
     """The mixture by leverage, and what was not done again for it."""
+    centre, centre_source = find_centre(weights, tokens)
     samples = {name: sample_fingerprint(rows) for name, rows in group_sample_by_domain(survey.sample).items()}
-    if absent := sorted(set(centre.shares) - samples.keys()):
+    if absent := sorted(tokens.keys() - samples.keys()):
         raise InputError(
             f"embed.column: no document of domain {absent[0]!r} has a usable vector in {embed.column!r}; embed it, or give the "
             "weights yourself"
@@ -188,31 +189,87 @@ def _computed_mixture(
     used = embedder.fingerprint if len(samples) > 1 else None
     digest = recorded.digest if recorded else None
     like_key = None if like is None else sample_fingerprint(like)
-    path = weighing_path(mixture_key(samples, used, digest, caps, embed, leverage, weights, centre.shares, like_key, seed))
+    also = {
+        name: fingerprint({TFIDF: TFIDF_FORMAT}) if name == TFIDF else load_embedder(other_embed(embed, name)).fingerprint
+        for name in embed.also
+    }
+    path = weighing_path(
+        mixture_key(samples, used, digest, caps, embed, leverage, weights, centre, like_key, tuple(also.values()), seed)
+    )
     if store.exists(path):
         return read_mixture(store, path), {"weigh": "weights read from the record of an earlier run, nothing embedded"}
-    tilt = make_tilt(weights, centre.shares)
     if len(samples) == 1:
         (name,) = samples
-        alone = weigh(domain_statistics({name: np.ones((1, 1))}), leverage, tilt)
+        alone = weigh(domain_statistics({name: np.ones((1, 1))}), leverage, make_tilt(weights))
         mixture, reused = make_mixture(alone, caps, "computed", leverage, weights), {}
     else:
-        measured = _measure(engine, store, embed, leverage, tilt, seed, embedder, survey.sample, recorded, progress, like)
+        measured = _measure(
+            engine, store, embed, leverage, weights, centre, seed, embedder, survey.sample, recorded, progress, like
+        )
         result, vectors = measured.result, measured.embedded.vectors
-        mixture = make_mixture(result, caps, "computed", leverage, weights, centre, recorded_landmarks=recorded is not None)
+        mixture = make_mixture(
+            result, caps, "computed", leverage, weights, centre_source, recorded_landmarks=recorded is not None
+        )
         sampled = group_sample_by_domain(measured.sample)
         about = explain_mixture(
-            mixture.description, result, vectors, measured.groups, leverage, tilt, lambda m: _show_document(sampled, m)
+            mixture.description, result, vectors, measured.groups, leverage, weights, lambda m: _show_document(sampled, m)
         )
         unembedded = warn_of_unembedded(embed.column, survey.tallies) if embed.column else ()
         doubts = warn_of_rounds(measured.rounds[-1], embed) if measured.rounds else ()
         about = replace(about, embedder=embedder, rounds=measured.rounds, warnings=(*about.warnings, *doubts, *unembedded))
+        others = _weigh_by_others(engine, store, embed, also, leverage, weights, centre, seed, measured, like, progress)
+        about = add_other_embedders(about, others, _short_name(embedder))
         mixture = replace(mixture, description=about, map=map_samples(vectors))
         if result.nystrom:
             write_landmarks(store, result.nystrom.landmarks)
         reused = measured.describe_reuse(len(samples))
     write_mixture(store, path, mixture)
     return mixture, reused
+
+
+def _weigh_by_others(
+    engine: Engine,
+    store: Store,
+    embed: Embed,
+    also: Mapping[str, str],
+    leverage: Leverage,
+    weights: Weights,
+    centre: CentreRule,
+    seed: int,
+    measured: _Measured,
+    like: pa.Table | None,
+    progress: Progress,
+) -> list[OtherEmbedder]:
+    """The weights of the same documents by each embedder of `embed.also`, given with its fingerprint; landmarks are its own."""
+    if isinstance(leverage.landmarks, RecordedLandmarks):
+        leverage = leverage.model_copy(update={"landmarks": Leverage().landmarks})
+    domains = group_sample_by_domain(measured.sample)
+    target = {} if like is None else {TARGET_NAME: like}
+    others = []
+    for name, key in also.items():
+        with locating(f"embed.also: {name}"):
+            if name == TFIDF:  # the target under a name that is no domain's
+                windows = {n: rows["windows"].to_pylist() for n, rows in domains.items()}
+                found = tfidf_vectors(windows | {f"\0{n}": rows["windows"].to_pylist() for n, rows in target.items()})
+                vectors = {n: found[n] for n in domains}
+                aimed = {n: found[f"\0{n}"] for n in target}
+            else:
+                embedder = load_embedder(other_embed(embed, name))
+                vectors = embed_sample(engine, store, embedder, measured.sample, progress).vectors
+                aimed = {n: embed_sample(engine, store, embedder, rows, progress).vectors[n] for n, rows in target.items()}
+            aim = None
+            if like is not None:
+                aim = TargetSamples(aimed[TARGET_NAME], jackknife_groups(like["lo"].to_numpy()))
+            run = partial(map_chunks, engine)
+            result = spread_over_domains(
+                weigh_features(vectors, measured.groups, leverage, weights, centre, seed, run_chunks=run, like=aim)
+            )
+        others.append(OtherEmbedder(name, key, result.weights, result.intervals))
+    return others
+
+
+def _short_name(embedder: Embedder | ColumnEmbedder) -> str:
+    return Path(embedder.model).name if isinstance(embedder, Embedder) else f"column {embedder.column}"
 
 
 @dataclass(frozen=True)
@@ -249,7 +306,8 @@ def _measure(
     store: Store,
     embed: Embed,
     leverage: Leverage,
-    tilt: Tilt,
+    weights: Weights,
+    centre: CentreRule,
     seed: int,
     embedder: Embedder | ColumnEmbedder,
     sample: pa.Table,
@@ -279,7 +337,7 @@ def _measure(
         }
         known = {} if recorded is None else read_landmark_statistics(store, recorded.digest, keys)
         run = partial(map_chunks, engine)
-        result = weigh_features(embedded.vectors, groups, leverage, tilt, seed, recorded, run, known, aim)
+        result = weigh_features(embedded.vectors, groups, leverage, weights, centre, seed, recorded, run, known, aim)
         if result.nystrom is not None and result.statistics is not None:
             seen = LandmarkStatistics(result.statistics, result.nystrom.residuals)
             new = {name: key for name, key in keys.items() if name not in known}

@@ -2,20 +2,54 @@
 
     uniform    c = 1 / k            natural^a    c ∝ tokens^a, natural for a = 1            or a file's, or a version's shares
 
-`prior` multiplies it. Small decoders moved ten times more with the centre than with the tilt: see `evidence.py`.
+`prior` multiplies it. Domains that are scored as one (`merge.py`) count as one in these formulas, and split their share by
+tokens. Small decoders moved ten times more with the centre than with the tilt: see `evidence.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from chameleon_data.errors import InputError
 from chameleon_data.weights.bounds import values_by_domain
+from chameleon_data.weights.merge import Units, name_unit
 
 
-def natural_shares(tokens: Mapping[str, int], exponent: float) -> dict[str, float]:
+@dataclass(frozen=True)
+class CentreRule:
+    """What the centre follows from."""
+
+    tokens: Mapping[str, float]
+    """Domain -> its tokens, above zero."""
+    exponent: float = 0.0
+    """a of tokens^a; 0 is uniform."""
+    given: Mapping[str, float] | None = None
+    """Domain -> share of a file or version, in the place of tokens^a."""
+    prior: Mapping[str, float] = field(default_factory=dict)
+    """Domain -> factor; others have 1."""
+
+    def units(self, groups: Sequence[Sequence[str]] | None = None) -> tuple[Units, dict[str, float]]:
+        """The units of these groups of domains, by default each domain alone, and unit -> its share of the centre."""
+        members = {name_unit(group): tuple(group) for group in groups or [(name,) for name in self.tokens]}
+        if self.given is not None:
+            shares = dict(self.given)
+        else:
+            sums = {unit: sum(self.tokens[name] for name in group) for unit, group in members.items()}
+            powers = natural_shares(sums, self.exponent)
+            shares = {n: powers[unit] * self.tokens[n] / sums[unit] for unit, group in members.items() for n in group}
+        shares = multiply_prior(shares, self.prior)
+        centre = {unit: sum(shares[name] for name in members[unit]) for unit in sorted(members)}
+        parts = {
+            unit: {name: shares[name] / centre[unit] if centre[unit] else 1 / len(members[unit]) for name in members[unit]}
+            for unit in centre
+        }
+        return Units(parts), centre
+
+
+def natural_shares(tokens: Mapping[str, float], exponent: float) -> dict[str, float]:
     """Domain -> share ∝ tokens^exponent, in byte order of name. `tokens` are positive; an exponent of 0 is uniform."""
     names = sorted(tokens)
     counts = np.array([tokens[name] for name in names], np.float64)

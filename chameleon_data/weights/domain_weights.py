@@ -21,14 +21,24 @@ from chameleon_data.arrays import F64, Floats
 from chameleon_data.errors import InputError, list_some
 from chameleon_data.recipe import Leverage, RecordedLandmarks, Weights, say_fault
 from chameleon_data.weights.affinity import affinity, can_debias, debias_fraction
+from chameleon_data.weights.centre import CentreRule
 from chameleon_data.weights.domain_statistics import DomainStatistics, FeatureArrays, check_features, domain_statistics, moments
 from chameleon_data.weights.kernels.kernel import EXACT, Kernel, auto_bandwidth, unit_rows
 from chameleon_data.weights.kernels.landmark_error import LARGEST_PAIRS, fit_landmarks, has_drifted, leverage_bounds
 from chameleon_data.weights.kernels.landmarks import Landmarks, draw_balanced_pool
 from chameleon_data.weights.kernels.nystrom import ChunkMap, LandmarkStatistics, feature_map, nystrom_statistics
+from chameleon_data.weights.merge import find_alike, merge_domains
 from chameleon_data.weights.sample_leverage import SampleLeverage, sample_leverage
-from chameleon_data.weights.tilt import Objective, Tilt, choose_exponents, make_tilt
-from chameleon_data.weights.weigh import DomainWeights, NystromUse, estimate_from_moments, weigh, weigh_samples, weigh_towards
+from chameleon_data.weights.tilt import Objective, choose_exponents, make_tilt
+from chameleon_data.weights.weigh import (
+    DomainWeights,
+    NystromUse,
+    estimate_from_moments,
+    spread_over_domains,
+    weigh,
+    weigh_samples,
+    weigh_towards,
+)
 
 TARGET_NAME = "like"
 """Stands for a domain's name where samples of a target are read, embedded or refused."""
@@ -75,6 +85,7 @@ def domain_weights(
     temperature: float | Literal["auto"] | Mapping[str, float] = "auto",
     debias: float | Literal["auto"] = "auto",
     centre: bool = True,
+    merge: Literal["none", "auto"] = "none",
     seed: int = 0,
 ) -> DomainWeights:
     """Weights of domains from (n_i, p) arrays of embedded samples, one a domain.
@@ -89,7 +100,7 @@ def domain_weights(
     try:
         leverage = Leverage.model_validate({
             "preset": preset, "level": level, "kernel": kernel, "bandwidth": bandwidth, "degree": degree,
-            "landmarks": count, "tolerance": tolerance, "ridge": ridge, "debias": debias, "centre": centre,
+            "landmarks": count, "tolerance": tolerance, "ridge": ridge, "debias": debias, "centre": centre, "merge": merge,
         })  # fmt: skip
         weights = Weights.model_validate({"objective": objective, "target": target, "temperature": temperature})
     except ValidationError as error:
@@ -97,9 +108,9 @@ def domain_weights(
         what = ", or ".join(dict.fromkeys(say_fault(fault["type"], fault["msg"]) for fault in faults))
         loc = faults[0]["loc"]
         raise InputError(f"{loc[0]}: {what} (given: {faults[0]['input']!r})" if loc else what) from error
-    tilt = make_tilt(weights, _check_centre(centre_shares, embeddings))
+    rule = CentreRule(dict.fromkeys(embeddings, 1.0), given=_check_centre(centre_shares, embeddings))
     aim = None if like is None else TargetSamples(np.asarray(like), None)
-    return weigh_features(embeddings, groups, leverage, tilt, seed, recorded, like=aim)
+    return spread_over_domains(weigh_features(embeddings, groups, leverage, weights, rule, seed, recorded, like=aim))
 
 
 def _check_centre(shares: Mapping[str, float] | None, embeddings: FeatureArrays) -> dict[str, float] | None:
@@ -117,14 +128,15 @@ def weigh_features(
     features: FeatureArrays,
     groups: Mapping[str, npt.ArrayLike] | None,
     leverage: Leverage,
-    tilt: Tilt,
+    weights: Weights,
+    centre: CentreRule,
     seed: int,
     recorded: Landmarks | None = None,
     run_chunks: ChunkMap = map,
     known: Mapping[str, LandmarkStatistics] | None = None,
     like: TargetSamples | None = None,
 ) -> DomainWeights:
-    """`domain_weights` from a recipe's section and the tilt that it asks for.
+    """`domain_weights` from a recipe's sections, by what was scored (`spread_over_domains` gives it by domain).
 
     `recorded` landmarks are used in the place of new ones; `known` holds what these made of domains before. `run_chunks` computes
     the pass over the samples that landmarks take. With `like` the weights are those of `weigh_towards`.
@@ -135,26 +147,43 @@ def weigh_features(
         raise InputError(f"the landmarks are of kernel {recorded.kernel.name!r}, not {leverage.kernel!r}; choose new ones")
     by_samples = leverage.level == "sample"
     if len(features) <= 1 or (leverage.kernel == "linear" and not by_samples):
-        statistics = domain_statistics(features, groups)
-        return weigh_towards(like.statistics(), statistics, leverage, tilt) if like else weigh(statistics, leverage, tilt)
+        aim = None if like is None else like.statistics()
+        return _weigh_statistics(domain_statistics(features, groups), leverage, weights, centre, aim)
     samples = {name: x for name, (x, _) in check_features(features, groups).items()}
     p = next(iter(samples.values())).shape[1]
     if recorded is not None and recorded.points.shape[1] != p:
         raise InputError(f"the landmarks have {recorded.points.shape[1]} dimensions, the embeddings {p}; choose new ones")
     if leverage.kernel not in EXACT:
-        return _weigh_through_landmarks(samples, groups, leverage, tilt, seed, recorded, run_chunks, known, like)
+        return _weigh_through_landmarks(samples, groups, leverage, weights, centre, seed, recorded, run_chunks, known, like)
     if by_samples:
         mapped = feature_map(Kernel(leverage.kernel), None)
-        return weigh_samples(sample_leverage(samples, groups, mapped, ridge=leverage.ridge, centre=leverage.centre), tilt)
-    statistics = domain_statistics(samples, groups, unit_rows)
-    return weigh_towards(like.statistics(unit_rows), statistics, leverage, tilt) if like else weigh(statistics, leverage, tilt)
+        scored = sample_leverage(samples, groups, mapped, ridge=leverage.ridge, centre=leverage.centre)
+        return _weigh_sample_leverage(scored, weights, centre)
+    aim = None if like is None else like.statistics(unit_rows)
+    return _weigh_statistics(domain_statistics(samples, groups, unit_rows), leverage, weights, centre, aim)
+
+
+def _weigh_statistics(
+    statistics: DomainStatistics, leverage: Leverage, weights: Weights, centre: CentreRule, aim: DomainStatistics | None
+) -> DomainWeights:
+    """Score the domains, or units of those that are one, or weigh them towards `aim`."""
+    units, shares = centre.units(find_alike(statistics) if leverage.merge == "auto" else None)
+    scored, tilt = merge_domains(statistics, units), make_tilt(weights, shares)
+    result = weigh(scored, leverage, tilt) if aim is None else weigh_towards(aim, scored, leverage, tilt)
+    return replace(result, centre=shares, units=units if units.merged else None, statistics=result.statistics and statistics)
+
+
+def _weigh_sample_leverage(scored: SampleLeverage, weights: Weights, centre: CentreRule) -> DomainWeights:
+    shares = centre.units()[1]
+    return replace(weigh_samples(scored, make_tilt(weights, shares)), centre=shares)
 
 
 def _weigh_through_landmarks(
     samples: Mapping[str, Floats],
     groups: Mapping[str, npt.ArrayLike] | None,
     leverage: Leverage,
-    tilt: Tilt,
+    weights: Weights,
+    centre: CentreRule,
     seed: int,
     recorded: Landmarks | None,
     run_chunks: ChunkMap,
@@ -163,23 +192,32 @@ def _weigh_through_landmarks(
 ) -> DomainWeights:
     kernel = recorded.kernel if recorded is not None else _choose_kernel(samples, leverage, seed)
     count = "auto" if isinstance(leverage.landmarks, RecordedLandmarks) else leverage.landmarks
-    mixture = _mixture_of(samples, leverage, tilt, like)
+    mixture = _mixture_of(samples, leverage, weights, centre.units()[1], like)
     fit = fit_landmarks(samples, kernel, mixture, count=count, tolerance=leverage.tolerance, seed=seed, recorded=recorded)
     seen = nystrom_statistics(samples, fit.landmarks, groups, run_chunks, known if recorded is not None else None)
     bounds = None
     if leverage.level == "sample":
-        result = weigh_samples(_score_samples(samples, groups, fit.landmarks, leverage), tilt)
-    elif like is not None:
-        result = weigh_towards(like.through(fit.landmarks), seen.statistics, leverage, tilt)
+        result = _weigh_sample_leverage(_score_samples(samples, groups, fit.landmarks, leverage), weights, centre)
     else:
-        result = weigh(seen.statistics, leverage, tilt)
+        aim = None if like is None else like.through(fit.landmarks)
+        result = _weigh_statistics(seen.statistics, leverage, weights, centre, aim)
         if result.ridge is not None and sum(len(x) ** 2 for x in samples.values()) <= LARGEST_PAIRS:
-            plain = affinity(moments(seen.statistics), centre=leverage.centre)
-            low, high = leverage_bounds(samples, fit.landmarks, plain, result.ridge * len(samples))
-            bounds = dict(zip(samples, zip(low.tolist(), high.tolist(), strict=True), strict=True))
+            bounds = _bound_leverage(samples, seen.statistics, result, fit.landmarks, leverage)
     used = NystromUse(fit.landmarks, fit.error, seen.residuals, bounds)
     drifted = [name for name in seen.residuals if recorded is not None and has_drifted(seen.residuals, name)]
     return replace(result, nystrom=used, warnings=(*result.warnings, *_warn_of_landmarks(used, leverage, drifted)))
+
+
+def _bound_leverage(
+    samples: Mapping[str, Floats], statistics: DomainStatistics, result: DomainWeights, landmarks: Landmarks, leverage: Leverage
+) -> dict[str, tuple[float, float]]:
+    """Bounds of the leverage of what was scored."""
+    if result.units is not None:
+        statistics = merge_domains(statistics, result.units)
+        samples = {unit: np.concatenate([samples[name] for name in parts]) for unit, parts in result.units.members.items()}
+    plain = affinity(moments(statistics), centre=leverage.centre)
+    low, high = leverage_bounds(samples, landmarks, plain, (result.ridge or 0.0) * len(samples))
+    return dict(zip(samples, zip(low.tolist(), high.tolist(), strict=True), strict=True))
 
 
 def _choose_kernel(samples: Mapping[str, Floats], leverage: Leverage, seed: int) -> Kernel:
@@ -197,15 +235,22 @@ def _score_samples(
 
 
 def _mixture_of(
-    samples: Mapping[str, Floats], leverage: Leverage, tilt: Tilt, like: TargetSamples | None
+    samples: Mapping[str, Floats],
+    leverage: Leverage,
+    weights: Weights,
+    centre: Mapping[str, float],
+    like: TargetSamples | None,
 ) -> Callable[[FeatureArrays, Landmarks], F64]:
     """The function from a part of the samples and landmarks to (k) weights, by which landmarks are compared."""
     fewest = min(len(x) for x in samples.values())
 
     def mixture(part: FeatureArrays, landmarks: Landmarks) -> F64:
+        tilt = make_tilt(weights, {name: centre[name] for name in part})
         if leverage.level == "sample":
             return np.asarray(
-                scipy.special.softmax(choose_exponents(_score_samples(part, None, landmarks, leverage).scores, tilt)[1])
+                scipy.special.softmax(
+                    choose_exponents(_score_samples(part, None, landmarks, leverage).scores, tilt, of_samples=True)[1]
+                )
             )
         if like is not None:
             seen = nystrom_statistics(part, landmarks).statistics

@@ -26,6 +26,7 @@ from chameleon_data.errors import DefectError, InputError
 from chameleon_data.hashing import fingerprint
 from chameleon_data.weights.encode_texts import encode_texts
 from chameleon_data.weights.language_model import check_window, load_language_model
+from chameleon_data.weights.tfidf import TFIDF
 
 EMBEDDER_FORMAT = 1
 """Raise it when the same model and windows give other vectors."""
@@ -86,11 +87,19 @@ class ColumnEmbedder:
 def refuse_missing_packages(embed: recipe.Embed) -> None:
     """Raise InputError where a recipe names a model and what runs it is not installed. Nothing is imported."""
     missing = [name for name in EMBEDDING_PACKAGES if find_spec(name) is None]
-    if embed.column is None and missing:
+    if TFIDF in embed.also and find_spec("sklearn") is None:
+        raise InputError("embed.also: tfidf needs scikit-learn; pip install 'chameleon-data[embed]', or leave it out")
+    key = "embed.also" if set(embed.also) - {TFIDF} else "embed.causal_lm" if embed.causal_lm else "embed.model"
+    if missing and (embed.column is None or key == "embed.also"):
         raise InputError(
-            f"{'embed.causal_lm' if embed.causal_lm else 'embed.model'}: needs {' and '.join(missing)}; "
+            f"{key}: needs {' and '.join(missing)}; "
             "pip install 'chameleon-data[embed]', or bring vectors ('embed.column') or weights ('weights.from')"
         )
+
+
+def other_embed(embed: recipe.Embed, model: str) -> recipe.Embed:
+    """The section that would have this model of `embed.also` in the place of its own."""
+    return embed.model_copy(update={"model": model, "causal_lm": None, "column": None, "revision": None, "layer": "middle"})
 
 
 def load_embedder(embed: recipe.Embed) -> Embedder | ColumnEmbedder:

@@ -6,7 +6,7 @@ cost less than the embedding that they rest on; beyond some hundred domains thos
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
 from typing import TYPE_CHECKING
@@ -19,13 +19,23 @@ from chameleon_data.weights.bounds import bound_weights
 from chameleon_data.weights.domain_statistics import domain_statistics, moments
 from chameleon_data.weights.evidence import aimed_at, cite_evidence
 from chameleon_data.weights.explain.misfiled import Misfiled, find_misfiled
+from chameleon_data.weights.explain.movement import OtherEmbedder, warn_of_movement, weight_ranges
 from chameleon_data.weights.explain.near_duplicates import nearest_pairs, warn_of_near_duplicates
 from chameleon_data.weights.explain.neighbours import find_neighbours
 from chameleon_data.weights.explain.sensitivity import sensitivity_table
 from chameleon_data.weights.leverage import perplexity
-from chameleon_data.weights.mixture import Centre, LandmarksUsed, MisfiledDocument, Mixture, MixtureDescription
-from chameleon_data.weights.tilt import Tilt, divergence_nats
-from chameleon_data.weights.weigh import DomainWeights, NystromUse
+from chameleon_data.weights.merge import Units, merge_domains
+from chameleon_data.weights.mixture import (
+    Centre,
+    LandmarksUsed,
+    MisfiledDocument,
+    Mixture,
+    MixtureDescription,
+    WeightsFile,
+    WeightsVersion,
+)
+from chameleon_data.weights.tilt import divergence_nats, make_tilt
+from chameleon_data.weights.weigh import DomainWeights, NystromUse, spread_over_domains
 
 if TYPE_CHECKING:
     from chameleon_data.corpus.survey import Tally
@@ -44,43 +54,47 @@ def make_mixture(
     origin: str,
     leverage: Leverage,
     weights: Weights,
-    centre: Centre | None = None,
+    centre_source: WeightsFile | WeightsVersion | None = None,
     *,
     recorded_landmarks: bool = False,
 ) -> Mixture:
     """The weights within floors, caps and groups, and their description without explanations.
 
-    `caps`: domain -> largest share that its tokens allow. `centre`: what was tilted; None: weights were given.
+    `caps`: domain -> largest share that its tokens allow. `centre_source`: what the centre was read from, if
+    it was.
     `recorded_landmarks`: whether landmarks, if any, are those of an earlier version.
     """
-    bounded = bound_weights(result.weights, floor=weights.floor, cap=weights.cap, epoch_cap=caps, groups=weights.groups)
+    by_domain = spread_over_domains(result)
+    centre = None if by_domain.centre is None else Centre(weights.centre, by_domain.centre, centre_source)
+    bounded = bound_weights(by_domain.weights, floor=weights.floor, cap=weights.cap, epoch_cap=caps, groups=weights.groups)
     shares = np.array(list(bounded.weights.values()))
-    recorded_affinity = result.affinity if len(result.weights) <= RECORDED_DOMAINS else None
+    recorded_affinity = by_domain.affinity if len(by_domain.weights) <= RECORDED_DOMAINS else None
     description = MixtureDescription(
         origin=origin,
         objective=weights.objective,
         preset=leverage.preset,
         kernel=leverage.kernel,
         level=leverage.level,
-        names=tuple(sorted(result.weights)),
-        unbounded=result.weights,
+        names=tuple(sorted(by_domain.weights)),
+        unbounded=by_domain.weights,
         target=None if centre is None else aimed_at(weights),
         evidence="" if centre is None or len(shares) == 1 else cite_evidence(weights, leverage.preset),
         match=result.match,
+        merged=() if result.units is None else result.units.merged,
         centre=centre,
         kl=result.kl,
         kl_after_bounds=None if centre is None else divergence_nats(shares, np.array(list(centre.shares.values()))),
         moved=bounded.moved,
         effective_domains=perplexity(shares),
-        scores=result.scores,
-        intervals=result.intervals,
-        rank_stability=result.rank_stability,
-        variance_of_mean=result.variance_of_mean,
+        scores=by_domain.scores,
+        intervals=by_domain.intervals,
+        rank_stability=by_domain.rank_stability,
+        variance_of_mean=by_domain.variance_of_mean,
         affinity=None if recorded_affinity is None else tuple(map(tuple, np.round(recorded_affinity, 9).tolist())),
         ridge=result.ridge,
         temperature=result.temperature,
         clipped_mass=result.clipped_mass,
-        nystrom=None if result.nystrom is None else _describe_landmarks(result.nystrom, recorded_landmarks),
+        nystrom=None if by_domain.nystrom is None else _describe_landmarks(by_domain.nystrom, recorded_landmarks),
         warnings=result.warnings,
     )
     return Mixture(bounded.decimals, description, {})
@@ -99,7 +113,7 @@ def explain_mixture(
     vectors: Mapping[str, F32],
     groups: Mapping[str, I64],
     leverage: Leverage,
-    tilt: Tilt,
+    weights: Weights,
     document_of: Callable[[Misfiled], tuple[str, str]],
 ) -> MixtureDescription:
     """The description with its explanations, from (n_i, p) vectors and (n_i) jackknife groups of each domain.
@@ -109,12 +123,19 @@ def explain_mixture(
     statistics = domain_statistics(vectors, groups)
     # Domains of a single sample have no spread. Their separation is infinite, which JSON cannot say.
     pairs = tuple(pair for pair in nearest_pairs(statistics.names, moments(statistics)) if isfinite(pair.separation))
-    explained = replace(description, pairs=pairs, near_duplicates=warn_of_near_duplicates(pairs))
+    merged = [frozenset(group) for group in description.merged]
+    apart = [pair for pair in pairs if not any({pair.first, pair.second} <= group for group in merged)]
+    explained = replace(description, pairs=pairs, near_duplicates=warn_of_near_duplicates(apart))
+    units = result.units or Units({name: {name: 1.0} for name in vectors})
     if result.affinity is not None and result.ridge is not None:
         neighbours = find_neighbours(list(result.weights), result.affinity, result.ridge * len(result.weights))
-        explained = replace(explained, neighbours=neighbours)
+        explained = replace(explained, neighbours={name: neighbours[unit] for name, unit in units.unit_of().items()})
     if result.statistics is not None and result.temperature is not None and leverage.preset == "default":
-        settings = sensitivity_table(result.statistics, leverage, tilt)
+        scored, tilt = merge_domains(result.statistics, units), make_tilt(weights, result.centre)
+        settings = tuple(
+            replace(setting, weights=setting.weights and units.split(setting.weights))
+            for setting in sensitivity_table(scored, leverage, tilt)
+        )
         if len(vectors) > RECORDED_DOMAINS:
             settings = tuple(replace(setting, weights=None) for setting in settings)
         explained = replace(explained, sensitivity=settings)
@@ -123,6 +144,20 @@ def explain_mixture(
         misfiled = tuple(MisfiledDocument(m.domain, m.row, m.nearest, m.margin, *document_of(m)) for m in found)
         explained = replace(explained, misfiled=misfiled)
     return explained
+
+
+def add_other_embedders(description: MixtureDescription, others: Sequence[OtherEmbedder], own: str) -> MixtureDescription:
+    """The description with the weights by other embedders, and a warning of how far apart they are; `own` names its own."""
+    if not others:
+        return description
+    ranges = weight_ranges(description.unbounded, others)
+    moved = warn_of_movement(description.unbounded, description.intervals, others, own)
+    return replace(
+        description,
+        other_embedders=tuple(others),
+        movement={name: high - low for name, (low, high) in ranges.items()},
+        warnings=(*description.warnings, *moved),
+    )
 
 
 def warn_of_unembedded(column: str, tallies: Mapping[str, Tally]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ The manifest, the report and `weights --json` show its description. `make_mixtur
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,9 +17,11 @@ from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
 from chameleon_data.recipe import Embed, Leverage, Weights
 from chameleon_data.weights.bounds import MovedWeight
+from chameleon_data.weights.centre import CentreRule
 from chameleon_data.weights.embedder import ColumnEmbedder, Embedder
 from chameleon_data.weights.evidence import Aim
 from chameleon_data.weights.explain.misfiled import Misfiled
+from chameleon_data.weights.explain.movement import OtherEmbedder
 from chameleon_data.weights.explain.near_duplicates import Pair
 from chameleon_data.weights.explain.neighbours import Neighbour
 from chameleon_data.weights.explain.sensitivity import Setting
@@ -139,6 +141,8 @@ class MixtureDescription:
     """What training showed of such weights, in a sentence."""
     match: Match | None = None
     """How near the weights come to the target's samples. None: they aim at none."""
+    merged: tuple[tuple[str, ...], ...] = ()
+    """Groups of domains that were scored as one, and split its weight by their tokens."""
     centre: Centre | None = None
     """What was tilted. None: the weights were given."""
     kl: float | None = None
@@ -149,6 +153,10 @@ class MixtureDescription:
     """What the weights were read from. None: they were computed."""
     embedder: Embedder | ColumnEmbedder | None = None
     """None: nothing was embedded."""
+    other_embedders: tuple[OtherEmbedder, ...] = ()
+    """The weights by the embedders of `embed.also`."""
+    movement: dict[str, float] | None = None
+    """Domain -> largest difference of its weight, before bounds, between embedders. None: there is no other embedder."""
     rounds: tuple[SamplingRound, ...] = ()
     """Rounds of `samples: auto`, in order."""
     pairs: tuple[Pair, ...] = ()
@@ -186,15 +194,17 @@ def mixture_key(
     embed: Embed,
     leverage: Leverage,
     weights: Weights,
-    centre: Mapping[str, float],
+    centre: CentreRule,
     like: str | None,
+    also: Sequence[str],
     seed: int,
 ) -> str:
     """Names the record of a mixture: sha256 of all that decides it.
 
     `samples`: domain -> fingerprint of its sampled documents. `embedder` and `landmarks`: the embedder's fingerprint and the
     digest of landmarks of an earlier version, None where there are none. `caps`: domain -> largest share that its tokens allow.
-    `centre`: domain -> share of what is tilted, priors included. `like`: fingerprint of the target's samples, if it has any.
+    `like`: fingerprint of the target's samples, if it has any. `also`: fingerprints of the
+    embedders of `embed.also`.
     """
     return fingerprint(
         {
@@ -205,8 +215,10 @@ def mixture_key(
             "leverage": leverage.model_dump(mode="json") | ({"landmarks": landmarks} if landmarks else {}),
             "rounds": [embed.tolerance, embed.max_samples] if embed.samples == "auto" else None,
             "weights": weights.model_dump(mode="json", exclude={"compare"}),
-            "centre": dict(centre),
+            "centre": centre.units()[1],
+            "tokens": dict(centre.tokens) if leverage.merge == "auto" else None,
             "like": like,
+            "also": list(also),
             "seed": None if leverage.kernel in EXACT else seed,
         }
     )

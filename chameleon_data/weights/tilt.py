@@ -5,8 +5,8 @@
 Inverse gives more to what the other domains share, direct to what only one of them holds. With ŝ a temperature means the same at
 every k. The tilt is measured by KL(w ‖ c), in nats: it falls as T rises, from -log c of the most preferred domain to 0, and is at
 most range² / (8 T²), by Hoeffding's lemma. `{kl: 0.015}` is the lowest T that stays within .015 nats of the centre. `auto` stays
-within .0151 and no colder than the published temperatures; with uniform as the centre the mixture is then as spread out as
-.985 k equal domains. Why: docs/decisions/045-temperature.md and 115-centre-and-tilt.md.
+within .0151 and, for leverage of domains, no colder than the published temperatures; with uniform as the centre the mixture is
+then as spread out as .985 k equal domains. Why: docs/decisions/045-temperature.md and 115-centre-and-tilt.md.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ DIRECTIONS: dict[Aim, Direction] = {"unseen": "inverse", "trained": "direct", "l
 LEAST_SCORE = 1e-3
 """ŝ counts as at least this: a domain at the centroid has ŝ = 0, and is to get the largest weight, not all of it."""
 COLDEST: dict[Direction, float] = {"inverse": 5 / 7, "direct": 1.4}
-"""Lowest temperature of `auto`: at seven domains the published 5 (on 1/s) and 0.2 (on s)."""
+"""Lowest temperature of `auto` for leverage of domains: at seven domains the published 5 (on 1/s) and 0.2 (on s). Leverage of
+samples has none, as its scores lie nearer to each other: docs/decisions/119-auto-tilt-of-samples.md."""
 AUTO_KL = -log(0.985)
 """Nats from the centre that `auto` stays within."""
 LARGEST_EXPONENT = log(np.finfo(np.float64).max)
@@ -48,7 +49,7 @@ class Tilt:
 
 
 def make_tilt(weights: Weights, centre: Mapping[str, float] | None = None) -> Tilt:
-    """The tilt that a recipe asks for. `centre`: domain -> share, as `centre_shares` gives it; None: uniform."""
+    """The tilt that a recipe asks for. `centre`: domain (or unit) -> share, up to a factor; None: uniform."""
     log_centre = None
     if centre is not None:
         with np.errstate(divide="ignore"):
@@ -56,13 +57,16 @@ def make_tilt(weights: Weights, centre: Mapping[str, float] | None = None) -> Ti
     return Tilt(DIRECTIONS[aimed_at(weights)], weights.temperature, log_centre)
 
 
-def choose_exponents(scores: F64, tilt: Tilt) -> tuple[F64, F64, float]:
-    """(k) ŝ, (k) the exponents, whose softmax are the weights, and T, from (k) leverage scores. T is infinite without a tilt."""
+def choose_exponents(scores: F64, tilt: Tilt, *, of_samples: bool = False) -> tuple[F64, F64, float]:
+    """(k) ŝ, (k) the exponents, whose softmax are the weights, and T, from (k) leverage scores, of domains or of samples.
+
+    T is infinite without a tilt.
+    """
     scores = scores / scores.mean()
     clipped = np.maximum(scores, LEAST_SCORE)
     preference = 1.0 / clipped if tilt.direction == "inverse" else clipped
     if tilt.temperature == "auto":
-        temperature = temperature_for(preference, AUTO_KL, tilt.log_centre, COLDEST[tilt.direction])
+        temperature = temperature_for(preference, AUTO_KL, tilt.log_centre, 0.0 if of_samples else COLDEST[tilt.direction])
     elif isinstance(tilt.temperature, Divergence):
         temperature = temperature_for(preference, tilt.temperature.kl, tilt.log_centre)
     else:

@@ -10,7 +10,7 @@ with error bars: 10 domains 11 ms, 385 .5 s, 10,000 5 s, 100,000 of two samples 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, isfinite
 
 import numpy as np
@@ -35,6 +35,7 @@ from chameleon_data.weights.match import (
     squared_distance,
     target_coordinates,
 )
+from chameleon_data.weights.merge import Units
 from chameleon_data.weights.sample_leverage import SampleLeverage
 from chameleon_data.weights.tilt import Tilt, choose_exponents, divergence_nats
 from chameleon_data.weights.uncertainty import jackknife_intervals
@@ -79,10 +80,14 @@ class DomainWeights:
     """Sentences for a person."""
     nystrom: NystromUse | None = None
     """None: the kernel needed no landmarks."""
+    centre: dict[str, float] | None = None
+    """What was tilted, priors included. None: not known here, or the weights do not come of a centre."""
+    units: Units | None = None
+    """What was scored, where domains are scored as one: the names in the fields above are then units'. None: domains were."""
     match: Match | None = None
     """None: the weights do not aim at samples of a target."""
     statistics: DomainStatistics | None = None
-    """What the scores were computed from. None: samples were scored, or nothing was."""
+    """What the scores were computed from, by domain. None: samples were scored, or nothing was."""
 
     def __repr__(self) -> str:
         return format_text(*self._as_table())
@@ -232,10 +237,14 @@ def weigh_towards(target: DomainStatistics, statistics: DomainStatistics, levera
 def weigh_samples(scored: SampleLeverage, tilt: Tilt) -> DomainWeights:
     """Weights from the leverage of samples. The error bars take the covariance of all samples as known."""
     names = scored.names
-    scores, exponents, temperature = choose_exponents(scored.scores, tilt)
+    scores, exponents, temperature = choose_exponents(scored.scores, tilt, of_samples=True)
     log_weights: F64 = scipy.special.log_softmax(exponents)
     lone: npt.NDArray[np.bool_] = np.count_nonzero(scored.count, axis=1) == 1
-    replicates = [scipy.special.log_softmax(choose_exponents(s, tilt)[1]) for s in scored.jackknife()] if not lone.all() else []
+    replicates = (
+        [scipy.special.log_softmax(choose_exponents(s, tilt, of_samples=True)[1]) for s in scored.jackknife()]
+        if not lone.all()
+        else []
+    )
     low, high, stability = jackknife_intervals(log_weights, replicates)
     shares = np.exp(log_weights)
     return DomainWeights(
@@ -251,6 +260,33 @@ def weigh_samples(scored: SampleLeverage, tilt: Tilt) -> DomainWeights:
         clipped_mass=0.0,
         variance_of_mean=_optional(names, scored.variance_of_mean),
         warnings=(),
+    )
+
+
+def spread_over_domains(result: DomainWeights) -> DomainWeights:
+    """The result by domain: those that were scored as one have the score of their unit, and their parts of its weight."""
+    units = result.units
+    if units is None:
+        return result
+    unit_of = units.unit_of()
+    order = {unit: i for i, unit in enumerate(units.members)}
+    rows = [order[unit] for unit in unit_of.values()]
+    nystrom = result.nystrom
+    if nystrom is not None and nystrom.bounds is not None:
+        nystrom = replace(nystrom, bounds={domain: nystrom.bounds[unit] for domain, unit in unit_of.items()})
+    parts = {domain: units.members[unit][domain] for domain, unit in unit_of.items()}
+    ends = {domain: result.intervals[unit] for domain, unit in unit_of.items()}
+    return replace(
+        result,
+        weights=units.split(result.weights),
+        centre=None if result.centre is None else units.split(result.centre),
+        scores={domain: result.scores[unit] for domain, unit in unit_of.items()},
+        intervals={domain: pair and (pair[0] * parts[domain], pair[1] * parts[domain]) for domain, pair in ends.items()},
+        rank_stability={domain: result.rank_stability[unit] for domain, unit in unit_of.items()},
+        affinity=None if result.affinity is None else result.affinity[np.ix_(rows, rows)],
+        variance_of_mean={domain: result.variance_of_mean[unit] for domain, unit in unit_of.items()},
+        nystrom=nystrom,
+        units=None,
     )
 
 

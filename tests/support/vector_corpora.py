@@ -29,7 +29,7 @@ def corpus(
         middle = (30 if name in far else 3) * generator.normal(size=max(sizes))
         vectors: list[Any] = [middle[:size] + generator.normal(size=size) for size in (list(sizes) * documents)[:documents]]
         vectors[:missing] = [None] * missing
-        texts = [f"text {j} of {name}: {'x' * (j % 7)}" for j in range(documents)]
+        texts = [f"text {j} of {name * 3}: {'x' * (j % 7)}" for j in range(documents)]
         (folder / name).mkdir(parents=True, exist_ok=True)
         half = documents // 2
         for part, rows in enumerate((slice(None, half), slice(half, None))):

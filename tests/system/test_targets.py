@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from chameleon_data import domain_weights
 from chameleon_data.errors import InputError
+from chameleon_data.jobs import tables
 from chameleon_data.pipelines.build import build_recipe
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.views.report.page import render_report
+from tests.support.embeddings import unit_clusters
 from tests.support.inline_builds import INLINE
 from tests.support.vector_corpora import corpus, recipe, weigh
 
@@ -107,3 +110,63 @@ def test_a_target_that_cannot_be_aimed_at_is_told_with_its_key(tmp_path: Path) -
         weigh(recipe(tmp_path, EMBED, weights={"target": {"like": "task/c"}}))
     with pytest.raises(InputError, match=r"weights\.target: .*no column 'body' for the text"):
         weigh(recipe(tmp_path, EMBED, weights={"target": {"like": "task/c", "text": "body"}}))
+
+
+def test_weights_by_another_embedder_stand_beside_and_their_movement_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus(tmp_path / "in")
+    path = recipe(tmp_path, EMBED | {"also": ["tfidf"]})
+    found = weigh(path)
+    about = found.mixture.description
+    (other,) = about.other_embedders
+    assert other.name == "tfidf"
+    assert sum(other.weights.values()) == pytest.approx(1)
+    assert about.movement == pytest.approx({n: abs(w - other.weights[n]) for n, w in about.unbounded.items()})
+    assert max(about.movement.values()) > 0.01
+    assert any(w.startswith("between embedders a weight moves by up to") for w in about.warnings)
+    tables.print_weights(found)
+    shown = capsys.readouterr().out
+    assert "by embedder" in shown
+    built = build_recipe(load_recipe(path), INLINE, lambda *_: None, "now").manifest
+    assert built.weights.movement == about.movement
+    page = render_report(built, 1, None, None)
+    assert "By embedder" in page
+    assert f"a weight moves by up to {100 * max(about.movement.values()):.1f} %" in page
+    alone = weigh(recipe(tmp_path, EMBED)).mixture.description
+    assert alone.unbounded == about.unbounded
+    assert alone.movement is None
+    aimed = weigh(recipe(tmp_path, EMBED | {"also": ["tfidf"]}, weights={"target": {"like": "in/c"}})).mixture.description
+    assert aimed.other_embedders[0].weights["c"] > 0.5
+    assert aimed.unbounded["c"] > 0.5
+
+
+def test_domains_that_are_one_are_scored_as_one_through_a_build(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus(tmp_path / "in", "abcd", documents=400)
+    (tmp_path / "in" / "e").mkdir()
+    (tmp_path / "in" / "d" / "part-1.parquet").rename(tmp_path / "in" / "e" / "part-0.parquet")
+    path = recipe(tmp_path, {"column": "vector", "samples": 400}, "abcde", leverage={"merge": "auto"})
+    about = weigh(path).mixture.description
+    assert about.merged == (("d", "e"),)
+    assert not any("'d' and 'e'" in warning for warning in about.near_duplicates)
+    tokens = {c.name: c.tokens for c in weigh(path).selection.counts}
+    assert about.unbounded["d"] / about.unbounded["e"] == pytest.approx(tokens["d"] / tokens["e"])
+    assert about.centre.shares["a"] == pytest.approx(0.25)
+    assert about.neighbours["d"] == about.neighbours["e"]
+    assert set(about.sensitivity[0].weights) == set("abcde")
+    built = build_recipe(load_recipe(path), INLINE, lambda *_: None, "now").manifest
+    assert "Scored as one" in render_report(built, 1, None, None)
+    tables.print_notes(built.weights, {})
+    assert "scored as one, and the weight split by tokens: d, e" in capsys.readouterr().out
+    plain = weigh(recipe(tmp_path, {"column": "vector", "samples": 400}, "abcde")).mixture.description
+    assert any("'d' and 'e' look like one domain" in warning for warning in plain.near_duplicates)
+    assert "leverage.merge: auto" in plain.near_duplicates[0]
+    assert plain.unbounded["d"] + plain.unbounded["e"] > 1.3 * (about.unbounded["d"] + about.unbounded["e"])
+
+
+def test_a_centre_fits_more_domains_than_those_on_which_landmarks_are_judged() -> None:
+    embeddings = unit_clusters(70, 12)
+    shares = {name: i + 1.0 for i, name in enumerate(sorted(embeddings))}
+    found = domain_weights(embeddings, kernel="rbf", landmarks=72, centre_shares=shares)
+    assert found.nystrom.error < 0.01
+    assert found.kl < 0.02

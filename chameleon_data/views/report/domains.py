@@ -9,6 +9,7 @@ import polars as pl
 
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.versions.manifest import Manifest, ShardFile
+from chameleon_data.weights.explain.movement import weight_ranges
 
 INTEGERS = {
     "quota": "target_tokens", "tokens": "tokens", "rows": "rows", "available_tokens": "available_tokens",
@@ -22,12 +23,13 @@ INTEGERS = {
 def domain_frame(manifest: Manifest) -> pl.DataFrame:
     """One row a domain, largest weight first; every figure and table has this order.
 
-    Beside the record: `asked`, the weight before bounds with its interval `low` to `high`; shares of the tokens `natural`,
-    `realised` and `uniform`; `bound`, the tokens that a domain may be off its quota, and `off`, the part of it that was used;
-    `missing`, the rows that the books do not explain.
+    Beside the record: `asked`, the weight before bounds with its interval `low` to `high`, and `least` to `most` by embedder;
+    shares of the tokens `natural`, `realised` and `uniform`; `bound`, the tokens that a domain may be off its quota, and `off`,
+    the part of it that was used; `missing`, the rows that the books do not explain.
     """
     about, records = manifest.weights, manifest.domains
     length = manifest.recipe.shards.sequence_length
+    ranges = weight_ranges(about.unbounded, about.other_embedders) if about.other_embedders else {}
     intervals = [d.weight_interval or (None, None) for d in records.values()]
     reals = {
         "weight": [d.weight for d in records.values()],
@@ -37,6 +39,8 @@ def domain_frame(manifest: Manifest) -> pl.DataFrame:
         "high": [high for _, high in intervals],
         "asked": [about.unbounded.get(name, d.weight) for name, d in records.items()],
         "stability": [about.rank_stability.get(name) for name in records],
+        "least": [ranges[name][0] if ranges else None for name in records],
+        "most": [ranges[name][1] if ranges else None for name in records],
     }
     integers = {column: [getattr(d, field) for d in records.values()] for column, field in INTEGERS.items()}
     frame = pl.DataFrame(

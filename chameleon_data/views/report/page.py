@@ -167,9 +167,14 @@ def describe_weights(about: MixtureDescription, recipe: Recipe, k: int) -> list[
         facts.append(("Embedded by", f"{about.embedder.model}{layer}"))
     elif about.embedder:
         facts.append(("Embedded by", f"the column {about.embedder.column}"))
+    if about.movement:
+        moved, widest = max((share, name) for name, share in about.movement.items())
+        others = ", ".join(shorten_path(other.name) for other in about.other_embedders)
+        facts.append(("Beside it", f"{others}: a weight moves by up to {100 * moved:.1f} % ({isolate_name(widest)})"))
     if about.rounds:
         steps = " → ".join(f"{r.samples:,}: ±{r.widest / 2:.3f}" for r in about.rounds)
         facts.append(("Samples a domain (auto)", steps))
+    facts += [("Scored as one", ", ".join(isolate_name(name) for name in group)) for group in about.merged]
     if about.ridge is not None:
         facts.append(("Ridge λ", f"{about.ridge:.3g}{' (auto)' if recipe.leverage.ridge == 'auto' else ''}"))
     facts.append(("As spread out as", f"{about.effective_domains:.2f} equal domains (there are {k:,})"))

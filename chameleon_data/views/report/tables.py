@@ -87,13 +87,17 @@ def make_report_table(
 
 def mixture_table(domains: pl.DataFrame) -> ReportTable:
     share = percent_formatter(len(domains))
-    between = pl.struct("low", "high").map_elements(
-        lambda i: "–" if i["low"] is None else f"{share(i['low'])[:-2]} – {share(i['high'])}", return_dtype=pl.String
-    )
+
+    def show_ends(low: str, high: str) -> pl.Expr:
+        return pl.struct(low=low, high=high).map_elements(
+            lambda i: "–" if i["low"] is None else f"{share(i['low'])[:-2]} – {share(i['high'])}", return_dtype=pl.String
+        )
+
     columns = [
         DOMAIN,
         TableColumn("Weight", "weight", share),
         TableColumn("90 % interval before bounds" if weights_moved(domains) else "90 % interval", "interval"),
+        TableColumn("By embedder", "range"),
         TableColumn("Natural", "natural", share),
         TableColumn("Quota, tokens", "quota", format_whole),
         TableColumn("Tokens written", "tokens", format_whole),
@@ -102,8 +106,8 @@ def mixture_table(domains: pl.DataFrame) -> ReportTable:
         TableColumn("Sequences" if domains["packed"].any() else "Documents", "rows", format_whole),
         TableColumn("Epochs", "epochs", decimal_formatter(2)),
     ]
-    if not domains["low"].count():
-        columns = [c for c in columns if c.key != "interval"]
+    absent = {key for key, ends in (("interval", "low"), ("range", "least")) if not domains[ends].count()}
+    columns = [c for c in columns if c.key not in absent]
     total = {
         "name": "All",
         "weight": share(1.0),
@@ -111,7 +115,12 @@ def mixture_table(domains: pl.DataFrame) -> ReportTable:
         "deviation": format_signed(int(domains["deviation"].sum())),
     }
     total |= {key: format_whole(int(domains[key].sum())) for key in ("quota", "tokens", "rows")}
-    return make_report_table("The mixture in numbers, a row a domain", domains.with_columns(interval=between), columns, total)
+    return make_report_table(
+        "The mixture in numbers, a row a domain",
+        domains.with_columns(interval=show_ends("low", "high"), range=show_ends("least", "most")),
+        columns,
+        total,
+    )
 
 
 def bounds_table(moved: Sequence[MovedWeight], groups: Mapping[str, Group], k: int) -> ReportTable | None:

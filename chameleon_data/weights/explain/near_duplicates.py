@@ -101,8 +101,8 @@ def warn_of_near_duplicates(pairs: Sequence[Pair]) -> tuple[str, ...]:
     """A warning for each pair that embeddings do not tell apart."""
     return tuple(
         f"{pair.first!r} and {pair.second!r} look like one domain: the squared distance of their means is "
-        f"{max(pair.separation, 0.0):.3f} of a domain's spread; each lowers the leverage of the other, merge them or drop one, "
-        "unless they are meant to differ in what embeddings do not see"
+        f"{max(pair.separation, 0.0):.3f} of a domain's spread; each lowers the leverage of the other; score them as one with "
+        "'leverage.merge: auto', or drop one, unless they are meant to differ in what embeddings do not see"
         for pair in pairs
         if pair.separation < NEAR_DUPLICATE
     )

@@ -27,6 +27,7 @@ NEEDED: dict[str, set[str]] = {
     "chameleon_data.weights.kernels.faiss_library": {"faiss"},
     "chameleon_data.weights.kernels.landmark_records": {"pyarrow"},
     "chameleon_data.weights.language_model": {"torch", "transformers"},
+    "chameleon_data.weights.tfidf": {"sklearn", "threadpoolctl"},
 }
 """Module -> packages beside the bare ones that its functions import. No module imports them at its top."""
 

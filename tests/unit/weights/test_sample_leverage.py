@@ -11,6 +11,7 @@ from chameleon_data.weights.kernels.kernel import Kernel, evaluate_kernel
 from chameleon_data.weights.kernels.landmarks import Landmarks
 from chameleon_data.weights.kernels.nystrom import feature_map
 from chameleon_data.weights.sample_leverage import sample_leverage
+from chameleon_data.weights.tilt import AUTO_KL
 from tests.support.embeddings import as_array, unit_clusters
 
 RBF = Kernel("rbf", 1.2)
@@ -76,3 +77,12 @@ def test_intervals_of_samples_hold_the_estimate(kernel: str) -> None:
         assert low < weight < high
     assert result.affinity is None
     assert sum(result.weights.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("objective", ["pretrain", "finetune"])
+def test_the_automatic_tilt_takes_all_its_nats_though_scores_of_samples_are_near_each_other(objective: str) -> None:
+    generator = np.random.default_rng(0)
+    samples = {f"d{i}": (1 + i / 40) * generator.normal(size=(300, 8)) for i in range(6)}
+    found = domain_weights(samples, level="sample", objective=objective)
+    assert found.kl == pytest.approx(AUTO_KL, rel=1e-6)
+    assert domain_weights(samples, level="sample", objective=objective, temperature=5 / 7).kl < 0.5 * AUTO_KL
