@@ -357,7 +357,7 @@ def test_a_fault_of_indentation_is_told_as_such(text, told):
 def test_all_paths_that_are_wrong_are_told_at_once():
     with pytest.raises(InputError) as refusal:
         parse(
-            "name: x\nout: s3://u:p@b/x\nsources: {a: ['s3://b/x?key=1', 'a::b'], c: 's3://u:p@b/y'}\nweights: {from: s3://u:p@b/w}\n"
+            "name: x\nout: s3://u:p@b/x\nsources: {a: ['s3://b/x?key=1', 'a::s3://b'], c: 's3://u:p@b/y'}\nweights: {from: s3://u:p@b/w}\n"
         )
     where = [line.split(": ")[1] for line in str(refusal.value).splitlines()]
     assert where == ["sources.a", "sources.a", "sources.c", "out", "weights.from"]

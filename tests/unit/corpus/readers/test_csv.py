@@ -94,6 +94,7 @@ def test_csv_records_that_are_broken(tmp_path: Path) -> None:
         '"first\nsecond "quoted" third\nfourth",5',
         '"a "b" and "c" d",\nsecond",5',
         '"a "b, c",d\nsecond\nthird",5',
+        '5" x,"a\nsecond"b',
     ],
 )
 def test_a_broken_record_never_spills(tmp_path: Path, record: str, suffix: str) -> None:
