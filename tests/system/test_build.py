@@ -42,7 +42,7 @@ def engine_options(engine, request):
     that starting one takes."""
     if engine == "local":
         return ["--engine", "local"]
-    request.getfixturevalue("ray_engine")
+    assert request.getfixturevalue("ray_engine").cpus == 2  # so it is started
     import ray
 
     return ["--address", ray.get_runtime_context().gcs_address]
