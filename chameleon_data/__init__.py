@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from chameleon_data.errors import InputError
 
 if TYPE_CHECKING:
-    from chameleon_data.jobs.from_python import build, plan
+    from chameleon_data.evaluation.comparison import Comparison
+    from chameleon_data.jobs.from_python import build, evaluate, plan
     from chameleon_data.pipelines.build import Built, Planned
     from chameleon_data.versions.loaded import LoadedVersion
     from chameleon_data.versions.loaded import load_version as load
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Built",
+    "Comparison",
     "DomainWeights",
     "InputError",
     "LoadedVersion",
@@ -34,6 +36,7 @@ __all__ = [
     "__version__",
     "build",
     "domain_weights",
+    "evaluate",
     "load",
     "plan",
 ]
@@ -42,11 +45,13 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "Built": "pipelines.build.Built",
+    "Comparison": "evaluation.comparison.Comparison",
     "DomainWeights": "weights.weigh.DomainWeights",
     "LoadedVersion": "versions.loaded.LoadedVersion",
     "Planned": "pipelines.build.Planned",
     "build": "jobs.from_python.build",
     "domain_weights": "weights.domain_weights.domain_weights",
+    "evaluate": "jobs.from_python.evaluate",
     "load": "versions.loaded.load_version",
     "plan": "jobs.from_python.plan",
 }

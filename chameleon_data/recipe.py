@@ -95,6 +95,12 @@ _WRITTEN_UNITS = {**TOKEN_UNITS, **{unit: size for unit, size in BYTE_UNITS.item
 WrittenBudget = Literal["auto"] | BudgetTokens | Annotated[str, Field(pattern=_quantity_pattern(_WRITTEN_UNITS))]
 """What a person may write for a budget."""
 Budget = Annotated[Literal["auto"] | BudgetTokens, BeforeValidator(_parse_budget, json_schema_input_type=WrittenBudget)]
+WrittenTokens = BudgetTokens | Annotated[str, Field(pattern=_quantity_pattern(TOKEN_UNITS))]
+"""What a person may write for a number of tokens."""
+TokenCount = Annotated[
+    BudgetTokens,
+    BeforeValidator(lambda value: _parse_quantity(value, TOKEN_UNITS, "700k"), json_schema_input_type=WrittenTokens),
+]
 Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False), NO_BOOL]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False), NO_BOOL]
 Factor = Annotated[float, Field(ge=0.0, allow_inf_nan=False), NO_BOOL]
@@ -345,6 +351,13 @@ def natural_exponent(centre: str) -> float | None:
     return float(match[1]) if match else None
 
 
+def check_centre(value: str) -> str:
+    """The name of a mixture, as it is. ValueError where it names none."""
+    if natural_exponent(value) is None and (value.startswith("natural^") or not set(value) & set("/@.")):
+        raise ValueError(f"{value[:60]!r} is no centre; write uniform, natural, natural^0.5, a file, or OUT@VERSION")
+    return value
+
+
 class Weights(Section):
     """How scores become shares of the tokens."""
 
@@ -379,9 +392,7 @@ class Weights(Section):
     @field_validator("centre")
     @classmethod
     def _known_centre(cls, value: str) -> str:
-        if natural_exponent(value) is None and (value.startswith("natural^") or not set(value) & set("/@.")):
-            raise ValueError(f"{value[:60]!r} is no centre; write uniform, natural, natural^0.5, a file, or OUT@VERSION")
-        return value
+        return check_centre(value)
 
     @model_validator(mode="after")
     def _given_or_tilted(self) -> Self:
@@ -439,6 +450,95 @@ class Shards(Section):
         return None if self.compression == "none" else self.level or DEFAULT_LEVEL
 
 
+class TiltedMixture(Section):
+    """A mixture that is made of the recorded scores: a centre, tilted."""
+
+    name: Annotated[str, Field(min_length=1, max_length=60)]
+    """Its name in tables."""
+    centre: str = "uniform"
+    """What is tilted: uniform, natural, natural^0.5, a file of weights, or OUT@VERSION."""
+    tilt: Literal["inverse", "direct"] = "inverse"
+    """inverse: more of what is general. direct: more of what is particular."""
+    temperature: Literal["auto"] | Positive | Divergence = "auto"
+    """How far, as `weights.temperature` says it."""
+
+    @field_validator("centre")
+    @classmethod
+    def _known_centre(cls, value: str) -> str:
+        return check_centre(value)
+
+
+Family = Literal["llama", "gpt2", "t5", "bert"]
+Judge = Literal["ngram", "decoder", "encoder_decoder", "masked"]
+JUDGE_OF_FAMILY: dict[str, Judge] = {"llama": "decoder", "gpt2": "decoder", "t5": "encoder_decoder", "bert": "masked"}
+
+
+class ModelShape(Section):
+    """The small language model that is trained from scratch on each mixture."""
+
+    family: Literal["auto"] | Family = "auto"
+    """llama or gpt2 for decoder, t5 for encoder_decoder, bert for masked. auto: the first of the judge's."""
+    width: Annotated[int, Field(ge=8, le=4096), NO_BOOL] = 64
+    """Size of the hidden vectors."""
+    layers: Annotated[int, Field(ge=1, le=64), NO_BOOL] = 2
+    """Blocks."""
+    context: Annotated[int, Field(ge=8, le=8192), NO_BOOL] = 128
+    """Tokens of a window."""
+    vocabulary: Annotated[int, Field(ge=256, le=32_768), NO_BOOL] = 2048
+    """Tokens of a byte-level BPE that is trained on the pool. 256: bytes. The n-gram judge uses it too."""
+
+
+class Branch(Section):
+    """A part of the training that all mixtures share."""
+
+    at: Annotated[float, Field(gt=0.0, lt=1.0), NO_BOOL]
+    """Share of `tokens` after which the mixtures part."""
+    mixture: str = "uniform"
+    """The mixture until then, named as in `mixtures`."""
+
+
+class HeldOut(Section):
+    """What the mixtures are judged on, beside the validation split."""
+
+    unseen: Literal["each"] | dict[str, str] = {}
+    """{name: path} of domains that no mixture holds. each: every domain of the version in turn is left out of the training."""
+    weigh: Annotated[tuple[Literal["equal", "natural"], ...], Field(min_length=1)] = ("equal", "natural")
+    """Means over the trained domains: equal, or by their natural shares."""
+
+
+class Evaluate(Section):
+    """How mixtures are compared on held-out text, by `chameleon-data evaluate`."""
+
+    mixtures: Annotated[tuple[str | TiltedMixture, ...], Field(min_length=1)] = ("weights", "uniform", "natural")
+    """weights, uniform, natural, natural^0.5, inverse, direct, a file of weights, OUT@VERSION, or {name, centre, tilt, ...}."""
+    judge: Judge = "ngram"
+    """ngram: counts of trigrams, in seconds. decoder, encoder_decoder, masked: a language model trained on each mixture."""
+    model: ModelShape = ModelShape()
+    """The model, for all judges but ngram."""
+    tokens: TokenCount = 700_000
+    """Tokens of the vocabulary that a model is trained on; ngram counts as many of each domain."""
+    branch: Branch | None = None
+    """null: every trial starts from scratch. {at: 0.5, mixture: uniform}: from a checkpoint that they share."""
+    seeds: Annotated[int, Field(ge=1, le=1000), NO_BOOL] = 5
+    """Trials of each mixture, each with its own initial weights and draws."""
+    band: Positive = 0.005
+    """Bits per byte: a difference that is surely smaller is called none."""
+    pool: Literal["whole", "scaled"] = "whole"
+    """What is drawn from. scaled: each domain cut, so that it is repeated as often as in the version."""
+    held_out: HeldOut = HeldOut()
+    """What the mixtures are judged on, beside the validation split."""
+
+    @model_validator(mode="after")
+    def _distinct_mixtures(self) -> Self:
+        names = [mixture if isinstance(mixture, str) else mixture.name for mixture in self.mixtures]
+        if twice := [name for name, times in Counter(names).items() if times > 1]:
+            raise ValueError(f"two of 'mixtures' are called {twice[0]!r}; rename one")
+        for name in self.mixtures:
+            if isinstance(name, str) and name not in ("weights", "inverse", "direct"):
+                check_centre(name)
+        return self
+
+
 class MisplacedKeyError(ValueError):
     """Two sections contradict each other; `keys` lead to the key that a person has to mend."""
 
@@ -474,6 +574,8 @@ class Recipe(Section):
     """How many tokens are written, and what happens where a domain has too few."""
     shards: Shards = Shards()
     """How the rows are written."""
+    evaluate: Evaluate = Evaluate()
+    """How mixtures are compared on held-out text. It decides no byte of a version."""
 
     @model_validator(mode="before")
     @classmethod

@@ -11,6 +11,7 @@ import difflib
 import json
 import os
 import re
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -21,14 +22,19 @@ from pydantic import ValidationError
 
 from chameleon_data.errors import Faults, InputError, Sentences, explaining, list_some, locating
 from chameleon_data.recipe import (
+    Branch,
     Divergence,
     EffectiveDimension,
+    Evaluate,
     Group,
+    HeldOut,
     Like,
+    ModelShape,
     Recipe,
     RecordedLandmarks,
     Section,
     Source,
+    TiltedMixture,
     natural_exponent,
     say_fault,
 )
@@ -220,8 +226,16 @@ def _keys_at(path: list[str]) -> list[str]:
             model = Group
         case ["weights", "target"]:
             model = Like
-        case ["weights", "temperature"]:
+        case ["weights", "temperature"] | ["evaluate", "mixtures", _, "temperature"]:
             model = Divergence
+        case ["evaluate", "mixtures", _]:
+            model = TiltedMixture
+        case ["evaluate", "model"]:
+            model = ModelShape
+        case ["evaluate", "branch"]:
+            model = Branch
+        case ["evaluate", "held_out"]:
+            model = HeldOut
         case ["leverage", "ridge"]:
             model = EffectiveDimension
         case ["leverage", "landmarks"]:
@@ -294,13 +308,34 @@ def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
     if isinstance(weights.target, Like):
         files["target"] = weights.target.model_copy(update={"like": tuple(absolute_path(p, folder) for p in weights.target.like)})
     update["weights"] = weights.model_copy(update=files)
+    update["evaluate"] = _with_absolute_mixtures(recipe.evaluate, folder)
     return recipe.model_copy(update=update)
+
+
+def _with_absolute_mixtures(evaluate: Evaluate, folder: Path) -> Evaluate:
+    """The section with every relative path absolute."""
+
+    def absolute(name: str) -> str:
+        known = name in ("weights", "inverse", "direct") or natural_exponent(name) is not None
+        return name if known else absolute_path(name, folder)
+
+    mixtures = tuple(
+        absolute(m) if isinstance(m, str) else m.model_copy(update={"centre": absolute(m.centre)}) for m in evaluate.mixtures
+    )
+    update: dict[str, Any] = {"mixtures": mixtures}
+    if isinstance(evaluate.held_out.unseen, dict):
+        unseen = {name: absolute_path(path, folder) for name, path in evaluate.held_out.unseen.items()}
+        update["held_out"] = evaluate.held_out.model_copy(update={"unseen": unseen})
+    if evaluate.branch:
+        update["branch"] = evaluate.branch.model_copy(update={"mixture": absolute(evaluate.branch.mixture)})
+    return evaluate.model_copy(update=update)
 
 
 def _refuse_secrets_elsewhere(recipe: Recipe) -> None:
     """Raise InputError for a file, model or version whose URL may hold a secret, because manifests repeat them all."""
     landmarks, target = recipe.leverage.landmarks, recipe.weights.target
-    urls_at = {
+    evaluate = recipe.evaluate
+    urls_at: dict[str, Iterable[str | None]] = {
         "weights.from": [recipe.weights.from_],
         "weights.compare": recipe.weights.compare,
         "weights.centre": [recipe.weights.centre],
@@ -309,6 +344,9 @@ def _refuse_secrets_elsewhere(recipe: Recipe) -> None:
         "embed.causal_lm": [recipe.embed.causal_lm],
         "embed.also": recipe.embed.also,
         "tokens.tokenizer": [recipe.tokens.tokenizer],
+        "evaluate.mixtures": [m if isinstance(m, str) else m.centre for m in evaluate.mixtures],
+        "evaluate.branch.mixture": [evaluate.branch.mixture if evaluate.branch else None],
+        "evaluate.held_out.unseen": evaluate.held_out.unseen.values() if isinstance(evaluate.held_out.unseen, dict) else [],
         "leverage.landmarks.from": [landmarks.from_ if isinstance(landmarks, RecordedLandmarks) else None],
     }
     for key, urls in urls_at.items():

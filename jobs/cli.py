@@ -37,6 +37,7 @@ from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.paths import export_folder, report_path
 from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import Manifest, describe_manifest, manifest_schema
+from chameleon_data.versions.records import describe_record
 from chameleon_data.versions.references import open_dataset, resolve_version, split_target
 from chameleon_data.versions.tags import list_tags, tag_history, tag_version
 from chameleon_data.versions.versions import Version, delete_version, list_deleted, list_versions, read_manifest
@@ -53,6 +54,7 @@ app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
 
+JudgeName = Literal["ngram", "decoder", "encoder_decoder", "masked"]
 Form = Literal["delta", "iceberg", "mosaicml", "megatron", "olmo", "datasets"]
 RECIPE_SUFFIXES = (".yaml", ".yml")
 TABLE_FORMS, TRAINER_FORMS = ("delta", "iceberg"), ("mosaicml", "megatron", "olmo", "datasets")
@@ -377,6 +379,37 @@ def report(
     document = {"version": f"v{version.number}", "report": str(path), "ok": ok}
     print_answer(as_json, document, lambda: out.print(str(path), soft_wrap=True))
     raise typer.Exit(1 if ok is False else 0)
+
+
+@app.command("evaluate", epilog="Example: chameleon-data evaluate out/demo --judge ngram")
+def evaluate_dataset(
+    target: Annotated[
+        str,
+        typer.Argument(metavar="OUT[@V]", help="A version. Or RECIPE.yaml: the latest one of its `out`, by its `evaluate`."),
+    ],
+    judge: Annotated[JudgeName | None, typer.Option(help="Who judges, in the place of the recipe's `evaluate.judge`.")] = None,
+    as_json: AsJson = False,
+    engine: EngineName = None,
+    workers: Workers = None,
+    memory: Memory = None,
+    address: Address = None,
+    open_cluster: OpenCluster = False,
+    progress_form: ProgressForm = None,
+) -> None:
+    """Compare mixtures on held-out text, by n-grams in seconds or by small language models. The validation split is judged by."""
+    asked = None
+    if target.endswith(RECIPE_SUFFIXES):
+        recipe = load_recipe(target)
+        target, asked = recipe.out, recipe.evaluate
+    store, version, manifest = _open(target)
+    asked = asked or manifest.recipe.evaluate
+    if judge:
+        asked = asked.model_copy(update={"judge": judge})
+    from chameleon_data.pipelines.evaluate import evaluate_version
+
+    with _passes(engine, workers, memory, address, open_cluster, progress_form, store.url) as (runner, progress):
+        found = evaluate_version(runner, store, version, manifest, asked, progress)
+    print_answer(as_json, describe_record(found), lambda: tables.print_comparison(found))
 
 
 @app.command(epilog="Example: chameleon-data export out/demo delta")

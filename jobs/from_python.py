@@ -1,4 +1,4 @@
-"""The same from Python: plan and build a recipe.
+"""The same from Python: plan and build a recipe, compare mixtures on a version.
 
     import chameleon_data
     chameleon_data.plan("recipe.yaml").summary
@@ -16,11 +16,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from chameleon_data.evaluation.comparison import Comparison
+from chameleon_data.evaluation.mixtures import check_mixtures
 from chameleon_data.pipelines.build import Built, Planned, build_recipe, plan_recipe
 from chameleon_data.pipelines.engine import Engine, Progress
+from chameleon_data.pipelines.evaluate import evaluate_version
 from chameleon_data.pipelines.local_engine import local_engine
 from chameleon_data.recipe import Recipe
 from chameleon_data.recipe_file import check_recipe, load_recipe
+from chameleon_data.versions.references import open_dataset, resolve_version, split_target
+from chameleon_data.versions.versions import read_manifest
 
 
 def plan(recipe: str | Path | Mapping[str, Any], *, engine: Engine | None = None, progress: Progress | None = None) -> Planned:
@@ -38,6 +43,31 @@ def build(recipe: str | Path | Mapping[str, Any], *, engine: Engine | None = Non
     with _given_or_own(engine) as runner:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return build_recipe(_recipe_of(recipe), runner, progress or _show_nothing, now)
+
+
+def evaluate(
+    version: str,
+    mixtures: Mapping[str, Mapping[str, float]] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    engine: Engine | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Compare mixtures on the held-out text of a version, written OUT@V.
+
+    `mixtures`: name -> {domain: share}, each compared with uniform; None: those of the settings. `settings`: as the section
+    `evaluate` of a recipe; None: that of the version's recipe.
+    """
+    url, reference = split_target(version)
+    store = open_dataset(url)
+    found = resolve_version(store, reference)
+    manifest = read_manifest(store, found)
+    recipe = manifest.recipe
+    if settings is not None:
+        recipe = check_recipe({**recipe.model_dump(mode="json", by_alias=True), "evaluate": _spell_paths(settings)}, Path.cwd())
+    given = None if mixtures is None else check_mixtures(sorted(manifest.domains), mixtures)
+    with _given_or_own(engine) as runner:
+        return evaluate_version(runner, store, found, manifest, recipe.evaluate, progress or _show_nothing, given)
 
 
 def _recipe_of(recipe: str | Path | Mapping[str, Any]) -> Recipe:

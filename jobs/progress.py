@@ -29,10 +29,14 @@ PASSES = {
     "verify": ("verify", "bytes"),
     "compare": ("compare documents", "shards"),
     "remove": ("remove files", "files"),
+    "branch": ("train what all share", "checkpoints"),
+    "judge": ("train and judge", "trials"),
 }
 """Name of a pass, as the passes report it -> what a person reads, and what is counted."""
 WORKS = {
     "list": "looking at the files",
+    "pool": "reading the pool",
+    "count": "counting n-grams",
     "select": "choosing the documents",
     "model": "looking at the model",
     "weigh": "computing the weights",

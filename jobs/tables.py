@@ -35,6 +35,7 @@ from chameleon_data.weights.explain.movement import weight_ranges
 
 if TYPE_CHECKING:
     from chameleon_data.corpus.kept_rows import KeptSummary
+    from chameleon_data.evaluation.comparison import Comparison, MetricDifference
     from chameleon_data.pipelines.build import Built, Planned
     from chameleon_data.pipelines.weigh import Weighed
     from chameleon_data.versions.checks.balance import Deviation
@@ -372,6 +373,61 @@ def print_registered(registered: RegisteredTable, form: str, number: int) -> Non
     if form == "delta" and registered.absolute:
         rows.append(("note", "absolute paths: deltalake's queries follow them, polars and to_pyarrow_table do not"))
     print_pairs(rows)
+
+
+# Evaluate
+
+
+def print_comparison(found: Comparison) -> None:
+    """A row for each mixture: its bits per byte, and how far they are from those of uniform."""
+    metrics = list(found.mixtures[0].means)
+    table = make_table("mixture", ">bits per byte", *(f">{metric}" for metric in metrics))
+    for one in found.mixtures:
+        cells = [_format_difference(one.differences.get(metric)) for metric in metrics]
+        table.add_row(one.name, f"{one.means[metrics[0]]:.4f}", *cells)
+    print_table(table)
+    print_dim("differences from uniform in held-out bits per byte, below zero is better; " + _explain_spread(found))
+    for one in found.mixtures:
+        for verdict in ("better", "worse", "no difference", "open"):
+            these = [_name_metric(m, d) for m, d in one.differences.items() if d.verdict == verdict]
+            if these:
+                out.print(f"{one.name}: {verdict}", Text(f"on {', '.join(these)}", style="dim"), soft_wrap=True)
+    for one in found.mixtures:
+        if one.chosen:
+            print_note(f"{one.name!r} was chosen by the text that it is judged by: a bound, no result")
+    how = f"{found.tokens:,} tokens" + (f", {found.parameters:,} parameters" if found.parameters else " of each domain at most")
+    scratch = "" if found.parameters is None else f", {found.branch} in common" if found.branch else ", from scratch"
+    rows = [
+        ("version", f"v{found.version}"),
+        ("judge", f"{found.judge}, {how}{scratch}"),
+        ("fixed before", f"a band of ±{found.band:g}, {count_noun(found.seeds, 'seed')}: plan {found.plan[:16]}"),
+    ]
+    if found.unseen:
+        rows.append(("unseen", list_some(found.unseen)))
+    print_pairs(rows)
+
+
+def _explain_spread(found: Comparison) -> str:
+    if found.seeds > 1:
+        return f"± is the standard error over {found.seeds} seeds (unseen domains left out in turn: over domains)"
+    return (
+        "± is half of the 95 % interval over held-out documents; unseen domains left out in turn: the standard error over domains"
+    )
+
+
+def _format_difference(found: MetricDifference | None) -> str:
+    if found is None:
+        return ""
+    half = found.error if found.error is not None else (found.documents[1] - found.documents[0]) / 2 if found.documents else 0.0
+    return f"{found.mean:+.4f} ± {half:.4f}".replace("-", "−")
+
+
+def _name_metric(metric: str, found: MetricDifference) -> str:
+    adjusted = found.p if found.p_holm is None else found.p_holm
+    p = "" if adjusted is None or found.verdict in ("open", "no difference") else f" (p {adjusted:.2g})"
+    what = "domains" if found.over == "domains" else "seeds"
+    needed = f" ({found.needed:,} {what} would settle it)" if found.verdict == "open" and found.needed else ""
+    return metric + p + needed
 
 
 # Diff

@@ -20,11 +20,13 @@ DISTRIBUTIONS = {
     "google": ("google-auth",),
     "grpc": ("grpcio",),
     "sklearn": ("scikit-learn",),
+    "streaming": ("mosaicml-streaming",),
     "yaml": ("pyyaml",),
 }
 """Imported name -> distributions that install it, where that is not the name itself."""
 EXTRAS = {
     "store": ("s3", "gcs", "azure"),
+    "evaluation": ("embed", "mds"),
     "views": ("delta", "iceberg"),
     "weights": ("embed", "cpu", "gpu"),
     "pipelines": ("embed", "cluster"),

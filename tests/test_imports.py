@@ -26,6 +26,7 @@ FLOORS = (
     ("weights", "shards"),
     ("versions",),
     ("views",),
+    ("evaluation",),
     ("pipelines",),
     ("jobs",),
 )

@@ -14,6 +14,10 @@ _chameleon/tags/<name>/00000003.json        where a tag points; the highest gene
 _chameleon/landmarks/<digest>.parquet       landmarks that a version was weighed on
 _chameleon/cache/{survey,embed,statistics,weights}/…    records of passes; whatever is missing is made anew
 _chameleon/cache/rows/<part>/…              the rows of the corpus, sorted by hash; in the folder of --scratch if there is one
+_chameleon/cache/evaluate/<pool>.npz, …     pools and shared checkpoints of `evaluate`; made anew like other caches
+_chameleon/evaluations/plans/<digest>.json  what an evaluation will compare and how, written before its first trial; never removed
+_chameleon/evaluations/trials/<key>.json      what a judge said of one mixture with one seed; never removed
+_chameleon/evaluations/v12-<judge>-<plan>.json    what is said of the mixtures of version 12; never removed
 _chameleon/checks/<id>/…                    the second survey of `verify --corpus`; removed at its end
 _chameleon/active/driver-<id>.json          who is at work and what it uses; removed at its end
 _chameleon/active/gc-<id>.json              the mark of a gc that removes files; removed at its end
@@ -46,6 +50,8 @@ KEPT_ROWS = f"{CACHE}/rows"
 EMBEDDING_CACHE = f"{CACHE}/embed"
 STATISTICS_CACHE = f"{CACHE}/statistics"
 WEIGHING_CACHE = f"{CACHE}/weights"
+EVALUATION_CACHE = f"{CACHE}/evaluate"
+EVALUATIONS = f"{ROOT}/evaluations"
 
 TAG_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}"
 BUILD_FILE = re.compile(rf"{BUILDS}/([0-9a-f]{{64}})/(.*)", re.ASCII | re.DOTALL)
@@ -120,6 +126,31 @@ def embedding_folder(embedder: str) -> str:
 def embedding_batches(embedder: str) -> str:
     """Vectors of samples that are not whole yet."""
     return f"{embedding_folder(embedder)}/batches"
+
+
+def pool_path(digest: str) -> str:
+    return f"{EVALUATION_CACHE}/{digest}.npz"
+
+
+def checkpoint_path(key: str) -> str:
+    return f"{EVALUATION_CACHE}/{key}.safetensors"
+
+
+def evaluation_plan_path(digest: str) -> str:
+    return f"{EVALUATIONS}/plans/{digest}.json"
+
+
+def trial_record_path(key: str) -> str:
+    return f"{EVALUATIONS}/trials/{key}.json"
+
+
+def comparison_path(version: int, judge: str, plan: str) -> str:
+    return f"{comparison_prefix(version)}{judge}-{plan[:16]}.json"
+
+
+def comparison_prefix(version: int) -> str:
+    """How the names of the results of a version begin."""
+    return f"{EVALUATIONS}/v{version}-"
 
 
 def report_path(number: int) -> str:
