@@ -1,7 +1,7 @@
 """Evaluation of a version: a pool from its shards, a plan, a trial for each mixture and seed, and what they say.
 
-The n-gram judge works on the driver. Models are trained by tasks of the engine, one for each trial, which leaves a record; whatever
-is recorded is not done again, so the same command goes on after a kill.
+The n-gram judge works on the driver. Models are trained by tasks of the engine, one for each trial, which leaves a record;
+whatever is recorded is not done again, so the same command goes on after a kill.
 """
 
 from __future__ import annotations

@@ -34,7 +34,8 @@ from chameleon_data.corpus.row_store import RowStore
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import canonical_json, hash_slices, mix64
 from chameleon_data.plan.intervals import HashIndex
-from chameleon_data.store.checksummed import ChecksumError, read_checked, read_record, type_adapter, write_record
+from chameleon_data.store.adapters import type_adapter
+from chameleon_data.store.checksummed import ChecksumError, read_checked, read_record, write_record
 from chameleon_data.store.paths import KEPT_ROWS, kept_file_path, kept_list_path, kept_part_folder
 from chameleon_data.store.store import Store
 

@@ -42,12 +42,12 @@ from chameleon_data.corpus.tokens import SPELLS_END, TOKENIZER_FAILS, TokenCount
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import HASH_FUNCTION, MODULUS, content_hashes, fingerprint, multiset_hash
 from chameleon_data.recipe import Input, Source
+from chameleon_data.store.adapters import type_adapter
 from chameleon_data.store.checksummed import (
     GroupWriter,
     read_groups,
     read_record,
     read_table,
-    type_adapter,
     write_record,
     write_sealed,
     write_table,

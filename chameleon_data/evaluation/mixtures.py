@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
 
 from chameleon_data.errors import InputError, list_some
 from chameleon_data.recipe import TiltedMixture, natural_exponent
-from chameleon_data.versions.manifest import Manifest
 from chameleon_data.weights.centre import natural_shares
 from chameleon_data.weights.tilt import Tilt, choose_exponents
+
+if TYPE_CHECKING:
+    from chameleon_data.versions.manifest import Manifest
 
 UNIFORM = "uniform"
 """What every other mixture is compared with."""

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     import torch
 
 BATCH_WINDOWS = 16
-"""Windows of a step."""
+"""Windows of a step, at least."""
+MOST_STEPS = 1_500
+"""Steps of a trial. One that trains longer takes larger batches, which a GPU needs to be busy."""
 JUDGED_WINDOWS = 64
 """Windows that are judged at a time."""
 LEARNING_RATE, LEAST_SHARE, WARM_UP = 3e-3, 0.1, 0.05
@@ -57,8 +59,13 @@ class TrainingSpec:
     """Domain -> share until then."""
 
     @property
+    def batch(self) -> int:
+        """Windows of a step."""
+        return max(BATCH_WINDOWS, round(self.tokens / (self.shape.context * MOST_STEPS)))
+
+    @property
     def steps(self) -> int:
-        return max(1, round(self.tokens / (BATCH_WINDOWS * self.shape.context)))
+        return max(1, round(self.tokens / (self.batch * self.shape.context)))
 
     @property
     def branch_steps(self) -> int:
@@ -157,7 +164,7 @@ class _Trainee:
 
     def _batches(self, shares: F64, steps: int) -> Iterator[U16]:
         """(windows, context) ids of each step."""
-        names, count = self.pool.names, steps * BATCH_WINDOWS
+        names, size, count = self.pool.names, self.spec.batch, steps * self.spec.batch
         domains = draw_domains(names, shares, count, self.seed)
         windows: list[U16 | None] = [None] * count
         for number, name in enumerate(names):
@@ -167,8 +174,8 @@ class _Trainee:
             for place, window in zip(places.tolist(), order.tolist(), strict=True):
                 windows[place] = own[window]
             self.seen[number] += len(places)
-        for start in range(0, count, BATCH_WINDOWS):
-            yield np.stack([window for window in windows[start : start + BATCH_WINDOWS] if window is not None])
+        for start in range(0, count, size):
+            yield np.stack([window for window in windows[start : start + size] if window is not None])
 
     def measure_bits(self, name: str, held_out: HeldOutSet) -> SetBits:
         """The bits of each document of a held-out set."""

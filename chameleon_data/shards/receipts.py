@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 
 from chameleon_data.errors import InputError
 from chameleon_data.shards.formats.files import IndexEntry
-from chameleon_data.store.checksummed import read_record, type_adapter, write_record
+from chameleon_data.store.adapters import type_adapter
+from chameleon_data.store.checksummed import read_record, write_record
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
 

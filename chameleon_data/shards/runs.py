@@ -21,7 +21,8 @@ import xxhash
 
 from chameleon_data.arrays import I64
 from chameleon_data.errors import InputError
-from chameleon_data.store.checksummed import ChecksumError, read_checked, read_record, type_adapter, write_record
+from chameleon_data.store.adapters import type_adapter
+from chameleon_data.store.checksummed import ChecksumError, read_checked, read_record, write_record
 from chameleon_data.store.store import Store
 
 RUN_LIST_FORMAT = 1

@@ -16,14 +16,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import cache
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
-from pydantic import TypeAdapter
 
 from chameleon_data.arrays import byte_lengths, string_offsets
 from chameleon_data.errors import InputError, explaining
@@ -35,8 +33,6 @@ FOOTER_TAIL_BYTES = 8
 """Bytes at the end of a Parquet file: the length of the footer, then PAR1."""
 READ_ATTEMPTS = 3
 T = TypeVar("T")
-type_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
-"""Reads plain values as a type, and checks them. To make one takes milliseconds, so each is made once."""
 
 
 class ChecksumError(Exception):

@@ -8,14 +8,16 @@ of 10,000 files and 10 domains, 4.5 MB, is read in 0.1 s and written in 0.3 s.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError, with_config
 
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import canonical_json
-from chameleon_data.store.checksummed import type_adapter
-from chameleon_data.store.store import Store
+from chameleon_data.store.adapters import type_adapter
+
+if TYPE_CHECKING:
+    from chameleon_data.store.store import Store
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 """For `with_config` of a record class: no unknown keys, no conversions, no NaN; lines under fields go into the JSON schema."""

@@ -35,3 +35,14 @@ def test_the_embedder_and_the_weights_run_on_a_bare_machine() -> None:
     for weights in found["weights"].values():
         assert sum(weights.values()) == pytest.approx(1)
     assert found["largest_difference_of_a_weight"] < 1e-3
+
+
+def test_trials_run_on_a_bare_machine() -> None:
+    small = "['--tokens', '20000', '--width', '16', '--layers', '1', '--context', '32', '--vocabulary', '300', '--seeds', '2']"
+    missing = (*MISSING, "sentence_transformers", "rich")
+    found = json.loads(run_without(missing, f"from tests.device.evaluate import main\nsys.exit(main({small}))"))
+    assert found["same_twice"]
+    assert found["tokens_per_second"] > 0
+    mixtures = {m["name"]: m for m in found["comparison"]["mixtures"]}
+    assert len(mixtures) == 5
+    assert {m["differences"]["trained"]["over"] for name, m in mixtures.items() if name != "uniform"} == {"seeds"}
