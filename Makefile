@@ -14,7 +14,7 @@ export HF_HUB_OFFLINE ?= 1
 test test-fast: export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test-fast test lint format bench soak clean
+.PHONY: help setup demo test-fast test lint format bench soak evaluate experiment clean
 
 help:
 	@awk '/^## / {print "\n" substr($$0, 4)} /^[a-z-]+:.*## / {split($$0, a, ":.*## "); printf "  make %-10s %s\n", a[1], a[2]}' \
@@ -54,6 +54,16 @@ bench: $(READY)  ## print the table of figures (15 minutes)
 
 soak: $(READY)  ## kill, break, flip, race and fuzz it for an hour; SOAK_MINUTES=1 shortens the fuzzing from 60
 	@$(BIN)/python -m tests.soak
+
+evaluate: $(READY)  ## judge mixtures of the demo, and what needs no other text; within an hour on two cores
+	@for name in demo synthetic imbalance stability added cost; do $(MAKE) --no-print-directory experiment NAME=$$name || exit 1; done
+	@$(MAKE) --no-print-directory experiment NAME=demo JUDGE=decoder
+
+experiment: $(READY)  ## run one experiment: NAME=pretraining CORPORA=folder JUDGE=decoder SEEDS=9; results in out/experiments
+	@mkdir -p out/experiments
+	@$(BIN)/python -m chameleon_data.jobs.experiments $(NAME) $(if $(CORPORA),--corpora $(CORPORA)) $(if $(JUDGE),--judge $(JUDGE)) \
+		$(if $(SEEDS),--seeds $(SEEDS)) > out/experiments/$(NAME)$(if $(JUDGE),-$(JUDGE)).json
+	@echo "out/experiments/$(NAME)$(if $(JUDGE),-$(JUDGE)).json"
 
 ## Remove it
 

@@ -34,7 +34,7 @@ from chameleon_data.jobs.screen import (
 )
 from chameleon_data.recipe import FormatName, recipe_schema
 from chameleon_data.recipe_file import load_recipe
-from chameleon_data.store.paths import export_folder, report_path
+from chameleon_data.store.paths import export_folder, figure_path, report_path
 from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import Manifest, describe_manifest, manifest_schema
 from chameleon_data.versions.records import describe_record
@@ -367,13 +367,16 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write the HTML report of a version, after verifying it. The exit code is 1 if a check fails."""
+    from chameleon_data.evaluation.comparison import read_comparisons
+    from chameleon_data.evaluation.figures import make_report_part
     from chameleon_data.views.report.page import render_report
 
     store, version, manifest = _open(target)
     found = None if trust else _verify(store, manifest)
     path = to or store.local(report_path(version.number)) or Path(f"v{version.number}.html")
     with show_waiting("drawing the report"):
-        page = render_report(manifest, version.number, version.created, found)
+        parts = [make_report_part(one, n) for n, one in enumerate(read_comparisons(store, version.number))]
+        page = render_report(manifest, version.number, version.created, found, parts)
     _write_text(path, page, "the report cannot be written")
     ok = None if found is None else found.ok
     document = {"version": f"v{version.number}", "report": str(path), "ok": ok}
@@ -396,7 +399,7 @@ def evaluate_dataset(
     open_cluster: OpenCluster = False,
     progress_form: ProgressForm = None,
 ) -> None:
-    """Compare mixtures on held-out text, by n-grams in seconds or by small language models. The validation split is judged by."""
+    """Compare mixtures on held-out text. N-grams answer in seconds, small language models that are trained on each in minutes."""
     asked = None
     if target.endswith(RECIPE_SUFFIXES):
         recipe = load_recipe(target)
@@ -409,7 +412,15 @@ def evaluate_dataset(
 
     with _passes(engine, workers, memory, address, open_cluster, progress_form, store.url) as (runner, progress):
         found = evaluate_version(runner, store, version, manifest, asked, progress)
-    print_answer(as_json, describe_record(found), lambda: tables.print_comparison(found))
+    from chameleon_data.evaluation.figures import standalone_svg
+
+    drawn = {}
+    for name, svg in standalone_svg(found).items():
+        path = figure_path(version.number, found.judge, name)
+        store.write(path, svg.encode())
+        drawn[name] = f"{store.url}/{path}"
+    document = {**describe_record(found), "figures": drawn}
+    print_answer(as_json, document, lambda: tables.print_comparison(found, list(drawn.values())))
 
 
 @app.command(epilog="Example: chameleon-data export out/demo delta")

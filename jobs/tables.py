@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -378,7 +378,7 @@ def print_registered(registered: RegisteredTable, form: str, number: int) -> Non
 # Evaluate
 
 
-def print_comparison(found: Comparison) -> None:
+def print_comparison(found: Comparison, figures: Sequence[str] = ()) -> None:
     """A row for each mixture: its bits per byte, and how far they are from those of uniform."""
     metrics = list(found.mixtures[0].means)
     table = make_table("mixture", ">bits per byte", *(f">{metric}" for metric in metrics))
@@ -404,6 +404,7 @@ def print_comparison(found: Comparison) -> None:
     ]
     if found.unseen:
         rows.append(("unseen", list_some(found.unseen)))
+    rows += [("figure", figure) for figure in figures]
     print_pairs(rows)
 
 

@@ -47,7 +47,6 @@ from chameleon_data.recipe import Evaluate, Input, Source
 from chameleon_data.store.paths import (
     checkpoint_path,
     comparison_path,
-    comparison_prefix,
     evaluation_plan_path,
     pool_path,
     trial_record_path,
@@ -107,12 +106,6 @@ def evaluate_version(
         store.write_new(evaluation_plan_path(plan.digest), encode_record(plan))
         _run_models(engine, store, pool, spec, plan, progress)
         return _compare(store, version, manifest, asked, pool, plan, spec, ())
-
-
-def read_comparisons(store: Store, version: int) -> list[Comparison]:
-    """The results of all evaluations of a version, in the order of their files' names."""
-    return [load_record(store, path, Comparison) for path in store.list(comparison_prefix(version).rpartition("/")[0])
-            if path.startswith(comparison_prefix(version))]  # fmt: skip
 
 
 def _make_spec(asked: Evaluate, branch: dict[str, float] | None) -> TrainingSpec | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import with_config
@@ -18,7 +18,11 @@ from chameleon_data.evaluation.intervals import LEVEL, compare_pairs, holm, resa
 from chameleon_data.evaluation.mixtures import UNIFORM, NamedMixture
 from chameleon_data.evaluation.trial_record import TrialRecord
 from chameleon_data.hashing import key64
-from chameleon_data.versions.records import STRICT
+from chameleon_data.store.paths import EVALUATIONS, comparison_prefix
+from chameleon_data.versions.records import STRICT, load_record
+
+if TYPE_CHECKING:
+    from chameleon_data.store.store import Store
 
 COMPARISON_FORMAT = 1
 REPLICATES = 1_000
@@ -96,6 +100,13 @@ class Comparison:
     unseen: tuple[str, ...]
     """Sets that no mixture holds; with `each`, the domains that were left out in turn."""
     format: int = COMPARISON_FORMAT
+
+
+def read_comparisons(store: Store, version: int) -> list[Comparison]:
+    """The results of all evaluations of a version, in the order of their files' names."""
+    prefix = comparison_prefix(version)
+    paths = [path for path in store.list(EVALUATIONS) if path.startswith(prefix)]
+    return [load_record(store, path, Comparison) for path in paths]
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,10 @@ def report_path(number: int) -> str:
     return f"{REPORTS}/v{number}.html"
 
 
+def figure_path(number: int, judge: str, name: str) -> str:
+    return f"{REPORTS}/v{number}-{judge}-{name}.svg"
+
+
 def export_folder(form: str) -> str:
     return f"{EXPORTS}/{form}"
 

@@ -32,7 +32,19 @@ HOSTILE = (
     "متن فارسی و عربی", "網頁語料庫", "</style></svg><img src=http://x.invalid/a.png>", "a-name-of-200-characters-" + "x" * 175,
     "{{ manifest }} {% raw %}", "🦎", "plain",
 )  # fmt: skip
-SECTIONS = ("mixture", "leverage", "affinity", "map", "epochs", "balance", "quarantine", "books", "provenance", "timings")
+SECTIONS = (
+    "mixture",
+    "evaluation",
+    "leverage",
+    "affinity",
+    "map",
+    "epochs",
+    "balance",
+    "quarantine",
+    "books",
+    "provenance",
+    "timings",
+)
 CREATED = "2026-01-01T00:00:00+00:00"
 
 

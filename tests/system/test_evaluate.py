@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 
 from chameleon_data import evaluate
 from chameleon_data.errors import InputError
-from chameleon_data.evaluation.comparison import Comparison
+from chameleon_data.evaluation.comparison import Comparison, read_comparisons
 from chameleon_data.evaluation.read_documents import read_split
 from chameleon_data.pipelines.engine import Task
 from chameleon_data.store.store import Store
@@ -208,8 +208,6 @@ def test_the_beginning_of_a_stream_does_not_depend_on_the_weights(tmp_path: Path
 
 
 def test_a_comparison_is_read_back(out: str) -> None:
-    from chameleon_data.pipelines.evaluate import read_comparisons
-
     made = evaluate(out, settings=settings(judge="ngram"), engine=INLINE)
     assert made in read_comparisons(Store(out), 1)
     assert isinstance(made, Comparison)

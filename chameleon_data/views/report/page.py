@@ -10,7 +10,9 @@ take 0.6 s and 0.28 MB; 300 domains 0.8 s and 1.1 MB.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,13 +54,38 @@ FIGURE_STYLE: dict[Any, Any] = {
 """Settings of matplotlib."""
 
 
-def render_report(manifest: Manifest, number: int | None, created: str | None, verification: Verification | None) -> str:
-    """The page of a version, by its number and time of commit. `verification`: what `verify` found; None: it did not run."""
+@dataclass(frozen=True)
+class ReportPart:
+    """A part of the page that a room above made: a comparison of mixtures."""
+
+    title: str
+    text: str
+    draw: Callable[[], tuple[figures.Figure, ...]]
+    """Draws its figures, in the page's style."""
+    table: tables.ReportTable
+
+
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """Figures are drawn inside it."""
     import matplotlib as mpl
 
     with mpl.rc_context(FIGURE_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # by the font that measures; the browser has its own
+        yield
+
+
+def render_report(
+    manifest: Manifest,
+    number: int | None,
+    created: str | None,
+    verification: Verification | None,
+    evaluations: Sequence[ReportPart] = (),
+) -> str:
+    """The page of a version, by its number and time of commit. `verification`: what `verify` found; None: it did not run."""
+    with figure_style():
         page = {
+            "evaluations": [(part, part.draw()) for part in evaluations],
             "manifest": manifest,
             "version": None if number is None else f"v{number}",
             "created": created,
