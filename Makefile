@@ -56,7 +56,8 @@ soak: $(READY)  ## kill, break, flip, race and fuzz it for an hour; SOAK_MINUTES
 	@$(BIN)/python -m tests.soak
 
 evaluate: $(READY)  ## judge mixtures of the demo, and what needs no other text; within an hour on two cores
-	@for name in demo synthetic imbalance stability added cost; do $(MAKE) --no-print-directory experiment NAME=$$name || exit 1; done
+	@for name in demo cost; do $(MAKE) --no-print-directory experiment NAME=$$name || exit 1; done
+	@for name in synthetic imbalance added stability; do $(BIN)/python -m chameleon_data.jobs.experiments.weights_$$name || exit 1; done
 	@$(MAKE) --no-print-directory experiment NAME=demo JUDGE=decoder
 
 experiment: $(READY)  ## run one experiment: NAME=pretraining CORPORA=folder JUDGE=decoder SEEDS=9; results in out/experiments

@@ -147,7 +147,7 @@ def _read_unseen(name: str, path: str, most: int) -> list[str]:
     source = Source(path=(path,))
     texts: list[str] = []
     with locating(f"evaluate.held_out.unseen.{name}"):
-        for fragment in list_fragments(name, source):
+        for fragment in list_fragments(name, source).fragments:
             for block in read_blocks(fragment, source, Input().max_document, 2**20):
                 for text in block.text.to_pylist():
                     texts.append(text.decode() if isinstance(text, bytes) else text)

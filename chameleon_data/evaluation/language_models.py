@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from chameleon_data.errors import InputError
 from chameleon_data.evaluation.pool import PADDING
-from chameleon_data.evaluation.vocabulary import END, HIDDEN
+from chameleon_data.evaluation.vocabulary import END, TO_GUESS
 from chameleon_data.hashing import key64
 from chameleon_data.recipe import JUDGE_OF_FAMILY, Family, Judge, ModelShape
 
@@ -110,7 +110,7 @@ def token_losses(model: Any, judge: Judge, ids: torch.Tensor, hidden: torch.Tens
     else:
         guessed = hidden & real
         labels = labels.masked_fill(~guessed, IGNORED)
-        logits = model(input_ids=filled.masked_fill(guessed, HIDDEN), attention_mask=real.long()).logits
+        logits = model(input_ids=filled.masked_fill(guessed, TO_GUESS), attention_mask=real.long()).logits
     nats = _cross_entropy(logits.float(), labels)
     return TokenLosses(nats, labels)
 

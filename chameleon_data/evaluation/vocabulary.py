@@ -1,6 +1,6 @@
 """A small vocabulary: bytes, or a byte-level BPE that is trained on the pool. Its ids cover every text.
 
-Two ids come first: END stands between documents, HIDDEN in the place of a token that a masked model is to guess. The bytes of
+Two ids come first: END stands between documents, TO_GUESS in the place of a token that a masked model is to guess. The bytes of
 each id are known, so that bits per token become bits per byte, which mean the same for every vocabulary.
 Cost: a BPE of 2,048 on 2 MB of text is trained in 1 s; 1 MB is encoded in .3 s.
 """
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from chameleon_data.arrays import I64
 
-END, HIDDEN = 0, 1
+END, TO_GUESS = 0, 1
 FIRST_BYTE = 2
 """Id of byte 0 where ids are bytes."""
 BYTES_ONLY = 256
@@ -31,7 +31,7 @@ class Vocabulary:
     tokenizer: str | None
     """The JSON of a tokenizer of the package tokenizers. None: an id is a byte."""
     byte_counts: tuple[int, ...]
-    """Bytes that each id stands for; 0 for END and HIDDEN."""
+    """Bytes that each id stands for; 0 for END and TO_GUESS."""
 
     def __len__(self) -> int:
         return len(self.byte_counts)

@@ -7,7 +7,7 @@ from typing import Any
 
 from chameleon_data.recipe import Evaluate
 
-SHAPES: dict[str, dict[str, Any]] = {
+MODEL_SHAPES: dict[str, dict[str, Any]] = {
     "decoder, width 64": {"judge": "decoder", "model": {"width": 64, "layers": 2}},
     "decoder, width 48": {"judge": "decoder", "model": {"width": 48, "layers": 2}},
     "decoder, width 32": {"judge": "decoder", "model": {"width": 32, "layers": 1}},
@@ -23,7 +23,7 @@ EXTREMES = 2
 def compare_judges(asked: Evaluate, evaluate: Callable[[Evaluate], dict[str, Any]]) -> dict[str, Any]:
     """Judge -> metric -> Spearman's correlation of the differences with those of the first judge, and the differences."""
     differences: dict[str, dict[str, dict[str, float]]] = {}
-    for name, changes in SHAPES.items():
+    for name, changes in MODEL_SHAPES.items():
         shape = {**asked.model.model_dump(), "family": "auto", **changes["model"]}
         section = Evaluate.model_validate({**asked.model_dump(by_alias=True), "judge": changes["judge"], "model": shape})
         found = evaluate(section)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chameleon_data.errors import InputError
-from chameleon_data.jobs.experiments import added, cost, families, imbalance, stability, synthetic
+from chameleon_data.jobs.experiments import cost, families
 from chameleon_data.pipelines.build import build_recipe
 from chameleon_data.pipelines.engine import Engine
 from chameleon_data.pipelines.evaluate import evaluate_version
@@ -21,10 +21,6 @@ from chameleon_data.versions.records import describe_record
 
 _FOLDER = Path(__file__).parent
 MODULES: dict[str, Callable[[], dict[str, Any]]] = {
-    "synthetic": synthetic.measure_synthetic,
-    "imbalance": imbalance.measure_imbalance,
-    "added": added.measure_added,
-    "stability": stability.measure_stability,
     "cost": cost.measure_cost,
 }
 """Experiments without a recipe of their own."""

@@ -20,7 +20,7 @@ from chameleon_data.weights.domain_weights import domain_weights
 DRAWS = 50
 
 
-def draw_domains(k: int, n: int, noise: float, seed: int) -> dict[str, F64]:
+def draw_synthetic_domains(k: int, n: int, noise: float, seed: int) -> dict[str, F64]:
     """k domains of n samples, with spread `noise` in each dimension; `hub` and `outlier` are two of them."""
     generator = np.random.default_rng([seed, k, n, int(10 * noise)])
     centres = generator.normal(size=(k, DIMENSIONS))
@@ -34,7 +34,7 @@ def find_extremes(k: int, n: int, noise: float) -> dict[str, object]:
     """Share of draws in which the hub has the largest weight, and the outlier the smallest."""
     found = []
     for seed in range(DRAWS):
-        weights = domain_weights(draw_domains(k, n, noise, seed)).weights
+        weights = domain_weights(draw_synthetic_domains(k, n, noise, seed)).weights
         ordered = sorted(weights, key=lambda name: weights[name])
         found.append((ordered[-1] == "hub", ordered[0] == "outlier"))
     hub, outlier = np.mean(found, axis=0).tolist()

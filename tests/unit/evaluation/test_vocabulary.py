@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chameleon_data.evaluation.vocabulary import END, HIDDEN, Vocabulary, train_vocabulary
+from chameleon_data.evaluation.vocabulary import END, TO_GUESS, Vocabulary, train_vocabulary
 from tests.support.small_pools import make_texts
 
 TEXTS = [text for own in make_texts(2, 20).values() for text in own]
@@ -19,13 +19,13 @@ def test_the_bytes_of_the_ids_are_those_of_the_text(size: int, text: str) -> Non
     vocabulary: Vocabulary = TRAINED[size]
     (ids,) = vocabulary.encode([text])
     assert int(vocabulary.bytes_of(ids).sum()) == len(text.encode())
-    assert not {END, HIDDEN} & set(ids.tolist())
+    assert not {END, TO_GUESS} & set(ids.tolist())
     assert len(ids) == 0 or ids.max() < len(vocabulary)
 
 
 def test_a_text_that_spells_a_special_token_is_text() -> None:
     (ids,) = TRAINED[300].encode(["<end><hidden>"])
-    assert not {END, HIDDEN} & set(ids.tolist())
+    assert not {END, TO_GUESS} & set(ids.tolist())
 
 
 def test_the_same_texts_give_the_same_vocabulary() -> None:
