@@ -214,7 +214,8 @@ def _say(pairs: F64, over: Literal["seeds", "domains"], spread: tuple[float, flo
         verdict = "better" if found.mean < 0 else "worse"
     else:
         verdict = "open"
-    return MetricDifference(found.mean, over, found.error, found.interval, spread, found.p, None, verdict, found.needed)
+    needed = None if found.needed is None else max(found.needed, len(pairs) + 1)  # what is open needs more than there are
+    return MetricDifference(found.mean, over, found.error, found.interval, spread, found.p, None, verdict, needed)
 
 
 def _bootstrap(

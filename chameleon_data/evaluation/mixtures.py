@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 UNIFORM = "uniform"
 """What every other mixture is compared with."""
+FILES = (".json", ".yaml", ".yml")
+"""Endings of files of weights, which are called by their last name where that is theirs alone."""
 ReadShares = Callable[[str], Mapping[str, float]]
 """Domain -> share, of a file or of OUT@VERSION."""
 
@@ -38,7 +41,9 @@ def make_mixtures(manifest: Manifest, asked: tuple[str | TiltedMixture, ...], re
     Raises InputError for `inverse` and `direct` of a version without scores.
     """
     named = asked if UNIFORM in asked else (UNIFORM, *asked)
-    return tuple(_make_mixture(manifest, one, read) for one in named)
+    made = tuple(_make_mixture(manifest, one, read) for one in named)
+    short = [PurePath(mixture.name).name if PurePath(mixture.name).suffix in FILES else mixture.name for mixture in made]
+    return tuple(replace(m, name=name if short.count(name) == 1 else m.name) for m, name in zip(made, short, strict=True))
 
 
 def _make_mixture(manifest: Manifest, asked: str | TiltedMixture, read: ReadShares) -> NamedMixture:

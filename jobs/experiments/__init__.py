@@ -1,7 +1,8 @@
-"""Experiments on mixtures: each a recipe or a module, and one command. Results go to docs/results as data.
+"""Experiments on mixtures. Results go to docs/results as data, and docs/results.md says what they are.
 
-    make experiment NAME=synthetic                        or python -m chameleon_data.jobs.experiments synthetic
+    make experiment NAME=demo                             or python -m chameleon_data.jobs.experiments demo
     make experiment NAME=pretraining CORPORA=FOLDER       FOLDER holds a folder of files for each domain
 
-A recipe is built and evaluated; ${CORPORA} in it is the folder. A module measures something else.
+Each of these is a recipe that is built and evaluated; ${CORPORA} in it is the folder. Modules whose names begin with `weights_`
+measure weights without training, each by its own command.
 """

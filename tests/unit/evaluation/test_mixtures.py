@@ -35,7 +35,11 @@ def test_names_mean_what_they_say() -> None:
     assert found["weights"] == pytest.approx([0.5, 0.3, 0.2])
     assert found["natural"] == pytest.approx([0.1, 0.4, 0.5])
     assert found["natural^0.5"] == pytest.approx(np.sqrt([1, 4, 5]) / np.sqrt([1, 4, 5]).sum())
-    assert found["/some/file.json"] == pytest.approx([0.5, 0.25, 0.25])
+    assert found["file.json"] == pytest.approx([0.5, 0.25, 0.25])
+
+
+def test_files_of_one_name_keep_their_folders() -> None:
+    assert list(made("/a/w.json", "/b/w.json", "/c/x.json")) == ["uniform", "/a/w.json", "/b/w.json", "x.json"]
 
 
 def test_tilts_are_the_formula_of_the_weights() -> None:
