@@ -3,7 +3,7 @@
     uniform    c = 1 / k            natural^a    c ∝ tokens^a, natural for a = 1            or a file's, or a version's shares
 
 `prior` multiplies it. Domains that are scored as one (`merge.py`) count as one in these formulas, and split their share by
-tokens. Small decoders moved ten times more with the centre than with the tilt: see `evidence.py`.
+tokens. Small decoders moved 4 to 20 times more with the centre than with the tilt: see `evidence.py`.
 """
 
 from __future__ import annotations
