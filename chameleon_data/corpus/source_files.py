@@ -41,7 +41,7 @@ from chameleon_data.corpus.file_systems import (
     url_in,
 )
 from chameleon_data.corpus.unpack import UNPACKING_ERRORS, unpack
-from chameleon_data.errors import InputError
+from chameleon_data.errors import InputError, explain_os_error
 from chameleon_data.store.urls import refuse_secrets
 
 FORMAT_OF_SUFFIX = {
@@ -262,7 +262,11 @@ def _walk(fs: Any, folder: str, depth: int | None = None, above: tuple[str, ...]
     real = os.path.realpath(folder)
     if real in above or depth == 0 or not Path(folder).is_dir():
         return
-    for path in sorted(map(str, Path(folder).iterdir())):
+    try:
+        names = sorted(map(str, Path(folder).iterdir()))
+    except OSError as error:
+        raise InputError(f"{folder}: {explain_os_error(error)}") from error
+    for path in names:
         try:
             info: ListingEntry = fs.info(path)
         except OSError:  # a dead link, or one that loops

@@ -34,6 +34,7 @@ WORDS = {
     "gc": ["OUT"],
     "report": ["OUT", "--trust"],
     "export": ["OUT", "mosaicml"],
+    "evaluate": ["OUT"],
     "schema": ["recipe"],
 }
 """Verb -> arguments with which it is called."""
