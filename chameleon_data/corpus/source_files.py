@@ -41,7 +41,7 @@ from chameleon_data.corpus.file_systems import (
     url_in,
 )
 from chameleon_data.corpus.unpack import UNPACKING_ERRORS, unpack
-from chameleon_data.errors import InputError, explain_os_error
+from chameleon_data.errors import OS_ERROR_REMEDIES, InputError, explaining
 from chameleon_data.store.urls import refuse_secrets
 
 FORMAT_OF_SUFFIX = {
@@ -103,7 +103,7 @@ def find_files(name: str, paths: Sequence[str]) -> tuple[tuple[FoundFile, ...], 
     for pattern in paths:
         refuse_secrets(pattern)
         where = f"sources.{name}: {pattern}"
-        with explain_read_errors(where):
+        with explaining(where, {OSError: _explain_shortage}), explain_read_errors(where):
             fs, path = open_file_system(pattern)
             fs.invalidate_cache()
             for reached, kind in _take(fs, path, where, left_out):
@@ -117,6 +117,11 @@ def find_files(name: str, paths: Sequence[str]) -> tuple[tuple[FoundFile, ...], 
     found = tuple(FoundFile(*file) for file in sorted(files.values(), key=lambda file: file[0]))
     read = Counter(file.format for file in found)
     return found, SourceFiles(dict(sorted(read.items())), dict(sorted(left_out.items())))
+
+
+def _explain_shortage(error: OSError) -> str | None:
+    """What this machine lacks, such as open files. Nothing tries a listing again, as a task is."""
+    return OS_ERROR_REMEDIES.get(error.errno or 0)
 
 
 def kind_of_name(path: str) -> tuple[str, str] | None:
@@ -262,11 +267,7 @@ def _walk(fs: Any, folder: str, depth: int | None = None, above: tuple[str, ...]
     real = os.path.realpath(folder)
     if real in above or depth == 0 or not Path(folder).is_dir():
         return
-    try:
-        names = sorted(map(str, Path(folder).iterdir()))
-    except OSError as error:
-        raise InputError(f"{folder}: {explain_os_error(error)}") from error
-    for path in names:
+    for path in sorted(map(str, Path(folder).iterdir())):
         try:
             info: ListingEntry = fs.info(path)
         except OSError:  # a dead link, or one that loops
