@@ -80,12 +80,12 @@ class Comparison:
 
     version: int
     name: str
-    """Of the dataset."""
+    """The dataset's name."""
     judge: str
     tokens: int
     """Tokens that each trial trained on; n-gram: that were counted of each domain at most."""
     parameters: int | None
-    """Of the model. None: n-gram."""
+    """Numbers of the model that are trained. None: n-gram."""
     seeds: int
     """Fixed before the first trial, like the band."""
     band: float

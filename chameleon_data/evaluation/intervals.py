@@ -24,7 +24,7 @@ MOST_NEEDED = 10_000
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Of n paired differences."""
+    """What n paired differences say of their mean."""
 
     mean: float
     error: float | None
@@ -34,7 +34,7 @@ class PairedTest:
     p: float | None
     """Two-sided, that the mean is not zero."""
     p_inside: float | None
-    """Of the equivalence test: that the mean lies inside the band."""
+    """p of the equivalence test, whose claim is that the mean lies inside the band."""
     needed: int | None
     """Pairs that would settle it with power .8. None: more than can be said, or one difference."""
 

@@ -45,7 +45,7 @@ def choose_family(judge: Judge, shape: ModelShape) -> Family:
 
 @dataclass(frozen=True)
 class TokenLosses:
-    """Of a batch of windows."""
+    """What a model pays for a batch of windows."""
 
     nats: torch.Tensor
     """(windows, predicted) of each token, 0 where none is predicted."""

@@ -52,7 +52,7 @@ class TrainingSpec:
     judge: Judge
     shape: ModelShape
     tokens: int
-    """Of a whole trial."""
+    """Tokens that a whole trial trains on."""
     branch_at: float
     """Share of the steps that all mixtures share; 0: none."""
     branch_shares: dict[str, float]
@@ -247,7 +247,7 @@ def _drop_empty(found: SetBits) -> SetBits:
 
 
 def _share_of_rate(step: int, steps: int) -> float:
-    """Of the highest rate: a warm-up, then a cosine."""
+    """The share of the highest learning rate at a step: a warm-up, then a cosine."""
     warm = max(1, round(WARM_UP * steps))
     if step < warm:
         return (step + 1) / warm

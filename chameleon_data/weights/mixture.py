@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
 from chameleon_data.recipe import Embed, Leverage, Weights
+from chameleon_data.store.adapters import type_adapter
 from chameleon_data.weights.bounds import MovedWeight
 from chameleon_data.weights.centre import CentreRule
 from chameleon_data.weights.embedder import ColumnEmbedder, Embedder
@@ -224,14 +224,9 @@ def mixture_key(
     )
 
 
-@cache
-def _plain(kind: type) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
 def describe_mixture(description: MixtureDescription) -> dict[str, Any]:
     """The description as plain JSON: what manifests and `weights --json` hold under `weights`."""
-    plain: dict[str, Any] = _plain(MixtureDescription).dump_python(description, mode="json")
+    plain: dict[str, Any] = type_adapter(MixtureDescription).dump_python(description, mode="json")
     return plain
 
 
@@ -239,7 +234,7 @@ def write_mixture(store: Store, path: str, mixture: Mixture) -> None:
     """Record a mixture, with a checksum."""
     from chameleon_data.store.checksummed import write_record
 
-    write_record(store, path, _plain(Mixture).dump_python(mixture, mode="json"))
+    write_record(store, path, type_adapter(Mixture).dump_python(mixture, mode="json"))
 
 
 def read_mixture(store: Store, path: str) -> Mixture:
@@ -250,7 +245,7 @@ def read_mixture(store: Store, path: str) -> Mixture:
     try:
         if plain["format"] != MIXTURE_FORMAT:
             raise ValueError
-        mixture: Mixture = _plain(Mixture).validate_python(plain)
+        mixture: Mixture = type_adapter(Mixture).validate_python(plain)
     except (KeyError, ValueError, ValidationError):
         raise InputError(
             f"{store.url}/{path}: this mixture was recorded by another release of chameleon-data; remove it, and the same "

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 MINILM_PARAMETERS = 10_646_784
-"""Of all-MiniLM-L6-v2 outside its tables of tokens and positions: 6 layers of width 384."""
+"""Parameters of all-MiniLM-L6-v2 outside its tables of tokens and positions: 6 layers of width 384."""
 STATED = {"DoReMi": 1.34e18, "DoGE": 6.7e17, "RegMix": 1.2e18, "Chameleon (second hand, by its paper)": 1.36e17}
 """Method -> FLOPs that its authors, or the paper of Chameleon, state for seven domains of SlimPajama."""
 

@@ -12,7 +12,7 @@ from chameleon_data.jobs.screen import format_value, make_table, out
 DEMO = "jobs/recipes/demo/demo.yaml"
 """The recipe whose corpora and model everybody has."""
 DIMENSIONS = 64
-"""Of synthetic embeddings."""
+"""Dimensions of synthetic embeddings."""
 RESULTS_FOLDER = Path("docs/results")
 """Relative to the repository, from whose root the experiments are run."""
 
