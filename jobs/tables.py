@@ -380,8 +380,10 @@ def print_registered(registered: RegisteredTable, form: str, number: int) -> Non
 
 def print_comparison(found: Comparison, figures: Sequence[str] = ()) -> None:
     """A row for each mixture: its bits per byte, and how far they are from those of uniform."""
-    metrics = list(found.mixtures[0].means)
-    table = make_table("mixture", ">bits per byte", *(f">{metric}" for metric in metrics))
+    from chameleon_data.evaluation.comparison import metrics_of
+
+    metrics = metrics_of(found)
+    table = make_table("mixture", f">bits per byte, {metrics[0]}", *(f">{metric}" for metric in metrics))
     for one in found.mixtures:
         cells = [_format_difference(one.differences.get(metric)) for metric in metrics]
         table.add_row(one.name, f"{one.means[metrics[0]]:.4f}", *cells)

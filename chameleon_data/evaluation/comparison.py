@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from pydantic import with_config
@@ -28,6 +28,8 @@ COMPARISON_FORMAT = 1
 REPLICATES = 1_000
 """Bootstrap replicates over held-out documents."""
 Metric = Literal["trained", "natural", "worst", "unseen"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
+"""In the order in which people read them."""
 Verdict = Literal["better", "worse", "no difference", "open"]
 
 
@@ -100,6 +102,11 @@ class Comparison:
     unseen: tuple[str, ...]
     """Sets that no mixture holds; with `each`, the domains that were left out in turn."""
     format: int = COMPARISON_FORMAT
+
+
+def metrics_of(comparison: Comparison) -> list[Metric]:
+    """The metrics of a comparison, the main one first. A stored record has its keys in another order."""
+    return [metric for metric in METRICS if metric in comparison.mixtures[0].means]
 
 
 def read_comparisons(store: Store, version: int) -> list[Comparison]:

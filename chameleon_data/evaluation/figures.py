@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from chameleon_data.evaluation.comparison import Comparison, JudgedMixture, MetricDifference
+from chameleon_data.evaluation.comparison import Comparison, JudgedMixture, MetricDifference, metrics_of
 from chameleon_data.views.report.canvas import ACTED, INK, RULE, TARGET, draw_svg, new_axes, swatch
 from chameleon_data.views.report.figures import Figure, Key
 from chameleon_data.views.report.page import ReportPart, figure_style
@@ -114,8 +114,8 @@ def trade_off_figure(comparison: Comparison, name: str = "trade-off") -> Figure:
 
 def comparison_table(comparison: Comparison) -> ReportTable:
     """A row for each mixture, as the command prints it."""
-    metrics = list(comparison.mixtures[0].means)
-    columns = [TableColumn("Mixture", DOMAIN.key, number=False), TableColumn("Bits per byte", "bits")]
+    metrics = metrics_of(comparison)
+    columns = [TableColumn("Mixture", DOMAIN.key, number=False), TableColumn(f"Bits per byte, {metrics[0]}", "bits")]
     columns += [TableColumn(f"{metric.capitalize()}", metric) for metric in metrics]
     columns.append(TableColumn("Verdict on trained, unseen", "verdict", number=False))
     rows = []

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from chameleon_data.evaluation.comparison import Comparison, JudgedMixture, MetricDifference
-from chameleon_data.evaluation.figures import interval_of, make_report_part, standalone_svg
+from chameleon_data.evaluation.figures import comparison_table, interval_of, make_report_part, standalone_svg
 from chameleon_data.hashing import fingerprint
 from chameleon_data.versions.records import decode_record, encode_record
 from chameleon_data.views.report.page import render_report
@@ -65,3 +65,18 @@ def test_an_interval_is_over_seeds_else_over_documents() -> None:
 
 def test_a_comparison_is_stored_and_read_back() -> None:
     assert decode_record(Comparison, encode_record(COMPARISON), "a test") == COMPARISON
+
+
+def test_the_table_of_a_stored_comparison_is_that_of_a_new_one() -> None:
+    """A record's keys are sorted where it is stored; the main metric stays the mean over trained domains."""
+    means = {"trained": 2.0, "natural": 3.0, "worst": 4.0}
+    uniform = replace(mixture("uniform"), means=means, differences={})
+    judged = replace(uniform, name="a", differences={metric: difference(0.1) for metric in means})
+    comparison = replace(COMPARISON, mixtures=(uniform, judged))
+    stored = decode_record(Comparison, encode_record(comparison), "a test")
+    assert list(stored.mixtures[0].means) != list(means), "so the order of keys cannot be what it follows"
+    table = comparison_table(stored)
+    assert table.columns == comparison_table(comparison).columns
+    assert table.rows == comparison_table(comparison).rows
+    assert [column.label for column in table.columns[1:3]] == ["Bits per byte, trained", "Trained"]
+    assert table.rows[0][1] == "2.0000"
