@@ -50,6 +50,8 @@ class SafeConsole(Console):
 
     def on_broken_pipe(self) -> None:
         drop_output(self.file)
+        self.begin_capture()
+        self.end_capture()  # this empties the buffer, which else is written again with what follows
 
 
 def _spell(error: UnicodeError) -> tuple[str, int]:

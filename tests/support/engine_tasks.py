@@ -63,10 +63,13 @@ def fail_oddly(number: int) -> None:
     raise OddError("one", "two")
 
 
-def take_memory(folder: Path, mebibytes: int, number: int) -> None:
-    """Hold some memory for a while. Each start is counted."""
+def take_memory(folder: Path, mebibytes: int, tasks: int, number: int) -> None:
+    """Hold some memory for a while, in which all of `tasks` tasks have begun. Each start is counted."""
     (folder / f"{number}-{time.monotonic_ns()}").touch()
     held = np.ones(mebibytes * MIB, np.uint8)
+    end = time.monotonic() + 60
+    while len({path.name.partition("-")[0] for path in folder.glob("[0-9]*-*")}) < tasks and time.monotonic() < end:
+        time.sleep(0.02)
     time.sleep(1.5)
     (folder / f"done-{number}").write_text(str(held.sum()))
 

@@ -146,7 +146,7 @@ def test_workers_of_a_pass_that_was_left_do_not_answer_the_next_one(local_engine
 def test_tasks_that_together_need_too_much_memory_run_one_after_the_other(tmp_path: Path) -> None:
     """Two of 700 MiB within 1.6 GB, of which this process and two workers hold some."""
     with local_engine(workers=2, memory=_held() + 1_400_000_000) as engine:
-        assert sorted(engine.run(Task(partial(tasks.take_memory, tmp_path, 700), about), range(2))) == [0, 1]
+        assert sorted(engine.run(Task(partial(tasks.take_memory, tmp_path, 700, 2), about), range(2))) == [0, 1]
     assert len(list(tmp_path.glob("done-*"))) == 2
     assert len(list(tmp_path.iterdir())) >= 2 + 3, "one was ended and began again"
 
@@ -156,7 +156,7 @@ def test_a_task_that_needs_too_much_memory_by_itself_is_given_up_with_what_to_do
         local_engine(workers=2, memory=_held() + 900_000_000) as engine,
         pytest.raises(InputError, match=r"^file 8: the process at work on it died 3 times; .* GB of memory .*raise --memory"),
     ):
-        list(engine.run(Task(partial(tasks.take_memory, tmp_path, 1200), about), [8]))
+        list(engine.run(Task(partial(tasks.take_memory, tmp_path, 1200, 1), about), [8]))
 
 
 def _held() -> int:
@@ -164,6 +164,7 @@ def _held() -> int:
 
 
 DRIVER = """
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -172,6 +173,7 @@ from chameleon_data.pipelines.engine import Task
 from chameleon_data.pipelines.local_engine import local_engine
 from tests.support import engine_tasks
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
 with local_engine(workers=2) as engine:
     list(engine.run(Task(partial(engine_tasks.wait_for_ever, Path(sys.argv[1])), str), range(2)))
 """
