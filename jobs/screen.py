@@ -50,8 +50,6 @@ class SafeConsole(Console):
 
     def on_broken_pipe(self) -> None:
         drop_output(self.file)
-        self.begin_capture()
-        self.end_capture()  # this empties the buffer, which else is written again with what follows
 
 
 def _spell(error: UnicodeError) -> tuple[str, int]:
@@ -66,7 +64,11 @@ codecs.register_error("spelled", _spell)
 
 
 def prepare_streams() -> None:
-    """Make stdout and stderr take any text, in any encoding. One that is closed becomes a file that nobody reads."""
+    """Make stdout and stderr take any text, in any encoding. One that is closed becomes a file that nobody reads. What an earlier
+    command of this process could not write is dropped."""
+    for console in (out, err):
+        console.begin_capture()
+        console.end_capture()  # with what waits in its buffer
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:

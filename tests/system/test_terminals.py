@@ -107,6 +107,8 @@ def test_an_answer_that_nobody_reads_changes_no_exit_code(words, closed_pipe, mo
 @pytest.mark.parametrize("verb", WORDS)
 def test_what_nobody_read_is_not_written_later(words, closed_pipe, monkeypatch, verb):
     assert run(words[verb], closed_pipe, monkeypatch) == 0
+    with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123
+        run(words[verb], full, monkeypatch)
     written = io.StringIO()
     assert run(["--version"], written, monkeypatch) == 0
     assert written.getvalue().startswith("chameleon-data ")
