@@ -5,6 +5,11 @@
 
 `local_engine.py` runs them in worker processes of this machine, `ray_engine.py` on a Ray cluster. No pass knows which is at work,
 and neither decides a byte. What is sent to a worker is a function of a module, bound by `functools.partial` to frozen values.
+
+A pass's function and its values are sent once to each worker: through its pipe, or as one object in Ray's store. With a task
+goes its number alone. So the values must not grow with the corpus: a list with an entry for each file, part, run or shard is put
+on the store (`store/numbered_rows.py`), and the task reads the rows of its number. `pipelines/survey.py` is an example.
+Why: docs/decisions/150-tasks-carry-numbers.md.
 """
 
 from __future__ import annotations

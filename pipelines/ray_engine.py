@@ -20,9 +20,10 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from chameleon_data.errors import DefectError, InputError, explaining, first_line
@@ -277,22 +278,7 @@ class RayEngine:
         import ray
         import ray.data
 
-        work = ray.put(task.work)
-
-        def do(table: pa.Table) -> pa.Table:
-            number, error, defect, told = numbers[table["id"][0].as_py()], "", "", list[str]()
-            _forget_extension_types()
-            call_at_retry(told.append)
-            try:
-                work_patiently(_fetch(work), number)
-            except InputError as wrong:
-                error = str(wrong)
-            except Exception:  # noqa: BLE001 - Ray Data would leave it out
-                defect = traceback.format_exc()
-            return pa.table(
-                {"number": [number], "error": [error], "defect": [defect], "told": pa.array([told], pa.list_(pa.string()))}
-            )
-
+        do = partial(_do_number, ray.put((task.work, np.array(numbers, np.int64))))
         data = ray.data.range(len(numbers), override_num_blocks=len(numbers))  # not blocks in the object store
         with warnings.catch_warnings():  # for a task that kills its process, Ray Data has no other way than this older one
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -350,6 +336,21 @@ class RayEngine:
         if missing:
             about = f"{len(missing):,} of {len(tables):,} tables"
             raise explain_deaths(about, "if memory ran out, give its nodes more; the logs of the cluster may say why")
+
+
+def _do_number(pass_: Any, table: pa.Table) -> pa.Table:
+    """Do the work of the number that stands at a place in the list of a pass. `pass_` refers to (work, numbers)."""
+    work, numbers = _fetch(pass_)
+    number, error, defect, told = int(numbers[table["id"][0].as_py()]), "", "", list[str]()
+    _forget_extension_types()
+    call_at_retry(told.append)
+    try:
+        work_patiently(work, number)
+    except InputError as wrong:
+        error = str(wrong)
+    except Exception:  # noqa: BLE001 - Ray Data would leave it out
+        defect = traceback.format_exc()
+    return pa.table({"number": [number], "error": [error], "defect": [defect], "told": pa.array([told], pa.list_(pa.string()))})
 
 
 @lru_cache(maxsize=1)

@@ -9,18 +9,10 @@ from functools import partial
 import pyarrow as pa
 
 from chameleon_data.corpus.fragments import Fragment
+from chameleon_data.corpus.parts import PartList, name_files, part_bytes, split_parts, write_part_list
 from chameleon_data.corpus.row_store import RowStore, explain_missing_room
 from chameleon_data.corpus.sample import SampleSpec
-from chameleon_data.corpus.survey import (
-    Part,
-    Survey,
-    find_recorded_parts,
-    name_files,
-    part_bytes,
-    read_survey,
-    split_parts,
-    survey_part,
-)
+from chameleon_data.corpus.survey import Survey, find_recorded_parts, read_survey, survey_part
 from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.errors import locating
 from chameleon_data.pipelines.engine import Engine, Progress, Task, run_pass
@@ -49,11 +41,13 @@ def survey_corpus(
     todo = [number for number, part in enumerate(parts) if part.key not in recorded]
 
     missing_room = explain_missing_room(keep, [f for number in todo for f in parts[number].fragments]) if keep else ""
-    work = partial(_survey_number, store, None if missing_room else keep, parts, sources, input, spec, counter)
-    task = Task(work, lambda number: name_files(parts[number]))
     sizes = [part_bytes(part) for part in parts]
     left = [sizes[number] for number in todo]
-    run_pass(engine, "survey", task, todo, progress, sum(sizes) - sum(left), left)
+    if todo:
+        rows = None if missing_room else keep
+        work = partial(_survey_number, store, rows, write_part_list(store, parts), input, spec, counter)
+        task = Task(work, lambda number: name_files(parts[number]))
+        run_pass(engine, "survey", task, todo, progress, sum(sizes) - sum(left), left)
     progress("select", 0, 0)
     survey = read_survey(store, parts, sources, input, spec.samples)
     return replace(survey, recorded=len(recorded), missing_room=missing_room)
@@ -79,12 +73,10 @@ def sample_target(
 def _survey_number(
     store: Store,
     keep: RowStore | None,
-    parts: Sequence[Part],
-    sources: Mapping[str, Source],
+    parts: PartList,
     input: Input,
     spec: SampleSpec,
     counter: TokenCounter,
     number: int,
 ) -> None:
-    part = parts[number]
-    survey_part(store, part, sources[part.source], input, spec, counter, keep)
+    survey_part(store, parts.read(number), input, spec, counter, keep)

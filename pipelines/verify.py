@@ -9,10 +9,10 @@ from functools import partial
 import pyarrow as pa
 
 from chameleon_data.corpus.fragments import list_fragments
+from chameleon_data.corpus.parts import Part
 from chameleon_data.corpus.row_store import RowStore, choose_row_store
 from chameleon_data.corpus.sample import make_sample_spec
 from chameleon_data.corpus.selection import make_selection_rules, select_rows
-from chameleon_data.corpus.survey import Part
 from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.pipelines.engine import Engine, Progress, Task, run_pass
 from chameleon_data.pipelines.survey import survey_corpus

@@ -8,9 +8,9 @@ from functools import partial
 
 import pyarrow as pa
 
+from chameleon_data.corpus.parts import Part, name_files, part_bytes
 from chameleon_data.corpus.row_store import RowStore
 from chameleon_data.corpus.selection import COPIES_SCHEMA, copies_in_part
-from chameleon_data.corpus.survey import Part, name_files, part_bytes
 from chameleon_data.errors import InputError
 from chameleon_data.pipelines.engine import Engine, Progress, Task, run_pass
 from chameleon_data.shards.assemble import RowSource, encode_indexes, write_shards

@@ -23,7 +23,8 @@ import pyarrow.compute as pc
 
 from chameleon_data.arrays import I64, U64, Mask
 from chameleon_data.corpus.hash_partitions import HashedRows, partition_by_hash, select_repeated_hashes
-from chameleon_data.corpus.survey import Part, Survey, read_documents
+from chameleon_data.corpus.parts import Part
+from chameleon_data.corpus.survey import Survey, read_documents
 from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.errors import DefectError, InputError
 from chameleon_data.hashing import MODULUS, mix64

@@ -32,15 +32,15 @@ import pyarrow.parquet as pq
 
 from chameleon_data.arrays import I64, U64, byte_lengths
 from chameleon_data.corpus.file_counts import SourceFiles
-from chameleon_data.corpus.fragments import Fragment
 from chameleon_data.corpus.kept_rows import RowKeeper, check_kept_rows, open_kept_file, read_kept_files
+from chameleon_data.corpus.parts import Part
 from chameleon_data.corpus.readers.blocks import BLOCK_BYTES, read_blocks
 from chameleon_data.corpus.readers.rows import REASONS, BadRow, Block, Fault
 from chameleon_data.corpus.row_store import RowStore
 from chameleon_data.corpus.sample import SAMPLE_SCHEMA, SampleSpec, merge_samples, sample_candidates
 from chameleon_data.corpus.tokens import SPELLS_END, TOKENIZER_FAILS, TokenCounter
 from chameleon_data.errors import InputError
-from chameleon_data.hashing import HASH_FUNCTION, MODULUS, content_hashes, fingerprint, multiset_hash
+from chameleon_data.hashing import MODULUS, content_hashes, multiset_hash
 from chameleon_data.recipe import Input, Source
 from chameleon_data.store.adapters import type_adapter
 from chameleon_data.store.checksummed import (
@@ -52,15 +52,11 @@ from chameleon_data.store.checksummed import (
     write_sealed,
     write_table,
 )
-from chameleon_data.store.paths import SURVEY_CACHE, survey_path
+from chameleon_data.store.paths import SURVEY_CACHE
 from chameleon_data.store.store import Store
 
-SURVEY_FORMAT = 7
-"""Part of every key. Raise it when a part's tables change, or what is counted."""
 SUMMARY_FORMAT = 1
 """Raise it when a field of `PartSummary` changes. A part whose summary has another number is surveyed again."""
-PART_BYTES = 32 * 2**20
-PART_FILES = 4096
 SUMMARIES_AT_ONCE = 16
 """Summaries that are read at once."""
 MOST_DOMAINS = 2**16
@@ -88,33 +84,6 @@ TOKEN_FAULTS = {
     TOKENIZER_FAILS: "the tokenizer fails on the text",
 }
 """The reasons for texts that the tokenizer cannot use, by what it counts; they stand beside those of the readers."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """What one task reads: consecutive fragments of one source."""
-
-    key: str
-    """Fingerprint of all that its record depends on."""
-    source: str
-    fragments: tuple[Fragment, ...]
-    sample: str
-    """Name of the file with what it offers to the sample."""
-
-    def path(self, name: str) -> str:
-        """Where a file of the record lies on the store."""
-        return survey_path(self.key, name)
-
-
-def name_files(part: Part) -> str:
-    """The files of a part, for a message."""
-    urls = list(dict.fromkeys(fragment.url for fragment in part.fragments))
-    return urls[0] if len(urls) == 1 else f"{len(urls):,} files from {urls[0]} to {urls[-1]}"
-
-
-def part_bytes(part: Part) -> int:
-    """Stored bytes of a part's files, by which progress is told; at least one."""
-    return max(1, sum(fragment.size for fragment in part.fragments))
 
 
 @dataclass(frozen=True)
@@ -184,49 +153,6 @@ class Survey:
     """Source -> the files that were found at its paths."""
 
 
-def split_parts(
-    fragments: Mapping[str, Sequence[Fragment]],
-    sources: Mapping[str, Source],
-    input: Input,
-    spec: SampleSpec,
-    counter_fingerprint: str,
-) -> tuple[Part, ...]:
-    """Group the fragments of each source, by its name, into parts of about 32 MiB as stored."""
-    parts, sample = [], f"sample-{fingerprint(asdict(spec))[:16]}.parquet"
-
-    def add(name: str, group: Sequence[Fragment]) -> None:
-        key = _part_key(name, sources[name], input, spec.column, counter_fingerprint, group)
-        parts.append(Part(key, name, tuple(group), sample))
-
-    for name, fragments_of_source in fragments.items():
-        group: list[Fragment] = []
-        for fragment in fragments_of_source:
-            if group and (sum(f.size for f in group) + fragment.size > PART_BYTES or len(group) >= PART_FILES):
-                add(name, group)
-                group = []
-            group.append(fragment)
-        add(name, group)
-    return tuple(parts)
-
-
-def _part_key(
-    name: str, source: Source, input: Input, vectors: str | None, counter_fingerprint: str, group: Sequence[Fragment]
-) -> str:
-    reader = {
-        "text": source.text,
-        "id": source.id,
-        "domain": source.domain,
-        "rename": source.rename,
-        "name": name,
-        "max_document": input.max_document,
-        "hash": [HASH_FUNCTION, input.hash],
-        "tokens": counter_fingerprint,
-        "vectors": vectors,
-    }
-    identities = [[f.url, f.row_group, f.identity] for f in group]
-    return fingerprint({"format": SURVEY_FORMAT, "reader": reader, "fragments": identities})
-
-
 def hash_documents(block: Block, hash: str) -> tuple[U64, U64]:
     """(rows,) high and low half of each text's content hash. With `hash: id` the high half is of the id.
 
@@ -238,9 +164,7 @@ def hash_documents(block: Block, hash: str) -> tuple[U64, U64]:
     return hi, lo
 
 
-def survey_part(
-    store: Store, part: Part, source: Source, input: Input, spec: SampleSpec, counter: TokenCounter, keep: RowStore | None
-) -> None:
+def survey_part(store: Store, part: Part, input: Input, spec: SampleSpec, counter: TokenCounter, keep: RowStore | None) -> None:
     """Read one part and record it, and keep its rows in `keep`. Memory: a block of text, the part's share of the sample, and a
     file of rows.
 
@@ -263,7 +187,7 @@ def survey_part(
         ):
             documents = GroupWriter(writer)
             for number, fragment in enumerate(part.fragments):
-                for read in read_blocks(fragment, source, input.max_document, vectors=spec.column):
+                for read in read_blocks(fragment, part.read_as, input.max_document, vectors=spec.column):
                     _check_number(tallies.keys() | set(read.names), f"sources.{part.source}: {fragment.url}")
                     ids, tokens = counter.tokenise(read.text) if keep and keep.ids else (None, counter.count(read.text))
                     size = byte_lengths(read.text)

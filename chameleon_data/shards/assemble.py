@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from chameleon_data.arrays import I64, byte_lengths
 from chameleon_data.corpus.kept_rows import check_kept_files
-from chameleon_data.corpus.survey import Part
+from chameleon_data.corpus.parts import Part
 from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import hex_digests

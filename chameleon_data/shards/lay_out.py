@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from chameleon_data.corpus.parts import Part
 from chameleon_data.corpus.selection import Selection, SelectionRules, read_cut_documents
-from chameleon_data.corpus.survey import Part
 from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint

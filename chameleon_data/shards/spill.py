@@ -21,10 +21,11 @@ import polars as pl
 import pyarrow as pa
 
 from chameleon_data.arrays import I64, U64, byte_lengths
+from chameleon_data.corpus.parts import Part
 from chameleon_data.corpus.readers.blocks import read_blocks
 from chameleon_data.corpus.readers.rows import Block
 from chameleon_data.corpus.selection import CopyFilter, is_validation
-from chameleon_data.corpus.survey import Part, drop_rows_without_tokens, hash_documents, read_documents, read_part_summary
+from chameleon_data.corpus.survey import drop_rows_without_tokens, hash_documents, read_documents, read_part_summary
 from chameleon_data.errors import InputError
 from chameleon_data.plan.routing import CopyCounter, route
 from chameleon_data.shards.lay_out import ShardSpec

@@ -13,6 +13,7 @@ _chameleon/deleted/v00000012.json           the tombstone of version 12, which k
 _chameleon/tags/<name>/00000003.json        where a tag points; the highest generation holds
 _chameleon/landmarks/<digest>.parquet       landmarks that a version was weighed on
 _chameleon/cache/{survey,embed,statistics,weights}/…    records of passes; whatever is missing is made anew
+_chameleon/cache/parts/<digest>/…           the list of a corpus' parts, for the tasks that read them
 _chameleon/cache/rows/<part>/…              the rows of the corpus, sorted by hash; in the folder of --scratch if there is one
 _chameleon/cache/evaluate/<pool>.npz, …     pools and shared checkpoints of `evaluate`; made anew like other caches
 _chameleon/evaluations/plans/<digest>.json  what an evaluation will compare and how, written before its first trial; never removed
@@ -46,6 +47,7 @@ CHECKS = f"{ROOT}/checks"
 ACTIVE = f"{ROOT}/active"
 CACHE = f"{ROOT}/cache"
 SURVEY_CACHE = f"{CACHE}/survey"
+PART_LISTS = f"{CACHE}/parts"
 KEPT_ROWS = f"{CACHE}/rows"
 EMBEDDING_CACHE = f"{CACHE}/embed"
 STATISTICS_CACHE = f"{CACHE}/statistics"

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from chameleon_data.corpus.parts import Part
 from chameleon_data.corpus.selection import Selection
-from chameleon_data.corpus.survey import Part, Survey
+from chameleon_data.corpus.survey import Survey
 from chameleon_data.errors import InputError
 from chameleon_data.plan.layout import Layout
 from chameleon_data.plan.plan import TRAIN, VALIDATION

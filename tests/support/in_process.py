@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chameleon_data.corpus.fragments import list_fragments
+from chameleon_data.corpus.parts import Part, split_parts
 from chameleon_data.corpus.row_store import RowStore, choose_row_store
 from chameleon_data.corpus.sample import make_sample_spec
 from chameleon_data.corpus.selection import Selection, SelectionRules, copies_in_part, make_selection_rules, select_rows
-from chameleon_data.corpus.survey import Part, Survey, read_survey, split_parts, survey_part
+from chameleon_data.corpus.survey import Survey, read_survey, survey_part
 from chameleon_data.corpus.tokens import TokenCounter, load_token_counter
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.assemble import RowSource, encode_indexes, write_shards
@@ -35,7 +36,7 @@ def parts_of(recipe: Recipe, counter: TokenCounter) -> tuple[Part, ...]:
 
 def record_part(store: Store, recipe: Recipe, part: Part, counter: TokenCounter, keep: RowStore | None = None) -> None:
     spec = make_sample_spec(recipe.embed, recipe.seed)
-    survey_part(store, part, recipe.sources[part.source], recipe.input, spec, counter, keep)
+    survey_part(store, part, recipe.input, spec, counter, keep)
 
 
 def row_store_of(recipe: Recipe, counter: TokenCounter) -> RowStore | None:

@@ -13,7 +13,7 @@ import pytest
 
 from chameleon_data.corpus import row_store, tokens
 from chameleon_data.corpus.model_files import find_packaged_model
-from chameleon_data.corpus.survey import Part
+from chameleon_data.corpus.parts import Part
 from chameleon_data.recipe import Recipe
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.shards.assemble import RowSource
@@ -62,7 +62,7 @@ def test_a_worker_gets_the_copies_of_its_part_alone(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(passes, "spill", watched)
     sources = lay_out(tmp_path / "corpus", documents_with_copies(), ["jsonl"], 4)
     recipe = load_recipe(write_recipe(tmp_path / "recipe.yaml", sources, input={"dedup": "exact_across"}, survey={"keep": False}))
-    monkeypatch.setattr("chameleon_data.corpus.survey.PART_BYTES", 1)  # a part a file
+    monkeypatch.setattr("chameleon_data.corpus.parts.PART_BYTES", 1)  # a part a file
     manifest = build(recipe)
     assert verify_version(Store(recipe.out), manifest).problems == ()
     assert len(given) == 12

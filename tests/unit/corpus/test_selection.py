@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chameleon_data.corpus import selection as module
+from chameleon_data.corpus.parts import Part
 from chameleon_data.corpus.selection import CopyFilter, SelectionRules, copies_in_part, find_copies
-from chameleon_data.corpus.survey import Part, Survey
+from chameleon_data.corpus.survey import Survey
 from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe

@@ -33,7 +33,7 @@ from tests.support.in_process import parts_of, record_part, row_store_of, rules_
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     """Three sources in two parts each; one of them has a line that is not JSON, and a share of bad rows that is allowed."""
-    monkeypatch.setattr(survey, "PART_BYTES", 1)
+    monkeypatch.setattr("chameleon_data.corpus.parts.PART_BYTES", 1)
     sources = lay_out(tmp_path / "corpus", documents(), ["jsonl"], 2)
     with (tmp_path / "corpus" / "legal" / "part-0.jsonl").open("a") as file:
         file.write("broken\n")

@@ -32,7 +32,7 @@ SECTIONS = {
 @pytest.fixture
 def small(monkeypatch):
     """Parts of 20 kB, files of kept rows of 8 kB, blocks of 4 kB."""
-    monkeypatch.setattr(survey, "PART_BYTES", 20_000)
+    monkeypatch.setattr("chameleon_data.corpus.parts.PART_BYTES", 20_000)
     monkeypatch.setattr(kept_rows, "KEPT_FILE_BYTES", 8_000)
     monkeypatch.setattr(kept_rows, "GATHERED_BYTES", 3_000)
     monkeypatch.setattr(survey, "read_blocks", functools.partial(readers.read_blocks, block_bytes=4_000))

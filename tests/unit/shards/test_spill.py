@@ -28,7 +28,7 @@ from tests.support.in_process import Ready, ready
 @pytest.fixture
 def small(monkeypatch):
     """Parts of 20 kB, runs of 30 kB, blocks of 4 kB."""
-    monkeypatch.setattr(survey, "PART_BYTES", 20_000)
+    monkeypatch.setattr("chameleon_data.corpus.parts.PART_BYTES", 20_000)
     monkeypatch.setattr(spilling, "RUN_BYTES", 30_000)
     monkeypatch.setattr(spilling, "ROUTED_BYTES", 3_000)
     monkeypatch.setattr(survey, "read_blocks", functools.partial(readers.read_blocks, block_bytes=4_000))
