@@ -114,6 +114,20 @@ def command(
     """Raw text corpora in, an exact, versioned, pre-mixed training set out."""
 
 
+@app.command(epilog="Example: chameleon-data init /data/corpus")
+def init(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A folder or URL that holds your files.")],
+    to: Annotated[str | None, typer.Option(metavar="FILE", help="Where to write the recipe; ./NAME.yaml by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at a folder and write a first recipe for what lies there. Sources and columns are found by names and first rows."""
+    from chameleon_data.jobs.init import describe_first_recipe, print_first_recipe, write_first_recipe
+
+    with show_waiting("looking at the files"):
+        file, proposal = write_first_recipe(folder, to)
+    print_answer(as_json, describe_first_recipe(file, proposal), lambda: print_first_recipe(file, proposal))
+
+
 @app.command(epilog="Example: chameleon-data weights recipe.yaml")
 def weights(
     recipe: RecipeFile,

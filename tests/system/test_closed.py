@@ -55,8 +55,9 @@ READERS = {"file_systems.py", "memory.py", "object_store.py"}
 TEMPORARY = {"survey.py", "runs.py", "hash_partitions.py", "read_kept.py", "read_documents.py", "weights_added.py",
              "weights_stability.py"}  # fmt: skip
 """They write Arrow's own files, in a temporary folder or where the store gave them a file to fill; experiments build in one."""
-WRITERS = {"local.py", "cli.py", "weights_results.py"}
-"""`cli.py` writes the report where its user says; `weights_results.py` writes the results of experiments into docs."""
+WRITERS = {"local.py", "cli.py", "init.py", "weights_results.py"}
+"""`cli.py` writes the report where its user says, `init.py` a recipe, never over another file; `weights_results.py` writes the
+results of experiments into docs."""
 KNOWN = {
     ("gc.py", "Path(folder).rmdir"),  # an empty one below `out`
     ("hash_partitions.py", "(self._folder / f'{number:08d}').open"),  # its temporary one

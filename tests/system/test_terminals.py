@@ -20,6 +20,7 @@ from chameleon_data.recipe import Recipe
 from tests.support.inline_builds import INLINE, build, write_small_recipe
 
 WORDS = {
+    "init": ["FOLDER", "--to", "NEW"],
     "weights": ["RECIPE"],
     "plan": ["RECIPE"],
     "build": ["RECIPE"],
@@ -54,7 +55,10 @@ def words(original: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Verb -> its words, for a copy of that dataset; the engine is a loop."""
     shutil.copytree(Path(original.out).parent, tmp_path / "copy")
     monkeypatch.setattr(cli, "_passes", lambda *_: nullcontext((INLINE, lambda *_: None)))
-    places = {"RECIPE": tmp_path / "copy/recipe.yaml", "OUT": tmp_path / "copy/out"}
+    places = {
+        "FOLDER": tmp_path / "copy/corpus", "NEW": tmp_path / "new.yaml", "RECIPE": tmp_path / "copy/recipe.yaml",
+        "OUT": tmp_path / "copy/out",
+    }  # fmt: skip
 
     def place(word: str) -> str:
         name, at, version = word.partition("@")
