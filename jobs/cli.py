@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -192,7 +192,7 @@ def build_command(
         from chameleon_data.pipelines.build import build_recipe  # while the workers start
 
         built = build_recipe(wanted, runner, progress, _now(), single_writer, _store_of(scratch))
-    document = {"version": f"v{built.version.number}", "new": built.new, **describe_manifest(built.manifest)}
+    document = {"version": f"v{built.version.number}", "new": built.new, **_describe(Store(wanted.out), built.manifest, as_json)}
     print_answer(as_json, document, lambda: tables.print_build(built))
 
 
@@ -204,18 +204,15 @@ def versions(
 ) -> None:
     """List the versions of a dataset, with their tags."""
     store = open_dataset(target)
-    with show_waiting("reading the manifests"):
+    with show_waiting("reading the versions"):
         gone = list_deleted(store)
         tagged: dict[int, list[str]] = {}
         for name, entry in list_tags(store).items():
             tagged.setdefault(entry.version, []).append(name)
         listed = []
         for v in list_versions(store):
-            manifest, tags_of = read_manifest(store, v), tagged.get(v.number, [])
-            tokens, k = sum(d.tokens for d in manifest.domains.values()), len(manifest.domains)
-            listed.append(
-                tables.ListedVersion(f"v{v.number}", v.created, manifest.name, tokens, manifest.unit, k, v.digest, tags_of, None)
-            )
+            facts = v.created, v.name, v.tokens, v.unit, v.domains, v.digest, tagged.get(v.number, []), None
+            listed.append(tables.ListedVersion(f"v{v.number}", *facts))
         for v, when in gone.items() if deleted else ():
             tags_of = tagged.get(v.number, [])
             listed.append(tables.ListedVersion(f"v{v.number}", v.created, None, None, None, None, v.digest, tags_of, when))
@@ -226,8 +223,8 @@ def versions(
 @app.command(epilog="Example: chameleon-data show out/demo@prod")
 def show(target: Target, as_json: AsJson = False) -> None:
     """Show what a version holds. This is its mixture, its digests, and what it was made of."""
-    _, version, manifest = _open(target)
-    document = {"version": f"v{version.number}", "created": version.created, **describe_manifest(manifest)}
+    store, version, manifest = _open(target)
+    document = {"version": f"v{version.number}", "created": version.created, **_describe(store, manifest, as_json)}
     print_answer(as_json, document, lambda: tables.print_version(manifest, version))
 
 
@@ -383,6 +380,7 @@ def report(
     """Write the HTML report of a version, after verifying it. The exit code is 1 if a check fails."""
     from chameleon_data.evaluation.comparison import read_comparisons
     from chameleon_data.evaluation.figures import make_report_part
+    from chameleon_data.views.report.domains import read_report_rows
     from chameleon_data.views.report.page import render_report
 
     store, version, manifest = _open(target)
@@ -390,7 +388,7 @@ def report(
     path = to or store.local(report_path(version.number)) or Path(f"v{version.number}.html")
     with show_waiting("drawing the report"):
         parts = [make_report_part(one, n) for n, one in enumerate(read_comparisons(store, version.number))]
-        page = render_report(manifest, version.number, version.created, found, parts)
+        page = render_report(manifest, read_report_rows(store, manifest), version.number, version.created, found, parts)
     _write_text(path, page, "the report cannot be written")
     ok = None if found is None else found.ok
     document = {"version": f"v{version.number}", "report": str(path), "ok": ok}
@@ -470,7 +468,7 @@ def export(
         blend, beside = _weigh_blend(Path(target), engine, workers, memory, address, open_cluster, progress_form)
     else:
         store, version, manifest = _open(target)
-        blend, beside = blend_of_version(f"{store.url}@v{version.number}", manifest), store.url.rstrip("/")
+        blend, beside = blend_of_version(f"{store.url}@v{version.number}", store, manifest), store.url.rstrip("/")
     text = TRAINER_WRITERS[form](blend, data.rstrip("/") if data else f"{beside}/{export_folder(form)}")
     if to:
         _write_text(Path(to), text, "cannot be written")
@@ -580,6 +578,15 @@ def _open(target: str) -> tuple[Store, Version, Manifest]:
     store = open_dataset(url)
     version = resolve_version(store, reference)
     return store, version, read_manifest(store, version)
+
+
+def _describe(store: Store, manifest: Manifest, shards: bool) -> dict[str, Any]:
+    """The manifest as plain JSON; with its shards where asked."""
+    if not shards:
+        return {}
+    from chameleon_data.versions.shard_table import describe_shards
+
+    return describe_manifest(manifest) | {"shards": describe_shards(store, manifest)}
 
 
 def _write_text(file: Path, text: str, failure: str) -> None:

@@ -261,11 +261,11 @@ def print_exhausted(compared: Exhaustion) -> None:
 
 
 def provenance_rows(manifest: Manifest) -> list[tuple[str, str]]:
-    from chameleon_data.versions.provenance import describe_lineage, sum_inputs
+    from chameleon_data.versions.provenance import describe_lineage
 
     found = describe_lineage(manifest)
     rows = [("input", f"{name}: {count_noun(i.files, 'file')}, {i.bytes:,} bytes, {i.fingerprint[:12]}…")
-            for name, i in sum_inputs(manifest.provenance.inputs).items()]  # fmt: skip
+            for name, i in manifest.provenance.inputs.items()]  # fmt: skip
     if len(rows) > SOURCES_SHOWN + 1:
         rows = [*rows[:SOURCES_SHOWN], ("", f"and {len(rows) - SOURCES_SHOWN:,} sources more")]
     facts = {

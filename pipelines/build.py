@@ -175,6 +175,7 @@ def _build(
     if there:
         reused["write"] = f"{there:,} of {build.shards:,} shards were there from an earlier run of the same plan"
     manifest = make_manifest(
+        store,
         recipe,
         survey,
         selection,

@@ -8,6 +8,7 @@ builds/<plan digest>/runs/<corpus>/…        rows on their way to shards; remov
 reports/v12.html, exports/<form>/…          what `report` and `export` write
 _chameleon/format.json                      which layout this is, and the id of the dataset
 _chameleon/manifests/<sha256>.json          what a version holds, under the hash of its own bytes
+_chameleon/tables/<sha256>.parquet          shards, inputs or the map of a version, as its manifest names them
 _chameleon/versions/v00000012.json          the commit: number 12 is that manifest
 _chameleon/deleted/v00000012.json           the tombstone of version 12, which keeps its number for ever
 _chameleon/tags/<name>/00000003.json        where a tag points; the highest generation holds
@@ -39,6 +40,7 @@ DOMAIN_IDS = "domain_ids.json"
 
 FORMAT_FILE = f"{ROOT}/format.json"
 MANIFESTS = f"{ROOT}/manifests"
+TABLES = f"{ROOT}/tables"
 VERSIONS = f"{ROOT}/versions"
 DELETED = f"{ROOT}/deleted"
 TAGS = f"{ROOT}/tags"
@@ -59,6 +61,7 @@ TAG_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}"
 BUILD_FILE = re.compile(rf"{BUILDS}/([0-9a-f]{{64}})/(.*)", re.ASCII | re.DOTALL)
 """(plan digest, path in the build's folder)."""
 MANIFEST_FILE = re.compile(rf"{MANIFESTS}/([0-9a-f]{{64}})\.json", re.ASCII)
+TABLE_FILE = re.compile(rf"{TABLES}/([0-9a-f]{{64}})\.parquet", re.ASCII)
 LANDMARKS_FILE = re.compile(rf"{LANDMARKS}/([0-9a-f]{{64}})\.parquet", re.ASCII)
 ACTIVE_FILE = re.compile(rf"{ACTIVE}/(driver|gc|probe)-[0-9a-f]{{16}}\.json", re.ASCII)
 """(kind,)."""
@@ -70,6 +73,10 @@ TAG_FILE = re.compile(rf"{TAGS}/({TAG_NAME})/(\d{{8,18}})\.json", re.ASCII)
 
 def manifest_path(sha256: str) -> str:
     return f"{MANIFESTS}/{sha256}.json"
+
+
+def table_path(sha256: str) -> str:
+    return f"{TABLES}/{sha256}.parquet"
 
 
 def version_path(number: int) -> str:

@@ -44,7 +44,7 @@ REWRITE = 600.0
 """Seconds between two writes of a record or mark."""
 WAIT = 60.0
 """Seconds for which a driver waits for a gc."""
-SPARED_KINDS = ("caches", "landmarks", "manifests", "checks", "temporary files")
+SPARED_KINDS = ("caches", "landmarks", "manifests", "tables", "checks", "temporary files")
 """What gc spares for any driver. Nobody can say yet which of these it will need."""
 ACTIVE_FORMAT = 1
 Kind = Literal["driver", "gc", "probe"]

@@ -5,15 +5,17 @@ max(a - b, 0) removed; the document is new where a = 0 and gone where b = 0. Whe
 counts for the document that it begins with. A shard that both versions have byte for byte is read once, and none is read where
 they share all. Two columns of Parquet shards are read, and all of other formats.
 
-Memory: 2^22 rows of 20 bytes, as much again to sort them, and four shards. Rows go to a local disk grouped by hash.
+Memory: 2^22 rows of 20 bytes, as much again to sort them, four shards, and some 300 bytes for each file of a shard. Rows go to a
+local disk grouped by hash.
 """
 
 from __future__ import annotations
 
+import hashlib
 from binascii import Error as NotHexadecimal
 from binascii import unhexlify
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,7 +31,8 @@ from chameleon_data.corpus.hash_partitions import partition_by_hash
 from chameleon_data.errors import InputError
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.store.store import Store
-from chameleon_data.versions.manifest import Manifest, ShardFile
+from chameleon_data.versions.manifest import Manifest
+from chameleon_data.versions.shard_table import ShardFile, ShardRecord, read_shards
 
 ROWS_COMPARED_AT_ONCE = 2**22
 SHARDS_READ_AT_ONCE = 4
@@ -80,6 +83,7 @@ class SharedShards:
 class _Shard:
     """A shard in the format that is compared."""
 
+    record: ShardRecord
     sides: int
     """Which versions have it: BEFORE, AFTER or both."""
     store: Store
@@ -87,30 +91,35 @@ class _Shard:
     """The format's folder, with a slash at the end."""
     files: tuple[ShardFile, ...]
 
-    @property
-    def split(self) -> str:
-        return self.files[0].split
+
+@dataclass(frozen=True)
+class _Pairing:
+    """Which shards two versions share. Sixteen bytes of hashes stand for a shard or a file."""
+
+    formats: tuple[str, str]
+    """The format in which each version is compared."""
+    shards: tuple[Counter[bytes], Counter[bytes]]
+    """How often each has a shard."""
+    files: tuple[Counter[bytes], Counter[bytes]]
+    """How often each has a file, in any format."""
+    sizes: dict[bytes, int]
+    """Bytes of the files of both."""
+    rows: int
+    """Rows of the shards of both."""
 
     @property
-    def identity(self) -> tuple[str, ...]:
-        """The split and the files' hashes; two shards that are the same have the same."""
-        return self.split, *(file.sha256 for file in self.files)
+    def both(self) -> Counter[bytes]:
+        """How often both have a shard."""
+        return self.shards[0] & self.shards[1]
 
 
 def count_shared_shards(before: Side, after: Side) -> SharedShards:
     """How much of two versions is the same, byte for byte."""
-    sides = [shard.sides for shard in _pair_shards(before, after)]
-    a, b = before[1].shards, after[1].shards
-    sizes = {file.sha256: file.bytes for file in (*a, *b)}
-    both = Counter(file.sha256 for file in a) & Counter(file.sha256 for file in b)
-    return SharedShards(
-        shared=sum(side == BEFORE | AFTER for side in sides),
-        shared_bytes=sum(sizes[sha256] * count for sha256, count in both.items()),
-        before=sum(bool(side & BEFORE) for side in sides),
-        before_bytes=sum(file.bytes for file in a),
-        after=sum(bool(side & AFTER) for side in sides),
-        after_bytes=sum(file.bytes for file in b),
-    )
+    pairing = _pair(before, after)
+    shared = pairing.files[0] & pairing.files[1]
+    sizes = [sum(pairing.sizes[file] * count for file, count in files.items()) for files in (shared, *pairing.files)]
+    shards = [counter.total() for counter in (pairing.both, *pairing.shards)]
+    return SharedShards(shards[0], sizes[0], shards[1], sizes[1], shards[2], sizes[2])
 
 
 def compare_documents(
@@ -120,57 +129,72 @@ def compare_documents(
 
     `progress` is called with (shards read, shards to read). Raises InputError where a shard cannot be read.
     """
-    splits = sorted({file.split for _, manifest in (before, after) for file in manifest.shards})
+    splits = sorted({split for _, manifest in (before, after) for split in manifest.shard_counts})
     names = sorted({name for _, manifest in (before, after) for name in manifest.domains}, key=str.encode)
     groups = {(split, name): number for number, (split, name) in enumerate((s, n) for s in splits for n in names)}
     totals = np.zeros((len(groups), 5), np.int64)  # (groups, counts of DocumentChanges)
-    shards = _pair_shards(before, after)
-    if all(shard.sides == BEFORE | AFTER for shard in shards):
-        for shard in shards:
-            for name, kept in shard.files[0].domain_rows.items():
-                totals[groups[shard.split, name], 0] += kept
-        shards = []
-    with partition_by_hash(sum(shard.files[0].rows for shard in shards), ROWS_COMPARED_AT_ONCE) as partitions:
-        for done, (shard, (domain, hi, lo)) in enumerate(_read_ahead(shards, names)):
+    pairing = _pair(before, after)
+    total = (pairing.shards[0] | pairing.shards[1]).total()
+    to_read = _list_shards(before, after, pairing)
+    if pairing.shards[0] == pairing.shards[1]:
+        for shard in to_read:
+            for name, kept in shard.record.domain_rows.items():
+                totals[groups[shard.record.split, name], 0] += kept
+    with partition_by_hash(pairing.rows, ROWS_COMPARED_AT_ONCE) as partitions:
+        for done, (shard, (domain, hi, lo)) in enumerate(_read_ahead(to_read, names)):
             rows = np.empty(len(hi), _ROW)
-            rows["hi"], rows["lo"], rows["group"] = hi, lo, 4 * (groups[shard.split, names[0]] + domain) + shard.sides
+            group = groups[shard.record.split, names[0]] + domain
+            rows["hi"], rows["lo"], rows["group"] = hi, lo, 4 * group + shard.sides
             partitions.add(rows)
-            progress(done + 1, len(shards))
+            progress(done + 1, total)
         for rows in partitions.read(_ROW):
             totals += _count_changes(rows, len(groups))
     changes = (DocumentChanges(name, split, *map(int, row)) for (split, name), row in zip(groups, totals, strict=True))
     return tuple(change for change in changes if change != DocumentChanges(change.domain, change.split))
 
 
-def _pair_shards(before: Side, after: Side) -> list[_Shard]:
+def _identify(split: str, files: Sequence[ShardFile]) -> bytes:
+    """Two shards that are the same have the same split and files."""
+    return hashlib.sha256("\0".join((split, *(file.sha256 for file in files))).encode()).digest()[:16]
+
+
+def _pair(before: Side, after: Side) -> _Pairing:
+    """Which shards are the same, in a format that both versions have where there is one."""
+    written = [set(manifest.formats) for _, manifest in (before, after)]
+    common = written[0] & written[1]
+    one, other = (min(common or own, key=lambda format: (format != "parquet", format), default="") for own in written)
+    pairing = _Pairing((one, other), (Counter(), Counter()), (Counter(), Counter()), {}, 0)
+    rows = 0
+    for side, format, shards, files in zip((before, after), pairing.formats, pairing.shards, pairing.files, strict=True):
+        for record in read_shards(*side):
+            rows += record.rows
+            if of_format := record.of_format(format):
+                shards[_identify(record.split, of_format)] += 1
+            for file in record.files:
+                key = bytes.fromhex(file.sha256)[:16]
+                files[key] += 1
+                pairing.sizes[key] = file.bytes
+    return replace(pairing, rows=rows)
+
+
+def _list_shards(before: Side, after: Side, pairing: _Pairing) -> Iterator[_Shard]:
     """Every shard in one format; those that both versions have once."""
-    formats = [{file.format for file in manifest.shards} for _, manifest in (before, after)]
-    common = formats[0] & formats[1]
-    chosen = [min(common or own, key=lambda format: (format != "parquet", format), default="") for own in formats]
-    sides = []
-    for side, (store, manifest), format in zip((BEFORE, AFTER), (before, after), chosen, strict=True):
-        by_shard: dict[tuple[str, int], list[ShardFile]] = {}
-        for file in manifest.shards:
-            if file.format == format:
-                by_shard.setdefault((file.split, file.shard), []).append(file)
-        sides.append([_Shard(side, store, f"{manifest.build}/{format}/", tuple(files)) for files in by_shard.values()])
-    both = Counter(shard.identity for shard in sides[0]) & Counter(shard.identity for shard in sides[1])
-    paired = []
-    for side, shards in zip((BEFORE, AFTER), sides, strict=True):
-        left = both.copy()
-        for shard in shards:
-            shared = left[shard.identity] > 0
-            left[shard.identity] -= shared
+    for side, (store, manifest), format in zip((BEFORE, AFTER), (before, after), pairing.formats, strict=True):
+        left, folder = pairing.both, f"{manifest.build}/{format}/"
+        for record in read_shards(store, manifest):
+            if not (files := record.of_format(format)):
+                continue
+            shared = left[identity := _identify(record.split, files)] > 0
+            left[identity] -= shared
             if not shared or side == BEFORE:
-                paired.append(replace(shard, sides=BEFORE | AFTER) if shared else shard)
-    return paired
+                yield _Shard(record, BEFORE | AFTER if shared else side, store, folder, files)
 
 
 _Identities = tuple[I64, U64, U64]
 """(rows) domain index, and `doc_id` in two halves."""
 
 
-def _read_ahead(shards: Sequence[_Shard], names: Sequence[str]) -> Iterator[tuple[_Shard, _Identities]]:
+def _read_ahead(shards: Iterable[_Shard], names: Sequence[str]) -> Iterator[tuple[_Shard, _Identities]]:
     """Each shard with its rows, in order, while the next ones are being read."""
     ahead: deque[tuple[_Shard, Future[_Identities]]] = deque()
     with ThreadPoolExecutor(SHARDS_READ_AT_ONCE) as pool:
@@ -195,7 +219,7 @@ def _read_identities(shard: _Shard, names: Sequence[str]) -> _Identities:
     ids = rows["doc_id"].combine_chunks().cast(pa.large_string())
     offsets = string_offsets(ids)
     try:
-        if (np.diff(offsets) != 32).any() or len(domain) != file.rows or (domain < 0).any():
+        if (np.diff(offsets) != 32).any() or len(domain) != shard.record.rows or (domain < 0).any():
             raise ValueError
         digits = memoryview(ids.buffers()[2])[offsets[0] : offsets[-1]]
         halves = np.frombuffer(unhexlify(digits), ">u8").astype(np.uint64).reshape(-1, 2)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from chameleon_data.versions.compare_documents import DocumentChanges, SharedShards, Side, compare_documents, count_shared_shards
-from chameleon_data.versions.manifest import DomainRecord, InputFragment, Manifest
+from chameleon_data.versions.corpus_tables import read_inputs
+from chameleon_data.versions.manifest import DomainRecord, Manifest
 from chameleon_data.versions.provenance import describe_lineage
 
 Change = list[Any]
@@ -57,7 +58,7 @@ def diff_versions(before: Side, after: Side, progress: Callable[[int, int], None
         _pair_domains(a.domains, b.domains),
         compare_documents(before, after, progress),
         count_shared_shards(before, after),
-        _diff_inputs(a.provenance.inputs, b.provenance.inputs),
+        _diff_inputs(before, after),
         diff_values(describe_lineage(a), describe_lineage(b)),
     )
 
@@ -90,17 +91,25 @@ def _pair_domains(a: Mapping[str, DomainRecord], b: Mapping[str, DomainRecord]) 
     return {name: {fact: [getattr(side.get(name), fact, None) for side in (a, b)] for fact in COMPARED_FACTS} for name in names}
 
 
-def _diff_inputs(a: Iterable[InputFragment], b: Iterable[InputFragment]) -> dict[str, InputChanges]:
-    before, after = ({(f.source, f.url, f.row_group): f.identity for f in side} for side in (a, b))
-    changes: dict[str, InputChanges] = {}
-    for fragment in sorted(before.keys() | after.keys(), key=str):
+def _diff_inputs(before: Side, after: Side) -> dict[str, InputChanges]:
+    """Sources whose fingerprints agree are not looked at: all their fragments are the same."""
+    (_, a), (_, b) = before, after
+    sums = [manifest.provenance.inputs for manifest in (a, b)]
+    same = {name for name in sums[0].keys() & sums[1].keys() if sums[0][name].fingerprint == sums[1][name].fingerprint}
+    changes = {name: InputChanges(same=sums[0][name].fragments) for name in same}
+    if len(same) == len(sums[0].keys() | sums[1].keys()):
+        return dict(sorted(changes.items()))
+    identities = [{(f.source, f.url, f.row_group): f.identity for f in read_inputs(*side) if f.source not in same}
+                  for side in (before, after)]  # fmt: skip
+    first, second = identities
+    for fragment in first.keys() | second.keys():
         counts = changes.setdefault(fragment[0], InputChanges())
-        if fragment not in before:
+        if fragment not in first:
             counts.added += 1
-        elif fragment not in after:
+        elif fragment not in second:
             counts.removed += 1
-        elif before[fragment] == after[fragment]:
+        elif first[fragment] == second[fragment]:
             counts.same += 1
         else:
             counts.changed += 1
-    return changes
+    return dict(sorted(changes.items()))

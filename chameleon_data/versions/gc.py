@@ -3,6 +3,7 @@
     builds/<plan digest>/…            of no live version: builds that were given up, and versions that were deleted
     builds/<plan digest>/runs/…       sorted runs, of no use once there is a version
     _chameleon/manifests/<sha256>     of commits that did not come to their end, and of deleted versions
+    _chameleon/tables/<sha256>        that no manifest of a live version names
     _chameleon/landmarks/<digest>     that no live version was weighed on and no cached weighing names
     .tmp-…                            of writers that died; and multipart uploads that nobody ended
     _chameleon/active/…               of drivers and gcs that died
@@ -15,9 +16,9 @@ gc, since nobody knows what it refers to.
 The order makes it safe beside drivers and other gcs: our mark, the active records, the list of files, the versions with their
 manifests, the removal. Once the records were read, no other driver looks at a file before we end. Expired records go before the
 versions are read, so that a driver which is alive after all finds its record gone and does not commit. Receipts go before shards,
-a part's summary before its documents, a list before its kept rows, a weighing before its landmarks: whoever finds one after a gc
-was killed finds all of it. While any driver is at work, caches, landmarks, manifests and temporary files stay, as nobody can say
-yet which it will need.
+a manifest before its tables, a part's summary before its documents, a list before its kept rows, a weighing before its landmarks:
+whoever finds one after a gc was killed finds all of it. While any driver is at work, caches, landmarks, manifests, tables and
+temporary files stay, as nobody can say yet which it will need.
 Why: docs/decisions/070-active-records.md.
 Cost: a listing of the folder, and a request for each version, each file, and each cached weighing.
 """
@@ -35,7 +36,16 @@ from pathlib import Path
 from chameleon_data.errors import InputError
 from chameleon_data.store.backend import Upload
 from chameleon_data.store.checksummed import read_record
-from chameleon_data.store.paths import BUILD_FILE, BUILDS, CACHE, CHECKS, LANDMARKS_FILE, MANIFEST_FILE, WEIGHING_CACHE
+from chameleon_data.store.paths import (
+    BUILD_FILE,
+    BUILDS,
+    CACHE,
+    CHECKS,
+    LANDMARKS_FILE,
+    MANIFEST_FILE,
+    TABLE_FILE,
+    WEIGHING_CACHE,
+)
 from chameleon_data.store.store import Entry, Store, is_unfinished
 from chameleon_data.versions.active import (
     OLDER_THAN,
@@ -55,7 +65,9 @@ TEMPORARY_AGE = 900.0
 UPLOAD_AGE = 86_400.0
 """Seconds after which a multipart upload is taken for dead. We begin none: some other program copies files there."""
 
-GARBAGE_KINDS = ("builds", "runs", "manifests", "landmarks", "checks", "caches", "active records", "temporary files", "uploads")
+GARBAGE_KINDS = (
+    "builds", "runs", "manifests", "tables", "landmarks", "checks", "caches", "active records", "temporary files", "uploads"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -141,6 +153,8 @@ class _Referred:
     """Digests; the names of folders of builds."""
     manifests: frozenset[str]
     """sha256; the names of files."""
+    tables: frozenset[str]
+    """Paths."""
     landmarks: frozenset[str]
     """Digests; the names of files."""
 
@@ -152,6 +166,7 @@ def _referred(store: Store) -> _Referred:
     return _Referred(
         frozenset(version.plan_digest for version in versions) | {m.build.removeprefix(f"{BUILDS}/") for m in manifests},
         frozenset(version.manifest for version in versions),
+        frozenset(file.path for m in manifests for table in vars(m.tables).values() for file in table),
         frozenset(m.weights.nystrom.digest for m in manifests if m.weights.nystrom),
     )
 
@@ -188,6 +203,8 @@ def _kind(path: str, entry: Entry, active: ActiveFolder, referred: _Referred, na
         return "builds"
     elif match := MANIFEST_FILE.fullmatch(path):
         kind = None if match[1] in referred.manifests else "manifests"
+    elif TABLE_FILE.fullmatch(path):
+        kind = None if path in referred.tables else "tables"
     elif match := LANDMARKS_FILE.fullmatch(path):
         kind = None if match[1] in referred.landmarks | named else "landmarks"
     elif path.startswith(f"{CHECKS}/"):

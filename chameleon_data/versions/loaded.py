@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from chameleon_data.errors import InputError
 from chameleon_data.store.store import Store
+from chameleon_data.versions.corpus_tables import InputFragment, read_inputs
 from chameleon_data.versions.diff import Difference, diff_versions
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.references import open_dataset, resolve_version, split_target
+from chameleon_data.versions.shard_table import ShardRecord, read_shards
 from chameleon_data.versions.verify import Verification, verify_version
 from chameleon_data.versions.versions import Version, read_manifest
 
@@ -33,6 +36,14 @@ class LoadedVersion:
         if format not in formats:
             raise InputError(f"{self.name}: holds {' and '.join(formats)}, no {format}; name one of these")
         return f"{self.store.url.rstrip('/')}/{self.manifest.build}/{format}"
+
+    def shards(self) -> Iterator[ShardRecord]:
+        """Every shard with its counts and its files, by split, then by number."""
+        return read_shards(self.store, self.manifest)
+
+    def inputs(self) -> Iterator[InputFragment]:
+        """Every file of the corpus that was read, or row group of one."""
+        return read_inputs(self.store, self.manifest)
 
     def verify(self) -> Verification:
         """Its proof from the stored bytes; `.ok` is False where a check fails, and `.problems` says which."""

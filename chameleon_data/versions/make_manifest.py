@@ -19,7 +19,11 @@ from chameleon_data.shards.lay_out import build_digest
 from chameleon_data.shards.receipts import Receipt
 from chameleon_data.shards.rows import number_domains
 from chameleon_data.store.paths import BUILDS
-from chameleon_data.versions.manifest import DomainRecord, Manifest, Provenance, ShardFile, SplitRecord
+from chameleon_data.store.store import Store
+from chameleon_data.versions.corpus_tables import write_input_table, write_map_table
+from chameleon_data.versions.manifest import DomainRecord, FormatSum, Manifest, Provenance, SplitRecord, Tables
+from chameleon_data.versions.provenance import input_fragments
+from chameleon_data.versions.shard_table import ShardFile, ShardRecord, write_shard_table
 from chameleon_data.weights.mixture import Mixture, MixtureDescription
 
 
@@ -38,6 +42,7 @@ def digest_contents(contents: Sequence[str]) -> str:
 
 
 def make_manifest(
+    store: Store,
     recipe: Recipe,
     survey: Survey,
     selection: Selection,
@@ -49,7 +54,8 @@ def make_manifest(
     timings: Mapping[str, float],
     reused: Mapping[str, str],
 ) -> Manifest:
-    """The manifest of a finished build. Raises DefectError where rows read, planned and written are not the same rows."""
+    """The manifest of a finished build, whose tables are written here. Raises DefectError where rows read, planned and written
+    are not the same rows."""
     ordered = sorted(receipts, key=lambda receipt: receipt.shard)
     by_split = {layout.plan.split: [r for r in ordered if r.split == layout.plan.split] for layout in layouts}
     for layout in layouts:
@@ -58,6 +64,13 @@ def make_manifest(
     train, *rest = layouts
     digest = build_digest([layout.plan for layout in layouts])
     folder = f"{BUILDS}/{digest}"
+    domain_ids = number_domains(stream.domain.name for layout in layouts for stream in layout.streams)
+    shards = (_shard(receipt, folder) for receipt in ordered)
+    tables = Tables(
+        shards=write_shard_table(store, shards, domain_ids),
+        inputs=write_input_table(store, input_fragments(survey)),
+        map=write_map_table(store, mixture.map),
+    )
     return Manifest(
         name=recipe.name,
         recipe=recipe,
@@ -72,27 +85,28 @@ def make_manifest(
         shard_counts={layout.plan.split: layout.plan.shards for layout in layouts},
         unit=recipe.tokens.tokenizer or "bytes",
         hash=recipe.input.hash,
-        domain_ids=number_domains(stream.domain.name for layout in layouts for stream in layout.streams),
+        domain_ids=domain_ids,
         domains={s.domain.name: _domain(s, by_split["train"], survey, selection, mixture.description) for s in train.streams},
         validation={s.domain.name: _split_domain(s, by_split["validation"]) for layout in rest for s in layout.streams},
         weights=mixture.description,
-        map=mixture.map,
         quarantine=survey.reasons,
-        shards=tuple(
-            ShardFile(
-                path=f"{folder}/{file.path}", format=format, split=receipt.split, shard=receipt.number, rows=receipt.rows,
-                tokens=receipt.tokens, bytes=file.bytes, sha256=file.sha256, domain_tokens=dict(receipt.domain_tokens),
-                domain_rows=dict(receipt.domain_rows),
-            )
-            for format in recipe.shards.formats
-            for receipt in ordered
-            for file in receipt.files
-            if file.format == format
-        ),
+        formats={format: _sum_format(ordered, format) for format in recipe.shards.formats},
+        tables=tables,
         provenance=provenance,
         timings=dict(timings),
         reused=dict(reused),
-    )  # fmt: skip
+    )
+
+
+def _shard(receipt: Receipt, folder: str) -> ShardRecord:
+    files = tuple(ShardFile(f"{folder}/{file.path}", file.format, file.bytes, file.sha256) for file in receipt.files)
+    rows, tokens = dict(receipt.domain_rows), dict(receipt.domain_tokens)
+    return ShardRecord(receipt.split, receipt.number, receipt.rows, receipt.tokens, receipt.content, rows, tokens, files)
+
+
+def _sum_format(receipts: Sequence[Receipt], format: str) -> FormatSum:
+    sizes = [file.bytes for receipt in receipts for file in receipt.files if file.format == format]
+    return FormatSum(len(sizes), sum(sizes))
 
 
 def _check_written(layout: Layout, receipts: Sequence[Receipt]) -> None:

@@ -1,7 +1,9 @@
 """The manifest: the record of a version. What was asked, what the corpus held, what was written, and the digests that prove it.
 
 It is read and written here. A build makes one (`make_manifest.py`), and nothing ever changes it. Its own sha256 is its name on
-the store.
+the store. It holds sums over domains, sources and formats. What there is of every shard, file or document stands in tables
+beside it, which it names (`tables.py`), so its size does not grow with the number of shards or files.
+Why: docs/decisions/160-tables-beside-the-manifest.md.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import TRAIN, VALIDATION
 from chameleon_data.recipe import Recipe
 from chameleon_data.versions.records import STRICT, Digest, decode_record, describe_record, encode_record, record_schema
+from chameleon_data.versions.tables import TableFile
 from chameleon_data.weights.mixture import MixtureDescription
 
-MANIFEST_FORMAT = 3
+MANIFEST_FORMAT = 4
 TIMED_PASSES = ("survey", "embed and weigh", "plan", "write")
 """Passes of a build whose seconds are recorded, in the order in which they run."""
 
@@ -78,49 +81,39 @@ class DomainRecord(SplitRecord):
 
 
 @dataclass(frozen=True)
-class ShardFile:
-    """One file of a shard. A shard has at least one file in each format."""
+class FormatSum:
+    """All shards in one format."""
 
-    path: str
-    """Relative to `out`."""
-    format: str
-    """Name of the format, as in the recipe."""
-    split: str
-    """`train` or `validation`."""
-    shard: int
-    """Number of the shard in its split, from 0."""
-    rows: int
-    """Rows of the shard, whatever part of them this file holds."""
-    tokens: int
-    """Tokens of the shard."""
+    files: int
+    """Files of the shards; indexes are not counted."""
     bytes: int
-    """Size of this file."""
-    sha256: Digest
-    """sha256 of this file."""
-    domain_tokens: dict[str, int]
-    """Domain -> tokens in the shard; a domain without rows has no key."""
-    domain_rows: dict[str, int]
-    """Domain -> rows in the shard; a domain without rows has no key."""
+    """Their sizes."""
 
 
 @dataclass(frozen=True)
-class InputFragment:
-    """One file of the corpus, or one row group of a Parquet file."""
+class InputSum:
+    """All fragments of one source."""
 
-    source: str
-    """Name of the source in the recipe."""
-    url: str
-    """Absolute path, or URL."""
-    format: str
-    """jsonl, parquet, arrow, csv, tsv or txt."""
-    compression: str
-    """none, gzip, zstd, bz2 or xz, around the file as a whole."""
-    row_group: int | None
-    """Number of the row group. None: the whole file."""
+    files: int
+    """Files that were read."""
+    fragments: int
+    """Files, or row groups of Parquet files."""
     bytes: int
-    """Stored bytes; for a row group, its part of the file by uncompressed size."""
-    identity: str
-    """What the store says to tell one state of the file from another, such as size and time, or an ETag."""
+    """Stored bytes."""
+    fingerprint: Digest
+    """sha256 over the URLs, row groups and identities; another one where a file changed."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables beside the manifest, each in files of consecutive rows. `versions/tables.py` writes and reads them."""
+
+    shards: tuple[TableFile, ...]
+    """One row a shard, by split, then by number."""
+    inputs: tuple[TableFile, ...]
+    """One row a fragment of the corpus, in the order of its parts."""
+    map: tuple[TableFile, ...]
+    """One row a sampled document in a picture of the embeddings, by domain; empty where nothing was embedded."""
 
 
 @dataclass(frozen=True)
@@ -170,8 +163,8 @@ class Writer:
 class Provenance:
     """The corpus, the libraries and the code that a version was made of and by."""
 
-    inputs: tuple[InputFragment, ...]
-    """Every fragment of the corpus that was read."""
+    inputs: dict[str, InputSum]
+    """Source -> its fragments that were read; `tables.inputs` lists them."""
     files: dict[str, SourceFiles]
     """Source -> the files found at its paths: read by format, and left out by reason."""
     tokenizer: str
@@ -227,12 +220,12 @@ class Manifest:
     """The validation split by domain; empty where nothing is held out."""
     weights: MixtureDescription
     """How the weights came about: scores, bounds that acted, embedder, warnings."""
-    map: dict[str, list[tuple[float, float]]]
-    """Domain -> (x, y) of its sampled documents in a picture of the embeddings; empty where nothing was embedded."""
     quarantine: dict[str, dict[str, int]]
     """Domain or source -> reason -> rows set aside."""
-    shards: tuple[ShardFile, ...]
-    """Every file of every shard: by format in the recipe's order, then by split, then by shard."""
+    formats: dict[str, FormatSum]
+    """Format -> its files summed up, of all splits."""
+    tables: Tables
+    """Where the rows are that are too many for this record: shards, files of the corpus, the map of the sample."""
     provenance: Provenance
     """What the version was made of and by."""
     timings: dict[str, float]
@@ -271,6 +264,8 @@ def decode_manifest(body: bytes, where: str) -> Manifest:
     stores_ids = recipe.shards.sequence_length != "none" or "megatron" in recipe.shards.formats
     if sorted(priority) != sorted(recipe.sources):
         wrong = "'priority' does not name each source of the recipe once"
+    elif set(manifest.domain_ids) != {*manifest.domains, *manifest.validation}:
+        wrong = "'domain_ids' does not number each domain"
     elif set(manifest.shard_counts) != {TRAIN, *([VALIDATION] if manifest.validation else [])}:
         wrong = "'shard_counts' does not name the splits that have domains"
     elif stores_ids != (manifest.provenance.writer.ids is not None):

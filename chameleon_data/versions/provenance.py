@@ -10,7 +10,7 @@ import platform
 import subprocess
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.hashing import fingerprint
 from chameleon_data.recipe import Shards
 from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.versions.manifest import CodeVersion, InputFragment, Manifest, Provenance, TokenIds, Writer
+from chameleon_data.versions.corpus_tables import InputFragment
+from chameleon_data.versions.manifest import CodeVersion, InputSum, Manifest, Provenance, TokenIds, Writer
 from chameleon_data.weights.mixture import describe_mixture
 
 PACKAGE = Path(__file__).parents[1]
@@ -49,7 +50,7 @@ WEIGHT_FACTS = ("origin", "given", "objective", "preset", "kernel", "level", "ta
 def gather_provenance(survey: Survey, counter: TokenCounter, shards: Shards) -> Provenance:
     """What a build records of its corpus, its libraries and its code."""
     return Provenance(
-        inputs=input_fragments(survey),
+        inputs=sum_inputs(input_fragments(survey)),
         files=dict(survey.files),
         tokenizer=counter.fingerprint,
         packages=package_versions(),
@@ -103,18 +104,6 @@ def commit_of(checkout: Path) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip()
-
-
-@dataclass(frozen=True)
-class InputSum:
-    """All fragments of one source."""
-
-    files: int
-    fragments: int
-    bytes: int
-    """Stored bytes."""
-    fingerprint: str
-    """sha256 over the URLs, row groups and identities; another one where a file changed."""
 
 
 def sum_inputs(inputs: Iterable[InputFragment]) -> dict[str, InputSum]:

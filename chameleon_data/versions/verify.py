@@ -34,13 +34,14 @@ from chameleon_data.store.paths import DOMAIN_IDS
 from chameleon_data.store.store import Store
 from chameleon_data.versions.against_corpus import ShardContents
 from chameleon_data.versions.checks.balance import BalanceCheck, Deviation
-from chameleon_data.versions.checks.books import check_content_digest, check_manifest, read_packing
+from chameleon_data.versions.checks.books import check_manifest, check_shard_table, read_packing
 from chameleon_data.versions.checks.copies import check_copies, hashed_documents
 from chameleon_data.versions.checks.formats import read_shard
 from chameleon_data.versions.checks.rows import check_split, check_texts, read_doc_ids
 from chameleon_data.versions.checks.text_order import DocumentRows, TextOrderCheck
 from chameleon_data.versions.checks.token_order import TokenOrderCheck
-from chameleon_data.versions.manifest import Manifest, ShardFile
+from chameleon_data.versions.manifest import Manifest
+from chameleon_data.versions.shard_table import ShardRecord, read_shards
 
 
 @dataclass(frozen=True)
@@ -80,27 +81,28 @@ def verify_version(
 
     `progress` is called with (bytes done, all bytes). `corpus` says what each shard must hold (`against_corpus.py`).
     """
-    done, total, proofs = 0, sum(file.bytes for file in manifest.shards), []
+    done, total, proofs = 0, sum(sums.bytes for sums in manifest.formats.values()), []
     documents = sum(domain.rows_written_once for domain in manifest.domains.values())
     progress(0, total)
     for split in manifest.shard_counts:
         with partition_by_hash(documents, DEDUP_ROWS_AT_ONCE) as first_epoch:
             proof = _SplitProof(manifest, split, first_epoch, corpus)
-            for number, files in proof.shards.items():
-                proof.add_shard(store, number, files)
-                done += sum(file.bytes for file in files)
-                progress(done, total)
+            for shard in read_shards(store, manifest):
+                if shard.split == split:
+                    proof.add_shard(store, shard)
+                    done += shard.bytes
+                    progress(done, total)
             proof.end(store)
         proofs.append(proof)
     problems = [problem for proof in proofs for problem in proof.problems]
     problems += check_manifest(manifest)
-    problems += check_content_digest(manifest, [content for proof in proofs for content in proof.contents])
+    problems += check_shard_table(store, manifest)
     problems += _check_index(store, f"{manifest.build}/{DOMAIN_IDS}", encode_domain_ids(manifest.domain_ids), "the manifest says")
     problems += _find_foreign_files(store, manifest)
     balances = [proof.balance for proof in proofs]
     return Verification(
         tuple(dict.fromkeys(problems)),
-        len(manifest.shards),
+        sum(sums.files for sums in manifest.formats.values()),
         sum(proof.rows for proof in proofs),
         sum(proof.bytes for proof in proofs),
         _worst(balance.whole for balance in balances),
@@ -135,19 +137,12 @@ class _SplitProof:
             self._ids = [TokenOrderCheck(name, d, seed, self._packing, end_of_text) for name, d in domains.items()]
         self._entries: dict[str, list[IndexEntry]] = {format: [] for format in manifest.recipe.shards.formats}
         """Format -> what its index must say of each shard."""
-        self.shards: dict[int, list[ShardFile]] = {}
-        """Shard -> its files in all formats; in order."""
-        for file in sorted(manifest.shards, key=lambda file: file.shard):
-            if file.split == split:
-                self.shards.setdefault(file.shard, []).append(file)
         self.problems: list[str] = []
-        self.contents: list[str] = []
-        """Content hashes of the shards, in order."""
         self.rows = self.bytes = 0
 
-    def add_shard(self, store: Store, number: int, files: Sequence[ShardFile]) -> None:
+    def add_shard(self, store: Store, record: ShardRecord) -> None:
         """Read the next shard in every format, and prove its rows."""
-        shard = read_shard(store, self._manifest, self._packing, files)
+        shard = read_shard(store, self._manifest, self._packing, record)
         self.problems += shard.problems
         self.bytes += shard.bytes
         for format, entry in shard.entries.items():
@@ -156,8 +151,9 @@ class _SplitProof:
             return
         path, rows = shard.choose()
         self.rows += rows.num_rows
-        self.contents.append(content_hash(rows))
-        if self._corpus and self._corpus.get((self._split, number)) != self.contents[-1]:
+        if content_hash(rows) != record.content:
+            self.problems.append(f"{path}: the documents and their order are not those of its 'content'")
+        if self._corpus and self._corpus.get((self._split, record.shard)) != record.content:
             self.problems.append(f"{path}: does not hold the rows that the corpus gives it, in their order")
         if not rows.num_rows:
             self.problems.append(f"{path}: holds no row")
@@ -175,7 +171,7 @@ class _SplitProof:
         self.problems += check_split(path, lo, self._manifest, self._split)
         tokens = rows["tokens"].to_numpy().astype(np.int64)
         first = self._follow_domains(path, rows, domain, tokens, hi, lo)
-        if misplaced := self.balance.add(number, domain, tokens, first):
+        if misplaced := self.balance.add(record.shard, domain, tokens, first):
             self.problems.append(f"{path}: {misplaced} stands before its place in the plan's order")
 
     def _follow_domains(self, path: str, rows: pa.Table, domain: I64, tokens: I64, hi: U64, lo: U64) -> I64:
@@ -233,14 +229,13 @@ def _check_index(store: Store, path: str, expected: bytes, who: str) -> list[str
 
 def _find_foreign_files(store: Store, manifest: Manifest) -> list[str]:
     """Files in the folders that trainers read, but not of this version."""
-    known = {file.path for file in manifest.shards}
+    known = {file.path for shard in read_shards(store, manifest) for file in shard.files}
     for format in manifest.recipe.shards.formats:
         folder = f"{manifest.build}/{format}"
         known |= {f"{folder}/{name}" for split in manifest.shard_counts for name in FORMATS[format].index(split, [])}
-    formats = sorted({file.format for file in manifest.shards})
     return [
         f"{path}: this file is not part of this version"
-        for format in formats
+        for format in sorted(manifest.recipe.shards.formats)
         for path in store.list(f"{manifest.build}/{format}")
         if path not in known
     ]

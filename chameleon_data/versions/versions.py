@@ -1,6 +1,7 @@
 """Versions of a dataset: numbered for good, and committed by one create-only put.
 
     _chameleon/format.json                  which layout this is, and the id of the dataset
+    _chameleon/tables/<sha256>.parquet      what there is of each shard and file, likewise
     _chameleon/manifests/<sha256>.json      what a version holds, under the hash of its own bytes
     _chameleon/versions/v00000012.json      the commit: number 12 is that manifest
     _chameleon/deleted/v00000012.json       the tombstone of version 12, which keeps its number for ever
@@ -32,6 +33,7 @@ from chameleon_data.store.paths import (
 from chameleon_data.store.store import NameTakenError, Store
 from chameleon_data.versions.manifest import Manifest, decode_manifest, encode_manifest
 from chameleon_data.versions.records import LAYOUT_FORMAT, STRICT, Digest, encode_record, load_record, misnamed_error
+from chameleon_data.versions.tables import UNNAMED
 
 RECORD_READERS = 16
 """Records that are read at once."""
@@ -61,6 +63,14 @@ class Version:
     """`digest` of the manifest, over the shards' own hashes."""
     created: str | None
     """When it was committed, as the caller said."""
+    name: str
+    """The recipe's name for the mixture. This and what follows repeat the manifest, so that versions are listed without it."""
+    tokens: int
+    """Tokens of the train split."""
+    unit: str
+    """What a token is: `bytes`, or the tokenizer."""
+    domains: int
+    """Domains of the train split."""
     format: int = LAYOUT_FORMAT
     """Number of the layout."""
 
@@ -98,7 +108,7 @@ def commit_version(store: Store, manifest: Manifest, created: str, check: Callab
     store.write_new(manifest_path(sha256), body)
     number = present[-1].number + 1 if present else 1
     while True:
-        version = Version(number, sha256, *build, created)
+        version = Version(number, sha256, *build, created, *_summarise(manifest))
         check()
         try:
             if store.write_new(version_path(number), encode_record(version)):
@@ -109,6 +119,11 @@ def commit_version(store: Store, manifest: Manifest, created: str, check: Callab
         if _is_of_build(store, winner, build) and not store.exists(tombstone_path(number)):
             return winner
         number += 1
+
+
+def _summarise(manifest: Manifest) -> tuple[str, int, str, int]:
+    """The name, tokens, unit and domains that a version repeats from its manifest."""
+    return manifest.name, sum(d.tokens for d in manifest.domains.values()), manifest.unit, len(manifest.domains)
 
 
 def is_version_of(version: Version, manifest: Manifest, created: str) -> bool:
@@ -158,10 +173,12 @@ def read_manifest(store: Store, version: Version) -> Manifest:
     path = manifest_path(version.manifest)
     body = store.read(path)
     if hashlib.sha256(body).hexdigest() != version.manifest:
-        raise InputError(f"{store.url}/{path}: damaged or edited, as its sha256 is not its name; restore it from a copy")
+        raise InputError(f"{store.url}/{path}: {UNNAMED}")
     manifest = decode_manifest(body, f"{store.url}/{path}")
     if (manifest.plan_digest, manifest.digest) != (version.plan_digest, version.digest):
         raise InputError(f"{store.url}/{path}: is of another build than v{version.number} says; restore both from a copy")
+    if _summarise(manifest) != (version.name, version.tokens, version.unit, version.domains):
+        raise InputError(f"{store.url}/{path}: has another name or size than v{version.number} says; restore both from a copy")
     return manifest
 
 

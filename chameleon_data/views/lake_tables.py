@@ -31,7 +31,8 @@ from chameleon_data.plan.plan import TRAIN
 from chameleon_data.store.paths import export_folder
 from chameleon_data.store.store import NameTakenError, Store
 from chameleon_data.store.urls import scheme_of
-from chameleon_data.versions.manifest import Manifest, ShardFile
+from chameleon_data.versions.manifest import Manifest
+from chameleon_data.versions.shard_table import ShardFile, read_shards
 from chameleon_data.versions.versions import Version, read_dataset
 
 TABLE_NAME = "chameleon.mixture"
@@ -66,8 +67,8 @@ class RegisteredTable:
 class _Shards:
     """What is registered of a version."""
 
-    files: tuple[ShardFile, ...]
-    """In order."""
+    files: tuple[tuple[ShardFile, int], ...]
+    """Each file and its rows, in order."""
     schema: pa.Schema
     """As a table declares it."""
     dataset: str
@@ -77,7 +78,7 @@ class _Shards:
 
     @property
     def rows(self) -> int:
-        return sum(file.rows for file in self.files)
+        return sum(rows for _, rows in self.files)
 
 
 def register_delta(store: Store, manifest: Manifest, version: Version, target: str | None = None) -> RegisteredTable:
@@ -123,9 +124,9 @@ def register_delta(store: Store, manifest: Manifest, version: Version, target: s
                 partition_values={},
                 modification_time=_milliseconds(version.created),
                 data_change=True,
-                stats=json.dumps({"numRecords": file.rows}),
+                stats=json.dumps({"numRecords": rows}),
             )
-            for file in shards.files
+            for file, rows in shards.files
         ]
         create_table_with_add_actions(
             table,
@@ -192,7 +193,7 @@ def register_iceberg(store: Store, manifest: Manifest, version: Version, target:
                     transaction = catalog.create_table_transaction(
                         TABLE_NAME, shards.schema, location=table, properties=properties
                     )
-                transaction.add_files([f"{data}/{file.path}" for file in shards.files], snapshot_properties=shards.commit)
+                transaction.add_files([f"{data}/{file.path}" for file, _ in shards.files], snapshot_properties=shards.commit)
                 transaction.commit_transaction()
                 written = catalog.load_table(TABLE_NAME)
         finally:
@@ -228,21 +229,22 @@ def _shards(store: Store, manifest: Manifest, version: Version) -> _Shards:
     """The version's Parquet files of the train split. Raises InputError unless all are there, of their recorded sizes."""
     if scheme_of(store.url) == "memory":
         raise InputError("memory://…: no other program reads this process's memory; export a version on a disk or object store")
-    wanted = tuple(file for file in manifest.shards if file.format == "parquet" and file.split == TRAIN)
+    shards = (shard for shard in read_shards(store, manifest) if shard.split == TRAIN)
+    wanted = tuple((file, shard.rows) for shard in shards for file in shard.of_format("parquet"))
     if not wanted:
         raise InputError(
             f"{store.url}@v{version.number}: has no Parquet shards, which these tables are made of; build it again "
             "with parquet among the recipe's `shards.formats`"
         )
     sizes = store.list(f"{manifest.build}/parquet")
-    for shard in wanted:
-        if sizes.get(shard.path) != shard.bytes:
-            fault = f"has {sizes[shard.path]:,} bytes, not {shard.bytes:,}" if shard.path in sizes else "is missing"
-            raise InputError(f"{store.url}/{shard.path}: {fault}; restore it from a copy or build the version again")
-    path = wanted[0].path
+    for file, _ in wanted:
+        if sizes.get(file.path) != file.bytes:
+            fault = f"has {sizes[file.path]:,} bytes, not {file.bytes:,}" if file.path in sizes else "is missing"
+            raise InputError(f"{store.url}/{file.path}: {fault}; restore it from a copy or build the version again")
+    path = wanted[0][0].path
     try:
-        with store.open(path) as file:
-            stored = pq.ParquetFile(file, pre_buffer=False).schema_arrow
+        with store.open(path) as source:
+            stored = pq.ParquetFile(source, pre_buffer=False).schema_arrow
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{store.url}/{path}: damaged Parquet file; restore it from a copy or build it again") from error
     schema = pa.schema([(field.name, _signed(field.type)) for field in stored])

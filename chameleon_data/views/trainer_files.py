@@ -25,7 +25,9 @@ import yaml
 from chameleon_data.corpus.fragments import hive_value
 from chameleon_data.errors import list_some
 from chameleon_data.recipe import Mix, Recipe, Source
-from chameleon_data.versions.manifest import InputFragment, Manifest
+from chameleon_data.store.store import Store
+from chameleon_data.versions.corpus_tables import InputFragment, read_inputs
+from chameleon_data.versions.manifest import Manifest
 
 BUILDERS = {"jsonl": "json", "parquet": "parquet", "arrow": "arrow", "csv": "csv", "tsv": "csv", "txt": "text"}
 """Format of a fragment -> the name of the `datasets` builder that reads it."""
@@ -100,10 +102,10 @@ def make_blend(title: str, recipe: Recipe, entries: Iterable[BlendEntry], budget
     )  # fmt: skip
 
 
-def blend_of_version(title: str, manifest: Manifest) -> Blend:
+def blend_of_version(title: str, store: Store, manifest: Manifest) -> Blend:
     """The mixture that a version recorded."""
     entries = (BlendEntry(n, d.weight, d.available_tokens, d.available_rows) for n, d in manifest.domains.items())
-    return make_blend(title, manifest.recipe, entries, manifest.budget, manifest.provenance.inputs)
+    return make_blend(title, manifest.recipe, entries, manifest.budget, read_inputs(store, manifest))
 
 
 def mosaicml(blend: Blend, folder: str) -> str:

@@ -19,7 +19,8 @@ import yaml
 from chameleon_data.corpus.fragments import list_fragments
 from chameleon_data.recipe_file import parse_recipe
 from chameleon_data.store.store import Store
-from chameleon_data.versions.manifest import InputFragment, Manifest
+from chameleon_data.versions.corpus_tables import InputFragment
+from chameleon_data.versions.manifest import Manifest
 from chameleon_data.views.trainer_files import TRAINER_WRITERS, BlendEntry, blend_of_version, datasets_script, make_blend
 from tests.support import official_readers, streaming_reader
 from tests.support.corpus import documents
@@ -35,7 +36,7 @@ def manifest(tmp_path_factory) -> Manifest:
 
 def write(form: str, manifest: Manifest) -> str:
     """What `export OUT@v2 FORM` prints."""
-    return TRAINER_WRITERS[form](blend_of_version("v2", manifest), "s3://bucket/converted data")
+    return TRAINER_WRITERS[form](blend_of_version("v2", Store(manifest.recipe.out), manifest), "s3://bucket/converted data")
 
 
 def test_streams_of_mosaicml(manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

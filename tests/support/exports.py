@@ -73,5 +73,5 @@ def make_packed_version(store: Store, name: str, kind: pa.DataType, rows: int) -
     store.write_new(path, body)
     shard = {"path": path, "format": "parquet", "split": "train", "bytes": body.size, "rows": rows}
     held = {**shard, "path": path.replace("train", "validation"), "split": "validation"}
-    manifest = example_manifest(name, build=f"builds/{name}", shards=[shard, held])
+    manifest = example_manifest(name, store, build=f"builds/{name}", shards=[shard, held])
     return manifest, commit_version(store, manifest, CREATED)

@@ -103,6 +103,7 @@ class Ready:
     def manifest(self) -> Manifest:
         """The manifest of the build, which is written first."""
         return make_manifest(
+            self.store,
             self.recipe,
             self.survey,
             self.selection,

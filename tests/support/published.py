@@ -46,4 +46,4 @@ def publish(store: Store, name: str, shards: Sequence[Rows], formats: Sequence[s
                 })  # fmt: skip
     counts = Counter(domain for rows in shards for domain, _, _ in rows)
     domains = {d: {"weight": 0.5, "tokens": n, "rows": n, "epochs": 1.0} for d, n in counts.items()}
-    return example_manifest(name, **{"build": f"builds/{name}", "domains": domains, "shards": files, **extra})
+    return example_manifest(name, store, **{"build": f"builds/{name}", "domains": domains, "shards": files, **extra})

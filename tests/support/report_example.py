@@ -11,9 +11,12 @@ import numpy as np
 from chameleon_data.hashing import key64
 from chameleon_data.plan.plan import PHASE_BITS
 from chameleon_data.recipe import Leverage, Weights
+from chameleon_data.store.store import Store
 from chameleon_data.versions.checks.balance import BalanceCheck
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import Verification
+from chameleon_data.views.report.domains import read_report_rows
+from chameleon_data.views.report.page import render_report
 from chameleon_data.weights.bounds import bound_weights
 from chameleon_data.weights.domain_statistics import domain_statistics, moments
 from chameleon_data.weights.domain_weights import domain_weights
@@ -45,6 +48,8 @@ SECTIONS = (
     "provenance",
     "timings",
 )
+EXAMPLES = Store("memory://examples-of-reports")
+"""Holds the tables of all examples."""
 CREATED = "2026-01-01T00:00:00+00:00"
 
 
@@ -125,13 +130,18 @@ def example_report(
     ]
     packages = {"polars": "2.1.0", "ray": "2.60.0"}
     manifest = example_manifest(
-        "ten-domains", recipe=recipe, plan_digest="ab" * 32, digest="cd" * 32, content_digest="ef" * 32,
+        "ten-domains", EXAMPLES, recipe=recipe, plan_digest="ab" * 32, digest="cd" * 32, content_digest="ef" * 32,
         build=f"builds/{'ab' * 32}", budget=budget, shard_count=shards, shard_counts={"train": shards}, domains=domains,
         weights=about, quarantine=quarantine, shards=files, map=map_, reused={"embed": f"embedded 1 of {k} domains"},
         timings={"survey": 12.4, "embed and weigh": 31.0, "plan": 0.42, "write": 18.7},
-        provenance={"inputs": inputs, "packages": packages, "python": "3.11.9"},
+        inputs=inputs, provenance={"packages": packages, "python": "3.11.9"},
     )  # fmt: skip
     return manifest, proof
+
+
+def render_example(manifest: Manifest, *facts: Any, store: Store = EXAMPLES) -> str:
+    """The page of a manifest whose tables lie on a store, with the other arguments of `render_report`."""
+    return render_report(manifest, read_report_rows(store, manifest), *facts)
 
 
 def _weights(rng: np.random.Generator, names: Sequence[str], samples: int) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -16,10 +16,19 @@ import pytest
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
 from chameleon_data.store.checksummed import read_record, write_record
-from chameleon_data.store.paths import kept_file_path, kept_list_path, landmarks_path, manifest_path, survey_path, weighing_path
+from chameleon_data.store.paths import (
+    kept_file_path,
+    kept_list_path,
+    landmarks_path,
+    manifest_path,
+    survey_path,
+    table_path,
+    weighing_path,
+)
 from chameleon_data.store.store import Store
 from chameleon_data.store.urls import local_folder
 from chameleon_data.versions.active import active_driver
+from chameleon_data.versions.corpus_tables import read_map, write_map_table
 from chameleon_data.versions.manifest import Manifest, encode_manifest
 from chameleon_data.versions.versions import Version, commit_version, delete_version, list_versions, read_manifest
 from tests.support.manifests import LANDMARKS, example_manifest
@@ -45,7 +54,19 @@ def receipt_path(name: str) -> str:
 @cache
 def small_manifest(name: str, landmarks: str | None = None, **changes: Any) -> Manifest:
     used = {**LANDMARKS, "digest": fingerprint(landmarks)} if landmarks else None
-    return example_manifest(name, weights={"nystrom": used}, **changes)
+    return example_manifest(
+        name, Store("memory://tables-of-small-builds"), weights={"nystrom": used}, map=map_of(name), **changes
+    )
+
+
+def map_of(name: str) -> dict[str, list[tuple[float, float]]]:
+    """The map of the sample, which stands for all tables of a build; each build has another one."""
+    return {"s": [(float(int(fingerprint(name)[:8], 16)), 0.0)]}
+
+
+def table_of_build(name: str) -> str:
+    """The path of its table."""
+    return small_manifest(name).tables.map[0].path
 
 
 def make_version(store: Store, name: str, landmarks: str | None = None) -> Version:
@@ -57,6 +78,7 @@ def make_version(store: Store, name: str, landmarks: str | None = None) -> Versi
             for shard in range(SHARDS):
                 store.write_new(shard_path(name, shard), SHARD)
             store.write_new(receipt_path(name), b"{}")
+        write_map_table(store, map_of(name))
         version = commit_version(store, small_manifest(name, landmarks), CREATED, driver.check)
         store.remove(list(store.list(f"{folder_of(name)}/runs")))
         return version
@@ -77,12 +99,14 @@ def make_weighing(store: Store, name: str) -> None:
 
 
 def check_versions(store: Store) -> list[str]:
-    """The plan digests of the live versions. InputError or AssertionError unless each has its manifest, shards and receipt."""
+    """The plan digests of the live versions. InputError or AssertionError unless each has its manifest, tables, shards and
+    receipt."""
     found = list_versions(store)
     for version in found:
         manifest = read_manifest(store, version)
         for shard in range(SHARDS):
             assert store.read(f"{manifest.build}/parquet/{shard}.parquet") == SHARD
+        assert read_map(store, manifest)
         assert store.read(f"{manifest.build}/receipts/00000.json") == b"{}"
     return [version.plan_digest for version in found]
 
@@ -94,7 +118,7 @@ def missing_files(store: Store) -> set[str]:
         folder = f"builds/{version.plan_digest}"
         promised |= {f"{folder}/parquet/{shard}.parquet" for shard in range(SHARDS)} | {f"{folder}/receipts/00000.json"}
         try:
-            read_manifest(store, version)
+            promised |= {file.path for file in read_manifest(store, version).tables.map}
         except InputError:
             promised.add(f"the manifest of v{version.number}")
     for path in here:
@@ -119,12 +143,12 @@ def litter(store: Store) -> dict[str, str]:
     deleted = hashlib.sha256(encode_manifest(small_manifest("gone", "once used"))).hexdigest()
     garbage = {
         shard_path("gone"): "builds", shard_path("gone", 1): "builds", receipt_path("gone"): "builds",
-        manifest_path(deleted): "manifests",
+        manifest_path(deleted): "manifests", table_of_build("gone"): "tables",
         landmarks_path(fingerprint("once used")): "landmarks",
     }  # fmt: skip
     for path, kind in {
         shard_path("given up"): "builds", receipt_path("given up"): "builds", f"{folder_of('kept')}/runs/x/1.arrow": "runs",
-        f"_chameleon/manifests/{fingerprint('x')}.json": "manifests",
+        f"_chameleon/manifests/{fingerprint('x')}.json": "manifests", table_path(fingerprint("x")): "tables",
         "_chameleon/checks/0a/_chameleon/cache/survey/p/summary.json": "checks",
     }.items():  # fmt: skip
         store.write(path, SHARD)

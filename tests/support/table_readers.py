@@ -13,12 +13,13 @@ from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import verify_version
 from chameleon_data.views.lake_tables import RegisteredTable, register_delta, register_iceberg
 from tests.support.exports import open_version
+from tests.support.manifests import list_paths
 
 REGISTER: dict[str, Callable[..., RegisteredTable]] = {"delta": register_delta, "iceberg": register_iceberg}
 
 
 def shard_rows(store: Store, manifest: Manifest) -> pl.DataFrame:
-    files = [store.read(file.path) for file in manifest.shards if file.format == "parquet"]
+    files = [store.read(path) for path in list_paths(store, manifest)]
     return in_order(pl.concat([pl.from_arrow(pq.read_table(pa.BufferReader(file))) for file in files]))
 
 

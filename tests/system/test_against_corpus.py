@@ -30,7 +30,7 @@ from tests.support import orders
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import Ready, ready
 from tests.support.inline_builds import INLINE
-from tests.support.manifests import forge
+from tests.support.manifests import forge, list_files, with_files
 
 
 def built(folder: Path, **sections: Any) -> tuple[Ready, Manifest]:
@@ -81,7 +81,7 @@ def test_the_domain_that_keeps_a_copy_is_the_one_that_the_recipe_named_first(tmp
     assert problems == []
     assert verify_version(made.store, manifest, corpus=contents).problems == ()
     with pytest.raises(InputError, match="'priority' does not name each source"):
-        forge(manifest, lambda plain: plain.update(priority=["legal", "book", "book"]))
+        forge(made.store, manifest, lambda plain: plain.update(priority=["legal", "book", "book"]))
 
 
 def test_an_invented_document_is_seen_with_the_corpus_alone(tmp_path):
@@ -107,17 +107,16 @@ def test_a_shard_of_other_rows_is_named(tmp_path):
 
 def rewrite(made: Ready, manifest: Manifest, change: Callable[[int, pa.Table], pa.Table]) -> Manifest:
     """Rewrite the shards of a version in Parquet, and mend every hash that a forger can."""
-    tables, files, count = [], [], manifest.shard_count
-    for number, file in enumerate(manifest.shards):
-        path = Path(made.store.url) / file.path
+    tables, files, count = [], list_files(made.store, manifest), manifest.shard_count
+    for number, file in enumerate(files):
+        path = Path(made.store.url) / file["path"]
         tables.append(change(number, parquet.decode({"": path.read_bytes()}, "")[0]))
         (data,) = parquet.encode(tables[-1], number, count, TRAIN, 3).files.values()
         path.write_bytes(data)
-        files.append(replace(file, sha256=hashlib.sha256(data).hexdigest(), bytes=data.size))
+        file |= {"sha256": hashlib.sha256(data).hexdigest(), "bytes": data.size, "content": content_hash(tables[-1])}
     return replace(
-        manifest,
-        shards=tuple(files),
-        digest=digest_files({file.path.removeprefix(manifest.build + "/"): file.sha256 for file in files}),
+        with_files(made.store, manifest, files),
+        digest=digest_files({file["path"].removeprefix(manifest.build + "/"): file["sha256"] for file in files}),
         content_digest=digest_contents([content_hash(table) for table in tables]),
     )
 

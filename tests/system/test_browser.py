@@ -16,8 +16,7 @@ from typing import Any
 
 import pytest
 
-from chameleon_data.views.report.page import render_report
-from tests.support.report_example import CREATED, HOSTILE, SECTIONS, example_report
+from tests.support.report_example import CREATED, HOSTILE, SECTIONS, example_report, render_example
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))), None
@@ -69,7 +68,7 @@ def browse(page: Path, folder: Path, *more: str) -> tuple[str, list[str]]:
 def text(request: pytest.FixtureRequest) -> str:
     arguments: dict[str, Any] = {"ten": {}, "hostile": {"names": HOSTILE, "samples": 30}, "given": {"given": True}}[request.param]
     manifest, proof = example_report(**arguments)
-    return render_report(manifest, 3, CREATED, proof)
+    return render_example(manifest, 3, CREATED, proof)
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -14,7 +14,6 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -31,6 +30,7 @@ from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import verify_version
 from tests.support import inline_builds, streaming_reader
 from tests.support.corpus import documents, lay_out, write_file, write_recipe
+from tests.support.manifests import list_files, list_paths, with_files
 
 on_both_engines = pytest.mark.parametrize("engine", ["local", "ray"])
 """For tests that start the command."""
@@ -96,7 +96,7 @@ def test_the_manifest_says_what_was_asked_and_what_was_written(built):
         assert domain.largest_document == max(map(len, texts))
         assert abs(domain.tokens - domain.target_tokens) <= domain.largest_document
         assert domain.rows_read == domain.rows_written_once + domain.rows_not_selected + domain.quarantined
-    assert len(manifest.shards) == 2 * manifest.shard_count == 16
+    assert sum(sums.files for sums in manifest.formats.values()) == 2 * manifest.shard_count == 16
 
 
 def test_rows_are_the_corpus_texts_repeated_by_whole_epochs(built):
@@ -361,7 +361,7 @@ def flip(path: Path) -> None:
 def test_verify_catches_damaged_files(built, tmp_path, damage, message, kind):
     folder, _, manifest = built
     shutil.copytree(folder / "out", tmp_path / "out")
-    first, second = [tmp_path / "out" / s.path for s in manifest.shards if s.format == kind][:2]
+    first, second = [tmp_path / "out" / path for path in list_paths(Store(str(tmp_path / "out")), manifest, kind)][:2]
     damage(first, second)
     problems = verify_version(Store(str(tmp_path / "out")), manifest).problems
     assert any(message in p for p in problems), problems
@@ -370,7 +370,7 @@ def test_verify_catches_damaged_files(built, tmp_path, damage, message, kind):
 @pytest.mark.parametrize(
     ("forge", "message"),
     [
-        (lambda t: t.take([1, 0, *range(2, len(t))]), "not those of 'content_digest'"),
+        (lambda t: t.take([1, 0, *range(2, len(t))]), "not those of its 'content'"),
         (lambda t: t.slice(1), "other counts of rows"),
         (lambda t: t.set_column(0, "text", [["x" * n for n in t["tokens"].to_pylist()]]), "not the one that its doc_id names"),
     ],
@@ -380,15 +380,12 @@ def test_verify_catches_forged_shards_whose_hashes_fit(built, tmp_path, forge, m
     """The forger also mends the sha256 in the manifest, so only the content can tell."""
     folder, _, manifest = built
     shutil.copytree(folder / "out", tmp_path / "out")
-    files = []
-    for file in manifest.shards:
-        if file.format == "parquet" and file.shard == 2:
-            path = tmp_path / "out" / file.path
-            pq.write_table(forge(pq.read_table(path)), path)
-            file = replace(file, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
-        files.append(file)
-    forged = replace(manifest, shards=tuple(files))
-    problems = verify_version(Store(str(tmp_path / "out")), forged).problems
+    store = Store(str(tmp_path / "out"))
+    files = list_files(store, manifest)
+    path = tmp_path / "out" / files[2]["path"]
+    pq.write_table(forge(pq.read_table(path)), path)
+    files[2]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    problems = verify_version(store, with_files(store, manifest, files)).problems
     assert any(re.search(message, p) for p in problems), problems
 
 
@@ -428,7 +425,7 @@ def test_the_command_from_build_to_report(built, command_on_engine):
 def test_a_damaged_version_fails_and_a_build_mends_it_once_the_file_is_gone(built, build, command_on_engine, tmp_path):
     folder, recipe, manifest = built
     shutil.copytree(folder / "out", tmp_path / "out")
-    damaged = tmp_path / "out" / manifest.shards[0].path
+    damaged = tmp_path / "out" / list_paths(Store(str(tmp_path / "out")), manifest)[0]
     flip(damaged)
     assert not command_on_engine("verify", f"{tmp_path / 'out'}@v1", expect=1)["ok"]
     damaged.unlink()

@@ -20,6 +20,7 @@ from chameleon_data.pipelines.build import build_recipe
 from chameleon_data.pipelines.engine import Engine
 from chameleon_data.pipelines.weigh import Weighed
 from chameleon_data.recipe_file import load_recipe
+from chameleon_data.store.store import Store
 from chameleon_data.weights.embedder import Embedder
 from chameleon_data.weights.mixture import describe_mixture
 from tests.support.corpus import documents
@@ -243,15 +244,15 @@ def test_embedding_says_what_was_new_of_eleven(engine: Engine, tmp_path: Path) -
 
 
 def test_of_many_domains_nothing_is_recorded_for_each_pair_or_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from chameleon_data.views.report.page import render_report
     from chameleon_data.weights import make_mixture
+    from tests.support.report_example import render_example
 
     corpus(tmp_path / "in", "abcd")
     monkeypatch.setattr(make_mixture, "RECORDED_DOMAINS", 3)
     made = build_recipe(load_recipe(recipe(tmp_path, {"column": "vector"})), INLINE, lambda *_: None, "now").manifest
     assert made.weights.affinity is None
     assert [setting.weights for setting in made.weights.sensitivity] == [None] * 25
-    page = render_report(made, None, None, None)
+    page = render_example(made, None, None, None, store=Store(made.recipe.out))
     assert "4 domains are too many for a matrix of every pair" in page
     assert "refused" not in page.lower()
 

@@ -69,7 +69,8 @@ def test_the_command_registers_and_points(command, copy: Store, tmp_path: Path) 
 
 def test_a_recipe_that_was_never_built_is_weighed(made: tuple[Path, Blend]) -> None:
     folder, weighed = made
-    recorded = blend_of_version(weighed.title, open_version(Store(str(folder / "out")), 2)[0])
+    store = Store(str(folder / "out"))
+    recorded = blend_of_version(weighed.title, store, open_version(store, 2)[0])
     assert [write(weighed, "/data") for write in TRAINER_WRITERS.values()] == [
         write(recorded, "/data") for write in TRAINER_WRITERS.values()
     ]

@@ -13,9 +13,10 @@ from chameleon_data.errors import InputError
 from chameleon_data.jobs import tables
 from chameleon_data.pipelines.build import build_recipe
 from chameleon_data.recipe_file import load_recipe
-from chameleon_data.views.report.page import render_report
+from chameleon_data.store.store import Store
 from tests.support.embeddings import unit_clusters
 from tests.support.inline_builds import INLINE
+from tests.support.report_example import render_example
 from tests.support.vector_corpora import corpus, recipe, weigh
 
 EMBED = {"column": "vector", "samples": 100}
@@ -95,7 +96,7 @@ def test_weights_aim_at_a_target_whose_files_are_read_as_a_corpus_is(tmp_path: P
     assert "nothing embedded" in weigh(path).reused["weigh"]
     built = build_recipe(load_recipe(path), INLINE, lambda *_: None, "now").manifest
     assert built.weights.target == "like"
-    assert render_report(built, 1, None, None).count("Samples of the target") == 1
+    assert render_example(built, 1, None, None, store=Store(built.recipe.out)).count("Samples of the target") == 1
     corpus(tmp_path / "task", "abc", documents=90)
     other = weigh(path)
     assert other.mixture.description.match.samples == 90, "a target that changed is read again"
@@ -130,7 +131,7 @@ def test_weights_by_another_embedder_stand_beside_and_their_movement_is_told(
     assert "by embedder" in shown
     built = build_recipe(load_recipe(path), INLINE, lambda *_: None, "now").manifest
     assert built.weights.movement == about.movement
-    page = render_report(built, 1, None, None)
+    page = render_example(built, 1, None, None, store=Store(built.recipe.out))
     assert "By embedder" in page
     assert f"a weight moves by up to {100 * max(about.movement.values()):.1f} %" in page
     alone = weigh(recipe(tmp_path, EMBED)).mixture.description
@@ -155,7 +156,7 @@ def test_domains_that_are_one_are_scored_as_one_through_a_build(tmp_path: Path, 
     assert about.neighbours["d"] == about.neighbours["e"]
     assert set(about.sensitivity[0].weights) == set("abcde")
     built = build_recipe(load_recipe(path), INLINE, lambda *_: None, "now").manifest
-    assert "Scored as one" in render_report(built, 1, None, None)
+    assert "Scored as one" in render_example(built, 1, None, None, store=Store(built.recipe.out))
     tables.print_notes(built.weights, {})
     assert "scored as one, and the weight split by tokens: d, e" in capsys.readouterr().out
     plain = weigh(recipe(tmp_path, {"column": "vector", "samples": 400}, "abcde")).mixture.description

@@ -30,6 +30,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe
+from chameleon_data.store.store import Store
+from chameleon_data.versions.corpus_tables import read_map
 from tests.support.inline_builds import build, write_small_recipe
 
 folder = Path(sys.argv[1])
@@ -47,7 +49,8 @@ def recipe(out, **sections):
 
 print("given", len(build(write_small_recipe(folder / "small", str(folder / "given"))).domains))
 manifest = build(recipe("column", embed={"column": "vector"}))
-print("column", len(manifest.domains), len(manifest.map["a"]), manifest.weights.misfiled is not None)
+points = read_map(Store(manifest.recipe.out), manifest)["a"]
+print("column", len(manifest.domains), len(points), manifest.weights.misfiled is not None)
 for sections in ({}, {"embed": {"column": "vector"}, "leverage": {"kernel": "rbf", "landmarks": 8}}):
     try:
         build(recipe("refused", **sections))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from itertools import zip_longest
 
 from chameleon_data.plan.plan import TRAIN, DomainPlan, Packing, Plan, phase_of, quota_of, whole_sequences
 from chameleon_data.recipe import Shards
@@ -10,8 +11,10 @@ from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.lay_out import build_digest
 from chameleon_data.shards.rows import number_domains
 from chameleon_data.store.paths import BUILDS
+from chameleon_data.store.store import Store
 from chameleon_data.versions.make_manifest import digest_contents, digest_files
-from chameleon_data.versions.manifest import DomainRecord, Manifest, SplitRecord
+from chameleon_data.versions.manifest import DomainRecord, FormatSum, Manifest, SplitRecord
+from chameleon_data.versions.shard_table import read_shards
 
 
 def read_packing(shards: Shards) -> Packing | None:
@@ -35,8 +38,6 @@ def check_manifest(manifest: Manifest) -> list[str]:
         *_check_budget(manifest),
         *(problem for split in manifest.shard_counts for problem in _check_quotas(manifest, split)),
         *_check_plan_digest(manifest),
-        *_check_listing(manifest),
-        *_check_files_digest(manifest),
     ]
 
 
@@ -139,30 +140,34 @@ def _recorded_plan(manifest: Manifest, split: str, shards: int) -> Plan:
     return Plan(domains, shards, manifest.seed, manifest.hash, writer, packing, split)
 
 
-def _check_listing(manifest: Manifest) -> list[str]:
-    """Each shard is listed once in each format of the recipe, in order, under its name."""
-    shards = manifest.recipe.shards
-    expected = [
-        (f"{manifest.build}/{format}/{name}", format, split, number)
-        for format in shards.formats
+def check_shard_table(store: Store, manifest: Manifest) -> list[str]:
+    """The table of shards lists each shard of the plan once, in order, with its files in each format of the recipe under their
+    names; sums and digests are of what it lists. Raises InputError where the table cannot be read."""
+    recipe, folder = manifest.recipe.shards, f"{manifest.build}/"
+    expected = (
+        [split, number, [(f"{folder}{format}/{name}", format) for format in recipe.formats
+                         for name in FORMATS[format].names(number, count, split, recipe.zstd_level)]]
         for split, count in manifest.shard_counts.items()
         for number in range(count)
-        for name in FORMATS[format].names(number, count, split, shards.zstd_level)
-    ]
-    if [(file.path, file.format, file.split, file.shard) for file in manifest.shards] == expected:
-        return []
-    return ["the manifest does not list the shards of the plan in the recipe's formats, each once and in order"]
-
-
-def _check_files_digest(manifest: Manifest) -> list[str]:
-    folder = f"{manifest.build}/"
-    if digest_files({file.path.removeprefix(folder): file.sha256 for file in manifest.shards}) == manifest.digest:
-        return []
-    return ["the files listed are not those of 'digest'"]
-
-
-def check_content_digest(manifest: Manifest, contents: Sequence[str]) -> list[str]:
-    """`contents` are the shards' content hashes, of all splits in order."""
-    if digest_contents(contents) == manifest.content_digest:
-        return []
-    return ["the documents and their order are not those of 'content_digest'"]
+    )  # fmt: skip
+    files, contents, sums, listed = dict[str, str](), list[str](), dict[str, FormatSum](), True
+    for shard, place in zip_longest(read_shards(store, manifest), expected):
+        if shard is None:
+            listed = False
+            break
+        listed &= [shard.split, shard.shard, [(file.path, file.format) for file in shard.files]] == place
+        contents.append(shard.content)
+        for file in shard.files:
+            files[file.path.removeprefix(folder)] = file.sha256
+            before = sums.get(file.format, FormatSum(0, 0))
+            sums[file.format] = FormatSum(before.files + 1, before.bytes + file.bytes)
+    problems = []
+    if not listed:
+        problems.append("the manifest does not list the shards of the plan in the recipe's formats, each once and in order")
+    if sums != manifest.formats:
+        problems.append("the files listed are not as many, or of other sizes, than 'formats' says")
+    if digest_files(files) != manifest.digest:
+        problems.append("the files listed are not those of 'digest'")
+    if digest_contents(contents) != manifest.content_digest:
+        problems.append("the documents and their order are not those of 'content_digest'")
+    return problems

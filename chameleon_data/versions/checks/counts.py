@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import polars as pl
 import pyarrow as pa
 
-from chameleon_data.versions.manifest import ShardFile, SplitRecord
+from chameleon_data.versions.manifest import SplitRecord
+from chameleon_data.versions.shard_table import ShardRecord
 
 
-def check_shard_counts(files: Sequence[ShardFile], rows: pa.Table) -> list[str]:
-    """Rows and tokens of a shard, in all and by domain, are those that the manifest lists for each of its files."""
+def check_shard_counts(path: str, shard: ShardRecord, rows: pa.Table) -> list[str]:
+    """The rows that `path` holds, and their tokens, in all and by domain, are those that the manifest lists for the shard."""
     counted = (
         pl.DataFrame(rows.select(["domain", "tokens"])).group_by("domain").agg(pl.len(), pl.col("tokens").cast(pl.Int64).sum())
     )
     domain_rows = dict(counted.select("domain", "len").iter_rows())
     domain_tokens = dict(counted.select("domain", "tokens").iter_rows())
     found = (domain_rows, domain_tokens, rows.num_rows, sum(domain_tokens.values()))
-    return [
-        f"{file.path}: holds other counts of rows or tokens than the manifest says"
-        for file in files
-        if found != (file.domain_rows, file.domain_tokens, file.rows, file.tokens)
-    ]
+    if found == (shard.domain_rows, shard.domain_tokens, shard.rows, shard.tokens):
+        return []
+    return [f"{path}: holds other counts of rows or tokens than the manifest says"]
 
 
 def check_largest_document(name: str, record: SplitRecord, largest: int, every_document: bool) -> list[str]:

@@ -18,7 +18,8 @@ from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.rows import DOC_STARTS, INPUT_IDS, TEXT_SCHEMA
 from chameleon_data.store.store import Store
 from chameleon_data.versions.checks.counts import check_shard_counts
-from chameleon_data.versions.manifest import Manifest, ShardFile, TokenIds
+from chameleon_data.versions.manifest import Manifest, TokenIds
+from chameleon_data.versions.shard_table import ShardFile, ShardRecord
 
 ROW_COLUMNS = TEXT_SCHEMA.names[1:]
 """Columns that every row has, beside its text or ids."""
@@ -41,11 +42,11 @@ class StoredShard:
         return max(self.tables.items(), key=lambda item: "text" in item[1].column_names)
 
 
-def read_shard(store: Store, manifest: Manifest, packing: Packing | None, files: Sequence[ShardFile]) -> StoredShard:
-    """The rows of one shard, read in every format. `files` are all of the shard's."""
+def read_shard(store: Store, manifest: Manifest, packing: Packing | None, record: ShardRecord) -> StoredShard:
+    """The rows of one shard, read in every format."""
     shard, ids = StoredShard(), manifest.provenance.writer.ids
     by_format: dict[str, list[ShardFile]] = {}
-    for file in files:
+    for file in record.files:
         by_format.setdefault(file.format, []).append(file)
     for format, of_format in by_format.items():
         path = of_format[0].path
@@ -64,7 +65,7 @@ def read_shard(store: Store, manifest: Manifest, packing: Packing | None, files:
                 continue
             rows = sequences
         shard.tables[path] = rows
-        shard.problems += check_shard_counts(of_format, rows)
+        shard.problems += check_shard_counts(path, record, rows)
     shard.problems += _check_same_rows(shard, -1 if ids is None else ids.end_of_text)
     return shard
 

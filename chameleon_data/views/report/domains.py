@@ -1,16 +1,23 @@
-"""The domains of a version as a data frame, and its training shards: figures and tables are made of them."""
+"""The domains of a version as a data frame, and rows of its tables: figures and tables of the page are made of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from chameleon_data.plan.plan import TRAIN
-from chameleon_data.versions.manifest import Manifest, ShardFile
+from chameleon_data.store.store import Store
+from chameleon_data.versions.corpus_tables import InputFragment, read_inputs, read_map
+from chameleon_data.versions.manifest import Manifest
+from chameleon_data.versions.shard_table import ShardRecord, sample_shards
 from chameleon_data.weights.explain.movement import weight_ranges
 
+SHARDS_DRAWN = 1_200
+"""Shards that the page draws; of more, so many at equal distances."""
+INPUTS_LISTED = 500
+"""Fragments of the corpus that the page lists."""
 INTEGERS = {
     "quota": "target_tokens", "tokens": "tokens", "rows": "rows", "available_tokens": "available_tokens",
     "available_rows": "available_rows", "largest": "largest_document", "read": "rows_read", "once": "rows_written_once",
@@ -65,7 +72,22 @@ def weights_moved(domains: pl.DataFrame) -> bool:
     return not np.allclose(domains["asked"], domains["weight"], atol=1e-3)
 
 
-def train_shards(files: Sequence[ShardFile]) -> list[ShardFile]:
-    """The training shards in order: one file of each, as the other files and formats hold the same rows."""
-    first = {file.shard: file for file in files if file.format == files[0].format and file.split == TRAIN}
-    return [first[number] for number in sorted(first)]
+@dataclass(frozen=True)
+class ReportRows:
+    """What the page shows of the tables beside a manifest."""
+
+    shards: tuple[ShardRecord, ...]
+    """Of the train split: all, or SHARDS_DRAWN at equal distances."""
+    inputs: tuple[InputFragment, ...]
+    """The first fragments of the corpus."""
+    map: dict[str, list[tuple[float, float]]]
+    """Domain -> (x, y) of its sampled documents."""
+
+
+def read_report_rows(store: Store, manifest: Manifest) -> ReportRows:
+    """Read them. Raises InputError where a table is missing or damaged."""
+    return ReportRows(
+        sample_shards(store, manifest, TRAIN, SHARDS_DRAWN),
+        tuple(read_inputs(store, manifest, INPUTS_LISTED)),
+        read_map(store, manifest),
+    )

@@ -12,8 +12,8 @@ import polars as pl
 import scipy
 from markupsafe import Markup
 
-from chameleon_data.arrays import F64
-from chameleon_data.versions.manifest import ShardFile
+from chameleon_data.arrays import F64, I64
+from chameleon_data.versions.shard_table import ShardRecord
 from chameleon_data.views.report.canvas import (
     ACTED,
     HUES,
@@ -313,7 +313,7 @@ def epochs_figure(domains: pl.DataFrame, limit: float | None, limited: Collectio
     )  # fmt: skip
 
 
-def _by_shard(domains: pl.DataFrame, shards: Sequence[ShardFile]) -> F64:
+def _by_shard(domains: pl.DataFrame, shards: Sequence[ShardRecord]) -> F64:
     """(shards, k) tokens."""
     names = domains["name"].to_list()
     return np.array([[shard.domain_tokens.get(n, 0) for n in names] for shard in shards], np.float64)
@@ -327,10 +327,21 @@ def _shard_axis(axes: Axes, shards: int) -> None:
     axes.set_xlabel("shard", labelpad=4)
 
 
-def shares_figure(domains: pl.DataFrame, shards: Sequence[ShardFile]) -> Figure:
-    """Stacked shares of the domains, a step for each shard. Straight stripes show an even mixture."""
+def _slices(drawn: int, count: int) -> tuple[I64, F64]:
+    """(slices + 1,) where slices of the drawn shards begin, and where they lie among all `count` shards."""
+    edges = np.unique(np.linspace(0, drawn, min(drawn, SLICES) + 1).astype(np.int64))
+    return edges, edges.astype(np.float64) * (count / drawn)
+
+
+def _drawn_of(drawn: int, count: int) -> str | None:
+    return f"Drawn: {drawn:,} of {count:,} shards, at equal distances." if drawn < count else None
+
+
+def shares_figure(domains: pl.DataFrame, shards: Sequence[ShardRecord], count: int) -> Figure:
+    """Stacked shares of the domains, a step for each shard. Straight stripes show an even mixture. `shards` are those that are
+    drawn, of `count`."""
     tokens = _by_shard(domains, shards)
-    edges = np.unique(np.linspace(0, len(shards), min(len(shards), SLICES) + 1).astype(np.int64))
+    edges, places = _slices(len(shards), count)
     summed = np.add.reduceat(tokens, edges[:-1], axis=0)
     most = HUES
     if tokens.shape[1] > most:
@@ -344,37 +355,38 @@ def shares_figure(domains: pl.DataFrame, shards: Sequence[ShardFile]) -> Figure:
     for index in range(share.shape[1]):
         rest = tokens.shape[1] > most and index == most - 1
         axes.fill_between(
-            edges, tops[:, index], tops[:, index + 1], step="post", color=NATURAL if rest else hue(index), lw=0.6, ec=SURFACE
+            places, tops[:, index], tops[:, index + 1], step="post", color=NATURAL if rest else hue(index), lw=0.6, ec=SURFACE
         )
         label = f"{tokens.shape[1] - most + 1:,} others" if rest else names[index]
         legend.append(Key(label, swatch("natural" if rest else f"hue{index}")))
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.0f} %")
-    _shard_axis(axes, len(shards))
+    _shard_axis(axes, count)
     return Figure(
         draw_svg(canvas, "shares", f"Stacked shares of the domains in each of {len(shards):,} shards"),
         "Share of each domain in every shard",
         tuple(legend),
+        _drawn_of(len(shards), count),
     )
 
 
-def deviations_figure(domains: pl.DataFrame, shards: Sequence[ShardFile]) -> Figure:
-    """Tokens of every domain in every shard, less quota / shards, over the domain's bound. It is proved to lie in -1 to 1."""
-    count = len(shards)
+def deviations_figure(domains: pl.DataFrame, shards: Sequence[ShardRecord], count: int) -> Figure:
+    """Tokens of every domain in every shard, less quota / shards, over the domain's bound. It is proved to lie in -1 to 1.
+    `shards` are those that are drawn, of `count`."""
     off = (_by_shard(domains, shards) - domains["quota"].to_numpy() / count) / domains["bound"].to_numpy()
     one = "sequence" if domains["packed"].any() else "document"
-    edges = np.unique(np.linspace(0, count, min(count, SLICES) + 1).astype(np.int64))
+    edges, places = _slices(len(shards), count)
+    at = np.array([shard.shard for shard in shards]) + 0.5
     high = np.maximum.reduceat(off.max(axis=1), edges[:-1])
     low = np.minimum.reduceat(off.min(axis=1), edges[:-1])
     canvas, axes = new_axes(440, 280, left=46, top=8, bottom=42)
-    axes.fill_between(edges, np.append(low, low[-1]), np.append(high, high[-1]), step="post", color=TARGET, alpha=0.16, lw=0)
+    axes.fill_between(places, np.append(low, low[-1]), np.append(high, high[-1]), step="post", color=TARGET, alpha=0.16, lw=0)
     if off.size <= DEVIATIONS_DRAWN:
-        at = np.repeat(np.arange(count) + 0.5, off.shape[1])
-        axes.plot(at, off.ravel(), "o", ms=3, color=TARGET, alpha=0.7, mew=0, clip_on=False)
+        axes.plot(np.repeat(at, off.shape[1]), off.ravel(), "o", ms=3, color=TARGET, alpha=0.7, mew=0, clip_on=False)
     for bound in (-1, 1):
         axes.axhline(bound, color=INK, lw=1, ls=(0, (4, 3)))
-    shard, domain = np.unravel_index(int(np.abs(off).argmax()), off.shape)
-    worst, name = float(off[shard, domain]), domains["name"][int(domain)]
+    row, domain = np.unravel_index(int(np.abs(off).argmax()), off.shape)
+    worst, name, shard = float(off[row, domain]), domains["name"][int(domain)], shards[int(row)].shard
     axes.plot([shard + 0.5], [worst], "o", ms=8, mfc="none", mec=ACTED, mew=1.6, clip_on=False)
     reach = 1.15 * max(1.0, abs(worst))
     axes.set_ylim(-reach, reach)
@@ -386,7 +398,7 @@ def deviations_figure(domains: pl.DataFrame, shards: Sequence[ShardFile]) -> Fig
         draw_svg(
             canvas,
             "deviations",
-            f"Deviations from an even split in each of {count:,} shards; the largest is {worst:+.2f} of a {one}",
+            f"Deviations from an even split in each of {len(shards):,} shards; the largest is {worst:+.2f} of a {one}",
         ),
         f"Tokens away from an even split, in units of {'one sequence' if one == 'sequence' else 'the domain’s largest document'}",
         (
@@ -394,7 +406,8 @@ def deviations_figure(domains: pl.DataFrame, shards: Sequence[ShardFile]) -> Fig
                 "a domain in a shard" if off.size <= DEVIATIONS_DRAWN else "all domains",
                 swatch("target", "o" if off.size <= DEVIATIONS_DRAWN else "band"),
             ),
-            Key(f"furthest: {shorten_name(name, 40)}, shard {int(shard):,}", swatch("acted", "o")),
+            Key(f"furthest: {shorten_name(name, 40)}, shard {shard:,}", swatch("acted", "o")),
             Key(f"proved bound, one {one}", swatch("ink", "line")),
         ),
+        _drawn_of(len(shards), count),
     )

@@ -21,10 +21,10 @@ import polars as pl
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from chameleon_data.versions.manifest import Manifest, ShardFile
+from chameleon_data.versions.manifest import FormatSum, Manifest
 from chameleon_data.views.report import figures, tables
 from chameleon_data.views.report.canvas import INK, MUTED
-from chameleon_data.views.report.domains import domain_frame, train_shards
+from chameleon_data.views.report.domains import ReportRows, domain_frame
 from chameleon_data.views.report.words import (
     format_bytes,
     format_compact,
@@ -77,6 +77,7 @@ def figure_style() -> Iterator[None]:
 
 def render_report(
     manifest: Manifest,
+    rows: ReportRows,
     number: int | None,
     created: str | None,
     verification: Verification | None,
@@ -93,9 +94,9 @@ def render_report(
             "packed": manifest.recipe.shards.sequence_length != "none",
             "recipe": yaml.safe_dump(manifest.recipe.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True,
                                      width=110),
-            "formats": _sizes(manifest.shards),
-            **_mixture(manifest),
-            **_written(manifest, verification),
+            "formats": [(FORMAT_TITLES[name], sums.bytes) for name, sums in _ordered_formats(manifest)],
+            **_mixture(manifest, rows),
+            **_written(manifest, rows, verification),
         }  # fmt: skip
     return _template().render(page)
 
@@ -110,7 +111,7 @@ def _template() -> Template:
     return environment.get_template("page.html.j2")
 
 
-def _mixture(manifest: Manifest) -> dict[str, Any]:
+def _mixture(manifest: Manifest, rows: ReportRows) -> dict[str, Any]:
     """The page's values that explain the weights."""
     about, domains = manifest.weights, domain_frame(manifest)
     measured, k = domains.filter(pl.col("score").is_not_null()), len(domains)
@@ -131,40 +132,38 @@ def _mixture(manifest: Manifest) -> dict[str, Any]:
         "pairs_table": tables.pairs_table(about.pairs),
         "misfiled_table": tables.misfiled_table(misfiled),
         "misfiled_wide": sum(m.margin > WIDE_MARGIN for m in misfiled[: tables.MISFILED_LISTED]),
-        "map": figures.map_figure(domains, manifest.map) if manifest.map else None,
+        "map": figures.map_figure(domains, rows.map) if rows.map else None,
     }
 
 
-def _written(manifest: Manifest, verification: Verification | None) -> dict[str, Any]:
+def _written(manifest: Manifest, rows: ReportRows, verification: Verification | None) -> dict[str, Any]:
     """The page's values that show what was read and written."""
-    domains, shards, mix = domain_frame(manifest), train_shards(manifest.shards), manifest.recipe.mix
+    domains, shards, mix = domain_frame(manifest), rows.shards, manifest.recipe.mix
     limit = {"redistribute": mix.max_epochs, "fail": 1.0, "repeat": None}[mix.exhausted]
     limited = {m.domain for m in manifest.weights.moved if m.bound == "epochs"}
-    found = verification
+    found, fragments = verification, sum(sums.fragments for sums in manifest.provenance.inputs.values())
     return {
         "totals": {c: int(domains[c].sum()) for c in ("tokens", "rows", "quarantined", "read")},
         "epochs": figures.epochs_figure(domains, limit, limited),
         "epochs_table": tables.epochs_table(domains),
         "validation_table": tables.validation_table(manifest.validation, manifest.domains),
-        "shares": figures.shares_figure(domains, shards),
-        "deviations": figures.deviations_figure(domains, shards),
-        "shards_seen": len(shards),
+        "shares": figures.shares_figure(domains, shards, manifest.shard_count),
+        "deviations": figures.deviations_figure(domains, shards, manifest.shard_count),
         "worst_table": tables.worst_table(found.by_domain) if found else None,
         "worst": [(w, format_percent(w.share)) for w in (found.whole, found.shard, found.prefix)] if found else [],
         "quarantine_table": tables.quarantine_table(manifest.quarantine, domains),
         "books_table": tables.books_table(domains),
         "packages": sorted(manifest.provenance.packages.items()),
-        "inputs_table": tables.inputs_table(manifest.provenance.inputs),
+        "fragments": fragments,
+        "inputs_table": tables.inputs_table(rows.inputs, fragments),
         "timings_table": tables.timings_table(manifest.timings),
     }
 
 
-def _sizes(files: Sequence[ShardFile]) -> list[tuple[str, int]]:
-    """(title of a format, bytes of its files), in the order of the files."""
-    sizes: dict[str, int] = {}
-    for file in files:
-        sizes[file.format] = sizes.get(file.format, 0) + file.bytes
-    return [(FORMAT_TITLES[name], size) for name, size in sizes.items()]
+def _ordered_formats(manifest: Manifest) -> list[tuple[str, FormatSum]]:
+    """The formats in the recipe's order."""
+    order = manifest.recipe.shards.formats
+    return sorted(manifest.formats.items(), key=lambda item: (order.index(item[0]) if item[0] in order else len(order), item[0]))
 
 
 def describe_weights(about: MixtureDescription, recipe: Recipe, k: int) -> list[tuple[str, str]]:

@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 import scipy
 
-from chameleon_data.versions.manifest import TIMED_PASSES, DomainRecord, InputFragment, SplitRecord
+from chameleon_data.versions.corpus_tables import InputFragment
+from chameleon_data.versions.manifest import TIMED_PASSES, DomainRecord, SplitRecord
 from chameleon_data.views.report.domains import weights_moved
 from chameleon_data.views.report.words import (
     decimal_formatter,
@@ -72,12 +73,14 @@ def make_report_table(
     records: pl.DataFrame | Sequence[object],
     columns: Sequence[TableColumn],
     total: Mapping[str, str] | None = None,
+    there_are: int | None = None,
 ) -> ReportTable:
-    """A row for each row of a frame, or for each record. `total`: key of a column -> its cell in the last row."""
+    """A row for each row of a frame, or for each record. `total`: key of a column -> its cell in the last row. `there_are`: rows
+    in all, where only the first ones are given."""
     first = records[:ROWS_LISTED]
     values = first.to_dicts() if isinstance(first, pl.DataFrame) else [vars(record) for record in first]
     rows = [[c.show(row[c.key]) for c in columns] for row in values]
-    more = len(records) - len(first)
+    more = (there_are or len(records)) - len(first)
     note = f"{more:,} more rows stand in the manifest, not here." if more else None
     return ReportTable(caption, tuple(columns), rows, [total.get(c.key, "") for c in columns] if total else None, note)
 
@@ -335,7 +338,8 @@ def books_table(domains: pl.DataFrame) -> ReportTable:
 # Of where it comes from
 
 
-def inputs_table(inputs: Sequence[InputFragment]) -> ReportTable | None:
+def inputs_table(inputs: Sequence[InputFragment], fragments: int) -> ReportTable | None:
+    """The first fragments of the corpus, of so many."""
     columns = [
         _text("File", "url"),
         _text("Source", "source"),
@@ -343,7 +347,7 @@ def inputs_table(inputs: Sequence[InputFragment]) -> ReportTable | None:
         TableColumn("Bytes", "bytes", format_whole),
         _text("Identity", "identity"),
     ]
-    return make_report_table("The files that were read", inputs, columns) if inputs else None
+    return make_report_table("The files that were read", inputs, columns, there_are=fragments) if inputs else None
 
 
 def timings_table(timings: Mapping[str, float]) -> ReportTable | None:

@@ -29,7 +29,7 @@ from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import verify_version
 from tests.support.corpus import documents_with_copies, lay_out, write_recipe
 from tests.support.in_process import Ready, ready, rules_of, surveyed
-from tests.support.manifests import forge
+from tests.support.manifests import forge, list_paths
 
 
 def recipe_of(
@@ -40,8 +40,7 @@ def recipe_of(
 
 
 def rows(made: Ready, manifest: Manifest, split: str = "train") -> pl.DataFrame:
-    files = [f.path for f in manifest.shards if f.format == "parquet" and f.split == split]
-    return pl.concat([pl.read_parquet(Path(made.store.url) / f) for f in files])
+    return pl.concat([pl.read_parquet(Path(made.store.url) / f) for f in list_paths(made.store, manifest, split=split)])
 
 
 def test_the_validation_split_is_held_out_of_every_domain_and_verifies(tmp_path):
@@ -65,7 +64,7 @@ def test_the_validation_split_is_held_out_of_every_domain_and_verifies(tmp_path)
 
 def test_verify_sees_a_share_of_the_validation_split_that_is_not_so(tmp_path):
     made = ready(recipe_of(tmp_path, mix={"budget": 300_000, "max_epochs": 8, "validation": 0.2}))
-    forged = forge(made.manifest(), lambda plain: plain["validation"]["book"].update(weight=0.9))
+    forged = forge(made.store, made.manifest(), lambda plain: plain["validation"]["book"].update(weight=0.9))
     assert any("of the validation split, 'weight' is another" in p for p in verify_version(made.store, forged).problems)
 
 
@@ -89,7 +88,7 @@ def test_a_domain_that_would_be_empty_on_a_side_is_refused(tmp_path):
 
 def test_verify_sees_a_text_on_the_wrong_side(tmp_path):
     made = ready(recipe_of(tmp_path, mix={"budget": 300_000, "max_epochs": 8, "validation": 0.2}))
-    forged = forge(made.manifest(), lambda plain: plain["recipe"]["mix"].update(validation=0.4))
+    forged = forge(made.store, made.manifest(), lambda plain: plain["recipe"]["mix"].update(validation=0.4))
     assert any("belongs into the other split" in p for p in verify_version(made.store, forged).problems)
 
 
@@ -167,7 +166,7 @@ def test_a_verifier_sees_a_text_in_two_domains(tmp_path, monkeypatch, rows_at_on
     made = ready(recipe_of(tmp_path, mix={"budget": "auto", "max_epochs": 8}, input={"dedup": "exact"}))
     manifest = made.manifest()
     assert verify_version(made.store, manifest).problems == ()
-    forged = forge(manifest, lambda plain: plain["recipe"]["input"].update(dedup="exact_across"))
+    forged = forge(made.store, manifest, lambda plain: plain["recipe"]["input"].update(dedup="exact_across"))
     (found,) = verify_version(made.store, forged).problems
     assert re.search(TWICE.format("exact_across", "(legal|book|code)"), found)
 
@@ -177,7 +176,7 @@ def test_a_verifier_sees_a_copy_under_another_id(tmp_path, dedup):
     made = with_ids(tmp_path, input={"hash": "id"})
     manifest = made.manifest()
     assert verify_version(made.store, manifest).problems == ()
-    forged = forge(manifest, lambda plain: plain["recipe"]["input"].update(dedup=dedup))
+    forged = forge(made.store, manifest, lambda plain: plain["recipe"]["input"].update(dedup=dedup))
     (found,) = verify_version(made.store, forged).problems
     assert re.search(TWICE.format(dedup, "(legal|book|code)"), found)
     one, other = re.findall("[0-9a-f]{32}", found)

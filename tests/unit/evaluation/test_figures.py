@@ -11,8 +11,7 @@ from chameleon_data.evaluation.comparison import Comparison, JudgedMixture, Metr
 from chameleon_data.evaluation.figures import comparison_table, interval_of, make_report_part, standalone_svg
 from chameleon_data.hashing import fingerprint
 from chameleon_data.versions.records import decode_record, encode_record
-from chameleon_data.views.report.page import render_report
-from tests.support.report_example import example_report
+from tests.support.report_example import example_report, render_example
 
 
 def difference(mean: float) -> MetricDifference:
@@ -48,8 +47,8 @@ def test_files_stand_alone_and_name_every_mixture() -> None:
 
 def test_the_report_shows_the_comparison_or_says_that_there_is_none() -> None:
     manifest, _ = example_report(("a", "b", "c"), samples=20)
-    assert "Not evaluated" in render_report(manifest, 1, None, None)
-    page = render_report(manifest, 1, None, None, [make_report_part(COMPARISON, 0), make_report_part(COMPARISON, 1)])
+    assert "Not evaluated" in render_example(manifest, 1, None, None)
+    page = render_example(manifest, 1, None, None, [make_report_part(COMPARISON, 0), make_report_part(COMPARISON, 1)])
     assert "Not evaluated" not in page
     assert page.count("a band of ±0.005 inside which a difference is called none") == 2
     assert "&lt;b&gt;natural&lt;/b&gt; &amp; more" in page

@@ -43,7 +43,7 @@ def three(tmp_path: Path) -> str:
             }
         ]
         manifest = publish(
-            store, plan, [rows[i], rows[0]], provenance={"inputs": inputs, "packages": {"numpy": str(i)}},
+            store, plan, [rows[i], rows[0]], inputs=inputs, provenance={"packages": {"numpy": str(i)}},
             plan_digest=plan, digest=fingerprint([i]), recipe={"mix": {"budget": i + 1}},
             weights={"embedder": {**EMBEDDER, "model": "m", "revision": "r1"}},
         )  # fmt: skip

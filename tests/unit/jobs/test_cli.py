@@ -21,7 +21,7 @@ from chameleon_data.versions.active import active_driver
 from chameleon_data.versions.manifest import TIMED_PASSES
 from chameleon_data.versions.references import NO_VERSION_YET
 from chameleon_data.versions.versions import commit_version, list_versions, read_manifest
-from tests.support.manifests import example_manifest
+from tests.support.manifests import example_manifest, list_files, with_files
 from tests.support.paths import ROOT
 from tests.support.words import HOSTILE_NAMES
 
@@ -156,6 +156,20 @@ def test_tokens_that_are_bytes_are_called_bytes(command, three):
     assert {row["unit"] for row in listed} == {"bytes"}
 
 
+def test_versions_and_tags_read_small_files_alone(command, three, monkeypatch):
+    """No manifest and no table, whatever the versions hold: one record a version, and one a tag."""
+    read: list[str] = []
+    real = Store.read
+    monkeypatch.setattr(Store, "read", lambda self, path: read.append(path) or real(self, path))
+    monkeypatch.setattr(Store, "open", lambda self, path: pytest.fail(f"opens {path}"))
+    for verb in ("versions", "tags"):
+        read.clear()
+        assert command(verb, three)[0] == 0
+        assert {path.split("/")[1] for path in read} <= {"format.json", "versions", "deleted", "tags"}
+        assert len(set(read)) <= 1 + 3 + 1 + 2, "format.json, three versions, one of them deleted, and two tags"
+        assert sum(Store(three).list()[path] for path in set(read)) < 4_000
+
+
 def test_the_history_of_a_tag(command, three):
     now = json.loads(command("tags", three, "--json")[1])
     assert [(row["tag"], row["version"], row["deleted"]) for row in now] == [("old", "v2", True), ("prod", "v1", False)]
@@ -212,8 +226,8 @@ def test_what_changed_between_two_versions(command, three):
 def test_none_of_the_shards_is_the_same(command, three):
     store = Store(three)
     one = read_manifest(store, list_versions(store)[0])
-    shards = tuple(replace(file, sha256=fingerprint(file.sha256)) for file in one.shards)
-    commit_version(store, replace(one, shards=shards, digest="d" * 64), "now")
+    files = [{**file, "sha256": fingerprint(file["sha256"])} for file in list_files(store, one)]
+    commit_version(store, replace(with_files(store, one, files), digest="d" * 64), "now")
     text = command("diff", f"{three}@1", f"{three}@4")[1]
     assert "2 → 2, none the same" in text
     assert "recipe  the same" in text
@@ -241,7 +255,7 @@ def test_gc_is_a_dry_run_unless_told(command, three):
     found = json.loads(command("gc", three, "--json")[1])
     gone = {file["path"] for file in found["files"]}
     assert (found["removed"], found["uploads"], found["at_work"]) == (False, [], [])
-    assert {file["kind"] for file in found["files"]} == {"builds", "manifests"}
+    assert {file["kind"] for file in found["files"]} == {"builds", "manifests", "tables"}
     code, out, _ = command("gc", three)
     assert (code, f"builds/{fingerprint(1)}" in out, "--delete does it" in out) == (0, True, True)
     assert store.list() == before
@@ -260,7 +274,7 @@ def test_gc_says_who_is_at_work_and_what_stays(command, three):
         code, out, _ = command("gc", three)
         assert code == 0
         assert f"process {os.getpid()} on {socket.gethostname()} was at work less than a minute ago" in out
-        assert f"these stay: builds/{fingerprint(1)}, caches, landmarks, manifests, checks, temporary files" in out
+        assert f"these stay: builds/{fingerprint(1)}, caches, landmarks, manifests, tables, checks, temporary files" in out
         assert f"if none of them is at work any more: chameleon-data gc {three} --older-than 0" in out
         (found,) = json.loads(command("gc", three, "--json")[1])["at_work"]
         assert (found["record"], found["host"], found["pid"]) == (driver.path, socket.gethostname(), os.getpid())

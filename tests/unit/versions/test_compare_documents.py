@@ -20,6 +20,7 @@ from chameleon_data.store.store import Store
 from chameleon_data.versions import compare_documents as documents
 from chameleon_data.versions.compare_documents import DocumentChanges, SharedShards, compare_documents, count_shared_shards
 from chameleon_data.versions.diff import diff_versions
+from tests.support.manifests import list_files, with_files
 from tests.support.published import BOTH, Rows, publish, table_of
 
 
@@ -72,15 +73,16 @@ def test_versions_of_two_stores(local_store: Store, s3_store: Store) -> None:
 def test_shared_shards_are_counted_and_not_read_where_all_are(memory_store: Store) -> None:
     one, two = [("x", "one", "train")], [("x", "two", "train"), ("y", "two", "train")]
     a, b = publish(memory_store, "a", [one, two]), publish(memory_store, "b", [one, two])
-    size = sum(file.bytes for file in a.shards)
-    for file in a.shards + b.shards:
-        memory_store.write(file.path, b"whoever reads this fails")
+    files = list_files(memory_store, b)
+    size = sum(file["bytes"] for file in files)
+    for file in list_files(memory_store, a) + files:
+        memory_store.write(file["path"], b"whoever reads this fails")
     found = diff_versions((memory_store, a), (memory_store, b))
     assert found.documents == (DocumentChanges("x", "train", 2), DocumentChanges("y", "train", 1))
     assert found.shards == SharedShards(2, size, before=2, before_bytes=size, after=2, after_bytes=size)
-    one_file = b.shards[:1]
-    shards = count_shared_shards((memory_store, a), (memory_store, replace(b, shards=one_file)))
-    assert shards == SharedShards(1, one_file[0].bytes, before=2, before_bytes=size, after=1, after_bytes=one_file[0].bytes)
+    shards = count_shared_shards((memory_store, a), (memory_store, with_files(memory_store, b, files[:1])))
+    one = files[0]["bytes"]
+    assert shards == SharedShards(1, one, before=2, before_bytes=size, after=1, after_bytes=one)
 
 
 def test_a_shard_counts_once_whatever_its_formats(memory_store: Store) -> None:
@@ -133,8 +135,9 @@ DAMAGE = [(format, damage) for format in BOTH for damage in ("cut", "flipped", "
 def test_damage_is_one_clear_error(memory_store: Store, format: str, damage: str) -> None:
     sides = [(memory_store, publish(memory_store, n, [[("x", n, "train"), ("x", "c", "train")]], [format])) for n in "ab"]
     (_, before), (_, after) = sides
-    file = after.shards[0]
-    data = memory_store.read(file.path)
+    files = list_files(memory_store, after)
+    path = files[0]["path"]
+    data = memory_store.read(path)
     if damage == "cut":
         data = data[: len(data) // 2]
     elif damage == "flipped":
@@ -145,7 +148,7 @@ def test_damage_is_one_clear_error(memory_store: Store, format: str, damage: str
             at = column.data_page_offset + column.total_compressed_size - 40
         data = data[:at] + bytes(byte ^ 255 for byte in data[at : at + 20]) + data[at + 20 :]
     elif damage == "other rows":
-        after = replace(after, shards=(replace(file, rows=3), *after.shards[1:]))
+        after = with_files(memory_store, after, [{**files[0], "rows": 3}, *files[1:]])
     elif damage == "other domain":
         before, after = (replace(side, domains={"z": side.domains["x"]}) for side in (before, after))
     else:
@@ -155,6 +158,6 @@ def test_damage_is_one_clear_error(memory_store: Store, format: str, damage: str
         other = table.drop_columns(["doc_id"]) if damage == "other columns" else table.set_column(3, "doc_id", wrong)
         pq.write_table(other.cast(pa.schema([(f.name, pa.string() if f.name == "text" else f.type) for f in other.schema])), sink)
         data = sink.getvalue()
-    memory_store.write(file.path, data)
+    memory_store.write(path, data)
     with pytest.raises(InputError, match=r"restore it from a copy|verify` says more|build it again"):
         diff_versions((memory_store, before), (memory_store, after))

@@ -37,11 +37,11 @@ def test_inputs_and_packages_that_changed(memory_store: Store) -> None:
         ]
 
     rows = [[("x", "one", "train")]]
-    before = {"packages": {"numpy": "1", "ray": "2"}, "inputs": inputs(("a", None, "1"), ("b", 0, "1"), ("b", 1, "1"))}
-    after = {"packages": {"numpy": "2", "torch": "3"}, "inputs": inputs(("b", 0, "1"), ("b", 1, "2"), ("c", None, "1"))}
+    before = {"numpy": "1", "ray": "2"}, inputs(("a", None, "1"), ("b", 0, "1"), ("b", 1, "1"))
+    after = {"numpy": "2", "torch": "3"}, inputs(("b", 0, "1"), ("b", 1, "2"), ("c", None, "1"))
     weights = [{"embedder": {**EMBEDDER, "revision": revision}} for revision in "12"]
-    found = diff_versions(*[(memory_store, publish(memory_store, "a", rows, provenance=p, weights=w, seed=0))
-                      for p, w in zip((before, after), weights, strict=True)])  # fmt: skip
+    found = diff_versions(*[(memory_store, publish(memory_store, "a", rows, provenance={"packages": p}, inputs=i,
+                      weights=w, seed=0)) for (p, i), w in zip((before, after), weights, strict=True)])  # fmt: skip
     assert found.inputs == {"s": InputChanges(added=1, removed=1, changed=1, same=1)}
     assert found.lineage == {"packages.numpy": ["1", "2"], "packages.ray": ["2", None], "packages.torch": [None, "3"],
                              "embedder.revision": ["1", "2"]}  # fmt: skip

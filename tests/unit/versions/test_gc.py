@@ -183,7 +183,7 @@ def test_a_driver_says_who_it_is_and_what_it_uses(memory_store: Store) -> None:
         (found,) = find_garbage(memory_store).drivers
     assert (before.plan, after.plan, found.record, found.path) == (None, "a" * 64, after, path)
     assert 0 <= found.age < 60
-    assert found.spares() == [f"builds/{'a' * 64}", "caches", "landmarks", "manifests", "checks", "temporary files"]
+    assert found.spares() == [f"builds/{'a' * 64}", "caches", "landmarks", "manifests", "tables", "checks", "temporary files"]
     assert memory_store.list(ACTIVE) == {}, "it ends with its work"
     assert active.read_active_record(memory_store, path) is None
 

@@ -10,20 +10,23 @@ import pytest
 
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import canonical_json
+from chameleon_data.store.store import Store
 from chameleon_data.versions import manifest as manifests
 from chameleon_data.versions.manifest import decode_manifest, describe_manifest, encode_manifest, manifest_schema
 from tests.support.manifests import EMBEDDER, LANDMARKS, example_manifest
 
+INPUT = {
+    "source": "z", "url": "/z/1", "format": "csv", "compression": "none", "row_group": 0, "bytes": 1, "identity": "i"
+}  # fmt: skip
+TABLE = {"path": f"_chameleon/tables/{'0' * 64}.parquet", "rows": 1, "bytes": 1}
 WHERE = "/out/_chameleon/manifests/x.json"
 
 
-def test_what_is_written_reads_back() -> None:
+def test_what_is_written_reads_back(memory_store: Store) -> None:
     manifest = example_manifest(
-        domains={"ä": {"weight_interval": [0.1, 0.2], "score": 1.0}}, shards=[{"domain_rows": {"ä": 2}}],
-        validation={"ä": {}}, shard_counts={"train": 1, "validation": 1}, map={"ä": [[0.5, -1.0]]},
-        weights={"nystrom": LANDMARKS, "embedder": EMBEDDER}, recipe={"sources": {"z": "/z", "a": "/a"}},
-        provenance={"inputs": [{"source": "z", "url": "/z/1", "format": "csv", "compression": "none",
-            "row_group": 0, "bytes": 1, "identity": "i"}]},
+        "a", memory_store, domains={"ä": {"weight_interval": [0.1, 0.2], "score": 1.0}}, shards=[{"domain_rows": {"ä": 2}}],
+        validation={"ä": {}}, map={"ä": [(0.5, -1.0)]}, weights={"nystrom": LANDMARKS, "embedder": EMBEDDER},
+        recipe={"sources": {"z": "/z", "a": "/a"}}, inputs=[INPUT],
     )  # fmt: skip
     assert decode_manifest(encode_manifest(manifest), WHERE) == manifest
     assert list(manifest.recipe.sources) == ["z", "a"], "JSON keeps no order, 'priority' does"
@@ -39,7 +42,11 @@ def test_the_recipe_stands_under_its_own_keys() -> None:
     ("change", "says"),
     [
         (lambda m: m.update(more=1), "more: "),
-        (lambda m: m["shards"][0].update(more=1), r"shards\.0\.more: "),
+        (lambda m: m["tables"]["shards"].append(TABLE | {"more": 1}), r"tables\.shards\.0\.more: "),
+        (lambda m: m["tables"]["map"].append(TABLE | {"path": "../../etc/passwd"}), r"tables\.map\.0\.path: "),
+        (lambda m: m["tables"]["map"].append(TABLE | {"path": f"{TABLE['path']}\n"}), r"tables\.map\.0\.path: "),
+        (lambda m: m["tables"]["inputs"].append(TABLE | {"rows": 0}), r"tables\.inputs\.0\.rows: "),
+        (lambda m: m["domain_ids"].clear(), "'domain_ids' does not number each domain"),
         (lambda m: m["recipe"].update(more=1), r"recipe\.more: "),
         (lambda m: m.pop("budget"), "budget: "),
         (lambda m: m.update(budget="10"), "budget: "),
@@ -56,7 +63,7 @@ def test_the_recipe_stands_under_its_own_keys() -> None:
     ],
 )
 def test_anything_else_is_one_error_that_names_file_and_key(change: Callable[[dict[str, Any]], Any], says: str) -> None:
-    plain = describe_manifest(example_manifest(shards=[{}]))
+    plain = describe_manifest(example_manifest())
     change(plain)
     with pytest.raises(
         InputError, match=rf"^{WHERE}: damaged, or not written by chameleon-data \({says}.*restore it from a copy"
@@ -68,12 +75,17 @@ def test_a_later_format_is_told_from_damage() -> None:
     plain = describe_manifest(example_manifest()) | {"format": manifests.MANIFEST_FORMAT + 1, "new": "things"}
     with pytest.raises(
         InputError,
-        match=f"^{WHERE}: has format \\d+, this chameleon-data reads up to {manifests.MANIFEST_FORMAT}; install a newer one",
+        match=f"^{WHERE}: has format \\d+, this chameleon-data reads {manifests.MANIFEST_FORMAT}; install a newer one",
     ):
         decode_manifest(canonical_json(plain), WHERE)
+    with pytest.raises(InputError, match=f"has format 1, this .* {manifests.MANIFEST_FORMAT}; use the release that wrote it"):
+        decode_manifest(canonical_json(plain | {"format": 1}), WHERE)
 
 
-OWN = ["CodeVersion", "DomainRecord", "InputFragment", "Provenance", "ShardFile", "SplitRecord", "TokenIds", "Writer"]
+OWN = [
+    "CodeVersion", "DomainRecord", "FormatSum", "InputSum", "Provenance", "SplitRecord", "TableFile", "Tables", "TokenIds",
+    "Writer",
+]  # fmt: skip
 
 
 def test_the_schema_says_what_each_field_is() -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import chameleon_data
-from chameleon_data.versions.manifest import InputFragment
-from chameleon_data.versions.provenance import InputSum, code_version, commit_of, describe_lineage, sum_inputs
+from chameleon_data.versions.corpus_tables import InputFragment
+from chameleon_data.versions.manifest import InputSum
+from chameleon_data.versions.provenance import code_version, commit_of, describe_lineage, sum_inputs
 from tests.support.manifests import example_manifest
 
 

@@ -32,7 +32,7 @@ from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import verify_version
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import ready
-from tests.support.manifests import forge
+from tests.support.manifests import forge, list_files, list_paths, with_files
 
 Out = tuple[Path, Manifest]
 Forgery = Callable[[dict[str, Any]], object]
@@ -68,10 +68,11 @@ def assert_found(out: Path, manifest: Manifest, message: str) -> None:
 
 def rewrite(out: Path, manifest: Manifest, change: Callable[[pl.DataFrame], pl.DataFrame]) -> Manifest:
     """Change the rows (columns of SCHEMA, and `shard`) and mend what a forger can: files, index, hashes, counts and digests."""
-    files = {(f.format, f.shard): f for f in manifest.shards}
+    store = Store(str(out))
+    files = {(f["format"], f["shard"]): f for f in list_files(store, manifest)}
     count, tables, entries = manifest.shard_count, [], []
     before = [
-        pl.DataFrame(parquet.decode({"": (out / files["parquet", n].path).read_bytes()}, "")[0]).with_columns(shard=n)
+        pl.DataFrame(parquet.decode({"": (out / files["parquet", n]["path"]).read_bytes()}, "")[0]).with_columns(shard=n)
         for n in range(count)
     ]
     rows = change(pl.concat(before))
@@ -86,17 +87,17 @@ def rewrite(out: Path, manifest: Manifest, change: Callable[[pl.DataFrame], pl.D
         by_domain = mine.group_by("domain").agg(pl.len(), pl.col("tokens").cast(pl.Int64).sum())
         for format, encoder in (("parquet", parquet), ("mds", mds)):
             (data,) = encoder.encode(table, n, count, TRAIN, 3).files.values()
-            (out / files[format, n].path).write_bytes(data)
-            files[format, n] = replace(
-                files[format, n], rows=len(mine), tokens=int(mine["tokens"].cast(pl.Int64).sum()), bytes=data.size,
-                sha256=hashlib.sha256(data).hexdigest(), domain_rows=dict(by_domain.select("domain", "len").iter_rows()),
-                domain_tokens=dict(by_domain.select("domain", "tokens").iter_rows()),
-            )  # fmt: skip
+            (out / files[format, n]["path"]).write_bytes(data)
+            files[format, n] |= {
+                "rows": len(mine), "tokens": int(mine["tokens"].cast(pl.Int64).sum()), "bytes": data.size,
+                "sha256": hashlib.sha256(data).hexdigest(), "content": content_hash(table),
+                "domain_rows": dict(sorted(by_domain.select("domain", "len").iter_rows())),
+                "domain_tokens": dict(by_domain.select("domain", "tokens").iter_rows()),
+            }  # fmt: skip
     (out / manifest.build / "mds/index.json").write_bytes(mds.index(TRAIN, entries)["index.json"])
     return replace(
-        manifest,
-        shards=tuple(files[f.format, f.shard] for f in manifest.shards),
-        digest=digest_files({f.path.removeprefix(manifest.build + "/"): f.sha256 for f in files.values()}),
+        with_files(store, manifest, list(files.values())),
+        digest=digest_files({f["path"].removeprefix(manifest.build + "/"): f["sha256"] for f in files.values()}),
         content_digest=digest_contents([content_hash(table) for table in tables]),
     )
 
@@ -122,7 +123,7 @@ def test_progress_is_told_in_bytes_from_none_to_all(built: Out) -> None:
     out, manifest = built
     told: list[tuple[int, int]] = []
     verify_version(Store(str(out)), manifest, lambda done, total: told.append((done, total)))
-    total = sum(file.bytes for file in manifest.shards)
+    total = sum(sums.bytes for sums in manifest.formats.values())
     assert told[0] == (0, total)
     assert told[-1] == (total, total)
     assert told == sorted(told)
@@ -188,7 +189,7 @@ def test_the_numbers_beside_the_shards_are_those_of_the_manifest(forged: Out, bo
 def test_any_two_neighbours_of_a_domain_that_change_places(built: Out, domain: str) -> None:
     """All swaps of one domain's neighbours in its whole epochs, on the stream alone: some share a bucket, some a text."""
     out, manifest = built
-    rows = pl.concat([pl.read_parquet(out / f.path) for f in manifest.shards if f.format == "parquet"])
+    rows = pl.concat([pl.read_parquet(out / path) for path in list_paths(Store(str(out)), manifest)])
     mine = rows.filter(pl.col("domain") == domain)
     whole = len(mine.filter(pl.col("epoch") < mine["epoch"].max()))
     assert stream_problems(mine, manifest, domain) == []
@@ -211,7 +212,7 @@ def stream_problems(mine: pl.DataFrame, manifest: Manifest, domain: str, rows_a_
 @pytest.mark.parametrize("rows_a_shard", [1, 2, 1000])
 def test_where_shards_end_does_not_matter_to_the_order(built: Out, rows_a_shard: int) -> None:
     out, manifest = built
-    rows = pl.concat([pl.read_parquet(out / f.path) for f in manifest.shards if f.format == "parquet"])
+    rows = pl.concat([pl.read_parquet(out / path) for path in list_paths(Store(str(out)), manifest)])
     for domain in manifest.domains:
         assert stream_problems(rows.filter(pl.col("domain") == domain), manifest, domain, rows_a_shard) == []
 
@@ -236,7 +237,7 @@ def test_other_texts_of_the_same_lengths_in_the_last_epoch(forged: Out) -> None:
 def test_one_text_invented_in_the_order_of_the_hashes(tmp_path: Path) -> None:
     """Only that the bucket's documents are those of the first epoch can tell."""
     out, manifest = build_in_process(tmp_path, mix={"budget": 500_000, "exhausted": "repeat"})
-    rows = pl.concat([pl.read_parquet(out / f.path) for f in manifest.shards if f.format == "parquet"])
+    rows = pl.concat([pl.read_parquet(out / path) for path in list_paths(Store(str(out)), manifest)])
     mine = rows.filter(pl.col("domain") == "legal")
     first = len(mine.filter(pl.col("epoch") < mine["epoch"].max()))
     for n in range(100_000):
@@ -255,7 +256,9 @@ def test_one_text_invented_in_the_order_of_the_hashes(tmp_path: Path) -> None:
 
 def test_a_domain_of_which_the_last_epoch_is_dropped_behind_a_larger_bound(forged: Out) -> None:
     out, manifest = forged
-    manifest = forge(manifest, lambda plain: [d.update(largest_document=10**9) for d in plain["domains"].values()])
+    manifest = forge(
+        Store(str(out)), manifest, lambda plain: [d.update(largest_document=10**9) for d in plain["domains"].values()]
+    )
     last = pl.col("epoch") == pl.col("epoch").max().over("domain")
     manifest = rewrite(out, manifest, lambda rows: rows.filter(~(last & (pl.col("domain") == "legal"))))
     assert_found(out, manifest, "'legal': its largest document has")
@@ -284,18 +287,21 @@ def test_a_domain_of_which_the_last_epoch_is_dropped_behind_a_larger_bound(forge
         (lambda m: [m["domains"]["book"].update({k: 30}) for k in ("rows_read", "rows_not_selected")], "are not its 25"),
         (lambda m: m["quarantine"].update(ghost={"no text": 10**6}), "names 'ghost'"),
         (lambda m: [f.update(bytes=1) for f in m["shards"]], "bytes where the manifest says 1"),
-        (lambda m: m["shards"][-1].update(rows=1), "shard.00007.mds.zstd: holds other counts"),
+        (lambda m: m["shards"][7].update(rows=1), "train-00007-of-00008.parquet: holds other counts"),
+        (lambda m: m["shards"][7].update(rows=1), "shard.00007.mds.zstd: holds other counts"),
+        (lambda m: m["formats"]["mds"].update(bytes=1), "of other sizes, than 'formats' says"),
+        (lambda m: m["shards"][2].update(content="0" * 64), "train-00002-of-.* are not those of its 'content'"),
+        (lambda m: m["shards"][2].update(content="0" * 64), "not those of 'content_digest'"),
         (lambda m: m.update(shards=[f for f in m["shards"] if f["format"] == "mds"]), "in the recipe's formats"),
         (lambda m: m["recipe"]["shards"].update(formats=["mds"]), "in the recipe's formats"),
         (lambda m: m["domain_ids"].update(book=1, code=0), "number the domains of all splits"),
-        (lambda m: m["domain_ids"].pop("book"), "number the domains of all splits"),
-        (lambda m: m["shards"].pop(3), "each once and in order"),
-        (lambda m: m["shards"].append(m["shards"][3]), "each once and in order"),
+        (lambda m: [m["shards"].pop(n) for n in (11, 3)], "each once and in order"),
+        (lambda m: m["shards"].append({**m["shards"][3], "shard": 8}), "each once and in order"),
     ],
 )  # fmt: skip
 def test_a_manifest_that_says_another_thing(built: Out, change: Forgery, message: str) -> None:
     out, manifest = built
-    assert_found(out, forge(manifest, change), message)
+    assert_found(out, forge(Store(str(out)), manifest, change), message)
 
 
 @pytest.mark.parametrize("number", [0, 3])
@@ -312,7 +318,7 @@ def test_a_shard_without_rows_is_a_problem(forged: Out, number: int) -> None:
 def legal(tmp_path_factory: pytest.TempPathFactory) -> tuple[pl.DataFrame, Manifest]:
     """Two and a half epochs of one domain, with the bucket of each row (the top six bits of its hash)."""
     out, manifest = build_in_process(tmp_path_factory.mktemp("legal"), mix={"budget": 500_000, "exhausted": "repeat"})
-    rows = pl.concat([pl.read_parquet(out / f.path) for f in manifest.shards if f.format == "parquet"])
+    rows = pl.concat([pl.read_parquet(out / path) for path in list_paths(Store(str(out)), manifest)])
     bucket = pl.col("doc_id").str.slice(0, 2).str.to_integer(base=16) // 4
     return rows.filter(pl.col("domain") == "legal").with_columns(bucket=bucket), manifest
 

@@ -53,13 +53,13 @@ def edit(store: Store, path: str, change: Callable[[bytes], bytes]) -> None:
 def test_a_first_version(store: Store) -> None:
     version = commit_version(store, build("a"), THEN)
     sha256 = hashlib.sha256(encode_manifest(build("a"))).hexdigest()
-    assert version == Version(1, sha256, fingerprint("a"), fingerprint(["a"]), THEN)
+    assert version == Version(1, sha256, fingerprint("a"), fingerprint(["a"]), THEN, "a", 10, "bytes", 1)
     assert list_versions(store) == (version,)
     assert read_manifest(store, version) == build("a")
     assert list(store.list()) == [
         "_chameleon/format.json", f"_chameleon/manifests/{sha256}.json", "_chameleon/versions/v00000001.json"
     ]  # fmt: skip
-    assert json.loads(store.read("_chameleon/format.json")) == {"format": 1, "dataset": sha256[:32]}
+    assert json.loads(store.read("_chameleon/format.json")) == {"format": 2, "dataset": sha256[:32]}
 
 
 def test_versions_count_up_and_the_dataset_keeps_its_id(store: Store) -> None:
@@ -509,12 +509,12 @@ def test_what_a_newer_program_wrote_is_refused(store: Store, file: str) -> None:
     newer = replace(build("a"), format=manifests.MANIFEST_FORMAT + 1)
     version = commit_version(store, newer if "{m}" in file else build("a"), THEN)
     tag_version(store, version, "prod")
-    path, newest = f"_chameleon/{file.format(m=version.manifest)}", manifests.MANIFEST_FORMAT if "{m}" in file else 1
+    path, newest = f"_chameleon/{file.format(m=version.manifest)}", manifests.MANIFEST_FORMAT if "{m}" in file else 2
     if "{m}" not in file:
-        edit(store, path, lambda body: body.replace(b'"format":1', b'"format":2'))
+        edit(store, path, lambda body: body.replace(b'"format":2', b'"format":3'))
     with pytest.raises(
         InputError,
-        match=f"{file.split('/')[0]}.* has format {newest + 1}, this chameleon-data reads up to {newest}; install a newer",
+        match=f"{file.split('/')[0]}.* has format {newest + 1}, this chameleon-data reads {newest}; install a newer",
     ):
         read_manifest(store, resolve_version(store, "prod"))
     if file == "format.json":
@@ -535,7 +535,7 @@ def damage(body: bytes, kind: int) -> bytes:
         b"\xff\xfe",
         deep,
         b'{"format":' + b"9" * 5000 + b"}",
-        b'{"format":1}',
+        b'{"format":2}',
         b'{"format":"1"}',
     ][kind]
 

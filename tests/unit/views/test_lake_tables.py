@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ from chameleon_data.errors import InputError
 from chameleon_data.store.store import Store
 from chameleon_data.views.lake_tables import register_delta, register_iceberg
 from tests.support.exports import make_packed_version
+from tests.support.manifests import list_files, list_paths, with_files
 
 REGISTER = {"delta": register_delta, "iceberg": register_iceberg}
 
@@ -39,9 +39,9 @@ def test_refusals_name_what_to_do_and_write_nothing(
     from pyiceberg.catalog.memory import InMemoryCatalog
 
     manifest, version = make_packed_version(local_store, "packed", pa.uint16(), 2)
-    path, target = manifest.shards[0].path, None
+    path, target = list_paths(local_store, manifest)[0], None
     if case == "no parquet":
-        manifest = replace(manifest, shards=tuple(replace(file, format="mds") for file in manifest.shards))
+        manifest = with_files(local_store, manifest, [{**f, "format": "mds"} for f in list_files(local_store, manifest)])
     elif case in ("missing", "cut"):
         body = local_store.read(path)
         local_store.remove([path])

@@ -18,10 +18,11 @@ from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import Verification
 from chameleon_data.views.report import figures
-from chameleon_data.views.report.page import FORMAT_TITLES, render_report
+from chameleon_data.views.report.page import FORMAT_TITLES
 from chameleon_data.weights.bounds import MovedWeight
 from chameleon_data.weights.mixture import MisfiledDocument
-from tests.support.report_example import CREATED, HOSTILE, NAMES, SECTIONS, example_report
+from tests.support.manifests import list_files, with_files
+from tests.support.report_example import CREATED, EXAMPLES, HOSTILE, NAMES, SECTIONS, example_report, render_example
 
 
 class Page(HTMLParser):
@@ -71,7 +72,7 @@ def hostile() -> tuple[Manifest, Verification]:
 
 @pytest.fixture(scope="module")
 def page(ten: tuple[Manifest, Verification]) -> str:
-    return render_report(ten[0], 3, CREATED, ten[1])
+    return render_example(ten[0], 3, CREATED, ten[1])
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def words_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
         monkeypatch.setattr(figures, name, lambda *_: figures.Figure(Markup("<svg></svg>"), "caption"))
 
     def render(manifest: Manifest, proof: Verification | None = None, created: str | None = None) -> str:
-        return render_report(manifest, None, created, proof)
+        return render_example(manifest, None, created, proof)
 
     return render
 
@@ -119,7 +120,7 @@ def test_figures_have_labels_and_tables_have_headers(page):
 
 @pytest.mark.parametrize("names", ["plain", "hostile"])
 def test_nothing_runs_and_nothing_comes_from_elsewhere(names, page, hostile):
-    text = page if names == "plain" else render_report(hostile[0], 3, CREATED, hostile[1])
+    text = page if names == "plain" else render_example(hostile[0], 3, CREATED, hostile[1])
     seen = Page(text)
     assert {tag for tag, _ in seen.tags} <= {
         "html", "head", "meta", "title", "style", "body", "header", "main", "footer", "nav", "section", "h1", "h2", "h3",
@@ -163,7 +164,7 @@ def test_hostile_names_are_words_on_the_page(words_of, hostile):
 
 
 def test_the_same_manifest_gives_the_same_bytes(ten, page):
-    assert render_report(ten[0], 3, CREATED, ten[1]) == page
+    assert render_example(ten[0], 3, CREATED, ten[1]) == page
     assert len(page.encode()) < 1_500_000
 
 
@@ -376,8 +377,8 @@ def test_timings_stand_in_the_order_of_the_passes(ten, words_of):
 
 def test_formats_are_called_by_their_names(ten, words_of):
     names = {"mds": "webdataset", "parquet": "jsonl"}
-    files = tuple(replace(file, format=names[file.format]) for file in ten[0].shards)
-    words = Page(words_of(replace(ten[0], shards=files))).text
+    files = [{**file, "format": names[file["format"]]} for file in list_files(EXAMPLES, ten[0])]
+    words = Page(words_of(with_files(EXAMPLES, ten[0], files))).text
     assert "as WebDataset" in words
     assert "as JSON lines" in words
     assert set(FORMATS) == set(FORMAT_TITLES)
@@ -442,7 +443,7 @@ def test_a_single_domain(words_of):
 
 
 def test_what_a_version_lacks_is_said(ten, words_of):
-    text = words_of(replace(ten[0], map={}, timings={}, reused={}))
+    text = words_of(replace(ten[0], tables=replace(ten[0].tables, map=()), timings={}, reused={}))
     assert "there is no map" in numbers(text, "map")
     assert "No timings were recorded" in numbers(text, "timings")
     assert "Nothing was reused" in numbers(text, "timings")
@@ -452,7 +453,7 @@ def test_many_domains_are_cut_where_it_says_so(monkeypatch):
     monkeypatch.setattr(figures, "MAP_POINTS_DRAWN", 1_000)
     names = [f"domain-{i:03}" for i in range(70)]
     manifest, proof = example_report(names, budget=3_000_000, samples=30, shards=130)
-    text = render_report(manifest, None, CREATED, proof)
+    text = render_example(manifest, None, CREATED, proof)
     assert "The 24 largest of 70 domains" in numbers(text, "mixture")
     assert all(name in numbers(text, "mixture") for name in names), "the table holds all"
     assert "Too many domains to name here (70)" in numbers(text, "affinity")

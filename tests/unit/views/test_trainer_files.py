@@ -14,7 +14,7 @@ import yaml
 
 from chameleon_data.recipe import Source
 from chameleon_data.recipe_file import parse_recipe
-from chameleon_data.versions.manifest import InputFragment
+from chameleon_data.versions.corpus_tables import InputFragment
 from chameleon_data.views import trainer_files
 from chameleon_data.views.trainer_files import TRAINER_WRITERS, Blend, BlendEntry, make_blend
 from tests.support.exports import ODD, WEIGHTS

@@ -1,0 +1,158 @@
+"""The table of shards: one row for each, with its counts, its content hash and its files. By split, then by number.
+
+    split  shard  rows  tokens  content  domain_ids  domain_rows  domain_tokens  files [path, format, bytes, sha256]
+
+The domains of a shard are lists, of those that have rows in it; `domain_ids` are the numbers that the manifest gives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+
+from chameleon_data.errors import InputError
+from chameleon_data.store.store import Store
+from chameleon_data.versions.manifest import Manifest
+from chameleon_data.versions.tables import TableFile, read_rows, write_rows
+
+SHARDS_AT_ONCE = 1024
+"""Shards that are Python objects at one time."""
+SHARDS_LISTED = 10_000
+"""Most shards that `show --json` lists; of more it gives the paths of their table."""
+
+
+def _required(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)
+
+
+def _list_of(kind: pa.DataType) -> pa.DataType:
+    return pa.list_(_required("element", kind))
+
+
+FILE_TYPE = pa.struct([_required(name, pa.int64() if name == "bytes" else pa.string()) for name in
+                       ("path", "format", "bytes", "sha256")])  # fmt: skip
+SHARD_SCHEMA = pa.schema([
+    _required("split", pa.string()), _required("shard", pa.int64()), _required("rows", pa.int64()),
+    _required("tokens", pa.int64()), _required("content", pa.string()), _required("domain_ids", _list_of(pa.int32())),
+    _required("domain_rows", _list_of(pa.int64())), _required("domain_tokens", _list_of(pa.int64())),
+    _required("files", _list_of(FILE_TYPE)),
+])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """One file of a shard."""
+
+    path: str
+    """Relative to `out`."""
+    format: str
+    """Name of the format, as in the recipe."""
+    bytes: int
+    """Size of this file."""
+    sha256: str
+    """sha256 of this file, in hexadecimal."""
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """One shard. It has at least one file in each format."""
+
+    split: str
+    """`train` or `validation`."""
+    shard: int
+    """Number of the shard in its split, from 0."""
+    rows: int
+    tokens: int
+    content: str
+    """Hash of its rows in order, whatever the formats (`rows.content_hash`)."""
+    domain_rows: dict[str, int]
+    """Domain -> rows; a domain without rows has no key. Likewise below."""
+    domain_tokens: dict[str, int]
+    files: tuple[ShardFile, ...]
+    """In the recipe's order of formats."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all its files."""
+        return sum(file.bytes for file in self.files)
+
+    def of_format(self, format: str) -> tuple[ShardFile, ...]:
+        """Its files in one format."""
+        return tuple(file for file in self.files if file.format == format)
+
+
+def write_shard_table(store: Store, shards: Iterable[ShardRecord], domain_ids: Mapping[str, int]) -> tuple[TableFile, ...]:
+    """Write the shards, which come by split and number; `domain_ids` are the manifest's."""
+    return write_rows(store, _encode(iter(shards), domain_ids))
+
+
+def _encode(shards: Iterator[ShardRecord], domain_ids: Mapping[str, int]) -> Iterator[pa.Table]:
+    while some := list(islice(shards, SHARDS_AT_ONCE)):
+        columns: list[list[Any]] = [
+            [s.split for s in some], [s.shard for s in some], [s.rows for s in some], [s.tokens for s in some],
+            [s.content for s in some], [[domain_ids[name] for name in s.domain_rows] for s in some],
+            [list(s.domain_rows.values()) for s in some], [[s.domain_tokens[name] for name in s.domain_rows] for s in some],
+            [[vars(file) for file in s.files] for s in some],
+        ]  # fmt: skip
+        yield pa.table([pa.array(c, f.type) for c, f in zip(columns, SHARD_SCHEMA, strict=True)], schema=SHARD_SCHEMA)
+
+
+def read_shard_rows(store: Store, manifest: Manifest, start: int = 0, stop: int | None = None) -> Iterator[pa.Table]:
+    """The rows of shards `start` to `stop`, numbered through all splits, as tables of SHARD_SCHEMA."""
+    return read_rows(store, manifest.tables.shards, SHARD_SCHEMA, start, stop)
+
+
+def read_shards(store: Store, manifest: Manifest, start: int = 0, stop: int | None = None) -> Iterator[ShardRecord]:
+    """The shards `start` to `stop`, numbered through all splits, one after the other. Raises InputError as `read_rows` does."""
+    names = {number: name for name, number in manifest.domain_ids.items()}
+    for table in read_shard_rows(store, manifest, start, stop):
+        for at in range(0, len(table), SHARDS_AT_ONCE):
+            yield from (_decode(store, row, names) for row in table.slice(at, SHARDS_AT_ONCE).to_pylist())
+
+
+def sample_shards(store: Store, manifest: Manifest, split: str, most: int) -> tuple[ShardRecord, ...]:
+    """All shards of a split, or `most` of them at equal distances, in order."""
+    counts = manifest.shard_counts
+    first, count = sum(counts[other] for other in list(counts)[: list(counts).index(split)]), counts[split]
+    wanted = {count * number // min(count, most) for number in range(min(count, most))}
+    names, sample, at = {number: name for name, number in manifest.domain_ids.items()}, list[ShardRecord](), 0
+    for table in read_shard_rows(store, manifest, first, first + count):
+        here = pa.array([number - at for number in sorted(wanted) if at <= number < at + len(table)], pa.int64())
+        rows = table.take(here)
+        sample += [_decode(store, row, names) for row in rows.to_pylist()]
+        at += len(table)
+    return tuple(sample)
+
+
+def _decode(store: Store, row: dict[str, Any], names: Mapping[int, str]) -> ShardRecord:
+    ids, files = row.pop("domain_ids"), tuple(ShardFile(**file) for file in row.pop("files"))
+    counts = row.pop("domain_rows"), row.pop("domain_tokens")
+    if not set(ids) <= names.keys() or any(len(ids) != len(count) for count in counts):
+        raise InputError(
+            f"{store.url}: the table of shards names a domain that the manifest does not number, in {row['split']} shard "
+            f"{row['shard']}; restore the version from a copy"
+        )
+    domains = [names[number] for number in ids]
+    rows, tokens = (dict(zip(domains, count, strict=True)) for count in counts)
+    return ShardRecord(**row, domain_rows=rows, domain_tokens=tokens, files=files)
+
+
+def describe_shards(store: Store, manifest: Manifest) -> list[dict[str, Any]] | list[str]:
+    """Every file of every shard as plain JSON: by format in the recipe's order, then by split, then by shard. Above
+    SHARDS_LISTED shards, the paths of the table's files."""
+    if sum(manifest.shard_counts.values()) > SHARDS_LISTED:
+        return [file.path for file in manifest.tables.shards]
+    shards = list(read_shards(store, manifest))
+    return [
+        {
+            "path": file.path, "format": format, "split": s.split, "shard": s.shard, "rows": s.rows, "tokens": s.tokens,
+            "bytes": file.bytes, "sha256": file.sha256, "domain_tokens": s.domain_tokens, "domain_rows": s.domain_rows,
+        }
+        for format in manifest.recipe.shards.formats
+        for s in shards
+        for file in s.of_format(format)
+    ]  # fmt: skip
