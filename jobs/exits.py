@@ -37,6 +37,8 @@ GO_ON = "; the same command goes on from here"
 
 _terminated = threading.Event()
 """Set by a SIGTERM."""
+_as_json = [False]
+"""Whether an error has a document on stdout."""
 _stopped_at: list[Callable[[], str]] = []
 """What makes the end of the sentence about a stop."""
 
@@ -49,8 +51,12 @@ def say_when_stopped(end_of_sentence: Callable[[], str]) -> Iterator[None]:
     _stopped_at.clear()  # not where it is left by an interrupt, of which is told later
 
 
-def run_command(app: typer.Typer) -> NoReturn:
-    """Run the command that `sys.argv` names. Ends in SystemExit with a code of the module's docstring."""
+def run_command(app: typer.Typer, as_json: bool = False) -> NoReturn:
+    """Run the command that `sys.argv` names. Ends in SystemExit with a code of the module's docstring.
+
+    `as_json`: an error has its document whether or not --json was typed.
+    """
+    _as_json[:] = [as_json or "--json" in sys.argv[1:]]  # in the words typed: usage may be what is wrong
     prepare_streams()
     keep_pandas_out()
     with _interrupt_on_sigterm():
@@ -139,8 +145,8 @@ def _fail_by_defect(error: Exception) -> NoReturn:
 
 
 def _answer_error(reason: str) -> None:
-    """The document of a failure. `--json` is looked for in the words typed: usage may be what is wrong."""
-    if "--json" in sys.argv[1:]:
+    """The document of a failure."""
+    if _as_json[0]:
         try:
             print_json({"error": reason})
         except OSError:  # the reason itself may be that stdout is full

@@ -123,7 +123,7 @@ def weigh_recipe(
     `single_writer` is passed to `Store`, here and below; `scratch` is where rows are kept, in the place of `out`.
     """
     prepared = prepare(recipe, single_writer, progress)
-    with active_driver(prepared.store) as driver:
+    with active_driver(prepared.store) as driver, engine.sharing(*_folders(prepared.store, scratch)):
         keep = _choose_row_store(recipe, prepared, scratch)
         return _weigh(engine, prepared, keep, recipe, driver.keep_during(progress), {})
 
@@ -133,7 +133,7 @@ def plan_recipe(
 ) -> Planned:
     """Weigh, and plan. Writes only caches."""
     prepared = prepare(recipe, single_writer, progress)
-    with active_driver(prepared.store) as driver:
+    with active_driver(prepared.store) as driver, engine.sharing(*_folders(prepared.store, scratch)):
         return _plan(engine, prepared, scratch, recipe, driver.keep_during(progress))
 
 
@@ -147,7 +147,7 @@ def build_recipe(
 ) -> Built:
     """Weigh, plan, write the shards and commit a version. `created` is the time that the version carries."""
     prepared = prepare(recipe, single_writer, progress)
-    with active_driver(prepared.store) as driver:
+    with active_driver(prepared.store) as driver, engine.sharing(*_folders(prepared.store, scratch)):
         return _build(engine, prepared, scratch, driver, recipe, driver.keep_during(progress), created)
 
 
@@ -194,6 +194,11 @@ def _build(
     return Built(
         read_manifest(store, version), version, new, beside, build.shards - there, planned.kept, planned.summary.warnings
     )
+
+
+def _folders(out: Store, scratch: Store | None) -> list[Store]:
+    """The folders that all workers must see."""
+    return [out, scratch] if scratch else [out]
 
 
 def _choose_row_store(recipe: Recipe, prepared: Prepared, scratch: Store | None) -> RowStore | None:

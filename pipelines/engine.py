@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 import pyarrow as pa
 
 from chameleon_data.errors import InputError, explain_os_error
+from chameleon_data.store.store import Store
 
 Progress = Callable[[str, int, int], object]
 """Called with (pass, units done, units in all); with (work, 0, 0) where something begins that is not counted."""
@@ -54,6 +56,13 @@ class Engine(Protocol):
 
     @property
     def gpus(self) -> int: ...
+
+    def sharing(self, *stores: Store) -> AbstractContextManager[object]:
+        """In the body, no pass runs on a machine that would write other bytes, or that has other folders at these places.
+
+        Raises InputError, there or from a pass, with the names of the machines and what differs.
+        """
+        ...
 
     def run(self, task: Task, numbers: Sequence[int]) -> Iterator[int]:
         """Do the work of every number, in any order, and yield the number once it is done.

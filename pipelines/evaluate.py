@@ -82,7 +82,7 @@ def evaluate_version(
         raise InputError(
             f"{store.url}: v{version.number} holds out no documents to judge by; set 'mix.validation', say 0.05, and build again"
         )
-    with active_driver(store) as driver:
+    with active_driver(store) as driver, engine.sharing(store):
         progress = driver.keep_during(progress)
         names = sorted(manifest.domains)
 

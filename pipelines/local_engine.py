@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -37,6 +37,7 @@ from chameleon_data.pipelines.engine import (
     work_patiently,
 )
 from chameleon_data.pipelines.machine import private_memory, usable_cpus, usable_gpus, usable_memory
+from chameleon_data.store.store import Store
 
 WORKER_BYTES = 640 * 2**20
 """Memory that a worker is expected to need; where there is less, fewer are started."""
@@ -155,6 +156,9 @@ class LocalEngine:
         """End every worker, whatever it is at."""
         for worker in self._workers:
             worker.end()
+
+    def sharing(self, *stores: Store) -> AbstractContextManager[object]:
+        return nullcontext()  # all workers are of this machine, and run what it runs
 
     def run(self, task: Task, numbers: Sequence[int]) -> Iterator[int]:
         make = partial(_give, partial(work_patiently, task.work))

@@ -1,8 +1,9 @@
-"""Runs passes on a Ray cluster, through Ray Data.
+"""Runs passes on a Ray cluster.
 
-A pass over files is a column of task numbers, one block for each task. A task reads and writes files on the store. Only its
-number goes in and only its outcome comes out. So Ray's object store stays empty, and the tasks of a lost worker run again. The
-driver works 6 to 10 ms for each task. Columns of texts stream to a pool of actors that embed them.
+A pass over files is a list of tasks, each a number. A task reads and writes files on the store. Only its number goes in and only
+its outcome comes out. So Ray's object store stays empty, and the tasks of a lost worker run again. The driver works 6 to 10 ms
+for each task; Ray Data keeps the account of them, and no row of the corpus goes through it. Where data does stream, in embedding,
+columns of texts go through Ray Data to a pool of actors. Nodes that differ from the driver are refused (`nodes.py`).
 """
 
 from __future__ import annotations
@@ -14,19 +15,21 @@ import secrets
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout, suppress
-from functools import lru_cache, partial
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from chameleon_data.errors import DefectError, InputError, explaining, first_line
+from chameleon_data.errors import DefectError, InputError, explaining, first_line, list_some
 from chameleon_data.pipelines.engine import (
     DEATHS_OF_A_TASK,
     TableFunction,
@@ -37,9 +40,13 @@ from chameleon_data.pipelines.engine import (
     keep_silent,
     work_patiently,
 )
+from chameleon_data.pipelines.nodes import Common, common_to_nodes, explain_differences
+from chameleon_data.store.store import Store
 
 CONNECT_SECONDS = 10.0
 """How long to wait for a host that does not answer. Ray itself would wait for minutes."""
+ANSWER_SECONDS = 180.0
+"""How long to wait for every node to say what it runs. A worker process starts in a second, on a busy machine in thirty."""
 START_SECONDS = 180.0
 """How long to wait for the processes of a Ray that is started here."""
 ASK_SECONDS = 0.5
@@ -79,19 +86,20 @@ def ray_engine(
         if not allow_open and address != "auto":
             _refuse_open_cluster(address)
     with ExitStack() as stack:
-        yield RayEngine(lambda: stack.enter_context(_running_ray(address, workers, allow_open, tell)), tell)
+        yield RayEngine(lambda: stack.enter_context(_running_ray(address, workers, allow_open, tell)), tell, address is not None)
 
 
 @contextmanager
-def _running_ray(address: str | None, workers: int | None, allow_open: bool, tell: Tell) -> Iterator[None]:
+def _running_ray(address: str | None, workers: int | None, allow_open: bool, tell: Tell) -> Iterator[RaysLog]:
+    """A cluster that this process has joined, and what Ray has to say meanwhile."""
     tell("starting Ray …" if address is None else f"joining the Ray cluster at {address} …")
-    with _quiet_core():
+    with _quiet_core() as log:
         import ray
         import ray.data
 
-        for name in ("ray", "ray.data"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # what it says at ERROR is said here too
-        _start(workers) if address is None else _join(address, allow_open)
+        log.take_over_loggers()  # what they say at ERROR is said here too
+        _start(workers, log) if address is None else _join(address, allow_open, log)
+        log.take_over_loggers()  # Ray has set them up anew
         _forget_extension_types()
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
@@ -99,35 +107,70 @@ def _running_ray(address: str | None, workers: int | None, allow_open: bool, tel
         context.op_resource_reservation_enabled = False  # why: docs/decisions/090-ray-data-reservation.md
         context.max_errored_blocks = -1  # a task that is given up is missing in the end, and the others are done
         try:
-            yield
+            yield log
         finally:
             ray.shutdown()
 
 
+class RaysLog:
+    """What Ray's core and its loggers write in this process. The file goes at the end, unless a message has named it."""
+
+    def __init__(self) -> None:
+        first, name = tempfile.mkstemp(prefix="chameleon-data-ray-", suffix=".log")
+        os.close(first)
+        self.path, self._named = Path(name), False
+        self.descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)  # as the core and the loggers take turns
+        self._handler = logging.FileHandler(self.path, encoding="utf-8")
+
+    def take_over_loggers(self) -> None:
+        """From now on Ray's loggers of this process write here alone."""
+        for name in ("ray", "ray.data"):
+            logger = logging.getLogger(name)
+            for handler in list(logger.handlers):
+                logger.removeHandler(handler)
+            logger.addHandler(self._handler)
+            logger.propagate = False
+
+    def name(self) -> str:
+        """Where to read what Ray said, for the end of a message; the file stays then. Empty where it said nothing."""
+        if not self.path.stat().st_size:
+            return ""
+        self._named = True
+        return f"; what Ray itself said is in {self.path}"
+
+    def end(self) -> None:
+        for name in ("ray", "ray.data"):
+            logging.getLogger(name).removeHandler(self._handler)
+        self._handler.close()
+        os.close(self.descriptor)
+        if not self._named:
+            self.path.unlink(missing_ok=True)
+
+
 @contextmanager
-def _quiet_core() -> Iterator[None]:
-    """Meanwhile Ray's C++ core writes to its logs alone, and its threads in Python to stderr.
+def _quiet_core() -> Iterator[RaysLog]:
+    """Meanwhile Ray's C++ core writes to a file, and its threads in Python to stderr.
 
     The core writes to descriptor 2 whatever is configured, over the progress; some of it is no error (Ray issue 53727). The
     threads print to stdout, where only the command's answer belongs.
     """
     sys.stderr.flush()
-    python, saved, nowhere = sys.stderr, os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    python, saved, log = sys.stderr, os.dup(2), RaysLog()
     with os.fdopen(saved, "w", buffering=1, encoding=python.encoding, errors=python.errors) as sys.stderr:
-        os.dup2(nowhere, 2)
+        os.dup2(log.descriptor, 2)
         try:
             with redirect_stdout(sys.stderr):
-                yield
+                yield log
         finally:
             os.dup2(saved, 2)
-            os.close(nowhere)
+            log.end()
             sys.stderr = python
 
 
 QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 
 
-def _start(workers: int | None) -> None:
+def _start(workers: int | None, log: RaysLog) -> None:
     import ray
 
     try:
@@ -138,15 +181,15 @@ def _start(workers: int | None) -> None:
             raise
         raise InputError(
             f"Ray did not start here ({first_line(error)}); try again when the machine is less busy, join a cluster with "
-            "--address, or say --engine local"
+            f"--address, or say --engine local{log.name()}"
         ) from error
 
 
-def _join(address: str, allow_open: bool) -> None:
+def _join(address: str, allow_open: bool, log: RaysLog) -> None:
     import ray
 
     faults = (ConnectionError, ValueError, RuntimeError)
-    with _explaining_address(address, faults, "no Ray cluster can be joined there"), _keep_sigterm_handler():
+    with _explaining_address(address, faults, "no Ray cluster can be joined there", log.name), _keep_sigterm_handler():
         ray.init(address=address, **QUIET)
     if address == "auto" and not allow_open:  # only Ray knows the address
         try:
@@ -216,8 +259,10 @@ def _refuse_unreachable(address: str) -> None:
         socket.create_connection((match[1], int(match[2])), timeout=CONNECT_SECONDS).close()
 
 
-def _explaining_address(address: str, kinds: tuple[type[BaseException], ...], what: str) -> AbstractContextManager[None]:
-    return explaining(f"--address {address}", {kinds: lambda error: f"{what} ({first_line(error)}); {ADDRESS_ADVICE}"})
+def _explaining_address(
+    address: str, kinds: tuple[type[BaseException], ...], what: str, end: Callable[[], str] = str
+) -> AbstractContextManager[None]:
+    return explaining(f"--address {address}", {kinds: lambda error: f"{what} ({first_line(error)}); {ADDRESS_ADVICE}{end()}"})
 
 
 def _refuse_open_cluster(address: str) -> None:
@@ -246,22 +291,42 @@ def _refuse_open_cluster(address: str) -> None:
     )
 
 
+def _working_nodes() -> list[dict[str, Any]]:
+    """Nodes of the cluster that may get tasks."""
+    import ray
+
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node for node in nodes if node["Alive"] and {"CPU", "GPU"} & node["Resources"].keys()]
+
+
+def _name_node(node: Mapping[str, Any]) -> str:
+    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}, {node['NodeID'][:8]})"
+
+
 class RayEngine:
     """The cluster that this process has joined; see `Engine`."""
 
-    def __init__(self, start: Callable[[], object], tell: Tell) -> None:
-        """`start` starts Ray or joins the cluster."""
-        self._start, self._tell, self._running = start, tell, False
+    def __init__(self, start: Callable[[], RaysLog | None], tell: Tell, has_nodes: bool = True) -> None:
+        """`start` starts Ray or joins the cluster. `has_nodes`: it may have other machines than this one."""
+        self._start, self._tell, self._has_nodes, self._running = start, tell, has_nodes, False
+        self._log: RaysLog | None = None
+        self._common: Common | None = None
+        """What nodes must have in common with this process; None where nobody asks."""
+        self._asked: set[str] = set()
+        """Ids of the nodes that were asked and do not differ."""
 
     def _resources(self) -> dict[str, float]:
         """What the cluster has; it is started or joined if that was not done yet."""
         if not self._running:
-            self._start()
+            self._log = self._start()
             self._running = True
         import ray
 
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         return resources
+
+    def _name_log(self) -> str:
+        return self._log.name() if self._log else ""
 
     @property
     def cpus(self) -> float:
@@ -271,6 +336,52 @@ class RayEngine:
     def gpus(self) -> int:
         return int(self._resources().get("GPU", 0))
 
+    @contextmanager
+    def sharing(self, *stores: Store) -> Iterator[None]:
+        if not self._has_nodes:
+            yield
+            return
+        with common_to_nodes(stores) as self._common:
+            try:
+                yield
+            finally:
+                self._common = None
+                self._asked.clear()
+
+    def _ask_nodes(self) -> Callable[[], str]:
+        """Raise InputError for the nodes that differ from this process, of those that were not asked yet.
+
+        Returns what workers ask themselves, for nodes that join later.
+        """
+        import ray
+        from ray.exceptions import RayError
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        common = self._common
+        if common is None:
+            return _make_question(None)
+        nodes = {node["NodeID"]: node for node in _working_nodes() if node["NodeID"] not in self._asked}
+        find = ray.remote(_make_long_question(common))
+        answers = {
+            find.options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(): node
+            for node in nodes
+        }
+        answered, silent = ray.wait(list(answers), num_returns=len(answers), timeout=ANSWER_SECONDS) if answers else ([], [])
+        found: dict[str, tuple[Sequence[str], Sequence[str]]] = {}
+        for answer in answered:
+            with suppress(RayError):  # it left the cluster; if not, it is asked again before the next pass, and by its workers
+                found[answers[answer]] = ray.get(answer)
+        there = {node["NodeID"] for node in _working_nodes()}
+        if lost := [_name_node(nodes[answers[answer]]) for answer in silent if answers[answer] in there]:
+            raise InputError(
+                f"node {list_some(lost)}: no process has started there in {ANSWER_SECONDS:.0f} s, so nobody knows what it would "
+                "write; look at its logs (ray status), or take it out of the cluster"
+            )
+        if message := explain_differences({_name_node(nodes[node]): faults for node, faults in found.items()}):
+            raise InputError(message)
+        self._asked |= found.keys()
+        return _make_question(common)
+
     def run(self, task: Task, numbers: Sequence[int]) -> Iterator[int]:
         if not numbers:
             return
@@ -278,7 +389,15 @@ class RayEngine:
         import ray
         import ray.data
 
-        do = partial(_do_number, ray.put((task.work, np.array(numbers, np.int64))))
+        pass_, differs = ray.put((task.work, np.array(numbers, np.int64))), self._ask_nodes()
+
+        def do(table: pa.Table) -> pa.Table:
+            if fault := differs():
+                return pa.table({"number": [-1], "error": [fault], "defect": [""], "told": pa.array([[]], pa.list_(pa.string()))})
+            from chameleon_data.pipelines.ray_engine import _do_number  # by name: a node with other code gets no further
+
+            return _do_number(pass_, table)
+
         data = ray.data.range(len(numbers), override_num_blocks=len(numbers))  # not blocks in the object store
         with warnings.catch_warnings():  # for a task that kills its process, Ray Data has no other way than this older one
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -293,12 +412,13 @@ class RayEngine:
             yield row["number"]
         if missing:
             advice = "if memory ran out, give its nodes more, or fewer CPUs; or leave that file out"
-            raise explain_deaths(task.about(min(missing)), advice)
+            raise explain_deaths(task.about(min(missing)), advice + self._name_log())
 
     def stream(self, make: Callable[[], TableFunction], tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
         if not tables:
             return
         self._resources()
+        import ray
         import ray.data
 
         if self.gpus:
@@ -306,17 +426,21 @@ class RayEngine:
         else:  # half a CPU each, since a pool that takes every CPU leaves none to feed it, and the job waits for ever
             pool = {"num_cpus": 0.5, "concurrency": min(max(1, int(self.cpus)), len(tables))}
 
+        made, differs = ray.put(make), self._ask_nodes()
+
         class Actor:
             """Ray Data makes one in each process, so that a model is loaded once."""
 
             def __init__(self) -> None:
-                self._function = make()
+                self._fault = differs()
+                self._function = None if self._fault else ray.get(made)()
 
             def __call__(self, table: pa.Table) -> pa.Table:
-                number, error, defect = table["table"][0].as_py(), "", ""
+                number, error, defect = table["table"][0].as_py(), self._fault, ""
                 answer = pa.table({"nothing": [None]})
                 try:
-                    answer = self._function(table.drop_columns(["table"]))
+                    if self._function:
+                        answer = self._function(table.drop_columns(["table"]))
                 except InputError as wrong:
                     error = str(wrong)
                 except Exception:  # noqa: BLE001 - Ray Data would leave it out
@@ -335,7 +459,7 @@ class RayEngine:
             yield answer.drop_columns(["table", "error", "defect"])
         if missing:
             about = f"{len(missing):,} of {len(tables):,} tables"
-            raise explain_deaths(about, "if memory ran out, give its nodes more; the logs of the cluster may say why")
+            raise explain_deaths(about, f"if memory ran out, give its nodes more{self._name_log()}")
 
 
 def _do_number(pass_: Any, table: pa.Table) -> pa.Table:
@@ -351,6 +475,45 @@ def _do_number(pass_: Any, table: pa.Table) -> pa.Table:
     except Exception:  # noqa: BLE001 - Ray Data would leave it out
         defect = traceback.format_exc()
     return pa.table({"number": [number], "error": [error], "defect": [defect], "told": pa.array([told], pa.list_(pa.string()))})
+
+
+def _make_question(common: Common | None) -> Callable[[], str]:
+    """What a worker asks itself before it works: how its node differs from the driver, as a message; empty where it does not.
+
+    It is sent by value, with plain values alone, as the node may have any version of this code.
+    """
+    versions, folders = (common.versions, common.folders) if common else ((), ())
+
+    def differs() -> str:
+        if not versions:
+            return ""
+        try:
+            from chameleon_data.pipelines.nodes import Common, find_own_differences
+        except ImportError as error:
+            fault = f"this code is missing or another one ({error}); send it along with jobs/cluster/submit"
+        else:
+            fault = find_own_differences(Common(versions, folders))
+        import socket
+
+        import ray
+
+        return fault and f"node {socket.gethostname()} ({ray.util.get_node_ip_address()}): {fault}"  # type: ignore[no-untyped-call]
+
+    return differs
+
+
+def _make_long_question(common: Common) -> Callable[[], tuple[list[str], list[str]]]:
+    """The same for a task that does nothing else: what of the versions and of the folders differs."""
+    versions, folders = common.versions, common.folders
+
+    def find() -> tuple[list[str], list[str]]:
+        try:
+            from chameleon_data.pipelines.nodes import Common, find_differences
+        except ImportError as error:
+            return [f"this code is missing or another one ({error})"], []
+        return find_differences(Common(versions, folders))
+
+    return find
 
 
 @lru_cache(maxsize=1)

@@ -34,7 +34,7 @@ def check_against_corpus(engine: Engine, store: Store, manifest: Manifest, progr
     """
     recipe = manifest.recipe
     scratch = Store(f"{store.url.rstrip('/')}/{CHECKS}/{secrets.token_hex(8)}")
-    with active_driver(store) as driver:
+    with active_driver(store) as driver, engine.sharing(store):
         progress = driver.keep_during(progress)
         try:
             counter, spec = load_token_counter(recipe.tokens), make_sample_spec(recipe.embed, recipe.seed)

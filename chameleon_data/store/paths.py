@@ -21,6 +21,7 @@ _chameleon/evaluations/plans/<digest>.json  what an evaluation will compare and 
 _chameleon/evaluations/trials/<key>.json      what a judge said of one mixture with one seed; never removed
 _chameleon/evaluations/v12-<judge>-<plan>.json    what is said of the mixtures of version 12; never removed
 _chameleon/checks/<id>/…                    the second survey of `verify --corpus`; removed at its end
+_chameleon/checks/nonce-<id>                by which the nodes of a cluster know the folder; removed at the driver's end
 _chameleon/active/driver-<id>.json          who is at work and what it uses; removed at its end
 _chameleon/active/gc-<id>.json              the mark of a gc that removes files; removed at its end
 _chameleon/active/probe-<id>.json           written by a gc that only looks, to learn the store's time
@@ -97,6 +98,10 @@ def landmarks_path(digest: str) -> str:
 
 def active_path(kind: str, name: str) -> str:
     return f"{ACTIVE}/{kind}-{name}.json"
+
+
+def nonce_path(name: str) -> str:
+    return f"{CHECKS}/nonce-{name}"
 
 
 def statistics_folder(landmarks: str) -> str:

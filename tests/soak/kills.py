@@ -1,10 +1,8 @@
-"""SIGKILL to `chameleon-data build` as people run it, on Ray: to the driver, to workers, to Ray's own processes, to a node.
+"""SIGKILL to `chameleon-data build` as people run it, on Ray: to the driver, to workers, to Ray's own processes.
 
     drivers           killed after some time or some files; the same command then ends in the same digest
     workers           killed one after the other while their driver goes on, and the build ends by itself
     Ray's processes   killed, and the build ends in one message and exit code 2; the same command goes on
-    nodes             one of two raylets is killed while the build goes on (python -m tests.soak.kills node RECIPE SEED, in a
-                      process of its own, as a process joins one cluster)
 
 The corpus is that of tests/system/test_build.py: three domains, eight shards in two formats.
 """
@@ -14,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import secrets
 import signal
 import subprocess
 import sys
@@ -26,13 +23,11 @@ from pathlib import Path
 
 import psutil
 
-from chameleon_data.pipelines.ray_engine import RayEngine
-from chameleon_data.recipe import Recipe
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.store import Store
 from tests.soak.crash import CleanBuild, build_clean, change_out
 from tests.support.corpus import documents, lay_out, write_recipe
-from tests.support.inline_builds import CREATED, verify_versions
+from tests.support.inline_builds import verify_versions
 from tests.support.paths import ROOT
 
 RAY_DID_NOT_START = "Ray did not start here"
@@ -161,53 +156,3 @@ def _find_workers(driver: int) -> list[psutil.Process]:
                 if ray or "chameleon_data.pipelines.local_worker" in words:
                     found.append(one)
     return found
-
-
-def lose_node(clean: CleanBuild, folder: Path, seed: int) -> None:
-    """In a process of its own, build on two nodes, of which one is killed meanwhile."""
-    recipe = write_recipe_for(clean, folder)
-    command = [sys.executable, "-m", "tests.soak.kills", "node", str(recipe), str(seed)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-                          env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token",
-                               "RAY_AUTH_TOKEN": secrets.token_hex(32)}) as process:  # fmt: skip
-        said, complained = process.communicate(timeout=TIME_LIMIT)
-    assert process.returncode == 0, (seed, complained[-3000:])
-    assert said.split()[-2:] == ["lost", clean.digest], (seed, said[-300:])
-    clean.check(str(folder / "out"), seed)
-
-
-def _build_on_two_nodes(recipe: Recipe, seed: int) -> str:
-    """`lost` and the digest, or `late` where the build ended before its node was killed."""
-    import ray
-    from ray.cluster_utils import Cluster
-
-    from chameleon_data.pipelines.build import build_recipe
-
-    chance, out = random.Random(seed), Path(recipe.out)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    second = cluster.add_node(num_cpus=2)
-    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-    lost: list[bool] = []
-    done = threading.Event()
-    more = chance.randint(1, 30)
-
-    def kill() -> None:
-        while len(list(out.rglob("*"))) < more and not done.wait(0.005):
-            pass
-        lost.append(not done.is_set())
-        cluster.remove_node(second, allow_graceful=False)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        digest = build_recipe(recipe, RayEngine(), lambda *_: None, CREATED).manifest.digest
-    finally:
-        done.set()
-        killer.join()
-        ray.shutdown()
-        cluster.shutdown()
-    return f"{'lost' if lost[0] else 'late'} {digest}"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(_build_on_two_nodes(load_recipe(Path(sys.argv[2])), int(sys.argv[3])) + "\n")

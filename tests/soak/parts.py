@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import get_args
 
 from chameleon_data.store.store import Store
-from tests.soak import cleaning, crash, kills, network, races, rot, version_model
+from tests.soak import cleaning, crash, kills, network, nodes, races, rot, version_model
 from tests.support import fuzz, hostile
 from tests.support.inline_builds import verified, write_small_recipe
 
 SEED = int(os.environ.get("SOAK_SEED", "1")) * 10_000
 MINUTES = float(os.environ.get("SOAK_MINUTES", "60"))
 """Minutes of fuzzing."""
-DRIVERS, WORKERS, NODES = (10, 3), (10, 2), 2
-"""Builds, and kills in each; builds that lose a node."""
+DRIVERS, WORKERS = (10, 3), (10, 2)
+"""Builds, and kills in each."""
 FLIPS, RUNS, RACES, GAMES = 300, 200, 200, 100
 BATCH, AT_ONCE = 5, 4
 """Runs through a failing network in one process, and processes at once."""
@@ -91,12 +91,19 @@ def try_hostile_inputs(folder: Path) -> Figures:
     yield Counter({"bad inputs tried": len(hostile.cases()), "bad recipes tried": len(hostile.RECIPES)})
 
 
-def lose_nodes(folder: Path) -> Figures:
-    """One raylet of two is killed while it works."""
-    clean = kills.build_large(folder)
-    for number in range(NODES):
-        kills.lose_node(clean, folder / f"node-{number}", SEED + number)
-        yield Counter({"nodes lost, the build went on": 1})
+def move_nodes(folder: Path) -> Figures:
+    """The demo on a cluster whose nodes are lost, join, differ, or lose their driver; it ends in the digest of the README."""
+    wanted = nodes.readme_digest()
+    for scenario, words in (
+        ("whole", []),
+        ("lose", nodes.PASSES),
+        ("add", nodes.PASSES),
+        ("differ", ["refused"]),
+        ("driver", []),
+    ):
+        said = nodes.run_scenario(nodes.write_demo(folder / scenario), scenario)
+        assert said == [*words, wanted], (scenario, said)
+        yield Counter({"nodes lost, added or refused, the digest is the README's": len(words), "clusters of nodes": 1})
 
 
 def kill_drivers(folder: Path) -> Figures:
@@ -139,6 +146,6 @@ def fuzz_readers(folder: Path) -> Figures:
 
 PARTS: dict[str, Callable[[Path], Figures]] = {
     "crash": crash_builds, "flip": flip_bits, "race": race_builds, "gc": clean_beside_builds, "versions": play_versions,
-    "hostile": try_hostile_inputs, "nodes": lose_nodes, "drivers": kill_drivers,
+    "hostile": try_hostile_inputs, "nodes": move_nodes, "drivers": kill_drivers,
     "workers": kill_workers, "network": fail_network, "fuzz": fuzz_readers,
 }  # fmt: skip

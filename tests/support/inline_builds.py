@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ class InlineEngine:
 
     cpus: float = 1.0
     gpus = 0
+
+    def sharing(self, *stores: Store) -> AbstractContextManager[object]:
+        return nullcontext()
 
     def run(self, task: Task, numbers: Sequence[int]) -> Iterator[int]:
         with pytest.MonkeyPatch.context() as patch:

@@ -62,6 +62,8 @@ KNOWN = {
     ("gc.py", "Path(folder).rmdir"),  # an empty one below `out`
     ("hash_partitions.py", "(self._folder / f'{number:08d}').open"),  # its temporary one
     ("hash_partitions.py", "file.unlink"),
+    ("ray_engine.py", "tempfile.mkstemp"),  # for what Ray says, on this machine
+    ("ray_engine.py", "self.path.unlink"),  # the same
     ("runs.py", "file.open"),  # that the store gave it to fill
     ("kept_rows.py", "staged.open"),  # likewise
     ("screen.py", "open"),  # the null device, in the place of a stream that is closed

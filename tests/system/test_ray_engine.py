@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 import socket
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
@@ -73,6 +76,36 @@ def test_what_ray_says_about_an_address_is_one_message(monkeypatch, fault):
     monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(InputError, match=rf"--address auto: .*{fault}.*--engine local"), ray_engine("auto") as engine:
         assert engine.cpus
+
+
+def test_what_rays_core_writes_stays_off_the_screen_and_in_a_file_that_the_message_names(monkeypatch, tmp_path, capfd):
+    import ray
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def fail(**_: Any) -> None:
+        os.write(2, b"*** a dump of the core ***\n")
+        logging.getLogger("ray").error("a dump of a logger")
+        raise ConnectionError("none found")
+
+    monkeypatch.setattr(ray, "init", fail)
+    with (
+        pytest.raises(InputError, match=r"none found.*what Ray itself said is in (\S+\.log)$") as refusal,
+        ray_engine("auto") as e,
+    ):
+        assert e.cpus
+    (log,) = tmp_path.iterdir()
+    assert str(refusal.value).endswith(str(log))
+    assert log.read_text().splitlines() == ["*** a dump of the core ***", "a dump of a logger"]
+    log.unlink()
+
+    monkeypatch.setattr(ray, "init", lambda **_: os.write(2, b"a word that nobody asked for\n"))
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 3.0})
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with ray_engine("auto", allow_open=True) as engine:
+        assert engine.cpus == 3.0
+    assert list(tmp_path.iterdir()) == []
+    assert "dump" not in capfd.readouterr().err
 
 
 # A cluster that lets in whoever comes
