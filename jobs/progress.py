@@ -22,6 +22,9 @@ from chameleon_data.jobs.screen import SILENT_SECONDS, err, knows_unicode
 
 PASSES = {
     "survey": ("survey the corpus", "bytes"),
+    "sort": ("sort the records of rows", "groups"),
+    "copies": ("find copies", "ranges"),
+    "ranges": ("choose the documents", "ranges"),
     "embed": ("embed the samples", "documents"),
     "read": ("read and sort", "bytes"),
     "write": ("write shards", "bytes"),

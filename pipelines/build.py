@@ -11,10 +11,11 @@ from typing import Any
 from chameleon_data.corpus.kept_rows import KeptSummary, summarise_kept_rows
 from chameleon_data.corpus.row_store import RowStore, choose_row_store
 from chameleon_data.corpus.sample import make_sample_spec
-from chameleon_data.corpus.selection import make_selection_rules, select_rows
+from chameleon_data.corpus.selection import make_selection_rules
 from chameleon_data.corpus.tokens import DROPS_CHARACTERS, TokenCounter
 from chameleon_data.pipelines.engine import Engine, Progress
 from chameleon_data.pipelines.prepare import Prepared, prepare
+from chameleon_data.pipelines.select import select_rows
 from chameleon_data.pipelines.survey import sample_target, survey_corpus
 from chameleon_data.pipelines.weigh import Weighed, weigh_corpus
 from chameleon_data.pipelines.write import write_missing_shards
@@ -169,7 +170,7 @@ def _build(
     build = build_folder(job.layouts, survey.parts)
     driver.use_plan(build.digest)
     with _timed(timings, "write"):
-        receipts, there = write_missing_shards(engine, store, planned.keep, job, selection.copies, survey.parts, progress)
+        receipts, there = write_missing_shards(engine, store, planned.keep, job, selection, survey.parts, progress)
     progress("commit", 0, 0)
     reused = dict(weighed.reused)
     if there:
@@ -219,8 +220,8 @@ def _weigh(
         spec = make_sample_spec(recipe.embed, recipe.seed)
         survey = survey_corpus(engine, store, keep, prepared.fragments, recipe.sources, input, spec, counter, progress)
         survey = replace(survey, files=prepared.files)
-        rules = make_selection_rules(recipe.sources, input, recipe.mix.validation, recipe.shards, counter)
-        selection = select_rows(store, survey, rules)
+        rules = make_selection_rules(input, recipe.mix.validation, recipe.shards, counter)
+        selection = select_rows(engine, store, survey, rules, tuple(recipe.sources), progress)
         target, like = recipe.weights.target, None
         if isinstance(target, Like):
             like = sample_target(engine, store, prepared.target, target, input, spec, counter, progress)

@@ -6,15 +6,14 @@ import secrets
 from collections.abc import Sequence
 from functools import partial
 
-import pyarrow as pa
-
 from chameleon_data.corpus.fragments import list_fragments
 from chameleon_data.corpus.parts import Part
 from chameleon_data.corpus.row_store import RowStore, choose_row_store
 from chameleon_data.corpus.sample import make_sample_spec
-from chameleon_data.corpus.selection import make_selection_rules, select_rows
+from chameleon_data.corpus.selection import Selection, make_selection_rules
 from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.pipelines.engine import Engine, Progress, Task, run_pass
+from chameleon_data.pipelines.select import select_rows
 from chameleon_data.pipelines.survey import survey_corpus
 from chameleon_data.pipelines.write import gather_rows
 from chameleon_data.shards.assemble import RowSource, hash_shard
@@ -38,18 +37,18 @@ def check_against_corpus(engine: Engine, store: Store, manifest: Manifest, progr
         progress = driver.keep_during(progress)
         try:
             counter, spec = load_token_counter(recipe.tokens), make_sample_spec(recipe.embed, recipe.seed)
-            rules = make_selection_rules(recipe.sources, recipe.input, recipe.mix.validation, recipe.shards, counter)
+            rules = make_selection_rules(recipe.input, recipe.mix.validation, recipe.shards, counter)
             # Texts are not needed again, but ids are, and to make them takes longer than all else.
             keep = choose_row_store("auto" if rules.packing else False, scratch, None, True, counter)
             progress("list", 0, 0)
             fragments = {name: list_fragments(name, source).fragments for name, source in recipe.sources.items()}
             survey = survey_corpus(engine, scratch, keep, fragments, recipe.sources, recipe.input, spec, counter, progress)
-            selection = select_rows(scratch, survey, rules)
+            selection = select_rows(engine, scratch, survey, rules, tuple(recipe.sources), progress)
             problems, layouts = check_plan_against_corpus(scratch, survey, selection, manifest)
             if problems:
                 return problems, {}
             job = ShardSpec(layouts, rules, counter, recipe.sources, recipe.input, recipe.shards)
-            return [], _make_again(engine, scratch, keep, job, selection.copies, survey.parts, progress)
+            return [], _make_again(engine, scratch, keep, job, selection, survey.parts, progress)
         finally:
             scratch.remove(list(scratch.list()))
 
@@ -59,13 +58,13 @@ def _make_again(
     store: Store,
     keep: RowStore | None,
     job: ShardSpec,
-    copies: pa.Table,
+    selection: Selection,
     parts: Sequence[Part],
     progress: Progress,
 ) -> ShardContents:
     """What the rows of each shard must be; each is made by itself, on any worker."""
     build = build_folder(job.layouts, parts)
-    source = gather_rows(engine, store, keep, build, job, copies, parts, spill_for_check, progress)
+    source = gather_rows(engine, store, keep, build, job, selection, parts, spill_for_check, progress)
     task = Task(partial(_hash_one, store, build, job, source), lambda shard: f"shard {shard}")
     run_pass(engine, "make", task, range(build.shards), progress)
     places = [(layout.plan.split, number) for layout, number in map(job.locate, range(build.shards))]

@@ -19,6 +19,8 @@ import numpy.typing as npt
 HashedRows = npt.NDArray[Any]
 """(rows,) of a structured type with a field `lo`, a uint64: the hash."""
 
+DEDUP_ROWS_AT_ONCE = 1 << 24
+"""Rows among which copies are sought in memory."""
 BUFFERED_ROWS = 1 << 22
 """Rows that are sorted by partition together before they are written."""
 

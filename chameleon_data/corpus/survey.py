@@ -151,6 +151,8 @@ class Survey:
     """Why the rows of the other parts are not kept; empty where they are."""
     files: Mapping[str, SourceFiles] = field(default_factory=dict)
     """Source -> the files that were found at its paths."""
+    part_rows: tuple[int, ...] = ()
+    """Usable rows of each part."""
 
 
 def hash_documents(block: Block, hash: str) -> tuple[U64, U64]:
@@ -341,10 +343,11 @@ def read_survey(store: Store, parts: tuple[Part, ...], sources: Mapping[str, Sou
     reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)
     rows_read: Counter[str] = Counter()  # by source
     usable: set[str] = set()  # sources
-    seconds = 0.0
+    seconds, part_rows = 0.0, list[int]()
     for part in parts:
         summary = read_part_summary(store, part)
         seconds += summary.seconds
+        part_rows.append(sum(tally.rows for tally in summary.tallies.values()))
         for name, tally in summary.tallies.items():
             tallies[name] += tally
             rows_read[part.source] += tally.read
@@ -367,7 +370,8 @@ def read_survey(store: Store, parts: tuple[Part, ...], sources: Mapping[str, Sou
     if empty := [name for name, tally in tallies.items() if not tally.rows and name not in homeless]:
         raise InputError(f"domain {empty[0]!r} has rows but no usable document; mend them, or take the domain out of the corpus")
     sample = merge_samples([read_table(store, p.path(p.sample)) for p in parts], samples)
-    return Survey(parts, dict(tallies), sample, seconds, {name: dict(counts) for name, counts in reasons.items()})
+    by_reason = {name: dict(counts) for name, counts in reasons.items()}
+    return Survey(parts, dict(tallies), sample, seconds, by_reason, part_rows=tuple(part_rows))
 
 
 def _check_number(names: Collection[str], where: str) -> None:

@@ -34,9 +34,10 @@ from chameleon_data.shards.lay_out import ShardSpec
 from chameleon_data.shards.read_kept import KeptCorpus, read_kept_rows
 from chameleon_data.shards.receipts import CopyCount, Receipt, ReceiptFile, write_receipt
 from chameleon_data.shards.rows import TEXT_SCHEMA, content_hash, encode_domain_ids, sequence_schema
-from chameleon_data.shards.runs import Run, read_runs
+from chameleon_data.shards.runs import read_runs
 from chameleon_data.store.checksummed import write_table
 from chameleon_data.store.paths import DOMAIN_IDS, BuildFolder
+from chameleon_data.store.slices import SlicedFile
 from chameleon_data.store.store import Store
 
 
@@ -44,7 +45,7 @@ from chameleon_data.store.store import Store
 class RowSource:
     """Where the rows of a build's shards are."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[SlicedFile, ...]
     """Runs of the parts whose rows are not kept. They lie in the build's store."""
     kept: KeptCorpus | None
     """The other parts; None where there are none."""

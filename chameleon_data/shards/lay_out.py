@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from chameleon_data.corpus.parts import Part
-from chameleon_data.corpus.selection import Selection, SelectionRules, read_cut_documents
+from chameleon_data.corpus.selection import Selection, SelectionRules
 from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
@@ -16,6 +16,7 @@ from chameleon_data.plan.layout import Layout, place_streams
 from chameleon_data.plan.plan import VALIDATION, Plan, largest_full_shard_count, make_plan, validation_plan
 from chameleon_data.plan.streams import find_cut_buckets
 from chameleon_data.recipe import Input, Mix, Shards, Source
+from chameleon_data.shards.cut_documents import read_cut_documents
 from chameleon_data.shards.rows import number_domains
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store

@@ -8,33 +8,26 @@ interval, so each task sees the same ones in the same order. Memory: columns of 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from chameleon_data.arrays import I64, Mask
 from chameleon_data.corpus.bodies import Bodies
-from chameleon_data.corpus.kept_rows import (
-    KeptFile,
-    KeptPart,
-    KeptRows,
-    check_kept_rows,
-    open_kept_file,
-    read_kept_parts,
-)
-from chameleon_data.corpus.row_store import RowStore
-from chameleon_data.corpus.selection import COPIES_SCHEMA, CopyFilter, copies_in_part, is_validation
+from chameleon_data.corpus.copies import COPIES_SCHEMA, CopyFilter, copies_in_part, read_range_copies
+from chameleon_data.corpus.kept_rows import KeptFile, KeptPart, KeptRows, check_kept_rows, open_kept_file
+from chameleon_data.corpus.selection import is_validation
 from chameleon_data.plan.intervals import HashIndex, HashIntervals, find_intervals
 from chameleon_data.plan.layout import Layout
 from chameleon_data.plan.plan import VALIDATION
 from chameleon_data.plan.routing import CopyCounter, route
 from chameleon_data.shards.delivered import Delivered
 from chameleon_data.shards.lay_out import ShardSpec
+from chameleon_data.store.paths import SelectionFolder
 from chameleon_data.store.store import Store
 
 
@@ -45,8 +38,8 @@ class KeptCorpus:
     store: Store
     """A folder of this machine."""
     parts: tuple[KeptPart, ...]
-    copies: str | None
-    """Path of the file of the corpus' copies (`write_copies`); None where no copy is dropped."""
+    copies: tuple[str, ...]
+    """Paths of the files of copies of each range of hashes (`write_kept_copies`); none where no copy is dropped."""
 
     @property
     def files(self) -> int:
@@ -54,39 +47,30 @@ class KeptCorpus:
         return sum(len(part.files) for part in self.parts)
 
 
-def find_kept_corpus(rows: RowStore, keys: Sequence[str], copies: pa.Table, path: str) -> KeptCorpus | None:
-    """What is kept of a corpus, or None; `keys` are those of its parts.
-
-    `copies` (COPIES_SCHEMA), of all parts, are written to `path` beside the rows, so that tasks look up those that they need.
-    """
-    parts = read_kept_parts(rows, keys)
-    if not parts:
-        return None
-    if copies.num_rows:
-        write_copies(rows.store, path, copies)
-    return KeptCorpus(rows.store, parts, path if copies.num_rows else None)
-
-
-def write_copies(store: Store, path: str, copies: pa.Table) -> None:
-    """Copies sorted by (domain, hi), as an Arrow file that can be mapped; where each domain begins is in its metadata."""
-    names = sorted(copies["domain"].unique().to_pylist(), key=str.encode)
-    code = pc.index_in(copies["domain"], pa.array(names, pa.string())).to_numpy()
-    order = np.lexsort((copies["hi"].to_numpy(), code))
-    begin = np.searchsorted(code[order], np.arange(len(names) + 1))
-    table = copies.take(order).combine_chunks().replace_schema_metadata({"index": json.dumps([names, begin.tolist()])})
-    with store.writing(path) as file, pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+def write_kept_copies(
+    store: Store, selection: SelectionFolder, groups: int, domains: int, kept: Store, path: str, number: int
+) -> None:
+    """Put the copies of a range beside the kept rows, as an Arrow file that can be mapped, so that tasks look up those that they
+    need: sorted by (domain, hi), where each domain begins is in its metadata."""
+    copies = read_range_copies(store, selection, number, groups)
+    domain = copies["domain"].to_numpy()
+    order = np.lexsort((copies["hi"].to_numpy(), domain))
+    begin = np.searchsorted(domain[order], np.arange(domains + 1))
+    table = copies.take(order).combine_chunks().replace_schema_metadata({"begin": json.dumps(begin.tolist())})
+    with kept.writing(path) as file, pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
 
 
 def _find_copies(kept: KeptCorpus, wanted: HashIntervals, index: dict[str, int]) -> pa.Table:
     """The copies in the intervals, by part."""
-    if kept.copies is None:
-        return COPIES_SCHEMA.empty_table()
-    with pa.memory_map(str(kept.store.local(kept.copies))) as file:
-        copies = pa.ipc.open_file(file).read_all()
-    names, begin = json.loads(copies.schema.metadata[b"index"])
-    of_copies = HashIndex(tuple(names), np.array(begin, np.int64), copies["hi"].to_numpy())
-    return copies.take(of_copies.find(wanted, index)[0]).sort_by("part")
+    found = [COPIES_SCHEMA.empty_table()]
+    for path in kept.copies:
+        with pa.memory_map(str(kept.store.local(path))) as file:
+            copies = pa.ipc.open_file(file).read_all()
+        begin = np.array(json.loads(copies.schema.metadata[b"begin"]), np.int64)
+        of_copies = HashIndex(tuple(index), begin, copies["hi"].to_numpy())
+        found.append(copies.take(of_copies.find(wanted, index)[0]).replace_schema_metadata(None))
+    return pa.concat_tables(found).sort_by("part")
 
 
 def read_kept_rows(kept: KeptCorpus, spec: ShardSpec, shards: range) -> list[Delivered]:
@@ -156,7 +140,6 @@ def _find_in_part(
 ) -> Iterator[_Found]:
     """The rows of one part that lie in the intervals and belong to this split, file by file. A file with such rows is appended
     to `files`."""
-    names = pa.array(index, pa.large_string())
     copy_filter = CopyFilter(copies)
     counter = CopyCounter(layout.slots, part.number)
     for file in part.files:
@@ -164,7 +147,7 @@ def _find_in_part(
         place, domain = rows.index.find(wanted, index)
         hi, lo = rows.index.hi[place], rows.lo[place]
         side: Mask = is_validation(lo, threshold) == (layout.plan.split == VALIDATION)
-        side &= copy_filter.mask(pa.DictionaryArray.from_arrays(pa.array(domain), names), hi, lo)
+        side &= copy_filter.mask(np.full(len(hi), part.number), domain, hi, lo)
         if not side.any():
             continue
         place, domain, hi, lo = place[side], domain[side], hi[side], lo[side]

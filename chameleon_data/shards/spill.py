@@ -21,18 +21,20 @@ import polars as pl
 import pyarrow as pa
 
 from chameleon_data.arrays import I64, U64, byte_lengths
+from chameleon_data.corpus.copies import CopyFilter
 from chameleon_data.corpus.parts import Part
 from chameleon_data.corpus.readers.blocks import read_blocks
 from chameleon_data.corpus.readers.rows import Block
-from chameleon_data.corpus.selection import CopyFilter, is_validation
+from chameleon_data.corpus.selection import is_validation
 from chameleon_data.corpus.survey import drop_rows_without_tokens, hash_documents, read_documents, read_part_summary
 from chameleon_data.errors import InputError
 from chameleon_data.plan.routing import CopyCounter, route
 from chameleon_data.shards.lay_out import ShardSpec
 from chameleon_data.shards.rows import ROW_OVERHEAD
-from chameleon_data.shards.runs import RUN_BYTES, RUN_SCHEMA, Run, write_run, write_run_list
+from chameleon_data.shards.runs import RUN_BYTES, RUN_SCHEMA, write_run_list
 from chameleon_data.store.checksummed import read_groups
 from chameleon_data.store.paths import BuildFolder
+from chameleon_data.store.slices import write_slices
 from chameleon_data.store.store import Store
 
 ROUTED_BYTES = 16 * 2**20
@@ -42,7 +44,7 @@ ROUTED_BYTES = 16 * 2**20
 def spill(store: Store, build: BuildFolder, spec: ShardSpec, number: int, part: Part, copies: pa.Table) -> None:
     """Read part `number` of the corpus again and write its rows as runs.
 
-    `copies` are the part's (`selection.copies_in_part`). Memory: they, one run and a block. Raises InputError where a row is not
+    `copies` are the part's (`copies.read_part_copies`). Memory: they, one run and a block. Raises InputError where a row is not
     the one that was surveyed.
     """
     runs = _RunWriter(store, build, spec, number, part, copies)
@@ -115,13 +117,13 @@ class _RunWriter:
         self._pending: list[tuple[I64, pa.Table]] = []
         """Rows that are in no run yet, and the shard of each."""
         self._bytes = 0
-        self._runs: list[Run] = []
+        self._runs: list[str] = []
 
     def add(self, names: pa.DictionaryArray, hi: U64, lo: U64, tokens: I64, row: I64, text: pa.Array, fragment: int) -> None:
         """Take the usable rows of a block. Rows of domains that were not surveyed are left to `_SurveyedRows.finish`."""
         index = np.array([self._index.get(name, -1) for name in names.dictionary.to_pylist()], np.int64)
         documents = _Documents(index[names.indices.to_numpy()], hi, lo, tokens, row, text, fragment)
-        kept = (documents.domain >= 0) & self._copies.mask(names, hi, lo)
+        kept = (documents.domain >= 0) & self._copies.mask(np.full(len(hi), self._part), documents.domain, hi, lo)
         held_out = is_validation(lo, self._spec.rules.threshold)
         for split, side in enumerate((kept & ~held_out, kept & held_out)):
             if side.any():
@@ -174,7 +176,8 @@ class _RunWriter:
 
     def _write(self) -> None:
         path = f"{self._prefix}-{len(self._runs)}.run"
-        self._runs.append(write_run(self._store, path, self._list, self._pending, self._first_shard[-1]))
+        write_slices(self._store, path, RUN_SCHEMA, self._pending, self._first_shard[-1])
+        self._runs.append(path)
         self._pending, self._bytes = [], 0
 
     def finish(self) -> None:

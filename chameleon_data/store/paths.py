@@ -15,6 +15,7 @@ _chameleon/tags/<name>/00000003.json        where a tag points; the highest gene
 _chameleon/landmarks/<digest>.parquet       landmarks that a version was weighed on
 _chameleon/cache/{survey,embed,statistics,weights}/…    records of passes; whatever is missing is made anew
 _chameleon/cache/parts/<digest>/…           the list of a corpus' parts, for the tasks that read them
+_chameleon/cache/selection/<digest>/…       records of a large corpus by range of hashes, and the copies in it
 _chameleon/cache/rows/<part>/…              the rows of the corpus, sorted by hash; in the folder of --scratch if there is one
 _chameleon/cache/evaluate/<pool>.npz, …     pools and shared checkpoints of `evaluate`; made anew like other caches
 _chameleon/evaluations/plans/<digest>.json  what an evaluation will compare and how, written before its first trial; never removed
@@ -51,6 +52,7 @@ ACTIVE = f"{ROOT}/active"
 CACHE = f"{ROOT}/cache"
 SURVEY_CACHE = f"{CACHE}/survey"
 PART_LISTS = f"{CACHE}/parts"
+SELECTION_CACHE = f"{CACHE}/selection"
 KEPT_ROWS = f"{CACHE}/rows"
 EMBEDDING_CACHE = f"{CACHE}/embed"
 STATISTICS_CACHE = f"{CACHE}/statistics"
@@ -180,6 +182,45 @@ def export_folder(form: str) -> str:
 
 
 @dataclass(frozen=True)
+class SelectionFolder:
+    """Where the tasks leave their files that select the rows of a corpus."""
+
+    digest: str
+    """What the selection depends on."""
+
+    @property
+    def folder(self) -> str:
+        return f"{SELECTION_CACHE}/{self.digest}"
+
+    @property
+    def corpus(self) -> str:
+        """What tasks know of the corpus."""
+        return f"{self.folder}/corpus.json"
+
+    def records(self, half: str, group: int) -> str:
+        """Rows of a group of parts, by range of this half of the hash."""
+        return f"{self.folder}/records-{half}-{group:05d}.slices"
+
+    def counts(self, number: int, split: str) -> str:
+        """Sums by domain of a range; written last."""
+        return f"{self.folder}/counts-{number:05d}-{split}.parquet"
+
+    def histogram(self, number: int, split: str) -> str:
+        return f"{self.folder}/histogram-{number:05d}-{split}.parquet"
+
+    def low_copies(self, number: int) -> str:
+        """Copies in a range of the low half of the hash, by range of the high half."""
+        return f"{self.folder}/copies-lo-{number:05d}.slices"
+
+    def range_copies(self, number: int) -> str:
+        """Copies in a range of the high half of the hash, by group of parts."""
+        return f"{self.folder}/copies-{number:05d}.slices"
+
+    def part_copies(self, part: int) -> str:
+        return f"{self.folder}/copies-of-part-{part:07d}.parquet"
+
+
+@dataclass(frozen=True)
 class BuildFolder:
     """Where the files of one build live."""
 
@@ -211,17 +252,13 @@ class BuildFolder:
         """The list of a part's runs; written last."""
         return f"{self.runs}/{part}.json"
 
-    def copies(self, part: str) -> str:
-        """Which of a part's rows are copies of others."""
-        return f"{self.runs}/{part}.copies"
-
     def run_prefix(self, part: str) -> str:
         return f"{self.runs}/{part}"
 
-    @property
-    def kept_copies(self) -> str:
-        """Copies that are dropped, where rows are kept; beside these, and removed when the shards are written."""
-        return f"{KEPT_ROWS}/copies/{self.digest}-{self.corpus}.arrow"
+    def kept_copies(self, number: int) -> str:
+        """Copies in a range of hashes that are dropped, where rows are kept; beside these, and removed when the shards are
+        written."""
+        return f"{KEPT_ROWS}/copies/{self.digest}-{self.corpus}-{number:05d}.arrow"
 
     def receipt(self, shard: int) -> str:
         return f"{self.receipts}/{shard:05d}.json"

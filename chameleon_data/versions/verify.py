@@ -25,8 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from chameleon_data.arrays import I64, U64, byte_lengths
-from chameleon_data.corpus.hash_partitions import HashPartitions, partition_by_hash
-from chameleon_data.corpus.selection import DEDUP_ROWS_AT_ONCE
+from chameleon_data.corpus.hash_partitions import DEDUP_ROWS_AT_ONCE, HashPartitions, partition_by_hash
 from chameleon_data.shards.formats.files import IndexEntry
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.rows import DOC_STARTS, content_hash, encode_domain_ids, token_ids

@@ -8,21 +8,23 @@ from chameleon_data.corpus.fragments import list_fragments
 from chameleon_data.corpus.parts import Part, split_parts
 from chameleon_data.corpus.row_store import RowStore, choose_row_store
 from chameleon_data.corpus.sample import make_sample_spec
-from chameleon_data.corpus.selection import Selection, SelectionRules, copies_in_part, make_selection_rules, select_rows
+from chameleon_data.corpus.selection import Selection, SelectionRules, make_selection_rules
 from chameleon_data.corpus.survey import Survey, read_survey, survey_part
 from chameleon_data.corpus.tokens import TokenCounter, load_token_counter
+from chameleon_data.pipelines.select import select_rows
+from chameleon_data.pipelines.write import gather_rows
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.assemble import RowSource, encode_indexes, write_shards
 from chameleon_data.shards.lay_out import ShardSpec, build_folder, lay_out_splits
-from chameleon_data.shards.read_kept import KeptCorpus, find_kept_corpus
+from chameleon_data.shards.read_kept import KeptCorpus
 from chameleon_data.shards.receipts import Receipt, read_receipts
-from chameleon_data.shards.runs import read_run_lists
 from chameleon_data.shards.spill import spill
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
 from chameleon_data.versions.make_manifest import make_manifest
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.provenance import describe_writer, gather_provenance
+from tests.support.inline_builds import INLINE
 from tests.support.manifests import example_mixture
 
 WEIGHTS = {"legal": "0.5", "book": "0.3", "code": "0.2"}
@@ -53,7 +55,11 @@ def surveyed(recipe: Recipe, counter: TokenCounter | None = None, keep: bool = F
 
 
 def rules_of(recipe: Recipe, counter: TokenCounter) -> SelectionRules:
-    return make_selection_rules(recipe.sources, recipe.input, recipe.mix.validation, recipe.shards, counter)
+    return make_selection_rules(recipe.input, recipe.mix.validation, recipe.shards, counter)
+
+
+def selected(store: Store, survey: Survey, recipe: Recipe, counter: TokenCounter) -> Selection:
+    return select_rows(INLINE, store, survey, rules_of(recipe, counter), tuple(recipe.sources), lambda *_: None)
 
 
 @dataclass(frozen=True)
@@ -72,28 +78,18 @@ class Ready:
     @property
     def kept(self) -> KeptCorpus | None:
         """Rows that the survey kept; None where it kept none."""
-        rows = row_store_of(self.recipe, self.job.counter)
-        keys = [part.key for part in self.parts]
-        return find_kept_corpus(rows, keys, self.selection.copies, self.build.kept_copies) if rows else None
-
-    def spill(self) -> None:
-        """Read the parts again whose rows are not kept."""
-        kept = {part.number for part in self.kept.parts} if self.kept else set()
-        for number, part in enumerate(self.parts):
-            if number not in kept:
-                spill(self.store, self.build, self.job, number, part, copies_in_part(self.selection.copies, number))
+        return self.source().kept
 
     def source(self) -> RowSource:
-        listed = self.store.list(self.build.runs)
-        lists = [path for part in self.parts if (path := self.build.run_list(part.key)) in listed]
-        return RowSource(read_run_lists(self.store, lists), self.kept)
+        """Where rows are; parts whose rows are not kept are read again, unless they are spilled."""
+        rows = row_store_of(self.recipe, self.job.counter)
+        return gather_rows(INLINE, self.store, rows, self.build, self.job, self.selection, self.parts, spill, lambda *_: None)
 
     def write_shards(self, shards: range) -> None:
         write_shards(self.store, self.build, self.job, self.parts, self.source(), shards)
 
     def write(self) -> list[Receipt]:
         """All receipts in order."""
-        self.spill()
         self.write_shards(range(self.build.shards))
         receipts = list(read_receipts(self.store, self.build).values())
         for path, data in encode_indexes(self.job, receipts).items():
@@ -120,7 +116,7 @@ class Ready:
 def ready(recipe: Recipe, weights: dict[str, str] = WEIGHTS, keep: bool = False) -> Ready:
     counter = load_token_counter(recipe.tokens)
     store, parts, survey = surveyed(recipe, counter, keep)
-    selection = select_rows(store, survey, rules_of(recipe, counter))
+    selection = selected(store, survey, recipe, counter)
     budget = sum(c.tokens for c in selection.counts) if recipe.mix.budget == "auto" else recipe.mix.budget
     writer = describe_writer(recipe.shards, counter).describe()
     layouts = lay_out_splits(

@@ -52,7 +52,7 @@ def faults(source: str) -> Iterator[str]:
 
 READERS = {"file_systems.py", "memory.py", "object_store.py"}
 """The modules that turn a URL into a file system; each refuses a chain of them, and secrets."""
-TEMPORARY = {"survey.py", "runs.py", "hash_partitions.py", "read_kept.py", "read_documents.py", "weights_added.py",
+TEMPORARY = {"survey.py", "slices.py", "hash_partitions.py", "read_kept.py", "read_documents.py", "weights_added.py",
              "weights_stability.py"}  # fmt: skip
 """They write Arrow's own files, in a temporary folder or where the store gave them a file to fill; experiments build in one."""
 WRITERS = {"local.py", "cli.py", "init.py", "weights_results.py"}
@@ -64,7 +64,7 @@ KNOWN = {
     ("hash_partitions.py", "file.unlink"),
     ("ray_engine.py", "tempfile.mkstemp"),  # for what Ray says, on this machine
     ("ray_engine.py", "self.path.unlink"),  # the same
-    ("runs.py", "file.open"),  # that the store gave it to fill
+    ("slices.py", "file.open"),  # that the store gave it to fill
     ("kept_rows.py", "staged.open"),  # likewise
     ("screen.py", "open"),  # the null device, in the place of a stream that is closed
     ("progress.py", "self.standing.move"),  # no file

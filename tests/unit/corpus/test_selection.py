@@ -16,19 +16,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chameleon_data.corpus import selection as module
-from chameleon_data.corpus.parts import Part
-from chameleon_data.corpus.selection import CopyFilter, SelectionRules, copies_in_part, find_copies
+from chameleon_data.corpus import copies as module
+from chameleon_data.corpus import row_records, selection
+from chameleon_data.corpus.copies import CopyFilter, copies_in_part, read_part_copies, read_range_copies
+from chameleon_data.corpus.selection import Selection
 from chameleon_data.corpus.survey import Survey
 from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.errors import InputError
+from chameleon_data.pipelines import select as selecting
+from chameleon_data.pipelines.write import _spread_copies
+from chameleon_data.plan.plan import DomainCount
 from chameleon_data.recipe import Recipe
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import verify_version
 from tests.support.corpus import documents_with_copies, lay_out, write_recipe
-from tests.support.in_process import Ready, ready, rules_of, surveyed
+from tests.support.in_process import INLINE, Ready, ready, selected, surveyed
 from tests.support.manifests import forge, list_paths
 
 
@@ -152,7 +156,7 @@ TWICE = r"^[0-9]+ documents stand twice in an epoch, in spite of 'input.dedup: {
 
 def test_a_verifier_sees_a_copy_that_was_not_dropped(tmp_path, monkeypatch):
     """The mutant: the filter lets every row pass, and the plan counts them all."""
-    monkeypatch.setattr(module, "find_copies", lambda *_: module.COPIES_SCHEMA.empty_table())
+    monkeypatch.setattr(selecting, "find_copies", lambda *_: module.COPIES_SCHEMA.empty_table())
     made = ready(recipe_of(tmp_path, input={"dedup": "exact"}))
     found = verify_version(made.store, made.manifest()).problems
     assert len(found) == 1
@@ -184,48 +188,80 @@ def test_a_verifier_sees_a_copy_under_another_id(tmp_path, dedup):
     assert one[16:] == other[16:], "the half that is of the text"
 
 
-@pytest.mark.parametrize("dedup", ["exact", "exact_across"])
-def test_copies_are_found_in_ranges_as_in_one_go_and_records_are_read_once(tmp_path, monkeypatch, dedup):
-    recipe = recipe_of(tmp_path, files=3, input={"dedup": dedup})
-    store, parts, survey = surveyed(recipe)
-    rules = rules_of(recipe, load_token_counter(recipe.tokens))
-    read, real = Counter(), module.read_documents
+SECTIONS = {
+    "as they are": {},
+    "held out": {"mix": {"validation": 0.2}},
+    "one copy a domain": {"input": {"dedup": "exact"}, "mix": {"validation": 0.2}},
+    "one copy in all": {"input": {"dedup": "exact_across"}},
+    "by id": {"input": {"dedup": "exact_across", "hash": "id"}},
+}
 
-    def counted(store: Store, part: Part) -> Any:
-        read[part.key] += 1
-        return real(store, part)
 
-    monkeypatch.setattr(module, "read_documents", counted)
+@pytest.mark.parametrize("name", SECTIONS)
+def test_ranges_of_hashes_select_what_one_range_does(tmp_path, monkeypatch, name):
+    """Sums, histograms and copies of one range and of 64, and of groups of one or some parts."""
+    sections = {**SECTIONS[name], "out": f"memory://{tmp_path.name}"}
+    recipe = with_ids(tmp_path, **sections).recipe if name == "by id" else recipe_of(tmp_path, files=3, **sections)
+    counter = load_token_counter(recipe.tokens)
+    store, parts, survey = surveyed(recipe, counter)
     found = []
-    for rows_at_once in (1, 16, 100, 10**6):
-        monkeypatch.setattr(module, "DEDUP_ROWS_AT_ONCE", rows_at_once)
-        found.append(find_copies(store, survey, rules))
-        assert read == dict.fromkeys((part.key for part in parts), 1)
-        read.clear()
-    assert all(table.equals(found[-1]) for table in found)
-    assert found[-1].equals(naive_copies(store, survey, rules))
-    assert found[-1].num_rows > 10
+    monkeypatch.setattr(row_records, "RANGE_BITS", (0, 6))
+    monkeypatch.setattr(selection, "histogram_depth", lambda rows: 6)
+    for rows_in_range, bits in ((10**6, 0), (40, 6), (4, 6)):
+        monkeypatch.setattr(row_records, "ROWS_IN_RANGE", rows_in_range)
+        made = selected(store, survey, recipe, counter)
+        assert made.corpus.bits == bits
+        assert (len(made.corpus.groups) > 2) == (bits > 0)
+        found.append((made.dropped, [summary(c) for counts in made.splits.values() for c in counts], all_copies(store, made)))
+        assert selected(store, survey, recipe, counter).dropped == made.dropped, "from the files that the tasks left"
+    assert found[0] == found[1] == found[2]
+    if "dedup" in SECTIONS[name].get("input", {}) and name != "by id":
+        assert found[0][2] == naive_copies(store, made, survey)
+        assert len(found[0][2]) > 10
+    copies = [read_part_copies_of(store, made, number) for number in range(len(parts))]
+    assert [row for part in copies for row in part] == found[0][2]
 
 
-def naive_copies(store: Store, survey: Survey, rules: SelectionRules) -> pa.Table:
+def summary(count: DomainCount) -> tuple[Any, ...]:
+    return count.name, count.rows, count.tokens, count.bytes, count.largest, count.multiset, count.histogram.tolist()
+
+
+Copy = tuple[int, int, int, int, bool]
+
+
+def all_copies(store: Store, made: Selection) -> list[Copy]:
+    """The copies of all ranges, sorted."""
+    if not made.drops_copies:
+        return []
+    groups = len(made.corpus.groups) - 1
+    tables = [read_range_copies(store, made.folder, number, groups) for number in range(made.corpus.ranges)]
+    return sorted(tuple(row.values()) for table in tables for row in table.to_pylist())
+
+
+def read_part_copies_of(store: Store, made: Selection, part: int) -> list[Copy]:
+    """The same by part, as a task gets them that reads the part."""
+    if not made.drops_copies:
+        return []
+    _spread_copies(INLINE, store, made, [part], lambda *_: None)
+    return [tuple(row.values()) for row in read_part_copies(store, made.folder, part).to_pylist()]
+
+
+def naive_copies(store: Store, made: Selection, survey: Survey) -> list[Copy]:
     """Document by document."""
     everywhere: dict[Any, list[Any]] = {}
     for number, part in enumerate(survey.parts):
-        for batch in module.read_documents(store, part):
-            for domain, hi, lo in batch.select(pl.col("domain").cast(pl.String), "hi", "lo").iter_rows():
-                place = (rules.priority.index(part.source), domain.encode(), number, domain, hi, lo)
-                everywhere.setdefault((hi, lo, domain if rules.dedup == "exact" else ""), []).append(place)
-    rows = sorted(
+        for rows in row_records.read_part_records(store, number, part, made.corpus.domains):
+            for domain, hi, lo in zip(rows.domain.tolist(), rows.hi.tolist(), rows.lo.tolist(), strict=True):
+                place = (int(made.corpus.source_rank[number]), domain, number, hi, lo)
+                everywhere.setdefault((hi, lo, domain if made.rules.dedup == "exact" else 0), []).append(place)
+    return sorted(
         (number, domain, hi, lo, place == min(places))
         for places in everywhere.values() if len(places) > 1
-        for place in set(places) for _, _, number, domain, hi, lo in [place]
+        for place in set(places) for _, domain, number, hi, lo in [place]
     )  # fmt: skip
-    return pa.table(
-        [pa.array(c, f.type) for c, f in zip(zip(*rows, strict=True), module.COPIES_SCHEMA, strict=True)], module.COPIES_SCHEMA
-    )
 
 
-DOCUMENT = st.tuples(st.sampled_from("ab"), st.integers(0, 2), st.integers(0, 2))
+DOCUMENT = st.tuples(st.integers(0, 1), st.integers(0, 2), st.integers(0, 2))
 
 
 @pytest.mark.parametrize("alike", [False, True], ids=["keys differ", "keys of the first salt are alike"])
@@ -245,9 +281,11 @@ def test_exactly_one_copy_of_each_document_passes_the_filter(parts, alike):
         for number, part in enumerate(parts):
             dropping = CopyFilter(copies_in_part(copies, number))
             for block in (part[:3], part[3:]):
-                names = pa.array([name for name, _, _ in block], pa.string())
+                domain = np.array([document[0] for document in block], np.int32)
                 hi, lo = (np.array([document[i] for document in block], np.uint64) for i in (1, 2))
-                kept += [x for x, keep in zip(block, dropping.mask(names, hi, lo), strict=True) if keep]
-                strangers = dropping.mask(pa.repeat("c", 9), *np.indices((3, 3), np.uint64).reshape(2, -1))
-                assert strangers.all(), "another domain's documents"
+                here = np.full(len(block), number)
+                kept += [x for x, keep in zip(block, dropping.mask(here, domain, hi, lo), strict=True) if keep]
+                others = np.indices((3, 3), np.uint64).reshape(2, -1)
+                assert dropping.mask(np.full(9, number), np.full(9, 2), *others).all(), "another domain's documents"
+                assert dropping.mask(np.full(9, 9), np.full(9, 0), *others).all(), "another part's documents"
     assert sorted(kept) == sorted(first)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from chameleon_data.corpus import survey, tokens
-from chameleon_data.corpus.selection import select_rows
 from chameleon_data.corpus.survey import (
     PartSummary,
     find_recorded_parts,
@@ -27,7 +26,7 @@ from chameleon_data.store.checksummed import read_record, write_record
 from chameleon_data.store.paths import KEPT_ROWS
 from chameleon_data.store.store import Store
 from tests.support.corpus import documents, lay_out, write_recipe
-from tests.support.in_process import parts_of, record_part, row_store_of, rules_of, surveyed
+from tests.support.in_process import parts_of, record_part, row_store_of, selected, surveyed
 
 
 @pytest.fixture
@@ -208,7 +207,7 @@ def test_two_thousand_domains_by_column(tmp_path: Path) -> None:
     rows = [{"text": f"text {i} of {i % 2000}", "d": f"d{i % 2000}"} for i in range(6000)]
     recipe = by_column(tmp_path, rows, embed={"samples": 2})
     store, _, found = surveyed(recipe)
-    counts = select_rows(store, found, rules_of(recipe, load_token_counter(recipe.tokens))).counts
+    counts = selected(store, found, recipe, load_token_counter(recipe.tokens)).counts
     assert len(counts) == 2000
     assert all(int(c.histogram[:, 0].sum()) == 3 for c in counts)
     assert found.sample.num_rows == 4000

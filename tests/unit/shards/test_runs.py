@@ -9,16 +9,10 @@ import pyarrow as pa
 import pytest
 
 from chameleon_data.errors import InputError
-from chameleon_data.shards.runs import (
-    RUN_SCHEMA,
-    Run,
-    read_run_lists,
-    read_runs,
-    write_run,
-    write_run_list,
-)
+from chameleon_data.shards.runs import RUN_SCHEMA, read_run_lists, read_runs, write_run_list
 from chameleon_data.store import store as storage
 from chameleon_data.store.checksummed import read_record, write_record
+from chameleon_data.store.slices import INDEX_ENTRY_BYTES, SlicedFile, write_slices
 from chameleon_data.store.store import Store
 
 SHARDS = 7
@@ -30,12 +24,13 @@ def rows(numbers: list[int]) -> pa.Table:
 
 
 @pytest.fixture
-def written() -> tuple[Store, tuple[Run, ...]]:
+def written() -> tuple[Store, tuple[SlicedFile, ...]]:
     """Two runs; the second has one row in shard 3 alone."""
     store = Store(f"memory://{uuid.uuid4().hex}")
     pending = [(np.array([0, 0, 2, 5]), rows([0, 1, 2, 3])), (np.array([2, 6]), rows([4, 5]))]
-    write_run_list(store, "a.json", [write_run(store, "a-0.run", "a.json", pending, SHARDS)])
-    write_run_list(store, "b.json", [write_run(store, "b-0.run", "b.json", [(np.array([3]), rows([6]))], SHARDS)])
+    for name, some in (("a", pending), ("b", [(np.array([3]), rows([6]))])):
+        write_slices(store, f"{name}-0.run", RUN_SCHEMA, some, SHARDS)
+        write_run_list(store, f"{name}.json", [f"{name}-0.run"])
     return store, read_run_lists(store, ["a.json", "b.json"])
 
 
@@ -88,10 +83,11 @@ def test_no_changed_byte_is_believed(written):
 def test_a_run_that_a_power_failure_tore_is_seen_and_goes(tmp_path, kept, zeros):
     """Its beginning reached the disk; the rest is full of zeros, or not there."""
     store, file = Store(str(tmp_path)), tmp_path / "a-0.run"
-    write_run_list(store, "a.json", [write_run(store, file.name, "a.json", [(np.array([0, 2]), rows([0, 1]))], SHARDS)])
+    write_slices(store, file.name, RUN_SCHEMA, [(np.array([0, 2]), rows([0, 1]))], SHARDS)
+    write_run_list(store, "a.json", [file.name])
     runs, body, listed = read_run_lists(store, ["a.json"]), file.read_bytes(), store.read("a.json")
     first = int(len(body) * kept)
-    for shard in range(SHARDS) if kept <= 0.5 else [SHARDS - 1]:  # the beginning of the index may be there
+    for shard in (2,) if first < len(body) else ():  # the last slice
         file.write_bytes(body[:first] + bytes(len(body) - first) * zeros)
         store.write("a.json", listed)
         with pytest.raises(InputError, match="run the same command again, which makes it anew"):
@@ -102,16 +98,16 @@ def test_a_run_that_a_power_failure_tore_is_seen_and_goes(tmp_path, kept, zeros)
 def test_a_slice_in_the_place_of_another_one_is_seen(tmp_path):
     """Two shards with the same bytes in their slices; the index of one is put in the other's place."""
     store = Store(str(tmp_path))
-    run = write_run(store, "x.run", "x.json", [(np.array([0]), rows([1])), (np.array([1]), rows([1]))], 2)
-    body = store.read(run.path)
-    first, second = body[run.index : run.index + 16], body[run.index + 16 :]
-    store.write(run.path, body[: run.index] + first[:8] + second[8:] + second)
+    write_slices(store, "x.run", RUN_SCHEMA, [(np.array([0]), rows([1])), (np.array([1]), rows([1]))], 2)
+    body = store.read("x.run")
+    second = body[INDEX_ENTRY_BYTES : 2 * INDEX_ENTRY_BYTES]
+    store.write("x.run", second + body[INDEX_ENTRY_BYTES:])
     with pytest.raises(InputError, match="damaged"):
-        read_runs(store, [run], range(1))
+        read_runs(store, [SlicedFile("x.run")], range(1))
 
 
 def test_a_list_of_another_release_is_refused(written):
     store, _ = written
-    write_record(store, "a.json", {**read_record(store, "a.json"), "format": 2})
+    write_record(store, "a.json", {**read_record(store, "a.json"), "format": 1})
     with pytest.raises(InputError, match="runs of another release of chameleon-data; finish the build with that release"):
         read_run_lists(store, ["a.json"])

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from chameleon_data.corpus import selection, survey
+from chameleon_data.corpus.copies import COPIES_SCHEMA
 from chameleon_data.corpus.readers import blocks as readers
-from chameleon_data.corpus.selection import copies_in_part
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe
 from chameleon_data.recipe_file import load_recipe
@@ -67,7 +67,7 @@ def test_runs_of_tiny_documents_are_no_larger_in_memory(tmp_path, small):
     """Of 3,000 documents of five bytes the texts are half a run; with the columns beside them they are seven."""
     corpus = {name: [f"{name[0]}{i:04}" for i in range(1000)] for name in ("legal", "book", "code")}
     made = ready(recipe_of(tmp_path, corpus=corpus, mix={"budget": 15_000, "exhausted": "repeat"}))
-    made.spill()
+    made.source()
     runs = [p for p in made.store.list(made.build.runs) if p.endswith(".run")]
     assert len(runs) > 2 * len(made.parts)
 
@@ -118,20 +118,20 @@ def test_a_part_that_changed_loses_its_record(tmp_path):
     file.write_bytes(file.read_bytes().replace(b"the", b"eht", 1))
     number = next(n for n, part in enumerate(made.parts) if part.source == "book")
     with pytest.raises(InputError, match="changed"):
-        spill(made.store, made.build, made.job, number, made.parts[number], copies_in_part(made.selection.copies, number))
+        spill(made.store, made.build, made.job, number, made.parts[number], COPIES_SCHEMA.empty_table())
     assert survey.find_recorded_parts(made.store, made.parts) == {p.key for p in made.parts} - {made.parts[number].key}
 
 
 def test_many_epochs_are_cut_into_slices(tmp_path, monkeypatch):
     monkeypatch.setattr(spilling, "ROUTED_BYTES", 10_000)
     largest = []
-    real = spilling.write_run
+    real = spilling.write_slices
     monkeypatch.setattr(spilling, "RUN_BYTES", 40_000)
     monkeypatch.setattr(
         spilling,
-        "write_run",
-        lambda s, p, listed, pending, n: (
-            largest.append(sum(t["body"].nbytes for _, t in pending)) or real(s, p, listed, pending, n)
+        "write_slices",
+        lambda s, p, schema, pending, n: (
+            largest.append(sum(t["body"].nbytes for _, t in pending)) or real(s, p, schema, pending, n)
         ),
     )
     corpus = {name: texts[:4] for name, texts in documents().items()}
