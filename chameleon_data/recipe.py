@@ -107,6 +107,7 @@ Factor = Annotated[float, Field(ge=0.0, allow_inf_nan=False), NO_BOOL]
 Names = Annotated[list[str], Field(min_length=1)]
 Paths = Annotated[tuple[str, ...], BeforeValidator(_one_or_many, json_schema_input_type=str | Names)]
 FormatName = Literal["parquet", "mds", "arrow", "jsonl", "webdataset", "litdata", "megatron"]
+Dtype = Literal["auto", "float32", "tf32", "bfloat16"]
 WrittenFormats = FormatName | Annotated[list[FormatName], Field(min_length=1)]
 Formats = Annotated[tuple[FormatName, ...], BeforeValidator(_one_or_many, json_schema_input_type=WrittenFormats)]
 
@@ -230,7 +231,8 @@ class Embed(Section):
     """For `samples: auto`: documents of a domain at which it stops in any case."""
     window: Annotated[int, Field(ge=8, le=1_000_000), NO_BOOL] = 256
     """Tokens of the model that it is shown of a document, from a random place in it."""
-
+    dtype: Dtype = "auto"
+    """Numbers that the model computes in. auto: bfloat16 on GPUs, float32 on CPUs. tf32: float32 with TF32, on GPUs."""
     also: tuple[str, ...] = ()
     """Further embedders to weigh by and show beside: tfidf, or sentence-transformers models."""
 
@@ -254,8 +256,8 @@ class Embed(Section):
             raise ValueError("name each embedder once, in 'model' or in 'also'")
         if self.layer != "middle" and self.causal_lm is None:
             raise ValueError("'layer' counts the blocks of 'causal_lm'; name that, or leave 'layer' out")
-        if self.column is not None and (self.window, self.revision) != (256, None):
-            raise ValueError("'column' holds finished vectors; leave 'window' and 'revision' out")
+        if self.column is not None and (self.window, self.revision, self.dtype) != (256, None, "auto"):
+            raise ValueError("'column' holds finished vectors; leave 'window', 'revision' and 'dtype' out")
         return self
 
 

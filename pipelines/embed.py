@@ -1,7 +1,8 @@
 """The embed pass: one vector for each sampled document, on a pool of actors, with a GPU each where there are any.
 
 The sample of one domain alone decides which documents are embedded together, so a vector does not depend on the number of
-workers or on other domains. On CPUs each actor has one thread, since the order of sums changes with their number.
+workers or on other domains. On CPUs each actor has one thread, since the order of sums changes with their number. A GPU gets more
+documents together, and several such batches in a table, so that the next is tokenised while it computes.
 
 Vectors are cached, one file for each sample of a domain. A document is known by its windows, so a larger sample embeds only what
 the files of earlier samples lack. (A vector embedded beside other documents differs by some 2e-7, less than by other hardware.)
@@ -33,9 +34,12 @@ from chameleon_data.pipelines.engine import Engine, Progress, TableFunction
 from chameleon_data.store.checksummed import read_table, write_table
 from chameleon_data.store.paths import embedding_batches, embedding_folder
 from chameleon_data.store.store import Store
-from chameleon_data.weights.embedder import ColumnEmbedder, Embedder
+from chameleon_data.weights.embedder import ColumnEmbedder, Device, Embedder
 
-DOCUMENTS_PER_TASK = 64
+DOCUMENTS_TOGETHER = {"cpu": 64, "cuda": 1024}
+"""Documents of a domain that are embedded together, by the device. 1,024 fill some batches of a GPU."""
+DOCUMENTS_PER_TABLE = {"cpu": 64, "cuda": 8192}
+"""Documents that an actor gets at one time."""
 DOCUMENTS_AT_ONCE = 256
 """Documents that are Python objects at one time, some 10 kB each with a vector."""
 RECORD_SECONDS = 10.0
@@ -56,6 +60,45 @@ class EmbeddedSamples:
     """Domains of which documents were embedded now. None: the vectors came with the corpus."""
     documents: int
     """Documents that were embedded now."""
+    pace: EmbeddingPace | None = None
+    """How fast. None: nothing was embedded now."""
+
+
+@dataclass(frozen=True)
+class EmbeddingPace:
+    """What it took to embed some documents now."""
+
+    documents: int
+    tokens: int
+    """Of the model; 0 where it does not say."""
+    seconds: float
+    """From the first table given to an actor to the last answer, loading the model included."""
+    encode_seconds: float
+    """Seconds of all actors, without loading the model."""
+    forward_seconds: float
+    """Seconds of them in which the model computed."""
+    device: Device
+
+    def __add__(self, other: EmbeddingPace) -> EmbeddingPace:
+        """Of two runs, one after the other."""
+        return EmbeddingPace(
+            self.documents + other.documents,
+            self.tokens + other.tokens,
+            self.seconds + other.seconds,
+            self.encode_seconds + other.encode_seconds,
+            self.forward_seconds + other.forward_seconds,
+            self.device,
+        )
+
+    def describe(self) -> str:
+        """In a sentence."""
+        of_tokens = f"{self.tokens / self.seconds:,.0f} tokens/s" if self.tokens else "tokens not counted"
+        share = self.forward_seconds / max(self.encode_seconds, 1e-9)
+        where = "GPUs" if self.device == "cuda" else "CPUs"
+        return (
+            f"{self.documents / self.seconds:,.0f} documents/s on {where}, {of_tokens}; the model computed {share:.0%} of the "
+            "actors' time"
+        )
 
 
 def group_sample_by_domain(sample: pa.Table) -> dict[str, pa.Table]:
@@ -108,17 +151,22 @@ def embed_sample(
     for name in missing:
         mask = [content not in known[name] for content in window_digests(domains[name])]
         new[name] = domains[name].filter(pa.array(mask))
+    device: Device = "cuda" if missing and engine.gpus else "cpu"
+    together = DOCUMENTS_TOGETHER[device]
     batches = [
-        _Batch(name, paths[name], rows.slice(at, DOCUMENTS_PER_TASK).combine_chunks())
+        _Batch(name, paths[name], rows.slice(at, together).combine_chunks())
         for name, rows in new.items()
-        for at in range(0, rows.num_rows, DOCUMENTS_PER_TASK)
+        for at in range(0, rows.num_rows, together)
     ]
     folder = embedding_batches(embedder.fingerprint)
     files = _read_batch_files(store, [path for path in cached if path.startswith(f"{folder}/")]) if batches else {}
     earlier = {key: vectors for file in files.values() for key, vectors in file.vectors.items()}
     found = {batch.key: earlier[batch.key] for batch in batches if batch.key in earlier}
     unembedded = [batch for batch in batches if batch.key not in found]
-    found |= _embed_batches(engine, store, folder, embedder, unembedded, sum(map(len, found.values())), progress, files)
+    embedded, pace = _embed_batches(
+        engine, store, folder, embedder, device, unembedded, sum(map(len, found.values())), progress, files
+    )
+    found |= embedded
     for batch in batches:
         known[batch.domain] |= dict(zip(window_digests(batch.rows), found[batch.key], strict=True))
     for name in missing:
@@ -136,6 +184,7 @@ def embed_sample(
         {name: t["lo"].to_numpy() for name, t in tables.items()},
         frozenset(batch.domain for batch in unembedded),
         sum(batch.rows.num_rows for batch in unembedded),
+        pace,
     )
 
 
@@ -187,26 +236,27 @@ def _embed_batches(
     store: Store,
     folder: str,
     embedder: Embedder,
+    device: Device,
     batches: Sequence[_Batch],
     done: int,
     progress: Progress,
     files: dict[str, _BatchFile],
-) -> dict[str, F32]:
-    """Key of a batch -> its vectors. They are recorded in files of `folder`, and these are added to `files`.
+) -> tuple[dict[str, F32], EmbeddingPace | None]:
+    """Key of a batch -> its vectors, and how fast they came. They are recorded in files of `folder`, which are added to `files`.
 
     `done` documents of the samples were embedded before.
     """
     if not batches:
-        return {}
+        return {}, None
     sample_of = {batch.key: batch.sample for batch in batches}
-    tables = [
-        batch.rows.select(["windows"]).append_column("batch", pa.array([batch.key] * batch.rows.num_rows)) for batch in batches
-    ]
-    total = done + sum(table.num_rows for table in tables)
+    tables = _fill_tables(batches, DOCUMENTS_PER_TABLE[device])
+    new = sum(table.num_rows for table in tables)
+    total = done + new
     progress("embed", done, total)
     vectors: dict[str, F32] = {}
     unrecorded: dict[str, F32] = {}
-    recorded = time.monotonic()
+    costs = np.zeros(3)  # tokens, seconds to encode, seconds in which the model computed
+    started = recorded = time.monotonic()
 
     def record() -> None:
         path, samples = f"{folder}/{secrets.token_hex(8)}.parquet", [sample_of[key] for key in unrecorded]
@@ -215,9 +265,10 @@ def _embed_batches(
         unrecorded.clear()
 
     try:
-        for answer in engine.stream(partial(_make_embedding, embedder), tables):
-            key = answer["batch"][0].as_py()
-            vectors[key] = unrecorded[key] = _stack(answer["vector"])
+        for answer in engine.stream(partial(make_embedding, embedder, device), tables, device == "cuda"):
+            for key, of_batch in _split_by_batch(answer).items():
+                vectors[key] = unrecorded[key] = of_batch
+            costs += [answer[name][0].as_py() for name in COSTS]
             done += answer.num_rows
             progress("embed", done, total)
             if time.monotonic() - recorded >= RECORD_SECONDS:
@@ -228,7 +279,30 @@ def _embed_batches(
             with suppress(InputError):
                 record()
         raise
-    return vectors
+    tokens, encode_seconds, forward_seconds = costs.tolist()
+    pace = EmbeddingPace(new, int(tokens), time.monotonic() - started, encode_seconds, forward_seconds, device)
+    return vectors, pace
+
+
+def _fill_tables(batches: Sequence[_Batch], documents: int) -> list[pa.Table]:
+    """Whole batches in tables of at most so many documents, or of one batch; columns `windows` and `batch`, its key."""
+    tables: list[list[pa.Table]] = []
+    room = 0
+    for batch in batches:
+        rows = batch.rows.select(["windows"]).append_column("batch", pa.array([batch.key] * batch.rows.num_rows))
+        if rows.num_rows > room:
+            tables.append([])
+            room = documents
+        tables[-1].append(rows)
+        room -= rows.num_rows
+    return [pa.concat_tables(some).combine_chunks() for some in tables]
+
+
+def _split_by_batch(table: pa.Table) -> dict[str, F32]:
+    """Key of a batch -> its vectors, of a table in which the rows of a batch stand together."""
+    keys, vectors = table["batch"].to_numpy(), _stack(table["vector"])
+    starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
+    return dict(zip(keys[starts].tolist(), np.split(vectors, starts[1:]), strict=True))
 
 
 def _write_batch_file(store: Store, path: str, vectors: Mapping[str, F32], samples: Sequence[str]) -> None:
@@ -255,21 +329,30 @@ def _read_batch_file(store: Store, path: str) -> _BatchFile | None:
         if store.exists(path):
             raise
         return None
-    keys, vectors = table["batch"].to_numpy(), _stack(table["vector"])
-    starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
-    of_batch = dict(zip(keys[starts].tolist(), np.split(vectors, starts[1:]), strict=True))
-    return _BatchFile(of_batch, frozenset(table["sample"].unique().to_pylist()))
+    return _BatchFile(_split_by_batch(table), frozenset(table["sample"].unique().to_pylist()))
 
 
-def _make_embedding(embedder: Embedder) -> TableFunction:
-    """What an actor does with some documents: it adds their vectors."""
+COSTS = ("tokens", "encode_seconds", "forward_seconds")
+"""Columns of an actor's answer, the same in all its rows: what the whole table took."""
+
+
+def make_embedding(embedder: Embedder, device: Device) -> TableFunction:
+    """What an actor does with some documents: it adds their vectors, and `COSTS`. Rows of a batch stand together."""
     import torch
 
-    torch.set_num_threads(1)
+    if device == "cpu":
+        torch.set_num_threads(1)
 
     def embed(table: pa.Table) -> pa.Table:
-        vectors = embedder.encode(table["windows"].to_pylist())
+        keys, windows = table["batch"].to_numpy(), table["windows"].to_pylist()
+        ends = [*np.flatnonzero(keys[1:] != keys[:-1]) + 1, len(keys)]
+        groups = [windows[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        encoded = embedder.encode_groups(groups, device)
+        vectors = np.concatenate(encoded.vectors)
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
-        return table.drop_columns(["windows"]).append_column("vector", column)
+        table = table.drop_columns(["windows"]).append_column("vector", column)
+        for name in COSTS:
+            table = table.append_column(name, pa.array([float(getattr(encoded, name))] * len(table)))
+        return table
 
     return embed

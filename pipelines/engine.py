@@ -71,13 +71,25 @@ class Engine(Protocol):
         """
         ...
 
-    def stream(self, make: Callable[[], TableFunction], tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
+    def stream(self, make: Callable[[], TableFunction], tables: Sequence[pa.Table], on_gpus: bool = False) -> Iterator[pa.Table]:
         """Give each table to one of some actors, and yield what comes back, in any order.
 
-        `make` is called once in each actor's process. An actor has a GPU to itself where there are any, and one CPU otherwise.
-        Raises the first InputError that an actor raises.
+        `make` is called once in each actor's process. With `on_gpus` an actor has a GPU to itself, else one CPU. Raises the first
+        InputError that an actor raises.
         """
         ...
+
+
+def pack_table(table: pa.Table) -> pa.Buffer:
+    """A table as an Arrow stream, which holds its rows alone and not all that they are a slice of."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return sink.getvalue()
+
+
+def unpack_table(stream: pa.Buffer) -> pa.Table:
+    return pa.ipc.open_stream(stream).read_all()
 
 
 def run_pass(

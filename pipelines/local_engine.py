@@ -34,6 +34,8 @@ from chameleon_data.pipelines.engine import (
     Tell,
     explain_deaths,
     keep_silent,
+    pack_table,
+    unpack_table,
     work_patiently,
 )
 from chameleon_data.pipelines.machine import private_memory, usable_cpus, usable_gpus, usable_memory
@@ -165,15 +167,17 @@ class LocalEngine:
         for at, _ in self._map(self._workers, make, numbers, lambda at: task.about(numbers[at])):
             yield numbers[at]
 
-    def stream(self, make: Callable[[], TableFunction], tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
+    def stream(self, make: Callable[[], TableFunction], tables: Sequence[pa.Table], on_gpus: bool = False) -> Iterator[pa.Table]:
         workers = self._workers
-        if self._gpus:
+        if on_gpus:
             devices = self._gpus[: len(tables)]
-            workers = [_Worker({**self._environment, "CUDA_VISIBLE_DEVICES": device}) for device in devices]
+            threads = max(1, int(self.cpus) // len(devices))  # they tokenise while the GPU computes
+            beside = {"RAYON_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true" if threads > 1 else "false"}
+            workers = [_Worker({**self._environment, **beside, "CUDA_VISIBLE_DEVICES": device}) for device in devices]
         try:
-            packed, about = map(_pack, tables), f"one of {len(tables):,} tables"
+            packed, about = map(pack_table, tables), f"one of {len(tables):,} tables"
             for _, answer in self._map(workers, partial(_make_packed, make), packed, lambda _: about):
-                yield _unpack(answer)
+                yield unpack_table(answer)
         finally:
             if workers is not self._workers:
                 for worker in workers:
@@ -277,18 +281,6 @@ def _give(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return function
 
 
-def _pack(table: pa.Table) -> pa.Buffer:
-    """A table as an Arrow stream, which holds its rows alone and not all that they are a slice of."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as stream:
-        stream.write_table(table)
-    return sink.getvalue()
-
-
-def _unpack(stream: pa.Buffer) -> pa.Table:
-    return pa.ipc.open_stream(stream).read_all()
-
-
 def _make_packed(make: Callable[[], TableFunction]) -> Callable[[pa.Buffer], pa.Buffer]:
     function = make()
-    return lambda stream: _pack(function(_unpack(stream)))
+    return lambda stream: pack_table(function(unpack_table(stream)))

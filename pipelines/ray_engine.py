@@ -4,6 +4,7 @@ A pass over files is a list of tasks, each a number. A task reads and writes fil
 its outcome comes out. So Ray's object store stays empty, and the tasks of a lost worker run again. The driver works 6 to 10 ms
 for each task; Ray Data keeps the account of them, and no row of the corpus goes through it. Where data does stream, in embedding,
 columns of texts go through Ray Data to a pool of actors. Nodes that differ from the driver are refused (`nodes.py`).
+What needs no GPU runs on nodes without one, where there are such.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ from chameleon_data.pipelines.engine import (
     call_at_retry,
     explain_deaths,
     keep_silent,
+    pack_table,
+    unpack_table,
     work_patiently,
 )
 from chameleon_data.pipelines.nodes import Common, common_to_nodes, explain_differences
@@ -58,6 +61,10 @@ EXTENSION_TYPES = (
 one environment variable lets Ray unpickle it. No column here has these types, so they are unregistered again."""
 TASK_BYTES = 640 * 2**20
 """Memory that a task asks for. Where a node has less for each of its processors, fewer tasks run on it at a time."""
+OFF_GPU_NODES: dict[str, Any] = {"scheduling_strategy": "DEFAULT"}
+"""Where Ray puts work that asks for no GPU: on nodes without one while they have room. Ray Data would spread it over all."""
+ANSWER = ("table", "error", "defect", "packed")
+"""Columns of what an actor answers."""
 ADDRESS_ADVICE = "start a cluster with 'ray start --head', correct the address, or run it on this machine with --engine local"
 METHODS_WITHOUT_TOKEN = {"": "/ray.rpc.NodeInfoGcsService/CheckAlive", "ray": "/ray.rpc.RayletDriver/ClusterInfo"}
 """Scheme of an address -> a method that a cluster with token authentication refuses to callers without a token."""
@@ -401,7 +408,7 @@ class RayEngine:
         data = ray.data.range(len(numbers), override_num_blocks=len(numbers))  # not blocks in the object store
         with warnings.catch_warnings():  # for a task that kills its process, Ray Data has no other way than this older one
             warnings.simplefilter("ignore", DeprecationWarning)
-            how: dict[str, Any] = {"memory": TASK_BYTES, "max_retries": DEATHS_OF_A_TASK - 1}
+            how: dict[str, Any] = {"memory": TASK_BYTES, "max_retries": DEATHS_OF_A_TASK - 1, **OFF_GPU_NODES}
             outcomes = data.map_batches(do, batch_size=None, batch_format="pyarrow", **how)
         missing = set(numbers)
         for row in outcomes.iter_rows():
@@ -414,16 +421,18 @@ class RayEngine:
             advice = "if memory ran out, give its nodes more, or fewer CPUs; or leave that file out"
             raise explain_deaths(task.about(min(missing)), advice + self._name_log())
 
-    def stream(self, make: Callable[[], TableFunction], tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
+    def stream(self, make: Callable[[], TableFunction], tables: Sequence[pa.Table], on_gpus: bool = False) -> Iterator[pa.Table]:
         if not tables:
             return
         self._resources()
         import ray
         import ray.data
 
-        if self.gpus:
-            pool: dict[str, Any] = {"num_gpus": 1, "concurrency": (1, min(self.gpus, len(tables)))}
-        else:  # half a CPU each, since a pool that takes every CPU leaves none to feed it, and the job waits for ever
+        # At most half of the CPUs: a pool that takes every one leaves none to feed it, and the job waits for ever.
+        if on_gpus:
+            actors = min(self.gpus, len(tables))
+            pool: dict[str, Any] = {"num_gpus": 1, "num_cpus": min(0.5, self.cpus / 2 / self.gpus), "concurrency": (1, actors)}
+        else:
             pool = {"num_cpus": 0.5, "concurrency": min(max(1, int(self.cpus)), len(tables))}
 
         made, differs = ray.put(make), self._ask_nodes()
@@ -435,28 +444,33 @@ class RayEngine:
                 self._fault = differs()
                 self._function = None if self._fault else ray.get(made)()
 
-            def __call__(self, table: pa.Table) -> pa.Table:
-                number, error, defect = table["table"][0].as_py(), self._fault, ""
-                answer = pa.table({"nothing": [None]})
+            def __call__(self, row: pa.Table) -> pa.Table:
+                error, defect, answer = self._fault, "", None
                 try:
                     if self._function:
-                        answer = self._function(table.drop_columns(["table"]))
+                        from chameleon_data.pipelines.engine import pack_table, unpack_table  # by name, as in `run`
+
+                        answer = pack_table(self._function(unpack_table(row["packed"][0].as_buffer()))).to_pybytes()
                 except InputError as wrong:
                     error = str(wrong)
                 except Exception:  # noqa: BLE001 - Ray Data would leave it out
                     defect = traceback.format_exc()
-                for name, value in (("table", number), ("error", error), ("defect", defect)):
-                    answer = answer.append_column(name, pa.array([value] * len(answer)))
-                return answer
+                packed = pa.array([answer], pa.large_binary())
+                return pa.table({"table": row["table"], "error": [error], "defect": [defect], "packed": packed})
 
-        numbered = [table.append_column("table", pa.array([at] * len(table))) for at, table in enumerate(tables)]
-        answers = ray.data.from_arrow(numbered).map_batches(Actor, batch_size=None, batch_format="pyarrow", **pool)
+        # Each table is one row, as Ray Data would join small tables for an actor that has a GPU.
+        packed = (pa.array([pack_table(table).to_pybytes()], pa.large_binary()) for table in tables)
+        rows = ray.data.from_arrow([pa.table({"table": [at], "packed": column}) for at, column in enumerate(packed)])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # as in `run`
+            answers = rows.map_batches(Actor, batch_size=1, batch_format="pyarrow", **pool, **OFF_GPU_NODES)
         missing = set(range(len(tables)))
         batches: Iterator[Any] = iter(answers.iter_batches(batch_size=None, batch_format="pyarrow"))
-        for answer in batches:
-            _raise_fault(answer["error"][0].as_py(), answer["defect"][0].as_py())
-            missing.discard(answer["table"][0].as_py())
-            yield answer.drop_columns(["table", "error", "defect"])
+        for batch in batches:
+            for number, error, defect, answer in zip(*(batch[name] for name in ANSWER), strict=True):
+                _raise_fault(error.as_py(), defect.as_py())
+                missing.discard(number.as_py())
+                yield unpack_table(answer.as_buffer())
         if missing:
             about = f"{len(missing):,} of {len(tables):,} tables"
             raise explain_deaths(about, f"if memory ran out, give its nodes more{self._name_log()}")

@@ -22,9 +22,15 @@ from chameleon_data.arrays import I64
 from chameleon_data.corpus.sample import merge_samples
 from chameleon_data.corpus.selection import Selection
 from chameleon_data.corpus.survey import Survey
-from chameleon_data.errors import InputError, Sentences, explaining, locating
+from chameleon_data.errors import DefectError, InputError, Sentences, explaining, locating
 from chameleon_data.hashing import fingerprint
-from chameleon_data.pipelines.embed import EmbeddedSamples, embed_sample, group_sample_by_domain, sample_fingerprint
+from chameleon_data.pipelines.embed import (
+    EmbeddedSamples,
+    EmbeddingPace,
+    embed_sample,
+    group_sample_by_domain,
+    sample_fingerprint,
+)
 from chameleon_data.pipelines.engine import Engine, Progress, TableFunction
 from chameleon_data.plan.plan import epoch_caps
 from chameleon_data.recipe import Embed, Leverage, Mix, RecordedLandmarks, Weights, natural_exponent
@@ -36,7 +42,7 @@ from chameleon_data.versions.versions import Version, read_manifest
 from chameleon_data.weights.centre import CentreRule, multiply_prior
 from chameleon_data.weights.domain_statistics import JACKKNIFE_GROUPS, domain_statistics
 from chameleon_data.weights.domain_weights import TARGET_NAME, TargetSamples, weigh_features
-from chameleon_data.weights.embedder import ColumnEmbedder, Embedder, load_embedder, other_embed
+from chameleon_data.weights.embedder import ColumnEmbedder, Embedder, in_precision, load_embedder, other_embed
 from chameleon_data.weights.explain.comparison import comparison_mixtures
 from chameleon_data.weights.explain.misfiled import Misfiled
 from chameleon_data.weights.explain.movement import OtherEmbedder
@@ -126,6 +132,9 @@ def weigh_corpus(
     names (`sample_target`).
     """
     progress("weigh", 0, 0)
+    gpu = embedder is not None and engine.gpus > 0
+    if isinstance(embedder, Embedder):
+        embedder = in_precision(embedder, embed.dtype, gpu)
     tokens = {c.name: c.tokens for c in selection.counts}
     budget = sum(tokens.values()) if mix.budget == "auto" else mix.budget
     caps = epoch_caps(selection.counts, budget, mix.max_epochs, mix.exhausted)
@@ -190,7 +199,7 @@ def _computed_mixture(
     digest = recorded.digest if recorded else None
     like_key = None if like is None else sample_fingerprint(like)
     also = {
-        name: fingerprint({TFIDF: TFIDF_FORMAT}) if name == TFIDF else load_embedder(other_embed(embed, name)).fingerprint
+        name: fingerprint({TFIDF: TFIDF_FORMAT}) if name == TFIDF else _load_other(engine, embed, name).fingerprint
         for name in embed.also
     }
     path = weighing_path(
@@ -254,7 +263,7 @@ def _weigh_by_others(
                 vectors = {n: found[n] for n in domains}
                 aimed = {n: found[f"\0{n}"] for n in target}
             else:
-                embedder = load_embedder(other_embed(embed, name))
+                embedder = _load_other(engine, embed, name)
                 vectors = embed_sample(engine, store, embedder, measured.sample, progress).vectors
                 aimed = {n: embed_sample(engine, store, embedder, rows, progress).vectors[n] for n, rows in target.items()}
             aim = None
@@ -268,6 +277,14 @@ def _weigh_by_others(
     return others
 
 
+def _load_other(engine: Engine, embed: Embed, name: str) -> Embedder:
+    """A model of `embed.also`, in the precision that the recipe asks for."""
+    embedder = load_embedder(other_embed(embed, name))
+    if isinstance(embedder, ColumnEmbedder):
+        raise DefectError("a model of embed.also became a column")
+    return in_precision(embedder, embed.dtype, engine.gpus > 0)
+
+
 def _short_name(embedder: Embedder | ColumnEmbedder) -> str:
     return Path(embedder.model).name if isinstance(embedder, Embedder) else f"column {embedder.column}"
 
@@ -278,7 +295,7 @@ class _Measured:
 
     result: DomainWeights
     embedded: EmbeddedSamples
-    """The last round's; `newly` and `documents` count all rounds."""
+    """The last round's; `newly`, `documents` and `pace` count all rounds."""
     groups: dict[str, I64]
     """Domain -> (n_i) jackknife groups."""
     sample: pa.Table
@@ -294,6 +311,8 @@ class _Measured:
         if self.embedded.newly is not None:
             new, documents = len(self.embedded.newly), self.embedded.documents
             reused["embed"] = f"embedded {new} of {domains} domains, {documents:,} documents"
+        if self.embedded.pace:
+            reused["pace"] = self.embedded.pace.describe()
         if self.known:
             reused["statistics"] = f"{self.known} of {domains} domains kept their statistics on the recorded landmarks"
         if self.rounds:
@@ -319,10 +338,11 @@ def _measure(
     rounds: list[SamplingRound] = []
     newly: frozenset[str] | None = None
     documents, aim = 0, None
+    pace: EmbeddingPace | None = None
     if like is not None:
         target = embed_sample(engine, store, embedder, like, progress)
         aim = TargetSamples(target.vectors[TARGET_NAME], jackknife_groups(target.hashes[TARGET_NAME]))
-        documents = target.documents
+        documents, pace = target.documents, target.pace
     for size in round_sizes(embed):
         drawn = sample if size == embed.drawn else merge_samples([sample], size)
         embedded = embed_sample(engine, store, embedder, drawn, progress)
@@ -330,6 +350,8 @@ def _measure(
         if embedded.newly is not None:
             newly = embedded.newly | (newly or frozenset())
         documents += embedded.documents
+        if embedded.pace:
+            pace = embedded.pace if pace is None else pace + embedded.pace
         groups = {name: jackknife_groups(lo) for name, lo in embedded.hashes.items()}
         keys = {
             name: fingerprint({"domain": name, "embedder": embedder.fingerprint, "sample": sample_fingerprint(rows)})
@@ -346,7 +368,7 @@ def _measure(
             rounds.append(describe_round(size, result.intervals, embed.tolerance))
             if rounds[-1].narrow or drawn.num_rows == sample.num_rows:
                 break
-    embedded = replace(embedded, newly=newly, documents=documents)
+    embedded = replace(embedded, newly=newly, documents=documents, pace=pace)
     return _Measured(result, embedded, groups, drawn, tuple(rounds), len(known))
 
 

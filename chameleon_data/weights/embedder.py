@@ -2,8 +2,8 @@
 
     vector of a document = mean over its windows of the model's embedding of a window
 
-An embedder is a small value that travels to workers, which load its model once. Its fingerprint is that of the model's files, so
-what was embedded is known wherever they lie. A model is a folder of data: safetensors, no code, no pickles.
+An embedder is a small value that travels to workers, which load its model once. Its fingerprint is that of the model's files and
+of the precision, so what was embedded is known wherever they lie. A model is a folder of data: safetensors, no code, no pickles.
 Cost: importing torch takes 6 s, loading MiniLM .3 s; `encode_texts.py` says what embedding costs.
 """
 
@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import socket
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +26,7 @@ from chameleon_data.arrays import F32
 from chameleon_data.corpus.model_files import DATA_FILES, OTHER_RUNTIMES, find_model_folder
 from chameleon_data.errors import DefectError, InputError
 from chameleon_data.hashing import fingerprint
-from chameleon_data.weights.encode_texts import encode_texts
+from chameleon_data.weights.encode_texts import encode_groups
 from chameleon_data.weights.language_model import check_window, load_language_model
 from chameleon_data.weights.tfidf import TFIDF
 
@@ -32,6 +34,8 @@ EMBEDDER_FORMAT = 1
 """Raise it when the same model and windows give other vectors."""
 EMBEDDING_PACKAGES = ("safetensors", "sentence_transformers", "torch", "transformers")
 """Packages of the extra `embed`."""
+Precision = Literal["float32", "tf32", "bfloat16"]
+Device = Literal["cpu", "cuda"]
 PICKLED_FILES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -48,30 +52,61 @@ class Embedder:
     window: int
     """Tokens of the model read of a text, its special ones included; what is longer is cut off."""
     fingerprint: str
-    """Names the model's files, the layer and the window; the same wherever the files lie."""
+    """Names the model's files, the layer, the window and the precision; the same wherever the files lie."""
+    dtype: Precision = "float32"
+    """Numbers that the model computes in. tf32: float32 with matrix products in TF32, on a GPU."""
 
     @property
     def key(self) -> str:
         """The recipe's key that names the model, for messages."""
         return "embed.model" if self.layer is None else "embed.causal_lm"
 
-    def encode(self, windows: Sequence[Sequence[str]]) -> F32:
+    def encode(self, windows: Sequence[Sequence[str]], device: Device = "cpu") -> F32:
         """(documents, dimensions) the mean over each document's windows, of which it has at least one.
 
         On CPUs the last bits may depend on the number of threads and on what is encoded together (2e-7). Raises InputError where
-        the model cannot be loaded or its numbers are not finite.
+        the model cannot be loaded or its numbers are not finite, and where torch cannot use the device.
         """
-        counts = np.array([len(w) for w in windows], np.int64)
-        if not counts.all():
+        return self.encode_groups([windows], device).vectors[0]
+
+    def encode_groups(self, groups: Sequence[Sequence[Sequence[str]]], device: Device = "cpu") -> EncodedDocuments:
+        """`encode` of several groups of documents. A vector depends on its group alone."""
+        started = time.perf_counter()
+        counts = [np.array([len(w) for w in windows], np.int64) for windows in groups]
+        if not all(count.all() for count in counts):
             raise DefectError("a document without windows has no embedding")
-        vectors = encode_texts(load_model(self), [text for document in windows for text in document])
-        if not np.isfinite(vectors).all():
-            bad = int((~np.isfinite(vectors)).any(axis=1).sum())
-            raise InputError(f"{self.key}: {self.model} gave {bad} vectors of {len(vectors)} that are not finite; use another")
-        if not len(counts):
-            return vectors
-        sums = np.add.reduceat(vectors.astype(np.float64), np.cumsum(counts) - counts, axis=0)
-        return (sums / counts[:, None]).astype(np.float32)
+        texts = [[text for document in windows for text in document] for windows in groups]
+        model = load_model(self, device)
+        loaded = time.perf_counter()
+        encoded = encode_groups(model, texts)
+        means = []
+        for vectors, count in zip(encoded.vectors, counts, strict=True):
+            if bad := int((~np.isfinite(vectors)).any(axis=1).sum()):
+                what = f"{bad} vectors of {len(vectors)} that are not finite"
+                raise InputError(f"{self.key}: {self.model} gave {what}; use another")
+            if len(count):
+                sums = np.add.reduceat(vectors.astype(np.float64), np.cumsum(count) - count, axis=0)
+                means.append((sums / count[:, None]).astype(np.float32))
+            else:
+                means.append(vectors)
+        seconds = time.perf_counter() - started
+        return EncodedDocuments(means, encoded.tokens, seconds, seconds - (loaded - started), encoded.forward_seconds)
+
+
+@dataclass(frozen=True)
+class EncodedDocuments:
+    """Vectors of some groups of documents, and what they took."""
+
+    vectors: list[F32]
+    """(documents, dimensions) of each group."""
+    tokens: int
+    """Tokens of the model that were read; 0 where it does not say."""
+    seconds: float
+    """Seconds in all."""
+    encode_seconds: float
+    """The same without loading the model."""
+    forward_seconds: float
+    """Seconds of them in which the model computed."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +155,19 @@ def load_embedder(embed: recipe.Embed) -> Embedder | ColumnEmbedder:
     return Embedder(named, revision, layer, embed.window, _fingerprint(folder, layer, embed.window, key))
 
 
+def in_precision(embedder: Embedder, dtype: recipe.Dtype, gpu: bool) -> Embedder:
+    """The embedder with the numbers that `embed.dtype` asks for, where it will run on GPUs or on CPUs."""
+    if dtype == "tf32" and not gpu:
+        raise InputError("embed.dtype: tf32 is a GPU's, and the engine has none; use float32, or auto")
+    chosen: Precision = ("bfloat16" if gpu else "float32") if dtype == "auto" else dtype
+    return replace(embedder, dtype=chosen, fingerprint=_add_precision(embedder.fingerprint, chosen))
+
+
+def _add_precision(files: str, dtype: Precision) -> str:
+    """The fingerprint of an embedder from that of its files, the layer and the window, which float32 leaves as it is."""
+    return files if dtype == "float32" else fingerprint({"files": files, "dtype": dtype})
+
+
 def _fingerprint(folder: Path, layer: int | str | None, window: int, key: str) -> str:
     """Of a model's weights, vocabularies and settings, pooling and normalisation among them, the layer and the window. 1 GB/s."""
     files = {}
@@ -135,12 +183,33 @@ def _fingerprint(folder: Path, layer: int | str | None, window: int, key: str) -
     return fingerprint({"format": EMBEDDER_FORMAT, "files": files, "window": window, **({"layer": layer} if layer else {})})
 
 
+def check_gpu() -> None:
+    """Raise InputError, with the reason, where this process has a GPU and torch cannot use it."""
+    import torch
+
+    if torch.version.cuda is None and torch.version.hip is None:
+        reason, remedy = f"torch {torch.__version__} is built without CUDA", "install 'chameleon-data[gpu]' there"
+    else:
+        try:
+            torch.zeros(1, device="cuda")
+            return
+        except (RuntimeError, AssertionError) as error:
+            reason, remedy = str(error).splitlines()[0], "mend its driver"
+    raise InputError(
+        f"embed: a worker on {socket.gethostname()} is given a GPU, and torch cannot use it ({reason}); {remedy}, or run without "
+        "GPUs: CUDA_VISIBLE_DEVICES='' on one machine, nodes without GPUs on a cluster"
+    )
+
+
 @functools.lru_cache(maxsize=1)
-def load_model(embedder: Embedder) -> Any:
-    """The model, on the GPU where torch sees one. Raises InputError for other files than the embedder was made from."""
+def load_model(embedder: Embedder, device: Device = "cpu") -> Any:
+    """The model on a device, in its precision. Raises InputError for other files than the embedder was made from."""
     folder = find_model_folder(embedder.model, embedder.revision, embedder.key)
-    if _fingerprint(folder, embedder.layer, embedder.window, embedder.key) != embedder.fingerprint:
+    files = _fingerprint(folder, embedder.layer, embedder.window, embedder.key)
+    if _add_precision(files, embedder.dtype) != embedder.fingerprint:
         raise InputError(f"{embedder.key}: the files in {folder} changed, or differ between machines; use one model everywhere")
+    if device == "cuda":
+        check_gpu()
     import torch
     from safetensors import SafetensorError
     from transformers.utils import logging
@@ -148,10 +217,12 @@ def load_model(embedder: Embedder) -> Any:
     bars: Any = logging
     shown = bars.is_progress_bar_enabled()
     bars.disable_progress_bar()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        torch.set_float32_matmul_precision("high" if embedder.dtype == "tf32" else "highest")
+    dtype = torch.bfloat16 if embedder.dtype == "bfloat16" else torch.float32
     try:
         if embedder.layer is not None:
-            return load_language_model(folder, device, embedder.model, embedder.layer, embedder.window)
+            return load_language_model(folder, device, embedder.model, embedder.layer, embedder.window, dtype)
         from sentence_transformers import SentenceTransformer
 
         model = SentenceTransformer(
@@ -161,6 +232,7 @@ def load_model(embedder: Embedder) -> Any:
             trust_remote_code=False,
             model_kwargs={"use_safetensors": True, "dtype": torch.float32},
         )
+        _set_precision(model, dtype)
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
@@ -171,3 +243,17 @@ def load_model(embedder: Embedder) -> Any:
     check_window(embedder.model, embedder.window, model.max_seq_length, getattr(model.config, "max_position_embeddings", None))
     model.max_seq_length = embedder.window
     return model.eval()
+
+
+def _set_precision(model: Any, dtype: Any) -> None:
+    """Have the transformer of a SentenceTransformer compute in `dtype`. What follows it, such as pooling, stays in float32."""
+    import torch
+
+    if dtype == torch.float32 or not hasattr(model[0], "auto_model"):
+        return
+    model[0].auto_model.to(dtype)
+
+    def widen(_module: Any, _arguments: Any, features: dict[str, Any]) -> dict[str, Any]:
+        return {key: value.float() if getattr(value, "dtype", None) == dtype else value for key, value in features.items()}
+
+    model[0].register_forward_hook(widen)

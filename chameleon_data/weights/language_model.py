@@ -60,12 +60,15 @@ class LanguageModel:
             (hidden,) = reached.args
         finally:
             handle.remove()
+        hidden = hidden.float()
         mask = features["attention_mask"].unsqueeze(-1).to(hidden.dtype)
         return {"sentence_embedding": (hidden * mask).sum(dim=1) / mask.sum(dim=1)}
 
 
-def load_language_model(folder: Path, device: str, named: str, layer: int | Literal["middle"], window: int) -> LanguageModel:
-    """The checkpoint in a folder, on a device. `named` is the recipe's name of it, for messages.
+def load_language_model(
+    folder: Path, device: str, named: str, layer: int | Literal["middle"], window: int, dtype: Any
+) -> LanguageModel:
+    """The checkpoint in a folder, on a device, in a dtype of torch. `named` is the recipe's name of it, for messages.
 
     Raises InputError where it has no such layer or reads fewer tokens.
     """
@@ -76,7 +79,7 @@ def load_language_model(folder: Path, device: str, named: str, layer: int | Lite
     tokenizer = AutoTokenizer.from_pretrained(str(folder), padding_side="right", truncation_side="right", **safe)
     if tokenizer.pad_token is None:  # any token will do: the attention mask hides it
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
-    transformer = AutoModel.from_pretrained(str(folder), use_safetensors=True, dtype=torch.float32, **safe)
+    transformer = AutoModel.from_pretrained(str(folder), use_safetensors=True, dtype=dtype, **safe)
     config = transformer.config.get_text_config()
     count = config.num_hidden_layers
     stacks = [m for m in transformer.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == count]

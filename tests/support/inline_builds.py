@@ -45,7 +45,8 @@ class InlineEngine:
                 engine.work_patiently(task.work, number)
                 yield number
 
-    def stream(self, make: Callable[[], TableFunction], tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
+    def stream(self, make: Callable[[], TableFunction], tables: Sequence[pa.Table], on_gpus: bool = False) -> Iterator[pa.Table]:
+        assert not on_gpus
         return map(make(), tables)
 
 

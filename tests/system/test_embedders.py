@@ -97,7 +97,7 @@ def test_a_larger_sample_and_another_document_embed_what_is_new(tmp_path: Path) 
 
 def test_an_embedder_is_named_in_the_manifest() -> None:
     embedder = Embedder("some/model", "0123", "middle", 64, "f" * 64)
-    assert list(asdict(embedder).values()) == ["some/model", "0123", "middle", 64, "f" * 64]
+    assert list(asdict(embedder).values()) == ["some/model", "0123", "middle", 64, "f" * 64, "float32"]
 
 
 # As many samples as needed

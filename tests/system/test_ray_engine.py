@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 import socket
+import subprocess
+import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +21,7 @@ import pytest
 from chameleon_data.errors import InputError
 from chameleon_data.pipelines import ray_engine as engines
 from chameleon_data.pipelines.ray_engine import CONNECT_SECONDS, ray_engine
+from tests.support.paths import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -243,3 +247,22 @@ def test_a_ray_that_is_slow_to_come_up_is_waited_for(monkeypatch, answers_after,
         assert engine.cpus == 3.0
     assert len(asked) == 4 if comes_up else len(asked) > 1
     assert services.get_node is get_node
+
+
+# Nodes with GPUs
+
+
+@pytest.mark.ray
+def test_work_without_a_gpu_keeps_off_gpu_nodes_and_more_gpus_than_cpus_do_not_hang():
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.gpu_nodes", "all-MiniLM-L6-v2"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["on gpus"] == [found["gpu node"]]
+    assert found["gpu node"] not in found["tasks"] + found["on cpus"]
+    assert "is given a GPU, and torch cannot use it" in found["said"]

@@ -17,11 +17,11 @@ from chameleon_data.pipelines import embed
 from chameleon_data.pipelines.engine import TableFunction
 from chameleon_data.store.checksummed import write_table
 from chameleon_data.store.store import Store
-from chameleon_data.weights.embedder import Embedder
+from chameleon_data.weights.embedder import Embedder, EncodedDocuments
 
 EMBEDDER = Embedder("m", None, None, 256, "f" * 64)
 DOCUMENTS = {"a": 150, "b": 70, "c": 3}
-"""Documents of each domain; they make 3, 2 and 1 batches of 64."""
+"""Documents of each domain; they make 3, 2 and 1 batches of 64, and the last two travel together."""
 
 
 class Killed(BaseException):
@@ -48,11 +48,12 @@ def draw_sample(documents: dict[str, int] = DOCUMENTS) -> pa.Table:
 class StoppingEngine:
     """Ends with `Killed` after some tables; counts the documents that it was given."""
 
-    def __init__(self, tables: int, at_the_end: Callable[[], object] = lambda: None) -> None:
-        self._left, self._at_the_end = tables, at_the_end
+    def __init__(self, tables: int, at_the_end: Callable[[], object] = lambda: None, gpus: int = 0) -> None:
+        self.gpus, self._left, self._at_the_end = gpus, tables, at_the_end
         self.documents = 0
 
-    def stream(self, make: Callable[[], TableFunction], tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
+    def stream(self, make: Callable[[], TableFunction], tables: Sequence[pa.Table], on_gpus: bool) -> Iterator[pa.Table]:
+        assert on_gpus == bool(self.gpus)
         for table, answer in zip(tables, map(make(), tables), strict=True):
             if not self._left:
                 self._at_the_end()
@@ -66,16 +67,14 @@ class StoppingEngine:
 def encode(monkeypatch: pytest.MonkeyPatch) -> None:
     """Vectors that say beside how many others, and beside which, a document was embedded."""
 
-    def make(_: Embedder) -> TableFunction:
-        def of_table(table: pa.Table) -> pa.Table:
-            lengths = [sum(map(ord, windows[0])) for windows in table["windows"].to_pylist()]
-            vectors = np.array([[n, len(lengths), sum(lengths)] for n in lengths], np.float32)
-            column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 3)
-            return table.drop_columns(["windows"]).append_column("vector", column)
+    def encode_groups(_: Embedder, groups: list[list[list[str]]], device: str) -> EncodedDocuments:
+        vectors = []
+        for group in groups:
+            lengths = [sum(map(ord, windows[0])) for windows in group]
+            vectors.append(np.array([[n, len(lengths), sum(lengths)] for n in lengths], np.float32))
+        return EncodedDocuments(vectors, 10 * sum(map(len, groups)), 4.0, 2.0, 1.5)
 
-        return of_table
-
-    monkeypatch.setattr(embed, "_make_embedding", make)
+    monkeypatch.setattr(Embedder, "encode_groups", encode_groups)
 
 
 def run(store: Store, engine: Any, sample: pa.Table, told: list[tuple[int, int]] | None = None) -> embed.EmbeddedSamples:
@@ -89,7 +88,7 @@ def assert_same(found: embed.EmbeddedSamples, expected: embed.EmbeddedSamples) -
         np.testing.assert_array_equal(found.vectors[name], vectors)
 
 
-@pytest.mark.parametrize("tables", [1, 2, 5])
+@pytest.mark.parametrize("tables", [1, 2, 4])
 def test_a_stopped_run_goes_on_with_the_batches_that_it_lacks(tmp_path: Path, tables: int) -> None:
     whole = run(Store(str(tmp_path / "whole")), StoppingEngine(99), draw_sample())
     store, stopped, rest = Store(str(tmp_path / "out")), StoppingEngine(tables), StoppingEngine(99)
@@ -165,3 +164,24 @@ def test_a_file_of_batches_that_is_removed_meanwhile_is_left_out(tmp_path: Path,
     rest = StoppingEngine(99)
     run(store, rest, draw_sample())
     assert rest.documents == sum(DOCUMENTS.values())
+
+
+@pytest.mark.parametrize("gpus", [0, 2])
+def test_the_pace_is_that_of_the_actors(tmp_path: Path, gpus: int) -> None:
+    found = run(Store(str(tmp_path / "out")), StoppingEngine(99, gpus=gpus), draw_sample())
+    pace = found.pace
+    assert pace is not None
+    tables = 1 if gpus else 5
+    costs = (pace.documents, pace.tokens, pace.encode_seconds, pace.forward_seconds, pace.device)
+    assert costs == (223, 2230, 2.0 * tables, 1.5 * tables, "cuda" if gpus else "cpu")
+    assert "the model computed 75% of the actors' time" in pace.describe()
+    assert run(Store(str(tmp_path / "out")), StoppingEngine(99, gpus=gpus), draw_sample()).pace is None
+
+
+def test_a_gpu_gets_many_batches_at_once_and_a_vector_still_depends_on_its_domain_alone(tmp_path: Path) -> None:
+    """The vectors say beside how many others a document was embedded: at most 1,024, of its own domain."""
+    engine = StoppingEngine(99, gpus=1)
+    found = run(Store(str(tmp_path / "out")), engine, draw_sample({"a": 1500, "b": 70}))
+    assert [sorted(set(found.vectors[name][:, 1].tolist())) for name in "ab"] == [[476.0, 1024.0], [70.0]]
+    alone = run(Store(str(tmp_path / "alone")), StoppingEngine(99, gpus=1), draw_sample({"a": 1500}))
+    np.testing.assert_array_equal(found.vectors["a"], alone.vectors["a"])

@@ -11,7 +11,7 @@ import pytest
 
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Embed
-from chameleon_data.weights.embedder import load_embedder
+from chameleon_data.weights.embedder import in_precision, load_embedder
 from tests.support.paths import ROOT
 
 
@@ -87,7 +87,7 @@ def test_hub_models_come_from_the_cache_by_commit(folder, tmp_path, monkeypatch)
 def test_finding_and_hashing_a_model_loads_no_torch(folder):
     code = """
 import sys
-from chameleon_data.weights.embedder import load_embedder
+from chameleon_data.weights.embedder import in_precision, load_embedder
 from chameleon_data.recipe import Embed
 load_embedder(Embed(model=sys.argv[1]))
 assert not {"torch", "transformers", "sentence_transformers"} & sys.modules.keys()
@@ -115,3 +115,21 @@ def test_pickled_language_models_are_refused(folder):
 def test_one_embedder_at_a_time(asked, says):
     with pytest.raises(ValueError, match=says):
         Embed(**asked)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "gpu", "chosen"),
+    [("auto", False, "float32"), ("auto", True, "bfloat16"), ("float32", True, "float32"), ("bfloat16", False, "bfloat16")],
+)
+def test_the_precision_is_part_of_what_was_embedded(folder, dtype, gpu, chosen):
+    plain = load_embedder(Embed(model=str(folder)))
+    found = in_precision(plain, dtype, gpu)
+    assert found.dtype == chosen
+    assert (found.fingerprint == plain.fingerprint) == (chosen == "float32")
+
+
+def test_tf32_needs_a_gpu(folder):
+    plain = load_embedder(Embed(model=str(folder)))
+    assert in_precision(plain, "tf32", True).fingerprint != in_precision(plain, "bfloat16", True).fingerprint
+    with pytest.raises(InputError, match=r"embed\.dtype: tf32 is a GPU's"):
+        in_precision(plain, "tf32", False)

@@ -112,6 +112,7 @@ def test_the_plain_description_shows_its_parts_by_name() -> None:
         "layer": "middle",
         "window": 64,
         "fingerprint": "e" * 64,
+        "dtype": "float32",
     }
     assert plain["misfiled"] == [
         {"domain": "a", "row": 3, "nearest": "b", "margin": 0.2, "document": "0" * 32, "text": "its text"}
