@@ -148,6 +148,10 @@ class Source(Section):
     """Column that holds the domain of each row. null: the source's name is the domain of all its rows."""
     rename: dict[str, str] = {}
     """Value of the domain column -> name of the domain. A value that is not listed is the name itself."""
+    license: str | None = None
+    """Licence of the documents: an SPDX identifier, or a sentence. It decides nothing, and stands in the card of a version."""
+    origin: str | None = None
+    """Where the documents are from: a URL, or a sentence. Likewise."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -55,9 +55,10 @@ app = typer.Typer(
 )  # fmt: skip
 
 JudgeName = Literal["ngram", "decoder", "encoder_decoder", "masked"]
-Form = Literal["delta", "iceberg", "mosaicml", "megatron", "olmo", "datasets"]
+Form = Literal["delta", "iceberg", "card", "croissant", "mosaicml", "megatron", "olmo", "datasets"]
 RECIPE_SUFFIXES = (".yaml", ".yml")
-TABLE_FORMS, TRAINER_FORMS = ("delta", "iceberg"), ("mosaicml", "megatron", "olmo", "datasets")
+TABLE_FORMS, CARD_FORMS = ("delta", "iceberg"), ("card", "croissant")
+TRAINER_FORMS = ("mosaicml", "megatron", "olmo", "datasets")
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
 Dataset = Annotated[str, typer.Argument(metavar="OUT", help="The folder or URL that is a recipe's `out`.")]
@@ -441,7 +442,12 @@ def export(
         str, typer.Argument(metavar="OUT[@V]", help="A version. For a trainer's file also RECIPE.yaml, which is weighed first.")
     ],
     form: Annotated[
-        Form, typer.Argument(metavar="FORM", help=f"A table: {', '.join(TABLE_FORMS)}. A file: {', '.join(TRAINER_FORMS)}.")
+        Form,
+        typer.Argument(
+            metavar="FORM",
+            help=f"A table: {', '.join(TABLE_FORMS)}. A description: {', '.join(CARD_FORMS)}. "
+            f"A trainer's file: {', '.join(TRAINER_FORMS)}.",
+        ),
     ],
     to: Annotated[
         str | None, typer.Option(help="The folder of the table, by default in OUT; or the file to write, by default stdout.")
@@ -457,10 +463,13 @@ def export(
     open_cluster: OpenCluster = False,
     progress_form: ProgressForm = None,
 ) -> None:
-    """Export a version as a table or for a trainer. A Delta Lake or Iceberg table refers to the shards where they lie; a
-    trainer's file holds the weights alone."""
+    """Export a version as a table, as a description, or for a trainer. A Delta Lake or Iceberg table refers to the shards where
+    they lie; a card or Croissant metadata says what the version is; a trainer's file holds the weights alone."""
     if form in TABLE_FORMS:
         _export_table(target, form, to, as_json)
+        return
+    if form in CARD_FORMS:
+        _export_card(target, form, to, as_json)
         return
     from chameleon_data.views.trainer_files import TRAINER_WRITERS, blend_of_version
 
@@ -470,10 +479,7 @@ def export(
         store, version, manifest = _open(target)
         blend, beside = blend_of_version(f"{store.url}@v{version.number}", store, manifest), store.url.rstrip("/")
     text = TRAINER_WRITERS[form](blend, data.rstrip("/") if data else f"{beside}/{export_folder(form)}")
-    if to:
-        _write_text(Path(to), text, "cannot be written")
-    document = {"form": form, "to": to, "text": text}
-    print_answer(as_json, document, lambda: out.print(to or text.removesuffix("\n"), soft_wrap=True))
+    _print_export(form, to, text, as_json)
 
 
 @app.command(epilog="Example: chameleon-data schema recipe > recipe.json")
@@ -506,6 +512,25 @@ def _weigh_blend(
     weights = weighed.mixture.decimals
     entries = [BlendEntry(c.name, float(weights[c.name]), c.tokens, c.rows) for c in weighed.selection.counts]
     return make_blend(f"recipe {recipe.name}", recipe, entries, weighed.budget, input_fragments(weighed.survey)), recipe.out
+
+
+def _export_card(target: str, form: str, to: str | None, as_json: bool) -> None:
+    from chameleon_data.views.croissant import croissant
+    from chameleon_data.views.dataset_card import dataset_card
+
+    if target.endswith(RECIPE_SUFFIXES):
+        raise InputError(f"{target}: a {form} describes a version; build it first, then name OUT@V")
+    store, version, manifest = _open(target)
+    text = dataset_card(manifest, version) if form == "card" else croissant(store, manifest, version)
+    _print_export(form, to, text, as_json)
+
+
+def _print_export(form: str, to: str | None, text: str, as_json: bool) -> None:
+    """Print an exported text, or the file that it was written to."""
+    if to:
+        _write_text(Path(to), text, "cannot be written")
+    document = {"form": form, "to": to, "text": text}
+    print_answer(as_json, document, lambda: out.print(to or text.removesuffix("\n"), soft_wrap=True))
 
 
 def _export_table(target: str, form: str, to: str | None, as_json: bool) -> None:
