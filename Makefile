@@ -14,7 +14,7 @@ export HF_HUB_OFFLINE ?= 1
 test test-fast: export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test-fast test lint format bench soak evaluate experiment clean
+.PHONY: help setup demo test-fast test lint format docs bench soak evaluate experiment clean
 
 help:
 	@awk '/^## / {print "\n" substr($$0, 4)} /^[a-z-]+:.*## / {split($$0, a, ":.*## "); printf "  make %-10s %s\n", a[1], a[2]}' \
@@ -46,6 +46,10 @@ lint: $(READY)  ## check style, format and types, and the packages for known vul
 format: $(READY)  ## put the code into its format
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format --quiet .
+
+docs: $(READY)  ## make the documentation from its pages and from the code, in build/docs
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --nitpicky --conf-dir docs . build/docs
+	@echo "build/docs/index.html"
 
 ## Measure it
 

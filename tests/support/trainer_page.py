@@ -12,14 +12,13 @@ import itertools
 import json
 import logging
 import os
-import re
 import sys
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from tests.support import streaming_reader
+from tests.support.pages import read_blocks
 from tests.support.paths import ROOT
 
 BATCH, BEGIN = 4, 24
@@ -31,14 +30,11 @@ Batches = list[list[int]]
 
 def read_snippets() -> dict[str, str]:
     """Section of the page -> its Python."""
-    text = (ROOT / "docs/trainers.md").read_text(encoding="utf-8")
-    sections = re.split(r"^## (.+)\n", text, flags=re.MULTILINE)[1:]
-    code = {name: "\n".join(re.findall(r"^```python\n(.*?)^```", body, re.M | re.S)) for name, body in _pairs(sections)}
-    return {name: body for name, body in code.items() if body}
-
-
-def _pairs(sections: list[str]) -> Iterable[tuple[str, str]]:
-    return zip(sections[::2], sections[1::2], strict=True)
+    code: dict[str, str] = {}
+    for block in read_blocks(ROOT / "docs/trainers.md"):
+        if block.language == "python":
+            code[block.section] = code.get(block.section, "") + block.code
+    return code
 
 
 def run(section: str, folder: Path, begin: int) -> Batches:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,22 @@ def test_the_list_of_decisions_names_each_with_its_title() -> None:
 
 @pytest.mark.parametrize("path", DECISIONS, ids=lambda path: path.name)
 def test_a_decision_is_linked_from_what_it_decided(path: Path) -> None:
-    code = [file for room in ("chameleon_data", "pipelines", "jobs", "tests") for file in (ROOT / room).rglob("*.py")]
+    code = [file for room in ("chameleon_data", "pipelines", "jobs", "docs", "tests") for file in (ROOT / room).rglob("*.py")]
     files = [*code, *PAGES, ROOT / "Makefile", ROOT / "pyproject.toml"]
     index = ROOT / "docs/decisions/README.md"
     assert any(path.name in file.read_text(encoding="utf-8") for file in files if file not in (path, index))
+
+
+def test_the_picture_of_the_anchors_is_what_its_script_draws() -> None:
+    drawing = runpy.run_path(str(ROOT / "docs/draw_anchors.py"))
+    assert drawing["FILE"].read_text(encoding="utf-8") == drawing["svg"]()
+    shards = [drawing["shard_of"](anchor) for anchor in drawing["anchors"]()]
+    assert set(shards) == {0, 1, 2, None}
+    shares = [sum(n for n, s in zip(drawing["LENGTHS"], shards, strict=True) if s == shard) for shard in range(3)]
+    assert max(abs(tokens - drawing["QUOTA"] / 3) for tokens in shares) <= max(drawing["LENGTHS"])
+
+
+def test_pages_that_llms_txt_names_exist() -> None:
+    named = re.findall(r"\]\(([^)]+)\.html\)", (ROOT / "docs/llms.txt").read_text(encoding="utf-8"))
+    assert len(named) > 10
+    assert [page for page in named if not (ROOT / f"{page}.md").is_file()] == []
