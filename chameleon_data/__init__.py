@@ -15,9 +15,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from chameleon_data.errors import InputError
-
 if TYPE_CHECKING:
+    from chameleon_data.errors import InputError
     from chameleon_data.evaluation.comparison import Comparison
     from chameleon_data.jobs.from_python import build, evaluate, plan
     from chameleon_data.pipelines.build import Built, Planned
@@ -47,6 +46,7 @@ _PLACES = {
     "Built": "pipelines.build.Built",
     "Comparison": "evaluation.comparison.Comparison",
     "DomainWeights": "weights.weigh.DomainWeights",
+    "InputError": "errors.InputError",
     "LoadedVersion": "versions.loaded.LoadedVersion",
     "Planned": "pipelines.build.Planned",
     "build": "jobs.from_python.build",

@@ -1,5 +1,7 @@
 """How the command ends: an exit code, one message on stderr, and with --json always one document on stdout.
 
+With `--progress json` that message is a JSON object too, `{"error": …}`, the last line of stderr.
+
     0  done    1  a check failed    2  bad recipe, bad input or bad usage    70  a defect of ours, with its traceback
     130  Ctrl-C    143  SIGTERM
 
@@ -9,6 +11,7 @@ is left and its engine ends as after Ctrl-C. Why: docs/decisions/080-sigterm.md.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -26,10 +29,9 @@ from typer.exceptions import TyperException
 from chameleon_data.arrays import keep_pandas_out
 from chameleon_data.errors import InputError, explain_os_error
 from chameleon_data.jobs.screen import drop_output, drop_unwritten, err, prepare_streams, print_json
+from chameleon_data.jobs.start import STOPPED, asks_for_json_lines
 
 BAD_INPUT, DEFECT = 2, 70
-STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-"""Signal -> what is said of it. Its exit code is 128 + its number."""
 SIGNAL_SECONDS = 0.05
 """Time after which an interrupt that Python dropped is raised again."""
 
@@ -69,9 +71,7 @@ def run_command(app: typer.Typer, as_json: bool = False) -> NoReturn:
             _fail(BAD_INPUT, str(error))
         except TyperException as error:  # bad usage
             context = getattr(error, "ctx", None)
-            if context is not None:
-                err.print(context.get_usage(), soft_wrap=True)
-            _fail(BAD_INPUT, error.format_message())
+            _fail(BAD_INPUT, error.format_message(), **({"usage": context.get_usage()} if context else {}))
         except OSError as error:  # the network or the disk failed where no sentence of ours was nearer
             drop_unwritten()
             _fail(BAD_INPUT, explain_os_error(error))
@@ -114,6 +114,8 @@ def _interrupt_on_sigterm() -> Iterator[None]:
     """Interrupts that are to be raised again."""
     before, hook = signal.signal(signal.SIGTERM, interrupt), sys.unraisablehook
     interrupted_by = signal.getsignal(signal.SIGINT)
+    if interrupted_by != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
@@ -129,19 +131,32 @@ def _stop(signum: signal.Signals) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # one that is late would break off this message
     said = STOPPED[signum] + (_stopped_at.pop()() if _stopped_at else GO_ON)
     _answer_error(said)
-    err.print(said, soft_wrap=True)
+    if asks_for_json_lines(sys.argv[1:]):
+        _print_line({"error": said})
+    else:
+        err.print(said, soft_wrap=True)
     sys.exit(128 + signum)
 
 
-def _fail(code: int, reason: str) -> NoReturn:
+def _fail(code: int, reason: str, **before: str) -> NoReturn:
+    """`before`: what a person reads before the reason, by what it is, such as the usage or a traceback."""
     _answer_error(reason)
-    err.print(Text("error", style="red"), reason, soft_wrap=True)
+    if asks_for_json_lines(sys.argv[1:]):
+        _print_line({"error": reason, **before})
+    else:
+        for text in before.values():
+            err.print(text, soft_wrap=True)
+        err.print(Text("error", style="red"), reason, soft_wrap=True)
     sys.exit(code)
 
 
 def _fail_by_defect(error: Exception) -> NoReturn:
-    err.print("".join(traceback.format_exception(error)), soft_wrap=True)
-    _fail(DEFECT, f"a defect of chameleon-data, please report it with the traceback: {type(error).__name__}: {error}")
+    reason = f"a defect of chameleon-data, please report it with the traceback: {type(error).__name__}: {error}"
+    _fail(DEFECT, reason, traceback="".join(traceback.format_exception(error)))
+
+
+def _print_line(facts: dict[str, str]) -> None:
+    err.print(json.dumps(facts), soft_wrap=True)
 
 
 def _answer_error(reason: str) -> None:

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -25,6 +26,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from chameleon_data.errors import InputError, escape_unprintable
+from chameleon_data.jobs.start import asks_for_json_lines
 from chameleon_data.recipe import parse_bytes
 
 ESCAPED_IN_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -110,7 +112,11 @@ def delay_progress(progress: Callable[[str, int, int], object], name: str) -> Ca
 def show_waiting(work: str) -> Iterator[None]:
     """Name the work that goes on, where it cannot be counted and takes more than two seconds; with a spinner in a terminal."""
     spinner = err.status(work, spinner="dots" if knows_unicode(err.file) else "line")
-    timer = threading.Timer(SILENT_SECONDS, spinner.start if err.is_terminal else lambda: err.print(f"{work} …"))
+    if asks_for_json_lines(sys.argv[1:]):
+        say = partial(err.print, json.dumps({"note": work}), soft_wrap=True)
+    else:
+        say = spinner.start if err.is_terminal else partial(err.print, f"{work} …")
+    timer = threading.Timer(SILENT_SECONDS, say)
     timer.daemon = True
     timer.start()
     try:

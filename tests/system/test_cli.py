@@ -8,7 +8,10 @@ import re
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+
+import pytest
 
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.paths import ROOT
@@ -38,3 +41,52 @@ def test_a_sigterm_ends_a_build_which_the_same_command_goes_on_with(tmp_path: Pa
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["version"] == "v1"
+
+
+STARTED = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs have it ignored
+class Signalling:
+    def find_spec(name, path=None, target=None):
+        if name == "pydantic":  # one of the first packages that the command imports
+            os.kill(os.getpid(), SIGNUM)
+sys.meta_path.insert(0, Signalling)
+"""
+MAIN = "from chameleon_data.jobs.start import start_command; start_command()"
+
+
+def run_start(code: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=ROOT, timeout=120)
+
+
+def test_the_command_is_what_starts_with_signals_heard() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+    assert scripts == {"chameleon-data": "chameleon_data.jobs.start:start_command"}
+
+
+@pytest.mark.parametrize(("signum", "code", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")])
+def test_a_signal_while_modules_are_imported_is_one_sentence(signum: signal.Signals, code: int, said: str) -> None:
+    started = STARTED.replace("SIGNUM", str(int(signum))) + MAIN
+    sentence = f"{said} before anything had begun; run the same command again"
+    done = run_start(started, "versions", "out")
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", f"{sentence}\n")
+    done = run_start(started, "build", "recipe.yaml", "--json", "--progress", "json")
+    assert (done.returncode, json.loads(done.stdout), json.loads(done.stderr)) == (code, {"error": sentence}, {"error": sentence})
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["atexit.register(end)", "keep.append(AtTheEnd())"])
+def test_a_signal_after_the_answer_changes_no_exit_code(signum: signal.Signals, moment: str) -> None:
+    """`end` is called once Python ends, and `__del__` when it takes its modules down."""
+    code = f"""
+import atexit, os, signal, sys
+def end(kill=os.kill, pid=os.getpid(), signum={int(signum)}): kill(pid, signum)
+class AtTheEnd: __del__ = lambda self, end=end: end()
+keep = sys.modules["__main__"].__dict__.setdefault("keep", [])
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from chameleon_data.jobs.start import start_command
+atexit.register(lambda: {moment})
+start_command()
+"""
+    done = run_start(code, "versions", "/nonexistent", "--json")
+    assert (done.returncode, "Traceback" in done.stderr, list(json.loads(done.stdout))) == (2, False, ["error"])

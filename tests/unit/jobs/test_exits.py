@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 
 import pytest
@@ -12,7 +13,7 @@ import typer
 
 from chameleon_data import __version__
 from chameleon_data.errors import DefectError
-from chameleon_data.jobs import cli
+from chameleon_data.jobs import cli, screen
 from chameleon_data.store.store import Store
 
 
@@ -121,3 +122,31 @@ def test_every_verb_explains_itself_in_sentences_with_an_example(command):
         text = " ".join(command(group.name, "--help")[1].split())
         assert f"Example: chameleon-data {group.name} " in text
         assert (group.help or "").strip().endswith(".")
+
+
+@pytest.mark.parametrize("spelling", [["--progress", "json"], ["--progress=json"]])
+def test_with_progress_as_json_every_line_of_stderr_is_an_object(command, tmp_path, monkeypatch, spelling):
+    def say(*arguments: str) -> list[dict[str, str]]:
+        err = command(*arguments, *spelling)[2]
+        return [json.loads(line) for line in err.splitlines()]
+
+    absent = str(tmp_path / "absent.yaml")
+    assert [list(line) for line in say("build", absent)] == [["error"]]
+    assert absent in say("build", absent)[0]["error"]
+    assert [list(line) for line in say("build", absent, "--nonsense")] == [["error", "usage"]]
+    monkeypatch.setattr(cli, "load_recipe", lambda _: 1 / 0)
+    assert [list(line) for line in say("build", absent)] == [["error", "traceback"]]
+
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "load_recipe", stop)
+    assert say("build", absent) == [{"error": "interrupted; the same command goes on from here"}]
+
+
+def test_work_that_is_not_counted_is_an_object_too(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["chameleon-data", "export", "x", "delta", "--progress", "json"])
+    monkeypatch.setattr(screen, "SILENT_SECONDS", 0.0)
+    with screen.show_waiting("registering the shards"):
+        time.sleep(0.1)
+    assert json.loads(capsys.readouterr().err) == {"note": "registering the shards"}

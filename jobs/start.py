@@ -1,0 +1,64 @@
+"""Where the command starts. A signal that comes while its modules are imported, which takes a second, ends it with one sentence.
+
+Nothing has begun by then, so the process ends at once. From `run_command` on, exits.py says what a signal does. After it a signal
+changes nothing of what was answered: the process ends with the code that it was about to end with.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import signal
+import sys
+from contextlib import suppress
+from itertools import pairwise
+from types import FrameType
+from typing import NoReturn
+
+STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+"""Signal -> what is said of it. Its exit code is 128 + its number."""
+NOTHING_BEGUN = " before anything had begun; run the same command again"
+
+
+def start_command() -> NoReturn:
+    """Entry point. Ends in SystemExit, see exits.py."""
+    atexit.register(_ignore_signals)  # the last one to be called, as it is the first one here
+    signal.signal(signal.SIGTERM, _end_before)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # a shell's background jobs have it ignored
+        signal.signal(signal.SIGINT, _end_before)
+    from chameleon_data.jobs.cli import main as run
+
+    try:
+        run()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0
+        for signum in STOPPED:
+            signal.signal(signum, lambda *_: os._exit(code))
+        raise
+
+
+def _ignore_signals() -> None:
+    """From here on Python no longer calls our handlers."""
+    for signum in STOPPED:
+        signal.signal(signum, signal.SIG_IGN)
+
+
+def _end_before(signum: int, _: FrameType | None) -> NoReturn:
+    said = STOPPED[signal.Signals(signum)] + NOTHING_BEGUN
+    as_json = json.dumps({"error": said}, indent=2)
+    if "--json" in sys.argv[1:]:
+        _write(1, as_json)
+    _write(2, json.dumps({"error": said}) if asks_for_json_lines(sys.argv[1:]) else said)
+    os._exit(128 + signum)
+
+
+def _write(stream: int, text: str) -> None:
+    """Past Python's buffers, which may be at work."""
+    with suppress(OSError):
+        os.write(stream, f"{text}\n".encode())
+
+
+def asks_for_json_lines(words: list[str]) -> bool:
+    """Whether stderr is for a program: every line of it is a JSON object. Usage may be what is wrong, so no parser is asked."""
+    return "--progress=json" in words or ("--progress", "json") in pairwise(words)
