@@ -19,6 +19,7 @@ import typer
 from chameleon_data import __version__
 from chameleon_data.errors import InputError, explaining
 from chameleon_data.jobs import tables
+from chameleon_data.jobs.completion import complete_dataset, complete_tag, complete_target
 from chameleon_data.jobs.exits import run_command, say_when_stopped
 from chameleon_data.jobs.progress import show_progress
 from chameleon_data.jobs.screen import (
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     epilog="Start with `chameleon-data build RECIPE`; `chameleon-data VERB --help` explains a verb.",
-    add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    pretty_exceptions_enable=False, rich_markup_mode=None,
 )  # fmt: skip
 
 JudgeName = Literal["ngram", "decoder", "encoder_decoder", "masked"]
@@ -61,11 +62,25 @@ TABLE_FORMS, CARD_FORMS = ("delta", "iceberg"), ("card", "croissant")
 TRAINER_FORMS = ("mosaicml", "megatron", "olmo", "datasets")
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
-Dataset = Annotated[str, typer.Argument(metavar="OUT", help="The folder or URL that is a recipe's `out`.")]
-Target = Annotated[
-    str, typer.Argument(metavar="OUT[@V]", help="A recipe's `out`. @v12, @12 or @TAG names a version; without it, the latest.")
+Dataset = Annotated[
+    str, typer.Argument(metavar="OUT", help="The folder or URL that is a recipe's `out`.", autocompletion=complete_dataset)
 ]
-OneVersion = Annotated[str, typer.Argument(metavar="OUT@V", help="A version: a recipe's `out`, then @v12, @12, @TAG or @latest.")]
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="OUT[@V]",
+        help="A recipe's `out`. @v12, @12 or @TAG names a version; without it, the latest.",
+        autocompletion=complete_target,
+    ),
+]
+OneVersion = Annotated[
+    str,
+    typer.Argument(
+        metavar="OUT@V",
+        help="A version: a recipe's `out`, then @v12, @12, @TAG or @latest.",
+        autocompletion=complete_target,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Address = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="Run on this Ray cluster; by default on RAY_ADDRESS, if that is set.")
@@ -306,7 +321,7 @@ def tag(
 @app.command(epilog="Example: chameleon-data tags out/demo prod")
 def tags(
     target: Dataset,
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A tag.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A tag.", autocompletion=complete_tag)] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the tags and their versions. With NAME, list where that tag pointed before."""
@@ -401,7 +416,11 @@ def report(
 def evaluate_dataset(
     target: Annotated[
         str,
-        typer.Argument(metavar="OUT[@V]", help="A version. Or RECIPE.yaml: the latest one of its `out`, by its `evaluate`."),
+        typer.Argument(
+            metavar="OUT[@V]",
+            help="A version. Or RECIPE.yaml: the latest one of its `out`, by its `evaluate`.",
+            autocompletion=complete_target,
+        ),
     ],
     judge: Annotated[JudgeName | None, typer.Option(help="Who judges, in the place of the recipe's `evaluate.judge`.")] = None,
     as_json: AsJson = False,
@@ -439,7 +458,12 @@ def evaluate_dataset(
 @app.command(epilog="Example: chameleon-data export out/demo delta")
 def export(
     target: Annotated[
-        str, typer.Argument(metavar="OUT[@V]", help="A version. For a trainer's file also RECIPE.yaml, which is weighed first.")
+        str,
+        typer.Argument(
+            metavar="OUT[@V]",
+            help="A version. For a trainer's file also RECIPE.yaml, which is weighed first.",
+            autocompletion=complete_target,
+        ),
     ],
     form: Annotated[
         Form,

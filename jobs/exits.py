@@ -28,6 +28,7 @@ from typer.exceptions import TyperException
 
 from chameleon_data.arrays import keep_pandas_out
 from chameleon_data.errors import InputError, explain_os_error
+from chameleon_data.jobs.completion import completing_in_bash
 from chameleon_data.jobs.screen import drop_output, drop_unwritten, err, prepare_streams, print_json
 from chameleon_data.jobs.start import STOPPED, asks_for_json_lines
 
@@ -87,7 +88,8 @@ def run_command(app: typer.Typer, as_json: bool = False) -> NoReturn:
 
 def _run(app: typer.Typer) -> int:
     try:
-        return app(args=sys.argv[1:] or ["--help"], standalone_mode=False) or 0
+        with completing_in_bash():
+            return app(args=sys.argv[1:] or ["--help"], standalone_mode=False) or 0
     except SystemExit:  # typer's, where nobody reads its help to the end
         drop_output(sys.stdout)
         return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from chameleon_data.jobs.completion import join_words
+from chameleon_data.store.store import Store
+from chameleon_data.versions.tags import tag_version
+from chameleon_data.versions.versions import commit_version
 from tests.support.corpus import documents, lay_out, write_recipe
+from tests.support.manifests import example_manifest
 from tests.support.paths import ROOT
 
 
@@ -90,3 +96,49 @@ start_command()
 """
     done = run_start(code, "versions", "/nonexistent", "--json")
     assert (done.returncode, "Traceback" in done.stderr, list(json.loads(done.stdout))) == (2, False, ["error"])
+
+
+def test_tab_completes_verbs_options_datasets_and_versions_in_bash(tmp_path: Path) -> None:
+    """By the script that `--show-completion` prints, called as bash calls it: words are divided at @, : and = too."""
+    store = Store(str(tmp_path / "out/one"))
+    version = commit_version(store, example_manifest(build="builds/x"), "2026-01-01")
+    tag_version(store, version, "prod", "2026-01-01")
+    program = tmp_path / "bin/chameleon-data"
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n{MAIN}\n")
+    program.chmod(0o755)
+    script = subprocess.run([program, "--show-completion", "bash"], capture_output=True, text=True, timeout=120).stdout
+    assert "complete_bash" in script
+    out = store.url
+    typed = {
+        ("sho",): ["show"],
+        ("build", "x.yaml", "--progress", "=", "j"): ["json"],
+        ("show", f"{tmp_path}/out/"): [out],
+        ("show", out, "@"): ["latest", "prod", "v1"],
+        ("diff", out, "@", "v1", out, "@", "pr"): ["prod"],
+        ("tags", out, "p"): ["prod"],
+        ("path", out, "@", "prod", "m"): ["mds", "megatron"],
+        ("show", f"{tmp_path}/absent", "@"): [],
+    }
+    lines = ["PATH=$PWD/bin:$PATH", "complete() { [ $1 = -o ] && shift 2; call=$2; }", script]
+    for words in typed:
+        lines += [
+            f"COMP_WORDS=({shlex.join(('chameleon-data', *words))}); COMP_CWORD={len(words)}; COMPREPLY=()",
+            '$call chameleon-data; echo "${COMPREPLY[*]}"',
+        ]
+    done = subprocess.run(["bash", "-c", "\n".join(lines)], capture_output=True, text=True, cwd=tmp_path, timeout=240)
+    assert done.stderr == ""
+    assert [line.split() for line in done.stdout.splitlines()] == list(typed.values())
+
+
+@pytest.mark.parametrize(
+    ("words", "place", "whole", "at"),
+    [
+        ("x show out/a @ v1", 4, ["x", "show", "out/a@v1"], 2),
+        ("x diff s3 : //b/o @ 1 s3 : //b/o @", 10, ["x", "diff", "s3://b/o@1", "s3://b/o@"], 3),
+        ("x build r.yaml", 2, ["x", "build", "r.yaml"], 2),
+        ("x show a@b/c", 2, ["x", "show", "a@b/c"], 2),
+    ],
+)
+def test_words_that_bash_divided_are_joined(words: str, place: int, whole: list[str], at: int) -> None:
+    assert join_words(words.split(), place) == (whole, at)
