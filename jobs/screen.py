@@ -112,6 +112,7 @@ def delay_progress(progress: Callable[[str, int, int], object], name: str) -> Ca
 def show_waiting(work: str) -> Iterator[None]:
     """Name the work that goes on, where it cannot be counted and takes more than two seconds; with a spinner in a terminal."""
     spinner = err.status(work, spinner="dots" if knows_unicode(err.file) else "line")
+    say: Callable[[], None]
     if asks_for_json_lines(sys.argv[1:]):
         say = partial(err.print, json.dumps({"note": work}), soft_wrap=True)
     else:

@@ -21,7 +21,7 @@ STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 NOTHING_BEGUN = " before anything had begun; run the same command again"
 
 
-def start_command() -> NoReturn:
+def start_command() -> None:
     """Entry point. Ends in SystemExit, see exits.py."""
     atexit.register(_ignore_signals)  # the last one to be called, as it is the first one here
     signal.signal(signal.SIGTERM, _end_before)
