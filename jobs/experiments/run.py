@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chameleon_data.errors import InputError
-from chameleon_data.jobs.experiments import cost, families
+from chameleon_data.jobs.experiments import cost, families, finetuning
 from chameleon_data.pipelines.build import build_recipe
 from chameleon_data.pipelines.engine import Engine
 from chameleon_data.pipelines.evaluate import evaluate_version
@@ -42,6 +42,8 @@ def run_experiment(name: str, corpora: Path | None, judge: str | None = None, se
             else:
                 asked = Evaluate.model_validate({**recipe.evaluate.model_dump(by_alias=True), **changes})
                 found = _evaluator(engine, recipe)(asked)
+                if name == "finetuning":
+                    found = {**found, "tasks": finetuning.compare_on_tasks(Store(recipe.out), found["plan"])}
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
 
 
