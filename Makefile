@@ -26,6 +26,7 @@ demo: $(READY)  ## build a mixture of a small corpus, prove it, write its report
 	@$(BIN)/chameleon-data build $(DEMO) --engine $(ENGINE)
 	@$(BIN)/chameleon-data verify out/demo
 	@echo "report: $$($(BIN)/chameleon-data report out/demo 2>/dev/null)"
+	@echo "what its weights do to a language model, in a minute: $(BIN)/chameleon-data evaluate out/demo"
 
 ## Work on it
 

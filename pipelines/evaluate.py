@@ -29,12 +29,13 @@ from chameleon_data.evaluation.ngram import (
     without_domain,
 )
 from chameleon_data.evaluation.plan_record import EvaluationPlan, PlannedTrial, list_trials
-from chameleon_data.evaluation.pool import Pool, decode_pool, encode_pool, held_out_bytes, make_pool, pool_digest
+from chameleon_data.evaluation.pool import Pool, decode_pool, encode_pool, held_out_bytes, hold_out, make_pool, pool_digest
 from chameleon_data.evaluation.read_documents import read_split
 from chameleon_data.evaluation.training import (
     TrainingSpec,
     checkpoint_key,
     count_parameters,
+    find_device,
     train_and_judge,
     train_branch,
 )
@@ -76,12 +77,9 @@ def evaluate_version(
 ) -> Comparison:
     """Compare the mixtures, `given` or those of the section, on held-out text. Writes records and the comparison.
 
-    Raises InputError for a version without a validation split, and where a mixture cannot be made.
+    Where the version has no validation split, some of its documents are kept from all trials. Raises InputError where a mixture
+    cannot be made.
     """
-    if not manifest.validation:
-        raise InputError(
-            f"{store.url}: v{version.number} holds out no documents to judge by; set 'mix.validation', say 0.05, and build again"
-        )
     with active_driver(store) as driver, engine.sharing(store):
         progress = driver.keep_during(progress)
         names = sorted(manifest.domains)
@@ -91,7 +89,7 @@ def evaluate_version(
 
         mixtures = given or make_mixtures(manifest, asked.mixtures, read_shares)
         branch = find_shares(manifest, asked.branch.mixture, read_shares) if asked.branch else None
-        spec = _make_spec(asked, branch)
+        spec = _make_spec(engine, asked, branch)
         progress("pool", 0, 0)
         pool = _read_pool(store, manifest, asked)
         digest = pool_digest(pool)
@@ -108,12 +106,15 @@ def evaluate_version(
         return _compare(store, version, manifest, asked, pool, plan, spec, ())
 
 
-def _make_spec(asked: Evaluate, branch: dict[str, float] | None) -> TrainingSpec | None:
-    """How models are trained; None for the n-gram judge."""
+def _make_spec(engine: Engine, asked: Evaluate, branch: dict[str, float] | None) -> TrainingSpec | None:
+    """How models are trained, by the tasks of this engine; None for the n-gram judge."""
     if asked.judge == "ngram":
         return None
     at = asked.branch.at if asked.branch else 0.0
-    return TrainingSpec(asked.judge, asked.model, asked.tokens, at, branch or {})
+    from chameleon_data.pipelines.ray_engine import RayEngine
+
+    device = "cpu" if isinstance(engine, RayEngine) else find_device()  # Ray gives tasks of a pass no GPU
+    return TrainingSpec(asked.judge, asked.model, asked.tokens, at, branch or {}, device)
 
 
 def _read_pool(store: Store, manifest: Manifest, asked: Evaluate) -> Pool:
@@ -125,7 +126,10 @@ def _read_pool(store: Store, manifest: Manifest, asked: Evaluate) -> Pool:
     train = read_split(store, manifest, TRAIN, wanted)
     named = asked.held_out.unseen if isinstance(asked.held_out.unseen, dict) else {}
     judged = held_out_bytes(len(names) + len(named)) * 8  # long documents count by their first bytes alone
-    held_out = read_split(store, manifest, VALIDATION, dict.fromkeys(names, judged))
+    if manifest.validation:
+        held_out = read_split(store, manifest, VALIDATION, dict.fromkeys(names, judged))
+    else:
+        train, held_out = hold_out(train)
     unseen = {name: _read_unseen(name, path, judged) for name, path in named.items()}
     for name in unseen:
         if name in held_out:
@@ -231,7 +235,7 @@ def _run_models(engine: Engine, store: Store, pool: Pool, spec: TrainingSpec, pl
 
 def _train_branch(store: Store, pool: str, spec: TrainingSpec, branches: tuple[tuple[int, str | None], ...], number: int) -> None:
     seed, without = branches[number]
-    body = train_branch(decode_pool(store.read(pool_path(pool))), spec, seed, without, _device(number))
+    body = train_branch(decode_pool(store.read(pool_path(pool))), spec, seed, without, _gpu(spec, number))
     store.write(checkpoint_path(checkpoint_key(pool, spec, seed, without)), body)
 
 
@@ -241,15 +245,15 @@ def _train_trial(store: Store, spec: TrainingSpec, plan: EvaluationPlan, number:
     branch = None
     if spec.branch_steps:
         branch = store.read(checkpoint_path(checkpoint_key(plan.pool, spec, trial.seed, trial.without)))
-    record = train_and_judge(pool, spec, trial.mixture.shares, trial.seed, trial.without, trial.key, branch, _device(number))
+    record = train_and_judge(pool, spec, trial.mixture.shares, trial.seed, trial.without, trial.key, branch, _gpu(spec, number))
     store.write(trial_record_path(trial.key), encode_record(record))
 
 
-def _device(number: int) -> str:
-    """A GPU for each task in turn, or the CPU where there is none."""
+def _gpu(spec: TrainingSpec, number: int) -> int:
+    """A GPU for each task in turn."""
     import torch
 
-    return f"cuda:{number % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
+    return number % torch.cuda.device_count() if spec.device == "cuda" else 0
 
 
 # What they say
@@ -284,6 +288,7 @@ def _compare(
         parameters=None if spec is None else count_parameters(spec, len(pool.vocabulary)), seeds=plan.seeds, band=plan.band,
         branch=shared, plan=plan.digest, pool=plan.pool, bytes_per_token=round(size / tokens, 4),
         mixtures=compare_trials(trials, natural, unseen, asked.held_out.weigh, plan.band), unseen=tuple(unseen),
+        held_out="validation" if manifest.validation else "kept",
     )  # fmt: skip
     store.write(comparison_path(version.number, asked.judge, plan.digest), encode_record(comparison))
     return comparison

@@ -24,7 +24,7 @@ from chameleon_data.versions.records import STRICT, load_record
 if TYPE_CHECKING:
     from chameleon_data.store.store import Store
 
-COMPARISON_FORMAT = 1
+COMPARISON_FORMAT = 2
 REPLICATES = 1_000
 """Bootstrap replicates over held-out documents."""
 Metric = Literal["trained", "natural", "worst", "unseen"]
@@ -101,6 +101,8 @@ class Comparison:
     mixtures: tuple[JudgedMixture, ...]
     unseen: tuple[str, ...]
     """Sets that no mixture holds; with `each`, the domains that were left out in turn."""
+    held_out: Literal["validation", "kept"]
+    """Whose documents judge: those of the version's validation split, or documents of it that were kept from every trial."""
     format: int = COMPARISON_FORMAT
 
 

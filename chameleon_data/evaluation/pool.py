@@ -5,6 +5,7 @@ So two mixtures with the same seed see the same windows of a domain in the same 
 what makes small differences visible: from scratch and unpaired, two trials differ by .04 bits per byte through their draws alone.
 
 A pool is arrays alone, and is stored without pickle.
+Why so much text: docs/decisions/112-pool-of-windows.md. Why some is kept: docs/decisions/114-documents-kept-from-trials.md
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ LEAST_HELD_OUT, MOST_HELD_OUT = 20_000, 60_000
 """Bytes of one set, at least and at most."""
 DOCUMENT_BYTES = 3_000
 """Bytes of one held-out document: more documents tell more than longer ones."""
+KEPT_SHARE = 0.1
+"""Share of the documents that are kept from all trials, where a version has no validation split."""
 LEAST_DRAWN = 1e-12
 """A share below it is never drawn."""
 VOCABULARY_BYTES = 2_000_000
@@ -82,6 +85,26 @@ class Pool:
 def held_out_bytes(sets: int) -> int:
     """Bytes of each of so many held-out sets."""
     return min(MOST_HELD_OUT, max(LEAST_HELD_OUT, HELD_OUT_BYTES // sets))
+
+
+def hold_out(documents: Mapping[str, Sequence[str]]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Domain -> texts to train on, and domain -> texts to judge by, of which no trial sees any.
+
+    The text alone decides, so copies are on one side. A domain of few documents keeps the one with the lowest hash.
+    """
+    train: dict[str, list[str]] = {}
+    kept: dict[str, list[str]] = {}
+    below = {text for texts in documents.values() for text in texts if _place(text) < KEPT_SHARE}
+    below |= {min(texts, key=_place) for texts in documents.values() if texts and below.isdisjoint(texts)}
+    for name, texts in documents.items():
+        train[name] = [text for text in texts if text not in below]
+        kept[name] = [text for text in texts if text in below]
+    return train, kept
+
+
+def _place(text: str) -> float:
+    """From 0 to 1, by a hash."""
+    return key64("held out", text) / 2**64
 
 
 def make_pool(

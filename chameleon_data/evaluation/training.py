@@ -5,7 +5,9 @@ place for each domain in the order, and the same windows of it. With a branch, t
 checkpoint with the optimiser's state included.
 
 AdamW, learning rate 3e-3 × √(64 / width), warmed up over 5 % and then falling by a cosine to a tenth, gradients clipped at 1.
-In float32 on a CPU, in bfloat16 on a GPU. Deterministic: the same trial on the same kind of device gives the same bits.
+In float32 on a CPU, in bfloat16 on a GPU. Deterministic: the same trial on the same kind of device gives the same bits. The kind
+enters the digest that names a trial, so trials of one kind are never compared with those of another.
+Why: docs/decisions/113-trials-of-one-kind-of-device.md
 Cost of 700k tokens, width 64, 2 layers: 40 s on one core.
 """
 
@@ -16,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from math import cos, pi, sqrt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -45,6 +47,18 @@ TRAINING_FORMAT = 1
 """Raise it when the loop changes, as its numbers then do."""
 
 
+Device = Literal["cpu", "cuda"]
+DTYPES: dict[Device, str] = {"cpu": "float32", "cuda": "bfloat16"}
+"""Kind of device -> in what it multiplies."""
+
+
+def find_device() -> Device:
+    """A GPU, where this process sees one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 @dataclass(frozen=True)
 class TrainingSpec:
     """What all trials of an evaluation have in common."""
@@ -57,6 +71,8 @@ class TrainingSpec:
     """Share of the steps that all mixtures share; 0: none."""
     branch_shares: dict[str, float]
     """Domain -> share until then."""
+    device: Device
+    """Kind of device that every trial runs on."""
 
     @property
     def batch(self) -> int:
@@ -75,7 +91,7 @@ class TrainingSpec:
         """All that decides numbers, as plain JSON."""
         settings = [BATCH_WINDOWS, LEARNING_RATE, LEAST_SHARE, WARM_UP, DECAY, CLIP, *BETAS, TRAINING_FORMAT]
         plain = {**asdict(self), "shape": self.shape.model_dump(mode="json"), "loop": settings}
-        return {**plain, "family": choose_family(self.judge, self.shape)}
+        return {**plain, "family": choose_family(self.judge, self.shape), "dtype": DTYPES[self.device]}
 
 
 def checkpoint_key(pool: str, spec: TrainingSpec, seed: int, without: str | None) -> str:
@@ -89,12 +105,12 @@ def count_parameters(spec: TrainingSpec, vocabulary: int) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def train_branch(pool: Pool, spec: TrainingSpec, seed: int, without: str | None, device: str | None = None) -> bytes:
-    """The checkpoint after the part that all mixtures share: weights, moments of the optimiser; safetensors."""
+def train_branch(pool: Pool, spec: TrainingSpec, seed: int, without: str | None, gpu: int = 0) -> bytes:
+    """The checkpoint after the part that all mixtures share: weights, moments of the optimiser; safetensors. `gpu`: which one."""
     from safetensors.torch import save
 
     with _deterministic():
-        trainee = _Trainee(pool, spec, seed, device)
+        trainee = _Trainee(pool, spec, seed, gpu)
         trainee.train(_shares(pool, spec.branch_shares, without), 0, spec.branch_steps)
         return save(trainee.state())
 
@@ -107,13 +123,13 @@ def train_and_judge(
     without: str | None,
     key: str,
     checkpoint: bytes | None = None,
-    device: str | None = None,
+    gpu: int = 0,
 ) -> TrialRecord:
-    """Train on a mixture, from the checkpoint where there is one, and judge. `device`: torch's; None: a GPU if there is one."""
+    """Train on a mixture, from the checkpoint where there is one, and judge. `gpu`: which one, where the device is such."""
     from safetensors.torch import load
 
     with _deterministic():
-        trainee = _Trainee(pool, spec, seed, device)
+        trainee = _Trainee(pool, spec, seed, gpu)
         if checkpoint is not None:
             trainee.restore(load(checkpoint))
         trainee.train(_shares(pool, shares, without), spec.branch_steps if checkpoint is not None else 0, spec.steps)
@@ -132,11 +148,11 @@ def _shares(pool: Pool, shares: dict[str, float], without: str | None) -> F64:
 class _Trainee:
     """A model at work, its optimiser, and how many windows of each domain it has seen."""
 
-    def __init__(self, pool: Pool, spec: TrainingSpec, seed: int, device: str | None) -> None:
+    def __init__(self, pool: Pool, spec: TrainingSpec, seed: int, gpu: int) -> None:
         import torch
 
         self.pool, self.spec, self.seed = pool, spec, seed
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = f"cuda:{gpu}" if spec.device == "cuda" else "cpu"
         self.model = make_model(choose_family(spec.judge, spec.shape), spec.shape, len(pool.vocabulary), seed).to(self.device)
         matrices = [p for p in self.model.parameters() if p.ndim > 1]
         others = [p for p in self.model.parameters() if p.ndim <= 1]
@@ -210,7 +226,7 @@ class _Trainee:
     def _casting(self) -> AbstractContextManager[Any]:
         import torch
 
-        return torch.autocast("cuda", torch.bfloat16) if self.device.startswith("cuda") else nullcontext()
+        return torch.autocast("cuda", torch.bfloat16) if self.spec.device == "cuda" else nullcontext()
 
     def state(self) -> dict[str, torch.Tensor]:
         """Weights and moments, and the windows seen."""

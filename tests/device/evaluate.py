@@ -26,7 +26,7 @@ import numpy as np
 from chameleon_data.evaluation.comparison import Comparison, MixtureTrials, compare_trials
 from chameleon_data.evaluation.mixtures import check_mixtures
 from chameleon_data.evaluation.pool import Pool, decode_pool, encode_pool, make_pool, pool_digest
-from chameleon_data.evaluation.training import TrainingSpec, count_parameters, train_and_judge, train_branch
+from chameleon_data.evaluation.training import TrainingSpec, count_parameters, find_device, train_and_judge, train_branch
 from chameleon_data.evaluation.trial_record import TrialRecord, trial_key
 from chameleon_data.recipe import ModelShape
 from chameleon_data.versions.records import describe_record
@@ -71,9 +71,7 @@ def choose_mixtures(pool: Pool, file: Path | None) -> dict[str, dict[str, float]
     return {f"2 × {name}": {n: 1.0 + (n == name) for n in pool.names} for name in pool.names}
 
 
-def run(
-    pool: Pool, spec: TrainingSpec, mixtures: Mapping[str, Mapping[str, float]], seeds: int, device: str | None
-) -> dict[str, Any]:
+def run(pool: Pool, spec: TrainingSpec, mixtures: Mapping[str, Mapping[str, float]], seeds: int) -> dict[str, Any]:
     """All trials and what they say, as one JSON document holds them."""
     import torch
 
@@ -83,15 +81,15 @@ def run(
     same = True
     for seed in range(seeds):
         start = time.perf_counter()
-        branch = train_branch(pool, spec, seed, None, device)
+        branch = train_branch(pool, spec, seed, None)
         shared = time.perf_counter() - start
         for mixture in named:
             start = time.perf_counter()
             key = trial_key(digest, spec.describe(), mixture.shares, seed, None)
-            record = train_and_judge(pool, spec, mixture.shares, seed, None, key, branch, device)
+            record = train_and_judge(pool, spec, mixture.shares, seed, None, key, branch)
             seconds.append(time.perf_counter() - start)
             if not records[mixture.name] and mixture is named[0]:
-                same = record == train_and_judge(pool, spec, mixture.shares, seed, None, key, branch, device)
+                same = record == train_and_judge(pool, spec, mixture.shares, seed, None, key, branch)
             records[mixture.name].append(record)
     total = sum(windows.size for windows in pool.windows.values())
     natural = {name: windows.size / total for name, windows in pool.windows.items()}
@@ -99,10 +97,10 @@ def run(
     comparison = Comparison(
         version=0, name="device", judge=spec.judge, tokens=spec.tokens, parameters=count_parameters(spec, len(pool.vocabulary)),
         seeds=seeds, band=BAND, branch="the first half of the tokens on uniform", plan="0" * 64, pool=digest, bytes_per_token=0.0,
-        mixtures=compare_trials(trials, natural, (), ("equal", "natural"), BAND), unseen=(),
+        mixtures=compare_trials(trials, natural, (), ("equal", "natural"), BAND), unseen=(), held_out="validation",
     )  # fmt: skip
     return {
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() and device != "cpu" else "cpu",
+        "device": torch.cuda.get_device_name() if spec.device == "cuda" else "cpu",
         "seconds_of_a_trial": round(float(np.median(seconds)), 2),
         "seconds_of_a_branch": round(shared, 2),
         "tokens_per_second": round(spec.tokens * (1 - spec.branch_at) / float(np.median(seconds))),
@@ -117,7 +115,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--pool", type=Path)
     parser.add_argument("--mixtures", type=Path)
     parser.add_argument("--to", type=Path)
-    parser.add_argument("--device")
+    parser.add_argument("--device", choices=("cpu", "cuda"))
     for name, default in (
         ("tokens", 50_000_000),
         ("width", 320),
@@ -134,8 +132,10 @@ def main(arguments: list[str]) -> int:
         return 0
     pool = decode_pool(asked.pool.read_bytes()) if asked.pool else make_up_pool(asked.vocabulary, asked.context)
     shape = ModelShape(width=asked.width, layers=asked.layers, context=pool.context, vocabulary=asked.vocabulary)
-    spec = TrainingSpec("decoder", shape, asked.tokens, 0.5, dict.fromkeys(pool.names, 1 / len(pool.names)))
-    found = run(pool, spec, choose_mixtures(pool, asked.mixtures), asked.seeds, asked.device)
+    spec = TrainingSpec(
+        "decoder", shape, asked.tokens, 0.5, dict.fromkeys(pool.names, 1 / len(pool.names)), asked.device or find_device()
+    )
+    found = run(pool, spec, choose_mixtures(pool, asked.mixtures), asked.seeds)
     text = json.dumps(found, indent=2) + "\n"
     if asked.to:
         asked.to.write_text(text)

@@ -13,8 +13,11 @@ from numpy.testing import assert_allclose
 from chameleon_data import evaluate
 from chameleon_data.errors import InputError
 from chameleon_data.evaluation.comparison import Comparison, read_comparisons
+from chameleon_data.evaluation.pool import hold_out
 from chameleon_data.evaluation.read_documents import read_split
 from chameleon_data.pipelines.engine import Task
+from chameleon_data.pipelines.evaluate import _read_pool
+from chameleon_data.recipe import Evaluate
 from chameleon_data.store.store import Store
 from chameleon_data.versions.gc import remove_garbage
 from chameleon_data.versions.versions import list_versions, read_manifest
@@ -166,15 +169,31 @@ def test_unseen_files_are_read_and_judged(out: str, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_evaluated_is_said_in_one_message(tmp_path: Path, command: Any) -> None:
-    out = make_version(tmp_path, mix={"budget": 30_000, "max_epochs": 8}, shards={"formats": ["jsonl"]})
-    code, _, said = command("evaluate", out)
+    code, _, said = command("evaluate", str(tmp_path))
     assert code == 2
-    assert "v1 holds out no documents to judge by; set 'mix.validation', say 0.05, and build again" in said
+    assert "no dataset is there" in said
     with pytest.raises(InputError, match=r"evaluate\.model\.family: bert is a masked model, and the judge is decoder"):
         evaluate(make_version(tmp_path / "b"), settings=settings(model={**TINY, "family": "bert"}), engine=INLINE)
     jsonl = make_version(tmp_path / "c", shards={"formats": ["jsonl"]})
     with pytest.raises(InputError, match="texts are read from Parquet or MDS shards"):
         evaluate(jsonl, settings=settings(), engine=INLINE)
+
+
+def test_a_version_without_a_validation_split_is_judged_by_documents_that_no_trial_sees(tmp_path: Path, command: Any) -> None:
+    out = make_version(tmp_path, mix={"budget": 30_000, "max_epochs": 8})
+    code, answer, _ = command("evaluate", out, "--json")
+    assert (code, json.loads(answer)["held_out"]) == (0, "kept")
+    assert "kept from every trial, as the version has no validation split" in command("evaluate", out)[1]
+    store = Store(out)
+    manifest = read_manifest(store, list_versions(store)[0])
+    pool = _read_pool(store, manifest, Evaluate.model_validate(settings()))
+    assert all(one.documents for one in pool.held_out.values())
+    train, kept = hold_out(read_split(store, manifest, "train", dict.fromkeys(manifest.domains, 10**9)))
+    assert not {t for own in train.values() for t in own} & {t for own in kept.values() for t in own}
+    held = {name: pool.vocabulary.encode([t])[0].tolist() for name, own in kept.items() for t in own[:1]}
+    for name, ids in held.items():
+        whole = " ".join(map(str, pool.windows[name].ravel().tolist()))
+        assert " ".join(map(str, ids[:20])) not in whole
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")

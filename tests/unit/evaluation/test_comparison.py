@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from chameleon_data.evaluation.comparison import JudgedMixture, MixtureTrials, compare_trials
 from chameleon_data.evaluation.mixtures import NamedMixture
-from chameleon_data.evaluation.trial_record import SetBits, TrialRecord
+from chameleon_data.evaluation.training import TrainingSpec, checkpoint_key
+from chameleon_data.evaluation.trial_record import SetBits, TrialRecord, trial_key
 from chameleon_data.hashing import fingerprint
+from chameleon_data.recipe import ModelShape
 
 NAMES = ("a", "b")
 NATURAL = {"a": 0.9, "b": 0.1}
@@ -107,3 +110,11 @@ def test_a_single_seed_is_judged_by_its_documents() -> None:
     found = judged(uniform, trials("w", shift(-0.1)))["w"].differences["trained"]
     assert (found.over, found.p, found.verdict) == ("documents", None, "better")
     assert judged(uniform, trials("w", shift(0.0)))["w"].differences["trained"].verdict == "no difference"
+
+
+def test_trials_of_another_kind_of_device_are_other_trials() -> None:
+    """A CPU multiplies in float32 and a GPU in bfloat16, so a run that goes on elsewhere makes its trials anew."""
+    cpu = TrainingSpec("decoder", ModelShape(), 1_000, 0.5, {"a": 1.0}, "cpu")
+    gpu = replace(cpu, device="cuda")
+    assert trial_key("pool", cpu.describe(), {"a": 1.0}, 0, None) != trial_key("pool", gpu.describe(), {"a": 1.0}, 0, None)
+    assert checkpoint_key("pool", cpu, 0, None) != checkpoint_key("pool", gpu, 0, None)

@@ -27,7 +27,7 @@ def mixture(name: str, *means: float) -> JudgedMixture:
 NAMES = ("inverse", "<b>natural</b> & more")
 COMPARISON = Comparison(
     version=1, name="a", judge="decoder", tokens=1_000, parameters=10, seeds=3, band=0.005, branch=None, plan=fingerprint("plan"),
-    pool=fingerprint("pool"), bytes_per_token=3.0, unseen=("new",),
+    pool=fingerprint("pool"), bytes_per_token=3.0, held_out="validation", unseen=("new",),
     mixtures=(mixture("uniform"), mixture(NAMES[0], -0.01, 0.02, -0.03), mixture(NAMES[1], 0.04, 0.2, -0.01)),
 )  # fmt: skip
 

@@ -13,6 +13,7 @@ from chameleon_data.evaluation.pool import (
     decode_pool,
     draw_domains,
     encode_pool,
+    hold_out,
     make_pool,
     pool_digest,
     window_order,
@@ -90,3 +91,14 @@ def test_what_is_too_little_is_refused() -> None:
         make_pool({"d0": ["a few words"]}, make_texts(1, 6), {}, 5000, 256)
     with pytest.raises(InputError, match="'d0' has no held-out document"):
         make_pool(make_texts(1, 30), {"d0": ["abc"]}, {}, 16, 256)
+
+
+@given(st.dictionaries(st.sampled_from("abc"), st.lists(st.text(max_size=3), max_size=30), min_size=1))
+def test_documents_are_held_out_by_their_text_alone(documents: dict[str, list[str]]) -> None:
+    train, kept = hold_out(documents)
+    for name, texts in documents.items():
+        assert sorted([*train[name], *kept[name]]) == sorted(texts)
+        assert bool(kept[name]) == bool(texts)
+    assert not {t for own in train.values() for t in own} & {t for own in kept.values() for t in own}
+    many = {"x": [f"text {n}" for n in range(1_000)]}
+    assert 60 < len(hold_out(many)[1]["x"]) < 140
