@@ -63,7 +63,7 @@ def print_weights(weighed: Weighed) -> None:
     about, counts = weighed.mixture.description, weighed.selection.counts
     weights = {c.name: float(weighed.mixture.decimals[c.name]) for c in counts}
     total = sum(c.tokens for c in counts)
-    ranges = weight_ranges(about.unbounded, about.other_embedders) if about.other_embedders else {}
+    ranges = _ranges(about)
     by_embedder = [">by embedder"] if ranges else []
     columns = ("domain", ">weight", ">90 % interval", *by_embedder, "?>score", "?>natural", "?>documents")
     table = make_table(*columns, f"?>{name_tokens(weighed.unit)}", "?>quarantined")
@@ -89,6 +89,11 @@ def print_weights(weighed: Weighed) -> None:
     print_files(weighed.survey.files)
 
 
+def _ranges(about: MixtureDescription) -> dict[str, tuple[float, float]]:
+    """Domain -> least and greatest weight by the embedders; empty where there is only one."""
+    return weight_ranges(about.unbounded, about.other_embedders) if about.other_embedders else {}
+
+
 def print_plan(planned: Planned) -> None:
     about, summary, budget = planned.weighed.mixture.description, planned.summary, planned.weighed.budget
     domains = summary.domains
@@ -96,10 +101,13 @@ def print_plan(planned: Planned) -> None:
     packed = planned.layouts[0].plan.packing is not None
     rows_are = "sequences" if packed else "documents"
     tokens = name_tokens(planned.weighed.unit)
-    table = make_table("domain", ">weight", "?>90 % interval", "?>quota", f">{tokens}", f"?>{rows_are}", ">epochs")
+    ranges = _ranges(about)
+    by_embedder = ["?>by embedder"] if ranges else []
+    table = make_table("domain", ">weight", "?>90 % interval", *by_embedder, "?>quota", f">{tokens}", f"?>{rows_are}", ">epochs")
     for name, d in domains.items():
         counts = (f"{d.target_tokens:,}", f"{d.tokens:,}", f"{d.rows:,}", f"{d.epochs:.2f}")
-        table.add_row(name, f"{weights[name]:.4f}", format_interval(about.intervals.get(name)), *counts)
+        moved = [format_interval(ranges[name])] if ranges else []
+        table.add_row(name, f"{weights[name]:.4f}", format_interval(about.intervals.get(name)), *moved, *counts)
     print_table(table)
     print_outside(weights, about.intervals)
     print_exhausted(planned.exhausted)
@@ -181,12 +189,15 @@ def print_mixture(manifest: Manifest) -> None:
     domains = manifest.domains
     available, written = sum(d.available_tokens for d in domains.values()), sum(d.tokens for d in domains.values())
     rows_are = "?>documents" if manifest.recipe.shards.sequence_length == "none" else "?>sequences"
-    columns = ("domain", ">weight", "?>90 % interval", "?>natural", f">{name_tokens(manifest.unit)}", "?>written", rows_are)
-    table = make_table(*columns, "?>epochs", "?>quarantined")
+    ranges = _ranges(manifest.weights)
+    by_embedder = ["?>by embedder"] if ranges else []
+    columns = ("domain", ">weight", "?>90 % interval", *by_embedder, "?>natural", f">{name_tokens(manifest.unit)}", "?>written")
+    table = make_table(*columns, rows_are, "?>epochs", "?>quarantined")
     for name, d in domains.items():
+        moved = [format_interval(ranges[name])] if ranges else []
         table.add_row(
-            name, f"{d.weight:.4f}", format_interval(d.weight_interval), f"{d.available_tokens / available:.4f}", f"{d.tokens:,}",
-            f"{d.tokens / written:.4f}", f"{d.rows:,}", f"{d.epochs:.2f}", f"{d.quarantined:,}",
+            name, f"{d.weight:.4f}", format_interval(d.weight_interval), *moved, f"{d.available_tokens / available:.4f}",
+            f"{d.tokens:,}", f"{d.tokens / written:.4f}", f"{d.rows:,}", f"{d.epochs:.2f}", f"{d.quarantined:,}",
         )  # fmt: skip
     print_table(table)
     print_outside({n: d.weight for n, d in domains.items()}, {n: d.weight_interval for n, d in domains.items()})
@@ -381,6 +392,7 @@ def print_registered(registered: RegisteredTable, form: str, number: int) -> Non
 def print_comparison(found: Comparison, figures: Sequence[str] = ()) -> None:
     """A row for each mixture: its bits per byte, and how far they are from those of uniform."""
     from chameleon_data.evaluation.comparison import metrics_of
+    from chameleon_data.evaluation.pool import KEPT_SHARE
 
     metrics = metrics_of(found)
     table = make_table("mixture", f">bits per byte, {metrics[0]}", *(f">{metric}" for metric in metrics))
@@ -404,6 +416,10 @@ def print_comparison(found: Comparison, figures: Sequence[str] = ()) -> None:
         ("judge", f"{found.judge}, {how}{scratch}"),
         ("fixed before", f"a band of ±{found.band:g}, {count_noun(found.seeds, 'seed')}: plan {found.plan[:16]}"),
     ]
+    if found.held_out == "kept":
+        rows.append(
+            ("held out", f"{KEPT_SHARE:.0%} of the documents, kept from every trial, as the version has no validation split")
+        )
     if found.unseen:
         rows.append(("unseen", list_some(found.unseen)))
     rows += [("figure", figure) for figure in figures]

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from chameleon_data.recipe import Leverage, RecordedLandmarks, Weights, say_faul
 from chameleon_data.weights.affinity import affinity, can_debias, debias_fraction
 from chameleon_data.weights.centre import CentreRule
 from chameleon_data.weights.domain_statistics import DomainStatistics, FeatureArrays, check_features, domain_statistics, moments
+from chameleon_data.weights.explain.near_duplicates import MOST_DOMAINS_BY_PAIR, nearest_pairs, warn_of_near_duplicates
 from chameleon_data.weights.kernels.kernel import EXACT, Kernel, auto_bandwidth, unit_rows
 from chameleon_data.weights.kernels.landmark_error import LARGEST_PAIRS, fit_landmarks, has_drifted, leverage_bounds
 from chameleon_data.weights.kernels.landmarks import Landmarks, draw_balanced_pool
@@ -110,7 +111,20 @@ def domain_weights(
         raise InputError(f"{loc[0]}: {what} (given: {faults[0]['input']!r})" if loc else what) from error
     rule = CentreRule(dict.fromkeys(embeddings, 1.0), given=_check_centre(centre_shares, embeddings))
     aim = None if like is None else TargetSamples(np.asarray(like), None)
-    return spread_over_domains(weigh_features(embeddings, groups, leverage, weights, rule, seed, recorded, like=aim))
+    found = weigh_features(embeddings, groups, leverage, weights, rule, seed, recorded, like=aim)
+    merged = found.units.merged if found.units else ()
+    result = spread_over_domains(found)
+    return replace(result, warnings=(*result.warnings, *_warn_of_near_duplicates(embeddings, groups, merged)))
+
+
+def _warn_of_near_duplicates(
+    embeddings: FeatureArrays, groups: Mapping[str, npt.ArrayLike] | None, merged: Sequence[Collection[str]]
+) -> tuple[str, ...]:
+    """By the embeddings as they are, whatever the kernel. More domains than can be looked at by pairs are not looked at."""
+    if not 1 < len(embeddings) <= MOST_DOMAINS_BY_PAIR:
+        return ()
+    statistics = domain_statistics(embeddings, groups)
+    return warn_of_near_duplicates(nearest_pairs(statistics.names, moments(statistics)), merged)
 
 
 def _check_centre(shares: Mapping[str, float] | None, embeddings: FeatureArrays) -> dict[str, float] | None:

@@ -123,9 +123,7 @@ def explain_mixture(
     statistics = domain_statistics(vectors, groups)
     # Domains of a single sample have no spread. Their separation is infinite, which JSON cannot say.
     pairs = tuple(pair for pair in nearest_pairs(statistics.names, moments(statistics)) if isfinite(pair.separation))
-    merged = [frozenset(group) for group in description.merged]
-    apart = [pair for pair in pairs if not any({pair.first, pair.second} <= group for group in merged)]
-    explained = replace(description, pairs=pairs, near_duplicates=warn_of_near_duplicates(apart))
+    explained = replace(description, pairs=pairs, near_duplicates=warn_of_near_duplicates(pairs, description.merged))
     units = result.units or Units({name: {name: 1.0} for name in vectors})
     if result.affinity is not None and result.ridge is not None:
         neighbours = find_neighbours(list(result.weights), result.affinity, result.ridge * len(result.weights))

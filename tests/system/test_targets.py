@@ -11,7 +11,7 @@ import pytest
 from chameleon_data import domain_weights
 from chameleon_data.errors import InputError
 from chameleon_data.jobs import tables
-from chameleon_data.pipelines.build import build_recipe
+from chameleon_data.pipelines.build import build_recipe, plan_recipe
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.store import Store
 from tests.support.embeddings import unit_clusters
@@ -131,6 +131,12 @@ def test_weights_by_another_embedder_stand_beside_and_their_movement_is_told(
     assert "by embedder" in shown
     built = build_recipe(load_recipe(path), INLINE, lambda *_: None, "now").manifest
     assert built.weights.movement == about.movement
+    for show in (
+        lambda: tables.print_mixture(built),
+        lambda: tables.print_plan(plan_recipe(load_recipe(path), INLINE, lambda *_: None)),
+    ):
+        show()
+        assert "by embedder" in capsys.readouterr().out
     page = render_example(built, 1, None, None, store=Store(built.recipe.out))
     assert "By embedder" in page
     assert f"a weight moves by up to {100 * max(about.movement.values()):.1f} %" in page

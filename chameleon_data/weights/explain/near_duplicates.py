@@ -8,7 +8,7 @@ about 0. Why .04 is the limit: docs/decisions/053-near-duplicates-and-misfiled-d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,12 +97,13 @@ def _neighbouring_pairs(x: F64) -> Iterator[tuple[I64, I64, F64]]:
         yield i, j, np.einsum("ij,ij->i", x[i], x[j])
 
 
-def warn_of_near_duplicates(pairs: Sequence[Pair]) -> tuple[str, ...]:
-    """A warning for each pair that embeddings do not tell apart."""
+def warn_of_near_duplicates(pairs: Sequence[Pair], merged: Iterable[Collection[str]]) -> tuple[str, ...]:
+    """A warning for each pair that embeddings do not tell apart. Domains in one of the `merged` groups are scored as one."""
+    as_one = [frozenset(group) for group in merged]
     return tuple(
         f"{pair.first!r} and {pair.second!r} look like one domain: the squared distance of their means is "
         f"{max(pair.separation, 0.0):.3f} of a domain's spread; each lowers the leverage of the other; score them as one with "
         "'leverage.merge: auto', or drop one, unless they are meant to differ in what embeddings do not see"
         for pair in pairs
-        if pair.separation < NEAR_DUPLICATE
+        if pair.separation < NEAR_DUPLICATE and not any({pair.first, pair.second} <= group for group in as_one)
     )

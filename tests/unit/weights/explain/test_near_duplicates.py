@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from chameleon_data import domain_weights
 from chameleon_data.weights.domain_statistics import (
     Moments,
     domain_statistics,
@@ -43,11 +45,24 @@ def test_two_halves_of_a_domain_warn_and_two_domains_do_not(seed: int) -> None:
     halves = {**embeddings, "d00": embeddings["d00"][:100], "half": embeddings["d00"][100:]}
     for some, pairs in ((embeddings, []), (halves, [("d00", "half")])):
         found = nearest_pairs(sorted(some), moments(domain_statistics(some)))
-        said = warn_of_near_duplicates(found)
+        said = warn_of_near_duplicates(found, ())
         assert len(said) == len(pairs)
         assert all(
             sentence.startswith(f"{a!r} and {b!r} look like one domain") for sentence, (a, b) in zip(said, pairs, strict=True)
         )
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"preset": "reference"}, {"kernel": "cosine"}, {"level": "sample"}, {"objective": "finetune"}], ids=str
+)
+def test_domain_weights_warns_as_the_command_does_and_not_of_what_is_merged(settings: dict[str, Any]) -> None:
+    embeddings = plain_clusters(5, 200, 64, spread=2.0)
+    halves = {**embeddings, "d00": embeddings["d00"][:100], "half": embeddings["d00"][100:]}
+    assert not any("one domain" in sentence for sentence in domain_weights(embeddings, **settings).warnings)
+    (said,) = [sentence for sentence in domain_weights(halves, **settings).warnings if "one domain" in sentence]
+    assert said.startswith("'d00' and 'half' look like one domain")
+    if not settings:
+        assert not any("one domain" in sentence for sentence in domain_weights(halves, merge="auto").warnings)
 
 
 def test_of_very_many_domains_the_nearest_pairs_are_found_among_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
