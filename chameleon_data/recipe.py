@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 
 from chameleon_data.errors import list_some
@@ -527,7 +527,7 @@ class Evaluate(Section):
     """null: every trial starts from scratch. {at: 0.5, mixture: uniform}: from a checkpoint that they share."""
     seeds: Annotated[int, Field(ge=1, le=1000), NO_BOOL] = 5
     """Trials of each mixture, each with its own initial weights and draws."""
-    band: Positive = 0.005
+    band: Positive = 0.005  # why: docs/decisions/110-band-of-no-difference.md
     """Bits per byte: a difference that is surely smaller is called none."""
     pool: Literal["whole", "scaled"] = "whole"
     """What is drawn from. scaled: each domain cut, so that it is repeated as often as in the version."""
@@ -583,15 +583,14 @@ class Recipe(Section):
     evaluate: Evaluate = Evaluate()
     """How mixtures are compared on held-out text. It decides no byte of a version."""
 
-    @model_validator(mode="before")
+    @field_validator("mix", mode="before")
     @classmethod
-    def _budget_in_its_unit(cls, value: Any) -> Any:
-        mix, tokens = (value.get(key) if isinstance(value, dict) else None for key in ("mix", "tokens"))
-        if isinstance(mix, dict) and isinstance(tokens, dict) and tokens.get("tokenizer") and is_size(mix.get("budget")):
-            what = (
-                f"{mix['budget'].strip()!r} is a number of bytes, and this budget counts tokens of the tokenizer; write, say, 40M"
-            )
-            raise MisplacedKeyError(("mix", "budget"), what)
+    def _budget_in_its_unit(cls, value: Any, others: ValidationInfo) -> Any:
+        tokens = others.data.get("tokens")
+        if isinstance(value, dict) and tokens is not None and tokens.tokenizer and is_size(value.get("budget")):
+            budget = value["budget"].strip()
+            what = f"{budget!r} is a number of bytes, and this budget counts tokens of the tokenizer; write, say, 40M"
+            raise MisplacedKeyError(("budget",), what)
         return value
 
     @field_validator("sources", mode="before", json_schema_input_type=WrittenSources)

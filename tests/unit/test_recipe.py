@@ -377,3 +377,6 @@ def test_mebibytes_are_bytes_too_and_a_letter_is_a_number_of_tokens():
     refused = "r.yaml:5: mix.budget: '5 MB' is a number of bytes, and this budget counts tokens of the tokenizer; write, say, 40M"
     with pytest.raises(InputError, match=f"^{refused}$"):
         parse(LEAST + "tokens: {tokenizer: t.json}\nmix: {budget: 5 MB}\n")
+    with pytest.raises(InputError) as raised:  # with whatever else is wrong
+        parse(LEAST + "tokens: {tokenizer: t.json}\nmix: {budget: 5 MB}\nseed: x\nshards: {level: 99}\n")
+    assert [line.split(": ")[1] for line in str(raised.value).splitlines()] == ["seed", "mix.budget", "shards.level"]
