@@ -299,7 +299,7 @@ class Leverage(Section):
     ridge: Literal["auto"] | Positive | EffectiveDimension = "auto"
     """The r in λ/(λ + r): a larger one keeps only the main directions. auto: effective dimension = half the effective rank."""
     debias: Literal["auto"] | Share = "auto"
-    """Share of the samples' noise that is taken off the diagonal. auto: all of it from 100 samples a domain, half below."""
+    """Share of the samples' noise that is taken off the diagonal. auto: all, if any domain has 100 samples, else half."""
     centre: bool = True
     """Whether the domains' mean is subtracted first. true: scores do not depend on where the origin lies."""
     merge: Literal["none", "auto"] = "none"

@@ -21,7 +21,7 @@ from chameleon_data.errors import InputError
 from chameleon_data.weights.domain_statistics import Moments
 
 FULL_DEBIAS = 100
-"""Samples in every domain from which the full correction has the smaller error."""
+"""Samples of a domain. Where any has so many, the full correction has the smaller error. Why: docs/decisions/047-debiasing.md"""
 ROUNDING_SHARE = 1e-12
 """Share of the uncentred trace below which what centring leaves is rounding."""
 
@@ -51,7 +51,7 @@ def debias_fraction(debias: float | Literal["auto"], statistics: Moments) -> flo
     """f, the share of v_i / n_i to take off the diagonal. Raises InputError for a share that cannot work."""
     k, p = statistics.mean.shape
     if debias == "auto":
-        return 0.0 if not can_debias(k, p) else 1.0 if statistics.count.min() >= FULL_DEBIAS else 0.5
+        return 0.0 if not can_debias(k, p) else 1.0 if statistics.count.max() >= FULL_DEBIAS else 0.5
     if debias > 0 and not can_debias(k, p):
         raise InputError(f"debias: {debias:g} cannot work for {k} domains in {p} dimensions; leave it at 'auto' or set it to 0")
     return debias

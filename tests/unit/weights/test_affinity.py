@@ -72,7 +72,8 @@ def test_debiasing_removes_the_bias() -> None:
 
 @pytest.mark.parametrize(
     ("counts", "p", "asked", "fraction"),
-    [((100, 150, 200), 8, "auto", 1.0), ((99, 150, 200), 8, "auto", 0.5), ((100,) * 9, 8, "auto", 1.0),
+    [((100, 150, 200), 8, "auto", 1.0), ((9, 20, 100), 8, "auto", 1.0), ((9, 99, 99), 8, "auto", 0.5),
+     ((100,) * 9, 8, "auto", 1.0),
      ((100,) * 10, 8, "auto", 0.0), ((5, 5, 5), 8, 0.25, 0.25), ((5,) * 10, 8, 0.0, 0.0)],
 )  # fmt: skip
 def test_how_much_is_debiased(counts: tuple[int, ...], p: int, asked: float, fraction: float) -> None:
