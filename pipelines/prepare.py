@@ -6,14 +6,15 @@ neither Ray nor a model is loaded for it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 
-from chameleon_data.corpus.file_counts import SourceFiles
+from chameleon_data.corpus.file_counts import SharedFiles, SourceFiles
 from chameleon_data.corpus.fragments import Fragment, Listing, list_fragments
 from chameleon_data.corpus.readers.first_rows import check_columns
 from chameleon_data.corpus.tokens import TokenCounter, load_token_counter
@@ -75,7 +76,7 @@ def prepare(recipe: Recipe, single_writer: bool, progress: Progress) -> Prepared
     faults.raise_all()
     if store is None or counter is None:
         raise DefectError("a fault was not collected")
-    files = {name: listing.files for name, listing in listings.items()}
+    files = count_shared(listings)
     return Prepared(store, counter, fragments, files, fragments_of_target, embedder)
 
 
@@ -89,6 +90,21 @@ def _open_store(out: str, single_writer: bool) -> Store:
 def _list_all(sources: Mapping[str, Source], where: str, faults: Faults) -> dict[str, Listing]:
     found = {name: faults.collect(partial(list_fragments, name, source), where) for name, source in sources.items()}
     return {name: listing for name, listing in found.items() if listing is not None}
+
+
+def count_shared(listings: Mapping[str, Listing]) -> dict[str, SourceFiles]:
+    """The files of each source in numbers, with those that a source before it reads too, by whatever name."""
+    reader: dict[str, str] = {}
+    counted: dict[str, SourceFiles] = {}
+    for name, listing in listings.items():
+        shared: dict[str, SharedFiles] = {}
+        for url in dict.fromkeys(fragment.url for fragment in listing.fragments):
+            other = reader.setdefault(url if "://" in url else os.path.realpath(url), name)
+            if other != name:
+                before = shared.get(other)
+                shared[other] = SharedFiles(before.count + 1, before.first) if before else SharedFiles(1, url)
+        counted[name] = replace(listing.files, shared=shared)
+    return counted
 
 
 def _fragments_of(listings: Mapping[str, Listing]) -> dict[str, tuple[Fragment, ...]]:

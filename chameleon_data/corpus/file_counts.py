@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class SharedFiles:
+    """Files that two sources read."""
+
+    count: int
+    first: str
+    """URL of one of them."""
 
 
 @dataclass(frozen=True)
@@ -14,6 +23,8 @@ class SourceFiles:
     """Format -> files that are read."""
     left_out: dict[str, int]
     """Reason -> files that are not."""
+    shared: dict[str, SharedFiles] = field(default_factory=dict)
+    """Source named before in the recipe -> files that it reads too."""
 
 
 def describe_files(files: Mapping[str, SourceFiles]) -> list[str]:
@@ -24,6 +35,10 @@ def describe_files(files: Mapping[str, SourceFiles]) -> list[str]:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in found.left_out.items())
             number = sum(found.left_out.values())
             sentences.append(f"sources.{name}: left out {number:,} {'file' if number == 1 else 'files'}: {reasons}")
+        for other, shared in found.shared.items():
+            files_are = f"{shared.count:,} {'file' if shared.count == 1 else 'files'} that {other!r} reads too"
+            advice = "their documents count in both; leave them out of one source, unless that is meant"
+            sentences.append(f"sources.{name}: reads {files_are} ({shared.first}); {advice}")
         if len(found.read) > 1:
             formats = ", ".join(f"{format} {count:,}" for format, count in found.read.items())
             sentences.append(f"sources.{name}: reads files of several formats: {formats}; a pattern names those that are meant")

@@ -7,6 +7,7 @@ an ending, as Hadoop and Spark give, is known by its first bytes. Left out are
     names that begin with . or _   what writers leave behind, such as _temporary and ._x; not `_year=2020`, which is a key of hive
     endings that are not read      and names without an ending whose content is not known
     notes of libraries             dataset_info.json and LICENSE.txt beside data with other endings
+    endings that lie               JSON in `.pq`, plain text in `.jsonl.xz`; refused where the path names the file itself
     second names                   a link beside its target, or a file that two patterns reach
 
 Object stores have keys that are also prefixes: the file `a.jsonl` beside `a.jsonl/b.jsonl`. A pattern that matches both takes the
@@ -30,7 +31,7 @@ from typing import Any
 
 import orjson
 
-from chameleon_data.corpus.content import COMPRESSIONS, PEEKED_BYTES, name_content
+from chameleon_data.corpus.content import ANNEX_POINTER, COMPRESSIONS, LFS_POINTER, PEEKED_BYTES, name_content
 from chameleon_data.corpus.file_counts import SourceFiles
 from chameleon_data.corpus.file_systems import (
     ListingEntry,
@@ -57,6 +58,8 @@ NOTES_BESIDE_OTHERS = {
     "config.json", "index.json", "metadata.json", "license.txt", "licence.txt", "notice.txt", "readme.txt", "requirements.txt",
 }  # fmt: skip
 """Files that may be data, but are notes beside data with other endings."""
+MOST_OPENED = 10_000
+"""Files that one path reaches, up to which the start of each is compared with its ending. Of more, reading them tells it."""
 MOST_NEIGHBOURS = 10_000
 """Files of a folder that are compared with the name of one that is missing."""
 NO_ENDING = re.compile(r"|\.c?[0-9]+")
@@ -67,6 +70,9 @@ HIDDEN, NOTE, SECOND_NAME, SHADOWED = (
     "a name that begins with . or _", "a note of a library", "a second name of a file", "below the name of a file",
 )  # fmt: skip
 UNKNOWN = "no ending, and content that is not known"
+JSON_LINES, TEXT = "JSON lines", "plain text"
+STANDS_FOR_OTHERS = (LFS_POINTER, ANNEX_POINTER, "UTF-16")
+"""Content that is not left out but refused, since data are missing with it."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,7 @@ def find_files(name: str, paths: Sequence[str]) -> tuple[tuple[FoundFile, ...], 
                 files[key] = (url, reached.info, *kind)
     found = tuple(FoundFile(*file) for file in sorted(files.values(), key=lambda file: file[0]))
     read = Counter(file.format for file in found)
-    return found, SourceFiles(dict(sorted(read.items())), dict(sorted(left_out.items())))
+    return found, SourceFiles(dict(sorted(read.items())), dict(sorted((+left_out).items())))
 
 
 def _explain_shortage(error: OSError) -> str | None:
@@ -153,6 +159,11 @@ def _take(fs: Any, path: str, where: str, left_out: Counter[str]) -> Iterator[tu
     with ThreadPoolExecutor(16) as pool:
         unknown = [reached for reached, kind in taken if not kind and _says_nothing(reached.info["name"])]
         contents = dict(zip(map(id, unknown), pool.map(lambda r: _kind_of_content(fs, r.info["name"]), unknown), strict=True))
+        known = [reached for reached, kind in taken if kind]
+        lies = {}
+        if len(known) <= MOST_OPENED:
+            found = pool.map(lambda r: _content_that_differs(fs, r.info), known)
+            lies = {id(reached): content for reached, content in zip(known, found, strict=True) if content}
     suffixes = {_suffix(r.info["name"]) for r, kind in taken if kind and not _may_be_note(r.info["name"])}
     number = 0
     for reached, kind in taken:
@@ -164,10 +175,17 @@ def _take(fs: Any, path: str, where: str, left_out: Counter[str]) -> Iterator[tu
             left_out[UNKNOWN if _says_nothing(full) else f"ending {_suffix(full)}"] += 1
         elif reached.below is not None and _is_note(full, suffixes):
             left_out[NOTE] += 1
+        elif (content := lies.get(id(reached))) and full.rstrip("/") == path.rstrip("/"):
+            raise InputError(f"{where}: its name ends with {_suffix(full)}, but it holds {content}; name it as what it is")
+        elif content:
+            left_out[f"ending {_suffix(full)} that holds {content}"] += 1
         else:
             number += 1
             yield reached, kind
     if not number:
+        if lies:
+            held = ", ".join(sorted(set(lies.values())))
+            raise InputError(f"{where}: no file there holds what its name says, but {held}; name them as what they are")
         raise InputError(f"{where}: no file there has a suffix that can be read; known are {KNOWN_SUFFIXES}")
 
 
@@ -178,6 +196,9 @@ def _reach(fs: Any, path: str, where: str, left_out: Counter[str]) -> Iterator[_
             raise InputError(f"{where}: no such file; {_near(Path(path))}")
         info = fs.info(path)
         if info["type"] != "directory":
+            if not is_local(fs):  # a key may also be the beginning of others
+                name = info["name"].rstrip("/")
+                left_out[SHADOWED] += sum(below["name"].rstrip("/") != name for below in _files_below(fs, name))
             yield _Reached(info, True, None)
         else:
             yield from (_Reached(below, False, path) for below in _files_below(fs, path))
@@ -324,6 +345,33 @@ def _is_note(path: str, suffixes: set[str]) -> bool:
     """Whether this is a note; `suffixes` are those of the data beside it."""
     name = PurePosixPath(path.lower()).name
     return bool(suffixes) and (name in NOTES or (name in NOTES_BESIDE_OTHERS and _suffix(path) not in suffixes))
+
+
+def _content_that_differs(fs: Any, info: ListingEntry) -> str | None:
+    """What a file holds by its first bytes, where its ending says something else. None: it may hold what it says."""
+    kind = kind_of_name(info["name"])
+    if kind is None or info["type"] != "file":
+        return None
+    with fs.open(info["name"], "rb") as file:
+        start = file.read(PEEKED_BYTES)
+    content, (format, compression) = name_content(start), kind
+    if not start or content in STANDS_FOR_OTHERS:  # these are refused by name when they are opened
+        return None
+    if compression != "none":
+        return None if content == compression else content or _name_text(start)
+    if format in ("parquet", "arrow"):
+        return None if content.lower() == format else content or _name_text(start)
+    return content or (JSON_LINES if format in ("csv", "tsv") and _name_text(start) == JSON_LINES else None)
+
+
+def _name_text(start: bytes) -> str | None:
+    """What text is called in messages; None where the bytes are no text."""
+    line = start.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")[0]
+    if line.startswith(b"{"):
+        with suppress(ValueError):
+            return JSON_LINES if isinstance(orjson.loads(line), dict) else TEXT
+    text = start.decode("utf-8", errors="ignore")
+    return TEXT if len(text.encode()) >= len(start) - 3 and "\0" not in text else None  # a letter may be cut at the end
 
 
 def _kind_of_content(fs: Any, path: str) -> tuple[str, str] | None:

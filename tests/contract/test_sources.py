@@ -186,6 +186,43 @@ def test_keys_that_are_also_prefixes(s3_bucket: str) -> None:
     for path in ("w", "w/data.parquet", "w/**/*.parquet", "w/*.parquet", "*/*.parquet"):
         assert texts(f"{root}/{path}") == ["x", "y"]
     assert texts(f"{root}/q") == ["a", "b", "c"]
+    for path in ("q/a.jsonl", "q/a.json?"):
+        assert look(f"{root}/{path}") == ([("own", "a")], SourceFiles({"jsonl": 1}, {"below the name of a file": 1}))
     rows, files = look(f"{root}/q/*.jsonl")
     assert rows == [("own", "a"), ("own", "c")]
     assert files == SourceFiles({"jsonl": 2}, {"below the name of a file": 1})
+
+
+def test_endings_that_lie_are_counted_in_a_folder_and_refused_by_name(place: tuple[str, Put]) -> None:
+    root, put = place
+    line = b'{"text": "x"}\n'
+    for name in ("a.jsonl", "d.jl", "part-00000"):
+        put(name, line)
+    for name in ("b.jsonl.zstd", "c.jsonl.bz2", "e.pq", "f.tsv", "g.jsonl.xz", "k.arrow", "l.csv.gz"):
+        put(name, line)
+    put("h.parquet", b"words and no columns\n")
+    put("i.jsonl", bz2.compress(line))
+    put("j.feather", parquet("p"))
+    put("m.txt", line)  # a document, whatever it holds
+    for path in (root, f"{root}/*"):
+        rows, files = look(path)
+        assert len(rows) == 4
+        assert files.left_out == {
+            **{f"ending {end} that holds JSON lines": 1 for end in (".arrow", ".csv.gz", ".jsonl.bz2", ".jsonl.xz")},
+            **{f"ending {end} that holds JSON lines": 1 for end in (".jsonl.zstd", ".pq", ".tsv")},
+            "ending .feather that holds Parquet": 1, "ending .jsonl that holds bz2": 1,
+            "ending .parquet that holds plain text": 1,
+        }  # fmt: skip
+    for name, content in (("e.pq", "JSON lines"), ("i.jsonl", "bz2"), ("h.parquet", "plain text"), ("g.jsonl.xz", "JSON lines")):
+        with pytest.raises(InputError, match=rf"but it holds {content}; name it as what it is$"):
+            look(f"{root}/{name}")
+    with pytest.raises(InputError, match=r"no file there holds what its name says, but JSON lines; name them as what they are$"):
+        look(f"{root}/*.pq")
+
+
+def test_a_file_with_the_right_ending_that_is_damaged_is_not_left_out(place: tuple[str, Put]) -> None:
+    root, put = place
+    put("a.jsonl", b'{"text": "x"}\n')
+    put("b.parquet", b"PAR1" + bytes(50))
+    with pytest.raises(InputError, match=r"b\.parquet.*damaged"):
+        look(root)

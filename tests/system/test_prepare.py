@@ -11,10 +11,12 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
+from chameleon_data.corpus.file_counts import SharedFiles, describe_files
 from chameleon_data.corpus.fragments import list_fragments
 from chameleon_data.corpus.readers.first_rows import ENOUGH_ROWS, check_columns
 from chameleon_data.errors import InputError
 from chameleon_data.pipelines.build import build_recipe, plan_recipe, weigh_recipe
+from chameleon_data.pipelines.prepare import count_shared
 from chameleon_data.recipe import Recipe, Source
 from chameleon_data.recipe_file import check_recipe
 
@@ -141,3 +143,15 @@ def test_vectors_are_looked_for_in_the_files_that_can_hold_them(tmp_path: Path) 
     told = faults_of(recipe_of(tmp_path, embed={"column": "vector"}))
     assert any("holds no column of vectors" in line for line in told)
     assert any("no column 'vector' for the vector" in line for line in told)
+
+
+def test_a_file_that_two_sources_read_is_told_with_both_and_its_name(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, sources={"one": "corpus/good/*.jsonl", "two": "corpus/good/*.csv", "three": "corpus/link.jsonl"})
+    (tmp_path / "corpus/link.jsonl").symlink_to(tmp_path / "corpus/good/a.jsonl")
+    listings = {name: list_fragments(name, source) for name, source in recipe.sources.items()}
+    files = count_shared(listings)
+    assert [found.shared for found in files.values()] == [{}, {}, {"one": SharedFiles(1, f"{tmp_path}/corpus/link.jsonl")}]
+    (said,) = describe_files(files)
+    assert said.startswith(f"sources.three: reads 1 file that 'one' reads too ({tmp_path}/corpus/link.jsonl); ")
+    twice = dict.fromkeys(("x", "y"), listings["one"])
+    assert count_shared(twice)["y"].shared == {"x": SharedFiles(1, f"{tmp_path}/corpus/good/a.jsonl")}
