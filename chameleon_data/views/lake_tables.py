@@ -41,6 +41,10 @@ DESCRIPTION = "versions of the chameleon-data dataset "
 FOR_EVER = "interval 36500 days"
 DATASET_KEY, MANIFEST_KEY = "chameleon.dataset", "chameleon.manifest"
 """Keys in a table: the id of its dataset; in a commit, the sha256 of the version's manifest."""
+MISREAD_IN_PATH = re.compile(r"%[0-9A-Fa-f]{2}|[#?\\\x00-\x1f]")
+"""What deltalake 1.6 misreads in the name of a local folder. A % before other letters is kept, as is every other character."""
+MISREAD_IN_URL = re.compile(r"[#%?\\\x00-\x1f]")
+"""The same in a URL."""
 EXPORT_TRIES = 10
 """How often an Iceberg commit is tried, as another export may be faster."""
 
@@ -92,8 +96,8 @@ def register_delta(store: Store, manifest: Manifest, version: Version, target: s
     absolute = table != data
     options = _delta_options(table)
     for place in (table, data):
-        if re.search(r"[#%?\\\x00-\x1f]", place):  # seen to be taken for parts of a URL, by deltalake 1.6
-            raise InputError(f"{place}: deltalake loses its way in a path with one of # % ? \\; rename or copy the folder")
+        if found := re.search(MISREAD_IN_URL if scheme_of(place) else MISREAD_IN_PATH, place):
+            raise InputError(f"{place}: deltalake {_explain_misread(found[0])}; rename or copy the folder")
     if absolute and quote(data, safe="/:") != data:  # Delta wants absolute paths encoded, and deltalake 1.6 does not decode them
         raise InputError(
             f"{data}: a Delta table elsewhere cannot name files in a folder with blanks or other than plain characters; leave "
@@ -143,6 +147,13 @@ def register_delta(store: Store, manifest: Manifest, version: Version, target: s
     if state is None:
         raise InputError(f"{table}: the table does not show what was written to it; check the store, then export again")
     return describe(state, True)
+
+
+def _explain_misread(found: str) -> str:
+    if found in ("#", "?"):
+        return f"does not see the history of a table below a folder with {found} in its name, so nobody knows what it holds"
+    taken = "an encoded letter" if found.startswith("%") else "a slash" if found == "\\" else "nothing"
+    return f"writes to a folder with {found!r} in its name, but takes it for {taken} when it reads"
 
 
 def register_iceberg(store: Store, manifest: Manifest, version: Version, target: str | None = None) -> RegisteredTable:

@@ -75,9 +75,28 @@ def test_refusals_name_what_to_do_and_write_nothing(
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("name", ["out #1", "50%20", "a?b"])
-def test_deltalake_is_kept_from_folders_that_it_cannot_find(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("out #1", "does not see the history of a table below a folder with # in its name"),
+        ("a?b", "does not see the history"),
+        ("50%20", "with '%20' in its name, but takes it for an encoded letter when it reads"),
+        ("a\\b", "takes it for a slash"),
+    ],
+)
+def test_deltalake_is_kept_from_folders_that_it_cannot_find(tmp_path: Path, name: str, why: str) -> None:
     store = Store(str(tmp_path / name))
-    with pytest.raises(InputError, match="rename or copy the folder"):
+    with pytest.raises(InputError, match=rf"{why}.*; rename or copy the folder"):
         register_delta(store, *make_packed_version(store, "packed", pa.uint16(), 2))
     assert not list(tmp_path.rglob("_delta_log"))
+
+
+@pytest.mark.parametrize("name", ["100% x", "a%zz", "[x] *", "日本", "a::b"])
+def test_delta_tables_lie_in_folders_of_any_other_name(tmp_path: Path, name: str) -> None:
+    import deltalake
+
+    store = Store(str(tmp_path / name))
+    manifest, version = make_packed_version(store, "packed", pa.uint16(), 2)
+    made = register_delta(store, manifest, version)
+    assert deltalake.DeltaTable(made.table).to_pyarrow_dataset().count_rows() == made.rows > 0
+    assert not register_delta(store, manifest, version).new
