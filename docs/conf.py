@@ -19,7 +19,7 @@ from chameleon_data import __version__  # noqa: E402
 
 project = "chameleon-data"
 version = release = __version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "from_code"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "from_code", "notebook_pages"]
 root_doc = "docs/index"
 include_patterns = ["docs/**", "*.md", "jobs/**.md"]
 exclude_patterns = [".*", "build", "out", "**/out", "chameleon_data", "pipelines", "tests", "*.egg-info", "CHANGELOG.md"]
