@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import subprocess
+import textwrap
 import tomllib
 from collections import Counter
 from contextlib import nullcontext
@@ -61,25 +62,37 @@ LEAST = {"name": "name: least\n", "out": "out: out\n", "sources": "sources: {a: 
 
 
 def parse_all(code: str, folder: Path) -> list[Recipe]:
-    """The recipe of a block; several, where it shows other values of one key. A block of domains and numbers is no recipe."""
-    keys = re.split(r"^(?=[a-z_]+:)", re.sub(r"^#.*\n", "", code, flags=re.MULTILINE), flags=re.MULTILINE)
-    named = [key.partition(":")[0] for key in keys if key.strip()]
+    """The recipe of a block; several, where it shows other values of one key. A block of domains and numbers is no recipe.
+
+    An indented block shows keys of a source.
+    """
     if code.startswith("# shares.yaml"):
         assert sum(yaml.safe_load(code).values()) == pytest.approx(1)
         return [Recipe(name="shares", out="out", sources={"a": {"path": "a"}})]
-    several = len(set(named)) < len(named)
-    texts = keys if several else ["".join(keys)]
+    indented = code.startswith(" ")
+    keys = re.split(r"^(?=[a-z_]+:)", re.sub(r"^#.*\n", "", textwrap.dedent(code), flags=re.MULTILINE), flags=re.MULTILINE)
+    keys = [key for key in keys if key.strip()]
+    times = Counter(key.partition(":")[0] for key in keys)
+    once = [key for key in keys if times[key.partition(":")[0]] == 1]
+    others = [key for key in keys if times[key.partition(":")[0]] > 1]
     found = []
-    for text in filter(str.strip, texts):
+    for chosen in [[*once, key] for key in others] or [once]:
+        text = "".join(chosen)
+        if indented:
+            text = "sources:\n  b: b\n  c: c\n  a:\n    path: a\n" + textwrap.indent(text, "    ")
         lacking = [line for key, line in LEAST.items() if not re.search(rf"^{key}:", text, re.MULTILINE)]
         found.append(parse_recipe("".join([*lacking, text]), folder))
     return found
 
 
 def test_a_block_with_a_wrong_key_is_refused(tmp_path: Path) -> None:
-    for wrong in ("mix: {budgett: 3}\n", "embed: {samples: 3}\nembed: {smaples: 4}\n", "mix: {budget: 3}\nmxi: {}\n"):
+    two = "embed: {samples: 3}\nembed: {smaples: 4}\n"
+    for wrong in ("mix: {budgett: 3}\n", two, "mix: {budget: 3}\nmxi: {}\n", "    text: a\n    txet: b\n"):
         with pytest.raises(ValueError, match="unknown key"):
             parse_all(wrong, tmp_path)
+    assert [recipe.embed.samples for recipe in parse_all(two.replace("smaples", "samples"), tmp_path)] == [3, 4]
+    (recipe,) = parse_all("    domain: kind   # a comment\n    rename: {x: y}\n", tmp_path)
+    assert recipe.sources["a"].rename == {"x": "y"}
 
 
 @pytest.mark.parametrize(("page", "block"), of_language("sh", marked=True))
