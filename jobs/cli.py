@@ -527,7 +527,7 @@ def _weigh_blend(
 ) -> tuple[Blend, str]:
     """The mixture of a recipe that need not have been built, and the recipe's `out`."""
     from chameleon_data.pipelines.build import weigh_recipe
-    from chameleon_data.versions.provenance import input_fragments
+    from chameleon_data.versions.provenance import list_input_files
     from chameleon_data.views.trainer_files import BlendEntry, make_blend
 
     recipe = load_recipe(path)
@@ -535,7 +535,7 @@ def _weigh_blend(
         weighed = weigh_recipe(recipe, runner, progress)
     weights = weighed.mixture.decimals
     entries = [BlendEntry(c.name, float(weights[c.name]), c.tokens, c.rows) for c in weighed.selection.counts]
-    return make_blend(f"recipe {recipe.name}", recipe, entries, weighed.budget, input_fragments(weighed.survey)), recipe.out
+    return make_blend(f"recipe {recipe.name}", recipe, entries, weighed.budget, list_input_files(weighed.survey)), recipe.out
 
 
 def _export_card(target: str, form: str, to: str | None, as_json: bool) -> None:

@@ -269,6 +269,7 @@ def _plan(engine: Engine, prepared: Prepared, scratch: Store | None, recipe: Rec
         target = weighed.mixture.description.unbounded
         exhausted = compare_exhaustion_rules(weighed.selection.counts, target, weighed.budget, recipe.mix, recipe.weights)
         summary = summarise_plan(layouts, recipe.shards.size)
+        summary = replace(summary, warnings=(*summary.warnings, *weighed.survey.long_tasks))
         if counter.drops:
             summary = replace(summary, warnings=(*summary.warnings, DROPS_CHARACTERS))
     reason = weighed.survey.missing_room

@@ -1,20 +1,22 @@
-"""Lists a source as fragments: a file, or a row group of a Parquet file, each. `source_files.py` finds the files.
+"""Lists a source as fragments: files, and stretches of large ones. `source_files.py` finds the files, `boundaries.py` the places
+at which they may be divided.
 
-A fragment is the unit of work and of caching. Its identity is the stored size and the store's own mark of a change: its ETag,
+A fragment is the unit of listing. Its identity is the stored size and the store's own mark of a change: its ETag,
 else a checksum, else a time. For a local file it is the times of content and inode, since `touch` and `cp -p` set only the first.
 So a file that was replaced is another fragment, and reading it under the old identity is refused.
 
-Cost beside the listing: one footer for each Parquet file, 16 at a time.
+Cost beside the listing: the footer of each Parquet file, and some reads in each other file above 32 MiB, 16 files at a time.
 """
 
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import unquote
@@ -22,6 +24,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from chameleon_data.corpus.boundaries import find_boundaries, read_arrow_blocks, read_arrow_footer
 from chameleon_data.corpus.content import ANNEX_POINTER, LFS_POINTER, START_BYTES, name_content
 from chameleon_data.corpus.file_counts import SourceFiles
 from chameleon_data.corpus.file_systems import ListingEntry, explain_read_errors, open_file_system
@@ -29,6 +32,8 @@ from chameleon_data.corpus.source_files import find_files
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Source
 
+FRAGMENT_BYTES = 32 * 2**20
+"""Stored bytes above which a file is divided, where it can be."""
 CHANGE_MARKS = ("ETag", "etag", "md5Hash", "md5", "crc32c", "blob_id", "oid", "mtime", "last_modified", "LastModified", "created")
 """Keys of a listing whose value changes when the file does, the surest first."""
 
@@ -43,7 +48,7 @@ HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 @dataclass(frozen=True)
 class Fragment:
-    """What is read in one go: a file, or a row group of one."""
+    """What is read in one go: a file, or a stretch of one."""
 
     source: str
     """Name of the source in the recipe."""
@@ -53,12 +58,20 @@ class Fragment:
     """jsonl, parquet, arrow, csv, tsv or txt."""
     compression: str
     """none, gzip, zstd, bz2 or xz, around the file as a whole."""
-    row_group: int | None
-    """Number of the row group in a Parquet file; None for a whole file."""
+    begin: int
+    """Where it begins in the file: 0, a row group of Parquet, a record batch of Arrow, or a stored byte of JSON lines."""
+    end: int | None
+    """Where the next one begins; None: it ends with the file. Its lines are those that begin behind one of its line ends, and at
+    the start of a file the first one."""
     size: int
-    """Stored bytes; for a row group its share of the file by uncompressed size."""
+    """Stored bytes; of Parquet its share of the file by uncompressed size."""
     identity: str
-    """It changes when the file does, and is the same for every row group of one file."""
+    """It changes when the file does, and is the same for all fragments of one file."""
+
+    @property
+    def divided(self) -> bool:
+        """Whether the file has other fragments."""
+        return self.begin > 0 or self.end is not None
 
 
 @dataclass(frozen=True)
@@ -66,7 +79,7 @@ class Listing:
     """What the paths of a source hold."""
 
     fragments: tuple[Fragment, ...]
-    """Sorted by URL and row group; a Parquet file without row groups has none."""
+    """Sorted by URL and place in the file; a Parquet file without row groups has none."""
     files: SourceFiles
     """The files in numbers, with those that are left out."""
 
@@ -76,7 +89,14 @@ def list_fragments(name: str, source: Source) -> Listing:
     found, files = find_files(name, source.path)
     whole = [
         Fragment(
-            name, file.url, file.format, file.compression, None, int(file.info.get("size") or 0), _identity(file.url, file.info)
+            name,
+            file.url,
+            file.format,
+            file.compression,
+            0,
+            None,
+            int(file.info.get("size") or 0),
+            _identity(file.url, file.info),
         )
         for file in found
     ]
@@ -85,7 +105,7 @@ def list_fragments(name: str, source: Source) -> Listing:
             key = "id" if source.id else "domain"
             raise InputError(f"sources.{name}: {fragment.url}: a text file has no columns; leave '{key}' out")
     with ThreadPoolExecutor(16) as pool:
-        parts = pool.map(_row_groups, whole)
+        parts = pool.map(_divide, whole)
         return Listing(tuple(fragment for part in parts for fragment in part), files)
 
 
@@ -159,19 +179,54 @@ def _identity(url: str, info: ListingEntry) -> str:
     return f"size={info.get('size')} {key.lower()}={mark}".replace('"', "")
 
 
-def _row_groups(fragment: Fragment) -> list[Fragment]:
-    """A fragment for each row group of a Parquet file; another file as it is."""
-    if fragment.format != "parquet":
+def _divide(fragment: Fragment) -> list[Fragment]:
+    """The fragments of a file, which is given as one."""
+    large = fragment.size > FRAGMENT_BYTES
+    if fragment.format == "parquet":
+        return _join_units(fragment, _row_group_sizes(fragment))
+    if not large or fragment.format not in ("arrow", "jsonl"):
         return [fragment]
+    with explain_read_errors(fragment.url), open_fragment(fragment, sequential=False) as file:
+        if fragment.format == "arrow":
+            sizes = _batch_sizes(file, fragment.size)
+            return _join_units(fragment, sizes) if sizes else [fragment]
+        begins = [0, *find_boundaries(file, fragment.url, fragment.compression, fragment.size, FRAGMENT_BYTES)]
+    ends = [*begins[1:], fragment.size]
+    pieces = [replace(fragment, begin=begin, end=end, size=end - begin) for begin, end in zip(begins, ends, strict=True)]
+    return [*pieces[:-1], replace(pieces[-1], end=None)]
+
+
+def _join_units(fragment: Fragment, sizes: list[int]) -> list[Fragment]:
+    """Fragments of consecutive row groups or batches, which have these sizes."""
+    ends = [0, *accumulate(sizes)]
+    stored = [fragment.size * end // max(1, ends[-1]) for end in ends]  # they may be sizes unpacked
+    begins = [0] if sizes else []
+    for unit in range(1, len(sizes)):
+        if stored[unit + 1] - stored[begins[-1]] > FRAGMENT_BYTES:
+            begins.append(unit)
+    return [
+        replace(fragment, begin=begin, end=end, size=stored[len(sizes) if end is None else end] - stored[begin])
+        for begin, end in zip(begins, [*begins[1:], None], strict=False)
+    ]
+
+
+def _row_group_sizes(fragment: Fragment) -> list[int]:
+    """Bytes of each row group, unpacked: to look at a column's packed size aborts the process where the footer is damaged."""
     with explain_read_errors(fragment.url), open_fragment(fragment, sequential=False) as file:
         try:
             footer = pq.ParquetFile(file, pre_buffer=False).metadata
         except pa.ArrowInvalid:
             refuse_what_follows(file, b"PAR1", fragment.url)
             raise
-        sizes = [footer.row_group(i).total_byte_size for i in range(footer.num_row_groups)]
-    # Uncompressed sizes: to look at a column's compressed size aborts the process where the footer is damaged. The sizes that are
-    # made of them add up to that of the file.
-    ends = [0, *accumulate(sizes)]
-    bytes_at = [fragment.size * end // max(1, ends[-1]) for end in ends]
-    return [replace(fragment, row_group=i, size=after - before) for i, (before, after) in enumerate(pairwise(bytes_at))]
+        return [footer.row_group(i).total_byte_size for i in range(footer.num_row_groups)]
+
+
+def _batch_sizes(file: BinaryIO, size: int) -> list[int]:
+    """Bytes of each record batch of an Arrow file; none where it is a stream, or damaged."""
+    file.seek(0)
+    if file.read(6) != b"ARROW1" or (found := read_arrow_footer(file, size)) is None:
+        return []
+    try:
+        return [end - begin for begin, end in read_arrow_blocks(found[1])[1]]
+    except (struct.error, IndexError):
+        return []

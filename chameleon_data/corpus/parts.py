@@ -6,7 +6,7 @@ The key of a part names all that its record depends on: the identities of its fr
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ from chameleon_data.store.numbered_rows import NumberedRows, write_numbered_rows
 from chameleon_data.store.paths import PART_LISTS, survey_path
 from chameleon_data.store.store import Store
 
-SURVEY_FORMAT = 7
+SURVEY_FORMAT = 8
 """Part of every key. Raise it when a part's tables change, or what is counted."""
 PART_BYTES = 32 * 2**20
 PART_FILES = 4096
@@ -34,12 +34,14 @@ _PART_SCHEMA = pa.schema(
         ("url", pa.large_string()),
         ("format", pa.large_string()),
         ("compression", pa.large_string()),
-        ("row_group", pa.int64()),
+        ("begin", pa.int64()),
+        ("end", pa.int64()),
         ("size", pa.int64()),
         ("identity", pa.large_string()),
+        ("first_row", pa.int64()),
     ]
 )
-"""A list of parts on the store, one row a fragment. `number` is the part's; `read_as` is JSON; `row_group` is -1 for a file."""
+"""A list of parts on the store, one row a fragment. `number` is the part's; `read_as` is JSON; an `end` of -1 is the file's."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Part:
     fragments: tuple[Fragment, ...]
     sample: str
     """Name of the file with what it offers to the sample."""
+    first_rows: tuple[int, ...]
+    """Number in its file of each fragment's first row; 0 before the survey, which counts the rows of the fragments before it."""
 
     def path(self, name: str) -> str:
         """Where a file of the record lies on the store."""
@@ -76,14 +80,16 @@ class PartList:
                 row["url"],
                 row["format"],
                 row["compression"],
-                None if row["row_group"] < 0 else row["row_group"],
+                row["begin"],
+                None if row["end"] < 0 else row["end"],
                 row["size"],
                 row["identity"],
             )
             for row in rows.to_pylist()
         )
         key, source, read_as, sample = (rows[name][0].as_py() for name in ("key", "source", "read_as", "sample"))
-        return Part(key, source, Source.model_validate_json(read_as), fragments, sample)
+        first_rows = tuple(rows["first_row"].to_pylist())
+        return Part(key, source, Source.model_validate_json(read_as), fragments, sample, first_rows)
 
 
 def write_part_list(store: Store, parts: Sequence[Part]) -> PartList:
@@ -106,9 +112,11 @@ def write_part_list(store: Store, parts: Sequence[Part]) -> PartList:
         [fragment.url for fragment in fragments],
         [fragment.format for fragment in fragments],
         [fragment.compression for fragment in fragments],
-        [-1 if fragment.row_group is None else fragment.row_group for fragment in fragments],
+        [fragment.begin for fragment in fragments],
+        [-1 if fragment.end is None else fragment.end for fragment in fragments],
         [fragment.size for fragment in fragments],
         [fragment.identity for fragment in fragments],
+        [row for part in parts for row in part.first_rows],
     ]
     return PartList(store, write_numbered_rows(store, PART_LISTS, pa.table(columns, schema=_PART_SCHEMA)))
 
@@ -131,13 +139,16 @@ def split_parts(
     spec: SampleSpec,
     counter_fingerprint: str,
 ) -> tuple[Part, ...]:
-    """Group the fragments of each source, by its name, into parts of about 32 MiB as stored."""
+    """Group the fragments of each source, by its name, into parts of about 32 MiB as stored.
+
+    In a part the fragments of a file that follow each other become one.
+    """
     parts, sample = [], f"sample-{fingerprint(asdict(spec))[:16]}.parquet"
     for name, fragments_of_source in fragments.items():
         read_as = sources[name].model_copy(update={"path": sources[name].path[:1]})
         for group in _group(fragments_of_source):
             key = _part_key(name, read_as, input, spec.column, counter_fingerprint, group)
-            parts.append(Part(key, name, read_as, group, sample))
+            parts.append(Part(key, name, read_as, group, sample, (0,) * len(group)))
     return tuple(parts)
 
 
@@ -147,7 +158,11 @@ def _group(fragments: Sequence[Fragment]) -> Iterator[tuple[Fragment, ...]]:
         if group and (size + fragment.size > PART_BYTES or len(group) >= PART_FILES):
             yield tuple(group)
             group, size = [], 0
-        group.append(fragment)
+        if group and (group[-1].url, group[-1].end) == (fragment.url, fragment.begin):
+            last = group.pop()
+            group.append(replace(last, end=fragment.end, size=last.size + fragment.size))
+        else:
+            group.append(fragment)
         size += fragment.size
     if group:
         yield tuple(group)
@@ -167,5 +182,5 @@ def _part_key(
         "tokens": counter_fingerprint,
         "vectors": vectors,
     }
-    identities = [[f.url, f.row_group, f.identity] for f in group]
+    identities = [[f.url, f.begin, f.end, f.identity] for f in group]
     return fingerprint({"format": SURVEY_FORMAT, "reader": reader, "fragments": identities})

@@ -32,8 +32,9 @@ import pyarrow.parquet as pq
 
 from chameleon_data.arrays import I64, U64, byte_lengths
 from chameleon_data.corpus.file_counts import SourceFiles
+from chameleon_data.corpus.fragments import Fragment
 from chameleon_data.corpus.kept_rows import RowKeeper, check_kept_rows, open_kept_file, read_kept_files
-from chameleon_data.corpus.parts import Part
+from chameleon_data.corpus.parts import PART_BYTES, Part
 from chameleon_data.corpus.readers.blocks import BLOCK_BYTES, read_blocks
 from chameleon_data.corpus.readers.rows import REASONS, BadRow, Block, Fault
 from chameleon_data.corpus.row_store import RowStore
@@ -55,10 +56,12 @@ from chameleon_data.store.checksummed import (
 from chameleon_data.store.paths import SURVEY_CACHE
 from chameleon_data.store.store import Store
 
-SUMMARY_FORMAT = 1
+SUMMARY_FORMAT = 2
 """Raise it when a field of `PartSummary` changes. A part whose summary has another number is surveyed again."""
 SUMMARIES_AT_ONCE = 16
 """Summaries that are read at once."""
+LONG_TASK_SECONDS = 60.0
+"""A file that one task reads for longer is told."""
 MOST_DOMAINS = 2**16
 """Domains of a corpus. This is ten times the largest corpus that was weighed; a column with more values holds no domains."""
 
@@ -72,8 +75,16 @@ ROW_RECORD_SCHEMA = pa.schema(
     ]
 )
 """`documents.parquet`. A row of 0 tokens is in quarantine, and stands here so that a second reading sees the same rows."""
-QUARANTINE_SCHEMA = pa.schema([("file", pa.string()), ("row", pa.int64()), ("domain", pa.string()), ("reason", pa.string())])
-"""`quarantine.parquet`; as in `BadRow`."""
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        ("file", pa.string()),
+        ("fragment", pa.int32()),
+        ("row", pa.int64()),
+        ("domain", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+"""`quarantine.parquet`; as in `BadRow`. `fragment` is the number of the fragment in the part."""
 COUNT_FILES = ("documents.parquet", "quarantine.parquet", "summary.json")
 """A part's record but for the sample."""
 BLANK_REASONS = (REASONS[Fault.BLANK], REASONS[Fault.NULL_TEXT])
@@ -129,6 +140,8 @@ class PartSummary:
     """Domain -> its counts, those without a usable row included."""
     reasons: dict[str, dict[str, int]]
     """Domain -> reason -> rows in quarantine."""
+    fragment_rows: tuple[int, ...]
+    """Rows of each fragment, blank lines of JSONL included."""
     format: int = SUMMARY_FORMAT
 
 
@@ -153,6 +166,8 @@ class Survey:
     """Source -> the files that were found at its paths."""
     part_rows: tuple[int, ...] = ()
     """Usable rows of each part."""
+    long_tasks: tuple[str, ...] = ()
+    """Sentences about files that one task reads for long, as nothing divides them."""
 
 
 def hash_documents(block: Block, hash: str) -> tuple[U64, U64]:
@@ -179,6 +194,7 @@ def survey_part(store: Store, part: Part, input: Input, spec: SampleSpec, counte
     tallies: defaultdict[str, Tally] = defaultdict(Tally)
     reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)
     sample = SAMPLE_SCHEMA.empty_table()
+    fragment_rows: list[int] = []
     with tempfile.TemporaryDirectory(prefix="chameleon-") as folder:
         files = {name: Path(folder) / name for name in ("documents.parquet", "quarantine.parquet")}
         with (
@@ -189,6 +205,7 @@ def survey_part(store: Store, part: Part, input: Input, spec: SampleSpec, counte
         ):
             documents = GroupWriter(writer)
             for number, fragment in enumerate(part.fragments):
+                fragment_rows.append(0)
                 for read in read_blocks(fragment, part.read_as, input.max_document, vectors=spec.column):
                     _check_number(tallies.keys() | set(read.names), f"sources.{part.source}: {fragment.url}")
                     ids, tokens = counter.tokenise(read.text) if keep and keep.ids else (None, counter.count(read.text))
@@ -209,8 +226,9 @@ def survey_part(store: Store, part: Part, input: Input, spec: SampleSpec, counte
                             spec, block.text, hi, lo, tokens, block.domain, block.names, known=sample, vectors=block.vectors
                         )
                         sample = merge_samples([sample, candidates], spec.samples)
+                    fragment_rows[-1] = block.end
                     if block.bad:
-                        quarantine.write_table(_quarantine_rows(fragment.url, block.bad))
+                        quarantine.write_table(_quarantine_rows(fragment.url, number, block.bad))
                         for bad in block.bad:
                             reasons[bad.domain][bad.reason] += 1
             documents.end()
@@ -220,7 +238,8 @@ def survey_part(store: Store, part: Part, input: Input, spec: SampleSpec, counte
         keeper.end()
     write_table(store, part.path(part.sample), sample)
     bad_rows = {name: dict(counts) for name, counts in reasons.items()}
-    write_record(store, part.path("summary.json"), asdict(PartSummary(time.monotonic() - started, dict(tallies), bad_rows)))
+    summary = PartSummary(time.monotonic() - started, dict(tallies), bad_rows, tuple(fragment_rows))
+    write_record(store, part.path("summary.json"), asdict(summary))
 
 
 def _sample_kept_rows(store: Store, part: Part, spec: SampleSpec, keep: RowStore) -> bool:
@@ -251,8 +270,8 @@ def _row_records(block: Block, hi: U64, lo: U64, tokens: I64, size: I64) -> pa.T
     return pa.table([names, hi, lo, tokens, size], schema=ROW_RECORD_SCHEMA)
 
 
-def _quarantine_rows(url: str, bad: Sequence[BadRow]) -> pa.Table:
-    rows = [{"file": url, "row": b.row, "domain": b.domain, "reason": b.reason} for b in bad]
+def _quarantine_rows(url: str, fragment: int, bad: Sequence[BadRow]) -> pa.Table:
+    rows = [{"file": url, "fragment": fragment, "row": b.row, "domain": b.domain, "reason": b.reason} for b in bad]
     return pa.Table.from_pylist(rows, QUARANTINE_SCHEMA)
 
 
@@ -334,7 +353,7 @@ def _read_summary(store: Store, part: Part) -> PartSummary | None:
 
 
 def read_survey(store: Store, parts: tuple[Part, ...], sources: Mapping[str, Source], input: Input, samples: int) -> Survey:
-    """Add up the parts; `samples` is the number of documents to draw per domain.
+    """Add up the parts, and number the first row of each fragment; `samples` is the number of documents to draw per domain.
 
     Raises InputError for a source or domain without documents, and for one whose share of bad or blank rows is above
     its limit in `input`.
@@ -344,8 +363,20 @@ def read_survey(store: Store, parts: tuple[Part, ...], sources: Mapping[str, Sou
     rows_read: Counter[str] = Counter()  # by source
     usable: set[str] = set()  # sources
     seconds, part_rows = 0.0, list[int]()
+    numbered: list[Part] = []
+    rows_before: Counter[str] = Counter()  # by file: rows of its fragments so far
+    long_tasks: list[str] = []
     for part in parts:
         summary = read_part_summary(store, part)
+        first_rows = []
+        for fragment, rows in zip(part.fragments, summary.fragment_rows, strict=True):
+            first_rows.append(rows_before[fragment.url])
+            if fragment.divided:
+                rows_before[fragment.url] += rows
+        numbered.append(replace(part, first_rows=tuple(first_rows)))
+        if summary.seconds > LONG_TASK_SECONDS:
+            whole = (f for f in part.fragments if f.size > PART_BYTES and not f.divided)
+            long_tasks += [_explain_long_task(fragment, summary.seconds) for fragment in whole]
         seconds += summary.seconds
         part_rows.append(sum(tally.rows for tally in summary.tallies.values()))
         for name, tally in summary.tallies.items():
@@ -355,6 +386,7 @@ def read_survey(store: Store, parts: tuple[Part, ...], sources: Mapping[str, Sou
                 usable.add(part.source)
         for name, counts in summary.reasons.items():
             reasons[name].update(counts)
+    parts = tuple(numbered)
     _check_number(tallies, "sources")
     # Rows without a usable domain stand under the name of their source. Their share is of all rows of the source.
     homeless = {n for n, source in sources.items() if source.domain is not None and n in tallies and not tallies[n].rows}
@@ -371,7 +403,21 @@ def read_survey(store: Store, parts: tuple[Part, ...], sources: Mapping[str, Sou
         raise InputError(f"domain {empty[0]!r} has rows but no usable document; mend them, or take the domain out of the corpus")
     sample = merge_samples([read_table(store, p.path(p.sample)) for p in parts], samples)
     by_reason = {name: dict(counts) for name, counts in reasons.items()}
-    return Survey(parts, dict(tallies), sample, seconds, by_reason, part_rows=tuple(part_rows))
+    return Survey(parts, dict(tallies), sample, seconds, by_reason, part_rows=tuple(part_rows), long_tasks=tuple(long_tasks))
+
+
+def _explain_long_task(fragment: Fragment, seconds: float) -> str:
+    packed = {"zstd": "zstd without a seek table", "gzip": "gzip that bgzip did not write"}.get(
+        fragment.compression, fragment.compression
+    )
+    what = (
+        {"jsonl": "an array", "arrow": "a stream of Arrow"}.get(fragment.format, fragment.format) if packed == "none" else packed
+    )
+    remedy = "store it by bgzip, as seekable zstd or without compression" if fragment.format == "jsonl" else "write row groups"
+    return (
+        f"{fragment.url}: one task reads all of it, which took {seconds:,.0f} s of one core, since {what} is not divided; "
+        f"if the task is killed its work is lost. Write several files, or {remedy}"
+    )
 
 
 def _check_number(names: Collection[str], where: str) -> None:
@@ -438,8 +484,13 @@ def _check_quarantine(
 
 
 def read_quarantine(store: Store, parts: Sequence[Part]) -> pl.DataFrame:
-    """All quarantined rows, columns as in QUARANTINE_SCHEMA."""
-    tables = [read_table(store, p.path("quarantine.parquet")) for p in parts]
+    """All quarantined rows of surveyed parts: file, number of the row in the file, domain, reason."""
+    tables = []
+    for part in parts:
+        table = read_table(store, part.path("quarantine.parquet"))
+        first = np.array(part.first_rows, np.int64)[table["fragment"].to_numpy()]
+        rows = pa.array(table["row"].to_numpy() + first)
+        tables.append(table.set_column(table.schema.get_field_index("row"), "row", rows).drop_columns(["fragment"]))
     return pl.DataFrame(pa.concat_tables(tables))
 
 

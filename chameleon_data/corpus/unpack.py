@@ -6,6 +6,7 @@ Why: docs/decisions/120-what-follows-an-end.md.
 from __future__ import annotations
 
 import bz2
+import io
 import lzma
 import zlib
 from collections.abc import Callable
@@ -31,7 +32,30 @@ class ByteStream(Protocol):
         """At most `size` bytes; none at the end."""
 
 
-def unpack(file: BinaryIO, url: str, compression: str) -> ByteStream:
+class FileStretch(io.RawIOBase):
+    """Some stored bytes of a file, to read from first to last. To close it closes nothing else."""
+
+    def __init__(self, file: BinaryIO, begin: int, end: int | None) -> None:
+        self._file, self._at, self._end = file, begin, end
+        file.seek(begin)
+
+    def read(self, size: int = -1) -> bytes:
+        if self._end is not None:
+            left = self._end - self._at
+            size = left if size < 0 else min(size, left)
+        data = self._file.read(size)
+        self._at += len(data)
+        return data
+
+    def tell(self) -> int:
+        """Its place in the file."""
+        return self._at
+
+    def readable(self) -> bool:
+        return True
+
+
+def unpack(file: BinaryIO | FileStretch, url: str, compression: str) -> ByteStream:
     """What the file holds. Frames that follow each other are joined.
 
     Reading raises one of UNPACKING_ERRORS at a frame that does not end, at other bytes behind the last one, and at a zstd window
@@ -49,7 +73,7 @@ class _Members:
     Raises InputError for anything else between or behind them, and EOFError where the last one does not end.
     """
 
-    def __init__(self, file: BinaryIO, url: str, compression: str) -> None:
+    def __init__(self, file: BinaryIO | FileStretch, url: str, compression: str) -> None:
         self._file, self._url, self._compression = file, url, compression
         self._member: Any = None
         """The decompressor of the member that is being read; None between members."""

@@ -240,7 +240,9 @@ def _write_lineage(store: Store, path: str, parts: Sequence[Part], rows: Deliver
     """Where each row of a shard came from. Equal texts lie in several places, so this depends on how the corpus lies: it is no
     part of what the build's digest names, and may be written again."""
     part, fragment, row = (rows.columns[name][documents] for name in ("part", "fragment", "row"))
-    urls = [parts[p].fragments[f].url for p, f in zip(part.tolist(), fragment.tolist(), strict=True)]
+    places = list(zip(part.tolist(), fragment.tolist(), strict=True))
+    urls = [parts[p].fragments[f].url for p, f in places]
+    row = row + np.array([parts[p].first_rows[f] for p, f in places], np.int64)
     write_table(store, path, pa.table({"source": pa.array(urls, pa.string()), "row": pa.array(row, pa.int64())}))
 
 

@@ -1,4 +1,4 @@
-"""The tables of the corpus: the fragments that were read, and where the sampled documents lie in a picture of the embeddings."""
+"""The tables of the corpus: the files that were read, and where the sampled documents lie in a picture of the embeddings."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.tables import TableFile, read_rows, write_rows
 
-FRAGMENTS_AT_ONCE = 1 << 14
-"""Fragments that are Python objects at one time."""
+INPUTS_AT_ONCE = 1 << 14
+"""Files that are Python objects at one time."""
 INPUT_SCHEMA = pa.schema([
     *(pa.field(name, pa.string(), nullable=False) for name in ("source", "url", "format", "compression")),
-    pa.field("row_group", pa.int64()), pa.field("bytes", pa.int64(), nullable=False),
+    pa.field("bytes", pa.int64(), nullable=False),
     pa.field("identity", pa.string(), nullable=False),
 ])  # fmt: skip
 MAP_SCHEMA = pa.schema([pa.field(name, pa.float64() if name in "xy" else pa.string(), nullable=False)
@@ -24,8 +24,8 @@ MAP_SCHEMA = pa.schema([pa.field(name, pa.float64() if name in "xy" else pa.stri
 
 
 @dataclass(frozen=True)
-class InputFragment:
-    """One file of the corpus, or one row group of a Parquet file."""
+class InputFile:
+    """One file of the corpus, whole, however many tasks read it."""
 
     source: str
     """Name of the source in the recipe."""
@@ -35,31 +35,29 @@ class InputFragment:
     """jsonl, parquet, arrow, csv, tsv or txt."""
     compression: str
     """none, gzip, zstd, bz2 or xz, around the file as a whole."""
-    row_group: int | None
-    """Number of the row group. None: the whole file."""
     bytes: int
-    """Stored bytes; for a row group, its part of the file by uncompressed size."""
+    """Stored bytes."""
     identity: str
     """What the store says to tell one state of the file from another, such as size and time, or an ETag."""
 
 
-def write_input_table(store: Store, inputs: Iterable[InputFragment]) -> tuple[TableFile, ...]:
-    """Write the fragments of the corpus."""
-    names, left = [field.name for field in fields(InputFragment)], iter(inputs)
+def write_input_table(store: Store, inputs: Iterable[InputFile]) -> tuple[TableFile, ...]:
+    """Write the files of the corpus."""
+    names, left = [field.name for field in fields(InputFile)], iter(inputs)
 
     def encode() -> Iterator[pa.Table]:
-        while some := list(islice(left, FRAGMENTS_AT_ONCE)):
+        while some := list(islice(left, INPUTS_AT_ONCE)):
             yield pa.table([pa.array([getattr(f, name) for f in some], INPUT_SCHEMA.field(name).type) for name in names],
                            schema=INPUT_SCHEMA)  # fmt: skip
 
     return write_rows(store, encode())
 
 
-def read_inputs(store: Store, manifest: Manifest, stop: int | None = None) -> Iterator[InputFragment]:
-    """The fragments of the corpus, or the first `stop` of them. Raises InputError as `read_rows` does."""
+def read_inputs(store: Store, manifest: Manifest, stop: int | None = None) -> Iterator[InputFile]:
+    """The files of the corpus, or the first `stop` of them. Raises InputError as `read_rows` does."""
     for table in read_rows(store, manifest.tables.inputs, INPUT_SCHEMA, 0, stop):
-        for at in range(0, len(table), FRAGMENTS_AT_ONCE):
-            yield from (InputFragment(**row) for row in table.slice(at, FRAGMENTS_AT_ONCE).to_pylist())
+        for at in range(0, len(table), INPUTS_AT_ONCE):
+            yield from (InputFile(**row) for row in table.slice(at, INPUTS_AT_ONCE).to_pylist())
 
 
 def write_map_table(store: Store, points: Mapping[str, Sequence[tuple[float, float]]]) -> tuple[TableFile, ...]:

@@ -41,7 +41,7 @@ class Difference:
     """By split and domain, in order."""
     shards: SharedShards
     inputs: dict[str, InputChanges]
-    """Source -> what became of its fragments."""
+    """Source -> what became of its files."""
     lineage: dict[str, Change]
     """Dotted key -> change of what made the version: tokenizer, embedder, code, packages."""
 
@@ -92,14 +92,14 @@ def _pair_domains(a: Mapping[str, DomainRecord], b: Mapping[str, DomainRecord]) 
 
 
 def _diff_inputs(before: Side, after: Side) -> dict[str, InputChanges]:
-    """Sources whose fingerprints agree are not looked at: all their fragments are the same."""
+    """Sources whose fingerprints agree are not looked at: all their files are the same."""
     (_, a), (_, b) = before, after
     sums = [manifest.provenance.inputs for manifest in (a, b)]
     same = {name for name in sums[0].keys() & sums[1].keys() if sums[0][name].fingerprint == sums[1][name].fingerprint}
-    changes = {name: InputChanges(same=sums[0][name].fragments) for name in same}
+    changes = {name: InputChanges(same=sums[0][name].files) for name in same}
     if len(same) == len(sums[0].keys() | sums[1].keys()):
         return dict(sorted(changes.items()))
-    identities = [{(f.source, f.url, f.row_group): f.identity for f in read_inputs(*side) if f.source not in same}
+    identities = [{(f.source, f.url): f.identity for f in read_inputs(*side) if f.source not in same}
                   for side in (before, after)]  # fmt: skip
     first, second = identities
     for fragment in first.keys() | second.keys():

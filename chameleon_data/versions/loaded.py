@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from chameleon_data.errors import InputError
 from chameleon_data.store.store import Store
-from chameleon_data.versions.corpus_tables import InputFragment, read_inputs
+from chameleon_data.versions.corpus_tables import InputFile, read_inputs
 from chameleon_data.versions.diff import Difference, diff_versions
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.references import open_dataset, resolve_version, split_target
@@ -41,7 +41,7 @@ class LoadedVersion:
         """Every shard with its counts and its files, by split, then by number."""
         return read_shards(self.store, self.manifest)
 
-    def inputs(self) -> Iterator[InputFragment]:
+    def inputs(self) -> Iterator[InputFile]:
         """Every file of the corpus that was read, or row group of one."""
         return read_inputs(self.store, self.manifest)
 

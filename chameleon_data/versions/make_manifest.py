@@ -22,7 +22,7 @@ from chameleon_data.store.paths import BUILDS
 from chameleon_data.store.store import Store
 from chameleon_data.versions.corpus_tables import write_input_table, write_map_table
 from chameleon_data.versions.manifest import DomainRecord, FormatSum, Manifest, Provenance, SplitRecord, Tables
-from chameleon_data.versions.provenance import input_fragments
+from chameleon_data.versions.provenance import list_input_files
 from chameleon_data.versions.shard_table import ShardFile, ShardRecord, write_shard_table
 from chameleon_data.weights.mixture import Mixture, MixtureDescription
 
@@ -68,7 +68,7 @@ def make_manifest(
     shards = (_shard(receipt, folder) for receipt in ordered)
     tables = Tables(
         shards=write_shard_table(store, shards, domain_ids),
-        inputs=write_input_table(store, input_fragments(survey)),
+        inputs=write_input_table(store, list_input_files(survey)),
         map=write_map_table(store, mixture.map),
     )
     return Manifest(

@@ -92,16 +92,14 @@ class FormatSum:
 
 @dataclass(frozen=True)
 class InputSum:
-    """All fragments of one source."""
+    """All files of one source."""
 
     files: int
     """Files that were read."""
-    fragments: int
-    """Files, or row groups of Parquet files."""
     bytes: int
     """Stored bytes."""
     fingerprint: Digest
-    """sha256 over the URLs, row groups and identities; another one where a file changed."""
+    """sha256 over the URLs and identities; another one where a file changed."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ class Tables:
     shards: tuple[TableFile, ...]
     """One row a shard, by split, then by number."""
     inputs: tuple[TableFile, ...]
-    """One row a fragment of the corpus, in the order of its parts."""
+    """One row a file of the corpus, in the order of its parts."""
     map: tuple[TableFile, ...]
     """One row a sampled document in a picture of the embeddings, by domain; empty where nothing was embedded."""
 
@@ -164,7 +162,7 @@ class Provenance:
     """The corpus, the libraries and the code that a version was made of and by."""
 
     inputs: dict[str, InputSum]
-    """Source -> its fragments that were read; `tables.inputs` lists them."""
+    """Source -> its files that were read; `tables.inputs` lists them."""
     files: dict[str, SourceFiles]
     """Source -> the files found at its paths: read by format, and left out by reason."""
     tokenizer: str

@@ -20,7 +20,7 @@ from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.hashing import fingerprint
 from chameleon_data.recipe import Shards
 from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.versions.corpus_tables import InputFragment
+from chameleon_data.versions.corpus_tables import InputFile
 from chameleon_data.versions.manifest import CodeVersion, InputSum, Manifest, Provenance, TokenIds, Writer
 from chameleon_data.weights.mixture import describe_mixture
 
@@ -50,7 +50,7 @@ WEIGHT_FACTS = ("origin", "given", "objective", "preset", "kernel", "level", "ta
 def gather_provenance(survey: Survey, counter: TokenCounter, shards: Shards) -> Provenance:
     """What a build records of its corpus, its libraries and its code."""
     return Provenance(
-        inputs=sum_inputs(input_fragments(survey)),
+        inputs=sum_inputs(list_input_files(survey)),
         files=dict(survey.files),
         tokenizer=counter.fingerprint,
         packages=package_versions(),
@@ -60,10 +60,14 @@ def gather_provenance(survey: Survey, counter: TokenCounter, shards: Shards) -> 
     )
 
 
-def input_fragments(survey: Survey) -> tuple[InputFragment, ...]:
-    """Every fragment of the corpus, in the order of its parts."""
-    fragments = (fragment for part in survey.parts for fragment in part.fragments)
-    return tuple(InputFragment(f.source, f.url, f.format, f.compression, f.row_group, f.size, f.identity) for f in fragments)
+def list_input_files(survey: Survey) -> tuple[InputFile, ...]:
+    """Every file of the corpus, in the order of its parts, however it was divided."""
+    files: dict[tuple[str, str], InputFile] = {}
+    for f in (fragment for part in survey.parts for fragment in part.fragments):
+        before = files.get((f.source, f.url))
+        size = f.size + (before.bytes if before else 0)
+        files[f.source, f.url] = InputFile(f.source, f.url, f.format, f.compression, size, f.identity)
+    return tuple(files.values())
 
 
 def describe_writer(shards: Shards, counter: TokenCounter) -> Writer:
@@ -106,18 +110,16 @@ def commit_of(checkout: Path) -> str | None:
     return answer.stdout.strip()
 
 
-def sum_inputs(inputs: Iterable[InputFragment]) -> dict[str, InputSum]:
-    """Source -> its fragments summed up, in order of the names."""
-    by_source: dict[str, list[InputFragment]] = {}
-    for fragment in inputs:
-        by_source.setdefault(fragment.source, []).append(fragment)
-    return {source: _sum_fragments(fragments) for source, fragments in sorted(by_source.items())}
+def sum_inputs(inputs: Iterable[InputFile]) -> dict[str, InputSum]:
+    """Source -> its files summed up, in order of the names."""
+    by_source: dict[str, list[InputFile]] = {}
+    for file in inputs:
+        by_source.setdefault(file.source, []).append(file)
+    return {source: _sum_files(files) for source, files in sorted(by_source.items())}
 
 
-def _sum_fragments(fragments: Sequence[InputFragment]) -> InputSum:
-    identities = sorted([f.url, -1 if f.row_group is None else f.row_group, f.identity] for f in fragments)
-    files, size = len({f.url for f in fragments}), sum(f.bytes for f in fragments)
-    return InputSum(files, len(fragments), size, fingerprint(identities))
+def _sum_files(files: Sequence[InputFile]) -> InputSum:
+    return InputSum(len(files), sum(file.bytes for file in files), fingerprint(sorted([f.url, f.identity] for f in files)))
 
 
 def describe_lineage(manifest: Manifest) -> dict[str, Any]:

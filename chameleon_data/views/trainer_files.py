@@ -26,7 +26,7 @@ from chameleon_data.corpus.fragments import hive_value
 from chameleon_data.errors import list_some
 from chameleon_data.recipe import Mix, Recipe, Source
 from chameleon_data.store.store import Store
-from chameleon_data.versions.corpus_tables import InputFragment, read_inputs
+from chameleon_data.versions.corpus_tables import InputFile, read_inputs
 from chameleon_data.versions.manifest import Manifest
 
 BUILDERS = {"jsonl": "json", "parquet": "parquet", "arrow": "arrow", "csv": "csv", "tsv": "csv", "txt": "text"}
@@ -90,7 +90,7 @@ class Blend:
         return entry.documents / self.documents_per_token
 
 
-def make_blend(title: str, recipe: Recipe, entries: Iterable[BlendEntry], budget: int, inputs: Iterable[InputFragment]) -> Blend:
+def make_blend(title: str, recipe: Recipe, entries: Iterable[BlendEntry], budget: int, inputs: Iterable[InputFile]) -> Blend:
     """The mixture of these domains; `inputs` are the fragments of the corpus."""
     files: dict[str, set[tuple[str, str]]] = {name: set() for name in recipe.sources}
     for fragment in inputs:

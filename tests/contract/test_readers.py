@@ -79,7 +79,7 @@ def test_the_same_bad_rows(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", PLAIN_KINDS)
 def test_blocks_are_of_the_size_asked_for(tmp_path: Path, kind: str) -> None:
     path = write_rows(tmp_path / f"x{kind}", [f"{i:1000}" for i in range(3000)], range(3000), ["s"] * 3000, batch_rows=3000)
-    sizes = [sum(map(len, b.text.to_pylist())) for b in read_file(path, block_bytes=500_000)]
+    sizes = [sum(map(len, b.text.to_pylist())) for _, b in read_file(path, block_bytes=500_000)]
     assert sum(sizes) == 3_000_000
     assert len(sizes) >= 3
     assert all(500_000 <= size < 1_600_000 for size in sizes[:-1])

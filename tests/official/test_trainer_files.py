@@ -19,7 +19,7 @@ import yaml
 from chameleon_data.corpus.fragments import list_fragments
 from chameleon_data.recipe_file import parse_recipe
 from chameleon_data.store.store import Store
-from chameleon_data.versions.corpus_tables import InputFragment
+from chameleon_data.versions.corpus_tables import InputFile
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.views.trainer_files import TRAINER_WRITERS, BlendEntry, blend_of_version, datasets_script, make_blend
 from tests.support import official_readers, streaming_reader
@@ -114,7 +114,7 @@ def test_the_snippet_of_datasets_reads_the_files_that_were_read(tmp_path: Path) 
     }  # fmt: skip
     recipe = parse_recipe(json.dumps({"name": "n", "out": "/out", "sources": sources}), Path("/"))
     fragments = [f for name, source in recipe.sources.items() for f in list_fragments(name, source).fragments]
-    inputs = [InputFragment(f.source, f.url, f.format, f.compression, f.row_group, f.size, f.identity) for f in fragments]
+    inputs = [InputFile(f.source, f.url, f.format, f.compression, f.size, f.identity) for f in fragments]
     expected = {"a": {"right"}, "b": {"one", "two", "three", "007"}, "nought": {"zero", "zero too"}, "1": {"first"}}
     entries = [BlendEntry(name, 0.25, 10, len(texts)) for name, texts in expected.items()]
     (tmp_path / "mixture.py").write_text(datasets_script(make_blend("t", recipe, entries, 400, inputs)), encoding="utf-8")

@@ -51,7 +51,8 @@ def surveyed(recipe: Recipe, counter: TokenCounter | None = None, keep: bool = F
     parts = parts_of(recipe, counter)
     for part in parts:
         record_part(store, recipe, part, counter, row_store_of(recipe, counter) if keep else None)
-    return store, parts, read_survey(store, parts, recipe.sources, recipe.input, recipe.embed.drawn)
+    survey = read_survey(store, parts, recipe.sources, recipe.input, recipe.embed.drawn)
+    return store, survey.parts, survey
 
 
 def rules_of(recipe: Recipe, counter: TokenCounter) -> SelectionRules:

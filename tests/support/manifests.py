@@ -9,7 +9,7 @@ from typing import Any
 from chameleon_data.hashing import canonical_json, fingerprint
 from chameleon_data.shards.rows import number_domains
 from chameleon_data.store.store import Store
-from chameleon_data.versions.corpus_tables import InputFragment, read_inputs, read_map, write_input_table, write_map_table
+from chameleon_data.versions.corpus_tables import InputFile, read_inputs, read_map, write_input_table, write_map_table
 from chameleon_data.versions.manifest import MANIFEST_FORMAT, Manifest, decode_manifest, describe_manifest
 from chameleon_data.versions.provenance import sum_inputs
 from chameleon_data.versions.records import describe_record
@@ -56,7 +56,7 @@ def parse_manifest(plain: Mapping[str, Any]) -> Manifest:
 def example_manifest(name: str = "a", store: Store | None = None, **changes: Any) -> Manifest:
     """The manifest of a build called `name`; `changes` are keys of its JSON. Each domain, the recipe, the weights and the
     provenance need only the keys that matter. `store` takes its tables: `shards`, a list of files with keys of SHARD, `inputs`,
-    a list of fragments, and `map`."""
+    a list of files, and `map`."""
     recipe, rows = {**RECIPE, **changes.get("recipe", {})}, {key: changes.pop(key) for key in TABLES if key in changes}
     plain: dict[str, Any] = {
         "format": MANIFEST_FORMAT, "name": name, "plan_digest": fingerprint(name), "digest": fingerprint([name]),
@@ -87,7 +87,7 @@ def write_tables(store: Store, plain: dict[str, Any], rows: Mapping[str, Any]) -
             sums["bytes"] += file["bytes"]
         plain["tables"]["shards"] = _list(write_shard_table(store, group_files(files), plain["domain_ids"]))
     if "inputs" in rows:
-        inputs = [InputFragment(**fragment) for fragment in rows["inputs"]]
+        inputs = [InputFile(**fragment) for fragment in rows["inputs"]]
         plain["provenance"]["inputs"] = describe_record_map(sum_inputs(inputs))
         plain["tables"]["inputs"] = _list(write_input_table(store, inputs))
     if "map" in rows:

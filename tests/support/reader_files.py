@@ -36,11 +36,23 @@ COLUMN_KINDS = [".parquet", ".feather", ".arrow", ".ipc"]
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def read_file(path: Path, limit: int = LIMIT, block_bytes: int = 2**20, **keys: Any) -> list[Block]:
-    """The blocks of a file; `keys` are those of a source called `own`. What every block promises is checked."""
+def read_file(path: Path, limit: int = LIMIT, block_bytes: int = 2**20, **keys: Any) -> list[tuple[int, Block]]:
+    """The blocks of a file, each with the number of its fragment's first row; `keys` are those of a source called `own`.
+
+    What every block promises is checked.
+    """
     source = Source(path=(str(path),), **keys)
-    blocks = [b for f in list_fragments("own", source).fragments for b in read_blocks(f, source, limit, block_bytes)]
-    for block in blocks:
+    blocks: list[tuple[int, Block]] = []
+    first = 0
+    for fragment in list_fragments("own", source).fragments:
+        end = 0
+        for block in read_blocks(fragment, source, limit, block_bytes):
+            assert len(block.text) + len(block.bad) > 0 or block.end > end
+            assert all(end <= row < block.end for row in [*block.rows.tolist(), *(bad.row for bad in block.bad)])
+            end = block.end
+            blocks.append((first, block))
+        first += end
+    for _, block in blocks:
         assert block.text.type == pa.large_string()
         assert block.text.null_count == 0
         block.text.validate(full=True)
@@ -49,7 +61,6 @@ def read_file(path: Path, limit: int = LIMIT, block_bytes: int = 2**20, **keys: 
         assert len(block.text) == len(block.rows) == len(block.domain)
         assert (block.ids is None) == (source.id is None)
         assert block.ids is None or (len(block.ids) == len(block.text) and block.ids.null_count == 0)
-        assert len(block.text) + len(block.bad) > 0
     return blocks
 
 
@@ -57,10 +68,11 @@ def read_rows(path: Path, **keys: Any) -> tuple[Documents, BadRows]:
     """The documents of a file in its order, and its bad rows."""
     documents: Documents = []
     bad = []
-    for b in read_file(path, **keys):
+    for first, b in read_file(path, **keys):
         ids = b.ids.to_pylist() if b.ids is not None else [None] * len(b.rows)
-        documents += zip(b.rows.tolist(), [b.names[d] for d in b.domain], b.text.to_pylist(), ids, strict=True)
-        bad += [(r.row, r.domain, r.reason) for r in b.bad]
+        rows = (b.rows + first).tolist()
+        documents += zip(rows, [b.names[d] for d in b.domain], b.text.to_pylist(), ids, strict=True)
+        bad += [(first + r.row, r.domain, r.reason) for r in b.bad]
     return documents, sorted(bad)
 
 

@@ -121,7 +121,6 @@ def example_report(
             "url": f"/data/corpora/{n}/part-{i}.jsonl.zst",
             "format": "jsonl",
             "compression": "none",
-            "row_group": None,
             "bytes": 9_000_000 + i,
             "identity": f"{i}-{n}",
         }

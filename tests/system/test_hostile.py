@@ -60,12 +60,16 @@ def recipe_of(case: Case, folder: Path) -> Recipe:
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("keep", [False, True], ids=["", "kept"])
+@pytest.mark.parametrize("how", ["", "kept", "divided"])
 @pytest.mark.parametrize("case", CASES, ids=[c.name for c in CASES])
-def test_promise(case: Case, keep: bool, tmp_path: Path) -> None:
-    folder = tmp_path / "in"
+def test_promise(case: Case, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, keep = tmp_path / "in", how == "kept"
     folder.mkdir()
     case.write(folder)
+    if how == "divided":
+        largest = max((path.stat().st_size for path in folder.rglob("*") if path.is_file()), default=0)
+        monkeypatch.setattr("chameleon_data.corpus.fragments.FRAGMENT_BYTES", max(7, largest // 60))
+        monkeypatch.setattr("chameleon_data.corpus.parts.PART_BYTES", 1)
     recipe = recipe_of(case, folder)
     if case.refused is not None:
         with pytest.raises(InputError, match=case.refused) as refusal:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 
+from chameleon_data.corpus.boundaries import read_arrow_blocks, read_arrow_footer
 from chameleon_data.corpus.fragments import Fragment, refuse_what_follows
 from chameleon_data.corpus.readers.columns import find_columns, rows_of_batch
 from chameleon_data.corpus.readers.rows import RawRows
@@ -26,7 +27,10 @@ UNLISTED_BYTES = 1024
 
 
 def read_arrow(file: BinaryIO, fragment: Fragment, source: Source, vectors: str | None, longest: int) -> Iterator[RawRows]:
-    """The rows of every record batch. Raises InputError for a stream without its end mark, and for what follows an end."""
+    """The rows of the fragment's record batches.
+
+    Raises InputError for a stream without its end mark, and for what follows an end.
+    """
     local = "://" not in fragment.url
     raw = pa.memory_map(fragment.url) if local else pa.PythonFile(file, "r")
     magic = raw.read(len(FILE_MAGIC))
@@ -73,7 +77,7 @@ def _read_one(
     needed = sorted({schema.get_field_index(path[0]) for path in paths})
     opened = open_any(raw, options=pa.ipc.IpcReadOptions(included_fields=needed, use_threads=False))
     end = raw.tell()
-    for batch in opened if stream else map(opened.get_batch, range(opened.num_record_batches)):
+    for batch in opened if stream else map(opened.get_batch, range(opened.num_record_batches)[fragment.begin : fragment.end]):
         yield from rows_of_batch(batch, paths, source, number, vectors is not None, longest)
         number, end = number + batch.num_rows, raw.tell()
     if stream and raw.tell() == end:  # Arrow takes the end of the file for the end of the stream, wherever it was cut
@@ -82,40 +86,17 @@ def _read_one(
 
 def _refuse_files_in_one(raw: pa.NativeFile, url: str) -> None:
     """Raise InputError unless the batches that the footer lists end where the footer begins."""
-    size = raw.size()
-    raw.seek(max(0, size - 10))
-    tail = raw.read(10)
-    length = int.from_bytes(tail[:4], "little", signed=True)
-    footer_at = size - 10 - length
-    if tail[4:] != FILE_MAGIC:
+    found = read_arrow_footer(raw, raw.size())
+    if found is None:
         refuse_what_follows(raw, FILE_MAGIC, url)
-    if tail[4:] != FILE_MAGIC or length <= 0 or footer_at < 0:
         return  # cut, as the reader will find
-    raw.seek(footer_at)
+    footer_at, footer = found
     try:
-        end = _last_byte_listed(raw.read(length))
+        dictionaries, batches = read_arrow_blocks(footer)
     except (struct.error, IndexError):
         return  # damaged, as the reader will find
+    end = max((end for _, end in dictionaries + batches), default=0)
     if end and footer_at - end > UNLISTED_BYTES:
         raise InputError(
             f"{url}: its footer lists {end:,} of {footer_at:,} bytes, as where files were joined by `cat`; give each its own file"
         )
-
-
-def _last_byte_listed(footer: bytes) -> int:
-    """Where the last dictionary or record batch ends that a footer (a flatbuffer: Arrow's File.fbs) lists; 0 where none is."""
-
-    def read(form: str, at: int) -> Any:
-        return struct.unpack_from(f"<{form}", footer, at)[0]
-
-    table = read("I", 0)
-    fields = table - read("i", table)
-    end = 0
-    for field in (2, 3):  # the dictionaries and the record batches: (offset, bytes of metadata, bytes of body), 24 bytes each
-        slot = 4 + 2 * field
-        place = read("H", fields + slot) if slot < read("H", fields) else 0
-        if place:
-            blocks = table + place + read("I", table + place)
-            for at in range(blocks + 4, blocks + 4 + 24 * read("I", blocks), 24):
-                end = max(end, read("q", at) + read("i", at + 8) + read("q", at + 16))
-    return end

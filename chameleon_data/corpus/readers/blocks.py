@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +24,7 @@ from chameleon_data.corpus.readers.json_array import is_array, is_one_object, re
 from chameleon_data.corpus.readers.jsonl import read_jsonl
 from chameleon_data.corpus.readers.parquet import read_parquet
 from chameleon_data.corpus.readers.rows import Block, RawRows
-from chameleon_data.corpus.readers.stream import PeekedStream, open_stream
+from chameleon_data.corpus.readers.stream import PeekedStream, open_stream, read_chunks, read_fragment_chunks
 from chameleon_data.corpus.readers.text import read_text
 from chameleon_data.corpus.readers.validate import validate_rows
 from chameleon_data.errors import InputError
@@ -55,13 +56,7 @@ def read_blocks(
         elif fragment.format == "arrow":
             rows = read_arrow(file, fragment, columns, vectors, max_document)
         elif fragment.format == "jsonl":
-            stream = PeekedStream(open_stream(file, fragment))
-            if is_one_object(stream.start):
-                raise InputError(f"{fragment.url}: holds one JSON object over several lines; write a row a line, or one array")
-            if is_array(stream.start):
-                rows = read_json_array(stream, fragment.url, columns, max_document)
-            else:
-                rows = read_jsonl(stream, columns, max_document)
+            rows = _read_json(file, fragment, columns, max_document)
         elif fragment.format in ("csv", "tsv"):
             rows = read_csv(open_stream(file, fragment), fragment, columns)
         else:
@@ -71,6 +66,18 @@ def read_blocks(
                 value = pa.scalar(None if hive == HIVE_NULL else hive.encode(), pa.large_binary())
                 raw = replace(raw, domain=pa.repeat(value, len(raw.rows)))
             yield validate_rows(raw, source, fragment.source, max_document)
+
+
+def _read_json(file: BinaryIO, fragment: Fragment, columns: Source, max_document: int) -> Iterator[RawRows]:
+    """The rows of JSON lines, or of one array in a file that is not divided."""
+    if fragment.divided:
+        return read_jsonl(read_fragment_chunks(file, fragment), columns, max_document, fragment.begin == 0)
+    stream = PeekedStream(open_stream(file, fragment))
+    if is_one_object(stream.start):
+        raise InputError(f"{fragment.url}: holds one JSON object over several lines; write a row a line, or one array")
+    if is_array(stream.start):
+        return read_json_array(stream, fragment.url, columns, max_document)
+    return read_jsonl(read_chunks(stream), columns, max_document)
 
 
 def columns_of(source: Source, fragment: Fragment) -> Source:
@@ -110,4 +117,5 @@ def _concatenate(parts: list[RawRows]) -> RawRows:
         None if first.vectors is None else pa.concat_arrays([part.vectors for part in parts]),
         all(part.valid_utf8 for part in parts),
         None if first.key_fault is None else np.concatenate([part.key_fault for part in parts if part.key_fault is not None]),
+        parts[-1].end,
     )

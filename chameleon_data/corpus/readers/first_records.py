@@ -57,7 +57,7 @@ def _first_batch(file: BinaryIO, number: int) -> pa.RecordBatch | None:
 
 
 def _records_of_text(file: BinaryIO, found: FoundFile) -> Iterator[dict[str, Any]]:
-    fragment = Fragment("", found.url, found.format, found.compression, None, 0, "")
+    fragment = Fragment("", found.url, found.format, found.compression, 0, None, 0, "")
     stream = PeekedStream(open_stream(file, fragment))
     parts, size = list[bytes](), 0
     while size < LOOKED_AT_BYTES and (data := stream.read(2**16)):

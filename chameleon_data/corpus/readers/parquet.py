@@ -54,7 +54,7 @@ class _Gate(io.RawIOBase):
 
 
 def read_parquet(file: BinaryIO, fragment: Fragment, source: Source, vectors: str | None, longest: int) -> Iterator[RawRows]:
-    """The rows of the fragment's row group."""
+    """The rows of the fragment's row groups."""
     gate = _Gate(file)
     opened = pq.ParquetFile(
         gate,
@@ -64,23 +64,24 @@ def read_parquet(file: BinaryIO, fragment: Fragment, source: Source, vectors: st
         arrow_extensions_enabled=False,
     )
     paths = find_columns(opened.schema_arrow, source, fragment, vectors)
-    at = fragment.row_group or 0
-    number = sum(opened.metadata.row_group(i).num_rows for i in range(at))
     columns = list(dict.fromkeys(".".join(path) for path in paths))
-    how: dict[str, Any] = {"row_groups": [at], "columns": columns, "use_threads": False}
-    # A damaged footer raises here, before a page is read; `row_group(at).column(i)` would abort the process.
-    gate.shut = True
-    with suppress(_GateShutError):
-        next(opened.iter_batches(1, **how), None)
-    gate.shut = False
-    if at == opened.metadata.num_row_groups - 1:
-        _refuse_files_in_one(file, opened, fragment.url)
-    group = opened.metadata.row_group(at)
-    rows = READ_BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)
-    most = LARGEST_EXPANDED_BATCH // _longest_shared_string(file, opened, at, columns)
-    for batch in opened.iter_batches(max(1, min(rows, most, BATCH_ROWS)), **how):
-        yield from rows_of_batch(batch, paths, source, number, vectors is not None, longest)
-        number += batch.num_rows
+    groups = range(opened.metadata.num_row_groups)
+    number = 0
+    for at in groups[fragment.begin : fragment.end]:
+        how: dict[str, Any] = {"row_groups": [at], "columns": columns, "use_threads": False}
+        # A damaged footer raises here, before a page is read; `row_group(at).column(i)` would abort the process.
+        gate.shut = True
+        with suppress(_GateShutError):
+            next(opened.iter_batches(1, **how), None)
+        gate.shut = False
+        if at == groups[-1]:
+            _refuse_files_in_one(file, opened, fragment.url)
+        group = opened.metadata.row_group(at)
+        rows = READ_BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)
+        most = LARGEST_EXPANDED_BATCH // _longest_shared_string(file, opened, at, columns)
+        for batch in opened.iter_batches(max(1, min(rows, most, BATCH_ROWS)), **how):
+            yield from rows_of_batch(batch, paths, source, number, vectors is not None, longest)
+            number += batch.num_rows
 
 
 def _refuse_files_in_one(file: BinaryIO, opened: pq.ParquetFile, url: str) -> None:

@@ -48,7 +48,7 @@ class BadRow:
     """A row that cannot be used: it is recorded in quarantine and never written to a shard."""
 
     row: int
-    """Its number in the file, as in `Block.rows`."""
+    """Its number, as in `Block.rows`."""
     domain: str
     """The row's domain, or the name of its source where the row does not say one that can be used."""
     reason: str
@@ -57,12 +57,12 @@ class BadRow:
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive rows of one file, validated."""
+    """Consecutive rows of one fragment, validated."""
 
     text: pa.LargeStringArray
     """The usable texts: no nulls, valid UTF-8, not blank."""
     rows: npt.NDArray[np.int64]
-    """Number in the file of each text, from 0: the line of JSONL, the record of CSV, the row of Parquet and Arrow."""
+    """Number in the fragment of each text, from 0: the line of JSONL, the record of CSV, the row of Parquet and Arrow."""
     names: tuple[str, ...]
     """Domains of this block, without repeats."""
     domain: npt.NDArray[np.int32]
@@ -73,6 +73,8 @@ class Block:
     """Vector of each text in float32, where a column of them is asked for; null where it is missing, empty or not finite."""
     bad: tuple[BadRow, ...]
     """The rows of this stretch that cannot be used, by number."""
+    end: int
+    """Number of the row behind this stretch. Blank lines of JSONL are counted; a block of nothing else may be the last."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ class RawRows:
     """Whether the reader has already checked that every text is UTF-8."""
     key_fault: npt.NDArray[np.uint8] | None = None
     """The `Fault` of the type of a domain or id that is null; none where it is None."""
+    end: int | None = None
+    """As in `Block.end`; None: these rows end with the last of them."""
 
 
 def binary_array(values: list[bytes]) -> pa.LargeBinaryArray:

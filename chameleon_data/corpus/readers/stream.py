@@ -13,11 +13,9 @@ from contextlib import suppress
 from itertools import chain
 from typing import BinaryIO
 
-import pyarrow as pa
-
 from chameleon_data.corpus.content import COMPRESSIONS, PEEKED_BYTES, START_BYTES, name_content
 from chameleon_data.corpus.fragments import Fragment
-from chameleon_data.corpus.unpack import UNPACKING_ERRORS, ByteStream, unpack
+from chameleon_data.corpus.unpack import UNPACKING_ERRORS, ByteStream, FileStretch, unpack
 from chameleon_data.errors import InputError
 
 READ_BYTES = 2**17
@@ -46,22 +44,48 @@ class PeekedStream:
         return self._stream.read(size)
 
 
+def read_fragment_chunks(file: BinaryIO, fragment: Fragment) -> Iterator[bytes]:
+    """The lines of a stretch of a file, in chunks: those of `Fragment.end`. The last one may end behind the stretch."""
+    begun = fragment.begin == 0
+    for chunk in read_chunks(open_stream(file, fragment)):
+        if begun:
+            yield chunk
+        elif at := chunk.find(b"\n") + 1:
+            begun = True
+            yield chunk[at:]
+    if begun and fragment.end is not None:
+        for chunk in read_chunks(_unpack_from(file, fragment, fragment.end, None)):
+            at = chunk.find(b"\n") + 1
+            yield chunk[:at] if at else chunk
+            if at:
+                return
+
+
 def open_stream(file: BinaryIO, fragment: Fragment) -> ByteStream:
-    """A stream of the file's content. Raises InputError where the first bytes are not what the name says, and where what is
-    unpacked is packed again.
+    """A stream of the fragment's content. Raises InputError where the first bytes of the file are not what the name says, and
+    where what is unpacked is packed again.
 
     Reading the stream raises at a frame that does not end, at bytes behind the last one, and at a zstd window above 128 MiB.
     Frames and members that follow each other are joined.
     """
+    if fragment.begin == 0:
+        _check_start(file, fragment)
+    return _unpack_from(file, fragment, fragment.begin, fragment.end)
+
+
+def _unpack_from(file: BinaryIO, fragment: Fragment, begin: int, end: int | None) -> ByteStream:
+    packed = FileStretch(file, begin, end)
+    return packed if fragment.compression == "none" else unpack(packed, fragment.url, fragment.compression)
+
+
+def _check_start(file: BinaryIO, fragment: Fragment) -> None:
     packed, url = fragment.compression, fragment.url
     start = file.read(START_BYTES if packed == "none" else PEEKED_BYTES)
-    file.seek(0)
     content = name_content(start)
     if packed == "none":
         if content:
             raise InputError(f"{url}: holds {content}, which its name does not say; {_remedy(content)}")
-        plain: ByteStream = pa.PythonFile(file, "r")
-        return plain
+        return
     if content != packed and len(start) < SHORTEST_START:
         raise InputError(f"{url}: truncated ({len(start)} bytes in all); fetch it again")
     if content != packed:
@@ -74,7 +98,6 @@ def open_stream(file: BinaryIO, fragment: Fragment) -> ByteStream:
     if inside:
         again = f"{inside} again" if inside == packed else f"{inside} inside {packed}"
         raise InputError(f"{url}: holds {again}; {'unpack it once' if inside in COMPRESSIONS else _remedy(inside)}")
-    return unpack(file, url, packed)
 
 
 def _remedy(content: str) -> str:
@@ -89,10 +112,12 @@ def read_chunks(stream: ByteStream) -> Iterator[bytes]:
         yield chunk
 
 
-def split_lines(chunks: Iterable[bytes], longest: int) -> Iterator[tuple[int, list[bytes | None]]]:
-    r"""Runs of lines, each with the number of its first line. A line of more than `longest` bytes is None.
+def split_lines(chunks: Iterable[bytes], longest: int, start: bool = True) -> Iterator[tuple[int, list[bytes | None]]]:
+    r"""Runs of lines, each with the number of its first line. A line of more than `longest` bytes is None. What follows the last
+    line end is the last line, and may be empty.
 
-    U+2028 and \x85 end no line. A byte order mark at the start is left out.
+    U+2028 and \x85 end no line. A byte order mark at the start of a file is left out; `start` says whether the chunks begin
+    there.
     """
     number = 0
     held: list[bytes] = []  # the start of a line whose end was not read yet
@@ -105,7 +130,7 @@ def split_lines(chunks: Iterable[bytes], longest: int) -> Iterator[tuple[int, li
             lines[0] = b"".join([*held, whole[0]]) if size <= longest else None
             if len(chunk) > longest:
                 lines = [None if line is None or len(line) > longest else line for line in lines]
-            yield number, _without_mark(lines) if number == 0 else lines
+            yield number, _without_mark(lines) if start and number == 0 else lines
             number += len(lines)
             held, size = [], 0
         size += len(tail)

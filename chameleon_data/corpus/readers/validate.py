@@ -52,6 +52,7 @@ def validate_rows(raw: RawRows, source: Source, name: str, max_document: int) ->
         None if ids is None else ids.view(pa.large_string()),
         vectors,
         tuple(sorted(bad_rows, key=lambda row: row.row)),
+        int(raw.rows[-1:].sum()) + 1 if raw.end is None else raw.end,
     )
 
 

@@ -9,7 +9,7 @@ import polars as pl
 
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.store.store import Store
-from chameleon_data.versions.corpus_tables import InputFragment, read_inputs, read_map
+from chameleon_data.versions.corpus_tables import InputFile, read_inputs, read_map
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.shard_table import ShardRecord, sample_shards
 from chameleon_data.weights.explain.movement import weight_ranges
@@ -78,8 +78,8 @@ class ReportRows:
 
     shards: tuple[ShardRecord, ...]
     """Of the train split: all, or SHARDS_DRAWN at equal distances."""
-    inputs: tuple[InputFragment, ...]
-    """The first fragments of the corpus."""
+    inputs: tuple[InputFile, ...]
+    """The first files of the corpus."""
     map: dict[str, list[tuple[float, float]]]
     """Domain -> (x, y) of its sampled documents."""
 

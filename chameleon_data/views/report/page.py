@@ -141,7 +141,7 @@ def _written(manifest: Manifest, rows: ReportRows, verification: Verification | 
     domains, shards, mix = domain_frame(manifest), rows.shards, manifest.recipe.mix
     limit = {"redistribute": mix.max_epochs, "fail": 1.0, "repeat": None}[mix.exhausted]
     limited = {m.domain for m in manifest.weights.moved if m.bound == "epochs"}
-    found, fragments = verification, sum(sums.fragments for sums in manifest.provenance.inputs.values())
+    found, inputs = verification, sum(sums.files for sums in manifest.provenance.inputs.values())
     return {
         "totals": {c: int(domains[c].sum()) for c in ("tokens", "rows", "quarantined", "read")},
         "epochs": figures.epochs_figure(domains, limit, limited),
@@ -154,8 +154,8 @@ def _written(manifest: Manifest, rows: ReportRows, verification: Verification | 
         "quarantine_table": tables.quarantine_table(manifest.quarantine, domains),
         "books_table": tables.books_table(domains),
         "packages": sorted(manifest.provenance.packages.items()),
-        "fragments": fragments,
-        "inputs_table": tables.inputs_table(rows.inputs, fragments),
+        "inputs": inputs,
+        "inputs_table": tables.inputs_table(rows.inputs, inputs),
         "timings_table": tables.timings_table(manifest.timings),
     }
 

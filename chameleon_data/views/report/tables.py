@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import scipy
 
-from chameleon_data.versions.corpus_tables import InputFragment
+from chameleon_data.versions.corpus_tables import InputFile
 from chameleon_data.versions.manifest import TIMED_PASSES, DomainRecord, SplitRecord
 from chameleon_data.views.report.domains import weights_moved
 from chameleon_data.views.report.words import (
@@ -338,16 +338,15 @@ def books_table(domains: pl.DataFrame) -> ReportTable:
 # Of where it comes from
 
 
-def inputs_table(inputs: Sequence[InputFragment], fragments: int) -> ReportTable | None:
-    """The first fragments of the corpus, of so many."""
+def inputs_table(inputs: Sequence[InputFile], files: int) -> ReportTable | None:
+    """The first files of the corpus, of so many."""
     columns = [
         _text("File", "url"),
         _text("Source", "source"),
-        TableColumn("Row group", "row_group", format_whole),
         TableColumn("Bytes", "bytes", format_whole),
         _text("Identity", "identity"),
     ]
-    return make_report_table("The files that were read", inputs, columns, there_are=fragments) if inputs else None
+    return make_report_table("The files that were read", inputs, columns, there_are=files) if inputs else None
 
 
 def timings_table(timings: Mapping[str, float]) -> ReportTable | None:

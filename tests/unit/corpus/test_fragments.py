@@ -45,7 +45,7 @@ def test_folder_takes_known_suffixes_below_it_and_nothing_hidden(tree: Path) -> 
     assert [(f.format, f.compression) for f in found] == [
         ("jsonl", "none"), ("jsonl", "none"), ("csv", "none"), ("txt", "gzip"), ("jsonl", "gzip"), ("jsonl", "zstd"),
     ]  # fmt: skip
-    assert all(f.source == "book" and f.row_group is None and f.size == len(LINE) for f in found)
+    assert all(f.source == "book" and not f.divided and f.size == len(LINE) for f in found)
 
 
 @pytest.mark.parametrize(
@@ -155,16 +155,22 @@ def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
     assert names(fragments(data / "*/*.jsonl"), data) == expected
 
 
-def test_parquet_is_one_fragment_a_row_group(tmp_path: Path) -> None:
+def test_parquet_is_divided_at_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chameleon_data.corpus.fragments.FRAGMENT_BYTES", 1)
     for part in range(2):
         table = pa.table({"text": [f"{part} {i}" for i in range(10)]})
         pq.write_table(table, tmp_path / f"{part}.parquet", row_group_size=4)
     pq.ParquetWriter(tmp_path / "none.parquet", table.schema).close()
     found = fragments(tmp_path)
-    assert [(Path(f.url).name, f.row_group) for f in found] == [(f"{p}.parquet", g) for p in (0, 1) for g in (0, 1, 2)]
+    expected = [(f"{part}.parquet", *places) for part in (0, 1) for places in ((0, 1), (1, 2), (2, None))]
+    assert [(Path(f.url).name, f.begin, f.end) for f in found] == expected
     assert all(0 < f.size < Path(f.url).stat().st_size for f in found)
     assert sum(f.size for f in found) == sum((tmp_path / f"{part}.parquet").stat().st_size for part in range(2))
     assert len({f.identity for f in found if f.url.endswith("0.parquet")}) == 1
+    monkeypatch.setattr("chameleon_data.corpus.fragments.FRAGMENT_BYTES", found[0].size + found[1].size)
+    assert [(f.begin, f.end) for f in fragments(tmp_path / "0.parquet")] == [(0, 2), (2, None)]
+    monkeypatch.undo()
+    assert [(f.begin, f.end) for f in fragments(tmp_path)] == [(0, None)] * 2
 
 
 @pytest.mark.parametrize("body", [b"", b"PAR1", b"PAR1" + b"\0" * 40 + b"PAR1", LINE])

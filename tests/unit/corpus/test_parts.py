@@ -13,8 +13,11 @@ from chameleon_data.store.store import Store
 SPEC = SampleSpec(samples=3, window=9, seed=1, column=None)
 
 
-def fragments(name: str, files: int, row_group: int | None = None) -> list[Fragment]:
-    return [Fragment(name, f"/corpus/{name}/{i:06d}.x", "jsonl", "none", row_group, 1000 + i, f"size={i}") for i in range(files)]
+def fragments(name: str, files: int, begin: int = 0) -> list[Fragment]:
+    return [
+        Fragment(name, f"/corpus/{name}/{i:06d}.x", "jsonl", "none", begin, begin + 1 if begin else None, 1000 + i, f"size={i}")
+        for i in range(files)
+    ]
 
 
 def test_a_task_reads_the_part_of_its_number(memory_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

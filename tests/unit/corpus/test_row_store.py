@@ -19,7 +19,7 @@ BYTES = TokenCounter("bytes")
 
 def fragment(name: str, size: int) -> Fragment:
     compression = {"gz": "gzip", "zst": "zstd"}.get(name.split(".")[-1], "none")
-    return Fragment("s", f"/in/{name}", name.split(".")[1], compression, None, size, "1")
+    return Fragment("s", f"/in/{name}", name.split(".")[1], compression, 0, None, size, "1")
 
 
 def test_rows_lie_in_out_where_that_is_a_folder_and_in_scratch_where_there_is_one(tmp_path: Path) -> None:

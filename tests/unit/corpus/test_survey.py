@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from chameleon_data.corpus import survey, tokens
 from chameleon_data.corpus.survey import (
@@ -136,6 +138,25 @@ def test_no_sample_is_drawn_from_rows_that_are_damaged(recipe: Recipe) -> None:
         record_part(store, recipe, parts[0], counter, row_store_of(recipe, counter))
     record_part(store, recipe, parts[0], counter, row_store_of(recipe, counter))
     assert find_recorded_parts(store, parts) == {part.key for part in parts}
+
+
+def test_a_file_that_one_task_reads_for_long_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless it is short, or other tasks read parts of it too."""
+    monkeypatch.setattr("chameleon_data.corpus.fragments.FRAGMENT_BYTES", 20)
+    monkeypatch.setattr("chameleon_data.corpus.parts.PART_BYTES", 40)
+    monkeypatch.setattr(survey, "PART_BYTES", 40)
+    monkeypatch.setattr(survey, "LONG_TASK_SECONDS", 0)
+    recipe = by_column(tmp_path, [{"text": f"text {i}", "d": "a"} for i in range(20)])
+    assert surveyed(recipe)[2].long_tasks == ()
+    path = Path(recipe.sources["s"].path[0])
+    path.with_name("rows.jsonl.zst").write_bytes(zstandard.compress(path.read_bytes()))
+    recipe = Recipe.model_validate(recipe.model_dump(by_alias=True) | {"sources": {"s": {"path": str(path) + ".zst"}}})
+    (said,) = surveyed(recipe)[2].long_tasks
+    assert re.search(
+        r"rows\.jsonl\.zst: one task reads all of it, which took 0 s .* zstd without a seek table is not divided", said
+    )
+    monkeypatch.setattr(survey, "LONG_TASK_SECONDS", 60)
+    assert surveyed(recipe)[2].long_tasks == ()
 
 
 # Rows without a domain

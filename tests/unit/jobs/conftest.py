@@ -37,7 +37,6 @@ def three(tmp_path: Path) -> str:
                 "url": f"/{i}",
                 "format": "jsonl",
                 "compression": "none",
-                "row_group": None,
                 "bytes": 7,
                 "identity": "i",
             }

@@ -40,7 +40,8 @@ def test_what_is_sent_does_not_grow_with_the_corpus(memory_store: Store, files: 
     names = [f"domain-{i:04d}" for i in range(files // 10)]
     fragments = {
         name: [
-            Fragment(name, f"s3://bucket/{name}/{i:08d}.jsonl.zst", "jsonl", "zstd", None, 4 * 2**20, f"e={i}") for i in range(10)
+            Fragment(name, f"s3://bucket/{name}/{i:08d}.jsonl.zst", "jsonl", "zstd", 0, None, 4 * 2**20, f"e={i}")
+            for i in range(10)
         ]
         for name in names
     }

@@ -30,15 +30,12 @@ def test_the_same_sources_in_another_order(memory_store: Store) -> None:
 
 
 def test_inputs_and_packages_that_changed(memory_store: Store) -> None:
-    def inputs(*parts: tuple[str, int | None, str]) -> list[dict[str, Any]]:
-        return [
-            {"source": "s", "url": u, "format": "jsonl", "compression": "none", "row_group": g, "bytes": 1, "identity": i}
-            for u, g, i in parts
-        ]
+    def inputs(*files: tuple[str, str]) -> list[dict[str, Any]]:
+        return [{"source": "s", "url": u, "format": "jsonl", "compression": "none", "bytes": 1, "identity": i} for u, i in files]
 
     rows = [[("x", "one", "train")]]
-    before = {"numpy": "1", "ray": "2"}, inputs(("a", None, "1"), ("b", 0, "1"), ("b", 1, "1"))
-    after = {"numpy": "2", "torch": "3"}, inputs(("b", 0, "1"), ("b", 1, "2"), ("c", None, "1"))
+    before = {"numpy": "1", "ray": "2"}, inputs(("a", "1"), ("b", "1"), ("c", "1"))
+    after = {"numpy": "2", "torch": "3"}, inputs(("b", "1"), ("c", "2"), ("d", "1"))
     weights = [{"embedder": {**EMBEDDER, "revision": revision}} for revision in "12"]
     found = diff_versions(*[(memory_store, publish(memory_store, "a", rows, provenance={"packages": p}, inputs=i,
                       weights=w, seed=0)) for (p, i), w in zip((before, after), weights, strict=True)])  # fmt: skip

@@ -16,7 +16,7 @@ from chameleon_data.versions.manifest import decode_manifest, describe_manifest,
 from tests.support.manifests import EMBEDDER, LANDMARKS, example_manifest
 
 INPUT = {
-    "source": "z", "url": "/z/1", "format": "csv", "compression": "none", "row_group": 0, "bytes": 1, "identity": "i"
+    "source": "z", "url": "/z/1", "format": "csv", "compression": "none", "bytes": 1, "identity": "i"
 }  # fmt: skip
 TABLE = {"path": f"_chameleon/tables/{'0' * 64}.parquet", "rows": 1, "bytes": 1}
 WHERE = "/out/_chameleon/manifests/x.json"

@@ -9,17 +9,16 @@ from pathlib import Path
 import pytest
 
 import chameleon_data
-from chameleon_data.versions.corpus_tables import InputFragment
+from chameleon_data.versions.corpus_tables import InputFile
 from chameleon_data.versions.manifest import InputSum
 from chameleon_data.versions.provenance import code_version, commit_of, describe_lineage, sum_inputs
 from tests.support.manifests import example_manifest
 
 
 def test_inputs_are_summed_up_by_source() -> None:
-    fragments = (("a", 0), ("a", 1), ("b", None))
-    inputs = tuple(InputFragment("s", url, "jsonl", "none", group, 5, "i") for url, group in fragments)
+    inputs = tuple(InputFile("s", url, "jsonl", "none", 5, "i") for url in "abc")
     found = sum_inputs(inputs)
-    assert found == {"s": InputSum(2, 3, 15, found["s"].fingerprint)}
+    assert found == {"s": InputSum(3, 15, found["s"].fingerprint)}
     assert sum_inputs(inputs[::-1]) == found
     assert sum_inputs((replace(inputs[0], identity="j"), *inputs[1:]))["s"].fingerprint != found["s"].fingerprint
 

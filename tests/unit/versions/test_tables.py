@@ -19,7 +19,7 @@ from chameleon_data.store.paths import table_path
 from chameleon_data.store.store import Store
 from chameleon_data.versions import shard_table, tables
 from chameleon_data.versions.corpus_tables import (
-    InputFragment,
+    InputFile,
     read_inputs,
     read_map,
     write_input_table,
@@ -174,7 +174,7 @@ def test_a_domain_that_the_manifest_does_not_number_is_refused(memory_store: Sto
 
 
 def test_inputs_and_the_map_read_back(memory_store: Store, manifest: Any) -> None:
-    inputs = [InputFragment("s", f"/{n}", "parquet", "none", None if n % 2 else n, n, "i") for n in range(8)]
+    inputs = [InputFile("s", f"/{n}", "parquet", "none", n, "i") for n in range(8)]
     points = {"ä": [(0.25, -1.0), (1e-300, 2.0)], "b": [(3.0, 4.0)]}
     files = replace(manifest.tables, inputs=write_input_table(memory_store, inputs), map=write_map_table(memory_store, points))
     made = replace(manifest, tables=files)

@@ -362,7 +362,7 @@ def test_provenance_and_timings(ten, page):
     words = numbers(page, "provenance")
     assert all(getattr(manifest, key) in words for key in ("digest", "content_digest", "plan_digest", "build"))
     assert "max_epochs: 4.0" in words
-    assert "30 input fragments" in words
+    assert "30 input files" in words
     assert "/data/corpora/book/part-2.jsonl.zst" in words
     assert "embedded 1 of 10 domains" in numbers(page, "timings")
     assert "62.5" in numbers(page, "timings")

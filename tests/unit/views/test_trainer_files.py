@@ -14,7 +14,7 @@ import yaml
 
 from chameleon_data.recipe import Source
 from chameleon_data.recipe_file import parse_recipe
-from chameleon_data.versions.corpus_tables import InputFragment
+from chameleon_data.versions.corpus_tables import InputFile
 from chameleon_data.views import trainer_files
 from chameleon_data.views.trainer_files import TRAINER_WRITERS, Blend, BlendEntry, make_blend
 from tests.support.exports import ODD, WEIGHTS
@@ -35,7 +35,7 @@ FILES = {
 def blend_of(**mix: Any) -> Blend:
     plain = {"name": "ways out", "out": "/out", "seed": 3, "sources": SOURCES, "mix": {"max_epochs": 8} | mix}
     entries = [BlendEntry(name, WEIGHTS[name], *counts) for name, counts in AVAILABLE.items()]
-    inputs = [InputFragment(source, url, format, "none", None, 1, "") for source, (url, format) in FILES.items()]
+    inputs = [InputFile(source, url, format, "none", 1, "") for source, (url, format) in FILES.items()]
     return make_blend("v2", parse_recipe(json.dumps(plain), Path("/")), entries, 500_000, inputs)
 
 
@@ -97,8 +97,8 @@ def test_names_and_paths_stay_data() -> None:
     recipe = parse_recipe(json.dumps({"name": "n\nimport os", "out": "/out", "sources": sources}), Path("/"))
     entries = [BlendEntry(name, 0.5, 10, 2) for name in (evil, "b")]
     inputs = [
-        InputFragment(evil, f"/in\n{evil}/1.jsonl", "jsonl", "none", None, 1, ""),
-        InputFragment("b", "/b.csv", "csv", "none", None, 1, ""),
+        InputFile(evil, f"/in\n{evil}/1.jsonl", "jsonl", "none", 1, ""),
+        InputFile("b", "/b.csv", "csv", "none", 1, ""),
     ]
     blend = make_blend("v1\nimport os", recipe, entries, 100, inputs)
     texts = {form: writer(blend, "/data") for form, writer in TRAINER_WRITERS.items()}

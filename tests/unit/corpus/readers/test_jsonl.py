@@ -204,7 +204,7 @@ def test_domains_and_ids_by_line(tmp_path: Path) -> None:
 
 def test_blocks_of_bad_rows_alone_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bad.jsonl").write_bytes(b"{}\n" * 3000)
-    assert [len(b.bad) for b in read_file(tmp_path / "bad.jsonl")] == [3000]
+    assert [len(b.bad) for _, b in read_file(tmp_path / "bad.jsonl")] == [3000]
     monkeypatch.setattr(blocks, "BLOCK_ROWS", 500)
     monkeypatch.setattr(stream, "READ_BYTES", 300)
-    assert [len(b.bad) for b in read_file(tmp_path / "bad.jsonl")] == [500] * 6
+    assert [len(b.bad) for _, b in read_file(tmp_path / "bad.jsonl")] == [500] * 6
