@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from math import cos, pi, sqrt
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from chameleon_data.evaluation.trial_record import SetBits, TrialRecord, sum_by_
 from chameleon_data.evaluation.vocabulary import I32
 from chameleon_data.hashing import fingerprint, key64, mix64
 from chameleon_data.recipe import Judge, ModelShape
+from chameleon_data.weights.embedder import Device
 
 if TYPE_CHECKING:
     import torch
@@ -47,8 +48,7 @@ TRAINING_FORMAT = 1
 """Raise it when the loop changes, as its numbers then do."""
 
 
-Device = Literal["cpu", "cuda"]
-DTYPES: dict[Device, str] = {"cpu": "float32", "cuda": "bfloat16"}
+PRECISIONS: dict[Device, str] = {"cpu": "float32", "cuda": "bfloat16"}
 """Kind of device -> in what it multiplies."""
 
 
@@ -91,7 +91,7 @@ class TrainingSpec:
         """All that decides numbers, as plain JSON."""
         settings = [BATCH_WINDOWS, LEARNING_RATE, LEAST_SHARE, WARM_UP, DECAY, CLIP, *BETAS, TRAINING_FORMAT]
         plain = {**asdict(self), "shape": self.shape.model_dump(mode="json"), "loop": settings}
-        return {**plain, "family": choose_family(self.judge, self.shape), "dtype": DTYPES[self.device]}
+        return {**plain, "family": choose_family(self.judge, self.shape), "dtype": PRECISIONS[self.device]}
 
 
 def checkpoint_key(pool: str, spec: TrainingSpec, seed: int, without: str | None) -> str:
