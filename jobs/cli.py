@@ -57,6 +57,7 @@ app = typer.Typer(
 
 JudgeName = Literal["ngram", "decoder", "encoder_decoder", "masked"]
 Form = Literal["delta", "iceberg", "card", "croissant", "mosaicml", "megatron", "olmo", "datasets"]
+OWN_PRICES = Path(__file__).with_name("prices.yaml")
 RECIPE_SUFFIXES = (".yaml", ".yml")
 TABLE_FORMS, CARD_FORMS = ("delta", "iceberg"), ("card", "croissant")
 TRAINER_FORMS = ("mosaicml", "megatron", "olmo", "datasets")
@@ -111,6 +112,20 @@ Scratch = Annotated[
         metavar="DIR",
         help="Keep the rows of the corpus in this folder, in the place of `out`. All workers must see it, and it is yours to "
         "remove.",
+    ),
+]
+
+
+RatesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--rates", metavar="FILE", help="Rates of these machines, as `make bench` wrote them; costs are estimated by them."
+    ),
+]
+PricesFile = Annotated[
+    Path,
+    typer.Option(
+        "--prices", metavar="FILE", show_default=False, help="Prices of CPUs, GPUs, requests and bytes; an example without it."
     ),
 ]
 
@@ -177,16 +192,22 @@ def plan_command(
     open_cluster: OpenCluster = False,
     single_writer: SingleWriter = False,
     scratch: Scratch = None,
+    prices: PricesFile = OWN_PRICES,
+    rates: RatesFile = None,
     progress_form: ProgressForm = None,
 ) -> None:
-    """Compute the weights and the plan. It says tokens and epochs of each domain, and number and size of the shards. No shard
-    is written."""
+    """Compute the weights and the plan. It says tokens and epochs of each domain, number and size of the shards, and what each
+    pass of a build costs. No shard is written."""
+    from chameleon_data.pipelines.cost import describe_cost, read_prices, read_rates
+
     wanted = load_recipe(recipe)
+    priced, measured = read_prices(prices), read_rates(rates) if rates else read_rates()
     with _passes(engine, workers, memory, address, open_cluster, progress_form, wanted.out) as (runner, progress):
         from chameleon_data.pipelines.build import plan_recipe  # while the workers start
 
-        planned = plan_recipe(wanted, runner, progress, single_writer, _store_of(scratch))
-    print_answer(as_json, planned.describe(), lambda: tables.print_plan(planned))
+        planned = plan_recipe(wanted, runner, progress, single_writer, _store_of(scratch), measured)
+    cost = describe_cost(planned.cost, priced, measured)
+    print_answer(as_json, {**planned.describe(), "cost": cost}, lambda: tables.print_plan(planned, cost))
 
 
 @app.command("build", epilog="Example: chameleon-data build recipe.yaml --workers 8")
@@ -200,14 +221,17 @@ def build_command(
     open_cluster: OpenCluster = False,
     single_writer: SingleWriter = False,
     scratch: Scratch = None,
+    rates: RatesFile = None,
     progress_form: ProgressForm = None,
 ) -> None:
     """Build a version: weights, plan and shards. After a kill the same command goes on where it stopped."""
     wanted = load_recipe(recipe)
     with _passes(engine, workers, memory, address, open_cluster, progress_form, wanted.out) as (runner, progress):
         from chameleon_data.pipelines.build import build_recipe  # while the workers start
+        from chameleon_data.pipelines.cost import read_rates
 
-        built = build_recipe(wanted, runner, progress, _now(), single_writer, _store_of(scratch))
+        measured = read_rates(rates) if rates else None
+        built = build_recipe(wanted, runner, progress, _now(), single_writer, _store_of(scratch), measured)
     document = {"version": f"v{built.version.number}", "new": built.new, **_describe(Store(wanted.out), built.manifest, as_json)}
     print_answer(as_json, document, lambda: tables.print_build(built))
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from chameleon_data.corpus.file_counts import SourceFiles, describe_files
 from chameleon_data.errors import list_some
+from chameleon_data.jobs.progress import format_amount, format_seconds
 from chameleon_data.jobs.screen import (
     count_noun,
     format_decimal,
@@ -94,7 +95,7 @@ def _ranges(about: MixtureDescription) -> dict[str, tuple[float, float]]:
     return weight_ranges(about.unbounded, about.other_embedders) if about.other_embedders else {}
 
 
-def print_plan(planned: Planned) -> None:
+def print_plan(planned: Planned, cost: Mapping[str, Any]) -> None:
     about, summary, budget = planned.weighed.mixture.description, planned.summary, planned.weighed.budget
     domains = summary.domains
     weights = {name: float(planned.weighed.mixture.decimals[name]) for name in domains}
@@ -116,7 +117,8 @@ def print_plan(planned: Planned) -> None:
     for warning in summary.warnings:
         print_note(warning)
     _print_not_kept(planned.kept)
-    shards, seconds = summary.shard_counts["train"], planned.expected_seconds
+    print_cost(cost, planned.cpus)
+    shards = summary.shard_counts["train"]
     each = summary.bytes // sum(summary.shard_counts.values())
     largest = "one sequence" if packed else "the largest document"
     rows = [
@@ -124,10 +126,28 @@ def print_plan(planned: Planned) -> None:
         (tokens, f"{summary.tokens:,} of {budget:,} asked for"),
         ("shards", f"{shards:,}, of about {each:,} bytes{' each' if shards > 1 else ''} before compression"),
         *([("kept", _describe_kept(planned.kept))] if planned.kept.parts else []),
-        ("expected", f"{f'{seconds:,.0f} s' if seconds >= 1 else 'under a second'} to write them on {planned.cpus:g} CPUs"),
         ("plan", summary.plan_digest),
     ]
     print_pairs(rows)
+
+
+def print_cost(cost: Mapping[str, Any], cpus: float) -> None:
+    """What each pass of a build costs that finds nothing of an earlier one."""
+    table = make_table(
+        "pass", ">expected", ">CPU hours", "?>GPU hours", "?>read", "?>moved", ">written", "?>requests", f">{cost['currency']}"
+    )
+    for one in [*cost["passes"], {"name": "all", **cost["total"]}]:
+        amounts = (format_amount(one[what], "bytes") if one[what] else "" for what in ("read", "moved", "written"))
+        requests, gpu_hours = one["read_requests"] + one["write_requests"], one["gpu_hours"]
+        table.add_row(
+            one["name"], format_seconds(one["seconds"]), f"{one['cpu_hours']:,.3f}", f"{gpu_hours:,.3f}" if gpu_hours else "",
+            *amounts, f"{requests:,}" if requests else "", f"{one['money']:,.4f}",
+        )  # fmt: skip
+    out.print()
+    print_table(table)
+    month = f"keeping what is written: {cost['month']:,.4f} a month"
+    print_dim(f"on {cpus:g} CPUs, where nothing was done before; rates: {cost['rates']}; {month}")
+    out.print()
 
 
 def _describe_kept(kept: KeptSummary) -> str:

@@ -9,10 +9,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from chameleon_data.corpus.kept_rows import KeptSummary, summarise_kept_rows
+from chameleon_data.corpus.parts import part_bytes
 from chameleon_data.corpus.row_store import RowStore, choose_row_store
 from chameleon_data.corpus.sample import make_sample_spec
 from chameleon_data.corpus.selection import make_selection_rules
 from chameleon_data.corpus.tokens import DROPS_CHARACTERS, TokenCounter
+from chameleon_data.pipelines.cost import BuildSize, PassCost, Rates, estimate_cost, read_rates, seconds_by_timed_pass
 from chameleon_data.pipelines.engine import Engine, Progress
 from chameleon_data.pipelines.prepare import Prepared, prepare
 from chameleon_data.pipelines.select import select_rows
@@ -31,9 +33,6 @@ from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.provenance import describe_writer, gather_provenance
 from chameleon_data.versions.versions import Version, commit_version, is_version_of, list_numbers, read_manifest
 from chameleon_data.weights.explain.exhaustion import Exhaustion, compare_exhaustion_rules, describe_exhaustion
-
-ENCODED_BYTES_PER_SECOND = 60e6
-"""Bytes of text a second that one of two busy cores sorts, encodes in two formats, compresses and hashes; 88e6 if it is alone."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +54,29 @@ class Planned:
     """Where the survey keeps rows."""
     kept: KeptSummary
     """The rows that it kept."""
+    formats: tuple[str, ...]
+    """Those of the recipe."""
+    cost: tuple[PassCost, ...] = ()
+    """What the passes take, where nothing of them was done before."""
 
     @property
-    def expected_seconds(self) -> float:
-        """Estimated seconds of the write pass: parts whose rows are not kept are read as the survey read them, then the shards
-        are encoded."""
-        again = self.weighed.survey.seconds * (1 - self.kept.parts / self.kept.parts_in_all)
-        return (again + self.summary.bytes / ENCODED_BYTES_PER_SECOND) / self.cpus
+    def size(self) -> BuildSize:
+        """What the cost of the build depends on."""
+        survey, splits = self.weighed.survey, self.weighed.selection.splits.values()
+        embedded = self.weighed.mixture.description.embedder is not None
+        return BuildSize(
+            stored=sum(part_bytes(part) for part in survey.parts),
+            text=sum(count.bytes for counts in splits for count in counts),
+            rows=sum(count.rows for counts in splits for count in counts),
+            files=sum(len(part.fragments) for part in survey.parts),
+            parts=len(survey.parts),
+            kept_parts=self.kept.parts,
+            windows=sum(len(windows) for windows in survey.sample["windows"].to_pylist()) if embedded else 0,
+            shards=sum(self.summary.shard_counts.values()),
+            written=self.summary.bytes,
+            formats=tuple(self.formats),
+            tokenizer=self.weighed.unit != "bytes",
+        )
 
     def describe(self) -> dict[str, Any]:
         """As plain JSON, which `plan --json` prints."""
@@ -81,7 +96,6 @@ class Planned:
             "warnings": list(summary.warnings),
             "bytes": summary.bytes,
             "kept_rows": asdict(self.kept),
-            "expected_seconds": round(self.expected_seconds, 1),
             "timings": self.timings,
         }
 
@@ -130,12 +144,17 @@ def weigh_recipe(
 
 
 def plan_recipe(
-    recipe: Recipe, engine: Engine, progress: Progress, single_writer: bool = False, scratch: Store | None = None
+    recipe: Recipe,
+    engine: Engine,
+    progress: Progress,
+    single_writer: bool = False,
+    scratch: Store | None = None,
+    rates: Rates | None = None,
 ) -> Planned:
-    """Weigh, and plan. Writes only caches."""
+    """Weigh, and plan. Writes only caches. `rates`: those of this machine; without them, those that come with this code."""
     prepared = prepare(recipe, single_writer, progress)
     with active_driver(prepared.store) as driver, engine.sharing(*_folders(prepared.store, scratch)):
-        return _plan(engine, prepared, scratch, recipe, driver.keep_during(progress))
+        return _plan(engine, prepared, scratch, recipe, driver.keep_during(progress), rates or read_rates())
 
 
 def build_recipe(
@@ -145,11 +164,12 @@ def build_recipe(
     created: str,
     single_writer: bool = False,
     scratch: Store | None = None,
+    rates: Rates | None = None,
 ) -> Built:
-    """Weigh, plan, write the shards and commit a version. `created` is the time that the version carries."""
+    """Weigh, plan, write the shards and commit a version. `created` is the time that the version carries; `rates` as above."""
     prepared = prepare(recipe, single_writer, progress)
     with active_driver(prepared.store) as driver, engine.sharing(*_folders(prepared.store, scratch)):
-        return _build(engine, prepared, scratch, driver, recipe, driver.keep_during(progress), created)
+        return _build(engine, prepared, scratch, driver, recipe, driver.keep_during(progress), created, rates or read_rates())
 
 
 def _build(
@@ -160,10 +180,11 @@ def _build(
     recipe: Recipe,
     progress: Progress,
     created: str,
+    rates: Rates,
 ) -> Built:
     store = prepared.store
     live, _ = list_numbers(store)
-    planned = _plan(engine, prepared, scratch, recipe, progress)
+    planned = _plan(engine, prepared, scratch, recipe, progress, rates)
     weighed, timings = planned.weighed, dict(planned.timings)
     survey, mixture, selection = weighed.survey, weighed.mixture, weighed.selection
     job = ShardSpec(planned.layouts, selection.rules, planned.counter, recipe.sources, recipe.input, recipe.shards)
@@ -186,6 +207,7 @@ def _build(
         receipts,
         gather_provenance(survey, planned.counter, recipe.shards),
         timings,
+        seconds_by_timed_pass(planned.cost),
         reused,
     )
     version = commit_version(store, manifest, created, driver.check)
@@ -247,7 +269,7 @@ def _weigh(
     return replace(weighed, reused={"survey": reused, **weighed.reused})
 
 
-def _plan(engine: Engine, prepared: Prepared, scratch: Store | None, recipe: Recipe, progress: Progress) -> Planned:
+def _plan(engine: Engine, prepared: Prepared, scratch: Store | None, recipe: Recipe, progress: Progress, rates: Rates) -> Planned:
     timings: dict[str, float] = {}
     store, counter = prepared.store, prepared.counter
     keep = _choose_row_store(recipe, prepared, scratch)
@@ -276,4 +298,7 @@ def _plan(engine: Engine, prepared: Prepared, scratch: Store | None, recipe: Rec
     if keep is None and recipe.survey.keep:
         reason = f"{store.url} is not a folder of this machine; --scratch names one"
     kept = summarise_kept_rows(keep, [part.key for part in weighed.survey.parts], reason)
-    return Planned(weighed, layouts, counter, summary, timings, engine.cpus, exhausted, keep, kept)
+    planned = Planned(
+        weighed, layouts, counter, summary, timings, engine.cpus, exhausted, keep, kept, tuple(recipe.shards.formats)
+    )
+    return replace(planned, cost=estimate_cost(planned.size, rates, engine.cpus, engine.gpus))

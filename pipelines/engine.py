@@ -15,10 +15,10 @@ Why: docs/decisions/150-tasks-carry-numbers.md.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import pyarrow as pa
 
@@ -125,6 +125,32 @@ def call_at_retry(tell: Tell) -> None:
     _retrying[:] = [tell]
 
 
+Amount = Literal["rows", "bytes", "tokens", "quarantined", "retries"]
+COUNTERS: dict[Amount, str] = {
+    "rows": "Rows that a pass has read or written",
+    "bytes": "Bytes of text that a pass has read, or of shards that it has written",
+    "tokens": "Tokens that a pass has read or written",
+    "quarantined": "Rows that a pass has set aside as unusable",
+    "retries": "Tasks whose reading or writing failed and was tried again",
+}
+"""What workers count, for whoever watches a cluster -> what it is. A task that runs again counts again."""
+
+_counting: list[Callable[[str, Amount, int], object]] = []
+
+
+def call_at_count(count: Callable[[str, Amount, int], object]) -> None:
+    """From now on call this in this process with (pass, amount, how many) where a task has counted its work."""
+    _counting[:] = [count]
+
+
+def count_work(name: str, amounts: Mapping[Amount, int]) -> None:
+    """Say what a task of a pass has done. On one machine nobody listens."""
+    for count in _counting:
+        for amount, number in amounts.items():
+            if number:
+                count(name, amount, number)
+
+
 def work_patiently(work: Callable[[int], None], number: int) -> None:
     """Do the work of a number, up to three times where the store fails; then InputError."""
     for wait in (*RETRY_SECONDS, None):
@@ -135,6 +161,7 @@ def work_patiently(work: Callable[[int], None], number: int) -> None:
             if wait is None:
                 tries = len(RETRY_SECONDS) + 1
                 raise InputError(f"reading or writing failed {tries} times: {explain_os_error(fault)}") from fault
+            count_work("all", {"retries": 1})
             for tell in _retrying:
                 tell(f"reading or writing failed, and is tried again in {wait:g} s: {explain_os_error(fault)}")
             time.sleep(wait)

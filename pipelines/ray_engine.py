@@ -32,10 +32,13 @@ import pyarrow as pa
 
 from chameleon_data.errors import DefectError, InputError, explaining, first_line, list_some
 from chameleon_data.pipelines.engine import (
+    COUNTERS,
     DEATHS_OF_A_TASK,
+    Amount,
     TableFunction,
     Task,
     Tell,
+    call_at_count,
     call_at_retry,
     explain_deaths,
     keep_silent,
@@ -482,6 +485,7 @@ def _do_number(pass_: Any, table: pa.Table) -> pa.Table:
     number, error, defect, told = int(numbers[table["id"][0].as_py()]), "", "", list[str]()
     _forget_extension_types()
     call_at_retry(told.append)
+    call_at_count(_count)
     try:
         work_patiently(work, number)
     except InputError as wrong:
@@ -489,6 +493,23 @@ def _do_number(pass_: Any, table: pa.Table) -> pa.Table:
     except Exception:  # noqa: BLE001 - Ray Data would leave it out
         defect = traceback.format_exc()
     return pa.table({"number": [number], "error": [error], "defect": [defect], "told": pa.array([told], pa.list_(pa.string()))})
+
+
+def counter_name(amount: Amount) -> str:
+    """Name of a counter, as Ray knows it. Prometheus sees `ray_` before it, and `_total` behind it."""
+    return f"chameleon_data_{amount}"
+
+
+@lru_cache(maxsize=1)
+def _counters() -> dict[Amount, Any]:
+    """Amount -> Ray's counter of this process."""
+    from ray.util.metrics import Counter
+
+    return {amount: Counter(counter_name(amount), about, tag_keys=("pass",)) for amount, about in COUNTERS.items()}
+
+
+def _count(name: str, amount: Amount, number: int) -> None:
+    _counters()[amount].inc(number, {"pass": name})
 
 
 def _make_question(common: Common | None) -> Callable[[], str]:

@@ -15,7 +15,7 @@ from chameleon_data.corpus.sample import SampleSpec
 from chameleon_data.corpus.survey import Survey, find_recorded_parts, read_survey, survey_part
 from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.errors import locating
-from chameleon_data.pipelines.engine import Engine, Progress, Task, run_pass
+from chameleon_data.pipelines.engine import Engine, Progress, Task, count_work, run_pass
 from chameleon_data.recipe import Input, Like, Source
 from chameleon_data.store.store import Store
 from chameleon_data.weights.domain_weights import TARGET_NAME
@@ -79,4 +79,9 @@ def _survey_number(
     counter: TokenCounter,
     number: int,
 ) -> None:
-    survey_part(store, parts.read(number), input, spec, counter, keep)
+    summary = survey_part(store, parts.read(number), input, spec, counter, keep)
+    tallies = summary.tallies.values() if summary else ()
+    count_work("survey", {
+        "rows": sum(t.read for t in tallies), "bytes": sum(t.bytes for t in tallies), "tokens": sum(t.tokens for t in tallies),
+        "quarantined": sum(t.quarantined for t in tallies),
+    })  # fmt: skip

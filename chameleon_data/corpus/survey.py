@@ -181,14 +181,17 @@ def hash_documents(block: Block, hash: str) -> tuple[U64, U64]:
     return hi, lo
 
 
-def survey_part(store: Store, part: Part, input: Input, spec: SampleSpec, counter: TokenCounter, keep: RowStore | None) -> None:
+def survey_part(
+    store: Store, part: Part, input: Input, spec: SampleSpec, counter: TokenCounter, keep: RowStore | None
+) -> PartSummary | None:
     """Read one part and record it, and keep its rows in `keep`. Memory: a block of text, the part's share of the sample, and a
     file of rows.
 
-    Raises InputError for a file that cannot be read and for too many domains.
+    Returns what was counted; None where the part was recorded, and only its sample was drawn from its rows. Raises InputError
+    for a file that cannot be read and for too many domains.
     """
     if keep and _sample_kept_rows(store, part, spec, keep):
-        return
+        return None
     started = time.monotonic()
     keeper = RowKeeper(keep, part.key) if keep else None
     tallies: defaultdict[str, Tally] = defaultdict(Tally)
@@ -240,6 +243,7 @@ def survey_part(store: Store, part: Part, input: Input, spec: SampleSpec, counte
     bad_rows = {name: dict(counts) for name, counts in reasons.items()}
     summary = PartSummary(time.monotonic() - started, dict(tallies), bad_rows, tuple(fragment_rows))
     write_record(store, part.path("summary.json"), asdict(summary))
+    return summary
 
 
 def _sample_kept_rows(store: Store, part: Part, spec: SampleSpec, keep: RowStore) -> bool:

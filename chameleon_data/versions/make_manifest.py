@@ -52,6 +52,7 @@ def make_manifest(
     receipts: Sequence[Receipt],
     provenance: Provenance,
     timings: Mapping[str, float],
+    expected: Mapping[str, float],
     reused: Mapping[str, str],
 ) -> Manifest:
     """The manifest of a finished build, whose tables are written here. Raises DefectError where rows read, planned and written
@@ -94,6 +95,7 @@ def make_manifest(
         tables=tables,
         provenance=provenance,
         timings=dict(timings),
+        expected=dict(expected),
         reused=dict(reused),
     )
 

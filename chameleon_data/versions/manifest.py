@@ -228,6 +228,8 @@ class Manifest:
     """What the version was made of and by."""
     timings: dict[str, float]
     """Pass -> seconds."""
+    expected: dict[str, float]
+    """Pass -> seconds that were estimated before it wrote, for a build that finds nothing of an earlier one."""
     reused: dict[str, str]
     """Pass -> a sentence about the work of earlier runs that it did not do again."""
 

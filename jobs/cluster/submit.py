@@ -31,6 +31,10 @@ ADDRESS = "RAY_API_SERVER_ADDRESS"
 VERBS = ("weights", "plan", "build", "evaluate", "export")
 """Those that run passes for a recipe."""
 STATUS_SECONDS = 1.0
+AGENT_SECONDS = 60.0
+"""How long to wait for a cluster that has just started."""
+NOT_YET = "No available agent"
+"""What Ray says where its dashboard is up and no node has told it that it takes jobs."""
 DOCUMENT_BEGINS = "{"
 """The line with which the command's document begins; no other line of it, and no progress, is this alone."""
 
@@ -60,7 +64,8 @@ def submit(
     notes = describe_job(verb, recipe, metadata or [])
     with _explaining_cluster():
         client = _connect()
-        job = client.submit_job(
+        job = _submit_patiently(
+            client,
             entrypoint=make_entrypoint(verb, recipe, words.args),
             runtime_env=make_environment(recipe),
             submission_id=submission_id,
@@ -131,6 +136,18 @@ def _explaining_cluster() -> Iterator[None]:
     advice = f"look at {ADDRESS}, RAY_AUTH_TOKEN and the cluster"
     with explaining("the cluster", {kinds: lambda error: f"does not take the job ({first_line(error)}); {advice}"}):
         yield
+
+
+def _submit_patiently(client: JobSubmissionClient, **job: Any) -> str:
+    """Submit the job, and wait for a cluster that has just started and cannot take it yet."""
+    end = time.monotonic() + AGENT_SECONDS
+    while True:
+        try:
+            return client.submit_job(**job)
+        except RuntimeError as error:
+            if NOT_YET not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(STATUS_SECONDS)
 
 
 def _follow(client: JobSubmissionClient, job: str) -> None:

@@ -21,6 +21,7 @@ import os
 import re
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -48,9 +49,12 @@ PASSES = ("survey", "embed", "read", "write")
 TIME_LIMIT = 400.0
 
 
-def _at(number: int) -> dict[str, str]:
-    """Where a node listens."""
-    return {"node_ip_address": f"127.0.0.{2 + number}"}
+def _at(number: int) -> dict[str, Any]:
+    """Where a node listens. Its agent would take port 52365, which the agent of some other cluster of this machine may have."""
+    address = f"127.0.0.{2 + number}"
+    with socket.socket() as free:
+        free.bind((address, 0))
+        return {"node_ip_address": address, "dashboard_agent_listen_port": free.getsockname()[1]}
 
 
 def readme_digest() -> str:
@@ -236,7 +240,7 @@ def _refusing(pattern: str) -> Iterator[None]:
 def submit(recipe: Recipe) -> str:
     """The digest of the document that `submit` prints."""
     path = Path(recipe.out).parent / "recipe.yaml"
-    other = _copy_code(Path(recipe.out).parent.parent / "other")
+    other, sources = _copy_code(Path(recipe.out).parent.parent / "other"), code_version().sources
     os.environ["PYTHONPATH"] = str(other)  # of Ray's processes; what is sent comes before it
     os.chdir(other)
     with _cluster(2, dashboard=True) as cluster:
@@ -257,7 +261,8 @@ def submit(recipe: Recipe) -> str:
     assert (document["submission_id"], document["status"], document["exit_code"]) == ("own", "SUCCEEDED", 0)
     assert document["metadata"]["team"] == "data"
     assert "submitted own" in done.stderr
-    assert document["answer"]["provenance"]["code"]["sources"] == code_version().sources
+    ran = document["answer"]["provenance"]["code"]["sources"]
+    assert ran == sources, (ran, sources)
     (manifest,) = verify_versions(Store(recipe.out))
     return str(manifest.digest)
 
@@ -282,7 +287,7 @@ def driver(recipe: Recipe) -> str:
         second = submit("node-2")
         while not (status := client.get_job_status(second)).is_terminal():
             time.sleep(0.2)
-        assert status == JobStatus.SUCCEEDED, client.get_job_logs(second)
+        assert status == JobStatus.SUCCEEDED, (client.get_job_info(second).message, client.get_job_logs(second))
         assert client.get_job_status(first) == JobStatus.FAILED
     (manifest,) = verify_versions(Store(recipe.out))
     return str(manifest.digest)

@@ -111,6 +111,7 @@ class Ready:
             gather_provenance(self.survey, self.job.counter, self.recipe.shards),
             {},
             {},
+            {},
         )
 
 

@@ -133,6 +133,7 @@ def example_report(
         build=f"builds/{'ab' * 32}", budget=budget, shard_count=shards, shard_counts={"train": shards}, domains=domains,
         weights=about, quarantine=quarantine, shards=files, map=map_, reused={"embed": f"embedded 1 of {k} domains"},
         timings={"survey": 12.4, "embed and weigh": 31.0, "plan": 0.42, "write": 18.7},
+        expected={"survey": 11.0, "embed and weigh": 30.0, "plan": 0.5, "write": 21.0},
         inputs=inputs, provenance={"packages": packages, "python": "3.11.9"},
     )  # fmt: skip
     return manifest, proof

@@ -19,8 +19,11 @@ from typing import Any
 import pytest
 
 from chameleon_data.errors import InputError
+from chameleon_data.pipelines import engine
 from chameleon_data.pipelines import ray_engine as engines
+from chameleon_data.pipelines.engine import COUNTERS, Task
 from chameleon_data.pipelines.ray_engine import CONNECT_SECONDS, ray_engine
+from tests.support.inline_builds import INLINE, build, write_small_recipe
 from tests.support.paths import ROOT
 
 
@@ -266,3 +269,46 @@ def test_work_without_a_gpu_keeps_off_gpu_nodes_and_more_gpus_than_cpus_do_not_h
     assert found["on gpus"] == [found["gpu node"]]
     assert found["gpu node"] not in found["tasks"] + found["on cpus"]
     assert "is given a GPU, and torch cannot use it" in found["said"]
+
+
+# What a watcher of the cluster sees
+
+
+def test_the_dashboard_asks_for_the_counters_and_no_others():
+    board = json.loads((ROOT / "jobs/cluster/grafana.json").read_text())
+    asked = {name for panel in board["panels"] for t in panel["targets"] for name in re.findall(r"ray_[a-z_]+", t["expr"])}
+    assert asked == {f"ray_{engines.counter_name(amount)}_total" for amount in COUNTERS}
+
+
+def test_tasks_count_their_work_on_rays_counters(monkeypatch, tmp_path):
+    from ray.util import metrics
+
+    counted: dict[tuple[str, str], float] = {}
+
+    class Counter:
+        def __init__(self, name: str, about: str, tag_keys: tuple[str, ...]) -> None:
+            assert (about, tag_keys) == (COUNTERS[name.removeprefix("chameleon_data_")], ("pass",))
+            self._name = name
+
+        def inc(self, number: float, tags: dict[str, str]) -> None:
+            counted[self._name, tags["pass"]] = counted.get((self._name, tags["pass"]), 0) + number
+
+    monkeypatch.setattr(metrics, "Counter", Counter)
+    monkeypatch.setattr(engine, "_counting", [engines._count])
+    engines._counters.cache_clear()
+    manifest = build(write_small_recipe(tmp_path, str(tmp_path / "out")))
+    engines._counters.cache_clear()
+    domains = manifest.domains.values()
+    assert counted["chameleon_data_rows", "survey"] == sum(d.rows_read for d in domains)
+    assert counted["chameleon_data_tokens", "survey"] == sum(d.available_tokens for d in domains)
+    assert counted["chameleon_data_bytes", "survey"] == sum(d.available_bytes for d in domains)
+    assert ("chameleon_data_retries", "all") not in counted
+    with pytest.raises(InputError, match="failed 3 times"):
+        list(INLINE.run(Task(_lose_network, str), [1]))
+    assert engines._counters.cache_info().currsize == 1
+    engines._counters.cache_clear()
+    assert counted["chameleon_data_retries", "all"] == 2
+
+
+def _lose_network(_: int) -> None:
+    raise ConnectionError("the network is gone")

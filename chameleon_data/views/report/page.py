@@ -156,7 +156,7 @@ def _written(manifest: Manifest, rows: ReportRows, verification: Verification | 
         "packages": sorted(manifest.provenance.packages.items()),
         "inputs": inputs,
         "inputs_table": tables.inputs_table(rows.inputs, inputs),
-        "timings_table": tables.timings_table(manifest.timings),
+        "timings_table": tables.timings_table(manifest.timings, manifest.expected, manifest.reused),
     }
 
 

@@ -349,16 +349,38 @@ def inputs_table(inputs: Sequence[InputFile], files: int) -> ReportTable | None:
     return make_report_table("The files that were read", inputs, columns, there_are=files) if inputs else None
 
 
-def timings_table(timings: Mapping[str, float]) -> ReportTable | None:
+def timings_table(timings: Mapping[str, float], expected: Mapping[str, float], reused: Mapping[str, str]) -> ReportTable | None:
+    """Seconds of each pass beside its estimate, which is for a pass that finds nothing of an earlier run."""
     if not timings:
         return None
     passes = [*(name for name in TIMED_PASSES if name in timings), *sorted(timings.keys() - set(TIMED_PASSES))]
     all_seconds = sum(timings.values())
-    rows = [(name, timings[name], timings[name] / max(all_seconds, 1e-9)) for name in passes]
+    rows = [
+        (
+            name,
+            timings[name],
+            timings[name] / max(all_seconds, 1e-9),
+            expected.get(name),
+            _compare(name, timings, expected, reused),
+        )
+        for name in passes
+    ]
     columns = [
         _text("Pass", "name"),
         TableColumn("Seconds", "seconds", lambda v: f"{v:,.1f}"),
         TableColumn("Of all", "share", format_percent),
+        TableColumn("Estimated before", "expected", lambda v: "" if v is None else f"{v:,.1f}"),
+        _text("Estimate against actual", "off"),
     ]
-    frame = pl.DataFrame(rows, {"name": pl.String, "seconds": pl.Float64, "share": pl.Float64}, orient="row")
-    return make_report_table("Seconds that each pass took", frame, columns, {"name": "All", "seconds": f"{all_seconds:,.1f}"})
+    types = {"name": pl.String, "seconds": pl.Float64, "share": pl.Float64, "expected": pl.Float64, "off": pl.String}
+    frame = pl.DataFrame(rows, types, orient="row")
+    total = {"name": "All", "seconds": f"{all_seconds:,.1f}", "expected": f"{sum(expected.values()):,.1f}" if expected else ""}
+    return make_report_table("Seconds that each pass took", frame, columns, total)
+
+
+def _compare(name: str, timings: Mapping[str, float], expected: Mapping[str, float], reused: Mapping[str, str]) -> str:
+    if name not in expected:
+        return ""
+    if name in reused:
+        return "not comparable: some was done before"
+    return f"{expected[name] / timings[name] - 1:+.0%}" if timings[name] else ""

@@ -90,3 +90,23 @@ def test_the_readmes_own_example_has_an_absolute_out() -> None:
     text, times = re.subn(pattern, instead.replace("$PWD", "/somewhere"), (folder / "demo.yaml").read_text(), flags=re.MULTILINE)
     assert times == 1
     assert parse_recipe(text, folder).out == "/somewhere/out/submitted"
+
+
+@pytest.mark.parametrize(("says", "tries"), [("500: No available agent to submit job", 3), ("500: another fault", 1)])
+def test_a_cluster_that_has_just_started_is_waited_for(monkeypatch: pytest.MonkeyPatch, says: str, tries: int) -> None:
+    monkeypatch.setattr(submit, "STATUS_SECONDS", 0.0)
+    tried: list[dict[str, object]] = []
+
+    class Client:
+        def submit_job(self, **job: object) -> str:
+            tried.append(job)
+            if len(tried) < 3:
+                raise RuntimeError(says)
+            return "own"
+
+    if tries == 3:
+        assert submit._submit_patiently(Client(), entrypoint="x") == "own"  # type: ignore[arg-type]
+    else:
+        with pytest.raises(RuntimeError, match="another fault"):
+            submit._submit_patiently(Client(), entrypoint="x")  # type: ignore[arg-type]
+    assert tried == [{"entrypoint": "x"}] * tries

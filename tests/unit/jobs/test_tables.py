@@ -11,6 +11,7 @@ import pytest
 from chameleon_data.corpus.file_counts import SourceFiles
 from chameleon_data.corpus.kept_rows import KeptSummary
 from chameleon_data.jobs import screen, tables
+from chameleon_data.pipelines.cost import PassCost, Prices, describe_cost, read_rates
 from chameleon_data.shards.plan_summary import PlanSummary
 from chameleon_data.weights.bounds import MovedWeight
 from chameleon_data.weights.mixture import MixtureDescription
@@ -58,8 +59,8 @@ def test_why_a_weight_lies_outside_its_interval_is_said(capsys):
 @pytest.mark.parametrize(
     ("packed", "shards", "size", "seconds", "said"),
     [
-        (False, {"train": 1}, 900, 0.2, ("1, of about 900 bytes before", "expected  under a second", "largest document")),
-        (True, {"train": 3, "validation": 1}, 4_000, 61.3, ("3, of about 1,000 bytes each", "61 s to write", "one sequence")),
+        (False, {"train": 1}, 900, 0.2, ("1, of about 900 bytes before", "0.2 s", "largest document")),
+        (True, {"train": 3, "validation": 1}, 4_000, 61.3, ("3, of about 1,000 bytes each", "1 min 1 s", "one sequence")),
     ],
 )
 def test_a_plan_says_how_large_its_shards_come_out(capsys, packed, shards, size, seconds, said):
@@ -93,11 +94,22 @@ def print_example_plan(capsys, packed=False, shards=None, size=900, seconds=1.0,
         survey=survey, unit="bytes", reused={}, budget=10, mixture=SimpleNamespace(description=describe(), decimals={})
     )
     planned = SimpleNamespace(
-        layouts=[layout], weighed=weighed, cpus=2.0, exhausted={}, expected_seconds=seconds, kept=kept,
+        layouts=[layout], weighed=weighed, cpus=2.0, exhausted={}, kept=kept,
         summary=PlanSummary("p", shards or {"train": 1}, 900, {}, 0, size, ()),
     )  # fmt: skip
-    tables.print_plan(planned)
+    one = PassCost("write", seconds, seconds / 3600, 0.0, 0, size, size, 7, 2)
+    prices = Prices("EUR", 36.0, 0.0, 0.0, 1e6, 0.0, 1e6)
+    tables.print_plan(planned, describe_cost([one], prices, replace(read_rates(), machine="a machine of ours")))
     return capsys.readouterr().out
+
+
+def test_a_plan_says_what_each_pass_costs(capsys):
+    text = print_example_plan(capsys, size=2_000, seconds=3_600.0)
+    assert "EUR" in text
+    line = next(line for line in text.splitlines() if line.startswith("write "))
+    # one hour at 36, two writing requests at 1e6 a million
+    assert line.split()[-2:] == ["9", "38.0000"]
+    assert "rates: a machine of ours; keeping what is written: 2.0000 a month" in text
 
 
 def test_the_terminal_tells_of_twenty_bounds(capsys):

@@ -375,6 +375,16 @@ def test_timings_stand_in_the_order_of_the_passes(ten, words_of):
     assert [row[0] for row in rows[1:]] == ["survey", "embed and weigh", "plan", "write", "another", "All"]
 
 
+def test_an_estimate_stands_beside_what_a_pass_took(ten, words_of):
+    manifest, _ = ten
+    timings, expected = {"survey": 10.0, "embed and weigh": 20.0, "write": 5.0}, {"survey": 12.5, "write": 4.0}
+    words = words_of(replace(manifest, timings=timings, expected=expected, reused={"write": "some were there"}))
+    rows = {row[0]: row[-2:] for row in rows_of(words, "Seconds that each pass took")}
+    assert rows["survey"] == ["12.5", "+25%"]
+    assert rows["embed and weigh"] == ["", ""]
+    assert rows["write"] == ["4.0", "not comparable: some was done before"]
+
+
 def test_formats_are_called_by_their_names(ten, words_of):
     names = {"mds": "webdataset", "parquet": "jsonl"}
     files = [{**file, "format": names[file["format"]]} for file in list_files(EXAMPLES, ten[0])]

@@ -1,0 +1,258 @@
+"""What a build costs, before it is run: seconds, bytes, requests and money of each pass.
+
+A pass takes `fixed` seconds, whatever the machine, and a number of core-seconds for each GB of text, which its tasks share:
+
+    seconds = fixed + gigabytes × rate / min(CPUs, tasks)        CPU hours = (fixed + gigabytes × rate) / 3600
+
+The rates are measured on a machine by `make bench`, which writes them as a file, or are those of `rates.json` here. Bytes and
+requests follow from the plan. Requests are those of an object store; a folder of this machine has as many opened files. Money is
+these numbers times the prices of a file that a person edits. Error on the demo and on 200 MB: docs/decisions/167-cost-before.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from chameleon_data.errors import InputError, explain_errno, explaining, list_some
+from chameleon_data.recipe import say_fault
+
+RATES_FORMAT = 1
+OWN_RATES = Path(__file__).with_name("rates.json")
+"""Rates that were measured while this was written; the file says on which machine."""
+REQUEST_BYTES = 32 * 2**20
+"""Bytes that a request for a large file asks for."""
+RECORD_BYTES = 26
+"""Bytes of a row's record in the survey."""
+RUN_REQUESTS = 2
+"""Requests of a shard for each run: its index, and the rows."""
+SURVEY_FILES = 4
+"""Files that the survey writes for a part."""
+VECTOR_BYTES = 1_536
+"""Of a sampled document: 384 numbers of four bytes."""
+GIGABYTE = 1e9
+_Record = TypeVar("_Record")
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How long a pass takes."""
+
+    fixed: float
+    """Seconds, whatever the size: processes that start, models that load, the driver's own work."""
+    gigabyte: float
+    """Core-seconds for 10^9 bytes of text."""
+
+
+@dataclass(frozen=True)
+class EmbedRate:
+    """How long embedding and weighing take."""
+
+    fixed: float
+    """Seconds until the model is loaded, and for the weights."""
+    window: float
+    """Core-seconds for a window of text without a GPU."""
+    gpu_window: float
+    """Seconds of a GPU for a window."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What one core of a machine does."""
+
+    machine: str
+    """Where and when they were measured, in words."""
+    survey: Rate
+    """Reading compressed JSON lines, hashing, counting and keeping rows."""
+    tokenizer: float
+    """Core-seconds more for 10^9 bytes of text where a tokenizer counts tokens."""
+    embed: EmbedRate
+    plan: Rate
+    """Of the driver alone."""
+    read: Rate
+    """The second reading, where rows are not kept: reading, sorting and writing runs."""
+    write: Rate
+    """Gathering the rows of shards and putting them in order, without encoding."""
+    encode: dict[str, float]
+    """Format -> core-seconds to encode, compress and hash 10^9 bytes of text."""
+    stored: dict[str, float]
+    """Format -> bytes written for a byte of text."""
+    run_bytes: float
+    """Bytes of runs for a byte of text."""
+    format: int = RATES_FORMAT
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What things cost, in one currency. All but the currency may be 0."""
+
+    currency: str
+    cpu_hour: float
+    """An hour of one CPU, with its memory."""
+    gpu_hour: float
+    """An hour of one GPU, with the machine around it."""
+    read_requests: float
+    """A million requests that read."""
+    write_requests: float
+    """A million requests that write or list."""
+    gigabyte_moved: float
+    """10^9 bytes between machines and store; mostly free within a region."""
+    gigabyte_month: float
+    """Keeping 10^9 bytes for a month."""
+
+
+@dataclass(frozen=True)
+class BuildSize:
+    """What the cost of a build depends on."""
+
+    stored: int
+    """Bytes of the corpus as its files hold it."""
+    text: int
+    """Bytes of its usable text."""
+    rows: int
+    files: int
+    """Files, or row groups, that are read by themselves."""
+    parts: int
+    kept_parts: int
+    """Parts whose rows the survey keeps."""
+    windows: int
+    """Windows of text that are embedded; 0 where weights are given."""
+    shards: int
+    """Of all splits."""
+    written: int
+    """Bytes of text (or token ids) in the shards, before compression."""
+    formats: tuple[str, ...]
+    tokenizer: bool
+    """Whether a tokenizer counts tokens."""
+
+
+@dataclass(frozen=True)
+class PassCost:
+    """What a pass takes, started with nothing recorded."""
+
+    name: str
+    seconds: float
+    """On the machines that were said."""
+    cpu_hours: float
+    gpu_hours: float
+    read: int
+    """Bytes of the corpus, and records, that are read."""
+    moved: int
+    """Bytes of text between passes: kept rows and runs, written or read."""
+    written: int
+    """Bytes that stay: records and shards."""
+    read_requests: int
+    write_requests: int
+
+    def money(self, prices: Prices) -> float:
+        """In the currency of the prices; without keeping what is written."""
+        return (
+            self.cpu_hours * prices.cpu_hour
+            + self.gpu_hours * prices.gpu_hour
+            + (self.read_requests * prices.read_requests + self.write_requests * prices.write_requests) / 1e6
+            + (self.read + self.moved + self.written) / GIGABYTE * prices.gigabyte_moved
+        )
+
+
+def estimate_cost(size: BuildSize, rates: Rates, cpus: float, gpus: int = 0) -> tuple[PassCost, ...]:
+    """The passes of a build of this size on so many CPUs and GPUs, in the order in which they run.
+
+    Raises InputError where the rates lack one of the formats.
+    """
+    if lacking := [form for form in size.formats if form not in rates.encode or form not in rates.stored]:
+        raise InputError(f"rates: say nothing of the formats {list_some(lacking)}; measure them with 'make bench'")
+    text, parts = size.text / GIGABYTE, max(1, size.parts)
+    again = 1 - size.kept_parts / parts
+    """Share of the text that is read twice."""
+    readings = size.files + -(-size.stored // REQUEST_BYTES)
+    records = size.rows * RECORD_BYTES
+    kept = int(size.text * (1 - again))
+    runs = int(size.text * again * rates.run_bytes)
+    unkept = size.parts - size.kept_parts
+    shards = int(sum(size.written * rates.stored[form] for form in size.formats))
+    encode = rates.write.gigabyte + sum(rates.encode[form] for form in size.formats)
+    window, gpu = (rates.embed.gpu_window, True) if gpus else (rates.embed.window, False)
+    embed = size.windows * window
+    costs = [
+        _spread("survey", rates.survey.fixed, text * (rates.survey.gigabyte + rates.tokenizer * size.tokenizer), cpus, parts,
+                read=size.stored, moved=kept, written=records, gets=readings, puts=SURVEY_FILES * parts),
+        PassCost("embed and weigh", rates.embed.fixed + embed / max(1.0, gpus or cpus) if size.windows else 0.0,
+                 0.0 if gpu else embed / 3600, embed / 3600 if gpu else 0.0, 0, 0, size.windows * VECTOR_BYTES, 0, 0),
+        _spread("plan", rates.plan.fixed, text * rates.plan.gigabyte, 1, 1, read=records, gets=parts),
+    ]  # fmt: skip
+    if unkept:
+        reading = text * again * (rates.read.gigabyte + rates.tokenizer * size.tokenizer)
+        amounts = {"read": int(size.stored * again), "moved": runs, "gets": int(readings * again), "puts": 3 * unkept}
+        costs.append(_spread("read", rates.read.fixed, reading, cpus, unkept, **amounts))
+    written = size.written / GIGABYTE
+    searches = RUN_REQUESTS * unkept * size.shards + size.kept_parts * size.shards
+    costs.append(
+        _spread("write", rates.write.fixed, written * encode, cpus, size.shards, moved=size.written, written=shards,
+                gets=searches, puts=size.shards * (len(size.formats) + 1))
+    )  # fmt: skip
+    return tuple(costs)
+
+
+def _spread(
+    name: str, fixed: float, core_seconds: float, cpus: float, tasks: int,
+    read: int = 0, moved: int = 0, written: int = 0, gets: int = 0, puts: int = 0,
+) -> PassCost:  # fmt: skip
+    """A pass whose tasks run on all CPUs."""
+    seconds = fixed + core_seconds / max(1.0, min(cpus, tasks))
+    return PassCost(name, seconds, (fixed + core_seconds) / 3600, 0.0, read, moved, written, gets, puts)
+
+
+def seconds_by_timed_pass(costs: Sequence[PassCost]) -> dict[str, float]:
+    """Pass whose seconds a version records -> its estimate. Such a version records the second reading with the writing."""
+    seconds: dict[str, float] = {}
+    for cost in costs:
+        name = "write" if cost.name == "read" else cost.name
+        seconds[name] = round(seconds.get(name, 0.0) + cost.seconds, 2)
+    return seconds
+
+
+def describe_cost(costs: Sequence[PassCost], prices: Prices, rates: Rates) -> dict[str, Any]:
+    """As plain JSON, which `plan --json` prints. Keeping what is written costs `month` each month."""
+    passes = [{**asdict(cost), "money": cost.money(prices)} for cost in costs]
+    names = [field.name for field in fields(PassCost) if field.name != "name"]
+    total = {name: sum(one[name] for one in passes) for name in [*names, "money"]}
+    month = sum(cost.written for cost in costs) / GIGABYTE * prices.gigabyte_month
+    return {"passes": passes, "total": total, "month": month, "currency": prices.currency, "rates": rates.machine}
+
+
+def read_rates(file: Path = OWN_RATES) -> Rates:
+    """The rates in a file that `make bench` wrote. Raises InputError where it holds anything else."""
+    with explaining(str(file), {OSError: explain_errno, ValueError: "holds no JSON; name a file that 'make bench' wrote"}):
+        plain = json.loads(file.read_text(encoding="utf-8"))
+    rates = _as(Rates, plain, file, "name a file that 'make bench' wrote")
+    if rates.format != RATES_FORMAT:
+        raise InputError(f"{file}: rates of format {rates.format}, and not {RATES_FORMAT}; measure them again with 'make bench'")
+    return rates
+
+
+def read_prices(file: Path) -> Prices:
+    """The prices in a YAML file. Raises InputError where it holds anything else."""
+    with explaining(str(file), {OSError: explain_errno, yaml.YAMLError: "is no YAML; jobs/prices.yaml shows the form"}):
+        plain = yaml.safe_load(file.read_text(encoding="utf-8"))
+    prices = _as(Prices, plain, file, "jobs/prices.yaml shows every key")
+    if any(isinstance(price, float) and price < 0 for price in asdict(prices).values()):
+        raise InputError(f"{file}: a price is below zero; correct it")
+    return prices
+
+
+def _as(kind: type[_Record], plain: Any, file: Path, advice: str) -> _Record:
+    known: Mapping[str, Any] = plain if isinstance(plain, dict) else {}
+    if unknown := sorted(map(str, known.keys() - {field.name for field in fields(kind)})):  # type: ignore[arg-type]
+        raise InputError(f"{file}: no such key: {list_some(unknown)}; {advice}")
+    try:
+        return TypeAdapter(kind).validate_python(plain)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise InputError(f"{file}: {where}: {say_fault(fault['type'], fault['msg'])}; {advice}") from error
