@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import get_args
 
 from chameleon_data.store.store import Store
-from tests.soak import cleaning, crash, kills, network, nodes, races, rot, version_model
+from tests.soak import cleaning, crash, kills, network, nodes, races, rot, starts, version_model
 from tests.support import fuzz, hostile
 from tests.support.inline_builds import verified, write_small_recipe
 
@@ -21,7 +21,7 @@ MINUTES = float(os.environ.get("SOAK_MINUTES", "60"))
 """Minutes of fuzzing."""
 DRIVERS, WORKERS = (10, 3), (10, 2)
 """Builds, and kills in each."""
-FLIPS, RUNS, RACES, GAMES = 300, 200, 200, 100
+FLIPS, RUNS, RACES, GAMES, STARTS = 300, 200, 200, 100, 10
 BATCH, AT_ONCE = 5, 4
 """Runs through a failing network in one process, and processes at once."""
 SLICE = 50
@@ -61,6 +61,13 @@ def race_builds(folder: Path) -> Figures:
             racers = races.race(crash.change_out(recipe, f"{place}/{seed}"), seed, digests, files)
             Store(f"{place}/{seed}").remove(Store(f"{place}/{seed}").list())
             yield Counter({"racers": racers, "races run": 1})
+
+
+def start_builds(folder: Path) -> Figures:
+    """Ten processes that build one recipe are started at once."""
+    clean = crash.build_clean(write_small_recipe(folder, f"{folder}/clean"))
+    for number in range(3):
+        yield Counter({"builds started at once": starts.start_at_once(clean, folder / f"at-once-{number}", STARTS)})
 
 
 def clean_beside_builds(folder: Path) -> Figures:
@@ -145,7 +152,8 @@ def fuzz_readers(folder: Path) -> Figures:
 
 
 PARTS: dict[str, Callable[[Path], Figures]] = {
-    "crash": crash_builds, "flip": flip_bits, "race": race_builds, "gc": clean_beside_builds, "versions": play_versions,
+    "crash": crash_builds, "flip": flip_bits, "race": race_builds, "starts": start_builds, "gc": clean_beside_builds,
+    "versions": play_versions,
     "hostile": try_hostile_inputs, "nodes": move_nodes, "drivers": kill_drivers,
     "workers": kill_workers, "network": fail_network, "fuzz": fuzz_readers,
 }  # fmt: skip

@@ -13,7 +13,7 @@ from chameleon_data.errors import InputError
 from chameleon_data.store.store import Store
 from chameleon_data.versions import active
 from chameleon_data.versions.versions import commit_version, list_versions
-from tests.soak import cleaning, kills, network, races, rot, servers, version_model
+from tests.soak import cleaning, kills, network, races, rot, servers, starts, version_model
 from tests.soak.crash import WRITES, CleanBuild, FaultKind, build_clean, change_out, crash_at_every_step
 from tests.support.fuzz import FOLDER
 from tests.support.inline_builds import CREATED, write_small_recipe
@@ -106,6 +106,11 @@ def test_races(kind: str, tmp_path: Path) -> None:
     digests, files = races.build_in_turn(recipe)
     for seed in range(3):
         races.race(change_out(recipe, f"{root}/{seed}"), seed, digests, files)
+
+
+def test_builds_started_at_once_all_end_well(tmp_path: Path) -> None:
+    clean = build_clean(write_small_recipe(tmp_path, f"{tmp_path}/clean"))
+    assert starts.start_at_once(clean, tmp_path / "at-once", 3) == 3
 
 
 def test_a_flipped_version_does_not_become_two(memory_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
