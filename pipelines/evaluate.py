@@ -122,14 +122,14 @@ def _read_pool(store: Store, manifest: Manifest, asked: Evaluate) -> Pool:
     names = sorted(manifest.domains)
     width = 1 if asked.model.vocabulary == BYTES_ONLY else BYTES_PER_TOKEN
     share = 1.0 if asked.judge == "ngram" else min(1.0, SPARE / len(names))
-    wanted = dict.fromkeys(names, int(asked.tokens * share) * width + width * SPARE * asked.model.context)
-    train = read_split(store, manifest, TRAIN, wanted)
     named = asked.held_out.unseen if isinstance(asked.held_out.unseen, dict) else {}
     judged = held_out_bytes(len(names) + len(named)) * 8  # long documents count by their first bytes alone
+    size = int(asked.tokens * share) * width + width * SPARE * asked.model.context
     if manifest.validation:
+        train = read_split(store, manifest, TRAIN, dict.fromkeys(names, size))
         held_out = read_split(store, manifest, VALIDATION, dict.fromkeys(names, judged))
     else:
-        train, held_out = hold_out(train)
+        train, held_out = hold_out(read_split(store, manifest, TRAIN, dict.fromkeys(names, size + judged)))
     unseen = {name: _read_unseen(name, path, judged) for name, path in named.items()}
     for name in unseen:
         if name in held_out:

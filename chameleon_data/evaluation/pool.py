@@ -90,12 +90,12 @@ def held_out_bytes(sets: int) -> int:
 def hold_out(documents: Mapping[str, Sequence[str]]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Domain -> texts to train on, and domain -> texts to judge by, of which no trial sees any.
 
-    The text alone decides, so copies are on one side. A domain of few documents keeps the one with the lowest hash.
+    The text alone decides, so copies are on one side. Of few documents the one with the lowest hash is held out, and of one none.
     """
     train: dict[str, list[str]] = {}
     kept: dict[str, list[str]] = {}
     below = {text for texts in documents.values() for text in texts if _place(text) < KEPT_SHARE}
-    below |= {min(texts, key=_place) for texts in documents.values() if texts and below.isdisjoint(texts)}
+    below |= {min(texts, key=_place) for texts in documents.values() if len({*texts}) > 1 and below.isdisjoint(texts)}
     for name, texts in documents.items():
         train[name] = [text for text in texts if text not in below]
         kept[name] = [text for text in texts if text in below]

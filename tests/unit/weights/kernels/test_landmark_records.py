@@ -68,7 +68,7 @@ def test_recorded_landmarks_give_a_later_domain_its_weights(tmp_path: Path) -> N
     )
     assert later.nystrom.error > 0
     far = domain_weights({**samples, "d5": 3 * np.eye(24, dtype=np.float32)}, kernel="rbf", landmarks=recorded)
-    assert far.warnings[-1].startswith("d5: the recorded landmarks see less than half")
+    assert any(said.startswith("d5: the recorded landmarks see less than half") for said in far.warnings)
     for other in ("linear", "laplacian"):
         with pytest.raises(InputError, match=f"landmarks are of kernel 'rbf', not '{other}'"):
             domain_weights(samples, kernel=other, landmarks=recorded)
