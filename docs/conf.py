@@ -7,6 +7,7 @@ Why: docs/decisions/190-documentation-where-it-lies.md.
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -57,5 +58,16 @@ def complete_lists(app: Sphinx, page: str, text: list[str]) -> None:
         text[0] += "\n```{toctree}\n:hidden:\n:glob:\n\n[0-9]*\n```\n"
 
 
+def link_folders(app: Sphinx, page: str, text: list[str]) -> None:
+    """A link to a folder leads to its README.md, as on GitHub."""
+    folder = (HERE.parent / page).parent
+    text[0] = re.sub(
+        r"\]\(([\w./-]+)\)",
+        lambda link: f"]({link[1]}/README.md)" if (folder / link[1] / "README.md").is_file() else link[0],
+        text[0],
+    )
+
+
 def setup(app: Sphinx) -> None:
     app.connect("source-read", complete_lists)
+    app.connect("source-read", link_folders)

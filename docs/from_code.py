@@ -166,6 +166,7 @@ class FromCode(SphinxDirective):
     """Writes the Markdown of one reference."""
 
     def run(self) -> list[nodes.Node]:
+        self.env.note_reread()  # the code may have changed where the page has not
         lines = {
             "recipe-keys": lambda: recipe_keys(recipe_schema()),
             "manifest-fields": lambda: manifest_fields(manifest_schema()),
