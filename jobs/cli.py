@@ -46,7 +46,6 @@ from chameleon_data.versions.versions import Version, delete_version, list_delet
 if TYPE_CHECKING:
     from chameleon_data.jobs.progress import Standing
     from chameleon_data.pipelines.engine import Engine, Progress
-    from chameleon_data.versions.against_corpus import ShardContents
     from chameleon_data.versions.verify import Verification
     from chameleon_data.views.trainer_files import Blend
 
@@ -58,6 +57,8 @@ app = typer.Typer(
 JudgeName = Literal["ngram", "decoder", "encoder_decoder", "masked"]
 Form = Literal["delta", "iceberg", "card", "croissant", "mosaicml", "megatron", "olmo", "datasets"]
 OWN_PRICES = Path(__file__).with_name("prices.yaml")
+LARGE_VERSION = 512 << 20
+"""Bytes of shards above which `verify` and `report` start workers."""
 RECIPE_SUFFIXES = (".yaml", ".yml")
 TABLE_FORMS, CARD_FORMS = ("delta", "iceberg"), ("card", "croissant")
 TRAINER_FORMS = ("mosaicml", "megatron", "olmo", "datasets")
@@ -296,7 +297,7 @@ def diff(before: OneVersion, after: OneVersion, as_json: AsJson = False) -> None
 
     def show_difference() -> None:
         out.print(" → ".join(names), soft_wrap=True)
-        tables.print_difference(found)
+        tables.print_difference(found, (m.unit, n.unit))
 
     print_answer(as_json, {"before": names[0], "after": names[1], **found.describe()}, show_difference)
 
@@ -316,14 +317,17 @@ def verify(
     """Prove a version from its stored bytes. Checked are the files, the order of rows, the bounds and the books. The exit code
     is 1 if a check fails."""
     store, version, manifest = _open(target)
-    problems, contents = list[str](), None
-    if corpus:
-        from chameleon_data.pipelines.verify import check_against_corpus
+    problems, options = list[str](), (engine, workers, memory, address)
+    if corpus or any(options):
+        from chameleon_data.pipelines.verify import check_against_corpus, verify_on_engine
 
-        with _passes(engine, workers, memory, address, open_cluster, progress_form) as (runner, progress):
-            problems, contents = check_against_corpus(runner, store, manifest, progress)
-    found = _verify(store, manifest, contents, progress_form)
-    found = replace(found, problems=(*problems, *found.problems))
+        with _passes(*options, open_cluster, progress_form) as (runner, progress):
+            if corpus:
+                problems = check_against_corpus(runner, store, manifest, progress)
+            found = verify_on_engine(runner, store, manifest, progress)
+    else:
+        found = _verify(store, manifest, progress_form)
+    found = replace(found, problems=(*problems, *found.problems), total=len(problems) + found.total)
     domains = manifest.domains.values()  # where no problem was found, the corpus has the counts of the manifest
     again = {"domains": len(domains), "rows": sum(d.rows_read for d in domains)} if corpus and not problems else None
     document = tables.describe_verification(found, version.number, again)
@@ -636,13 +640,17 @@ def _store_of(folder: str | None) -> Store | None:
     return Store(folder) if folder else None
 
 
-def _verify(
-    store: Store, manifest: Manifest, contents: ShardContents | None = None, progress_form: str | None = None
-) -> Verification:
+def _verify(store: Store, manifest: Manifest, progress_form: str | None = None) -> Verification:
+    """Prove a version in this process, or on workers where that takes more than some seconds."""
+    if sum(sums.bytes for sums in manifest.formats.values()) > LARGE_VERSION:
+        from chameleon_data.pipelines.verify import verify_on_engine
+
+        with _passes(None, None, None, None, False, progress_form) as (runner, progress):
+            return verify_on_engine(runner, store, manifest, progress)
     from chameleon_data.versions.verify import verify_version
 
-    with show_progress(progress_form) as progress:
-        return verify_version(store, manifest, lambda done, total: progress("verify", done, total), contents)
+    with show_progress(progress_form) as show:
+        return verify_version(store, manifest, lambda done, total: show("verify", done, total))
 
 
 def _open(target: str) -> tuple[Store, Version, Manifest]:

@@ -217,11 +217,6 @@ def print_dim(sentence: str) -> None:
     out.print(Text(escape_unprintable(sentence), style="dim"), soft_wrap=True)
 
 
-def name_tokens(unit: str) -> str:
-    """What a recipe's tokens are called: bytes where no tokenizer makes them. `unit` is that of a manifest."""
-    return "bytes" if unit == "bytes" else "tokens"
-
-
 def count_noun(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 

@@ -21,14 +21,13 @@ from chameleon_data.jobs.screen import (
     format_interval,
     format_value,
     make_table,
-    name_tokens,
     out,
     print_dim,
     print_note,
     print_pairs,
     print_table,
 )
-from chameleon_data.versions.manifest import TIMED_PASSES, Manifest
+from chameleon_data.versions.manifest import TIMED_PASSES, Manifest, name_tokens
 from chameleon_data.versions.references import NO_VERSION_YET
 from chameleon_data.versions.versions import Version
 from chameleon_data.weights.explain.exhaustion import Exhaustion, RefusedRule
@@ -51,6 +50,8 @@ DOTTED_KEY = re.compile(r"(.*)\.(\"(?:[^\"\\]|\\.)*\"|[^.\"]*)", re.DOTALL)
 """A dotted key: the key of its section, and its last part, which stands in quotes where it holds a dot itself."""
 BOUNDS_SHOWN = 20
 """Bounds that are listed on the terminal."""
+DOMAINS_SHOWN = 200
+"""Domains that are listed on the terminal, the largest weights of more. A table of 10,000 takes minutes to lay out."""
 NEIGHBOURS_SHOWN = 2
 """Neighbours of a domain that are named on the terminal."""
 SOURCES_SHOWN = 12
@@ -58,6 +59,18 @@ SOURCES_SHOWN = 12
 
 
 # Weights, plan, build, show
+
+
+def _choose_shown(weights: Mapping[str, float]) -> list[str]:
+    """The domains that are listed, in their order."""
+    largest = sorted(weights, key=lambda name: (-weights[name], name))[:DOMAINS_SHOWN]
+    chosen = set(largest)
+    return [name for name in weights if name in chosen]
+
+
+def _print_rest(domains: int) -> None:
+    if domains > DOMAINS_SHOWN:
+        print_dim(f"the {DOMAINS_SHOWN:,} largest weights of {domains:,} domains; --json and the report hold the others")
 
 
 def print_weights(weighed: Weighed) -> None:
@@ -68,7 +81,8 @@ def print_weights(weighed: Weighed) -> None:
     by_embedder = [">by embedder"] if ranges else []
     columns = ("domain", ">weight", ">90 % interval", *by_embedder, "?>score", "?>natural", "?>documents")
     table = make_table(*columns, f"?>{name_tokens(weighed.unit)}", "?>quarantined")
-    for c in counts:
+    shown = _choose_shown(weights)
+    for c in (count for count in counts if count.name in shown):
         table.add_row(
             c.name,
             f"{weights[c.name]:.4f}",
@@ -81,6 +95,7 @@ def print_weights(weighed: Weighed) -> None:
             f"{weighed.survey.tallies[c.name].quarantined:,}",
         )
     print_table(table)
+    _print_rest(len(weights))
     print_outside(weights, about.intervals)
     print_explanations(about)
     for sentence in (about.evidence, *say_match(about.match)):
@@ -105,11 +120,13 @@ def print_plan(planned: Planned, cost: Mapping[str, Any]) -> None:
     ranges = _ranges(about)
     by_embedder = ["?>by embedder"] if ranges else []
     table = make_table("domain", ">weight", "?>90 % interval", *by_embedder, "?>quota", f">{tokens}", f"?>{rows_are}", ">epochs")
-    for name, d in domains.items():
+    for name in _choose_shown(weights):
+        d = domains[name]
         counts = (f"{d.target_tokens:,}", f"{d.tokens:,}", f"{d.rows:,}", f"{d.epochs:.2f}")
         moved = [format_interval(ranges[name])] if ranges else []
         table.add_row(name, f"{weights[name]:.4f}", format_interval(about.intervals.get(name)), *moved, *counts)
     print_table(table)
+    _print_rest(len(weights))
     print_outside(weights, about.intervals)
     print_exhausted(planned.exhausted)
     print_notes(about, planned.weighed.reused)
@@ -213,13 +230,15 @@ def print_mixture(manifest: Manifest) -> None:
     by_embedder = ["?>by embedder"] if ranges else []
     columns = ("domain", ">weight", "?>90 % interval", *by_embedder, "?>natural", f">{name_tokens(manifest.unit)}", "?>written")
     table = make_table(*columns, rows_are, "?>epochs", "?>quarantined")
-    for name, d in domains.items():
+    for name in _choose_shown({name: d.weight for name, d in domains.items()}):
+        d = domains[name]
         moved = [format_interval(ranges[name])] if ranges else []
         table.add_row(
             name, f"{d.weight:.4f}", format_interval(d.weight_interval), *moved, f"{d.available_tokens / available:.4f}",
             f"{d.tokens:,}", f"{d.tokens / written:.4f}", f"{d.rows:,}", f"{d.epochs:.2f}", f"{d.quarantined:,}",
         )  # fmt: skip
     print_table(table)
+    _print_rest(len(domains))
     print_outside({n: d.weight for n, d in domains.items()}, {n: d.weight_interval for n, d in domains.items()})
 
 
@@ -267,7 +286,7 @@ def print_explanations(about: MixtureDescription) -> None:
     """Other mixtures beside this one, and the neighbours that lower each domain's leverage most."""
     beside, neighbours = about.mixtures or {}, about.neighbours or {}
     table = make_table("domain", *(f">{Path(name).name}" for name in beside), "leverage lowered most by")
-    for domain in about.names:
+    for domain in _choose_shown({name: about.unbounded.get(name, 0.0) for name in about.names}):
         lowered = ", ".join(f"{n.domain} ({n.lowers:.0%})" for n in neighbours.get(domain, ())[:NEIGHBOURS_SHOWN])
         table.add_row(domain, *(f"{mixture[domain]:.4f}" for mixture in beside.values()), lowered)
     out.print()
@@ -472,13 +491,16 @@ def _name_metric(metric: str, found: MetricDifference) -> str:
 # Diff
 
 
-def print_difference(found: Difference) -> None:
-    columns = ("domain", ">weight", "?>tokens", "?>epochs", ">rows kept", ">added", ">removed", "?>documents new", "?>gone")
+def print_difference(found: Difference, units: tuple[str, str]) -> None:
+    """`units` are those of the two manifests."""
+    sizes = " → ".join(dict.fromkeys(map(name_tokens, units)))
+    columns = ("domain", ">weight", f"?>{sizes}", "?>epochs", ">rows kept", ">added", ">removed", "?>documents new", "?>gone")
     domains = make_table(*columns)
     documents = {(d.split, d.domain): d for d in found.documents}
     splits = sorted({split for split, _ in documents} - {"train"})
+    shown = _choose_shown({name: max(weight or 0.0 for weight in facts["weight"]) for name, facts in found.domains.items()})
     for split in ("train", *splits):
-        for name, facts in found.domains.items():
+        for name, facts in ((name, found.domains[name]) for name in shown):
             d = documents.get((split, name))
             counts = [f"{n:,}" for n in (d.kept, d.added, d.removed, d.new, d.gone)] if d else ["0"] * 5
             if split == "train":
@@ -487,6 +509,7 @@ def print_difference(found: Difference) -> None:
             elif d:
                 domains.add_row(f"{name} ({split})", "", "", "", *counts)
     print_table(domains)
+    _print_rest(len(found.domains))
     s = found.shards
     shared = f"{s.shared:,} the same, byte for byte ({s.shared_bytes:,} bytes)" if s.shared else "none the same"
     moved = {source: {k: n for k, n in vars(counts).items() if k != "same" and n} for source, counts in found.inputs.items()}
@@ -545,7 +568,7 @@ def print_verification(found: Verification, number: int, unit: str, again: Mappi
     if found.ok:
         out.print(Text("✓", style="green"), "every check holds")
     else:
-        out.print(Text(f"{count_noun(len(found.problems), 'check')} failed", style="red"))
+        out.print(Text(f"{count_noun(found.total, 'check')} failed", style="red"))
         advice = "missing or damaged files: restore them from a copy, or remove them and build again from the same corpus"
         out.print(advice, soft_wrap=True)
 
@@ -555,7 +578,8 @@ def describe_verification(found: Verification, number: int, again: Mapping[str, 
         return {"domain": worst.domain, "where": worst.where, "tokens": worst.tokens, "bound": worst.bound}
 
     return {
-        "version": f"v{number}", "ok": found.ok, "problems": list(found.problems), "files": found.files, "rows": found.rows,
+        "version": f"v{number}", "ok": found.ok, "problems": list(found.problems), "total": found.total,
+        "files": found.files, "rows": found.rows,
         "bytes": found.bytes, "corpus": again, "whole": describe(found.whole), "shard": describe(found.shard),
         "prefix": describe(found.prefix),
     }  # fmt: skip

@@ -13,21 +13,32 @@ from chameleon_data.corpus.sample import make_sample_spec
 from chameleon_data.corpus.selection import Selection, make_selection_rules
 from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.pipelines.engine import Engine, Progress, Task, run_pass
+from chameleon_data.pipelines.local_engine import LocalEngine
 from chameleon_data.pipelines.select import select_rows
 from chameleon_data.pipelines.survey import survey_corpus
 from chameleon_data.pipelines.write import gather_rows
 from chameleon_data.shards.assemble import RowSource, hash_shard
+from chameleon_data.shards.grouping import group_shards
 from chameleon_data.shards.lay_out import ShardSpec, build_folder
 from chameleon_data.store.checksummed import read_record, write_record
-from chameleon_data.store.paths import CHECKS, BuildFolder
+from chameleon_data.store.paths import CHECKS
 from chameleon_data.store.store import Store
 from chameleon_data.versions.active import active_driver
-from chameleon_data.versions.against_corpus import ShardContents, check_plan_against_corpus, spill_for_check
+from chameleon_data.versions.against_corpus import check_plan_against_corpus, spill_for_check
+from chameleon_data.versions.checks.problems import ProblemList
 from chameleon_data.versions.manifest import Manifest
+from chameleon_data.versions.shard_table import read_shards
+from chameleon_data.versions.verify import Verification, verify_version
+
+SHARDS_A_TASK = 64
+"""Shards that one task makes again, one after the other; it reads the table of shards once."""
+WRONG_SHARDS = "wrong"
+"""Folder of the records of shards that do not hold what the corpus gives them."""
 
 
-def check_against_corpus(engine: Engine, store: Store, manifest: Manifest, progress: Progress) -> tuple[list[str], ShardContents]:
-    """What the corpus says against a version, and what each shard must hold.
+def check_against_corpus(engine: Engine, store: Store, manifest: Manifest, progress: Progress) -> list[str]:
+    """What the corpus says against a version: its counts, its plan, and the rows of each shard. Where the plan is another one, no
+    shard is compared.
 
     No earlier survey is believed: the records of this one go into a folder of their own, which is removed at the end.
     """
@@ -46,9 +57,26 @@ def check_against_corpus(engine: Engine, store: Store, manifest: Manifest, progr
             selection = select_rows(engine, scratch, survey, rules, tuple(recipe.sources), progress)
             problems, layouts = check_plan_against_corpus(scratch, survey, selection, manifest)
             if problems:
-                return problems, {}
+                return problems
             job = ShardSpec(layouts, rules, counter, recipe.sources, recipe.input, recipe.shards)
-            return [], _make_again(engine, scratch, keep, job, selection, survey.parts, progress)
+            return _make_again(engine, store, manifest, scratch, keep, job, selection, survey.parts, progress)
+        finally:
+            scratch.remove(list(scratch.list()))
+
+
+def verify_on_engine(engine: Engine, store: Store, manifest: Manifest, progress: Progress) -> Verification:
+    """Prove a version from its stored bytes, ranges of its shards at a time on the engine; see `verify_version`.
+
+    Where no text may stand twice, hashes of documents go to files that all workers see, which are removed at the end.
+    """
+    prove = partial(verify_version, store, manifest, lambda done, total: progress("verify", done, total), engine.stream)
+    if manifest.recipe.input.dedup == "none" or isinstance(engine, LocalEngine):
+        with engine.sharing():  # `store` may be read alone
+            return prove()
+    scratch = Store(f"{store.url.rstrip('/')}/{CHECKS}/{secrets.token_hex(8)}")
+    with active_driver(store), engine.sharing(store):
+        try:
+            return prove(scratch)
         finally:
             scratch.remove(list(scratch.list()))
 
@@ -56,20 +84,36 @@ def check_against_corpus(engine: Engine, store: Store, manifest: Manifest, progr
 def _make_again(
     engine: Engine,
     store: Store,
+    manifest: Manifest,
+    scratch: Store,
     keep: RowStore | None,
     job: ShardSpec,
     selection: Selection,
     parts: Sequence[Part],
     progress: Progress,
-) -> ShardContents:
-    """What the rows of each shard must be; each is made by itself, on any worker."""
+) -> list[str]:
+    """Shards that do not hold the rows that the corpus gives them; each is made by itself, on any worker."""
     build = build_folder(job.layouts, parts)
-    source = gather_rows(engine, store, keep, build, job, selection, parts, spill_for_check, progress)
-    task = Task(partial(_hash_one, store, build, job, source), lambda shard: f"shard {shard}")
-    run_pass(engine, "make", task, range(build.shards), progress)
-    places = [(layout.plan.split, number) for layout, number in map(job.locate, range(build.shards))]
-    return {place: read_record(store, build.receipt(shard))["content"] for shard, place in enumerate(places)}
+    source = gather_rows(engine, scratch, keep, build, job, selection, parts, spill_for_check, progress)
+    groups = group_shards(range(build.shards), SHARDS_A_TASK)
+    work = partial(_hash_group, store, manifest, scratch, job, source, groups)
+    task = Task(work, lambda number: f"shards {groups[number].start} to {groups[number].stop - 1}")
+    run_pass(engine, "make", task, range(len(groups)), progress)
+    problems = ProblemList()
+    for path in scratch.list(WRONG_SHARDS):
+        vars(found := ProblemList()).update(read_record(scratch, path))
+        problems.join(found)
+    return problems.sentences()
 
 
-def _hash_one(store: Store, build: BuildFolder, job: ShardSpec, source: RowSource, shard: int) -> None:
-    write_record(store, build.receipt(shard), {"content": hash_shard(store, job, source, shard)})
+def _hash_group(
+    store: Store, manifest: Manifest, scratch: Store, job: ShardSpec, source: RowSource, groups: Sequence[range], number: int
+) -> None:
+    """Compare the rows that the corpus gives some shards with the hashes in the table of shards; leave a record if any differ."""
+    shards, problems = groups[number], ProblemList()
+    for shard, record in zip(shards, read_shards(store, manifest, shards.start, shards.stop), strict=False):
+        if hash_shard(scratch, job, source, shard) != record.content:
+            path = record.files[0].path
+            problems.add("corpus", [f"{path}: does not hold the rows that the corpus gives it, in their order"])
+    if problems.total:
+        write_record(scratch, f"{WRONG_SHARDS}/{number:06d}.json", vars(problems))

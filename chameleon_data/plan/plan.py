@@ -200,7 +200,7 @@ def epoch_caps(counts: Sequence[DomainCount], budget: int, max_epochs: float, ex
         if exhausted == "fail":
             advice = "lower 'mix.budget' or set 'mix.exhausted' to 'redistribute' or 'repeat'"
         raise InputError(
-            f"mix.budget: {budget:,} tokens are asked for, more than {limit:g} epoch(s) of every domain hold ({held:,}), and "
+            f"mix.budget: {budget:,} is more than {limit:g} epoch(s) of every domain hold, which is {held:,}, and "
             f"'mix.exhausted: {exhausted}' allows no more; {advice}"
         )
     return {c.name: limit * c.tokens / budget for c in counts} if exhausted == "redistribute" else {}
@@ -224,17 +224,17 @@ def make_plan(
     `weights` are decimals that sum to one, as recorded. Raises InputError where a domain's quota is nothing, or more than
     `exhausted: fail` allows; `streams.place_stream` refuses a quota that no document fits.
     """
-    quotas = {}
+    quotas, unit = {}, _name_counted(writer)
     for count in counts:
         quota = quota_of(count.tokens, weights[count.name], budget, max_epochs, exhausted)
         if exhausted == "fail" and quota > count.tokens:
             raise InputError(
-                f"domain {count.name!r}: its share is {quota:,} tokens but it holds {count.tokens:,}, and 'mix.exhausted' is "
+                f"domain {count.name!r}: its share is {quota:,} {unit} but it holds {count.tokens:,}, and 'mix.exhausted' is "
                 "'fail'; lower 'mix.budget', set 'weights.cap', or choose 'redistribute' or 'repeat'"
             )
         if quota > MOST_EPOCHS_PER_DOMAIN * count.tokens:
             raise InputError(
-                f"domain {count.name!r}: its share is {quota:,} tokens but it holds {count.tokens:,}, which is more than "
+                f"domain {count.name!r}: its share is {quota:,} {unit} but it holds {count.tokens:,}, which is more than "
                 f"{MOST_EPOCHS_PER_DOMAIN:,} epochs; lower its 'weights.cap', set 'mix.exhausted: redistribute', or take "
                 "the domain out"
             )
@@ -242,10 +242,15 @@ def make_plan(
         if whole_sequences(quota, packing) == 0:
             least = f", less than one sequence of {packing.length:,}" if packing and quota else ""
             raise InputError(
-                f"domain {count.name!r} would get {'none' if quota == 0 else f'{quota:,}'} of {budget:,} tokens{least} "
+                f"domain {count.name!r} would get {'none' if quota == 0 else f'{quota:,}'} of {budget:,} {unit}{least} "
                 f"(weight {weights[count.name]}); raise 'mix.budget', set 'weights.floor', or take the domain out"
             )
     return _plan(counts, weights, quotas, shard_bytes, seed, hash, writer, packing, TRAIN)
+
+
+def _name_counted(writer: Mapping[str, object]) -> str:
+    """What is counted, for a person: bytes where no tokenizer is set."""
+    return "bytes" if writer.get("tokens") == "bytes" else "tokens"
 
 
 def validation_plan(

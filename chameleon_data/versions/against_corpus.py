@@ -2,7 +2,7 @@
 
 The corpus is surveyed anew. From that survey and the version's recorded weights everything follows again: the counts, the plan,
 and the rows of each shard in their order. Compared are the counts of every domain, the digest of the plan, and the content hash
-of every shard. `verify` proves besides that texts have the hashes that stand for them.
+of every shard, which `verify` proves of the stored bytes, as it proves that texts have the hashes that stand for them.
 
 Where each text stands follows from the survey's records; for sequences the corpus is read and cut into ids once more. Memory: a
 shard on each worker. Cost beside the survey: for a million texts 3 s of one busy core.
@@ -23,10 +23,7 @@ from chameleon_data.shards.lay_out import ShardSpec, build_digest, lay_out_split
 from chameleon_data.shards.spill import spill, spill_records
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
-from chameleon_data.versions.manifest import Manifest
-
-ShardContents = dict[tuple[str, int], str]
-"""(split, shard) -> `content_hash` of its rows."""
+from chameleon_data.versions.manifest import Manifest, name_tokens
 
 
 def check_plan_against_corpus(
@@ -69,6 +66,7 @@ def _check_available(selection: Selection, manifest: Manifest, split: str) -> li
     counts = {count.name: count for count in selection.splits.get(split, ())}
     if odd := sorted(set(counts) ^ set(recorded)):
         return [f"domain {odd[0]!r} is in the corpus or in the {split} split, and not in both"]
+    unit = name_tokens(manifest.unit)
     for name, domain in recorded.items():
         count = counts[name]
         counted = (count.rows, count.tokens, count.bytes, count.largest, f"{count.multiset:032x}")
@@ -80,7 +78,7 @@ def _check_available(selection: Selection, manifest: Manifest, split: str) -> li
             domain.multiset,
         ):
             problems.append(
-                f"domain {name!r}: the corpus now holds {count.rows:,} documents with {count.tokens:,} tokens for its {split} "
+                f"domain {name!r}: the corpus now holds {count.rows:,} documents with {count.tokens:,} {unit} for its {split} "
                 f"split, not the {domain.available_rows:,} with {domain.available_tokens:,} that the version was made from"
             )
     return problems

@@ -15,7 +15,7 @@ import hashlib
 from binascii import Error as NotHexadecimal
 from binascii import unhexlify
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,7 +32,7 @@ from chameleon_data.errors import InputError
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import Manifest
-from chameleon_data.versions.shard_table import ShardFile, ShardRecord, read_shards
+from chameleon_data.versions.shard_table import ShardFile, ShardRecord, read_shard_rows, read_shards
 
 ROWS_COMPARED_AT_ONCE = 2**22
 SHARDS_READ_AT_ONCE = 4
@@ -104,6 +104,8 @@ class _Pairing:
     """How often each has a file, in any format."""
     sizes: dict[bytes, int]
     """Bytes of the files of both."""
+    splits: set[str]
+    """Of all shards."""
     rows: int
     """Rows of the shards of both."""
 
@@ -129,17 +131,16 @@ def compare_documents(
 
     `progress` is called with (shards read, shards to read). Raises InputError where a shard cannot be read.
     """
-    splits = sorted({split for _, manifest in (before, after) for split in manifest.shard_counts})
+    pairing = _pair(before, after)
+    splits = sorted(pairing.splits)
     names = sorted({name for _, manifest in (before, after) for name in manifest.domains}, key=str.encode)
     groups = {(split, name): number for number, (split, name) in enumerate((s, n) for s in splits for n in names)}
     totals = np.zeros((len(groups), 5), np.int64)  # (groups, counts of DocumentChanges)
-    pairing = _pair(before, after)
     total = (pairing.shards[0] | pairing.shards[1]).total()
-    to_read = _list_shards(before, after, pairing)
+    to_read: Iterable[_Shard] = _list_shards(before, after, pairing)
     if pairing.shards[0] == pairing.shards[1]:
-        for shard in to_read:
-            for name, kept in shard.record.domain_rows.items():
-                totals[groups[shard.record.split, name], 0] += kept
+        _count_kept(before, groups, totals)
+        to_read = ()
     with partition_by_hash(pairing.rows, ROWS_COMPARED_AT_ONCE) as partitions:
         for done, (shard, (domain, hi, lo)) in enumerate(_read_ahead(to_read, names)):
             rows = np.empty(len(hi), _ROW)
@@ -153,9 +154,34 @@ def compare_documents(
     return tuple(change for change in changes if change != DocumentChanges(change.domain, change.split))
 
 
-def _identify(split: str, files: Sequence[ShardFile]) -> bytes:
-    """Two shards that are the same have the same split and files."""
-    return hashlib.sha256("\0".join((split, *(file.sha256 for file in files))).encode()).digest()[:16]
+def _identify(split: str, hashes: Sequence[str]) -> bytes:
+    """Two shards that are the same have the same split and files of the same sha256."""
+    return hashlib.sha256("\0".join((split, *hashes)).encode()).digest()[:16]
+
+
+def _count_kept(side: Side, groups: Mapping[tuple[str, str], int], totals: I64) -> None:
+    """Where both versions have every shard, all rows are kept, as many as the table of shards says."""
+    store, manifest = side
+    of_domain = np.full(max(manifest.domain_ids.values()) + 1, -1, np.int64)
+    for split in sorted({split for split, _ in groups}):
+        for name, number in manifest.domain_ids.items():
+            of_domain[number] = groups.get((split, name), -1)
+        for table in read_shard_rows(store, manifest):
+            rows = table.filter(pc.equal(table["split"], split))
+            ids, counts = (pc.list_flatten(rows[name]).to_numpy() for name in ("domain_ids", "domain_rows"))
+            known = of_domain[ids] >= 0
+            np.add.at(totals[:, 0], of_domain[ids][known], counts[known])
+
+
+def _list_hashes(store: Store, manifest: Manifest) -> Iterator[tuple[str, int, list[tuple[str, str, int]]]]:
+    """For each shard its split, its rows, and format, sha256 and bytes of each of its files."""
+    for table in read_shard_rows(store, manifest):
+        files = pc.list_flatten(table["files"])
+        facts = list(zip(*(pc.struct_field(files, name).to_pylist() for name in ("format", "sha256", "bytes")), strict=True))
+        ends = np.cumsum(pc.list_value_length(table["files"]).to_numpy()).tolist()
+        begins = [0, *ends[:-1]]
+        for split, rows, begin, end in zip(table["split"].to_pylist(), table["rows"].to_pylist(), begins, ends, strict=True):
+            yield split, rows, facts[begin:end]
 
 
 def _pair(before: Side, after: Side) -> _Pairing:
@@ -163,17 +189,18 @@ def _pair(before: Side, after: Side) -> _Pairing:
     written = [set(manifest.formats) for _, manifest in (before, after)]
     common = written[0] & written[1]
     one, other = (min(common or own, key=lambda format: (format != "parquet", format), default="") for own in written)
-    pairing = _Pairing((one, other), (Counter(), Counter()), (Counter(), Counter()), {}, 0)
+    pairing = _Pairing((one, other), (Counter(), Counter()), (Counter(), Counter()), {}, set(), 0)
     rows = 0
     for side, format, shards, files in zip((before, after), pairing.formats, pairing.shards, pairing.files, strict=True):
-        for record in read_shards(*side):
-            rows += record.rows
-            if of_format := record.of_format(format):
-                shards[_identify(record.split, of_format)] += 1
-            for file in record.files:
-                key = bytes.fromhex(file.sha256)[:16]
+        for split, count, facts in _list_hashes(*side):
+            rows += count
+            pairing.splits.add(split)
+            if hashes := [sha256 for name, sha256, _ in facts if name == format]:
+                shards[_identify(split, hashes)] += 1
+            for _, sha256, size in facts:
+                key = bytes.fromhex(sha256)[:16]
                 files[key] += 1
-                pairing.sizes[key] = file.bytes
+                pairing.sizes[key] = size
     return replace(pairing, rows=rows)
 
 
@@ -184,7 +211,7 @@ def _list_shards(before: Side, after: Side, pairing: _Pairing) -> Iterator[_Shar
         for record in read_shards(store, manifest):
             if not (files := record.of_format(format)):
                 continue
-            shared = left[identity := _identify(record.split, files)] > 0
+            shared = left[identity := _identify(record.split, [file.sha256 for file in files])] > 0
             left[identity] -= shared
             if not shared or side == BEFORE:
                 yield _Shard(record, BEFORE | AFTER if shared else side, store, folder, files)

@@ -9,7 +9,7 @@ from chameleon_data.errors import InputError
 from chameleon_data.store.store import Store
 from chameleon_data.versions.corpus_tables import InputFile, read_inputs
 from chameleon_data.versions.diff import Difference, diff_versions
-from chameleon_data.versions.manifest import Manifest
+from chameleon_data.versions.manifest import Manifest, name_tokens
 from chameleon_data.versions.references import open_dataset, resolve_version, split_target
 from chameleon_data.versions.shard_table import ShardRecord, read_shards
 from chameleon_data.versions.verify import Verification, verify_version
@@ -57,9 +57,7 @@ class LoadedVersion:
     def __repr__(self) -> str:
         m = self.manifest
         rows, tokens = (sum(getattr(d, what) for d in m.domains.values()) for what in ("rows", "tokens"))
-        return (
-            f"<{self.name}: {len(m.domains):,} domains, {rows:,} rows, {tokens:,} {'bytes' if m.unit == 'bytes' else 'tokens'}>"
-        )
+        return f"<{self.name}: {len(m.domains):,} domains, {rows:,} rows, {tokens:,} {name_tokens(m.unit)}>"
 
 
 def load_version(target: str) -> LoadedVersion:

@@ -239,6 +239,11 @@ class Manifest:
         return dict(sorted(records.items(), key=lambda item: item[0].encode()))
 
 
+def name_tokens(unit: str) -> str:
+    """What tokens are called: bytes where no tokenizer makes them. `unit` is that of a manifest."""
+    return "bytes" if unit == "bytes" else "tokens"
+
+
 def describe_manifest(manifest: Manifest) -> dict[str, Any]:
     """The manifest as plain JSON, which `show --json` and `build --json` print."""
     return describe_record(manifest)

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from chameleon_data.errors import InputError
 from chameleon_data.store.store import Store
@@ -102,8 +104,21 @@ def _encode(shards: Iterator[ShardRecord], domain_ids: Mapping[str, int]) -> Ite
 
 
 def read_shard_rows(store: Store, manifest: Manifest, start: int = 0, stop: int | None = None) -> Iterator[pa.Table]:
-    """The rows of shards `start` to `stop`, numbered through all splits, as tables of SHARD_SCHEMA."""
-    return read_rows(store, manifest.tables.shards, SHARD_SCHEMA, start, stop)
+    """The rows of shards `start` to `stop`, numbered through all splits, as tables of SHARD_SCHEMA.
+
+    Raises InputError as `read_rows` does, and where the lists of a shard do not belong together.
+    """
+    numbers = np.array(sorted(manifest.domain_ids.values()))
+    for table in read_rows(store, manifest.tables.shards, SHARD_SCHEMA, start, stop):
+        lists = [table[name] for name in ("domain_ids", "domain_rows", "domain_tokens")]
+        ids = np.unique(pc.list_flatten(lists[0]).to_numpy())
+        lengths = [pc.list_value_length(column).to_numpy() for column in lists]
+        if not np.isin(ids, numbers).all() or any((other != lengths[0]).any() for other in lengths[1:]):
+            raise InputError(
+                f"{store.url}: the table of shards names a domain that the manifest does not number, or its counts lack some; "
+                "restore the version from a copy"
+            )
+        yield table
 
 
 def read_shards(store: Store, manifest: Manifest, start: int = 0, stop: int | None = None) -> Iterator[ShardRecord]:
@@ -111,7 +126,7 @@ def read_shards(store: Store, manifest: Manifest, start: int = 0, stop: int | No
     names = {number: name for name, number in manifest.domain_ids.items()}
     for table in read_shard_rows(store, manifest, start, stop):
         for at in range(0, len(table), SHARDS_AT_ONCE):
-            yield from (_decode(store, row, names) for row in table.slice(at, SHARDS_AT_ONCE).to_pylist())
+            yield from (_decode(row, names) for row in table.slice(at, SHARDS_AT_ONCE).to_pylist())
 
 
 def sample_shards(store: Store, manifest: Manifest, split: str, most: int) -> tuple[ShardRecord, ...]:
@@ -123,19 +138,14 @@ def sample_shards(store: Store, manifest: Manifest, split: str, most: int) -> tu
     for table in read_shard_rows(store, manifest, first, first + count):
         here = pa.array([number - at for number in sorted(wanted) if at <= number < at + len(table)], pa.int64())
         rows = table.take(here)
-        sample += [_decode(store, row, names) for row in rows.to_pylist()]
+        sample += [_decode(row, names) for row in rows.to_pylist()]
         at += len(table)
     return tuple(sample)
 
 
-def _decode(store: Store, row: dict[str, Any], names: Mapping[int, str]) -> ShardRecord:
+def _decode(row: dict[str, Any], names: Mapping[int, str]) -> ShardRecord:
     ids, files = row.pop("domain_ids"), tuple(ShardFile(**file) for file in row.pop("files"))
     counts = row.pop("domain_rows"), row.pop("domain_tokens")
-    if not set(ids) <= names.keys() or any(len(ids) != len(count) for count in counts):
-        raise InputError(
-            f"{store.url}: the table of shards names a domain that the manifest does not number, in {row['split']} shard "
-            f"{row['shard']}; restore the version from a copy"
-        )
     domains = [names[number] for number in ids]
     rows, tokens = (dict(zip(domains, count, strict=True)) for count in counts)
     return ShardRecord(**row, domain_rows=rows, domain_tokens=tokens, files=files)

@@ -1,6 +1,7 @@
 """Proof from the stored bytes alone that a version is what its manifest says; `checks` holds the single proofs.
 
-Every file is read once, split by split and shard by shard in order. Proved of the bytes:
+Every file is read once, in ranges of shards that are proved by themselves (`verify_shards.py`), anywhere and in any order; what
+was found joins in the order of the shards. Proved of the bytes:
 
     files      size, sha256, and the name that the recipe gives; indexes say what the shards do; nothing else lies beside them
     rows       the same in all formats; texts have the hash of their `doc_id`; each lies in the split where its hash belongs;
@@ -12,35 +13,52 @@ Every file is read once, split by split and shard by shard in order. Proved of t
 Proved of the manifest: quotas, totals, digests, and the books of rows. What the bytes do not say is in
 docs/decisions/061-what-verify-cannot-prove.md; `against_corpus.py` proves it with the corpus at hand.
 
-Memory: two shards in each format. Cost: about 160 MB of text a second, and with `dedup` a second more for 3 million documents.
+Memory of a task: two shards in each format. Of the process that asks: some 400 bytes a domain for each stretch of shards that is
+not joined yet, and what the indexes say. Cost: about 160 MB of text a second and core, and with `dedup` a second more for 3
+million documents. Why: docs/decisions/161-verify-in-ranges.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from chameleon_data.arrays import I64, U64, byte_lengths
-from chameleon_data.corpus.hash_partitions import DEDUP_ROWS_AT_ONCE, HashPartitions, partition_by_hash
+from chameleon_data.arrays import I64
 from chameleon_data.shards.formats.files import IndexEntry
 from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.shards.rows import DOC_STARTS, content_hash, encode_domain_ids, token_ids
+from chameleon_data.shards.rows import encode_domain_ids
 from chameleon_data.store.paths import DOMAIN_IDS
 from chameleon_data.store.store import Store
-from chameleon_data.versions.against_corpus import ShardContents
-from chameleon_data.versions.checks.balance import BalanceCheck, Deviation
-from chameleon_data.versions.checks.books import check_manifest, check_shard_table, read_packing
-from chameleon_data.versions.checks.copies import check_copies, hashed_documents
-from chameleon_data.versions.checks.formats import read_shard
-from chameleon_data.versions.checks.rows import check_split, check_texts, read_doc_ids
-from chameleon_data.versions.checks.text_order import DocumentRows, TextOrderCheck
-from chameleon_data.versions.checks.token_order import TokenOrderCheck
+from chameleon_data.versions.checks.balance import Balance, BalanceFound, Deviation, describe_balance, find_broken_bounds
+from chameleon_data.versions.checks.books import check_manifest, check_shard_table
+from chameleon_data.versions.checks.copies import HashedFile, count_hash_bits, describe_copies
+from chameleon_data.versions.checks.problems import ProblemList
+from chameleon_data.versions.checks.split_facts import SplitFacts
+from chameleon_data.versions.checks.text_order import Cuts, TextFound, conclude_texts
+from chameleon_data.versions.checks.token_order import TokensFound, conclude_tokens
 from chameleon_data.versions.manifest import Manifest
-from chameleon_data.versions.shard_table import ShardRecord, read_shards
+from chameleon_data.versions.shard_table import read_shard_rows, read_shards
+from chameleon_data.versions.verify_shards import (
+    ProofFunction,
+    RangeFound,
+    ShardRange,
+    make_copy_finder,
+    make_end_finder,
+    make_range_check,
+    unpack_found,
+)
+
+PROOF_RANGE_BYTES, MOST_PROOF_RANGES = 64 << 20, 1024
+"""Bytes of the shards of a range, or more where there would be more ranges than that."""
+StreamTables = Callable[[Callable[[], ProofFunction], Sequence[pa.Table]], Iterable[pa.Table]]
+"""Gives each table to the function that `make` makes, anywhere, and returns the answers in any order; see `Engine.stream`."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +66,7 @@ class Verification:
     """What `verify` found."""
 
     problems: tuple[str, ...]
-    """One sentence each; empty where everything holds."""
+    """One sentence each, of each check the first ones, then how many more there are; empty where everything holds."""
     files: int
     """Files of shards that the manifest lists."""
     rows: int
@@ -63,6 +81,8 @@ class Verification:
     """The worst row of all splits."""
     by_domain: dict[str, Deviation]
     """The worst row of each domain in the train split."""
+    total: int = 0
+    """Problems, those without a sentence too."""
 
     @property
     def ok(self) -> bool:
@@ -70,44 +90,51 @@ class Verification:
         return not self.problems
 
 
+def stream_here(make: Callable[[], ProofFunction], tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
+    """In this process, one after the other."""
+    return map(make(), tables)
+
+
 def verify_version(
     store: Store,
     manifest: Manifest,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-    corpus: ShardContents | None = None,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+    stream: StreamTables = stream_here,
+    scratch: Store | None = None,
 ) -> Verification:
     """Prove a version. Problems are collected, not raised, so that one run names them all.
 
-    `progress` is called with (bytes done, all bytes). `corpus` says what each shard must hold (`against_corpus.py`).
+    `progress` is called with (bytes done, all bytes). `stream` runs the proofs of ranges. Where no text may stand twice, hashes
+    go to `scratch`, which all processes must see; None: a folder of this machine.
     """
-    done, total, proofs = 0, sum(sums.bytes for sums in manifest.formats.values()), []
-    documents = sum(domain.rows_written_once for domain in manifest.domains.values())
+    problems, total = ProblemList(), sum(sums.bytes for sums in manifest.formats.values())
+    facts = {split: SplitFacts(split, manifest) for split in manifest.shard_counts}
     progress(0, total)
-    for split in manifest.shard_counts:
-        with partition_by_hash(documents, DEDUP_ROWS_AT_ONCE) as first_epoch:
-            proof = _SplitProof(manifest, split, first_epoch, corpus)
-            for shard in read_shards(store, manifest):
-                if shard.split == split:
-                    proof.add_shard(store, shard)
-                    done += shard.bytes
-                    progress(done, total)
-            proof.end(store)
-        proofs.append(proof)
-    problems = [problem for proof in proofs for problem in proof.problems]
-    problems += check_manifest(manifest)
-    problems += check_shard_table(store, manifest)
-    problems += _check_index(store, f"{manifest.build}/{DOMAIN_IDS}", encode_domain_ids(manifest.domain_ids), "the manifest says")
-    problems += _find_foreign_files(store, manifest)
-    balances = [proof.balance for proof in proofs]
+    ranges, last_shards = plan_ranges(store, facts)
+    cuts = _find_ends(store, manifest, facts, last_shards, stream)
+    with ExitStack() as stack:
+        if scratch is None:
+            scratch = Store(stack.enter_context(tempfile.TemporaryDirectory(prefix="chameleon-")))
+        found = _join_ranges(partial(make_range_check, store, manifest, cuts, scratch), ranges, facts, stream, progress)
+        documents = {split: one.documents for split, one in found.items()}
+        problems.add("copies", _find_copies(scratch, manifest, documents, stream))
+    balances = {split: _conclude_split(store, facts[split], cuts[split], one, problems) for split, one in found.items()}
+    problems.add("manifest", check_manifest(manifest))
+    problems.add("table of shards", check_shard_table(store, manifest))
+    path = f"{manifest.build}/{DOMAIN_IDS}"
+    problems.add("indexes", _check_index(store, path, encode_domain_ids(manifest.domain_ids), "the manifest says"))
+    problems.add("foreign files", _find_foreign_files(store, manifest))
+    by_split = [balances[split] for split in manifest.shard_counts]
     return Verification(
-        tuple(dict.fromkeys(problems)),
+        tuple(problems.sentences()),
         sum(sums.files for sums in manifest.formats.values()),
-        sum(proof.rows for proof in proofs),
-        sum(proof.bytes for proof in proofs),
-        _worst(balance.whole for balance in balances),
-        _worst(balance.shard for balance in balances),
-        _worst(deviation for balance in balances for deviation in balance.prefix),
-        {deviation.domain: deviation for deviation in balances[0].prefix},
+        sum(one.rows for one in found.values()),
+        sum(one.bytes_read for one in found.values()),
+        _worst(balance.whole for balance in by_split),
+        _worst(balance.shard for balance in by_split),
+        _worst(deviation for balance in by_split for deviation in balance.prefix),
+        {deviation.domain: deviation for deviation in by_split[0].prefix},
+        problems.total,
     )
 
 
@@ -115,99 +142,150 @@ def _worst(deviations: Iterable[Deviation]) -> Deviation:
     return max(deviations, key=lambda deviation: deviation.share)
 
 
-class _SplitProof:
-    """The pass over the shards of one split, in order."""
-
-    def __init__(self, manifest: Manifest, split: str, first_epoch: HashPartitions, corpus: ShardContents | None) -> None:
-        """`first_epoch` takes the documents of the first epoch, to look for copies among them."""
-        domains, seed, self._packing = manifest.split_domains(split), manifest.seed, read_packing(manifest.recipe.shards)
-        self._manifest, self._split, self._corpus, self._first_epoch = manifest, split, corpus, first_epoch
-        self._names = list(domains)
-        self._domain_ids = np.array([manifest.domain_ids.get(name, -1) for name in self._names], np.int64)
-        bounds = [self._packing.length if self._packing else d.largest_document for d in domains.values()]
-        quotas = [d.target_tokens for d in domains.values()]
-        self.balance = BalanceCheck(self._names, quotas, bounds, manifest.shard_counts[split], seed)
-        self._texts, self._ids = list[TextOrderCheck](), list[TokenOrderCheck]()
-        if self._packing is None:
-            self._texts = [TextOrderCheck(name, d, seed) for name, d in domains.items()]
-        else:
-            ids = manifest.provenance.writer.ids
-            end_of_text = -1 if ids is None else ids.end_of_text
-            self._ids = [TokenOrderCheck(name, d, seed, self._packing, end_of_text) for name, d in domains.items()]
-        self._entries: dict[str, list[IndexEntry]] = {format: [] for format in manifest.recipe.shards.formats}
-        """Format -> what its index must say of each shard."""
-        self.problems: list[str] = []
-        self.rows = self.bytes = 0
-
-    def add_shard(self, store: Store, record: ShardRecord) -> None:
-        """Read the next shard in every format, and prove its rows."""
-        shard = read_shard(store, self._manifest, self._packing, record)
-        self.problems += shard.problems
-        self.bytes += shard.bytes
-        for format, entry in shard.entries.items():
-            self._entries.setdefault(format, []).append(entry)
-        if not shard.tables:
-            return
-        path, rows = shard.choose()
-        self.rows += rows.num_rows
-        if content_hash(rows) != record.content:
-            self.problems.append(f"{path}: the documents and their order are not those of its 'content'")
-        if self._corpus and self._corpus.get((self._split, record.shard)) != record.content:
-            self.problems.append(f"{path}: does not hold the rows that the corpus gives it, in their order")
-        if not rows.num_rows:
-            self.problems.append(f"{path}: holds no row")
-            return
-        domain = pc.index_in(rows["domain"], pa.array(self._names, pa.string())).fill_null(-1).to_numpy().astype(np.int64)
-        if (domain < 0).any():
-            self.problems.append(f"{path}: holds a domain that the manifest does not name")
-            return
-        if (rows["domain_id"].to_numpy() != self._domain_ids[domain]).any():
-            self.problems.append(f"{path}: a row's 'domain_id' is not the number that the manifest gives its domain")
-        hi, lo, wrong = read_doc_ids(path, rows)
-        self.problems += wrong
-        if "text" in rows.column_names:
-            self.problems += check_texts(path, rows, hi, self._manifest)
-        self.problems += check_split(path, lo, self._manifest, self._split)
-        tokens = rows["tokens"].to_numpy().astype(np.int64)
-        first = self._follow_domains(path, rows, domain, tokens, hi, lo)
-        if misplaced := self.balance.add(record.shard, domain, tokens, first):
-            self.problems.append(f"{path}: {misplaced} stands before its place in the plan's order")
-
-    def _follow_domains(self, path: str, rows: pa.Table, domain: I64, tokens: I64, hi: U64, lo: U64) -> I64:
-        """Give each domain's rows to the check of its order; returns (rows,) the tokens that decide each row's anchor."""
-        first, epoch = tokens.copy(), rows["epoch"].to_numpy().astype(np.int64)
-        ids = token_ids(rows) if self._ids else None
-        sizes = byte_lengths(rows["text"].combine_chunks()) if "text" in rows.column_names else None
-        for index in range(len(self._names)):
-            at = np.flatnonzero(domain == index)
-            if not len(at):
-                continue
-            if ids is not None:
-                check = self._ids[index]
-                first[at] = check.count_first_piece(ids[at], tokens[at])
-                starts = rows[DOC_STARTS].combine_chunks().take(pa.array(at))
-                begun, begins = (
-                    column.to_numpy().astype(np.int64) for column in (pc.list_value_length(starts), starts.flatten())
+def plan_ranges(store: Store, facts: Mapping[str, SplitFacts]) -> tuple[list[ShardRange], dict[str, I64]]:
+    """The shards in ranges, each of one split; and for each split (domains,) the place in the table of the last shard that has
+    rows of the domain, -1 for none. Rows of a split that the manifest does not name are in no range."""
+    manifest = next(iter(facts.values())).manifest
+    target = max(PROOF_RANGE_BYTES, sum(sums.bytes for sums in manifest.formats.values()) // MOST_PROOF_RANGES)
+    index = {split: _index_domains(one) for split, one in facts.items()}
+    held = {split: np.zeros(len(one.names), np.int64) for split, one in facts.items()}
+    last = {split: np.full(len(one.names), -1, np.int64) for split, one in facts.items()}
+    ranges, at, open_range = list[ShardRange](), 0, None
+    for table in read_shard_rows(store, manifest):
+        splits = table["split"].to_pylist()
+        sizes = _sum_lists(table["files"], pc.struct_field(_flatten(table["files"]), "bytes").to_numpy())
+        ends, ids = np.append(0, np.cumsum(_lengths(table["domain_ids"]))), _flatten(table["domain_ids"]).to_numpy()
+        tokens = _flatten(table["domain_tokens"]).to_numpy()
+        for row, (split, size) in enumerate(zip(splits, sizes.tolist(), strict=True)):
+            if open_range is not None and (open_range.split != split or open_range.bytes >= target):
+                ranges.append(open_range)
+                open_range = None
+            if split in facts:
+                if open_range is None:
+                    open_range = ShardRange(len(ranges), split, at + row, at + row, 0, held[split].copy())
+                open_range = ShardRange(
+                    open_range.number, split, open_range.start, at + row + 1, open_range.bytes + size, open_range.held
                 )
-                check.add(path, ids[at], tokens[at], epoch[at], hi[at], lo[at], begun, begins)
-                continue
-            documents = DocumentRows(hi[at], lo[at], epoch[at], tokens[at])
-            self._texts[index].add(path, documents, None if sizes is None else sizes[at])
-            if self._manifest.recipe.input.dedup != "none":
-                once = at[epoch[at] == 0]
-                size = tokens if sizes is None else sizes
-                self._first_epoch.add(hashed_documents(index, hi[once], lo[once], size[once]))
-        return first
+                domains = index[split][ids[ends[row] : ends[row + 1]]]
+                known = domains >= 0
+                np.add.at(held[split], domains[known], tokens[ends[row] : ends[row + 1]][known])
+                last[split][domains[known]] = at + row
+        at += len(table)
+    if open_range is not None:
+        ranges.append(open_range)
+    return ranges, last
 
-    def end(self, store: Store) -> None:
-        """What can be said once every shard was read."""
-        for texts in self._texts:
-            self.problems += texts.end()
-        for ids in self._ids:
-            self.problems += ids.end()
-        self.problems += check_copies(self._first_epoch, self._manifest, self._names)
-        self.problems += self.balance.find_broken_bounds()
-        self.problems += _check_indexes(store, self._manifest, self._split, self._entries)
+
+def _index_domains(facts: SplitFacts) -> I64:
+    """(numbers of domains,) the index of the domain in the split, -1 where it is not in it."""
+    numbers = facts.manifest.domain_ids
+    index = np.full(max(numbers.values(), default=0) + 1, -1, np.int64)
+    index[facts.domain_ids] = np.arange(len(facts.names))
+    return index
+
+
+def _flatten(column: pa.ChunkedArray) -> pa.Array:
+    return pc.list_flatten(column).combine_chunks()
+
+
+def _lengths(column: pa.ChunkedArray) -> I64:
+    lengths: I64 = pc.list_value_length(column).to_numpy().astype(np.int64)
+    return lengths
+
+
+def _sum_lists(column: pa.ChunkedArray, values: I64) -> I64:
+    """(rows,) sums of the values of each list."""
+    ends = np.cumsum(_lengths(column))
+    sums: I64 = np.diff(np.append(0, np.append(0, np.cumsum(values))[ends]))
+    return sums
+
+
+def _find_ends(
+    store: Store, manifest: Manifest, facts: Mapping[str, SplitFacts], last_shards: Mapping[str, I64], stream: StreamTables
+) -> dict[str, Cuts]:
+    """Where the last epoch of each domain ends, for domains whose documents are repeated, and not all of them as often."""
+    cuts, asked = {split: Cuts.unknown(len(one.names)) for split, one in facts.items()}, []
+    for split, one in facts.items():
+        records = one.records.values()
+        cut = np.array([d.tokens > d.available_tokens and d.tokens % d.available_tokens > 0 for d in records], bool)
+        wanted = np.flatnonzero(cut & (last_shards[split] >= 0)) if one.packing is None else np.zeros(0, np.int64)
+        for shard in np.unique(last_shards[split][wanted]).tolist():
+            domains = wanted[last_shards[split][wanted] == shard]
+            asked.append(pa.table({"split": [split] * len(domains), "domain": domains, "shard": [shard] * len(domains)}))
+    for answer in stream(partial(make_end_finder, store, manifest), asked) if asked else ():
+        for split, domain, epoch, rank in zip(*(answer[name].to_pylist() for name in answer.column_names), strict=True):
+            cuts[split].epoch[domain], cuts[split].rank[domain] = epoch, rank
+    return cuts
+
+
+def _join_ranges(
+    make: Callable[[], ProofFunction],
+    ranges: Sequence[ShardRange],
+    facts: Mapping[str, SplitFacts],
+    stream: StreamTables,
+    progress: Callable[[int, int], object],
+) -> dict[str, RangeFound]:
+    """What was found in each split. Stretches join with their neighbours as they come."""
+    done, total = 0, sum(one.bytes for one in ranges)
+    stretches: dict[int, tuple[int, RangeFound]] = {}
+    """First range -> range behind the last one, and what was found."""
+    ends: dict[int, int] = {}
+    """Range behind the last one of a stretch -> its first."""
+    for answer in stream(make, [one.pack() for one in ranges]):
+        number, found = unpack_found(answer)
+        start, stop = number, number + 1
+        if start in ends and stretches[ends[start]][1].split == found.split:
+            start = ends.pop(start)
+            _, before = stretches.pop(start)
+            before.join(facts[found.split], found)
+            found = before
+        if stop in stretches and stretches[stop][1].split == found.split:
+            stop, later = stretches.pop(stop)
+            del ends[stop]
+            found.join(facts[found.split], later)
+        stretches[start], ends[stop] = (stop, found), start
+        done += ranges[number].bytes
+        progress(done, total)
+    joined: dict[str, RangeFound] = {}
+    for _, (_, found) in sorted(stretches.items()):
+        if found.split in joined:  # the table is forged: a split stands in it twice
+            joined[found.split].join(facts[found.split], found)
+        else:
+            joined[found.split] = found
+    for split, one in facts.items():  # a split of which the table, which is forged, has no shard
+        none = np.zeros(len(one.names), np.int64)
+        joined.setdefault(split, RangeFound(split, BalanceFound.before(none), TextFound.nothing(len(none))))
+    return joined
+
+
+def _find_copies(
+    scratch: Store, manifest: Manifest, documents: Mapping[str, list[HashedFile]], stream: StreamTables
+) -> list[str]:
+    """Documents that stand twice in the first epoch of a split."""
+    said = []
+    for split, files in documents.items():
+        if not files:
+            continue
+        groups = [pa.table({"split": [split], "group": [group]}) for group in range(1 << count_hash_bits(manifest))]
+        answers = [answer.to_pylist()[0] for answer in stream(partial(make_copy_finder, scratch, manifest, documents), groups)]
+        example = min((answer["example"] for answer in answers if answer["copies"]), default="")
+        said += describe_copies(manifest, sum(answer["copies"] for answer in answers), example)
+    return said
+
+
+def _conclude_split(store: Store, facts: SplitFacts, cuts: Cuts, found: RangeFound, problems: ProblemList) -> Balance:
+    """What can be said once every shard of a split was read."""
+    problems.join(found.problems)
+    if facts.packing is None:
+        conclude_texts(facts, cuts, found.texts, problems)
+    else:
+        for index in range(len(facts.names)):
+            conclude_tokens(facts, index, found.tokens.get(index, TokensFound()), problems)
+    balance = describe_balance(facts, found.balance)
+    problems.add("bounds", find_broken_bounds(facts, balance))
+    entries: dict[str, list[IndexEntry]] = {name: found.entries.get(name, []) for name in facts.manifest.recipe.shards.formats}
+    problems.add("indexes", _check_indexes(store, facts.manifest, facts.split, entries))
+    return balance
 
 
 def _check_indexes(store: Store, manifest: Manifest, split: str, entries: Mapping[str, Sequence[IndexEntry]]) -> list[str]:

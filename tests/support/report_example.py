@@ -12,7 +12,8 @@ from chameleon_data.hashing import key64
 from chameleon_data.plan.plan import PHASE_BITS
 from chameleon_data.recipe import Leverage, Weights
 from chameleon_data.store.store import Store
-from chameleon_data.versions.checks.balance import BalanceCheck
+from chameleon_data.versions.checks.balance import Balance, BalanceCheck, describe_balance
+from chameleon_data.versions.checks.split_facts import SplitFacts
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import Verification
 from chameleon_data.views.report.domains import read_report_rows
@@ -204,7 +205,7 @@ def _given(names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     return about, {}
 
 
-def _place(names: Sequence[str], sizes: dict[str, Any], quota: dict[str, int], shards: int) -> tuple[Any, BalanceCheck]:
+def _place(names: Sequence[str], sizes: dict[str, Any], quota: dict[str, int], shards: int) -> tuple[Any, Balance]:
     """Rows (domain, tokens, shard) in output order, and what `verify` would say of them."""
     rows = []
     for index, n in enumerate(names):
@@ -214,10 +215,13 @@ def _place(names: Sequence[str], sizes: dict[str, Any], quota: dict[str, int], s
         rows.append(np.stack([np.full(kept.sum(), index), tokens[kept], anchor[kept] / quota[n]], axis=1))
     merged = np.concatenate(rows)
     merged = merged[np.lexsort((merged[:, 0], merged[:, 2]))]
-    balance = BalanceCheck(list(names), [quota[n] for n in names], [int(sizes[n].max()) for n in names], shards, 0)
+    domains = {n: {"target_tokens": quota[n], "largest_document": int(sizes[n].max())} for n in names}
+    facts = SplitFacts("train", example_manifest(domains=domains, shard_counts={"train": shards}))
+    check = BalanceCheck(facts, np.zeros(len(names), np.int64))
+    place = np.array([facts.names.index(n) for n in names])
     merged[:, 2] = np.floor(merged[:, 2] * shards)
     written = merged.astype(np.int64)
     for s in range(shards):
         here = written[written[:, 2] == s]
-        balance.add(s, here[:, 0], here[:, 1], here[:, 1])
-    return written, balance
+        check.add(s, place[here[:, 0]], here[:, 1], here[:, 1])
+    return written, describe_balance(facts, check.found)

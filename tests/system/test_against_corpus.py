@@ -22,7 +22,6 @@ from chameleon_data.recipe_file import load_recipe
 from chameleon_data.shards.formats import parquet
 from chameleon_data.shards.rows import content_hash
 from chameleon_data.store.store import Store
-from chameleon_data.versions.against_corpus import ShardContents
 from chameleon_data.versions.make_manifest import digest_contents, digest_files
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import verify_version
@@ -39,7 +38,7 @@ def built(folder: Path, **sections: Any) -> tuple[Ready, Manifest]:
     return made, made.manifest()
 
 
-def again(folder: Path, manifest: Manifest) -> tuple[list[str], ShardContents]:
+def again(folder: Path, manifest: Manifest) -> list[str]:
     """What the corpus says, by the passes themselves; nothing of it stays."""
     store = Store(str(folder / "out"))
     before = store.list()
@@ -59,11 +58,9 @@ def again(folder: Path, manifest: Manifest) -> tuple[list[str], ShardContents]:
 )
 def test_every_shard_holds_what_the_corpus_has_for_it(tmp_path, sections):
     made, manifest = built(tmp_path, **sections)
-    problems, contents = again(tmp_path, manifest)
-    assert problems == []
-    assert {key[0] for key in contents} == set(manifest.shard_counts)
-    assert len(contents) == sum(manifest.shard_counts.values()) > 1
-    assert verify_version(made.store, manifest, corpus=contents).problems == ()
+    assert again(tmp_path, manifest) == []
+    assert sum(manifest.shard_counts.values()) > 1
+    assert verify_version(made.store, manifest).problems == ()
 
 
 @pytest.mark.parametrize("first", ["legal", "book", "code"])
@@ -77,9 +74,8 @@ def test_the_domain_that_keeps_a_copy_is_the_one_that_the_recipe_named_first(tmp
     recipe = write_recipe(tmp_path / "recipe.yaml", sources, input={"dedup": "exact_across"}, mix={"budget": 60_000})
     made = ready(load_recipe(recipe))
     manifest = made.manifest()
-    problems, contents = again(tmp_path, manifest)
-    assert problems == []
-    assert verify_version(made.store, manifest, corpus=contents).problems == ()
+    assert again(tmp_path, manifest) == []
+    assert verify_version(made.store, manifest).problems == ()
     with pytest.raises(InputError, match="'priority' does not name each source"):
         forge(made.store, manifest, lambda plain: plain.update(priority=["legal", "book", "book"]))
 
@@ -93,15 +89,17 @@ def test_an_invented_document_is_seen_with_the_corpus_alone(tmp_path):
     forged = ready(load_recipe(write_recipe(tmp_path / "forged/recipe.yaml", sources, mix={"budget": 60_000}))).manifest()
     assert verify_version(Store(str(tmp_path / "forged/out")), forged).problems == (), "the bytes alone do not say it"
     forged = replace(forged, recipe=manifest.recipe)
-    problems, _ = again(tmp_path, forged)
+    problems = again(tmp_path, forged)
     assert problems
     assert problems[0].startswith("domain 'book': the corpus now holds")
 
 
 def test_a_shard_of_other_rows_is_named(tmp_path):
     made, manifest = built(tmp_path, mix={"budget": 60_000})
-    _, contents = again(tmp_path, manifest)
-    (found,) = verify_version(made.store, manifest, corpus={**contents, ("train", 1): contents["train", 0]}).problems
+    files = list_files(made.store, manifest)
+    files[1]["content"] = files[0]["content"]
+    manifest = with_files(made.store, manifest, files)
+    (found,) = again(tmp_path, manifest)
     assert re.search(r"train-00001-of-.*: does not hold the rows that the corpus gives it", found)
 
 
@@ -123,9 +121,8 @@ def rewrite(made: Ready, manifest: Manifest, change: Callable[[int, pa.Table], p
 
 def test_an_invented_document_in_a_cut_bucket_is_seen_with_the_corpus_alone(tmp_path):
     made, manifest = built(tmp_path, mix={"budget": 60_000}, shards={"size": "50KB", "formats": ["parquet"]})
-    _, contents = again(tmp_path, manifest)
     manifest = rewrite(made, manifest, lambda _, rows: rows)
-    assert verify_version(made.store, manifest, corpus=contents).problems == ()
+    assert (again(tmp_path, manifest), verify_version(made.store, manifest).problems) == ([], ())
     last = manifest.shard_count - 1
 
     def invent(number: int, rows: pa.Table) -> pa.Table:
@@ -146,7 +143,7 @@ def test_an_invented_document_in_a_cut_bucket_is_seen_with_the_corpus_alone(tmp_
 
     manifest = rewrite(made, manifest, invent)
     assert verify_version(made.store, manifest).problems == (), "the bytes alone do not say it"
-    (found,) = verify_version(made.store, manifest, corpus=contents).problems
+    (found,) = again(tmp_path, manifest)
     assert f"train-{last:05d}-of" in found
 
 
@@ -169,14 +166,13 @@ def packed(folder: Path, tokenizer: str, packing: str, **sections: Any) -> tuple
 def test_packed_sequences_are_made_again_of_the_corpus(tmp_path, tokenizer, packing):
     mix = {"budget": 60_000, "max_epochs": 8, "validation": 0.2}
     made, manifest = packed(tmp_path, tokenizer, packing, mix=mix, input={"dedup": "exact"})
-    problems, contents = again(tmp_path, manifest)
-    assert problems == []
-    assert len(contents) == sum(manifest.shard_counts.values()) > 5
-    assert verify_version(made.store, manifest, corpus=contents).problems == ()
+    assert again(tmp_path, manifest) == []
+    assert sum(manifest.shard_counts.values()) > 5
+    assert verify_version(made.store, manifest).problems == ()
     file = tmp_path / "corpus/code/part-0.jsonl"
     lines = file.read_text().splitlines()
     file.write_text("\n".join([json.dumps({"text": "something else", "id": "x"}), *lines[1:]]))
-    assert "domain 'code': the corpus now holds" in again(tmp_path, manifest)[0][0]
+    assert "domain 'code': the corpus now holds" in again(tmp_path, manifest)[0]
 
 
 def other_id(number: int, rows: pa.Table) -> pa.Table:
@@ -198,12 +194,11 @@ def one_doc_id(number: int, rows: pa.Table) -> pa.Table:
 def test_forged_sequences_are_seen_with_the_corpus_alone(tmp_path, tokenizer, packing, change):
     made, manifest = packed(tmp_path, tokenizer, packing)
     assert manifest.shard_count > 2
-    _, contents = again(tmp_path, manifest)
     manifest = rewrite(made, manifest, lambda _, rows: rows)
-    assert verify_version(made.store, manifest, corpus=contents).problems == ()
+    assert (again(tmp_path, manifest), verify_version(made.store, manifest).problems) == ([], ())
     manifest = rewrite(made, manifest, change)
     assert verify_version(made.store, manifest).problems == (), "the bytes alone do not say it"
-    found = verify_version(made.store, manifest, corpus=contents).problems
+    found = again(tmp_path, manifest)
     assert found
     assert all(re.search("train-[0-9]{5}-of-.*: does not hold the rows that the corpus gives it", p) for p in found)
     assert len(found) == (1 if change is other_id else manifest.shard_count)

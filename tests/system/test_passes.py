@@ -14,6 +14,7 @@ import pytest
 from chameleon_data.corpus import row_store, tokens
 from chameleon_data.corpus.model_files import find_packaged_model
 from chameleon_data.corpus.parts import Part
+from chameleon_data.pipelines.engine import Engine
 from chameleon_data.recipe import Recipe
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.shards.assemble import RowSource
@@ -23,6 +24,7 @@ from chameleon_data.versions.verify import verify_version
 from chameleon_data.versions.versions import list_versions
 from tests.support.corpus import documents_with_copies, lay_out, write_recipe
 from tests.support.inline_builds import INLINE, build, write_small_recipe
+from tests.support.manifests import list_paths
 
 
 def test_a_build_loads_its_tokenizer_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,11 +43,30 @@ def test_a_build_loads_its_tokenizer_once(tmp_path: Path, monkeypatch: pytest.Mo
     assert loads == {"all-MiniLM-L6-v2": 1}
     from chameleon_data.pipelines.verify import check_against_corpus
 
-    problems, contents = check_against_corpus(INLINE, Store(recipe.out), manifest, lambda *_: None)
-    assert problems == []
-    assert len(contents) > 0
+    assert check_against_corpus(INLINE, Store(recipe.out), manifest, lambda *_: None) == []
     assert loads == {"all-MiniLM-L6-v2": 2}
     assert len(list_versions(Store(recipe.out))) == 1
+
+
+def test_a_version_is_proved_on_any_engine(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A range a shard, with the hashes of documents on the store; a true version and one of which a file is damaged."""
+    from chameleon_data.pipelines.verify import verify_on_engine
+
+    sources = lay_out(tmp_path / "corpus", documents_with_copies(), ["jsonl"], 2)
+    sections: dict[str, Any] = {"input": {"dedup": "exact"}, "mix": {"budget": 400_000, "exhausted": "repeat"}}
+    recipe = load_recipe(write_recipe(tmp_path / "recipe.yaml", sources, shards={"size": "50KB"}, **sections))
+    manifest, store = build(recipe), Store(recipe.out)
+    whole = verify_version(store, manifest)
+    monkeypatch.setattr("chameleon_data.versions.verify.PROOF_RANGE_BYTES", 1)
+    told: list[tuple[str, int, int]] = []
+    assert verify_on_engine(INLINE, store, manifest, lambda *done: told.append(done)) == whole
+    assert told[-1] == ("verify", told[0][2], told[0][2])
+    path = tmp_path / "out" / list_paths(store, manifest)[2]
+    path.write_bytes(path.read_bytes()[:-9])
+    found = verify_on_engine(engine, store, manifest, lambda *_: None)
+    assert set(found.problems) == set(verify_version(store, manifest).problems)
+    assert not found.ok
+    assert not store.list("_chameleon/checks")
 
 
 def test_a_worker_gets_the_copies_of_its_part_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +163,7 @@ def test_verify_makes_the_ids_of_a_packed_corpus_once(tmp_path: Path) -> None:
     shards = {"size": "8KB", "sequence_length": 64}
     recipe = write_small_recipe(tmp_path, str(tmp_path / "out"), 3000, tokens={"tokenizer": "all-MiniLM-L6-v2"}, shards=shards)
     manifest, names = build(recipe), set[str]()
-    assert check_against_corpus(INLINE, Store(manifest.recipe.out), manifest, lambda name, *_: names.add(name))[0] == []
+    assert check_against_corpus(INLINE, Store(manifest.recipe.out), manifest, lambda name, *_: names.add(name)) == []
     assert names >= {"survey", "make"}
     assert "read" not in names
     assert not Store(manifest.recipe.out).list("_chameleon/checks")

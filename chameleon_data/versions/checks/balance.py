@@ -2,19 +2,21 @@
 
 The bound is the domain's largest document, or one sequence where documents are packed. The rows' order between domains is
 computed again from the quotas and the seed: a row with anchor p in domain d stands at p / Q_d, and equal places go by name.
-Memory: a few numbers a domain.
+
+What was found in a stretch of shards joins with what was found in the next. A stretch begins with the tokens that the table of
+shards gives the shards before it, and the shards' own counts are compared with that table. Memory: a few numbers a domain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from chameleon_data.arrays import F64, I64
-from chameleon_data.plan.plan import phase_of
 from chameleon_data.plan.streams import anchors
+from chameleon_data.versions.checks.split_facts import SplitFacts
+from chameleon_data.versions.manifest import name_tokens
 
 
 @dataclass(frozen=True)
@@ -35,79 +37,148 @@ class Deviation:
         return self.tokens / self.bound
 
 
+@dataclass
+class BalanceFound:
+    """What was found in a stretch of shards. Arrays are (domains,)."""
+
+    held: I64
+    """Tokens of each domain up to the end of the stretch."""
+    off: F64
+    """Tokens that each domain is off its share at its worst row."""
+    shard: I64
+    """Where that row is: the shard."""
+    row: I64
+    """And the row in it; -1 where no row is off at all."""
+    worst: tuple[float, int, int] = (0.0, 0, 0)
+    """The worst shard: tokens off its share, domain, shard."""
+    first: tuple[float, int] | None = None
+    """Place and domain of the first row; None where there was none."""
+    last: tuple[float, int] | None = None
+    """Of the last row."""
+
+    @classmethod
+    def before(cls, held: I64) -> BalanceFound:
+        """Nothing yet, behind shards that hold so many tokens of each domain."""
+        zeros = np.zeros(len(held), np.int64)
+        return cls(held, np.zeros(len(held)), zeros, zeros - 1)
+
+    def join(self, later: BalanceFound, bounds: I64) -> bool:
+        """Take what was found in the next stretch; False if its first row stands before the last one here."""
+        worse = later.off > self.off
+        for name in ("off", "shard", "row"):
+            getattr(self, name)[worse] = getattr(later, name)[worse]
+        self.worst = max(self.worst, later.worst, key=lambda found: found[0] / bounds[found[1]])
+        in_order = self.last is None or later.first is None or self.last <= later.first
+        self.held, self.first, self.last = later.held, self.first or later.first, later.last or self.last
+        return in_order
+
+
 class BalanceCheck:
-    """Follows the rows of a split in output order, one shard after the other, and remembers the worst places.
+    """Follows the rows of a stretch of shards in output order, one shard after the other."""
 
-    `names`, `quotas` and `bounds` are those of the domains, in byte order of name.
-    """
-
-    def __init__(self, names: Sequence[str], quotas: Sequence[int], bounds: Sequence[int], shards: int, seed: int) -> None:
-        self.names, self.shards = list(names), shards
-        # A forged 0 is reported by other checks; here it must only not divide.
-        self.quotas, self.bounds = [max(1, quota) for quota in quotas], [max(1, bound) for bound in bounds]
-        self._phases = [phase_of(seed, name) for name in names]
-        self.so_far = [0] * len(names)
-        """Tokens of each domain in the shards that were added."""
-        self._last = (-1.0, -1)
-        """Place and domain of the last row."""
-        self.prefix = [Deviation(name, "the start", 0.0, bound) for name, bound in zip(names, self.bounds, strict=True)]
-        """The worst row of each domain."""
-        self.shard = Deviation(names[0], "shard 0", 0.0, self.bounds[0])
-        """The worst shard."""
+    def __init__(self, facts: SplitFacts, held: I64) -> None:
+        """`held` are (domains,) the tokens in the shards before the stretch."""
+        self._facts, self.found = facts, BalanceFound.before(held)
 
     def add(self, number: int, domain: I64, tokens: I64, first: I64) -> str | None:
         """Take the rows of shard `number`; returns which row is out of order, if one is.
 
-        `domain` is (rows,) the index among `names`. `first` is (rows,) the tokens from which a row's anchor is computed: its own,
-        or those of the first piece in a sequence.
+        `domain` is (rows,) the index among the domains. `first` is (rows,) the tokens from which a row's anchor is computed: its
+        own, or those of the first piece in a sequence.
         """
-        place, ends = np.empty(len(domain)), {}
-        for index, name in enumerate(self.names):
-            rows = np.flatnonzero(domain == index)
-            end = self.so_far[index] + np.cumsum(tokens[rows])
-            place[rows] = anchors(self._phases[index], end - tokens[rows], first[rows]) / self.quotas[index]
-            ends[index] = (rows, end)
-            off = abs(float(tokens[rows].sum()) - self.quotas[index] / self.shards)
-            if off / self.bounds[index] > self.shard.share:
-                self.shard = Deviation(name, f"shard {number}", off, self.bounds[index])
-        for index, (rows, end) in ends.items():
-            self._follow(number, index, place, rows, end)
+        facts, found = self._facts, self.found
+        order = np.argsort(domain, kind="stable")
+        of, size = domain[order], tokens[order]
+        total = np.bincount(domain, tokens, len(facts.names)).astype(np.int64)
+        behind = np.cumsum(size)
+        starts = np.searchsorted(of, np.arange(len(facts.names)))
+        before = np.append(0, behind)[starts]
+        end = behind - before[of] + found.held[of]  # (rows,) tokens of the row's domain after it
+        place = np.empty(len(domain))
+        place[order] = anchors(facts.phases[of], end - size, first[order]) / facts.quotas[of]
+        self._follow(number, order, of, end, size, place)
+        off = np.abs(total - facts.quotas / facts.shards)
+        worst = int((off / facts.bounds).argmax())
+        self._keep_worst(float(off[worst]), worst, number)
+        found.held = found.held + total
         wrong = self._find_step_back(place, domain)
-        self._last = float(place[-1]), int(domain[-1])
+        found.first = found.first or (float(place[0]), int(domain[0]))
+        found.last = float(place[-1]), int(domain[-1])
         return wrong
 
-    def _follow(self, number: int, index: int, place: F64, rows: I64, end: I64) -> None:
-        """Compare one domain's tokens after every row of the shard with its share there."""
-        held = np.full(len(place), self.so_far[index], np.int64)
-        held[rows] = end
-        held = np.maximum.accumulate(held)
-        off = np.abs(held - place * self.quotas[index])
-        worst = int(off.argmax())
-        if off[worst] > self.prefix[index].tokens:
-            where = f"row {worst:,} of shard {number}"
-            self.prefix[index] = Deviation(self.names[index], where, float(off[worst]), self.bounds[index])
-        if len(end):
-            self.so_far[index] = int(end[-1])
+    def _keep_worst(self, off: float, domain: int, number: int) -> None:
+        bounds, (before, of, _) = self._facts.bounds, self.found.worst
+        if off / bounds[domain] > before / bounds[of]:
+            self.found.worst = off, domain, number
+
+    def _follow(self, number: int, order: I64, of: I64, end: I64, size: I64, place: F64) -> None:
+        """Compare each domain's tokens with its share after every row of the shard.
+
+        Between two rows of a domain its tokens stay and the place grows, so its distance is largest at the first or the last row
+        of such a stretch: its own rows, the rows right before them, and the first and the last row of the shard.
+        """
+        rows, k = len(place), len(self._facts.names)
+        every = np.arange(k)
+        held_last = self.found.held + np.bincount(of, size, k).astype(np.int64)
+        domain = np.concatenate([of, of, every, every])
+        at = np.concatenate([order, order - 1, np.zeros(k, np.int64), np.full(k, rows - 1)])
+        held = np.concatenate([end, end - size, self.found.held, held_last])
+        own_first = np.zeros(k, bool)
+        own_first[of[order == 0]] = True  # its own first row counts, not what was before it
+        wanted = at >= 0
+        wanted[2 * rows : 2 * rows + k] &= ~own_first
+        domain, at, held = domain[wanted], at[wanted], held[wanted]
+        off = np.abs(held - place[at] * self._facts.quotas[domain])
+        by = np.lexsort((at, -off, domain))
+        best = by[np.unique(domain[by], return_index=True)[1]]
+        worse = best[off[best] > self.found.off[domain[best]]]
+        found, names = self.found, domain[worse]
+        found.off[names], found.shard[names], found.row[names] = off[worse], number, at[worse]
 
     def _find_step_back(self, place: F64, domain: I64) -> str | None:
-        if (float(place[0]), int(domain[0])) < self._last:
+        if self.found.last is not None and (float(place[0]), int(domain[0])) < self.found.last:
             return "its first row"
         back = (place[1:] < place[:-1]) | ((place[1:] == place[:-1]) & (domain[1:] < domain[:-1]))
         return f"row {int(back.argmax()) + 1:,}" if back.any() else None
 
-    @property
-    def whole(self) -> Deviation:
-        """The domain that is furthest from its quota after all shards."""
-        each = zip(self.names, self.so_far, self.quotas, self.bounds, strict=True)
-        ends = [Deviation(name, "the whole", float(abs(held - quota)), bound) for name, held, quota, bound in each]
-        return max(ends, key=lambda deviation: deviation.share)
 
-    def find_broken_bounds(self) -> list[str]:
-        """A sentence for every bound that is broken, once all shards were added."""
-        rounding = 1 + max(self.quotas) * 2.0**-52  # the plan decides in integers, this check computes in float64
-        return [
-            f"domain {worst.domain!r}: {worst.tokens:,.0f} tokens off its share at {worst.where}, more than its bound "
-            f"({worst.bound:,})"
-            for worst in (*self.prefix, self.shard, self.whole)
-            if worst.tokens > worst.bound + rounding
-        ]
+@dataclass(frozen=True)
+class Balance:
+    """The worst places of a split."""
+
+    whole: Deviation
+    """The domain that is furthest from its quota after all shards."""
+    shard: Deviation
+    """The worst shard."""
+    prefix: tuple[Deviation, ...]
+    """The worst row of each domain."""
+
+
+def describe_balance(facts: SplitFacts, found: BalanceFound) -> Balance:
+    """The worst places, for a person, once every shard was looked at."""
+    names, bounds = facts.names, facts.bounds.tolist()
+    off = np.abs(found.held - facts.quotas)
+    furthest = int((off / facts.bounds).argmax())
+    worst_off, worst, shard = found.worst
+    prefix = tuple(
+        Deviation(name, f"row {row:,} of shard {number}" if row >= 0 else "the start", distance, bound)
+        for name, distance, number, row, bound in zip(names, found.off.tolist(), found.shard.tolist(), found.row.tolist(), bounds,
+                                                      strict=True)
+    )  # fmt: skip
+    return Balance(
+        Deviation(names[furthest], "the whole", float(off[furthest]), bounds[furthest]),
+        Deviation(names[worst], f"shard {shard}", worst_off, bounds[worst]),
+        prefix,
+    )
+
+
+def find_broken_bounds(facts: SplitFacts, balance: Balance) -> list[str]:
+    """A sentence for every bound that is broken."""
+    unit = name_tokens(facts.manifest.unit)
+    rounding = 1 + int(facts.quotas.max()) * 2.0**-52  # the plan decides in integers, this check computes in float64
+    return [
+        f"domain {worst.domain!r}: {worst.tokens:,.0f} {unit} off its share at {worst.where}, more than its bound "
+        f"({worst.bound:,})"
+        for worst in (*balance.prefix, balance.shard, balance.whole)
+        if worst.tokens > worst.bound + rounding
+    ]

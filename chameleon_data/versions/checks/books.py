@@ -13,7 +13,7 @@ from chameleon_data.shards.rows import number_domains
 from chameleon_data.store.paths import BUILDS
 from chameleon_data.store.store import Store
 from chameleon_data.versions.make_manifest import digest_contents, digest_files
-from chameleon_data.versions.manifest import DomainRecord, FormatSum, Manifest, SplitRecord
+from chameleon_data.versions.manifest import DomainRecord, FormatSum, Manifest, SplitRecord, name_tokens
 from chameleon_data.versions.shard_table import read_shards
 
 
@@ -92,7 +92,7 @@ def _check_budget(manifest: Manifest) -> list[str]:
     asked = manifest.recipe.mix.budget
     if manifest.budget == (sum(d.available_tokens for d in manifest.domains.values()) if asked == "auto" else asked):
         return []
-    return [f"the budget of {manifest.budget:,} tokens is not the recipe's"]
+    return [f"the budget of {manifest.budget:,} {name_tokens(manifest.unit)} is not the recipe's"]
 
 
 def _planned_weights(domains: Mapping[str, SplitRecord], split: str) -> dict[str, str]:
@@ -106,7 +106,7 @@ def _planned_weights(domains: Mapping[str, SplitRecord], split: str) -> dict[str
 def _check_quotas(manifest: Manifest, split: str) -> list[str]:
     """Weight × budget, or all there is for validation, rounded down as the plan does."""
     mix, packing, problems = manifest.recipe.mix, read_packing(manifest.recipe.shards), []
-    domains = manifest.split_domains(split)
+    domains, unit = manifest.split_domains(split), name_tokens(manifest.unit)
     for (name, d), weight in zip(domains.items(), _planned_weights(domains, split).values(), strict=True):
         quota = d.available_tokens
         if split == TRAIN:
@@ -114,7 +114,7 @@ def _check_quotas(manifest: Manifest, split: str) -> list[str]:
         elif d.weight != float(weight):
             problems.append(f"domain {name!r}: it is {weight} of the {split} split, 'weight' is another number")
         if whole_sequences(quota, packing) != d.target_tokens:
-            problems.append(f"domain {name!r}: its weight {d.weight} is {quota:,} tokens, 'target_tokens' is another number")
+            problems.append(f"domain {name!r}: its weight {d.weight} is {quota:,} {unit}, 'target_tokens' is another number")
     return problems
 
 

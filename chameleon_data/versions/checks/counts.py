@@ -22,22 +22,23 @@ def check_shard_counts(path: str, shard: ShardRecord, rows: pa.Table) -> list[st
     return [f"{path}: holds other counts of rows or tokens than the manifest says"]
 
 
-def check_largest_document(name: str, record: SplitRecord, largest: int, every_document: bool) -> list[str]:
-    """No document of the domain is larger than the manifest says, and where each was seen (`every_document`), one is as large."""
+def check_largest_document(name: str, record: SplitRecord, largest: int, every_document: bool, unit: str) -> list[str]:
+    """No document of the domain is larger than the manifest says, and where each was seen (`every_document`), one is as large.
+    `unit`: what tokens are called."""
     if largest > record.largest_document or (every_document and largest < record.largest_document):
-        return [f"domain {name!r}: its largest document has {largest:,} tokens, 'largest_document' is another number"]
+        return [f"domain {name!r}: its largest document has {largest:,} {unit}, 'largest_document' is another number"]
     return []
 
 
-def check_domain_totals(name: str, record: SplitRecord, rows: int, tokens: int, once: int, packed: bool) -> list[str]:
+def check_domain_totals(name: str, record: SplitRecord, rows: int, tokens: int, once: int, packed: bool, unit: str) -> list[str]:
     """Rows, tokens, epochs and documents written at least once (`once`) are those that the manifest gives for the domain."""
     epochs = tokens / record.available_tokens
     if (record.rows, record.tokens, record.epochs, record.rows_written_once) == (rows, tokens, epochs, once):
         return []
     if packed:
-        counted = f"sequences with {tokens:,} tokens of {once:,} documents"
+        counted = f"sequences with {tokens:,} {unit} of {once:,} documents"
     else:
-        counted = f"rows with {tokens:,} tokens, {once:,} documents written once"
+        counted = f"rows with {tokens:,} {unit}, {once:,} documents written once"
     return [
         f"domain {name!r}: {rows:,} {counted}, where the manifest says {record.rows:,}, {record.tokens:,} and "
         f"{record.rows_written_once:,} in {record.epochs:g} epochs"

@@ -10,7 +10,7 @@ import polars as pl
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.store.store import Store
 from chameleon_data.versions.corpus_tables import InputFile, read_inputs, read_map
-from chameleon_data.versions.manifest import Manifest
+from chameleon_data.versions.manifest import Manifest, name_tokens
 from chameleon_data.versions.shard_table import ShardRecord, sample_shards
 from chameleon_data.weights.explain.movement import weight_ranges
 
@@ -32,7 +32,7 @@ def domain_frame(manifest: Manifest) -> pl.DataFrame:
 
     Beside the record: `asked`, the weight before bounds with its interval `low` to `high`, and `least` to `most` by embedder;
     shares of the tokens `natural`, `realised` and `uniform`; `bound`, the tokens that a domain may be off its quota, and `off`,
-    the part of it that was used; `missing`, the rows that the books do not explain.
+    the part of it that was used; `missing`, the rows that the books do not explain; `unit`, what a token is called.
     """
     about, records = manifest.weights, manifest.domains
     length = manifest.recipe.shards.sequence_length
@@ -62,6 +62,7 @@ def domain_frame(manifest: Manifest) -> pl.DataFrame:
         deviation=pl.col("tokens") - pl.col("quota"),
         bound=bound,
         packed=pl.lit(length != "none"),
+        unit=pl.lit(name_tokens(manifest.unit)),
         off=(pl.col("tokens") - pl.col("quota")).abs() / bound,
         missing=pl.col("read") - pl.sum_horizontal("once", "not_selected", "held_out", "copies_dropped", "quarantined"),
     ).sort("weight", "name", descending=[True, False])

@@ -106,13 +106,14 @@ def mixture_figure(domains: pl.DataFrame) -> Figure:
     largest = max(float(shown[c].max() or 0) for c in ("weight", "realised", "natural", "asked", "uniform"))  # type: ignore[arg-type]
     axes.set_xlim(0, 1.04 * max(largest, float(spread["high"].max() or 0)))  # type: ignore[arg-type]
     _percent_axis(axes)
+    unit = domains["unit"][0]
     words = "; ".join(
         f"{shorten_name(n, 40)} {w:.1%}, written {r:.1%}, natural {a:.1%}"
         for n, w, r, a in shown.select("name", "weight", "realised", "natural").rows()[:12]
     )
     return Figure(
-        draw_svg(canvas, "mixture", f"Bar chart of each domain's share of the tokens: {words}"),
-        "Share of all tokens, by domain", tuple(legend), _rest(domains),
+        draw_svg(canvas, "mixture", f"Bar chart of each domain's share of the {unit}: {words}"),
+        f"Share of all {unit}, by domain", tuple(legend), _rest(domains),
     )  # fmt: skip
 
 
@@ -308,15 +309,20 @@ def epochs_figure(domains: pl.DataFrame, limit: float | None, limited: Collectio
         legend.append(Key(f"limit, {limit:g}", swatch("ink", "line")))
     words = "; ".join(f"{shorten_name(n, 40)} {e:.2f}" for n, e in shown.select("name", "epochs").rows()[:20])
     return Figure(
-        draw_svg(canvas, "epochs", f"Bar chart of epochs: {words}"), "Times that each domain's tokens are written",
+        draw_svg(canvas, "epochs", f"Bar chart of epochs: {words}"), f"Times that each domain's {domains['unit'][0]} are written",
         tuple(legend), _rest(domains),
     )  # fmt: skip
 
 
 def _by_shard(domains: pl.DataFrame, shards: Sequence[ShardRecord]) -> F64:
     """(shards, k) tokens."""
-    names = domains["name"].to_list()
-    return np.array([[shard.domain_tokens.get(n, 0) for n in names] for shard in shards], np.float64)
+    place = {name: index for index, name in enumerate(domains["name"])}
+    tokens = np.zeros((len(shards), len(place)))
+    for row, shard in zip(tokens, shards, strict=True):
+        for name, held in shard.domain_tokens.items():
+            if name in place:
+                row[place[name]] = held
+    return tokens
 
 
 def _shard_axis(axes: Axes, shards: int) -> None:
@@ -400,7 +406,8 @@ def deviations_figure(domains: pl.DataFrame, shards: Sequence[ShardRecord], coun
             "deviations",
             f"Deviations from an even split in each of {len(shards):,} shards; the largest is {worst:+.2f} of a {one}",
         ),
-        f"Tokens away from an even split, in units of {'one sequence' if one == 'sequence' else 'the domain’s largest document'}",
+        f"{domains['unit'][0].capitalize()} away from an even split, in units of "
+        f"{'one sequence' if one == 'sequence' else 'the domain’s largest document'}",
         (
             Key(
                 "a domain in a shard" if off.size <= DEVIATIONS_DRAWN else "all domains",

@@ -21,7 +21,7 @@ import polars as pl
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from chameleon_data.versions.manifest import FormatSum, Manifest
+from chameleon_data.versions.manifest import FormatSum, Manifest, name_tokens
 from chameleon_data.views.report import figures, tables
 from chameleon_data.views.report.canvas import INK, MUTED
 from chameleon_data.views.report.domains import ReportRows, domain_frame
@@ -88,6 +88,7 @@ def render_report(
         page = {
             "evaluations": [(part, part.draw()) for part in evaluations],
             "manifest": manifest,
+            "unit": name_tokens(manifest.unit),
             "version": None if number is None else f"v{number}",
             "created": created,
             "proof": verification,
@@ -141,15 +142,16 @@ def _written(manifest: Manifest, rows: ReportRows, verification: Verification | 
     domains, shards, mix = domain_frame(manifest), rows.shards, manifest.recipe.mix
     limit = {"redistribute": mix.max_epochs, "fail": 1.0, "repeat": None}[mix.exhausted]
     limited = {m.domain for m in manifest.weights.moved if m.bound == "epochs"}
-    found, inputs = verification, sum(sums.files for sums in manifest.provenance.inputs.values())
+    found, unit = verification, name_tokens(manifest.unit)
+    inputs = sum(sums.files for sums in manifest.provenance.inputs.values())
     return {
         "totals": {c: int(domains[c].sum()) for c in ("tokens", "rows", "quarantined", "read")},
         "epochs": figures.epochs_figure(domains, limit, limited),
         "epochs_table": tables.epochs_table(domains),
-        "validation_table": tables.validation_table(manifest.validation, manifest.domains),
+        "validation_table": tables.validation_table(manifest.validation, manifest.domains, unit),
         "shares": figures.shares_figure(domains, shards, manifest.shard_count),
         "deviations": figures.deviations_figure(domains, shards, manifest.shard_count),
-        "worst_table": tables.worst_table(found.by_domain) if found else None,
+        "worst_table": tables.worst_table(found.by_domain, unit) if found else None,
         "worst": [(w, format_percent(w.share)) for w in (found.whole, found.shard, found.prefix)] if found else [],
         "quarantine_table": tables.quarantine_table(manifest.quarantine, domains),
         "books_table": tables.books_table(domains),

@@ -89,7 +89,7 @@ def make_report_table(
 
 
 def mixture_table(domains: pl.DataFrame) -> ReportTable:
-    share = percent_formatter(len(domains))
+    share, unit = percent_formatter(len(domains)), domains["unit"][0]
 
     def show_ends(low: str, high: str) -> pl.Expr:
         return pl.struct(low=low, high=high).map_elements(
@@ -102,9 +102,9 @@ def mixture_table(domains: pl.DataFrame) -> ReportTable:
         TableColumn("90 % interval before bounds" if weights_moved(domains) else "90 % interval", "interval"),
         TableColumn("By embedder", "range"),
         TableColumn("Natural", "natural", share),
-        TableColumn("Quota, tokens", "quota", format_whole),
-        TableColumn("Tokens written", "tokens", format_whole),
-        TableColumn("Off, tokens", "deviation", format_signed),
+        TableColumn(f"Quota, {unit}", "quota", format_whole),
+        TableColumn(f"{unit.capitalize()} written", "tokens", format_whole),
+        TableColumn(f"Off, {unit}", "deviation", format_signed),
         TableColumn("Off, of its bound", "off", decimal_formatter(2)),
         TableColumn("Sequences" if domains["packed"].any() else "Documents", "rows", format_whole),
         TableColumn("Epochs", "epochs", decimal_formatter(2)),
@@ -255,11 +255,12 @@ def misfiled_table(misfiled: Sequence[MisfiledDocument]) -> ReportTable | None:
 
 
 def epochs_table(domains: pl.DataFrame) -> ReportTable:
+    unit = domains["unit"][0].capitalize()
     columns = [
         DOMAIN,
         TableColumn("Documents there", "available_rows", format_whole),
-        TableColumn("Tokens there", "available_tokens", format_whole),
-        TableColumn("Tokens written", "tokens", format_whole),
+        TableColumn(f"{unit} there", "available_tokens", format_whole),
+        TableColumn(f"{unit} written", "tokens", format_whole),
         TableColumn("Epochs", "epochs", decimal_formatter(2)),
     ]
     if domains["copies_written"].sum():
@@ -268,8 +269,8 @@ def epochs_table(domains: pl.DataFrame) -> ReportTable:
     return make_report_table("How often each domain is read", domains, columns)
 
 
-def validation_table(held_out: Mapping[str, SplitRecord], train: Mapping[str, DomainRecord]) -> ReportTable | None:
-    """What is held out of each domain."""
+def validation_table(held_out: Mapping[str, SplitRecord], train: Mapping[str, DomainRecord], unit: str) -> ReportTable | None:
+    """What is held out of each domain; `unit` is what tokens are called."""
     if not held_out:
         return None
     rows = [
@@ -280,20 +281,20 @@ def validation_table(held_out: Mapping[str, SplitRecord], train: Mapping[str, Do
     columns = [
         DOMAIN,
         TableColumn("Documents", "rows", format_whole),
-        TableColumn("Tokens", "tokens", format_whole),
+        TableColumn(unit.capitalize(), "tokens", format_whole),
         TableColumn("Of the domain", "share", lambda v: format_percent(v, 2)),
     ]
     return make_report_table("Documents held out for validation", frame, columns)
 
 
-def worst_table(by_domain: Mapping[str, Deviation]) -> ReportTable:
-    """The worst prefix of each domain, as `verify` found it."""
+def worst_table(by_domain: Mapping[str, Deviation], unit: str) -> ReportTable:
+    """The worst prefix of each domain, as `verify` found it; `unit` is what tokens are called."""
     rows = [(w.domain, w.where, w.tokens, w.bound, w.share) for w in by_domain.values()]
     schema = {"name": pl.String, "where": pl.String, "off": pl.Float64, "bound": pl.Int64, "share": pl.Float64}
     columns = [
         DOMAIN,
         _text("Where", "where"),
-        TableColumn("Tokens off", "off", lambda v: f"{v:,.0f}"),
+        TableColumn(f"{unit.capitalize()} off", "off", lambda v: f"{v:,.0f}"),
         TableColumn("Bound", "bound", format_whole),
         TableColumn("Of the bound", "share", format_percent),
     ]

@@ -166,7 +166,7 @@ def test_a_verifier_sees_a_copy_that_was_not_dropped(tmp_path, monkeypatch):
 @pytest.mark.parametrize("rows_at_once", [4, 10**6])
 def test_a_verifier_sees_a_text_in_two_domains(tmp_path, monkeypatch, rows_at_once):
     """Each text stands once in its domain; only between domains it does not."""
-    monkeypatch.setattr("chameleon_data.versions.verify.DEDUP_ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr("chameleon_data.versions.checks.copies.DEDUP_ROWS_AT_ONCE", rows_at_once)
     made = ready(recipe_of(tmp_path, mix={"budget": "auto", "max_epochs": 8}, input={"dedup": "exact"}))
     manifest = made.manifest()
     assert verify_version(made.store, manifest).problems == ()

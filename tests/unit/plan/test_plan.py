@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from chameleon_data.corpus.kept_rows import KeptSummary
+from chameleon_data.errors import InputError
 from chameleon_data.jobs import tables
 from chameleon_data.pipelines.build import Planned
 from chameleon_data.pipelines.weigh import weigh_corpus
@@ -30,6 +31,11 @@ def planned(folder: Path, **sections: Any) -> Planned:
     summary = summarise_plan(made.job.layouts, recipe.shards.size)
     kept = KeptSummary(0, 0, 1, "")
     return Planned(weighed, made.job.layouts, made.job.counter, summary, {}, 2.0, rules, None, kept)
+
+
+def test_what_is_refused_is_counted_in_bytes_where_no_tokenizer_is_set(tmp_path):
+    with pytest.raises(InputError, match="would get none of 3 bytes"):
+        planned(tmp_path, mix={"budget": 3})
 
 
 def test_each_rule_for_exhausted_domains_is_shown_before_anything_is_written(tmp_path, capsys):

@@ -25,8 +25,9 @@ from chameleon_data.recipe_file import load_recipe
 from chameleon_data.shards.formats import mds, parquet
 from chameleon_data.shards.rows import TEXT_SCHEMA, content_hash
 from chameleon_data.store.store import Store
-from chameleon_data.versions.checks import text_order
-from chameleon_data.versions.checks.text_order import DocumentRows, TextOrderCheck
+from chameleon_data.versions.checks.problems import ProblemList
+from chameleon_data.versions.checks.split_facts import SplitFacts
+from chameleon_data.versions.checks.text_order import Cuts, DocumentRows, TextFound, TextOrderCheck, conclude_texts, find_cuts
 from chameleon_data.versions.make_manifest import digest_contents, digest_files
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import verify_version
@@ -201,12 +202,22 @@ def test_any_two_neighbours_of_a_domain_that_change_places(built: Out, domain: s
 
 
 def stream_problems(mine: pl.DataFrame, manifest: Manifest, domain: str, rows_a_shard: int = 13) -> list[str]:
-    check = TextOrderCheck(domain, manifest.domains[domain], manifest.seed)
-    for part in mine.iter_slices(rows_a_shard):
-        hi, lo = content_hashes(part["text"].to_arrow().cast(pa.large_string()))
-        epoch, tokens = (part[c].to_numpy().astype(np.int64) for c in ("epoch", "tokens"))
-        check.add("a shard", DocumentRows(hi, lo, epoch, tokens), part["text"].str.len_bytes().to_numpy().astype(np.int64))
-    return check.end()
+    facts = SplitFacts(TRAIN, replace(manifest, domains={domain: manifest.domains[domain]}))
+    parts = list(mine.iter_slices(rows_a_shard))
+    problems, cuts, found = ProblemList(), Cuts.unknown(1), TextFound.nothing(1)
+    find_cuts(facts, documents_of(parts[-1]), cuts)
+    for number, part in enumerate(parts):
+        check = TextOrderCheck(facts, cuts, problems)  # every shard by itself
+        check.add(number, documents_of(part), part["text"].str.len_bytes().to_numpy().astype(np.int64))
+        found.join(facts, check.found, problems)
+    conclude_texts(facts, cuts, found, problems)
+    return problems.sentences()
+
+
+def documents_of(part: pl.DataFrame) -> DocumentRows:
+    hi, lo = content_hashes(part["text"].to_arrow().cast(pa.large_string()))
+    epoch, tokens = (part[c].to_numpy().astype(np.int64) for c in ("epoch", "tokens"))
+    return DocumentRows(np.zeros(len(part), np.int64), hi, lo, epoch, tokens)
 
 
 @pytest.mark.parametrize("rows_a_shard", [1, 2, 1000])
@@ -267,8 +278,8 @@ def test_a_domain_of_which_the_last_epoch_is_dropped_behind_a_larger_bound(forge
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m["domains"]["book"].update(weight=0.9), "'book': its weight 0.9 is 360,000 tokens"),
-        (lambda m: m.update(budget=1), "budget of 1 tokens is not the recipe's"),
+        (lambda m: m["domains"]["book"].update(weight=0.9), "'book': its weight 0.9 is 360,000 bytes"),
+        (lambda m: m.update(budget=1), "budget of 1 bytes is not the recipe's"),
         (lambda m: m["recipe"]["mix"].update(budget=1), "is not the recipe's"),
         (lambda m: m.update(plan_digest="0" * 64), "not those of 'plan_digest'"),
         (lambda m: m["provenance"]["writer"].update(compression="none"), "not those of 'plan_digest'"),
@@ -276,7 +287,7 @@ def test_a_domain_of_which_the_last_epoch_is_dropped_behind_a_larger_bound(forge
         (lambda m: m["domains"]["book"].update(available_bytes=1), "not those of 'plan_digest'|documents once"),
         (lambda m: m["domains"]["book"].update(largest_document=8000), "'book': its largest document has 9,"),
         (lambda m: m["domains"]["book"].update(largest_document=0), "'book': its largest document has 9,"),
-        (lambda m: m["domains"]["book"].update(target_tokens=0), "'book': its weight 0.3 is 120,000 tokens"),
+        (lambda m: m["domains"]["book"].update(target_tokens=0), "'book': its weight 0.3 is 120,000 bytes"),
         (lambda m: m.update(unit="gpt2"), "is not the recipe's"),
         (lambda m: m["domains"]["book"].update(tokens=5), "'book': .* says .* 5 "),
         (lambda m: m["domains"]["book"].update(rows=5), "'book': .* says 5,"),
@@ -349,11 +360,8 @@ def test_a_copy_in_the_bucket_that_the_quota_cuts(legal: tuple[pl.DataFrame, Man
     assert any("a later epoch of domain 'legal' holds a document more often than its first" in p for p in found)
 
 
-def test_two_documents_that_change_places_in_the_bucket_that_the_quota_cuts(
-    legal: tuple[pl.DataFrame, Manifest], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_documents_that_change_places_where_the_quota_cuts(legal: tuple[pl.DataFrame, Manifest]) -> None:
     mine, manifest = legal
-    monkeypatch.setattr(text_order, "largest_depth", lambda buckets: 0)  # the last epoch is one bucket
     assert stream_problems(mine, manifest, "legal") == []
     order = np.arange(len(mine))
     order[-2:] = order[-2:][::-1]

@@ -99,6 +99,18 @@ def numbers(text: str, section: str) -> str:
     return Page(found[0]).text
 
 
+def test_a_page_in_bytes_has_no_tokens_and_one_in_tokens_has(ten, page):
+    """The recipe, which stands under provenance, has a section of that name."""
+    assert ten[0].unit == "bytes"
+    sections = [name for name in SECTIONS if name != "provenance"]
+    found = {name: re.findall(r"\b[Tt]okens?\b", numbers(page, name)) for name in sections}
+    assert not any(found.values()), found
+    assert "Sizes are bytes of UTF-8, as no tokenizer is set." in Page(page).text
+    other = render_example(replace(ten[0], unit="gpt2"), 3, CREATED, ten[1])
+    for name in ("mixture", "epochs", "balance"):
+        assert re.search(r"\b[Tt]okens\b", numbers(other, name)), name
+
+
 def test_every_section_is_there_with_a_heading_and_a_link(page):
     seen = Page(page)
     assert seen.open == []
@@ -400,7 +412,7 @@ def test_formats_are_called_by_their_names(ten, words_of):
         ("/a/very/long/path/gpt2/tokenizer.json", "Tokens are those of …/gpt2/tokenizer.json."),
         ("s3://bucket/models/llama/", "Tokens are those of …/models/llama."),
         ("openai-community/gpt2", "Tokens are those of openai-community/gpt2."),
-        ("bytes", "Tokens are bytes of UTF-8."),
+        ("bytes", "Sizes are bytes of UTF-8, as no tokenizer is set."),
     ],
 )
 def test_the_tokenizer_is_named_shortly_and_in_full(ten, words_of, unit, shown):

@@ -1,0 +1,79 @@
+"""What a manifest says of one split, as arrays over its domains, in byte order of name: the checks of rows compare with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from chameleon_data.arrays import I64
+from chameleon_data.hashing import key64
+from chameleon_data.plan.plan import Packing, phase_of
+from chameleon_data.shards.formats.registry import FORMATS
+from chameleon_data.versions.checks.books import read_packing
+from chameleon_data.versions.manifest import Manifest, SplitRecord
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """One split of a version."""
+
+    split: str
+    manifest: Manifest
+
+    @cached_property
+    def records(self) -> Mapping[str, SplitRecord]:
+        """Domain -> its record, in byte order of name."""
+        return self.manifest.split_domains(self.split)
+
+    @cached_property
+    def names(self) -> list[str]:
+        return list(self.records)
+
+    @property
+    def shards(self) -> int:
+        """Shards of the split."""
+        return self.manifest.shard_counts[self.split]
+
+    @cached_property
+    def first(self) -> int:
+        """Number of its first shard among those of all splits."""
+        counts = self.manifest.shard_counts
+        return sum(counts[split] for split in list(counts)[: list(counts).index(self.split)])
+
+    @cached_property
+    def domain_ids(self) -> I64:
+        """(domains,) `domain_id` of each."""
+        return np.array([self.manifest.domain_ids.get(name, -1) for name in self.names], np.int64)
+
+    @cached_property
+    def packing(self) -> Packing | None:
+        return read_packing(self.manifest.recipe.shards)
+
+    @cached_property
+    def quotas(self) -> I64:
+        """(domains,) tokens. A forged 0 is reported by other checks; here it must only not divide."""
+        return np.array([max(1, d.target_tokens) for d in self.records.values()], np.int64)
+
+    @cached_property
+    def bounds(self) -> I64:
+        """(domains,) tokens that a domain may be off its share; at least 1, as above."""
+        length = self.packing.length if self.packing else None
+        return np.array([max(1, length or d.largest_document) for d in self.records.values()], np.int64)
+
+    @cached_property
+    def phases(self) -> I64:
+        """(domains,) phases, over 2^32."""
+        return np.array([phase_of(self.manifest.seed, name) for name in self.names], np.int64)
+
+    def salt(self, domain: int, epoch: int) -> int:
+        """What the order of a domain's documents in an epoch is made of."""
+        return key64(self.manifest.seed, self.names[domain], "epoch", epoch)
+
+    def path(self, shard: int) -> str:
+        """The first file of a shard of the split, which stands for it in sentences."""
+        shards = self.manifest.recipe.shards
+        (name, *_) = FORMATS[shards.formats[0]].names(shard, self.shards, self.split, shards.zstd_level)
+        return f"{self.manifest.build}/{shards.formats[0]}/{name}"

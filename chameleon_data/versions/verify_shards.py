@@ -1,0 +1,294 @@
+"""The proof of a stretch of shards, by itself: what a task of `verify` does. What is found in two stretches joins into one.
+
+A task gets the shards by their place in the table of shards, with the tokens that each domain has before them, and returns what
+it found as a table of one row. So it runs in any process, and the one that asks holds what was found, not what was read.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from chameleon_data.arrays import I64, byte_lengths
+from chameleon_data.errors import InputError
+from chameleon_data.hashing import canonical_json
+from chameleon_data.plan.plan import Packing
+from chameleon_data.shards.formats.files import IndexEntry
+from chameleon_data.shards.rows import DOC_STARTS, content_hash, token_ids
+from chameleon_data.store.store import Store
+from chameleon_data.versions.checks.balance import BalanceCheck, BalanceFound
+from chameleon_data.versions.checks.copies import DocumentFiles, HashedFile, count_hash_bits, find_repeated_documents
+from chameleon_data.versions.checks.formats import read_shard
+from chameleon_data.versions.checks.problems import ProblemList
+from chameleon_data.versions.checks.rows import check_split, check_texts, read_doc_ids
+from chameleon_data.versions.checks.split_facts import SplitFacts
+from chameleon_data.versions.checks.text_order import Cuts, DocumentRows, TextFound, TextOrderCheck, find_cuts
+from chameleon_data.versions.checks.token_order import NamedRow, TokenOrderCheck, TokensFound, count_first_pieces
+from chameleon_data.versions.manifest import Manifest
+from chameleon_data.versions.shard_table import ShardRecord, read_shards
+
+ProofFunction = Callable[[pa.Table], pa.Table]
+
+
+@dataclass(frozen=True)
+class ShardRange:
+    """Consecutive shards of one split."""
+
+    number: int
+    """Its place among all ranges."""
+    split: str
+    start: int
+    """Its first shard, in the table of shards."""
+    stop: int
+    bytes: int
+    """Of all files of its shards."""
+    held: I64
+    """(domains of the split,) tokens in the shards of the split before it."""
+
+    def pack(self) -> pa.Table:
+        """As a table of one row."""
+        return pa.table({name: [value.tolist() if name == "held" else value] for name, value in vars(self).items()})
+
+    @classmethod
+    def unpack(cls, table: pa.Table) -> ShardRange:
+        (row,) = table.to_pylist()
+        return cls(**{**row, "held": np.array(row["held"], np.int64)})
+
+
+@dataclass
+class RangeFound:
+    """What was found in consecutive shards of one split."""
+
+    split: str
+    balance: BalanceFound
+    texts: TextFound
+    tokens: dict[int, TokensFound] = field(default_factory=dict)
+    """Domain's index -> its sequences, where documents are packed."""
+    rows: int = 0
+    bytes_read: int = 0
+    problems: ProblemList = field(default_factory=ProblemList)
+    entries: dict[str, list[IndexEntry]] = field(default_factory=dict)
+    """Format -> what its index must say of each shard, for formats that have one."""
+    documents: list[HashedFile] = field(default_factory=list)
+    """Where the documents of the first epoch are, where no text may stand twice."""
+    first_shard: int = 0
+
+    def join(self, facts: SplitFacts, later: RangeFound) -> None:
+        """Take what was found in the shards that follow."""
+        self.problems.join(later.problems)
+        if not self.balance.join(later.balance, facts.bounds):
+            path = facts.path(later.first_shard)
+            self.problems.add("place in the mixture", [f"{path}: its first row stands before its place in the plan's order"])
+        self.texts.join(facts, later.texts, self.problems)
+        for index, found in later.tokens.items():
+            self.tokens.setdefault(index, TokensFound()).join(facts, index, found, self.problems)
+        self.rows, self.bytes_read = self.rows + later.rows, self.bytes_read + later.bytes_read
+        for format, entries in later.entries.items():
+            self.entries.setdefault(format, []).extend(entries)
+        self.documents += later.documents
+
+    def pack(self) -> bytes:
+        """As the bytes of a file of numpy arrays, of which one holds JSON."""
+        arrays: dict[str, Any] = {}
+        plain: dict[str, Any] = {name: getattr(self, name) for name in ("split", "rows", "bytes_read", "first_shard")}
+        for name, part in (("balance", self.balance), ("texts", self.texts)):
+            arrays |= {f"{name}.{key}": value for key, value in vars(part).items() if isinstance(value, np.ndarray)}
+            plain[name] = {key: value for key, value in vars(part).items() if not isinstance(value, np.ndarray)}
+        plain |= {
+            "tokens": {str(index): asdict(found) for index, found in self.tokens.items()}, "entries": self.entries,
+            "problems": vars(self.problems), "documents": [asdict(file) for file in self.documents],
+        }  # fmt: skip
+        sink = io.BytesIO()
+        np.savez(sink, plain=np.frombuffer(canonical_json(plain), np.uint8), **arrays)
+        return sink.getvalue()
+
+    @classmethod
+    def unpack(cls, body: bytes) -> RangeFound:
+        with np.load(io.BytesIO(body), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        plain = json.loads(arrays.pop("plain").tobytes())
+        for name, value in arrays.items():
+            part, _, key = name.partition(".")
+            plain[part][key] = value
+        balance = plain.pop("balance")
+        for edge in ("worst", "first", "last"):
+            balance[edge] = None if balance[edge] is None else tuple(balance[edge])
+        problems = ProblemList()
+        vars(problems).update(plain.pop("problems"))
+        tokens = {int(index): _unpack_tokens(found) for index, found in plain.pop("tokens").items()}
+        documents = [HashedFile(file["path"], tuple(file["ends"]), tuple(file["sums"])) for file in plain.pop("documents")]
+        texts = TextFound(**plain.pop("texts"))
+        return cls(balance=BalanceFound(**balance), texts=texts, tokens=tokens, problems=problems, documents=documents, **plain)
+
+
+def _unpack_tokens(plain: dict[str, Any]) -> TokensFound:
+    for name in ("first", "last"):
+        plain[name] = None if plain[name] is None else NamedRow(*plain[name])
+    for name in ("documents", "ids"):
+        plain[name] = {int(epoch): value for epoch, value in plain[name].items()}
+    return TokensFound(**plain)
+
+
+def make_range_check(store: Store, manifest: Manifest, cuts: Mapping[str, Cuts], scratch: Store) -> ProofFunction:
+    """The function that proves a packed ShardRange, and returns `number` and the packed RangeFound. `cuts` are those of each
+    split; documents of the first epoch go to `scratch`, where no text may stand twice."""
+    facts = {split: SplitFacts(split, manifest) for split in manifest.shard_counts}
+
+    def check(table: pa.Table) -> pa.Table:
+        wanted = ShardRange.unpack(table)
+        proof = _RangeProof(store, facts[wanted.split], cuts[wanted.split], scratch, wanted)
+        for record in read_shards(store, manifest, wanted.start, wanted.stop):
+            proof.add_shard(record)
+        return pa.table({"number": [wanted.number], "found": pa.array([proof.end().pack()], pa.large_binary())})
+
+    return check
+
+
+class _RangeProof:
+    """The pass over the shards of one range, in order."""
+
+    def __init__(self, store: Store, facts: SplitFacts, cuts: Cuts, scratch: Store, wanted: ShardRange) -> None:
+        self._store, self._facts, self._manifest = store, facts, facts.manifest
+        self._problems = ProblemList()
+        self._balance = BalanceCheck(facts, wanted.held)
+        self._texts = TextOrderCheck(facts, cuts, self._problems)
+        self._tokens: dict[int, TokenOrderCheck] = {}
+        self._held, self._index = wanted.held.copy(), {name: index for index, name in enumerate(facts.names)}
+        self._documents: DocumentFiles | None = None
+        if self._manifest.recipe.input.dedup != "none" and facts.packing is None:
+            self._documents = DocumentFiles(scratch, f"{wanted.split}-{wanted.number:06d}", count_hash_bits(self._manifest))
+        ids = self._manifest.provenance.writer.ids
+        self._end_of_text = -1 if ids is None else ids.end_of_text
+        self._found = RangeFound(wanted.split, self._balance.found, self._texts.found, first_shard=wanted.start - facts.first)
+
+    def end(self) -> RangeFound:
+        """All that was found."""
+        if self._documents:
+            self._documents.end()
+        return replace(
+            self._found,
+            balance=self._balance.found,
+            texts=self._texts.found,
+            tokens={index: check.found for index, check in self._tokens.items()},
+            problems=self._problems,
+            documents=self._documents.files if self._documents else [],
+        )
+
+    def add_shard(self, record: ShardRecord) -> None:
+        """Read the next shard in every format, and prove its rows. Behind it stand as many tokens as the table says, whatever is
+        found, so that one damaged shard moves none of the others."""
+        self._prove(record)
+        for name, tokens in record.domain_tokens.items():
+            if name in self._index:
+                self._held[self._index[name]] += tokens
+        self._balance.found.held = self._held.copy()
+
+    def _prove(self, record: ShardRecord) -> None:
+        facts, found, say = self._facts, self._found, self._problems.add
+        shard = read_shard(self._store, self._manifest, facts.packing, record)
+        say("files and formats", shard.problems)
+        found.bytes_read += shard.bytes
+        for format, entry in shard.entries.items():
+            found.entries.setdefault(format, []).append(entry)
+        if not shard.tables:
+            return
+        path, rows = shard.choose()
+        found.rows += rows.num_rows
+        if content_hash(rows) != record.content:
+            say("contents", [f"{path}: the documents and their order are not those of its 'content'"])
+        if not rows.num_rows:
+            say("empty shards", [f"{path}: holds no row"])
+            return
+        domain = pc.index_in(rows["domain"], pa.array(facts.names, pa.string())).fill_null(-1).to_numpy().astype(np.int64)
+        if (domain < 0).any():
+            say("names of domains", [f"{path}: holds a domain that the manifest does not name"])
+            return
+        if (rows["domain_id"].to_numpy() != facts.domain_ids[domain]).any():
+            say("numbers of domains", [f"{path}: a row's 'domain_id' is not the number that the manifest gives its domain"])
+        hi, lo, wrong = read_doc_ids(path, rows)
+        say("ids of documents", wrong)
+        if "text" in rows.column_names:
+            say("texts", check_texts(path, rows, hi, self._manifest))
+        say("splits", check_split(path, lo, self._manifest, facts.split))
+        tokens, epoch = (rows[name].to_numpy().astype(np.int64) for name in ("tokens", "epoch"))
+        documents = DocumentRows(domain, hi, lo, epoch, tokens)
+        if facts.packing is None:
+            first = tokens
+            self._follow_texts(record.shard, rows, documents)
+        else:
+            first = self._follow_sequences(record.shard, facts.packing, rows, documents)
+        if misplaced := self._balance.add(record.shard, domain, tokens, first):
+            say("place in the mixture", [f"{path}: {misplaced} stands before its place in the plan's order"])
+
+    def _follow_texts(self, shard: int, rows: pa.Table, documents: DocumentRows) -> None:
+        sizes = byte_lengths(rows["text"].combine_chunks()) if "text" in rows.column_names else None
+        self._texts.add(shard, documents, sizes)
+        if self._documents:
+            first = documents.take(documents.epoch == 0)
+            size = first.tokens if sizes is None else sizes[documents.epoch == 0]
+            self._documents.add(first.domain, first.hi, first.lo, size)
+
+    def _follow_sequences(self, shard: int, packing: Packing, rows: pa.Table, documents: DocumentRows) -> I64:
+        """Give each domain's sequences to its check; returns (rows,) the tokens that decide each row's anchor."""
+        ids, starts = token_ids(rows), rows[DOC_STARTS].combine_chunks()
+        for index in np.unique(documents.domain).tolist():
+            at = np.flatnonzero(documents.domain == index)
+            own, mine = starts.take(pa.array(at)), documents.take(at)
+            begun, begins = (column.to_numpy().astype(np.int64) for column in (pc.list_value_length(own), own.flatten()))
+            if index not in self._tokens:
+                self._tokens[index] = TokenOrderCheck(self._facts, index, self._end_of_text, self._problems)
+            self._tokens[index].add(
+                shard, int(self._held[index]), ids[at], mine.tokens, mine.epoch, mine.hi, mine.lo, begun, begins
+            )
+        return count_first_pieces(packing, self._end_of_text, ids, documents.tokens)
+
+
+def make_end_finder(store: Store, manifest: Manifest) -> ProofFunction:
+    """The function that says where the last epoch of some domains ends. It takes `split`, `domain` (the index) and `shard`, one
+    place in the table of shards for all rows, and returns `split`, `domain`, `epoch` and `rank`. The epoch is -1 where the shard
+    cannot be read, which another check tells."""
+
+    def find(table: pa.Table) -> pa.Table:
+        split, place = table["split"][0].as_py(), table["shard"][0].as_py()
+        facts = SplitFacts(split, manifest)
+        cuts = Cuts.unknown(len(facts.names))
+        for record in read_shards(store, manifest, place, place + 1):
+            format = min((file.format for file in record.files), key=lambda name: (name != "parquet", name))
+            shard = read_shard(store, manifest, facts.packing, replace(record, files=record.of_format(format)))
+            for rows in shard.tables.values():
+                domain = pc.index_in(rows["domain"], pa.array(facts.names, pa.string())).fill_null(-1).to_numpy().astype(np.int64)
+                hi, lo, _ = read_doc_ids("", rows)
+                epoch = rows["epoch"].to_numpy().astype(np.int64)
+                wanted = np.isin(domain, table["domain"].to_numpy())
+                find_cuts(facts, DocumentRows(domain, hi, lo, epoch, epoch).take(wanted), cuts)
+        asked = table["domain"].to_numpy()
+        return pa.table({"split": [split] * len(asked), "domain": asked, "epoch": cuts.epoch[asked], "rank": cuts.rank[asked]})
+
+    return find
+
+
+def make_copy_finder(store: Store, manifest: Manifest, files: Mapping[str, list[HashedFile]]) -> ProofFunction:
+    """The function that takes `split` and `group`, and returns `copies` and an `example`. `store` holds the files."""
+
+    def find(table: pa.Table) -> pa.Table:
+        split, group = table["split"][0].as_py(), table["group"][0].as_py()
+        names = SplitFacts(split, manifest).names
+        copies, example = find_repeated_documents(store, files[split], group, manifest, names)
+        return pa.table({"copies": [copies], "example": [example]})
+
+    return find
+
+
+def unpack_found(table: pa.Table) -> tuple[int, RangeFound]:
+    """The number of a range and what was found in it."""
+    try:
+        return table["number"][0].as_py(), RangeFound.unpack(table["found"][0].as_py())
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"what a task found was damaged on its way ({error}); verify again") from error
