@@ -73,6 +73,10 @@ UNKNOWN = "no ending, and content that is not known"
 JSON_LINES, TEXT = "JSON lines", "plain text"
 STANDS_FOR_OTHERS = (LFS_POINTER, ANNEX_POINTER, "UTF-16")
 """Content that is not left out but refused, since data are missing with it."""
+OWN_REFUSALS = (b"FEA1", b"PARE")
+"""First bytes of Feather version 1 and of encrypted Parquet, which are refused as such."""
+LONGEST_MAGIC = 10
+"""Bytes of the longest mark that tells a content, that of bz2."""
 
 
 @dataclass(frozen=True)
@@ -175,9 +179,9 @@ def _take(fs: Any, path: str, where: str, left_out: Counter[str]) -> Iterator[tu
             left_out[UNKNOWN if _says_nothing(full) else f"ending {_suffix(full)}"] += 1
         elif reached.below is not None and _is_note(full, suffixes):
             left_out[NOTE] += 1
-        elif (content := lies.get(id(reached))) and full.rstrip("/") == path.rstrip("/"):
+        elif (content := lies.get(id(reached))) and full.rstrip("/") == path.rstrip("/") and kind[0] in ("parquet", "arrow"):
             raise InputError(f"{where}: its name ends with {_suffix(full)}, but it holds {content}; name it as what it is")
-        elif content:
+        elif content and full.rstrip("/") != path.rstrip("/"):  # a text file that is named is refused when it is read
             left_out[f"ending {_suffix(full)} that holds {content}"] += 1
         else:
             number += 1
@@ -355,8 +359,8 @@ def _content_that_differs(fs: Any, info: ListingEntry) -> str | None:
     with fs.open(info["name"], "rb") as file:
         start = file.read(PEEKED_BYTES)
     content, (format, compression) = name_content(start), kind
-    if not start or content in STANDS_FOR_OTHERS:  # these are refused by name when they are opened
-        return None
+    if len(start) < LONGEST_MAGIC or start[:4] in OWN_REFUSALS or content in STANDS_FOR_OTHERS:
+        return None  # what is cut, and what has a sentence of its own, is refused when it is read
     if compression != "none":
         return None if content == compression else content or _name_text(start)
     if format in ("parquet", "arrow"):

@@ -18,6 +18,7 @@ from chameleon_data.corpus.fragments import Fragment, list_fragments
 from chameleon_data.corpus.readers.blocks import read_blocks
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Source
+from tests.support.reader_files import compress
 
 LINE = b'{"text": "a"}\n'
 
@@ -35,7 +36,7 @@ def tree(tmp_path: Path) -> Path:
     for name in ("a.jsonl", "b.ndjson", "sub/c.json.gz", "sub/deep/d.jsonl.zst", "e.CSV", "f.txt.gz",
                  "_SUCCESS", "_temporary/0/x.jsonl", ".hidden.jsonl", "sub/._c.jsonl", "README.md", "xx.jsonl.part"):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(LINE)
+        (tmp_path / name).write_bytes(compress(b"text\na\n" if name.endswith("CSV") else LINE, name))
     return tmp_path
 
 
@@ -45,7 +46,7 @@ def test_folder_takes_known_suffixes_below_it_and_nothing_hidden(tree: Path) -> 
     assert [(f.format, f.compression) for f in found] == [
         ("jsonl", "none"), ("jsonl", "none"), ("csv", "none"), ("txt", "gzip"), ("jsonl", "gzip"), ("jsonl", "zstd"),
     ]  # fmt: skip
-    assert all(f.source == "book" and not f.divided and f.size == len(LINE) for f in found)
+    assert all(f.source == "book" and not f.divided and f.size == Path(f.url).stat().st_size for f in found)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_parquet_is_divided_at_row_groups(tmp_path: Path, monkeypatch: pytest.Mo
     assert [(f.begin, f.end) for f in fragments(tmp_path)] == [(0, None)] * 2
 
 
-@pytest.mark.parametrize("body", [b"", b"PAR1", b"PAR1" + b"\0" * 40 + b"PAR1", LINE])
+@pytest.mark.parametrize("body", [b"", b"PAR1", b"PAR1" + b"\0" * 40 + b"PAR1", b"\0" * 99])
 def test_what_is_not_parquet(tmp_path: Path, body: bytes) -> None:
     (tmp_path / "x.parquet").write_bytes(body)
     with pytest.raises(InputError, match=r"x\.parquet: truncated or damaged.*; fetch it again"):

@@ -25,7 +25,7 @@ def test_offsets_that_point_outside_are_refused(tmp_path: Path) -> None:
     ("name", "body", "says"),
     [
         ("x.arrow", b"FEA1....FEA1", "Feather version 1"),
-        ("x.arrow", b'{"text": "a"}\n', "truncated"),
+        ("x.arrow", b'{"text": "a"}\n', "ends with .arrow, but it holds JSON lines"),
         ("x.ipc", b"", "truncated"),
     ],
 )
