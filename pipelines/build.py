@@ -16,6 +16,7 @@ from chameleon_data.corpus.selection import make_selection_rules
 from chameleon_data.corpus.tokens import DROPS_CHARACTERS, TokenCounter
 from chameleon_data.pipelines.cost import BuildSize, PassCost, Rates, estimate_cost, read_rates, seconds_by_timed_pass
 from chameleon_data.pipelines.engine import Engine, Progress
+from chameleon_data.pipelines.lay_out import lay_out_plans
 from chameleon_data.pipelines.prepare import Prepared, prepare
 from chameleon_data.pipelines.select import select_rows
 from chameleon_data.pipelines.survey import sample_target, survey_corpus
@@ -24,7 +25,7 @@ from chameleon_data.pipelines.write import write_missing_shards
 from chameleon_data.plan.layout import Layout
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.recipe import Like, Recipe
-from chameleon_data.shards.lay_out import ShardSpec, build_folder, lay_out_splits
+from chameleon_data.shards.lay_out import ShardSpec, build_folder, plan_splits
 from chameleon_data.shards.plan_summary import PlanSummary, summarise_plan
 from chameleon_data.store.store import Store
 from chameleon_data.versions.active import OwnRecord, active_driver
@@ -187,7 +188,7 @@ def _build(
     planned = _plan(engine, prepared, scratch, recipe, progress, rates)
     weighed, timings = planned.weighed, dict(planned.timings)
     survey, mixture, selection = weighed.survey, weighed.mixture, weighed.selection
-    job = ShardSpec(planned.layouts, selection.rules, planned.counter, recipe.sources, recipe.input, recipe.shards)
+    job = ShardSpec(planned.layouts, selection.rules, planned.counter, recipe.input, recipe.shards)
     build = build_folder(job.layouts, survey.parts)
     driver.use_plan(build.digest)
     with _timed(timings, "write"):
@@ -276,18 +277,17 @@ def _plan(engine: Engine, prepared: Prepared, scratch: Store | None, recipe: Rec
     weighed = _weigh(engine, prepared, keep, recipe, progress, timings)
     with _timed(timings, "plan"):
         progress("plan", 0, 0)
-        layouts = lay_out_splits(
-            store,
+        plans = plan_splits(
             recipe.mix,
             recipe.shards,
             recipe.input.hash,
             recipe.seed,
-            weighed.survey.parts,
             weighed.selection,
             weighed.mixture.decimals,
             weighed.budget,
             describe_writer(recipe.shards, counter).describe(),
         )
+        layouts = lay_out_plans(engine, store, weighed.survey, weighed.selection, plans, recipe.shards.size, progress)
         target = weighed.mixture.description.unbounded
         exhausted = compare_exhaustion_rules(weighed.selection.counts, target, weighed.budget, recipe.mix, recipe.weights)
         summary = summarise_plan(layouts, recipe.shards.size)

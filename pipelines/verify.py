@@ -13,13 +13,14 @@ from chameleon_data.corpus.sample import make_sample_spec
 from chameleon_data.corpus.selection import Selection, make_selection_rules
 from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.pipelines.engine import Engine, Progress, Task, run_pass
+from chameleon_data.pipelines.lay_out import lay_out_plans
 from chameleon_data.pipelines.local_engine import LocalEngine
 from chameleon_data.pipelines.select import select_rows
 from chameleon_data.pipelines.survey import survey_corpus
-from chameleon_data.pipelines.write import gather_rows
-from chameleon_data.shards.assemble import RowSource, hash_shard
-from chameleon_data.shards.grouping import group_shards
+from chameleon_data.pipelines.write import describe_place, send_rows
+from chameleon_data.shards.assemble import hash_range
 from chameleon_data.shards.lay_out import ShardSpec, build_folder
+from chameleon_data.shards.levels import StoredWork, list_places, numbers_of
 from chameleon_data.store.checksummed import read_record, write_record
 from chameleon_data.store.paths import CHECKS
 from chameleon_data.store.store import Store
@@ -30,8 +31,6 @@ from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.shard_table import read_shards
 from chameleon_data.versions.verify import Verification, verify_version
 
-SHARDS_A_TASK = 64
-"""Shards that one task makes again, one after the other; it reads the table of shards once."""
 WRONG_SHARDS = "wrong"
 """Folder of the records of shards that do not hold what the corpus gives them."""
 
@@ -55,10 +54,13 @@ def check_against_corpus(engine: Engine, store: Store, manifest: Manifest, progr
             fragments = {name: list_fragments(name, source).fragments for name, source in recipe.sources.items()}
             survey = survey_corpus(engine, scratch, keep, fragments, recipe.sources, recipe.input, spec, counter, progress)
             selection = select_rows(engine, scratch, survey, rules, tuple(recipe.sources), progress)
-            problems, layouts = check_plan_against_corpus(scratch, survey, selection, manifest)
+            lay_out = partial(
+                lay_out_plans, engine, scratch, survey, selection, shard_bytes=recipe.shards.size, progress=progress
+            )
+            problems, layouts = check_plan_against_corpus(survey, selection, manifest, lay_out)
             if problems:
                 return problems
-            job = ShardSpec(layouts, rules, counter, recipe.sources, recipe.input, recipe.shards)
+            job = ShardSpec(layouts, rules, counter, recipe.input, recipe.shards)
             return _make_again(engine, store, manifest, scratch, keep, job, selection, survey.parts, progress)
         finally:
             scratch.remove(list(scratch.list()))
@@ -92,13 +94,13 @@ def _make_again(
     parts: Sequence[Part],
     progress: Progress,
 ) -> list[str]:
-    """Shards that do not hold the rows that the corpus gives them; each is made by itself, on any worker."""
+    """Shards that do not hold the rows that the corpus gives them; each range of them is made by itself, on any worker."""
     build = build_folder(job.layouts, parts)
-    source = gather_rows(engine, scratch, keep, build, job, selection, parts, spill_for_check, progress)
-    groups = group_shards(range(build.shards), SHARDS_A_TASK)
-    work = partial(_hash_group, store, manifest, scratch, job, source, groups)
-    task = Task(work, lambda number: f"shards {groups[number].start} to {groups[number].stop - 1}")
-    run_pass(engine, "make", task, range(len(groups)), progress)
+    work = send_rows(engine, scratch, keep, build, job, selection, parts, spill_for_check, progress)
+    places = list_places(job)[0]
+    task = Task(partial(_hash_range, store, manifest, scratch, work), lambda number: describe_place(job, places[number]))
+    sizes = [len(numbers_of(job, place)) for place in places]
+    run_pass(engine, "make", task, range(len(places)), progress, sizes=sizes)
     problems = ProblemList()
     for path in scratch.list(WRONG_SHARDS):
         vars(found := ProblemList()).update(read_record(scratch, path))
@@ -106,13 +108,14 @@ def _make_again(
     return problems.sentences()
 
 
-def _hash_group(
-    store: Store, manifest: Manifest, scratch: Store, job: ShardSpec, source: RowSource, groups: Sequence[range], number: int
-) -> None:
-    """Compare the rows that the corpus gives some shards with the hashes in the table of shards; leave a record if any differ."""
-    shards, problems = groups[number], ProblemList()
-    for shard, record in zip(shards, read_shards(store, manifest, shards.start, shards.stop), strict=False):
-        if hash_shard(scratch, job, source, shard) != record.content:
+def _hash_range(store: Store, manifest: Manifest, scratch: Store, work: StoredWork, number: int) -> None:
+    """Compare the rows that the corpus gives a range of shards with the hashes in the table of shards; leave a record if any
+    differ."""
+    spec, source = work.read(scratch)
+    place, problems = list_places(spec)[0][number], ProblemList()
+    shards, contents = numbers_of(spec, place), hash_range(scratch, work.build, spec, source, place)
+    for content, record in zip(contents, read_shards(store, manifest, shards.start, shards.stop), strict=False):
+        if content != record.content:
             path = record.files[0].path
             problems.add("corpus", [f"{path}: does not hold the rows that the corpus gives it, in their order"])
     if problems.total:

@@ -1,4 +1,5 @@
-"""Pass 4: parts whose rows are not kept are spilled to runs, then every shard is assembled from kept rows and runs."""
+"""Pass 4: parts whose rows are not kept are spilled to runs, ranges that are too large for one task are divided and their rows
+sent further, and then the shards of every range are assembled from kept rows and runs."""
 
 from __future__ import annotations
 
@@ -12,11 +13,22 @@ from chameleon_data.corpus.row_store import RowStore
 from chameleon_data.corpus.selection import Selection
 from chameleon_data.errors import InputError
 from chameleon_data.pipelines.engine import Engine, Progress, Task, run_pass
-from chameleon_data.shards.assemble import RowSource, encode_indexes, write_shards
-from chameleon_data.shards.grouping import group_shards, shards_per_task
+from chameleon_data.shards.assemble import divide_large_range, encode_indexes, write_range
 from chameleon_data.shards.lay_out import ShardSpec, build_folder
+from chameleon_data.shards.levels import (
+    EXCHANGED_BYTES,
+    KeptCorpus,
+    Place,
+    RowSource,
+    StoredWork,
+    exchange_rows,
+    list_places,
+    numbers_of,
+    store_source,
+    store_spec,
+)
 from chameleon_data.shards.plan_summary import planned_bytes
-from chameleon_data.shards.read_kept import KeptCorpus, write_kept_copies
+from chameleon_data.shards.read_kept import write_kept_copies
 from chameleon_data.shards.receipts import Receipt, read_receipts
 from chameleon_data.shards.runs import read_run_lists
 from chameleon_data.shards.spill import spill
@@ -39,32 +51,29 @@ def write_missing_shards(
     the parts.
     """
     build = build_folder(spec.layouts, parts)
-    missing = _missing_shards(store, build)
-    if missing:
+    finished = read_receipts(store, build).keys()
+    if len(finished) < build.shards:
         try:
-            source = gather_rows(engine, store, keep, build, spec, selection, parts, spill, progress)
-            kept_files = source.kept.files if source.kept else 0
-            most = shards_per_task(len(source.runs), kept_files, build.shards, spec.shards.size, spec.most_delivered, engine.cpus)
-            groups = group_shards(missing, most)
-            task = Task(
-                partial(_write_group, store, build, spec, parts, source, groups),
-                lambda number: f"shards {groups[number].start} to {groups[number].stop - 1}",
-            )
+            work = send_rows(engine, store, keep, build, spec, selection, parts, spill, progress)
+            places = list_places(spec)[0]
+            missing = [number for number, place in enumerate(places) if not finished >= set(numbers_of(spec, place))]
+            part_list = write_part_list(store, parts) if spec.shards.lineage else None
+            task = Task(partial(_write_range, store, work, part_list), lambda number: describe_place(spec, places[number]))
             each = max(1, planned_bytes(spec.layouts) // build.shards)
-            sizes = [each * len(group) for group in groups]
-            run_pass(engine, "write", task, range(len(groups)), progress, each * (build.shards - len(missing)), sizes)
+            sizes = [each * len(numbers_of(spec, places[number])) for number in missing]
+            run_pass(engine, "write", task, missing, progress, each * build.shards - sum(sizes), sizes)
         except InputError:
-            if _missing_shards(store, build):  # else another build of the same plan wrote them, and then removed the runs
-                raise
+            if len(read_receipts(store, build)) < build.shards:
+                raise  # else another build of the same plan wrote them, and then removed the runs
         if keep:
             keep.store.remove([build.kept_copies(number) for number in range(selection.corpus.ranges)])
     receipts = list(read_receipts(store, build).values())
     for path, data in encode_indexes(spec, receipts).items():
         store.write_new(build.file(path), data)
-    return receipts, build.shards - len(missing)
+    return receipts, len(finished)
 
 
-def gather_rows(
+def send_rows(
     engine: Engine,
     store: Store,
     keep: RowStore | None,
@@ -74,16 +83,47 @@ def gather_rows(
     parts: Sequence[Part],
     spill: Callable[..., None],
     progress: Progress,
-) -> RowSource:
-    """Where the rows of all parts are: in `keep`, or in runs, which are written where they are not there yet.
+) -> StoredWork:
+    """Bring rows to the ranges of shards that tasks write: those that are kept are found there, others are sent.
 
-    `spill` is that of `spill.py`, or `spill_records`.
+    What is there already is not done again. `spill` is that of `spill.py`, or `spill_records`.
     """
+    work = store_spec(store, build, spec)
+    source = _gather_rows(engine, store, keep, work, selection, parts, spill, progress)
+    work, groups = store_source(store, work, source), spec.domain_groups
+    for places in list_places(spec)[1]:
+        here = store.list(build.runs)
+        divided = [(place, group) for place in places for group in range(groups)]
+        missing = [n for n, (place, group) in enumerate(divided) if build.divided(place.split, place.path, group) not in here]
+        about = partial(_describe_part, spec, [place for place, _ in divided])
+        run_pass(engine, "divide", Task(partial(_divide, store, work, len(places[0].path)), about), missing, progress)
+        if source.runs:
+            sent = [(place, group) for place in places for group in range(source.groups)]
+            missing = [n for n, (place, group) in enumerate(sent) if build.exchanged(place.split, place.path, group) not in here]
+            about = partial(_describe_part, spec, [place for place, _ in sent])
+            run_pass(engine, "exchange", Task(partial(_exchange, store, work, len(places[0].path)), about), missing, progress)
+    return work
+
+
+def _gather_rows(
+    engine: Engine,
+    store: Store,
+    keep: RowStore | None,
+    work: StoredWork,
+    selection: Selection,
+    parts: Sequence[Part],
+    spill: Callable[..., None],
+    progress: Progress,
+) -> RowSource:
+    """Where the rows of all parts are: in `keep`, or in runs, which are written where they are not there yet."""
+    build, spec = work.build, work.read_spec(store)
     kept = _find_kept_corpus(engine, store, keep, build, selection, parts, progress) if keep else None
     others = sorted({*range(len(parts))} - {part.number for part in (kept.parts if kept else ())})
     if others:
-        _spill_parts(engine, store, build, spec, selection, parts, others, spill, progress)
-    return RowSource(read_run_lists(store, [build.run_list(parts[number].key) for number in others]), kept)
+        _spill_parts(engine, store, work, selection, parts, others, spill, progress)
+    each = planned_bytes(spec.layouts) // spec.ranges
+    groups = max(1, min(len(others), -(-each // EXCHANGED_BYTES)))
+    return RowSource(read_run_lists(store, [build.run_list(parts[number].key) for number in others]), kept, groups)
 
 
 def _find_kept_corpus(
@@ -120,21 +160,22 @@ def _write_kept_copies(
 def _spill_parts(
     engine: Engine,
     store: Store,
-    build: BuildFolder,
-    spec: ShardSpec,
+    work: StoredWork,
     selection: Selection,
     parts: Sequence[Part],
     numbers: Sequence[int],
     spill: Callable[..., None],
     progress: Progress,
 ) -> None:
-    here = store.list(build.runs)
+    here, build = store.list(work.build.runs), work.build
     todo = [number for number in numbers if build.run_list(parts[number].key) not in here]
     if selection.drops_copies:
         _spread_copies(engine, store, selection, todo, progress)
     folder = selection.folder if selection.drops_copies else None
-    part_list = write_part_list(store, parts)
-    task = Task(partial(_spill_number, spill, store, build, spec, folder, part_list), lambda number: name_files(parts[number]))
+    task = Task(
+        partial(_spill_number, spill, store, work, folder, write_part_list(store, parts)),
+        lambda number: name_files(parts[number]),
+    )
     left = [part_bytes(parts[number]) for number in todo]
     run_pass(engine, "read", task, todo, progress, sum(part_bytes(parts[number]) for number in numbers) - sum(left), left)
 
@@ -160,29 +201,38 @@ def _spread_group(store: Store, folder: SelectionFolder, ranges: int, groups: tu
 def _spill_number(
     spill: Callable[..., None],
     store: Store,
-    build: BuildFolder,
-    spec: ShardSpec,
+    work: StoredWork,
     selection: SelectionFolder | None,
     parts: PartList,
     number: int,
 ) -> None:
     """`selection` is where copies are that are dropped; None where none is."""
     copies = read_part_copies(store, selection, number) if selection else COPIES_SCHEMA.empty_table()
-    spill(store, build, spec, number, parts.read(number), copies)
+    spill(store, work.build, work.read_spec(store), number, parts.read(number), copies)
 
 
-def _write_group(
-    store: Store,
-    build: BuildFolder,
-    spec: ShardSpec,
-    parts: Sequence[Part],
-    source: RowSource,
-    groups: Sequence[range],
-    number: int,
-) -> None:
-    write_shards(store, build, spec, parts, source, groups[number])
+def _divide(store: Store, work: StoredWork, level: int, number: int) -> None:
+    spec, source = work.read(store)
+    place, group = list_places(spec)[1][level - 1][number // spec.domain_groups], number % spec.domain_groups
+    divide_large_range(store, work.build, spec, source, place, group)
 
 
-def _missing_shards(store: Store, build: BuildFolder) -> list[int]:
-    finished = read_receipts(store, build)
-    return [shard for shard in range(build.shards) if shard not in finished]
+def _exchange(store: Store, work: StoredWork, level: int, number: int) -> None:
+    spec, source = work.read(store)
+    place = list_places(spec)[1][level - 1][number // source.groups]
+    exchange_rows(store, work.build, spec, source, place, number % source.groups)
+
+
+def _write_range(store: Store, work: StoredWork, parts: PartList | None, number: int) -> None:
+    spec, source = work.read(store)
+    write_range(store, work.build, spec, parts, source, list_places(spec)[0][number])
+
+
+def _describe_part(spec: ShardSpec, places: Sequence[Place], number: int) -> str:
+    return describe_place(spec, places[number])
+
+
+def describe_place(spec: ShardSpec, place: Place) -> str:
+    """For a message."""
+    shards = numbers_of(spec, place)
+    return f"shards {shards.start} to {shards.stop - 1}"

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from chameleon_data.arrays import I64
-from chameleon_data.plan.plan import PHASE_BITS, Packing
-from chameleon_data.plan.streams import Stream, cut_into_pieces
+from chameleon_data.plan.plan import PHASE_BITS, DomainPlan, Packing
+from chameleon_data.plan.streams import cut_into_pieces
 
 Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
@@ -42,29 +42,33 @@ class Packed:
     """(sum of `begun`,) places in their sequences at which documents begin, sequence by sequence, rising."""
 
 
-def pack(stream: Stream, shard: int, packing: Packing, offset: I64, tokens: I64, ids: Ids, padding: int) -> Packed:
-    """The sequences of `shard`, from the documents that were delivered to it.
+def pack(
+    domain: DomainPlan, packing: Packing, bounds: tuple[int, int], offset: I64, tokens: I64, ids: Ids, padding: int
+) -> Packed:
+    """The sequences of one shard, from the documents that were delivered to it.
 
-    `offset` and `tokens` are (documents,) in the order of the stream; `ids` is (sum of tokens,), end-of-text included; `padding`
-    is the id of end-of-text.
+    `bounds` are where the shard begins and ends (`DomainPlan.bounds`). `offset` and `tokens` are (documents,) in the order of the
+    stream; `ids` is (sum of tokens,), end-of-text included; `padding` is the id of end-of-text.
     """
     if packing.whole:
-        return _pack_whole(stream, shard, packing, offset, tokens, ids, padding)
-    length, (begin, end) = packing.length, stream.bounds[shard : shard + 2].tolist()
+        return _pack_whole(domain, packing, bounds, offset, tokens, ids, padding)
+    length, (begin, end) = packing.length, bounds
     first = np.arange(begin, end, length)
     skipped = begin - int(offset[0]) if len(first) else 0
     rows = ids[skipped : skipped + end - begin].reshape(-1, length)
-    anchor = first + ((length * stream.domain.phase) >> PHASE_BITS)
+    anchor = first + ((length * domain.phase) >> PHASE_BITS)
     document = np.searchsorted(offset, first, "right") - 1
     at = offset[(begin <= offset) & (offset < end)] - begin
     return Packed(rows, np.full(len(first), length), anchor, document, _count(at // length, len(first)), at % length)
 
 
-def _pack_whole(stream: Stream, shard: int, packing: Packing, offset: I64, tokens: I64, ids: Ids, padding: int) -> Packed:
-    document, size, anchor = cut_into_pieces(stream.domain, packing, offset, tokens)
+def _pack_whole(
+    domain: DomainPlan, packing: Packing, bounds: tuple[int, int], offset: I64, tokens: I64, ids: Ids, padding: int
+) -> Packed:
+    document, size, anchor = cut_into_pieces(domain.phase, packing, offset, tokens)
     source = np.cumsum(size) - size  # pieces lie in `ids` one after the other
     begins = np.diff(document, prepend=-1) > 0
-    here = (stream.bounds[shard] <= anchor) & (anchor < stream.bounds[shard + 1])
+    here = (bounds[0] <= anchor) & (anchor < bounds[1])
     document, size, anchor, source, begins = document[here], size[here], anchor[here], source[here], begins[here]
     ends = np.cumsum(size)
     firsts = []

@@ -123,17 +123,17 @@ class DomainPlan:
         """How often the domain is read."""
         return self.quota / self.tokens
 
-    def bounds(self, shards: int, packing: Packing | None = None) -> npt.NDArray[np.int64]:
-        """(shards + 1,) where the shards begin, and the quota: the anchors ceil(s Q / S). s Q passes 2^63, so these are made of
-        Python integers.
+    def bounds(self, shards: int, packing: Packing | None, numbers: Sequence[int]) -> npt.NDArray[np.int64]:
+        """(numbers,) where these shards begin, of `shards` in all: the anchors ceil(s Q / S); the quota for the number behind the
+        last shard. s Q passes 2^63, so these are made of Python integers.
 
         Packed across documents, they are tokens of the stream: L for each sequence whose anchor is below s Q / S.
         """
         q, n = self.quota, shards
         if packing is None or packing.whole:
-            return np.array([-(-s * q // n) for s in range(n + 1)], np.int64)
+            return np.array([-(-s * q // n) for s in numbers], np.int64)
         length, first = packing.length, (packing.length * self.phase) >> PHASE_BITS
-        return np.array([length * max(0, -(-(s * q - first * n) // (n * length))) for s in range(n)] + [q], np.int64)
+        return np.array([length * max(0, -(-(s * q - first * n) // (n * length))) if s < n else q for s in numbers], np.int64)
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ def make_plan(
     """Quotas, phases and the number of shards of the train split.
 
     `weights` are decimals that sum to one, as recorded. Raises InputError where a domain's quota is nothing, or more than
-    `exhausted: fail` allows; `streams.place_stream` refuses a quota that no document fits.
+    `exhausted: fail` allows; `cuts.finish_layout` refuses a quota that no document fits.
     """
     quotas, unit = {}, _name_counted(writer)
     for count in counts:
@@ -340,6 +340,17 @@ def shard_count(domains: Sequence[DomainPlan], shard_bytes: int, packing: Packin
 def largest_full_shard_count(plan: Plan) -> int:
     """A number of shards of which none is empty: each holds more than Q / S - m tokens of a domain, so S < Q / m is enough."""
     return max(1, *((d.quota - 1) // plan.bound(d) for d in plan.domains))
+
+
+def shards_at(anchor: npt.NDArray[np.int64], quota: npt.NDArray[np.int64], shards: int) -> npt.NDArray[np.int64]:
+    """(rows,) floor(S p / Q): the shard of each anchor, of `shards` in all. Q is below 2^62.
+
+    The quotient of floats is off by one at most; the remainder, whose product wraps around 2^64 but is small, tells.
+    """
+    found = np.floor(anchor / quota * shards).astype(np.int64)
+    with np.errstate(over="ignore"):
+        left = (anchor.astype(np.uint64) * np.uint64(shards) - found.astype(np.uint64) * quota.astype(np.uint64)).astype(np.int64)
+    return found - (left < 0) + (left >= quota)
 
 
 def shard_spread(plan: Plan) -> int:

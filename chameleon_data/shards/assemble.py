@@ -1,26 +1,29 @@
-"""Assemble: each shard's rows are taken out of kept rows and runs, put in their final order, encoded in every format, written.
+"""Assemble: the rows of a range of shards are taken out of kept rows and runs, and found to be those that the plan expects. Those
+of each shard are put in their final order, encoded in every format, and written.
 
-The shard's receipt is written after its files, so a shard with a receipt is done. Memory: a task holds the rows of its shards,
-and one of them four times over.
+The range's receipt is written after its files, so a range with a receipt is done. Memory: a task holds the rows of its range, and
+one shard of them four times over.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from chameleon_data.arrays import I64, byte_lengths
 from chameleon_data.corpus.kept_rows import check_kept_files
-from chameleon_data.corpus.parts import Part
+from chameleon_data.corpus.parts import PartList
 from chameleon_data.corpus.tokens import TokenCounter
-from chameleon_data.errors import InputError
+from chameleon_data.errors import DefectError, InputError
 from chameleon_data.hashing import hex_digests
 from chameleon_data.plan.layout import Layout
 from chameleon_data.plan.packing import pack
@@ -31,53 +34,83 @@ from chameleon_data.shards.delivered import Delivered
 from chameleon_data.shards.formats.files import Encoded, IndexEntry
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.lay_out import ShardSpec
-from chameleon_data.shards.read_kept import KeptCorpus, read_kept_rows
-from chameleon_data.shards.receipts import CopyCount, Receipt, ReceiptFile, write_receipt
+from chameleon_data.shards.levels import Place, RowSource, divide_place, find_layout, read_spilled
+from chameleon_data.shards.read_kept import read_kept_rows
+from chameleon_data.shards.receipts import CopyCount, Receipt, ReceiptFile, write_receipts
 from chameleon_data.shards.rows import TEXT_SCHEMA, content_hash, encode_domain_ids, sequence_schema
-from chameleon_data.shards.runs import read_runs
 from chameleon_data.store.checksummed import write_table
 from chameleon_data.store.paths import DOMAIN_IDS, BuildFolder
-from chameleon_data.store.slices import SlicedFile
 from chameleon_data.store.store import Store
 
 
-@dataclass(frozen=True)
-class RowSource:
-    """Where the rows of a build's shards are."""
-
-    runs: tuple[SlicedFile, ...]
-    """Runs of the parts whose rows are not kept. They lie in the build's store."""
-    kept: KeptCorpus | None
-    """The other parts; None where there are none."""
-
-
-def write_shards(
-    store: Store, build: BuildFolder, spec: ShardSpec, parts: Sequence[Part], source: RowSource, shards: range
+def write_range(
+    store: Store, build: BuildFolder, spec: ShardSpec, parts: PartList | None, source: RowSource, place: Place
 ) -> None:
-    """Write these shards in every format of the recipe, each followed by its receipt."""
+    """Write the shards of a range in every format of the recipe, and then their receipt. `parts` are those of the corpus, where
+    the recipe asks for lineage."""
+    receipts, held = list[Receipt](), Counter[str]()
+    for shard, assembled in _assemble_range(store, build, spec, source, place):
+        receipt = _write_shard(store, build, spec, parts, place.split, shard, assembled)
+        held.update(receipt.domain_tokens)
+        receipts.append(receipt)
+    _check_expected(find_layout(store, build, spec, place.above), place.path[-1], held)
+    write_receipts(store, build, receipts)
+
+
+def _check_expected(layout: Layout, number: int, held: Mapping[str, int]) -> None:
+    """Raise DefectError where a range does not hold the tokens that were planned for it; `held` is domain -> tokens."""
+    for stream in layout.streams:
+        name, expected = stream.domain.name, int(stream.tokens[number])
+        if held.get(name, 0) != expected:
+            first, last = layout.begins[number], layout.begins[number + 1] - 1
+            raise DefectError(
+                f"shards {first} to {last}: domain {name!r} has {held.get(name, 0):,} tokens where the plan says {expected:,}; "
+                "nothing was published"
+            )
+
+
+def hash_range(store: Store, build: BuildFolder, spec: ShardSpec, source: RowSource, place: Place) -> list[str]:
+    """`content_hash` of each shard of a range, assembled and not written."""
+    return [content_hash(assembled.table) for _, assembled in _assemble_range(store, build, spec, source, place)]
+
+
+def divide_large_range(store: Store, build: BuildFolder, spec: ShardSpec, source: RowSource, place: Place, group: int) -> None:
+    """`levels.divide_place`, with the kept rows of the range."""
     with _kept_rows_checked_on_failure(source):
-        delivered = _read_rows(store, spec, source, shards)
-        for shard in shards:
-            _write_shard(
-                store, build, spec, parts, delivered.pop(0), shard
-            )  # popped, so that the rows go before they are encoded
+        kept = Delivered.concatenate([])
+        if source.kept:
+            kept = read_kept_rows(store, build, source.kept, spec, place, prove=False)
+        divide_place(store, build, spec, source, kept, place, group)
 
 
-def hash_shard(store: Store, spec: ShardSpec, source: RowSource, shard: int) -> str:
-    """`content_hash` of a shard, assembled and not written. Memory: the shard, twice over."""
-    layout, number = spec.locate(shard)
+def _assemble_range(
+    store: Store, build: BuildFolder, spec: ShardSpec, source: RowSource, place: Place
+) -> Iterator[tuple[int, _Assembled]]:
+    """Each shard of a range, by its number in the split. Memory: the rows of the range, and a shard of them twice over."""
+    layout, number = find_layout(store, build, spec, place.above), place.path[-1]
     with _kept_rows_checked_on_failure(source):
-        (rows,) = _read_rows(store, spec, source, range(shard, shard + 1))
-        return content_hash(_assemble(spec, layout, number, rows).table)
+        rows = _read_rows(store, build, spec, source, place)
+        offset, copy = _locate_rows(layout, number, rows.columns)
+    shards = range(int(layout.begins[number]), int(layout.begins[number + 1]))
+    plan, domain = layout.plan, rows.columns["domain"].astype(np.int64)
+    bounds = np.array([d.bounds(plan.shards, plan.packing, range(shards.start, shards.stop + 1)) for d in plan.domains], np.int64)
+    begin, end = span_of(layout.phases[domain], plan.packing, offset, rows.columns["tokens"])
+    for place_of_shard, shard in enumerate(shards):
+        first, behind = bounds[:, place_of_shard], bounds[:, place_of_shard + 1]
+        here = np.flatnonzero((end >= first[domain]) & (begin < behind[domain]))
+        counted = here[begin[here] >= first[domain[here]]]  # a document that is packed across a bound counts where it begins
+        copies = _count_copies(layout, domain[counted], rows.columns["epoch"][counted], copy[counted])
+        ours = list(zip(first.tolist(), behind.tolist(), strict=True))
+        yield shard, _assemble(spec, layout, ours, rows.take(here), offset[here], copies)
 
 
-def _read_rows(store: Store, spec: ShardSpec, source: RowSource, shards: range) -> list[Delivered]:
-    """The rows of each shard."""
-    runs = [Delivered.of_runs(rows) for rows in read_runs(store, source.runs, shards)]
-    if source.kept is None:
-        return runs
-    kept = read_kept_rows(source.kept, spec, shards)
-    return [Delivered.concatenate(both) for both in zip(runs, kept, strict=True)] if source.runs else kept
+def _read_rows(store: Store, build: BuildFolder, spec: ShardSpec, source: RowSource, place: Place) -> Delivered:
+    """The rows of a range."""
+    spilled = read_spilled(store, build, spec, source, place, range(source.groups)) if source.runs else []
+    found = [Delivered.of_runs(rows) for rows in spilled]
+    if source.kept:
+        found.append(read_kept_rows(store, build, source.kept, spec, place))
+    return found[0] if len(found) == 1 else Delivered.concatenate(found)
 
 
 @contextmanager
@@ -106,32 +139,32 @@ def encode_indexes(spec: ShardSpec, receipts: Sequence[Receipt]) -> dict[str, by
     return files
 
 
-def _write_shard(store: Store, build: BuildFolder, spec: ShardSpec, parts: Sequence[Part], rows: Delivered, shard: int) -> None:
-    layout, number = spec.locate(shard)
-    assembled = _assemble(spec, layout, number, rows)
-    table, domain = assembled.table, assembled.domain
-    if spec.shards.lineage:
-        _write_lineage(store, build.lineage(layout.plan.split, number), parts, rows, assembled.documents)
-    del rows
+def _write_shard(
+    store: Store, build: BuildFolder, spec: ShardSpec, parts: PartList | None, split: int, number: int, assembled: _Assembled
+) -> Receipt:
+    """Write the files of one shard, which has this number in its split."""
+    layout, table, domain = spec.layouts[split], assembled.table, assembled.domain
+    if parts:
+        _write_lineage(store, build.lineage(layout.plan.split, number), parts, assembled.origins)
     files, entries = list[ReceiptFile](), dict[str, IndexEntry]()
     for format in spec.shards.formats:
         encoded = _encode(format, table, number, layout, spec)
         files += _write_files(store, build, format, encoded)
         entries[format] = encoded.entry
-    receipt = Receipt(
-        shard=shard,
+    tokens = table["tokens"].to_numpy().astype(np.int64)
+    return Receipt(
+        shard=spec.first_shard(split) + number,
         split=layout.plan.split,
         number=number,
         rows=table.num_rows,
-        tokens=int(layout.tokens[number]),
+        tokens=int(tokens.sum()),
         domain_rows=_sum_by_domain(layout, domain, np.ones(table.num_rows, np.int64)),
-        domain_tokens=_sum_by_domain(layout, domain, table["tokens"].to_numpy().astype(np.int64)),
+        domain_tokens=_sum_by_domain(layout, domain, tokens),
         copies=assembled.copies,
         content=content_hash(table),
         files=tuple(files),
         entries=entries,
     )
-    write_receipt(store, build, receipt)
 
 
 @dataclass(frozen=True)
@@ -141,53 +174,62 @@ class _Assembled:
     table: pa.Table
     domain: I64
     """(rows,) index in the layout."""
-    documents: I64
-    """(rows,) index, among the delivered rows, of the document that each row is or begins with."""
+    origins: dict[str, npt.NDArray[Any]]
+    """(rows,) part, fragment and row of the document that each row is or begins with."""
     copies: dict[str, CopyCount]
 
 
-def _assemble(spec: ShardSpec, layout: Layout, number: int, rows: Delivered) -> _Assembled:
+def _assemble(
+    spec: ShardSpec, layout: Layout, bounds: Sequence[tuple[int, int]], rows: Delivered, offset: I64, copies: dict[str, CopyCount]
+) -> _Assembled:
+    """`bounds` are where the shard begins and ends in the stream of each domain; `offset` is (documents,)."""
     packing, ids = layout.plan.packing, spec.domain_ids
     if packing is None:
-        return _sort_rows(layout, ids, number, rows)
-    return _pack_rows(layout, ids, packing, number, rows, spec.counter)
+        return _sort_rows(layout, ids, rows, offset, copies)
+    return _pack_rows(layout, ids, packing, bounds, rows, offset, copies, spec.counter)
 
 
-def _locate_rows(layout: Layout, number: int, columns: Mapping[str, Any]) -> tuple[I64, dict[str, CopyCount]]:
-    """(documents,) offset of each in its stream; and the copies among them."""
-    domain, epoch = (columns[name].astype(np.int64) for name in ("domain", "epoch"))
-    offset, copy = locate(layout, number, domain, epoch, *(columns[name] for name in ("hi", "lo", "copy", "tokens")))
-    shard_begin = np.array([stream.bounds[number] for stream in layout.streams])
-    phase = np.array([stream.domain.phase for stream in layout.streams])[domain]
-    begin, _ = span_of(phase, layout.plan.packing, offset, columns["tokens"])
-    # A document that is packed across a bound counts in the shard where it begins.
-    again = np.flatnonzero((epoch == 0) & (copy > 0) & (begin >= shard_begin[domain]))
+def _locate_rows(layout: Layout, number: int, columns: Mapping[str, Any]) -> tuple[I64, I64]:
+    """(documents,) offset of each in its stream, and its number among identical ones."""
+    domain, epoch, copy = (columns[name].astype(np.int64) for name in ("domain", "epoch", "copy"))
+    return locate(layout, number, domain, epoch, columns["hi"], columns["lo"], copy, columns["tokens"])
+
+
+def _count_copies(layout: Layout, domain: I64, epoch: npt.NDArray[Any], copy: I64) -> dict[str, CopyCount]:
+    again = np.flatnonzero((epoch == 0) & (copy > 0))
     rows, most = np.zeros((2, len(layout.streams)), np.int64)
     np.add.at(rows, domain[again], 1)
     np.maximum.at(most, domain[again], copy[again] + 1)
     names = [stream.domain.name for stream in layout.streams]
-    return offset, {names[i]: CopyCount(int(rows[i]), int(most[i])) for i in np.flatnonzero(rows).tolist()}
+    return {names[i]: CopyCount(int(rows[i]), int(most[i])) for i in np.flatnonzero(rows).tolist()}
 
 
-def _sort_rows(layout: Layout, ids: Mapping[str, int], number: int, rows: Delivered) -> _Assembled:
+def _origins(columns: Mapping[str, Any], documents: I64) -> dict[str, npt.NDArray[Any]]:
+    return {name: columns[name][documents] for name in ("part", "fragment", "row")}
+
+
+def _sort_rows(layout: Layout, ids: Mapping[str, int], rows: Delivered, offset: I64, copies: dict[str, CopyCount]) -> _Assembled:
     """One row for each document."""
-    columns = rows.columns
-    domain, tokens = columns["domain"].astype(np.int64), columns["tokens"]
-    offset, copies = _locate_rows(layout, number, columns)
-    phase = np.array([s.domain.phase for s in layout.streams], np.int64)
-    order = order_rows(domain, anchors(phase[domain], offset, tokens), [s.domain.quota for s in layout.streams])
+    domain, tokens = rows.columns["domain"].astype(np.int64), rows.columns["tokens"]
+    order = order_rows(domain, anchors(layout.phases[domain], offset, tokens), [s.domain.quota for s in layout.streams])
     rows, domain, tokens = rows.take(order), domain[order], tokens[order]
     text = rows.bodies.gather().view(pa.large_string())
     table = pa.table([text, *_describe_rows(layout, ids, domain, rows.columns, tokens)], schema=TEXT_SCHEMA)
-    return _Assembled(table, domain, order, copies)
+    return _Assembled(table, domain, _origins(rows.columns, np.arange(len(order))), copies)
 
 
 def _pack_rows(
-    layout: Layout, domain_ids: Mapping[str, int], packing: Packing, number: int, rows: Delivered, counter: TokenCounter
+    layout: Layout,
+    domain_ids: Mapping[str, int],
+    packing: Packing,
+    bounds: Sequence[tuple[int, int]],
+    rows: Delivered,
+    offset: I64,
+    copies: dict[str, CopyCount],
+    counter: TokenCounter,
 ) -> _Assembled:
     """One row for each sequence; a sequence holds documents of one domain."""
     columns = rows.columns
-    offset, copies = _locate_rows(layout, number, columns)
     stream_order = np.lexsort((offset, columns["domain"]))
     begins = np.searchsorted(columns["domain"][stream_order], np.arange(len(layout.streams) + 1))
     body = rows.bodies.take(stream_order).gather()
@@ -198,7 +240,8 @@ def _pack_rows(
     for index, stream in enumerate(layout.streams):
         begin, end = begins[index : index + 2].tolist()
         document, ids = stream_order[begin:end], flat[id_ends[begin] : id_ends[end]]
-        packed = pack(stream, number, packing, offset[document], columns["tokens"][document], ids, counter.required_end)
+        tokens_of = columns["tokens"][document]
+        packed = pack(stream.domain, packing, bounds[index], offset[document], tokens_of, ids, counter.required_end)
         sequences.append(packed)
         documents.append(document[packed.document])
     domain = np.repeat(np.arange(len(sequences)), [len(packed.tokens) for packed in sequences])
@@ -206,13 +249,13 @@ def _pack_rows(
     domain, tokens, first = (np.concatenate(c)[order] for c in ([domain], [p.tokens for p in sequences], documents))
     body = pa.array(np.concatenate([p.ids for p in sequences])[order].reshape(-1))
     schema = sequence_schema(packing.length, pa.from_numpy_dtype(counter.dtype))
-    columns = {name: column[first] for name, column in columns.items()}
+    origins, columns = _origins(columns, first), {name: column[first] for name, column in columns.items()}
     begun, starts = (np.concatenate(c) for c in ([p.begun for p in sequences], [p.starts for p in sequences]))
     places = pa.array(np.append(0, np.cumsum(begun)), pa.int32())
     doc_starts = pa.ListArray.from_arrays(places, pa.array(starts, pa.uint32())).take(pa.array(order))
     described = _describe_rows(layout, domain_ids, domain, columns, tokens)
     table = pa.table([pa.FixedSizeListArray.from_arrays(body, packing.length), *described, doc_starts], schema=schema)
-    return _Assembled(table, domain, first, copies)
+    return _Assembled(table, domain, origins, copies)
 
 
 def _describe_rows(
@@ -236,13 +279,13 @@ def _sum_by_domain(layout: Layout, domain: I64, values: I64) -> dict[str, int]:
     return {s.domain.name: int(n) for s, n in zip(layout.streams, sums, strict=True) if n}
 
 
-def _write_lineage(store: Store, path: str, parts: Sequence[Part], rows: Delivered, documents: I64) -> None:
+def _write_lineage(store: Store, path: str, parts: PartList, origins: Mapping[str, npt.NDArray[Any]]) -> None:
     """Where each row of a shard came from. Equal texts lie in several places, so this depends on how the corpus lies: it is no
     part of what the build's digest names, and may be written again."""
-    part, fragment, row = (rows.columns[name][documents] for name in ("part", "fragment", "row"))
-    places = list(zip(part.tolist(), fragment.tolist(), strict=True))
-    urls = [parts[p].fragments[f].url for p, f in places]
-    row = row + np.array([parts[p].first_rows[f] for p, f in places], np.int64)
+    of = {number: parts.read(number) for number in np.unique(origins["part"]).tolist()}
+    places = list(zip(origins["part"].tolist(), origins["fragment"].tolist(), strict=True))
+    urls = [of[p].fragments[f].url for p, f in places]
+    row = origins["row"] + np.array([of[p].first_rows[f] for p, f in places], np.int64)
     write_table(store, path, pa.table({"source": pa.array(urls, pa.string()), "row": pa.array(row, pa.int64())}))
 
 

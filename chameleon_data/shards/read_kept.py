@@ -1,15 +1,15 @@
-"""The rows of some shards out of kept rows (`corpus/kept_rows.py`), found by their hashes.
+"""The rows of a range of shards out of kept rows (`corpus/kept_rows.py`), found by their hashes.
 
-The slots of the shards are intervals of hashes (`plan/intervals.py`), which every file of kept rows is searched for. The rows
+The slots of the range are intervals of hashes (`plan/intervals.py`), which every file of kept rows is searched for. The rows
 that are found are filtered, numbered and routed as `spill` does with all rows of a part: all copies of a document lie in one
-interval, so each task sees the same ones in the same order. Memory: columns of the rows found; texts stay in the map.
+interval, so each task sees the same ones in the same order. A range of a later level is found within its one of the first level.
+Memory: columns of the rows found; texts stay in the map.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,26 +25,11 @@ from chameleon_data.plan.intervals import HashIndex, HashIntervals, find_interva
 from chameleon_data.plan.layout import Layout
 from chameleon_data.plan.plan import VALIDATION
 from chameleon_data.plan.routing import CopyCounter, route
-from chameleon_data.shards.delivered import Delivered
+from chameleon_data.shards.delivered import DELIVERED_COLUMNS, Delivered
 from chameleon_data.shards.lay_out import ShardSpec
-from chameleon_data.store.paths import SelectionFolder
+from chameleon_data.shards.levels import KeptCorpus, Place, find_layout, send_further
+from chameleon_data.store.paths import BuildFolder, SelectionFolder
 from chameleon_data.store.store import Store
-
-
-@dataclass(frozen=True)
-class KeptCorpus:
-    """The parts of a corpus of which all rows are kept."""
-
-    store: Store
-    """A folder of this machine."""
-    parts: tuple[KeptPart, ...]
-    copies: tuple[str, ...]
-    """Paths of the files of copies of each range of hashes (`write_kept_copies`); none where no copy is dropped."""
-
-    @property
-    def files(self) -> int:
-        """Files of all parts."""
-        return sum(len(part.files) for part in self.parts)
 
 
 def write_kept_copies(
@@ -73,54 +58,40 @@ def _find_copies(kept: KeptCorpus, wanted: HashIntervals, index: dict[str, int])
     return pa.concat_tables(found).sort_by("part")
 
 
-def read_kept_rows(kept: KeptCorpus, spec: ShardSpec, shards: range) -> list[Delivered]:
-    """The rows of each of these shards, which are numbered through all splits. Raises InputError for a damaged file."""
-    delivered, before = list[Delivered](), 0
-    for layout in spec.layouts:
-        here = range(max(shards.start - before, 0), min(shards.stop - before, layout.plan.shards))
-        if here:
-            delivered += _read_split(kept, layout, spec.rules.threshold, here)
-        before += layout.plan.shards
-    return delivered
-
-
-def _read_split(kept: KeptCorpus, layout: Layout, threshold: int, shards: range) -> list[Delivered]:
-    """The rows of some shards of one split."""
-    wanted = find_intervals(layout.slots, shards)
-    index = {stream.domain.name: number for number, stream in enumerate(layout.streams)}
+def read_kept_rows(
+    store: Store, build: BuildFolder, kept: KeptCorpus, spec: ShardSpec, place: Place, prove: bool = True
+) -> Delivered:
+    """The kept rows of a range; `prove` their sums, for which their bodies are read. Raises InputError for a damaged file."""
+    layout, number = spec.layouts[place.split], place.path[0]
+    wanted = find_intervals(layout.slots, number)
+    index = {stream.domain.name: code for code, stream in enumerate(layout.streams)}
     copies = _find_copies(kept, wanted, index)
     found, files = list[_Found](), list[tuple[KeptFile, KeptRows]]()
     for part in kept.parts:
-        found += _find_in_part(kept.store, part, copies_in_part(copies, part.number), layout, threshold, wanted, index, files)
+        of_part = copies_in_part(copies, part.number)
+        found += _find_in_part(kept.store, part, of_part, layout, spec.rules.threshold, wanted, index, files)
     if not found:
-        return [Delivered.concatenate([]) for _ in shards]
+        return Delivered.concatenate([])
     columns = {name: np.concatenate([one[name] for one in found]) for name in found[0]}
-    domain, hi, lo, copy = (columns[name] for name in ("domain", "hi", "lo", "copy"))
     deliveries = []
-    for row, epoch, shard in route(layout.slots, domain, hi, lo, copy):
-        ours = np.flatnonzero((shards.start <= shard) & (shard < shards.stop))
-        deliveries.append((row[ours], epoch[ours], shard[ours]))
-    row, epoch, shard = (np.concatenate(column) for column in zip(*deliveries, strict=True))
-    order = np.argsort(shard, kind="stable")
-    row, epoch, shard = row[order], epoch[order], shard[order]
-    _check(kept.store, files, columns["file"], columns["place"], row)
-    tokens = columns["tokens"] + 1 if layout.plan.packing else columns["tokens"]  # end-of-text
-    begin, size = columns["begin"][row], columns["size"][row]
-    bodies = Bodies(tuple(rows.bodies for _, rows in files), columns["file"][row], begin, size)
-    delivered = Delivered(
-        {
-            "domain": domain[row].astype(np.int32),
-            "epoch": epoch.astype(np.uint32),
-            "hi": hi[row],
-            "lo": lo[row],
-            "copy": copy[row],
-            "tokens": tokens[row],
-            **{name: columns[name][row] for name in ("part", "fragment", "row")},
-        },
-        bodies,
-    )
-    ends = np.searchsorted(shard, [*shards, shards.stop])
-    return [delivered.take(np.arange(a, b)) for a, b in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
+    for row, epoch, to in route(layout.slots, *(columns[name] for name in ("domain", "hi", "lo", "copy"))):
+        ours = np.flatnonzero(to == number)
+        deliveries.append((row[ours], epoch[ours]))
+    row, epoch = (np.concatenate(column) for column in zip(*deliveries, strict=True))
+    columns = {name: column[row] for name, column in columns.items()}
+    columns["domain"], columns["epoch"] = columns["domain"].astype(np.int32), epoch.astype(np.uint32)
+    for level in range(1, len(place.path)):
+        divided = find_layout(store, build, spec, Place(place.split, place.path[:level]))
+        row, to, copy = send_further(divided, columns)
+        ours = np.flatnonzero(to == place.path[level])
+        columns = {name: column[row[ours]] for name, column in columns.items()}
+        columns["copy"] = copy[ours]
+    if prove:
+        _check(kept.store, files, columns["file"], columns["place"])
+    bodies = Bodies(tuple(rows.bodies for _, rows in files), columns["file"], columns["begin"], columns["size"])
+    if layout.plan.packing:
+        columns["tokens"] = columns["tokens"] + 1  # end-of-text
+    return Delivered({name: columns[name] for name in DELIVERED_COLUMNS}, bodies)
 
 
 _Found = dict[str, npt.NDArray[Any]]
@@ -141,7 +112,7 @@ def _find_in_part(
     """The rows of one part that lie in the intervals and belong to this split, file by file. A file with such rows is appended
     to `files`."""
     copy_filter = CopyFilter(copies)
-    counter = CopyCounter(layout.slots, part.number)
+    counter = CopyCounter(layout.slots.copies)
     for file in part.files:
         rows = open_kept_file(store, file)
         place, domain = rows.index.find(wanted, index)
@@ -156,7 +127,7 @@ def _find_in_part(
             "domain": domain,
             "hi": hi,
             "lo": lo,
-            "copy": counter.number(domain, hi, lo),
+            "copy": counter.number(np.full(len(hi), part.number), domain, hi, lo),
             "tokens": rows.tokens[place],
             "part": np.full(len(place), part.number, np.int32),
             "fragment": rows.fragment[place],
@@ -169,11 +140,9 @@ def _find_in_part(
         files.append((file, rows))
 
 
-def _check(store: Store, files: list[tuple[KeptFile, KeptRows]], number: I64, place: I64, delivered: I64) -> None:
-    """Prove each row that is delivered; `number` and `place` say where each row that was found lies."""
-    wanted = np.zeros(len(number), bool)
-    wanted[delivered] = True
-    needed = np.flatnonzero(wanted)
-    ends = np.searchsorted(number[needed], np.arange(len(files) + 1))
+def _check(store: Store, files: list[tuple[KeptFile, KeptRows]], number: I64, place: I64) -> None:
+    """Prove rows; `number` and `place` say where each lies. One that is delivered several times is proved once."""
+    found = np.unique(number << 40 | place)
+    ends = np.searchsorted(found, np.arange(len(files) + 1) << 40)
     for (file, rows), begin, end in zip(files, ends[:-1].tolist(), ends[1:].tolist(), strict=True):
-        check_kept_rows(store, file, rows, place[needed[begin:end]])
+        check_kept_rows(store, file, rows, found[begin:end] & ((1 << 40) - 1))

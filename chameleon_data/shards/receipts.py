@@ -1,25 +1,43 @@
-"""Receipts: the record of one finished shard. It is written after the shard's files and create-only.
+"""Receipts: the record of finished shards, one file a range. It is written after the shards' files and create-only.
 
-A receipt promises that the files of its shard are whole. A build that was interrupted goes on with the shards that have none,
+    rows        a row for each shard and domain: rows, tokens, and copies
+    metadata    JSON: what else is said of each shard, and its files
+
+A receipt promises that the files of its shards are whole. A build that was interrupted goes on with the shards that have none,
 and the manifest of a version is made from all receipts of its build.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
+import pyarrow as pa
+
 from chameleon_data.errors import InputError
+from chameleon_data.hashing import canonical_json
 from chameleon_data.shards.formats.files import IndexEntry
 from chameleon_data.store.adapters import type_adapter
-from chameleon_data.store.checksummed import read_record, write_record
+from chameleon_data.store.checksummed import read_table, write_table
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
 
-RECEIPT_FORMAT = 1
+RECEIPT_FORMAT = 2
 READERS = 16
 """Receipts that are read at once."""
+_TABLE_SCHEMA = pa.schema(
+    [
+        ("shard", pa.int32()),  # among those of the file
+        ("domain", pa.string()),
+        ("rows", pa.int64()),
+        ("tokens", pa.int64()),
+        ("copies", pa.int64()),  # as in CopyCount
+        ("most_copies", pa.int64()),
+    ]
+)
+_IN_TABLE = ("domain_rows", "domain_tokens", "copies")
 
 
 @dataclass(frozen=True)
@@ -64,12 +82,26 @@ class Receipt:
     """In the order of the recipe's formats."""
     entries: Mapping[str, IndexEntry]
     """Format -> what its index says of this shard; empty for a format without an index."""
-    format: int = RECEIPT_FORMAT
 
 
-def write_receipt(store: Store, build: BuildFolder, receipt: Receipt) -> None:
-    """Create-only: NameTakenError where another receipt is there."""
-    write_record(store, build.receipt(receipt.shard), asdict(receipt), new=True)
+def write_receipts(store: Store, build: BuildFolder, receipts: Sequence[Receipt]) -> None:
+    """Write the record of shards that follow each other. Create-only: NameTakenError where another one is there."""
+    rows = [
+        (place, name, count, receipt.domain_tokens[name], *_copies_of(receipt, name))
+        for place, receipt in enumerate(receipts)
+        for name, count in receipt.domain_rows.items()
+    ]
+    columns = list(zip(*rows, strict=True)) or [()] * len(_TABLE_SCHEMA)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, _TABLE_SCHEMA, strict=True)]
+    about = [{name: value for name, value in asdict(receipt).items() if name not in _IN_TABLE} for receipt in receipts]
+    metadata = {"format": str(RECEIPT_FORMAT), "shards": canonical_json(about)}
+    table = pa.table(arrays, schema=_TABLE_SCHEMA).replace_schema_metadata(metadata)
+    write_table(store, build.receipt(range(receipts[0].shard, receipts[-1].shard + 1)), table, new=True)
+
+
+def _copies_of(receipt: Receipt, name: str) -> tuple[int, int]:
+    copies = receipt.copies.get(name)
+    return (copies.rows, copies.most) if copies else (0, 0)
 
 
 def read_receipts(store: Store, build: BuildFolder) -> dict[int, Receipt]:
@@ -77,17 +109,26 @@ def read_receipts(store: Store, build: BuildFolder) -> dict[int, Receipt]:
     here = store.list(build.folder)
     paths = sorted(path for path in here if path.startswith(f"{build.receipts}/"))
     with ThreadPoolExecutor(READERS) as pool:
-        receipts = list(pool.map(lambda path: _read_receipt(store, path), paths))
+        receipts = [receipt for found in pool.map(lambda path: _read_receipts(store, path), paths) for receipt in found]
     receipts.sort(key=lambda receipt: receipt.shard)
     return {r.shard: r for r in receipts if all(here.get(build.file(file.path)) == file.bytes for file in r.files)}
 
 
-def _read_receipt(store: Store, path: str) -> Receipt:
-    record = read_record(store, path)
-    if record.get("format") != RECEIPT_FORMAT:
+def _read_receipts(store: Store, path: str) -> list[Receipt]:
+    table = read_table(store, path)
+    metadata = table.schema.metadata or {}
+    if metadata.get(b"format") != str(RECEIPT_FORMAT).encode():
         raise InputError(
             f"{store.url}/{path}: not a receipt of this chameleon-data; finish the build with the release that began it, or "
             "remove the build's folder"
         )
-    receipt: Receipt = type_adapter(Receipt).validate_python(record)
-    return receipt
+    records = json.loads(metadata[b"shards"])
+    for record in records:
+        record |= {name: {} for name in _IN_TABLE}
+    for place, name, rows, tokens, copies, most in zip(*table.to_pydict().values(), strict=True):
+        record = records[place]
+        record["domain_rows"][name], record["domain_tokens"][name] = rows, tokens
+        if copies:
+            record["copies"][name] = {"rows": copies, "most": most}
+    receipts: list[Receipt] = type_adapter(list[Receipt]).validate_python(records)
+    return receipts

@@ -1,7 +1,7 @@
-"""Spill: the rows of one part of the corpus become *runs*, files whose rows lie in the order of the shards.
+"""Spill: the rows of one part of the corpus become *runs*, files whose rows lie in the order of the ranges of shards.
 
 Bringing rows to shards is the one step in which every task needs data of every other. `spill` reads a part again, gives each row
-its shards (`plan/routing.py`) and writes them as runs of about 128 MiB (`runs.py`); `assemble.py` then reads each shard out of
+its ranges (`plan/routing.py`) and writes them as runs of about 128 MiB (`runs.py`); `assemble.py` then reads each range out of
 all runs. The list of a part's runs is written last, so a part that has a list is done. Runs lie in the build's folder on the
 store, where any worker can read them, and are removed once the version is committed.
 
@@ -31,14 +31,13 @@ from chameleon_data.errors import InputError
 from chameleon_data.plan.routing import CopyCounter, route
 from chameleon_data.shards.lay_out import ShardSpec
 from chameleon_data.shards.rows import ROW_OVERHEAD
-from chameleon_data.shards.runs import RUN_BYTES, RUN_SCHEMA, write_run_list
+from chameleon_data.shards.runs import RUN_BYTES, RUN_SCHEMA, write_run, write_run_list
 from chameleon_data.store.checksummed import read_groups
 from chameleon_data.store.paths import BuildFolder
-from chameleon_data.store.slices import write_slices
 from chameleon_data.store.store import Store
 
 ROUTED_BYTES = 16 * 2**20
-"""Bytes of rows, on their way to shards, that are copied at once."""
+"""Bytes of rows, on their way to ranges, that are copied at once."""
 
 
 def spill(store: Store, build: BuildFolder, spec: ShardSpec, number: int, part: Part, copies: pa.Table) -> None:
@@ -51,7 +50,7 @@ def spill(store: Store, build: BuildFolder, spec: ShardSpec, number: int, part: 
     with _survey_removed_on_change(store, part):
         surveyed = _SurveyedRows(store, part)
         for index, fragment in enumerate(part.fragments):
-            for rows in read_blocks(fragment, spec.sources[part.source], spec.input.max_document):
+            for rows in read_blocks(fragment, part.read_as, spec.input.max_document):
                 hi, lo = hash_documents(rows, spec.input.hash)
                 tokens = surveyed.match(hi, lo, fragment.url)
                 block, (hi, lo, tokens) = drop_rows_without_tokens(rows, tokens, [hi, lo, tokens])
@@ -110,12 +109,11 @@ class _RunWriter:
         self._store, self._spec, self._part = store, spec, number
         self._prefix, self._list = build.run_prefix(part.key), build.run_list(part.key)
         self._index = {s.domain.name: i for i, s in enumerate(spec.layouts[0].streams)}  # the same domains in every split
-        self._counters = [CopyCounter(layout.slots, number) for layout in spec.layouts]
-        self._first_shard = np.cumsum([0, *(layout.plan.shards for layout in spec.layouts)]).tolist()
-        """The number, among the shards of all splits, of each split's first shard; and the number of shards."""
+        self._counters = [CopyCounter(layout.slots.copies) for layout in spec.layouts]
+        self._ranges, self._groups = spec.ranges, spec.domain_groups
         self._copies = CopyFilter(copies)
         self._pending: list[tuple[I64, pa.Table]] = []
-        """Rows that are in no run yet, and the shard of each."""
+        """Rows that are in no run yet, and the range of each, among those of all splits."""
         self._bytes = 0
         self._runs: list[str] = []
 
@@ -134,16 +132,16 @@ class _RunWriter:
         layout = self._spec.layouts[split]
         domain, hi, lo = documents.domain, documents.hi, documents.lo
         tokens = documents.tokens + 1 if layout.plan.packing else documents.tokens  # end-of-text
-        copy = self._counters[split].number(domain, hi, lo)
-        for row, epoch, shard in route(layout.slots, domain, hi, lo, copy):
-            shard = shard + self._first_shard[split]
+        copy = self._counters[split].number(np.full(len(hi), self._part), domain, hi, lo)
+        for row, epoch, number in route(layout.slots, domain, hi, lo, copy):
+            number = number + self._spec.first_range(split)
             body, body_of = documents.text, row
             if layout.plan.packing:
                 needed, body_of = np.unique(row, return_inverse=True)
                 body = self._token_ids(documents.text.take(pa.array(needed)), tokens[needed])
             slices = np.cumsum(byte_lengths(body)[body_of] + ROW_OVERHEAD) // ROUTED_BYTES
             for at in np.split(np.arange(len(row)), np.flatnonzero(np.diff(slices)) + 1) if len(row) else ():
-                at = at[np.argsort(shard[at], kind="stable")]
+                at = at[np.argsort(number[at], kind="stable")]
                 r, n = row[at], len(at)
                 columns = [
                     domain[r].astype(np.int32),
@@ -157,7 +155,7 @@ class _RunWriter:
                     documents.row[r],
                     body.take(pa.array(body_of[at])).cast(pa.large_binary()),
                 ]
-                self._collect(shard[at], pa.table(columns, schema=RUN_SCHEMA))
+                self._collect(number[at], pa.table(columns, schema=RUN_SCHEMA))
 
     def _token_ids(self, text: pa.Array, tokens: I64) -> pa.Array:
         """The ids of each text as bytes; `tokens` is how many the survey counted, end-of-text included."""
@@ -168,15 +166,15 @@ class _RunWriter:
             )
         return ids
 
-    def _collect(self, shard: I64, table: pa.Table) -> None:
-        self._pending.append((shard, table))
+    def _collect(self, number: I64, table: pa.Table) -> None:
+        self._pending.append((number, table))
         self._bytes += table.nbytes  # all columns: beside a text of one word they are most of a row
         if self._bytes >= RUN_BYTES:
             self._write()
 
     def _write(self) -> None:
         path = f"{self._prefix}-{len(self._runs)}.run"
-        write_slices(self._store, path, RUN_SCHEMA, self._pending, self._first_shard[-1])
+        write_run(self._store, path, self._pending, self._ranges, self._groups)
         self._runs.append(path)
         self._pending, self._bytes = [], 0
 

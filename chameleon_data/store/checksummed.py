@@ -65,18 +65,22 @@ def read_record(store: Store, path: str) -> dict[str, Any]:
     return read_checked(store, read, path)
 
 
-def write_table(store: Store, path: str, table: pa.Table) -> None:
-    """Put a table there, whatever was there before."""
+def write_table(store: Store, path: str, table: pa.Table, new: bool = False) -> None:
+    """Put a table there, whatever was there before; `new`: create-only, as `Store.write_new`."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
-    write_sealed(store, path, sink.getvalue())
+    write_sealed(store, path, sink.getvalue(), new)
 
 
-def write_sealed(store: Store, path: str, parquet: pa.Buffer) -> None:
+def write_sealed(store: Store, path: str, parquet: pa.Buffer, new: bool = False) -> None:
     """Put a finished Parquet file there, with its checksum."""
     body = memoryview(parquet)
     footer = _footer_start(body)
-    store.write(path, b"".join([body[:footer], bytes.fromhex(_checksum(body)), body[footer:]]))
+    sealed = b"".join([body[:footer], bytes.fromhex(_checksum(body)), body[footer:]])
+    if new:
+        store.write_new(path, sealed)
+    else:
+        store.write(path, sealed)
 
 
 def read_table(store: Store, path: str) -> pa.Table:

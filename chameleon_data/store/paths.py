@@ -2,7 +2,7 @@
 
 builds/<plan digest>/<format>/…             shards and the indexes of their formats
 builds/<plan digest>/domain_ids.json        domain -> `domain_id` of its rows; written with the indexes
-builds/<plan digest>/receipts/00012.json    shard 12 is whole; written after its files
+builds/<plan digest>/receipts/…             that the shards of a range are whole; written after their files
 builds/<plan digest>/lineage/…              where each row came from, if the recipe asks for it
 builds/<plan digest>/runs/<corpus>/…        rows on their way to shards; removed when the version is committed
 reports/v12.html, exports/<form>/…          what `report` and `export` write
@@ -16,6 +16,7 @@ _chameleon/landmarks/<digest>.parquet       landmarks that a version was weighed
 _chameleon/cache/{survey,embed,statistics,weights}/…    records of passes; whatever is missing is made anew
 _chameleon/cache/parts/<digest>/…           the list of a corpus' parts, for the tasks that read them
 _chameleon/cache/selection/<digest>/…       records of a large corpus by range of hashes, and the copies in it
+_chameleon/cache/layout/<digest>/…          what tasks found where a bound cuts a bucket of hashes
 _chameleon/cache/rows/<part>/…              the rows of the corpus, sorted by hash; in the folder of --scratch if there is one
 _chameleon/cache/evaluate/<pool>.npz, …     pools and shared checkpoints of `evaluate`; made anew like other caches
 _chameleon/evaluations/plans/<digest>.json  what an evaluation will compare and how, written before its first trial; never removed
@@ -31,6 +32,7 @@ _chameleon/active/probe-<id>.json           written by a gc that only looks, to 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 ROOT = "_chameleon"
@@ -52,6 +54,7 @@ ACTIVE = f"{ROOT}/active"
 CACHE = f"{ROOT}/cache"
 SURVEY_CACHE = f"{CACHE}/survey"
 PART_LISTS = f"{CACHE}/parts"
+LAYOUT_CACHE = f"{CACHE}/layout"
 SELECTION_CACHE = f"{CACHE}/selection"
 KEPT_ROWS = f"{CACHE}/rows"
 EMBEDDING_CACHE = f"{CACHE}/embed"
@@ -221,6 +224,36 @@ class SelectionFolder:
 
 
 @dataclass(frozen=True)
+class LayoutFolder:
+    """Where the tasks leave their files that cut a layout."""
+
+    digest: str
+    """What the layout depends on."""
+
+    @property
+    def folder(self) -> str:
+        return f"{LAYOUT_CACHE}/{self.digest}"
+
+    @property
+    def sketch(self) -> str:
+        """The layout as far as histograms say it."""
+        return f"{self.folder}/sketch.parquet"
+
+    @property
+    def open_shards(self) -> str:
+        """Shards of which histograms do not say whether they hold a row."""
+        return f"{self.folder}/open.parquet"
+
+    def cuts(self, number: int) -> str:
+        """What came of a range of hashes."""
+        return f"{self.folder}/cuts-{number:05d}.parquet"
+
+    def filled(self, number: int) -> str:
+        """Shards that a range of hashes gives a row."""
+        return f"{self.folder}/filled-{number:05d}.parquet"
+
+
+@dataclass(frozen=True)
 class BuildFolder:
     """Where the files of one build live."""
 
@@ -229,7 +262,7 @@ class BuildFolder:
     shards: int
     """Number of shards of all splits."""
     corpus: str
-    """Fingerprint of the ordered parts. Runs number copies of a text across parts, so another division has other runs."""
+    """Fingerprint of the ordered parts and of the ranges: rows of another division lie in other runs."""
 
     @property
     def folder(self) -> str:
@@ -260,8 +293,24 @@ class BuildFolder:
         written."""
         return f"{KEPT_ROWS}/copies/{self.digest}-{self.corpus}-{number:05d}.arrow"
 
-    def receipt(self, shard: int) -> str:
-        return f"{self.receipts}/{shard:05d}.json"
+    def layout(self, split: int) -> str:
+        return f"{self.runs}/layout-{split}.parquet"
+
+    def source(self, digest: str) -> str:
+        """Where the rows are, for tasks."""
+        return f"{self.runs}/source-{digest}.parquet"
+
+    def divided(self, split: int, path: Sequence[int], group: int) -> str:
+        """The bounds within a range, in the streams of a group of domains; `path` is its number at each level."""
+        return f"{self.runs}/divided/{split}-{'-'.join(map(str, path))}-{group:05d}.parquet"
+
+    def exchanged(self, split: int, path: Sequence[int], group: int) -> str:
+        """The rows that a group of parts has in a range, by the smaller ranges within."""
+        return f"{self.runs}/exchanged/{split}-{'-'.join(map(str, path))}-{group:05d}.run"
+
+    def receipt(self, shards: range) -> str:
+        """The record of some shards, numbered through all splits."""
+        return f"{self.receipts}/{shards.start:07d}-{shards.stop - 1:07d}.parquet"
 
     def lineage(self, split: str, number: int) -> str:
         return f"{self.folder}/lineage/{split}-{number:05d}.parquet"

@@ -11,6 +11,8 @@ Why: docs/decisions/061-what-verify-cannot-prove.md.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import pyarrow as pa
 
 from chameleon_data.corpus.parts import Part
@@ -18,8 +20,8 @@ from chameleon_data.corpus.selection import Selection
 from chameleon_data.corpus.survey import Survey
 from chameleon_data.errors import InputError
 from chameleon_data.plan.layout import Layout
-from chameleon_data.plan.plan import TRAIN, VALIDATION
-from chameleon_data.shards.lay_out import ShardSpec, build_digest, lay_out_splits
+from chameleon_data.plan.plan import TRAIN, VALIDATION, Plan
+from chameleon_data.shards.lay_out import ShardSpec, build_digest, plan_splits
 from chameleon_data.shards.spill import spill, spill_records
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
@@ -27,12 +29,10 @@ from chameleon_data.versions.manifest import Manifest, name_tokens
 
 
 def check_plan_against_corpus(
-    store: Store, survey: Survey, selection: Selection, manifest: Manifest
+    survey: Survey, selection: Selection, manifest: Manifest, lay_out: Callable[[Sequence[Plan]], tuple[Layout, ...]]
 ) -> tuple[list[str], tuple[Layout, ...]]:
-    """What is wrong with the counts and the plan of a version by its corpus; where nothing is, its layouts.
-
-    `store` holds the records of the survey.
-    """
+    """What is wrong with the counts and the plan of a version by its corpus; where nothing is, its layouts, as `lay_out` makes
+    them of plans."""
     problems = [
         *(problem for split in (TRAIN, VALIDATION) for problem in _check_available(selection, manifest, split)),
         *_check_read(survey, manifest),
@@ -41,18 +41,17 @@ def check_plan_against_corpus(
         return problems, ()
     recipe = manifest.recipe
     try:
-        layouts = lay_out_splits(
-            store,
+        plans = plan_splits(
             recipe.mix,
             recipe.shards,
             recipe.input.hash,
             recipe.seed,
-            survey.parts,
             selection,
             {name: str(domain.weight) for name, domain in manifest.domains.items()},
             manifest.budget,
             manifest.provenance.writer.describe(),
         )
+        layouts = lay_out(plans)
     except InputError as error:
         return [f"the corpus does not give the plan of this version: {error}"], ()
     if build_digest([layout.plan for layout in layouts]) != manifest.plan_digest:
@@ -98,5 +97,5 @@ def _check_read(survey: Survey, manifest: Manifest) -> list[str]:
 
 
 def spill_for_check(store: Store, build: BuildFolder, job: ShardSpec, number: int, part: Part, copies: pa.Table) -> None:
-    """The runs of a part, as far as `assemble.hash_shard` needs them."""
+    """The runs of a part, as far as `assemble.hash_range` needs them."""
     (spill if job.rules.packing else spill_records)(store, build, job, number, part, copies)

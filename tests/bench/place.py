@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
 
 from chameleon_data.arrays import I64
-from chameleon_data.plan import routing, streams
-from chameleon_data.plan.layout import place_streams
+from chameleon_data.plan import cuts, routing, streams
+from chameleon_data.plan.layout import sketch_layout
 from chameleon_data.plan.plan import DomainCount, histogram_depth, make_plan
 from tests.bench.figures import Figure, median_seconds, show
 
@@ -25,18 +24,15 @@ def run() -> list[Figure]:
     plan = make_plan(
         [count], {"a": "1"}, budget=total, max_epochs=1, exhausted="fail", shard_bytes=64 * 2**20, seed=0, hash="text", writer={}
     )
-    kept = np.isin(streams.bucket_of(hi, count.depth), streams.find_cut_buckets(plan, plan.domains[0], histogram))
-    some, ones = int(kept.sum()), np.ones(int(kept.sum()), np.int64)
-    documents = pa.table(
-        {"domain": ["a"] * some, "hi": hi[kept], "lo": lo[kept], "tokens": tokens[kept], "part": 0 * ones, "copies": ones},
-        schema=streams.DOCUMENTS_SCHEMA,
-    )
-    layout = place_streams(plan, [count], documents)
-    (stream,) = layout.streams
     none = np.zeros(ROWS, np.int64)
+    sketch = sketch_layout(plan, [count], range(plan.shards + 1))
+    documents = cuts.Documents(none, none, hi, lo, tokens).take(cuts.in_cut_slots(sketch.slots, none, hi))
+    layout = cuts.finish_layout(sketch, cuts.cut_slots(sketch, documents))
+    (stream,) = layout.streams
+    unnumbered = none - 1
 
     def routed() -> tuple[I64, I64]:
-        found = list(routing.route(layout.slots, none, hi, lo, none))
+        found = list(routing.route(layout.slots, none, hi, lo, unnumbered))
         return np.concatenate([row for row, _, _ in found]), np.concatenate([shard for *_, shard in found])
 
     routed_seconds = median_seconds(routed)
@@ -45,7 +41,7 @@ def run() -> list[Figure]:
     zero = np.zeros(len(mine), np.int64)
 
     def arrange() -> None:
-        offset, _ = routing.locate(layout, 3, zero, zero, hi[mine], lo[mine], zero, tokens[mine])
+        offset, _ = routing.locate(layout, 3, zero, zero, hi[mine], lo[mine], zero - 1, tokens[mine])
         routing.order_rows(zero, streams.anchors(stream.domain.phase, offset, tokens[mine]), [stream.domain.quota])
 
     arranging = median_seconds(arrange)

@@ -22,7 +22,7 @@ def _build(recipe: Path) -> subprocess.Popen[bytes]:
 
 
 def _receipts(out: Path) -> int:
-    return len(list(out.glob("builds/*/receipts/*.json")))
+    return len(list(out.glob("builds/*/receipts/*.parquet")))
 
 
 def whole(recipe: Path, out: Path) -> tuple[float, int]:

@@ -11,13 +11,13 @@ from chameleon_data.corpus.sample import make_sample_spec
 from chameleon_data.corpus.selection import Selection, SelectionRules, make_selection_rules
 from chameleon_data.corpus.survey import Survey, read_survey, survey_part
 from chameleon_data.corpus.tokens import TokenCounter, load_token_counter
+from chameleon_data.pipelines.lay_out import lay_out_plans
 from chameleon_data.pipelines.select import select_rows
-from chameleon_data.pipelines.write import gather_rows
+from chameleon_data.pipelines.write import send_rows, write_missing_shards
 from chameleon_data.recipe import Recipe
-from chameleon_data.shards.assemble import RowSource, encode_indexes, write_shards
-from chameleon_data.shards.lay_out import ShardSpec, build_folder, lay_out_splits
-from chameleon_data.shards.read_kept import KeptCorpus
-from chameleon_data.shards.receipts import Receipt, read_receipts
+from chameleon_data.shards.lay_out import ShardSpec, build_folder, plan_splits
+from chameleon_data.shards.levels import KeptCorpus, RowSource, StoredWork
+from chameleon_data.shards.receipts import Receipt
 from chameleon_data.shards.spill import spill
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
@@ -26,6 +26,11 @@ from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.provenance import describe_writer, gather_provenance
 from tests.support.inline_builds import INLINE
 from tests.support.manifests import example_mixture
+
+
+def silent(*_: object) -> None:
+    """Progress for nobody."""
+
 
 WEIGHTS = {"legal": "0.5", "book": "0.3", "code": "0.2"}
 
@@ -83,19 +88,17 @@ class Ready:
 
     def source(self) -> RowSource:
         """Where rows are; parts whose rows are not kept are read again, unless they are spilled."""
-        rows = row_store_of(self.recipe, self.job.counter)
-        return gather_rows(INLINE, self.store, rows, self.build, self.job, self.selection, self.parts, spill, lambda *_: None)
+        return self.send().read(self.store)[1]
 
-    def write_shards(self, shards: range) -> None:
-        write_shards(self.store, self.build, self.job, self.parts, self.source(), shards)
+    def send(self) -> StoredWork:
+        """Bring the rows to where the tasks that write find them."""
+        rows = row_store_of(self.recipe, self.job.counter)
+        return send_rows(INLINE, self.store, rows, self.build, self.job, self.selection, self.parts, spill, silent)
 
     def write(self) -> list[Receipt]:
-        """All receipts in order."""
-        self.write_shards(range(self.build.shards))
-        receipts = list(read_receipts(self.store, self.build).values())
-        for path, data in encode_indexes(self.job, receipts).items():
-            self.store.write_new(f"{self.build.folder}/{path}", data)
-        return receipts
+        """Write what is not there. All receipts in order."""
+        rows = row_store_of(self.recipe, self.job.counter)
+        return write_missing_shards(INLINE, self.store, rows, self.job, self.selection, self.parts, silent)[0]
 
     def manifest(self) -> Manifest:
         """The manifest of the build, which is written first."""
@@ -121,8 +124,7 @@ def ready(recipe: Recipe, weights: dict[str, str] = WEIGHTS, keep: bool = False)
     selection = selected(store, survey, recipe, counter)
     budget = sum(c.tokens for c in selection.counts) if recipe.mix.budget == "auto" else recipe.mix.budget
     writer = describe_writer(recipe.shards, counter).describe()
-    layouts = lay_out_splits(
-        store, recipe.mix, recipe.shards, recipe.input.hash, recipe.seed, parts, selection, weights, budget, writer
-    )
-    job = ShardSpec(layouts, selection.rules, counter, recipe.sources, recipe.input, recipe.shards)
+    plans = plan_splits(recipe.mix, recipe.shards, recipe.input.hash, recipe.seed, selection, weights, budget, writer)
+    layouts = lay_out_plans(INLINE, store, survey, selection, plans, recipe.shards.size, silent)
+    job = ShardSpec(layouts, selection.rules, counter, recipe.input, recipe.shards)
     return Ready(recipe, store, parts, survey, selection, budget, job, build_folder(layouts, parts))

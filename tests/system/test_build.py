@@ -210,7 +210,7 @@ def test_a_killed_build_goes_on_and_ends_in_the_same_bytes(digest, engine_option
     pattern = {
         "kept rows": "out/_chameleon/cache/rows/*/*.json",
         "a run": "out/builds/*/runs/*/*.json",
-        "a shard": "out/builds/*/receipts/*.json",
+        "a shard": "out/builds/*/receipts/*.parquet",
     }[after]
     give_up = time.monotonic() + 120
     while not list(tmp_path.glob(pattern)) and process.poll() is None and time.monotonic() < give_up:

@@ -1,4 +1,4 @@
-"""Intervals of hashes that hold the documents of shards, against every slot and every document by itself."""
+"""Intervals of hashes that hold the documents of a range, against every slot and every document by itself."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chameleon_data.plan.intervals import HashIndex, HashIntervals, find_intervals
-from chameleon_data.plan.streams import NO_SHARD, SEVERAL_SHARDS
+from chameleon_data.plan.streams import NO_RANGE, SEVERAL_RANGES
 
 TOP = 2**64
 
 
 def slots_of(domains: list[tuple[int, list[int]]], segments: list[tuple[int, int, int]]) -> Any:
-    """`domains`: depth of the histogram, and the shard of each slot; `segments`: slot, first and last shard."""
+    """`domains`: depth of the histogram, and the range of each slot; `segments`: slot, first and last range."""
     sizes = [len(shards) for _, shards in domains]
     slot, first, last = np.array(sorted(segments), np.int64).reshape(-1, 3).T
     return SimpleNamespace(
         begin=np.cumsum([0, *sizes])[:-1],
         depth=np.array([depth for depth, _ in domains]),
-        shard=np.array([shard for _, shards in domains for shard in shards], np.int32),
-        segments=SimpleNamespace(slot=slot, first_shard=first, last_shard=last),
+        range=np.array([number for _, numbers in domains for number in numbers], np.int32),
+        segments=SimpleNamespace(slot=slot, first_range=first, last_range=last),
     )
 
 
@@ -34,21 +34,21 @@ def layouts(draw: Any) -> tuple[list[tuple[int, list[int]]], list[tuple[int, int
     domains, segments, at = [], [], 0
     for _ in range(draw(st.integers(1, 4))):
         depth, epochs = draw(st.integers(0, 3)), draw(st.integers(1, 3))
-        shards = draw(st.lists(st.integers(SEVERAL_SHARDS, 5), min_size=epochs << depth, max_size=epochs << depth))
+        shards = draw(st.lists(st.integers(SEVERAL_RANGES, 5), min_size=epochs << depth, max_size=epochs << depth))
         domains.append((depth, shards))
         for slot, shard in enumerate(shards, at):
-            if shard == SEVERAL_SHARDS:
+            if shard == SEVERAL_RANGES:
                 first = draw(st.integers(0, 4))
-                segments += [(slot, first, first + draw(st.integers(0, 1))), (slot, NO_SHARD, NO_SHARD)]
+                segments += [(slot, first, first + draw(st.integers(0, 1))), (slot, NO_RANGE, NO_RANGE)]
         at += len(shards)
     return domains, segments
 
 
-@given(layouts(), st.integers(0, 5), st.integers(1, 3))
-def test_a_bucket_is_in_the_intervals_exactly_where_one_of_its_slots_has_rows_for_the_shards(layout, start, number):
+@given(layouts(), st.integers(0, 5))
+def test_a_bucket_is_in_the_intervals_exactly_where_one_of_its_slots_has_rows_for_the_range(layout, number):
     domains, segments = layout
-    shards, at = range(start, start + number), 0
-    found = find_intervals(slots_of(domains, segments), shards)
+    shards, at = range(number, number + 1), 0
+    found = find_intervals(slots_of(domains, segments), number)
     assert (np.lexsort((found.first, found.domain)) == np.arange(len(found.first))).all()
     for index, (depth, shard_of) in enumerate(domains):
         expected = set()
@@ -92,6 +92,6 @@ def test_a_search_finds_what_a_look_at_every_row_finds(rows, wanted):
 
 @pytest.mark.parametrize("depth", [0, 1, 20])
 def test_the_last_bucket_ends_at_the_largest_hash(depth):
-    shards = [NO_SHARD] * (2**depth - 1) + [0]
-    found = find_intervals(slots_of([(depth, shards)], []), range(1))
+    shards = [NO_RANGE] * (2**depth - 1) + [0]
+    found = find_intervals(slots_of([(depth, shards)], []), 0)
     assert (found.first.tolist(), found.last.tolist()) == ([TOP - (TOP >> depth)], [TOP - 1])

@@ -9,16 +9,15 @@ from hypothesis import strategies as st
 
 from chameleon_data.plan.packing import pack
 from chameleon_data.plan.plan import PHASE_BITS, DomainPlan, Packing
-from chameleon_data.plan.streams import Stream
 
 PADDING = 999
 
 
-def stream_of(tokens: list[int], quota: int, shards: int, phase: int, packing: Packing) -> Stream:
+def domain_of(tokens: list[int], quota: int, shards: int, phase: int, packing: Packing) -> tuple[DomainPlan, list[int]]:
+    """A domain, and where its shards begin and the last one ends."""
     total = sum(tokens)
     domain = DomainPlan("a", "1", quota, len(tokens), total, 2 * total, max(tokens), 0, phase)
-    none = np.zeros(shards, np.int64)
-    return Stream(domain, packing, domain.bounds(shards, packing), none, none, none, len(tokens))
+    return domain, domain.bounds(shards, packing, range(shards + 1)).tolist()
 
 
 def pieces_in_a_loop(tokens: list[int], length: int, phase: int) -> list[tuple[int, int, int, int]]:
@@ -42,7 +41,7 @@ phases = st.integers(0, 2**PHASE_BITS - 1)
 def test_whole_documents_fill_sequences_one_after_the_other(tokens: list[int], length: int, shards: int, phase: int) -> None:
     packing = Packing(length, whole=True)
     total = sum(tokens)
-    stream = stream_of(tokens, total, shards, phase, packing)
+    domain, bounds = domain_of(tokens, total, shards, phase, packing)
     ids = np.arange(total, dtype=np.uint32) % PADDING
     offset = np.cumsum(tokens) - tokens
     for shard in range(shards):
@@ -50,7 +49,7 @@ def test_whole_documents_fill_sequences_one_after_the_other(tokens: list[int], l
         named: list[int] = []
         begun: list[list[int]] = []
         for anchor, document, place, size in pieces_in_a_loop(tokens, length, phase):
-            if stream.bounds[shard] <= anchor < stream.bounds[shard + 1]:
+            if bounds[shard] <= anchor < bounds[shard + 1]:
                 if not expected or len(expected[-1]) + size > length:
                     expected.append([])
                     begun.append([])
@@ -58,7 +57,7 @@ def test_whole_documents_fill_sequences_one_after_the_other(tokens: list[int], l
                 if place == offset[document]:
                     begun[-1].append(len(expected[-1]))
                 expected[-1] += ids[place : place + size].tolist()
-        packed = pack(stream, shard, packing, offset, np.array(tokens), ids, PADDING)
+        packed = pack(domain, packing, (bounds[shard], bounds[shard + 1]), offset, np.array(tokens), ids, PADDING)
         assert packed.tokens.tolist() == [len(row) for row in expected]
         assert packed.document.tolist() == named
         assert packed.begun.tolist() == [len(starts) for starts in begun]
@@ -74,18 +73,18 @@ def test_across_documents_the_shards_are_the_stream_cut_every_so_many_tokens(
     packing = Packing(length, whole=False)
     total = sum(tokens)
     quota = total - total % length
-    stream = stream_of(tokens, quota, shards, phase, packing)
+    domain, bounds = domain_of(tokens, quota, shards, phase, packing)
     ids = np.arange(total, dtype=np.uint32)
     offset = np.cumsum(tokens) - tokens
     rows: list[int] = []
     begins: list[int] = []
     for shard in range(shards):
-        begin, end = stream.bounds[shard : shard + 2].tolist()
+        begin, end = bounds[shard : shard + 2]
         here = np.flatnonzero((offset < end) & (offset + tokens > begin))
         if begin == end:
             continue
         some = ids[offset[here[0]] : offset[here[-1]] + tokens[here[-1]]]
-        packed = pack(stream, shard, packing, offset[here], np.array(tokens)[here], some, PADDING)
+        packed = pack(domain, packing, (bounds[shard], bounds[shard + 1]), offset[here], np.array(tokens)[here], some, PADDING)
         first = packed.ids[:, 0].astype(np.int64)
         assert (packed.tokens == length).all()
         assert (packed.anchor == first + (length * phase >> PHASE_BITS)).all()
@@ -101,7 +100,8 @@ def test_across_documents_the_shards_are_the_stream_cut_every_so_many_tokens(
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_shard_without_sequences(whole: bool) -> None:
     packing = Packing(4, whole)
-    stream = stream_of([8], 4, 4, 0, packing)
+    domain, bounds = domain_of([8], 4, 4, 0, packing)
     empty = np.zeros(0, np.int64)
-    counts = [len(pack(stream, s, packing, empty, empty, np.zeros(0, np.uint16), PADDING).tokens) for s in range(1, 4)]
-    assert counts == [0, 0, 0]
+    none = np.zeros(0, np.uint16)
+    packed = [pack(domain, packing, (bounds[s], bounds[s + 1]), empty, empty, none, PADDING) for s in range(1, 4)]
+    assert [len(shard.tokens) for shard in packed] == [0, 0, 0]

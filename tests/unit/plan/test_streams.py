@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
@@ -15,8 +13,21 @@ from hypothesis import strategies as st
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import key64, multiset_hash
 from chameleon_data.plan import layout as layouts
-from chameleon_data.plan import routing, streams
-from chameleon_data.plan.layout import place_streams
+from chameleon_data.plan import routing
+from chameleon_data.plan.cuts import (
+    Documents,
+    cut_slots,
+    divide_range,
+    find_filled_shards,
+    find_open_shards,
+    finish_layout,
+    finish_range,
+    in_cut_slots,
+    in_open_slots,
+    sketch_range,
+    sum_cuts,
+)
+from chameleon_data.plan.layout import Layout, sketch_layout
 from chameleon_data.plan.order import DEPTHS, order_keys, rank_buckets
 from chameleon_data.plan.plan import (
     DomainCount,
@@ -26,8 +37,11 @@ from chameleon_data.plan.plan import (
     largest_full_shard_count,
     make_plan,
     shard_spread,
+    shards_at,
 )
-from chameleon_data.plan.streams import DOCUMENTS_SCHEMA, NO_SHARD, SEVERAL_SHARDS, anchors, histogram_of
+from chameleon_data.plan.streams import NO_RANGE, SEVERAL_RANGES, anchors, histogram_of
+from chameleon_data.shards.grouping import begin_ranges
+from chameleon_data.shards.levels import send_further
 from tests.support.orders import in_order
 
 Corpus = dict[str, list[tuple[int, int, int]]]  # domain -> documents (hi, lo, tokens), copies included
@@ -52,13 +66,20 @@ def columns(documents):
     return array[:, 0].astype(np.uint64), array[:, 1].astype(np.uint64), array[:, 2].astype(np.int64)
 
 
-def documents_table(parts: list[list[tuple[str, int, int, int]]]) -> pa.Table:
-    rows = []
-    for number, part in enumerate(parts):
-        for document, copies in sorted(Counter(part).items()):
-            rows.append((*document, number, copies))
-    columns = list(zip(*rows, strict=True)) or [[]] * 6
-    return pa.table([pa.array(c, f.type) for c, f in zip(columns, DOCUMENTS_SCHEMA, strict=True)], schema=DOCUMENTS_SCHEMA)
+def documents_of(plan: Plan, parts: list[list[tuple[str, int, int, int]]]) -> Documents:
+    """All documents, by part."""
+    index = {d.name: i for i, d in enumerate(plan.domains)}
+    rows = [(number, index[name], *document) for number, part in enumerate(parts) for name, *document in part if name in index]
+    part, domain, hi, lo, tokens = (np.array(rows, object).reshape(-1, 5)[:, i] for i in range(5))
+    return Documents(*(c.astype(t) for c, t in zip((part, domain, hi, lo, tokens), "llQQl", strict=True)))
+
+
+def lay_out(plan: Plan, counts, parts, begins=None) -> Layout:
+    """In ranges of one shard each, or in those that begin so."""
+    begins = tuple(range(plan.shards + 1)) if begins is None else begins
+    sketch = sketch_layout(plan, [c for c in counts if c.name in {d.name for d in plan.domains}], begins)
+    documents = documents_of(plan, parts)
+    return finish_layout(sketch, cut_slots(sketch, documents.take(in_cut_slots(sketch.slots, documents.domain, documents.hi))))
 
 
 def oracle(plan: Plan, corpus: Corpus):
@@ -76,32 +97,62 @@ def oracle(plan: Plan, corpus: Corpus):
     return sorted(out)
 
 
-def distributed(plan: Plan, corpus: Corpus, parts: list[list[tuple[str, int, int, int]]], depth: int | None = None):
-    """The same through histograms (of this depth), cut slots, `route` and `locate`, each part by itself."""
-    layout = place_streams(plan, counts_of(corpus, depth), documents_table(parts))
-    streams = layout.streams
-    index = {s.domain.name: i for i, s in enumerate(streams)}
-    shards: dict[int, list[tuple[int, ...]]] = {s: [] for s in range(plan.shards)}
+def distributed(plan: Plan, corpus: Corpus, parts: list[list[tuple[str, int, int, int]]], depth: int | None = None, each=(1,)):
+    """The same through histograms (of this depth), cut slots, `route` and `locate`, each part by itself.
+
+    Ranges have `each[0]` shards; they are divided in ranges of `each[1]` shards, and so on.
+    """
+    layout = lay_out(plan, counts_of(corpus, depth), parts, begin_ranges(0, plan.shards, each[0]))
+    rows: dict[int, list[tuple[int, ...]]] = {s: [] for s in range(layout.ranges)}
+    index = {s.domain.name: i for i, s in enumerate(layout.streams)}
     for number, part in enumerate(parts):
         hi, lo, tokens = columns([document for _, *document in part])
         of = np.array([index[name] for name, *_ in part], np.int64)
-        counter = routing.CopyCounter(layout.slots, number)
+        counter = routing.CopyCounter(layout.slots.copies)
         for block in np.array_split(np.arange(len(part)), 3):
-            copy = counter.number(of[block], hi[block], lo[block])
+            copy = counter.number(np.full(len(block), number), of[block], hi[block], lo[block])
             for found in routing.route(layout.slots, of[block], hi[block], lo[block], copy):
-                for r, epoch, shard in zip(*found, strict=True):
+                for r, epoch, to in zip(*found, strict=True):
                     row = block[r]
-                    shards[shard].append((of[row], epoch, hi[row], lo[row], copy[r], tokens[row]))
-    out = []
-    for shard, rows in shards.items():
-        domain, epoch, hi, lo, copy, tokens = (np.array(c, object) for c in zip(*rows, strict=True))
-        signed = [c.astype(np.int64) for c in (domain, epoch, copy, tokens)]
-        hi, lo = hi.astype(np.uint64), lo.astype(np.uint64)
-        offset, _ = routing.locate(layout, shard, signed[0], signed[1], hi, lo, signed[2], signed[3])
-        anchor = anchors(np.array([s.domain.phase for s in streams])[signed[0]], offset, signed[3])
-        order = routing.order_rows(signed[0], anchor, [s.domain.quota for s in streams])
-        out += [(int(domain[r]), int(epoch[r]), int(hi[r]), int(lo[r]), int(tokens[r]), shard) for r in order]
-    return layout, out
+                    rows[to].append((number, of[row], hi[row], lo[row], tokens[row], epoch, copy[r]))
+    return layout, [row for to, mine in rows.items() for row in arranged(layout, to, mine, each[1:])]
+
+
+def arranged(layout: Layout, number: int, rows: list[tuple[int, ...]], each: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """The rows of a range in their final order, by shard, after it was divided as often as `each` says."""
+    table = np.array(rows, object).reshape(-1, 7)
+    part, domain, hi, lo, tokens, epoch, copy = (table[:, i].astype(t) for i, t in enumerate("llQQlll"))
+    shards = range(int(layout.begins[number]), int(layout.begins[number + 1]))
+    if each and len(shards) > 1:
+        begins = begin_ranges(shards.start, shards.stop, each[0])
+        every = np.ones(len(layout.streams), bool)
+        cuts = [
+            divide_range(
+                layout, number, begins, Documents(part, domain, hi, lo, tokens).take(mine), epoch[mine], copy[mine], among
+            )
+            for group in range(2)
+            for among in [(np.arange(len(every)) % 2 == group)]
+            for mine in [np.flatnonzero(among[domain])]
+        ]
+        sketch = sketch_range(layout, begins)
+        smaller, out = finish_range(sketch, sum_cuts(sketch, cuts)), []
+        sent: list[list[tuple[int, ...]]] = [[] for _ in range(smaller.ranges)]
+        for some in [np.flatnonzero(part % 2 == 0), np.flatnonzero(part % 2)]:  # tasks that know half of the parts each
+            named = {"part": part, "domain": domain, "hi": hi, "lo": lo, "epoch": epoch, "copy": copy}
+            for row, to, known in zip(*send_further(smaller, {k: c[some] for k, c in named.items()}), strict=True):
+                at = some[row]
+                sent[to].append((part[at], domain[at], hi[at], lo[at], tokens[at], epoch[at], known))
+        for to, mine in enumerate(sent):
+            out += arranged(smaller, to, mine, each[1:])
+        return out
+    offset, _ = routing.locate(layout, number, domain, epoch, hi, lo, copy, tokens)
+    anchor = anchors(layout.phases[domain], offset, tokens)
+    quotas = [s.domain.quota for s in layout.streams]
+    shard = shards_at(anchor, np.array(quotas)[domain], layout.plan.shards)
+    assert set(shard.tolist()) <= set(shards)
+    order = routing.order_rows(domain, anchor, quotas)
+    order = order[np.argsort(shard[order], kind="stable")]
+    return [(int(domain[r]), int(epoch[r]), int(hi[r]), int(lo[r]), int(tokens[r]), int(shard[r])) for r in order]
 
 
 @st.composite
@@ -177,6 +228,50 @@ def test_placement_equals_sorting_everything_and_keeps_the_bounds(case):
     assert [s.first_epoch_rows for s in layout.streams] == once
 
 
+@settings(max_examples=40, deadline=None)
+@given(cases(), st.sampled_from([(3,), (1000,), (7, 2), (1000, 3), (9, 4, 2), (1000, 5, 1)]))
+def test_ranges_and_levels_of_them_change_no_row(case, each):
+    corpus, weights, budget, shard_bytes, seed, parts = case
+    try:
+        plan = plan_of(corpus, weights, budget, shard_bytes, seed)
+        _, rows = distributed(plan, corpus, parts, each=each)
+    except InputError as error:
+        if "would get no" not in str(error):
+            raise
+        event("refused: a domain would get nothing")
+        return
+    event(f"{min(plan.shards, 30)} shards")
+    assert rows == [(d, e, hi, lo, t, s) for _, d, _, e, hi, lo, t, s in oracle(plan, corpus)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases(), st.integers(1, 4))
+def test_shards_without_a_row_are_found_without_looking_at_all_documents(case, more):
+    """Plans with more shards than are sure to be full."""
+    corpus, weights, budget, shard_bytes, seed, parts = case
+    try:
+        plan = plan_of(corpus, weights, budget, shard_bytes, seed)
+    except InputError:
+        return
+    plan = replace(plan, shards=plan.shards * more)
+    counts = sorted(counts_of(corpus), key=lambda c: c.name.encode())
+    sketch, documents = sketch_layout(plan, counts, (0, plan.shards)), documents_of(plan, parts)
+    open_ = find_open_shards(sketch, counts)
+    near = documents.take(in_open_slots(sketch, open_, documents.domain, documents.hi))
+    empty = open_ & ~find_filled_shards(sketch, near)
+    event("some are empty" if empty.any() else "some were open" if open_.any() else "none was open")
+    assert set(np.flatnonzero(~empty).tolist()) == {row[-1] for row in oracle(plan, corpus)}
+
+
+@given(st.lists(st.tuples(st.integers(1, 2**40), st.integers(0, 2**40)), min_size=1), st.integers(1, 2**22))
+def test_the_shard_of_an_anchor_is_exact(pairs, shards):
+    quota, anchor = (np.array([pair[i] for pair in pairs]) for i in range(2))
+    anchor = np.minimum(anchor, quota - 1)
+    anchor[0] = -(-(shards - 1) * int(quota[0]) // shards)  # where the last one begins
+    found = shards_at(anchor, quota, shards).tolist()
+    assert found == [int(a) * shards // int(q) for a, q in zip(anchor, quota, strict=True)]
+
+
 @pytest.fixture(autouse=True)
 def small_slices(monkeypatch):
     """Deliveries in several slices."""
@@ -225,7 +320,7 @@ def test_the_example_that_the_module_tells():
     ]  # fmt: skip
     assert layout.tokens.tolist() == [13, 10]
     assert [rank_buckets(6, layout.slots.salts[epoch])[:2].tolist() for epoch in range(2)] == [[62, 22], [7, 46]]
-    assert layout.slots.shard.reshape(2, 64)[:, :2].tolist() == [[SEVERAL_SHARDS, 0], [SEVERAL_SHARDS, NO_SHARD]]
+    assert layout.slots.range.reshape(2, 64)[:, :2].tolist() == [[SEVERAL_RANGES, 0], [SEVERAL_RANGES, NO_RANGE]]
 
 
 @settings(max_examples=40, deadline=None)
@@ -308,7 +403,6 @@ def test_keys_that_look_alike_are_told_apart_by_their_ties(monkeypatch):
         key, tie = order_keys(*columns)
         return key >> np.uint64(62), key << np.uint64(2) | tie >> np.uint64(62)
 
-    monkeypatch.setattr(streams, "order_keys", same_order)
     monkeypatch.setattr(layouts, "order_keys", same_order)
     assert distributed(plan, corpus, [rows[:70], rows[70:]])[1] == expected
 
@@ -329,7 +423,7 @@ def test_quotas_at_the_edge_of_int64():
     )
     assert plan.shards == 60
     assert largest_full_shard_count(plan) == 59
-    bounds = plan.domains[0].bounds(10**6)
+    bounds = plan.domains[0].bounds(10**6, None, range(10**6 + 1))
     assert bounds[-1] == 6 * 10**12
     assert (np.diff(bounds) == 6 * 10**6).all()
 
@@ -395,9 +489,8 @@ def test_rows_at_one_place_follow_their_domains():
 def test_one_document_beside_a_hundred_thousand():
     corpus = uniform({"many": (100_000, 3), "one": (1, 50)})
     plan = plan_of(corpus, {"many": "0.9", "one": "0.1"}, 10_000, 100)
-    documents = documents_table([[("one", *corpus["one"][0])], []])
-    counts = counts_of(corpus)
-    layout = place_streams(replace(plan, domains=(plan.domains[1],)), [c for c in counts if c.name == "one"], documents)
+    only = replace(plan, domains=(plan.domains[1],))
+    layout = lay_out(only, counts_of(corpus), [[("one", *corpus["one"][0])], []])
     (stream,) = layout.streams
     assert plan.domains[1].epochs == 20
     assert stream.tokens.sum() == 1000

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from chameleon_data.corpus import selection, survey
 from chameleon_data.corpus.copies import COPIES_SCHEMA
 from chameleon_data.corpus.readers import blocks as readers
 from chameleon_data.errors import InputError
+from chameleon_data.plan.copies import number_copies
 from chameleon_data.recipe import Recipe
 from chameleon_data.recipe_file import load_recipe
-from chameleon_data.shards import lay_out as laying
 from chameleon_data.shards import spill as spilling
 from chameleon_data.shards.receipts import read_receipts
 from chameleon_data.shards.spill import spill
@@ -67,7 +69,7 @@ def test_runs_of_tiny_documents_are_no_larger_in_memory(tmp_path, small):
     """Of 3,000 documents of five bytes the texts are half a run; with the columns beside them they are seven."""
     corpus = {name: [f"{name[0]}{i:04}" for i in range(1000)] for name in ("legal", "book", "code")}
     made = ready(recipe_of(tmp_path, corpus=corpus, mix={"budget": 15_000, "exhausted": "repeat"}))
-    made.source()
+    made.send()
     runs = [p for p in made.store.list(made.build.runs) if p.endswith(".run")]
     assert len(runs) > 2 * len(made.parts)
 
@@ -94,8 +96,12 @@ def test_the_depth_of_histograms_changes_no_byte(tmp_path, monkeypatch, sections
 
 def test_a_part_that_numbers_its_copies_by_itself_is_caught(tmp_path, small, monkeypatch):
     """The mutant that the test above must see: every part counts identical texts from 0."""
-    real = spilling.CopyCounter
-    monkeypatch.setattr(spilling, "CopyCounter", lambda stream, part: real(stream, 0))
+    real = spilling.CopyCounter.number
+
+    def number(self: Any, part: Any, *columns: Any) -> Any:
+        return np.where((found := real(self, part, *columns)) < 0, found, number_copies(*columns))
+
+    monkeypatch.setattr(spilling.CopyCounter, "number", number)
     with pytest.raises(InputError, match="where the plan says"):
         built(recipe_of(tmp_path, ["jsonl"], 6))
 
@@ -107,7 +113,7 @@ def test_a_finished_shard_whose_file_is_gone_is_not_finished(tmp_path):
     receipt = read_receipts(store, build)[3]
     store.remove([f"{build.folder}/{receipt.files[0].path}"])
     assert set(range(build.shards)) - read_receipts(store, build).keys() == {3}
-    made.write_shards(range(3, 4))
+    made.write()
     assert read_receipts(store, build)[3] == receipt
 
 
@@ -125,21 +131,15 @@ def test_a_part_that_changed_loses_its_record(tmp_path):
 def test_many_epochs_are_cut_into_slices(tmp_path, monkeypatch):
     monkeypatch.setattr(spilling, "ROUTED_BYTES", 10_000)
     largest = []
-    real = spilling.write_slices
+    real = spilling.write_run
     monkeypatch.setattr(spilling, "RUN_BYTES", 40_000)
     monkeypatch.setattr(
         spilling,
-        "write_slices",
-        lambda s, p, schema, pending, n: (
-            largest.append(sum(t["body"].nbytes for _, t in pending)) or real(s, p, schema, pending, n)
+        "write_run",
+        lambda s, p, pending, n, groups: (
+            largest.append(sum(t["body"].nbytes for _, t in pending)) or real(s, p, pending, n, groups)
         ),
     )
     corpus = {name: texts[:4] for name, texts in documents().items()}
     assert len(built(recipe_of(tmp_path, corpus=corpus, mix={"budget": 700_000}))[0]) == 64
     assert max(largest) < 40_000 + 10_000 + max(len(t.encode()) for ts in corpus.values() for t in ts) + 8 * 1000
-
-
-def test_more_cut_documents_than_fit_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(laying, "MOST_CUT_DOCUMENTS", 20)
-    with pytest.raises(InputError, match=r"shards cut buckets that hold .* more than the 20 .*raise 'shards.size'"):
-        planned(recipe_of(tmp_path))

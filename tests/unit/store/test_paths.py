@@ -19,7 +19,7 @@ def test_what_is_spelled_is_recognised() -> None:
         paths.tombstone_path(3): (paths.NUMBERED_FILE, ("00000003",)),
         paths.tag_path("prod-1.0", 7): (paths.TAG_FILE, ("prod-1.0", "00000007")),
         BUILD.file("parquet/a.parquet"): (paths.BUILD_FILE, (DIGEST, "parquet/a.parquet")),
-        BUILD.receipt(3): (paths.BUILD_FILE, (DIGEST, "receipts/00003.json")),
+        BUILD.receipt(range(3, 5)): (paths.BUILD_FILE, (DIGEST, "receipts/0000003-0000004.parquet")),
     }
     for path, (pattern, groups) in recognised.items():
         match = pattern.fullmatch(path)
