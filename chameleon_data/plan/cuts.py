@@ -87,7 +87,7 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class Cuts:
+class SlotCuts:
     """What came of cutting some slots of a layout."""
 
     segments: Segments
@@ -111,14 +111,14 @@ def in_cut_slots(slots: Slots, domain: I64, hi: U64) -> Mask:
     return found
 
 
-def cut_slots(layout: Layout, documents: Documents) -> Cuts:
+def cut_slots(layout: Layout, documents: Documents) -> SlotCuts:
     """Cut the slots whose documents these are: each cut slot has all of its documents here, or none.
 
     `layout` is that of `sketch_layout`. Documents of slots that are not cut do not matter.
     """
     slots = layout.slots
     number = number_copies(documents.domain, documents.hi, documents.lo)
-    found, at_cut = list[Cuts](), np.zeros(len(documents), bool)
+    found, at_cut = list[SlotCuts](), np.zeros(len(documents), bool)
     rows, epoch = np.arange(len(documents)), 0
     while len(rows := rows[slots.epochs[documents.domain[rows]] > epoch]):
         domain = documents.domain[rows]
@@ -139,7 +139,7 @@ def cut_slots(layout: Layout, documents: Documents) -> Cuts:
 
 def _cut(
     layout: Layout, domain: I64, first_epoch: bool, slot: I64, key: U64, tie: U64, offset: I64, tokens: I64
-) -> tuple[Cuts, Mask]:
+) -> tuple[SlotCuts, Mask]:
     """Cut documents in the order of their slots; and (documents,) whether each has the slot and rank of a segment's first one."""
     packing, bounds, phase = layout.plan.packing, layout.bounds, layout.phases[domain]
     ends, width = bounds.reshape(-1), bounds.shape[1]
@@ -165,7 +165,7 @@ def _cut(
     near[group[begins]] = True
     segments = Segments(slot[begins], key[begins], tie[begins], offset[begins], first[begins], last[begins])
     expected = _expect(layout, domain[kept], first[kept], last[kept], offset[kept], tokens[kept])
-    return Cuts(segments, NO_COPIES, expected, rows), near[group]
+    return SlotCuts(segments, NO_COPIES, expected, rows), near[group]
 
 
 def _expect(layout: Layout, domain: I64, first: I64, last: I64, offset: I64, tokens: I64) -> Expected:
@@ -203,11 +203,11 @@ def _number_parts(documents: Documents, number: I64, at_cut: Mask) -> CutCopies:
     return CutCopies(some.part, some.domain, some.hi, some.lo, first[begins])
 
 
-def sum_cuts(layout: Layout, several: Sequence[Cuts]) -> Cuts:
+def sum_cuts(layout: Layout, several: Sequence[SlotCuts]) -> SlotCuts:
     """What came of all of them."""
     expected = [NO_EXPECTED, *(cuts.expected for cuts in several)]
     names = ("domain", "range", "delivered", "delivered_tokens", "tokens")
-    return Cuts(
+    return SlotCuts(
         concatenate_segments([cuts.segments for cuts in several]),
         concatenate_copies([cuts.copies for cuts in several]),
         Expected(*(np.concatenate([getattr(one, name) for one in expected]) for name in names)),
@@ -215,7 +215,7 @@ def sum_cuts(layout: Layout, several: Sequence[Cuts]) -> Cuts:
     )
 
 
-def finish_layout(layout: Layout, cuts: Cuts) -> Layout:
+def finish_layout(layout: Layout, cuts: SlotCuts) -> Layout:
     """A sketch with all of its cut slots. Raises InputError where no document of a domain fits the quota."""
     finished, streams = _add_expected(layout, cuts.expected), list[Stream]()
     for stream, rows in zip(finished.streams, cuts.first_epoch_rows.tolist(), strict=True):
@@ -232,7 +232,7 @@ def finish_layout(layout: Layout, cuts: Cuts) -> Layout:
 
 def divide_range(
     layout: Layout, number: int, begins: Sequence[int], documents: Documents, epoch: I64, copy: I64, among: Mask
-) -> Cuts:
+) -> SlotCuts:
     """Cut one range of a layout into smaller ones, by the documents that were delivered to it.
 
     `begins` are the first shards of the smaller ranges, and the shard behind the last. `epoch` and `copy` are (documents,) as
@@ -266,7 +266,7 @@ def sketch_range(layout: Layout, begins: Sequence[int]) -> Layout:
     return Layout(layout.plan, np.array(begins, np.int64), streams, slots)
 
 
-def finish_range(sketch: Layout, cuts: Cuts) -> Layout:
+def finish_range(sketch: Layout, cuts: SlotCuts) -> Layout:
     """The layout of a range, from what came of `divide_range` for all of its domains."""
     place = sketch.slots.range.copy()
     place[cuts.segments.slot] = SEVERAL_RANGES

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from chameleon_data.plan.cuts import Cuts, Expected
+from chameleon_data.plan.cuts import Expected, SlotCuts
 from chameleon_data.plan.layout import CutCopies, Layout, Segments, Slots
 from chameleon_data.plan.plan import Plan
 from chameleon_data.plan.streams import Stream
@@ -51,15 +51,15 @@ def read_layout(store: Store, path: str) -> Layout:
     return Layout(plan, arrays["begins"], streams, slots)
 
 
-def write_cuts(store: Store, path: str, cuts: Cuts) -> None:
+def write_cuts(store: Store, path: str, cuts: SlotCuts) -> None:
     arrays = _prefixed("segments", cuts.segments) | _prefixed("copies", cuts.copies) | _prefixed("expected", cuts.expected)
     _write(store, path, {**arrays, "first_epoch_rows": cuts.first_epoch_rows}, {})
 
 
-def read_cuts(store: Store, path: str) -> Cuts:
+def read_cuts(store: Store, path: str) -> SlotCuts:
     arrays, _ = _read(store, path)
     segments, copies = Segments(**_of(arrays, "segments")), CutCopies(**_of(arrays, "copies"))
-    return Cuts(segments, copies, Expected(**_of(arrays, "expected")), arrays["first_epoch_rows"])
+    return SlotCuts(segments, copies, Expected(**_of(arrays, "expected")), arrays["first_epoch_rows"])
 
 
 def _names(kind: Any) -> list[str]:
