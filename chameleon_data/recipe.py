@@ -162,6 +162,56 @@ class Source(Section):
         return self
 
 
+class LabelledSource(Source):
+    """A source whose rows get a topic for their domain. It is made by the passes, and no recipe holds it."""
+
+    topics_url: str
+    """The `out` that holds the record of the topics."""
+    topics: str
+    """Digest of the topics."""
+    seed: int
+    """Decides which window of a text is looked at."""
+    window: int
+    """Its length, in tokens of the embedding model."""
+
+
+class Discover(Section):
+    """Topics over all sources together."""
+
+    clusters: Annotated[int, Field(ge=2, le=4096), NO_BOOL] = 64
+    """Topics to look for. There are fewer where some are small or one with others."""
+    samples: Annotated[int, Field(ge=64, le=1_000_000), NO_BOOL] = 4096
+    """Documents of each source that are embedded and clustered; the others get their topic by their words."""
+
+
+class Refine(Section):
+    """Topics within each source."""
+
+    clusters: Annotated[int, Field(ge=2, le=4096), NO_BOOL] = 8
+    """Topics to look for in each source. Their domains are called source/topic."""
+    samples: Annotated[int, Field(ge=64, le=1_000_000), NO_BOOL] = 2048
+    """Documents of each source that are embedded and clustered."""
+    hold: dict[str, Share] = {}
+    """Source -> share of the tokens that its topics get together."""
+
+
+class Domains(Section):
+    """Domains that are found in the texts, where sources have no labels, or coarse ones."""
+
+    discover: Discover | None = None
+    """Topics over all sources together, in the place of the sources' names."""
+    refine: Refine | None = None
+    """Topics within each source."""
+    clustering: Annotated[int, Field(ge=1), NO_BOOL] | None = None
+    """Number of a clustering that `out` holds. null: the one that these settings made before, or a new one."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.discover is None) == (self.refine is None):
+            raise ValueError("give one of 'discover' and 'refine', such as 'discover: {clusters: 64}'")
+        return self
+
+
 WrittenSources = Annotated[dict[str, str | Names | Source], Field(min_length=1)]
 """What a person may write for `sources`: a text or list is the `path` of a source."""
 
@@ -564,6 +614,8 @@ class Recipe(Section):
     """Number that decides every random choice: samples, order, interleaving."""
     sources: Annotated[dict[str, Source], Field(min_length=1)]
     """Name -> files to read. A name is a domain, unless the files' own column names the domains."""
+    domains: Domains | None = None
+    """Domains that are found in the texts. null: the sources say them."""
     input: Input = Input()
     """Which rows are documents, and which of them are copies."""
     survey: Reading = Reading()
@@ -612,6 +664,16 @@ class Recipe(Section):
             folded = unicodedata.normalize("NFC", name)
             if seen.setdefault(folded, name) != name:
                 raise MisplacedKeyError(keys, f"two domains are both called {folded!r} once Unicode is normalised; rename one")
+        if self.domains:
+            for name, source in self.sources.items():
+                if source.domain is not None:
+                    what = (
+                        f"names a domain column, and 'domains' finds domains in the texts; leave one of the two out in {name!r}"
+                    )
+                    raise MisplacedKeyError(("sources", name, "domain"), what)
+            unknown = sorted(set(self.domains.refine.hold) - set(self.sources)) if self.domains.refine else []
+            if unknown:
+                raise MisplacedKeyError(("domains", "refine", "hold"), f"{unknown[0]!r} is no source; name one of `sources`")
         if self.tokens.tokenizer is None:
             advice = "name what makes them, 'tokens: {tokenizer: FILE or hub id}'"
             if self.shards.sequence_length != "none":

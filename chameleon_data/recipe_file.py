@@ -23,7 +23,9 @@ from pydantic import ValidationError
 from chameleon_data.errors import Faults, InputError, Sentences, explaining, list_some, locating
 from chameleon_data.recipe import (
     Branch,
+    Discover,
     Divergence,
+    Domains,
     EffectiveDimension,
     Evaluate,
     Group,
@@ -32,6 +34,7 @@ from chameleon_data.recipe import (
     ModelShape,
     Recipe,
     RecordedLandmarks,
+    Refine,
     Section,
     Source,
     TiltedMixture,
@@ -236,6 +239,12 @@ def _keys_at(path: list[str]) -> list[str]:
             model = Branch
         case ["evaluate", "held_out"]:
             model = HeldOut
+        case ["domains"]:
+            model = Domains
+        case ["domains", "discover"]:
+            model = Discover
+        case ["domains", "refine"]:
+            model = Refine
         case ["leverage", "ridge"]:
             model = EffectiveDimension
         case ["leverage", "landmarks"]:

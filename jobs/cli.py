@@ -182,6 +182,27 @@ def weights(
     print_answer(as_json, weighed.describe(), lambda: tables.print_weights(weighed))
 
 
+@app.command("domains", epilog="Example: chameleon-data domains recipe.yaml")
+def domains_command(
+    recipe: RecipeFile,
+    as_json: AsJson = False,
+    engine: EngineName = None,
+    workers: Workers = None,
+    memory: Memory = None,
+    address: Address = None,
+    open_cluster: OpenCluster = False,
+    single_writer: SingleWriter = False,
+    progress_form: ProgressForm = None,
+) -> None:
+    """Show the domains that the recipe's `domains` finds in the texts. They are recorded, and a build takes the same ones."""
+    wanted = load_recipe(recipe)
+    with _passes(engine, workers, memory, address, open_cluster, progress_form, wanted.out) as (runner, progress):
+        from chameleon_data.pipelines.build import discover_recipe  # while the workers start
+
+        found = discover_recipe(wanted, runner, progress, single_writer)
+    print_answer(as_json, found.describe(), lambda: tables.print_clustering(found))
+
+
 @app.command("plan", epilog="Example: chameleon-data plan recipe.yaml")
 def plan_command(
     recipe: RecipeFile,
@@ -422,6 +443,7 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write the HTML report of a version, after verifying it. The exit code is 1 if a check fails."""
+    from chameleon_data.corpus.clusterings import find_clustering
     from chameleon_data.evaluation.comparison import read_comparisons
     from chameleon_data.evaluation.figures import make_report_part
     from chameleon_data.views.report.domains import read_report_rows
@@ -431,8 +453,11 @@ def report(
     found = None if trust else _verify(store, manifest)
     path = to or store.local(report_path(version.number)) or Path(f"v{version.number}.html")
     with show_waiting("drawing the report"):
+        clustering = find_clustering(store, manifest.recipe.domains)
         parts = [make_report_part(one, n) for n, one in enumerate(read_comparisons(store, version.number))]
-        page = render_report(manifest, read_report_rows(store, manifest), version.number, version.created, found, parts)
+        page = render_report(
+            manifest, read_report_rows(store, manifest), version.number, version.created, found, parts, clustering
+        )
     _write_text(path, page, "the report cannot be written")
     ok = None if found is None else found.ok
     document = {"version": f"v{version.number}", "report": str(path), "ok": ok}

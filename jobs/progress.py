@@ -45,6 +45,7 @@ WORKS = {
     "count": "counting n-grams",
     "select": "choosing the documents",
     "model": "looking at the model",
+    "cluster": "finding clusters",
     "weigh": "computing the weights",
     "plan": "planning the shards",
     "commit": "committing the version",

@@ -34,6 +34,7 @@ from chameleon_data.weights.explain.exhaustion import Exhaustion, RefusedRule
 from chameleon_data.weights.explain.movement import weight_ranges
 
 if TYPE_CHECKING:
+    from chameleon_data.corpus.clusterings import Clustering
     from chameleon_data.corpus.kept_rows import KeptSummary
     from chameleon_data.evaluation.comparison import Comparison, MetricDifference
     from chameleon_data.pipelines.build import Built, Planned
@@ -59,6 +60,19 @@ SOURCES_SHOWN = 12
 
 
 # Weights, plan, build, show
+
+
+def print_clustering(found: Clustering) -> None:
+    table = make_table("domain", ">share", "?>documents", "terms", "?nearest")
+    for cluster in found.clusters:
+        terms = ", ".join(cluster.terms)
+        table.add_row(cluster.name, f"{cluster.share:.3f}", f"{cluster.documents:,}", terms, cluster.nearest or "")
+    print_table(table)
+    for cluster in found.clusters:
+        out.print(cluster.name, soft_wrap=True, markup=False, highlight=False)
+        for example in cluster.examples:
+            print_dim(f"  {example}")
+    print_dim(found.say())
 
 
 def _choose_shown(weights: Mapping[str, float]) -> list[str]:

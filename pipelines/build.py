@@ -8,13 +8,16 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from chameleon_data.corpus.clusterings import Clustering, label_sources
 from chameleon_data.corpus.kept_rows import KeptSummary, summarise_kept_rows
 from chameleon_data.corpus.parts import part_bytes
 from chameleon_data.corpus.row_store import RowStore, choose_row_store
 from chameleon_data.corpus.sample import make_sample_spec
 from chameleon_data.corpus.selection import make_selection_rules
 from chameleon_data.corpus.tokens import DROPS_CHARACTERS, TokenCounter
+from chameleon_data.errors import DefectError, InputError
 from chameleon_data.pipelines.cost import BuildSize, PassCost, Rates, estimate_cost, read_rates, seconds_by_timed_pass
+from chameleon_data.pipelines.discover import discover_domains
 from chameleon_data.pipelines.engine import Engine, Progress
 from chameleon_data.pipelines.lay_out import lay_out_plans
 from chameleon_data.pipelines.prepare import Prepared, prepare
@@ -24,7 +27,7 @@ from chameleon_data.pipelines.weigh import Weighed, weigh_corpus
 from chameleon_data.pipelines.write import write_missing_shards
 from chameleon_data.plan.layout import Layout
 from chameleon_data.plan.plan import TRAIN
-from chameleon_data.recipe import Like, Recipe
+from chameleon_data.recipe import Domains, Group, Like, Recipe
 from chameleon_data.shards.lay_out import ShardSpec, build_folder, plan_splits
 from chameleon_data.shards.plan_summary import PlanSummary, summarise_plan
 from chameleon_data.store.store import Store
@@ -141,7 +144,9 @@ def weigh_recipe(
     prepared = prepare(recipe, single_writer, progress)
     with active_driver(prepared.store) as driver, engine.sharing(*_folders(prepared.store, scratch)):
         keep = _choose_row_store(recipe, prepared, scratch)
-        return _weigh(engine, prepared, keep, recipe, driver.keep_during(progress), {})
+        during = driver.keep_during(progress)
+        _, read_as = _discover(engine, prepared, recipe, during)
+        return _weigh(engine, prepared, keep, read_as, during, {})
 
 
 def plan_recipe(
@@ -155,7 +160,9 @@ def plan_recipe(
     """Weigh, and plan. Writes only caches. `rates`: those of this machine; without them, those that come with this code."""
     prepared = prepare(recipe, single_writer, progress)
     with active_driver(prepared.store) as driver, engine.sharing(*_folders(prepared.store, scratch)):
-        return _plan(engine, prepared, scratch, recipe, driver.keep_during(progress), rates or read_rates())
+        during = driver.keep_during(progress)
+        _, read_as = _discover(engine, prepared, recipe, during)
+        return _plan(engine, prepared, scratch, read_as, during, rates or read_rates())
 
 
 def build_recipe(
@@ -185,7 +192,8 @@ def _build(
 ) -> Built:
     store = prepared.store
     live, _ = list_numbers(store)
-    planned = _plan(engine, prepared, scratch, recipe, progress, rates)
+    recipe, read_as = _discover(engine, prepared, recipe, progress)
+    planned = _plan(engine, prepared, scratch, read_as, progress, rates)
     weighed, timings = planned.weighed, dict(planned.timings)
     survey, mixture, selection = weighed.survey, weighed.mixture, weighed.selection
     job = ShardSpec(planned.layouts, selection.rules, planned.counter, recipe.input, recipe.shards)
@@ -218,6 +226,51 @@ def _build(
     return Built(
         read_manifest(store, version), version, new, beside, build.shards - there, planned.kept, planned.summary.warnings
     )
+
+
+def discover_recipe(recipe: Recipe, engine: Engine, progress: Progress, single_writer: bool = False) -> Clustering:
+    """The clustering that a recipe's `domains` asks for, recorded if it is new. Raises InputError where it asks for none."""
+    if recipe.domains is None:
+        raise InputError("this recipe discovers no domains; give it, say, 'domains: {discover: {clusters: 64}}'")
+    prepared = prepare(recipe, single_writer, progress)
+    with active_driver(prepared.store) as driver, engine.sharing(*_folders(prepared.store, None)):
+        return _cluster(engine, prepared, recipe, recipe.domains, driver.keep_during(progress))
+
+
+def _cluster(engine: Engine, prepared: Prepared, recipe: Recipe, domains: Domains, progress: Progress) -> Clustering:
+    if prepared.embedder is None:
+        raise DefectError("domains are to be discovered without an embedder")
+    return discover_domains(
+        engine,
+        prepared.store,
+        domains,
+        recipe.embed,
+        recipe.seed,
+        prepared.fragments,
+        recipe.sources,
+        recipe.input,
+        prepared.embedder,
+        prepared.counter,
+        progress,
+    )
+
+
+def _discover(engine: Engine, prepared: Prepared, recipe: Recipe, progress: Progress) -> tuple[Recipe, Recipe]:
+    """The recipe with the number of its clustering, as a version records it; and as it is read, with topics for domains."""
+    domains = recipe.domains
+    if domains is None:
+        return recipe, recipe
+    clustering = _cluster(engine, prepared, recipe, domains, progress)
+    recorded = recipe.model_copy(update={"domains": domains.model_copy(update={"clustering": clustering.number})})
+    groups = dict(recipe.weights.groups)
+    for source, share in (domains.refine.hold if domains.refine else {}).items():
+        topics = tuple(cluster.name for cluster in clustering.clusters if cluster.source == source)
+        groups[source] = Group(domains=topics, floor=share, cap=share)
+    update = {
+        "sources": label_sources(prepared.store, recipe.sources, clustering),
+        "weights": recipe.weights.model_copy(update={"groups": groups}),
+    }
+    return recorded, recorded.model_copy(update=update)
 
 
 def _folders(out: Store, scratch: Store | None) -> list[Store]:
@@ -260,7 +313,7 @@ def _weigh(
             survey,
             selection,
             progress,
-            prepared.embedder,
+            None if recipe.weights.from_ else prepared.embedder,
             like,
         )
     weighed = replace(weighed, unit=recipe.tokens.tokenizer or "bytes")

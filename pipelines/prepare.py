@@ -49,7 +49,7 @@ class Prepared:
     target: dict[str, tuple[Fragment, ...]]
     """The same of the files of `weights.target`, where it has any."""
     embedder: Embedder | ColumnEmbedder | None
-    """None: weights are given."""
+    """None: weights are given, and no domains are discovered."""
 
 
 def prepare(recipe: Recipe, single_writer: bool, progress: Progress) -> Prepared:
@@ -66,7 +66,9 @@ def prepare(recipe: Recipe, single_writer: bool, progress: Progress) -> Prepared
     _open_some(recipe.sources, fragments, recipe.embed.column, faults)
     _check_weights(recipe, faults)
     embedder = None
-    if not recipe.weights.from_:
+    if not recipe.weights.from_ or recipe.domains:
+        if recipe.domains:
+            faults.collect(partial(import_faiss, "domains"))
         if recipe.leverage.kernel not in EXACT:
             faults.collect(partial(import_faiss, f"leverage.kernel: {recipe.leverage.kernel}"))
         progress("model", 0, 0)
@@ -144,7 +146,7 @@ def _check_weights(recipe: Recipe, faults: Faults) -> None:
         files.append(("weights.from", weights.from_))
     elif natural_exponent(weights.centre) is None:
         files.append(("weights.centre", weights.centre))
-    if any(source.domain for source in recipe.sources.values()):
+    if recipe.domains or any(source.domain for source in recipe.sources.values()):
         for key, file in files:
             faults.collect(partial(open_named_weights, key, file))
         return

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Sequence
 from functools import partial
 
+from chameleon_data.corpus.clusterings import find_clustering, label_sources
 from chameleon_data.corpus.fragments import list_fragments
 from chameleon_data.corpus.parts import Part
 from chameleon_data.corpus.row_store import RowStore, choose_row_store
@@ -46,13 +47,16 @@ def check_against_corpus(engine: Engine, store: Store, manifest: Manifest, progr
     with active_driver(store) as driver, engine.sharing(store):
         progress = driver.keep_during(progress)
         try:
+            sources = recipe.sources
+            if clustering := find_clustering(store, recipe.domains):
+                sources = label_sources(store, sources, clustering)
             counter, spec = load_token_counter(recipe.tokens), make_sample_spec(recipe.embed, recipe.seed)
             rules = make_selection_rules(recipe.input, recipe.mix.validation, recipe.shards, counter)
             # Texts are not needed again, but ids are, and to make them takes longer than all else.
             keep = choose_row_store("auto" if rules.packing else False, scratch, None, True, counter)
             progress("list", 0, 0)
             fragments = {name: list_fragments(name, source).fragments for name, source in recipe.sources.items()}
-            survey = survey_corpus(engine, scratch, keep, fragments, recipe.sources, recipe.input, spec, counter, progress)
+            survey = survey_corpus(engine, scratch, keep, fragments, sources, recipe.input, spec, counter, progress)
             selection = select_rows(engine, scratch, survey, rules, tuple(recipe.sources), progress)
             lay_out = partial(
                 lay_out_plans, engine, scratch, survey, selection, shard_bytes=recipe.shards.size, progress=progress

@@ -14,7 +14,8 @@ import pyarrow as pa
 from chameleon_data.corpus.fragments import Fragment
 from chameleon_data.corpus.sample import SampleSpec
 from chameleon_data.hashing import HASH_FUNCTION, fingerprint
-from chameleon_data.recipe import Input, Source
+from chameleon_data.recipe import Input, LabelledSource, Source
+from chameleon_data.store.adapters import type_adapter
 from chameleon_data.store.numbered_rows import NumberedRows, write_numbered_rows
 from chameleon_data.store.paths import PART_LISTS, survey_path
 from chameleon_data.store.store import Store
@@ -89,7 +90,8 @@ class PartList:
         )
         key, source, read_as, sample = (rows[name][0].as_py() for name in ("key", "source", "read_as", "sample"))
         first_rows = tuple(rows["first_row"].to_pylist())
-        return Part(key, source, Source.model_validate_json(read_as), fragments, sample, first_rows)
+        source_as_read = type_adapter(LabelledSource | Source).validate_json(read_as)
+        return Part(key, source, source_as_read, fragments, sample, first_rows)
 
 
 def write_part_list(store: Store, parts: Sequence[Part]) -> PartList:
@@ -171,7 +173,7 @@ def _group(fragments: Sequence[Fragment]) -> Iterator[tuple[Fragment, ...]]:
 def _part_key(
     name: str, source: Source, input: Input, vectors: str | None, counter_fingerprint: str, group: Sequence[Fragment]
 ) -> str:
-    reader = {
+    reader: dict[str, object] = {
         "text": source.text,
         "id": source.id,
         "domain": source.domain,
@@ -182,5 +184,7 @@ def _part_key(
         "tokens": counter_fingerprint,
         "vectors": vectors,
     }
+    if isinstance(source, LabelledSource):
+        reader |= {"topics": source.topics, "seed": source.seed, "window": source.window}
     identities = [[f.url, f.begin, f.end, f.identity] for f in group]
     return fingerprint({"format": SURVEY_FORMAT, "reader": reader, "fragments": identities})

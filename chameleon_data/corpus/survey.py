@@ -42,7 +42,7 @@ from chameleon_data.corpus.sample import SAMPLE_SCHEMA, SampleSpec, merge_sample
 from chameleon_data.corpus.tokens import SPELLS_END, TOKENIZER_FAILS, TokenCounter
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import MODULUS, content_hashes, multiset_hash
-from chameleon_data.recipe import Input, Source
+from chameleon_data.recipe import Input, LabelledSource, Source
 from chameleon_data.store.adapters import type_adapter
 from chameleon_data.store.checksummed import (
     GroupWriter,
@@ -393,7 +393,8 @@ def read_survey(store: Store, parts: tuple[Part, ...], sources: Mapping[str, Sou
     parts = tuple(numbered)
     _check_number(tallies, "sources")
     # Rows without a usable domain stand under the name of their source. Their share is of all rows of the source.
-    homeless = {n for n, source in sources.items() if source.domain is not None and n in tallies and not tallies[n].rows}
+    apart = {n for n, source in sources.items() if source.domain is not None or isinstance(source, LabelledSource)}
+    homeless = {n for n in apart if n in tallies and not tallies[n].rows}
     rows_of = {name: rows_read[name] if name in homeless else tally.read for name, tally in tallies.items()}
     _check_quarantine(store, parts, sources, input, tallies, rows_of, reasons)
     for name, source in sources.items():

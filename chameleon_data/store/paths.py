@@ -12,6 +12,8 @@ _chameleon/tables/<sha256>.parquet          shards, inputs or the map of a versi
 _chameleon/versions/v00000012.json          the commit: number 12 is that manifest
 _chameleon/deleted/v00000012.json           the tombstone of version 12, which keeps its number for ever
 _chameleon/tags/<name>/00000003.json        where a tag points; the highest generation holds
+_chameleon/domains/00000003.json            clustering 3: how domains were discovered; never removed
+_chameleon/domains/<sha256>.parquet         its topics, by which texts are labelled; never removed
 _chameleon/landmarks/<digest>.parquet       landmarks that a version was weighed on
 _chameleon/cache/{survey,embed,statistics,weights}/…    records of passes; whatever is missing is made anew
 _chameleon/cache/parts/<digest>/…           the list of a corpus' parts, for the tasks that read them
@@ -49,6 +51,7 @@ VERSIONS = f"{ROOT}/versions"
 DELETED = f"{ROOT}/deleted"
 TAGS = f"{ROOT}/tags"
 LANDMARKS = f"{ROOT}/landmarks"
+TOPICS = f"{ROOT}/domains"
 CHECKS = f"{ROOT}/checks"
 ACTIVE = f"{ROOT}/active"
 CACHE = f"{ROOT}/cache"
@@ -99,6 +102,14 @@ def tag_path(name: str, generation: int) -> str:
 
 def landmarks_path(digest: str) -> str:
     return f"{LANDMARKS}/{digest}.parquet"
+
+
+def topics_path(sha256: str) -> str:
+    return f"{TOPICS}/{sha256}.parquet"
+
+
+def clustering_path(number: int) -> str:
+    return f"{TOPICS}/{number:08d}.json"
 
 
 def active_path(kind: str, name: str) -> str:

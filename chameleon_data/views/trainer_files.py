@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 
 from chameleon_data.corpus.fragments import hive_value
-from chameleon_data.errors import list_some
+from chameleon_data.errors import InputError, list_some
 from chameleon_data.recipe import Mix, Recipe, Source
 from chameleon_data.store.store import Store
 from chameleon_data.versions.corpus_tables import InputFile, read_inputs
@@ -91,7 +91,12 @@ class Blend:
 
 
 def make_blend(title: str, recipe: Recipe, entries: Iterable[BlendEntry], budget: int, inputs: Iterable[InputFile]) -> Blend:
-    """The mixture of these domains; `inputs` are the fragments of the corpus."""
+    """The mixture of these domains; `inputs` are the fragments of the corpus. Raises InputError where no file says a domain."""
+    if recipe.domains:
+        raise InputError(
+            "the domains of this version are topics that were found in the texts, and no file of the sources names them; train "
+            "on the shards, or export their tables: delta or iceberg"
+        )
     files: dict[str, set[tuple[str, str]]] = {name: set() for name in recipe.sources}
     for fragment in inputs:
         files[fragment.source].add((fragment.url, fragment.format))

@@ -19,7 +19,7 @@ import torch
 from chameleon_data import domain_weights
 from chameleon_data.corpus.sample import _windows
 from chameleon_data.recipe import Embed
-from chameleon_data.weights.embedder import Embedder, load_embedder, load_model
+from chameleon_data.weights.embedder import Device, Embedder, in_precision, load_embedder, load_model
 from chameleon_data.weights.encode_texts import BATCH_TOKENS, pad_rows, token_batches, tokenise
 from tests.bench.figures import Figure, show
 from tests.support.corpus import demo_texts, documents
@@ -33,7 +33,9 @@ def run() -> list[Figure]:
     texts = random.Random(0).sample(pool, DOCUMENTS)
     embedder = load_embedder(Embed())
     assert isinstance(embedder, Embedder)
-    model = load_model(embedder)
+    device: Device = "cuda" if torch.cuda.is_available() else "cpu"
+    embedder = in_precision(embedder, "auto", device == "cuda")
+    model = load_model(embedder, device)
     column = pa.array(texts, pa.large_string())
 
     def cut() -> list[list[str]]:
@@ -53,7 +55,7 @@ def run() -> list[Figure]:
                 model.forward({key: value.to(model.device) for key, value in features.items()})["sentence_embedding"].cpu()
 
     contestants: list[Callable[[], Any]] = [
-        lambda: embedder.encode(cut()),
+        lambda: embedder.encode(cut(), device),
         forward,
         lambda: model.encode(texts, show_progress_bar=False),
         lambda: model.encode(windows, show_progress_bar=False),

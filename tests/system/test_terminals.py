@@ -18,10 +18,13 @@ from chameleon_data.jobs import cli
 from chameleon_data.jobs.cli import main
 from chameleon_data.recipe import Recipe
 from tests.support.inline_builds import INLINE, build, write_small_recipe
+from tests.support.vector_corpora import corpus
+from tests.support.vector_corpora import recipe as write_vector_recipe
 
 WORDS = {
     "init": ["FOLDER", "--to", "NEW"],
     "weights": ["RECIPE"],
+    "domains": ["DISCOVERING"],
     "plan": ["RECIPE"],
     "build": ["RECIPE"],
     "versions": ["OUT"],
@@ -57,8 +60,10 @@ def words(original: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(cli, "_passes", lambda *_: nullcontext((INLINE, lambda *_: None)))
     places = {
         "FOLDER": tmp_path / "copy/corpus", "NEW": tmp_path / "new.yaml", "RECIPE": tmp_path / "copy/recipe.yaml",
-        "OUT": tmp_path / "copy/out",
+        "OUT": tmp_path / "copy/out", "DISCOVERING": tmp_path / "discovering/recipe.yaml",
     }  # fmt: skip
+    corpus(tmp_path / "discovering/in", "ab")
+    write_vector_recipe(tmp_path / "discovering", {"column": "vector"}, "ab", domains={"discover": {"clusters": 2}})
 
     def place(word: str) -> str:
         name, at, version = word.partition("@")

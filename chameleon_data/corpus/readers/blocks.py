@@ -27,6 +27,7 @@ from chameleon_data.corpus.readers.rows import Block, RawRows
 from chameleon_data.corpus.readers.stream import PeekedStream, open_stream, read_chunks, read_fragment_chunks
 from chameleon_data.corpus.readers.text import read_text
 from chameleon_data.corpus.readers.validate import validate_rows
+from chameleon_data.corpus.topics import label_block
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Source
 
@@ -65,7 +66,7 @@ def read_blocks(
             if hive is not None:
                 value = pa.scalar(None if hive == HIVE_NULL else hive.encode(), pa.large_binary())
                 raw = replace(raw, domain=pa.repeat(value, len(raw.rows)))
-            yield validate_rows(raw, source, fragment.source, max_document)
+            yield label_block(validate_rows(raw, source, fragment.source, max_document), source, fragment.source)
 
 
 def _read_json(file: BinaryIO, fragment: Fragment, columns: Source, max_document: int) -> Iterator[RawRows]:

@@ -21,10 +21,12 @@ import polars as pl
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from chameleon_data.corpus.clusterings import Clustering
 from chameleon_data.versions.manifest import FormatSum, Manifest, name_tokens
 from chameleon_data.views.report import figures, tables
 from chameleon_data.views.report.canvas import INK, MUTED
 from chameleon_data.views.report.domains import ReportRows, domain_frame
+from chameleon_data.views.report.topics import topics_table
 from chameleon_data.views.report.words import (
     format_bytes,
     format_compact,
@@ -82,11 +84,15 @@ def render_report(
     created: str | None,
     verification: Verification | None,
     evaluations: Sequence[ReportPart] = (),
+    clustering: Clustering | None = None,
 ) -> str:
-    """The page of a version, by its number and time of commit. `verification`: what `verify` found; None: it did not run."""
+    """The page of a version, by its number and time of commit. `verification`: what `verify` found; None: it did not run.
+    `clustering`: how its domains were discovered."""
     with figure_style():
         page = {
             "evaluations": [(part, part.draw()) for part in evaluations],
+            "clustering": clustering,
+            "topics": topics_table(clustering, manifest) if clustering else None,
             "manifest": manifest,
             "unit": name_tokens(manifest.unit),
             "version": None if number is None else f"v{number}",

@@ -22,6 +22,7 @@ MODULES = sorted(
     for file in ROOM.rglob("*.py")
 )
 NEEDED: dict[str, set[str]] = {
+    "chameleon_data.weights.clustering": {"sklearn", "threadpoolctl"},
     "chameleon_data.weights.embedder": {"torch", "transformers", "sentence_transformers", "safetensors"},
     "chameleon_data.weights.encode_texts": {"torch"},
     "chameleon_data.weights.kernels.faiss_library": {"faiss"},

@@ -1,0 +1,53 @@
+"""The report's part on discovered domains: what each is about, and its share before and after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chameleon_data.corpus.clusterings import Clustering
+from chameleon_data.versions.manifest import Manifest
+from chameleon_data.views.report.tables import ReportTable, TableColumn, make_report_table
+from chameleon_data.views.report.words import percent_formatter
+
+
+@dataclass(frozen=True)
+class TopicRow:
+    """A discovered domain, as the page shows it."""
+
+    name: str
+    before: float
+    """Share of the corpus' tokens."""
+    after: float
+    """Weight."""
+    documents: int
+    terms: str
+    nearest: str
+    examples: str
+
+
+def topics_table(clustering: Clustering, manifest: Manifest) -> ReportTable:
+    """The clusters that the version holds as domains, the largest first."""
+    total = max(1, sum(domain.available_tokens for domain in manifest.domains.values()))
+    rows = [
+        TopicRow(
+            cluster.name,
+            domain.available_tokens / total,
+            domain.weight,
+            cluster.documents,
+            ", ".join(cluster.terms),
+            cluster.nearest or "",
+            " ¶ ".join(cluster.examples),
+        )
+        for cluster in clustering.clusters
+        if (domain := manifest.domains.get(cluster.name)) is not None
+    ]
+    columns = (
+        TableColumn("Domain", "name", number=False),
+        TableColumn("Before", "before", percent_formatter(len(rows))),
+        TableColumn("After", "after", percent_formatter(len(rows))),
+        TableColumn("Sampled documents", "documents", lambda number: f"{number:,}"),
+        TableColumn("Terms", "terms", number=False),
+        TableColumn("Nearest", "nearest", number=False),
+        TableColumn("Three documents", "examples", number=False),
+    )
+    return make_report_table("Discovered domains, with their share of the tokens before and after", rows, columns)

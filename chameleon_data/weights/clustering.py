@@ -1,0 +1,242 @@
+"""Clusters of embedded documents, which become domains: found, named, and told apart by words.
+
+    centres   k-means on vectors of length one; small clusters go to the next nearest, near-duplicates fold
+    terms     tf-idf over clusters: share of a cluster's documents that hold a word × log(that share / the share of all)
+    words     naive Bayes: W[w, c] = log((n_wc + a) / (n_c + a B)), b_c = log(n_c / n), as whole numbers of 1/1024
+
+The embedded documents are a sample. All others get their cluster by their words (`corpus/topics.py`), which is what makes the
+labels the same on every machine, at a thousandth of the cost of embedding them. How often both agree is measured on documents
+that the words were not learned from. Why: docs/decisions/171-discovered-domains.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from chameleon_data.arrays import F32, F64, I64
+from chameleon_data.errors import InputError, explaining
+from chameleon_data.hashing import key64
+from chameleon_data.weights.explain.near_duplicates import NEAR_DUPLICATE
+from chameleon_data.weights.kernels.faiss_library import import_faiss
+
+K_MEANS_ITERATIONS = 12
+"""Iterations of k-means, always all of them: a rule for stopping early would depend on rounding."""
+STARTS_A_CENTRE = 16
+"""Vectors for each centre from which greedy k-means++ (Arthur and Vassilvitskii 2007) chooses the first ones."""
+LEAST_DOCUMENTS = 16
+"""Documents of the sample that a cluster has at least."""
+LEAST_OF_MEAN = 1 / 8
+"""Documents of a cluster at least, as a share of the mean cluster's."""
+VECTORS_AT_ONCE = 2**14
+WEIGHTS = 2**24
+"""Numbers in W at most, 32 MB; with more clusters words share more buckets."""
+MOST_WORD_BUCKETS = 2**16
+SMOOTHING = 0.1
+UNIT = 1024
+TERMS = 8
+"""Terms of a cluster that are recorded. Its name is made of the first two."""
+LEAST_WORD_DOCUMENTS = 3
+WORD = re.compile(r"[^\W\d_]{3,24}")
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Clusters of a sample."""
+
+    centres: F32
+    """(clusters, p) means of vectors of length one."""
+    label: I64
+    """(n,) cluster of each document."""
+    inertia: float
+    """Mean squared distance of a document of length one from its centre."""
+    merged: int
+    """Clusters of k-means that were too small."""
+    folded: int
+    """Clusters that were one with another."""
+
+
+def cluster_vectors(vectors: F32, clusters: int, seed: int) -> Clusters:
+    """At most so many clusters of (n, p) vectors, the largest first. Raises InputError where faiss is missing."""
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+    count = max(1, min(clusters, len(unit) // LEAST_DOCUMENTS))
+    centres = find_centres(unit, count, seed)
+    label, _ = assign_vectors(unit, centres)
+    least = max(LEAST_DOCUMENTS, int(LEAST_OF_MEAN * len(unit) / count))
+    merged = folded = 0
+    while len(centres) > 1:  # one at a time, as its documents make others larger
+        sizes = np.bincount(label, minlength=len(centres))
+        small = int(sizes.argmin())
+        if sizes[small] >= least:
+            break
+        centres, merged = np.delete(centres, small, axis=0), merged + 1
+        label, _ = assign_vectors(unit, centres)
+    while len(centres) > 1 and (pair := _nearest_pair(unit, centres, label)) is not None:
+        kept, gone = pair
+        label = np.where(label == gone, kept, label)
+        label -= label > gone
+        centres, folded = np.delete(centres, gone, axis=0), folded + 1
+        centres[kept - (kept > gone)] = unit[label == kept - (kept > gone)].mean(axis=0)
+    order = np.argsort(-np.bincount(label, minlength=len(centres)), kind="stable")
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    label = place[label]
+    means = _means(unit, label, len(order))
+    distances = ((unit - means[label]) ** 2).sum(axis=1, dtype=np.float64)
+    return Clusters(means, label, float(distances.mean()), merged, folded)
+
+
+def find_centres(unit: F32, count: int, seed: int) -> F32:
+    """(count, p) centres by k-means of (n, p) vectors; all of them where there are no more."""
+    if len(unit) <= count:
+        return unit.copy()
+    with explaining("domains", {ImportError: "needs scikit-learn; pip install 'chameleon-data[embed]'"}):
+        from sklearn.cluster import kmeans_plusplus
+        from threadpoolctl import threadpool_limits
+    faiss = import_faiss("domains")
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)  # the order of sums, and so the centres, changes with their number
+    try:
+        salt = key64(seed, "clusters") % 2**31
+        with threadpool_limits(1):
+            first, _ = kmeans_plusplus(unit[: STARTS_A_CENTRE * count], count, random_state=salt)
+        found = faiss.Kmeans(
+            unit.shape[1],
+            count,
+            niter=K_MEANS_ITERATIONS,
+            seed=salt,
+            min_points_per_centroid=1,
+            max_points_per_centroid=256,
+            gpu=False,
+        )
+        found.train(np.ascontiguousarray(unit, np.float32), init_centroids=np.ascontiguousarray(first, np.float32))
+    finally:
+        faiss.omp_set_num_threads(threads)
+    return np.array(found.centroids, np.float32)
+
+
+def assign_vectors(unit: F32, centres: F32) -> tuple[I64, F64]:
+    """(n,) nearest centre of each vector, and its squared distance. Of centres equally near the first counts."""
+    squares = (centres.astype(np.float64) ** 2).sum(axis=1).astype(np.float32)
+    label, distance = np.empty(len(unit), np.int64), np.empty(len(unit))
+    for at in range(0, len(unit), VECTORS_AT_ONCE):
+        x = unit[at : at + VECTORS_AT_ONCE]
+        parts = squares - 2 * (x @ centres.T)
+        label[at : at + len(x)] = nearest = parts.argmin(axis=1)
+        distance[at : at + len(x)] = (x**2).sum(axis=1) + parts[np.arange(len(x)), nearest]
+    return label, distance
+
+
+def _means(unit: F32, label: I64, count: int) -> F32:
+    sums = np.zeros((count, unit.shape[1]))
+    np.add.at(sums, label, unit)
+    return (sums / np.maximum(np.bincount(label, minlength=count), 1)[:, None]).astype(np.float32)
+
+
+def _nearest_pair(unit: F32, centres: F32, label: I64) -> tuple[int, int] | None:
+    """Two clusters that are one, as two domains are: their squared distance is below .04 of their spread."""
+    count = len(centres)
+    means = _means(unit, label, count).astype(np.float64)
+    sizes = np.maximum(np.bincount(label, minlength=count), 1)
+    spread = np.bincount(label, ((unit - means[label]) ** 2).sum(axis=1), minlength=count) / sizes
+    squares = (means**2).sum(axis=1)
+    distance = np.maximum(squares[:, None] + squares - 2 * means @ means.T, 0)
+    separation = distance / np.maximum((spread[:, None] + spread) / 2, 1e-12)
+    np.fill_diagonal(separation, np.inf)
+    a, b = np.unravel_index(int(separation.argmin()), separation.shape)
+    if separation[a, b] >= NEAR_DUPLICATE:
+        return None
+    return (int(a), int(b)) if sizes[a] >= sizes[b] else (int(b), int(a))
+
+
+def nearest_clusters(centres: F32) -> list[int | None]:
+    """The nearest other cluster of each."""
+    if len(centres) < 2:
+        return [None] * len(centres)
+    squares = (centres.astype(np.float64) ** 2).sum(axis=1)
+    distance = squares[:, None] + squares - 2 * centres.astype(np.float64) @ centres.T
+    np.fill_diagonal(distance, np.inf)
+    return [int(i) for i in distance.argmin(axis=1)]
+
+
+def distinctive_terms(texts: Sequence[str], label: I64, clusters: int) -> list[tuple[str, ...]]:
+    """Up to eight terms of each cluster, the most distinctive first."""
+    of_all: Counter[str] = Counter()
+    of_cluster: list[Counter[str]] = [Counter() for _ in range(clusters)]
+    for text, cluster in zip(texts, label.tolist(), strict=True):
+        words = set(WORD.findall(text.lower()))
+        of_all.update(words)
+        of_cluster[cluster].update(words)
+    sizes = np.bincount(label, minlength=clusters)
+    found = []
+    for counts, size in zip(of_cluster, sizes.tolist(), strict=True):
+        scores = {
+            word: number / size * np.log(number / size * len(texts) / of_all[word])
+            for word, number in counts.items()
+            if number >= min(LEAST_WORD_DOCUMENTS, size)
+        }
+        found.append(tuple(sorted(scores, key=lambda word: (-scores[word], word))[:TERMS]))
+    return found
+
+
+def name_clusters(terms: Sequence[tuple[str, ...]], prefix: str = "") -> list[str]:
+    """A name for each cluster: its first two terms, more where another has the same, and a number where that does not help."""
+    names: list[str] = []
+    for number, own in enumerate(terms):
+        tries = ["-".join(own[:n]) for n in range(2, len(own) + 1)] or ["-".join(own)]
+        tries = [f"{prefix}{one}" for one in tries if one]
+        names.append(next((one for one in tries if one not in names), f"{prefix}topic-{number}"))
+    return names
+
+
+@dataclass(frozen=True)
+class WordModel:
+    """What tells clusters apart by words; see `corpus.topics.Topics`."""
+
+    bias: I64
+    """(clusters,)"""
+    weights: npt.NDArray[np.int16]
+    """(buckets, clusters)"""
+
+
+def word_buckets(clusters: int) -> int:
+    """Buckets of hashed words for so many clusters: a power of two."""
+    return min(MOST_WORD_BUCKETS, 1 << (WEIGHTS // clusters).bit_length() - 1)
+
+
+def learn_words(row: I64, bucket: I64, label: I64, clusters: int, buckets: int) -> WordModel:
+    """From (pairs,) documents and buckets of their distinct words, and the cluster of each document."""
+    counts = np.bincount(bucket * clusters + label[row], minlength=buckets * clusters).reshape(buckets, clusters)
+    documents = np.bincount(label, minlength=clusters)
+    totals = counts.sum(axis=0) + SMOOTHING * buckets
+    weights = np.rint(UNIT * np.log((counts + SMOOTHING) / totals)).astype(np.int16)
+    bias = np.rint(UNIT * np.log(np.maximum(documents, 1) / max(1, len(label)))).astype(np.int64)
+    return WordModel(bias, weights)
+
+
+def normalised_mutual_information(a: I64, b: I64) -> float:
+    """Of two labelings of the same documents, between 0 and 1, by the mean of their entropies (as scikit-learn's)."""
+    joint = np.zeros((int(a.max(initial=0)) + 1, int(b.max(initial=0)) + 1))
+    np.add.at(joint, (a, b), 1)
+    joint /= max(1, len(a))
+    p, q = joint.sum(axis=1), joint.sum(axis=0)
+    seen = joint > 0
+    mutual = float((joint[seen] * np.log(joint[seen] / np.outer(p, q)[seen])).sum())
+    entropies = [float(-(x[x > 0] * np.log(x[x > 0])).sum()) for x in (p, q)]
+    mean = sum(entropies) / 2
+    return 1.0 if mean < 1e-12 else max(0.0, min(1.0, mutual / mean))
+
+
+def check_sample(documents: int, clusters: int, name: str) -> None:
+    """Raise InputError where a sample is too small to find two clusters in."""
+    if documents < 2 * LEAST_DOCUMENTS and clusters > 1:
+        where = f"source {name!r} has" if name else "the sources have"
+        raise InputError(
+            f"domains: {where} {documents:,} different documents, and a cluster needs {LEAST_DOCUMENTS}; leave 'domains' out, or "
+            "give more documents"
+        )

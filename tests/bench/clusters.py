@@ -1,0 +1,149 @@
+"""Discovering domains: k-means beside scikit-learn's, labels a second, and agreement with labels that are known.
+
+    python -m tests.bench.clusters                  the figures
+    python -m tests.bench.clusters FOLDER           agreement on the corpora of a folder, a subfolder each, poured together
+
+The vectors for k-means are made up: 2,000 directions of unequal weight with noise, which no cluster fits exactly. Agreement is
+measured on real texts by TF-IDF vectors, as both sides get the same.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from threadpoolctl import threadpool_limits
+
+from chameleon_data.arrays import F32, I64
+from chameleon_data.corpus.fragments import list_fragments
+from chameleon_data.corpus.readers.blocks import read_blocks
+from chameleon_data.corpus.topics import Topics, hashed_words, label_texts
+from chameleon_data.recipe import Source
+from chameleon_data.weights.clustering import (
+    assign_vectors,
+    cluster_vectors,
+    find_centres,
+    learn_words,
+    normalised_mutual_information,
+    word_buckets,
+)
+from chameleon_data.weights.tfidf import tfidf_vectors
+from tests.bench.figures import Figure, show
+from tests.support.corpus import demo_texts
+
+VECTORS, DIMENSIONS, DIRECTIONS, CLUSTERS = 200_000, 384, 2_000, 1_000
+LABELLED_CLUSTERS = 64
+TEXTS_A_CORPUS = 2_000
+
+
+def made_up_vectors(count: int, directions: int) -> F32:
+    rng = np.random.default_rng(0)
+    middles = rng.normal(size=(directions, DIMENSIONS)).astype(np.float32)
+    weight = rng.pareto(1.5, directions) + 0.1
+    x = middles[rng.choice(directions, count, p=weight / weight.sum())]
+    x += 0.8 * rng.normal(size=x.shape).astype(np.float32)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def measure_k_means(count: int = VECTORS, clusters: int = CLUSTERS) -> list[Figure]:
+    from sklearn.cluster import MiniBatchKMeans
+
+    x = made_up_vectors(count, max(2, count // 100))
+    with threadpool_limits(1):
+        started = time.perf_counter()
+        centres = find_centres(x, clusters, 0)
+        ours = time.perf_counter() - started
+        started = time.perf_counter()
+        _, distance = assign_vectors(x, centres)
+        assigning = time.perf_counter() - started
+        started = time.perf_counter()
+        peer = MiniBatchKMeans(clusters, batch_size=4096, n_init=1, random_state=0).fit(x)
+        theirs = time.perf_counter() - started
+    _, of_peer = assign_vectors(x, peer.cluster_centers_.astype(np.float32))
+    what = f"{clusters:,} clusters of {count:,} vectors, one thread"
+    return [
+        Figure(f"k-means, {what}", theirs / ours, "×", 5.0, f"MiniBatchKMeans: {theirs:.3g} s; ours {ours:.3g} s"),
+        Figure(
+            "k-means, inertia", float(distance.mean() / of_peer.mean()), "of it", 1.0, "MiniBatchKMeans", lower_is_better=True
+        ),
+        Figure(f"assignment to {clusters:,} centres", count / assigning, "vectors/s a core"),
+    ]
+
+
+def measure_labels() -> Figure:
+    texts = [text for own in demo_texts().values() for text in own]
+    column = pa.array(texts, pa.large_string())
+    rng = np.random.default_rng(0)
+    buckets = word_buckets(LABELLED_CLUSTERS)
+    weights = rng.integers(-9000, 0, (buckets, LABELLED_CLUSTERS)).astype(np.int16)
+    names = tuple(f"t{i}" for i in range(LABELLED_CLUSTERS))
+    topics = Topics(names, np.zeros(LABELLED_CLUSTERS, np.int64), weights)
+    label_texts(topics, column, 0, 256)
+    started = time.perf_counter()
+    label_texts(topics, column, 0, 256)
+    return Figure(
+        f"topic by words, {LABELLED_CLUSTERS} topics", len(texts) / (time.perf_counter() - started), "documents/s a core"
+    )
+
+
+def purity(label: I64, truth: I64) -> float:
+    """Share of the documents that are of their cluster's most frequent true label."""
+    joint = np.zeros((int(label.max()) + 1, int(truth.max()) + 1))
+    np.add.at(joint, (label, truth), 1)
+    return float(joint.max(axis=1).sum() / len(label))
+
+
+def measure_agreement(texts: Mapping[str, Sequence[str]]) -> list[Figure]:
+    """Of as many clusters as there are labels, twice: by vectors, and by the words that were learned from seven of eight."""
+    from sklearn.cluster import KMeans
+
+    vectors = np.concatenate([x for _, x in sorted(tfidf_vectors({n: [[t] for t in own] for n, own in texts.items()}).items())])
+    flat = [text for _, own in sorted(texts.items()) for text in own]
+    truth = np.repeat(np.arange(len(texts)), [len(own) for _, own in sorted(texts.items())])
+    found = cluster_vectors(vectors, len(texts), 0)
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    with threadpool_limits(1):
+        peer = KMeans(len(texts), n_init=1, random_state=0).fit(unit).labels_.astype(np.int64)
+    encoded = [text.encode() for text in flat]
+    ends = np.cumsum([len(one) for one in encoded], dtype=np.int64)
+    data, begin = np.frombuffer(b"".join(encoded), np.uint8), np.concatenate([[0], ends[:-1]])
+    count, held_out = len(found.centres), np.arange(len(flat)) % 8 == 0
+    buckets = word_buckets(count)
+    row, bucket = hashed_words(data, begin, ends, buckets)
+    learned = ~held_out[row]
+    model = learn_words((np.cumsum(~held_out) - 1)[row[learned]], bucket[learned], found.label[~held_out], count, buckets)
+    topics = Topics(tuple(map(str, range(count))), model.bias, model.weights)
+    words = label_texts(topics, pa.array([flat[i] for i in np.flatnonzero(held_out)], pa.large_string()), 0, 10**6)
+    beside = (
+        f"the same by scikit-learn's KMeans: NMI {normalised_mutual_information(peer, truth):.3f}, "
+        f"purity {purity(peer, truth):.3f}"
+    )
+    what = f"{len(texts)} corpora poured together, {len(flat):,} documents"
+    return [
+        Figure(f"{what}: NMI of clusters and labels", normalised_mutual_information(found.label, truth), "", None, beside),
+        Figure("the same, purity", purity(found.label, truth), ""),
+        Figure("topic by words as by vectors, held-out documents", float((words == found.label[held_out]).mean()), ""),
+    ]
+
+
+def read_corpora(folder: Path) -> dict[str, list[str]]:
+    """Starts of some texts of each subfolder."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(p for p in folder.iterdir() if p.is_dir()):
+        source = Source(path=(str(path),))
+        blocks = (b for f in list_fragments(path.name, source).fragments for b in read_blocks(f, source, 2**30))
+        found[path.name] = [text[:1500] for block in blocks for text in block.text.to_pylist()][:TEXTS_A_CORPUS]
+    return found
+
+
+def run() -> list[Figure]:
+    some = {name: [text[:1500] for text in own[:TEXTS_A_CORPUS]] for name, own in demo_texts().items()}
+    return [*measure_k_means(), measure_labels(), *measure_agreement(some)]
+
+
+if __name__ == "__main__":
+    show(measure_agreement(read_corpora(Path(sys.argv[1]))) if sys.argv[1:] else run())
