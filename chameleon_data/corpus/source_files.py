@@ -187,9 +187,10 @@ def _take(fs: Any, path: str, where: str, left_out: Counter[str]) -> Iterator[tu
             number += 1
             yield reached, kind
     if not number:
-        if lies:
-            held = ", ".join(sorted(set(lies.values())))
-            raise InputError(f"{where}: no file there holds what its name says, but {held}; name them as what they are")
+        for reached, _ in taken:
+            if content := lies.get(id(reached)):
+                lying = f"{PurePosixPath(reached.info['name']).name} holds {content}"
+                raise InputError(f"{where}: no file there holds what its name says, {lying}; name it as what it is")
         raise InputError(f"{where}: no file there has a suffix that can be read; known are {KNOWN_SUFFIXES}")
 
 

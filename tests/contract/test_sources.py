@@ -219,7 +219,7 @@ def test_endings_that_lie_are_counted_in_a_folder_and_refused_by_name(place: tup
     ):  # fmt: skip
         with pytest.raises(InputError, match=said):
             look(f"{root}/{name}")
-    with pytest.raises(InputError, match=r"no file there holds what its name says, but JSON lines; name them as what they are$"):
+    with pytest.raises(InputError, match=r"no file there holds what its name says, e\.pq holds JSON lines; name it as"):
         look(f"{root}/*.pq")
 
 
