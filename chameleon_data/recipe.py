@@ -5,17 +5,28 @@ The line under each field becomes its description in the schema. `recipe_file.py
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.json_schema import GenerateJsonSchema
 
-from chameleon_data.errors import list_some
+from chameleon_data.errors import first_line, list_some
 
 BYTE_UNITS = {
     "": 1,
@@ -86,6 +97,84 @@ def _one_or_many(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+def _check_bounds(value: tuple[float, ...]) -> tuple[float, ...]:
+    if not value or any(b <= a for a, b in pairwise(value)):
+        raise ValueError("bounds of buckets are numbers that rise: [1, 3, 5]")
+    return value
+
+
+OF_A_ROW = {
+    *("StringExpr", "TemporalExpr", "Coalesce", "FillNull", "MaxHorizontal", "MinHorizontal", "Negate", "Abs", "Sign", "Pow"),
+    *("Round", "RoundSF", "Floor", "Ceil", "Log", "Log1p", "Exp", "Truncate"),
+    *("IsNull", "IsNotNull", "Not", "IsIn", "IsBetween", "IsNan", "IsNotNan", "IsFinite", "IsInfinite"),
+    *("AllHorizontal", "AnyHorizontal", "Binary"),
+}
+"""Functions of polars that look at one row, as it spells them."""
+
+
+def check_condition(text: str) -> tuple[str, ...]:
+    """The columns that an SQL condition on one row names, in order. ValueError for anything else.
+
+    polars parses it. What looks at other rows is refused, because a row is judged by itself; so is today's date, because a build
+    is the same on any day.
+    """
+    import polars as pl
+
+    shown = repr(text[:200])
+    if re.search(r"(?i)\bcurrent_(date|time|timestamp)\b|\bnow\s*\(", re.sub(r"'[^']*'", "", text)):
+        raise ValueError("a condition on today's date takes other rows on another day; write the date out")
+    try:
+        condition = pl.sql_expr(parse_decimals_as_floats(text))
+        names = tuple(dict.fromkeys(condition.meta.root_names()))
+        form = json.loads(condition.meta.serialize(format="json"))
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"{shown} is no SQL condition ({first_line(error)})") from None
+    if "FieldByName" in str(form):
+        raise ValueError(f"{shown} reaches into a column by a dot; quote the whole name: \"meta.lang\" = 'en'")
+    if looks := _find_other_rows(form):
+        raise ValueError(f"{shown} uses {looks}, which looks at other rows or is not known; each row is judged by itself")
+    if not names:
+        raise ValueError(f"{shown} names no column; write, say, score >= 3")
+    return names
+
+
+DECIMAL = re.compile(r"'[^']*'|\"[^\"]*\"|(?<![\w.])(\d+\.\d*|\.\d+)(?![\w.])")
+"""A text or name in quotes, or a decimal number outside of them."""
+
+
+def _with_exponent(found: re.Match[str]) -> str:
+    return f"{found[1]}e0" if found[1] else found[0]
+
+
+def parse_decimals_as_floats(text: str) -> str:
+    """The condition with `2.5` as `2.5e0`. To polars the first is an exact decimal, with which a text is compared as text."""
+    return DECIMAL.sub(_with_exponent, text)
+
+
+def _find_other_rows(node: Any) -> str:
+    """The first part of an expression of polars, as JSON, that does not look at one row alone; empty where all do."""
+    if isinstance(node, list):
+        return next(filter(None, map(_find_other_rows, node)), "")
+    if not isinstance(node, dict):
+        return "count" if node == "Len" else ""
+    for kind, inner in node.items():
+        if kind in ("Column", "Literal"):
+            continue
+        if kind == "function":
+            name = inner
+            while isinstance(name, dict):
+                family, name = next(iter(name.items()))
+                if family not in ("Boolean", "Sql"):
+                    name = family
+            if name not in OF_A_ROW:
+                return str(name)
+        elif kind[:1].isupper() and kind not in ("Alias", "BinaryExpr", "Function", "Cast", "Ternary"):
+            return str(kind)
+        elif found := _find_other_rows(inner):
+            return found
+    return ""
+
+
 NO_BOOL = BeforeValidator(_refuse_bool)
 WrittenBytes = Annotated[int, Field(gt=0)] | Annotated[str, Field(pattern=_quantity_pattern(BYTE_UNITS))]
 """What a person may write for a number of bytes."""
@@ -101,11 +190,16 @@ TokenCount = Annotated[
     BudgetTokens,
     BeforeValidator(lambda value: _parse_quantity(value, TOKEN_UNITS, "700k"), json_schema_input_type=WrittenTokens),
 ]
+BucketBounds = Annotated[
+    tuple[Annotated[float, Field(allow_inf_nan=False), NO_BOOL], ...],
+    AfterValidator(_check_bounds),
+]
 Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False), NO_BOOL]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False), NO_BOOL]
 Factor = Annotated[float, Field(ge=0.0, allow_inf_nan=False), NO_BOOL]
 Names = Annotated[list[str], Field(min_length=1)]
 Paths = Annotated[tuple[str, ...], BeforeValidator(_one_or_many, json_schema_input_type=str | Names)]
+SeveralKeys = Annotated[tuple[str, ...], Field(min_length=2)]
 FormatName = Literal["parquet", "mds", "arrow", "jsonl", "webdataset", "litdata", "megatron"]
 Dtype = Literal["auto", "float32", "tf32", "bfloat16"]
 WrittenFormats = FormatName | Annotated[list[FormatName], Field(min_length=1)]
@@ -135,6 +229,13 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True)
 
 
+SHARD_COLUMNS = {
+    *("text", "messages", "tools", "input_ids", "domain", "domain_id", "doc_id", "epoch", "tokens"),
+    *("doc_starts", "loss_mask", "labels"),
+}
+"""Columns of a shard that are not kept ones."""
+
+
 class Source(Section):
     """One way to read a set of files."""
 
@@ -144,14 +245,25 @@ class Source(Section):
     """Column of the text; dots reach into nested fields."""
     id: str | None = None
     """Column of a document's id, which `input.hash: id` needs. null: the documents have none."""
-    domain: str | None = None
-    """Column that holds the domain of each row. null: the source's name is the domain of all its rows."""
+    domain: str | SeveralKeys | Annotated[dict[str, BucketBounds], Field(min_length=1, max_length=1)] | None = None
+    """Column of each row's domain; a list: several, as `a/b`; {column: [1, 3]}: buckets of a number. null: the source's name."""
     rename: dict[str, str] = {}
-    """Value of the domain column -> name of the domain. A value that is not listed is the name itself."""
+    """Name that `domain` gives -> name of the domain. A name that is not listed stays."""
+    keep: Annotated[tuple[str, ...], BeforeValidator(_one_or_many, json_schema_input_type=str | list[str])] = ()
+    """Columns that are carried through to the shards, beside the text; dots reach into nested fields."""
+    where: str | None = None
+    """Which rows are taken: an SQL condition on columns, as `score >= 3 and lang = 'en'`. null: all rows."""
     license: str | None = None
     """Licence of the documents: an SPDX identifier, or a sentence. It decides nothing, and stands in the card of a version."""
     origin: str | None = None
     """Where the documents are from: a URL, or a sentence. Likewise."""
+
+    @property
+    def domain_keys(self) -> tuple[str, ...]:
+        """The columns that name a row's domain."""
+        if self.domain is None:
+            return ()
+        return (self.domain,) if isinstance(self.domain, str) else tuple(self.domain)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -159,6 +271,12 @@ class Source(Section):
             raise ValueError("the list of paths is empty")
         if self.rename and self.domain is None:
             raise ValueError("'rename' needs 'domain', the column whose values it renames")
+        if taken := sorted({*self.keep} & SHARD_COLUMNS):
+            raise ValueError(f"'keep' names {taken[0]!r}, a column that every shard has; rename it in the corpus")
+        if len({*self.keep}) < len(self.keep) or len({*self.domain_keys}) < len(self.domain_keys):
+            raise ValueError("a column stands twice; name it once")
+        if self.where is not None:
+            check_condition(self.where)
         return self
 
 
@@ -680,6 +798,9 @@ class Recipe(Section):
                 raise MisplacedKeyError(("shards", "sequence_length"), f"sequences are of token ids; {advice}")
             if "megatron" in self.shards.formats:
                 raise MisplacedKeyError(("shards", "formats"), f"megatron holds token ids; {advice}")
+        if self.shards.sequence_length != "none" and (keeping := [n for n, source in self.sources.items() if source.keep]):
+            what = "a packed sequence holds many documents, and no columns of each; leave 'keep' or 'shards.sequence_length' out"
+            raise MisplacedKeyError(("sources", keeping[0], "keep"), what)
         if isinstance(self.weights.target, Like) and (self.leverage.preset, self.leverage.level) != ("default", "domain"):
             what = "matches the means of domains; leave 'leverage.preset' and 'leverage.level' at their defaults"
             raise MisplacedKeyError(("weights", "target"), what)
@@ -689,6 +810,11 @@ class Recipe(Section):
             what = f"lacks the key 'id', the column that 'input.hash: id' identifies documents by{more}"
             raise MisplacedKeyError(("sources", without[0]), what)
         return self
+
+    @property
+    def keeps_columns(self) -> bool:
+        """Whether a source carries columns through to the shards."""
+        return any(source.keep for source in self.sources.values())
 
 
 def check_domain_name(name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ from chameleon_data.weights.explain.movement import weight_ranges
 
 if TYPE_CHECKING:
     from chameleon_data.corpus.clusterings import Clustering
+    from chameleon_data.corpus.kept_columns import KeptColumn
     from chameleon_data.corpus.kept_rows import KeptSummary
     from chameleon_data.evaluation.comparison import Comparison, MetricDifference
     from chameleon_data.pipelines.build import Built, Planned
@@ -117,6 +119,7 @@ def print_weights(weighed: Weighed) -> None:
             print_dim(sentence)
     print_notes(about, weighed.reused)
     print_files(weighed.survey.files)
+    print_columns(weighed.survey.columns, weighed.survey.filtered)
 
 
 def _ranges(about: MixtureDescription) -> dict[str, tuple[float, float]]:
@@ -145,6 +148,7 @@ def print_plan(planned: Planned, cost: Mapping[str, Any]) -> None:
     print_exhausted(planned.exhausted)
     print_notes(about, planned.weighed.reused)
     print_files(planned.weighed.survey.files)
+    print_columns(planned.weighed.survey.columns, planned.weighed.survey.filtered)
     for warning in summary.warnings:
         print_note(warning)
     _print_not_kept(planned.kept)
@@ -196,6 +200,7 @@ def print_build(built: Built) -> None:
     print_mixture(manifest)
     print_notes(manifest.weights, manifest.reused if built.new else {})
     print_files(manifest.provenance.files)
+    print_columns(manifest.columns, manifest.filtered)
     if built.written:
         _print_not_kept(built.kept)
     if built.beside:
@@ -234,6 +239,7 @@ def print_version(manifest: Manifest, version: Version) -> None:
     ]
     print_pairs([*rows, *provenance_rows(manifest)])
     print_files(manifest.provenance.files)
+    print_columns(manifest.columns, manifest.filtered)
 
 
 def print_mixture(manifest: Manifest) -> None:
@@ -294,6 +300,20 @@ def print_files(files: Mapping[str, SourceFiles]) -> None:
     """What was left out of the sources, and which mix formats."""
     for sentence in describe_files(files):
         print_note(sentence)
+
+
+def print_columns(columns: Mapping[str, KeptColumn], filtered: Mapping[str, Mapping[str, int]]) -> None:
+    """The types of kept columns, where they are missing, and what the sources' conditions leave out."""
+    if columns:
+        print_dim(f"kept columns: {', '.join(f'{name} ({column.kind})' for name, column in columns.items())}")
+    for name, column in columns.items():
+        for source, rows in column.missing.items():
+            print_note(f"{name} is missing in {count_noun(rows, 'row')} of {source}", "column")
+    left_out: Counter[str] = Counter()
+    for counts in filtered.values():
+        left_out.update(counts)
+    for condition, rows in sorted(left_out.items()):
+        print_note(f"{count_noun(rows, 'row')} left out by: {condition}", "where")
 
 
 def print_explanations(about: MixtureDescription) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from chameleon_data.corpus.clusterings import Clustering, label_sources
+from chameleon_data.corpus.kept_columns import kinds_of
 from chameleon_data.corpus.kept_rows import KeptSummary, summarise_kept_rows
 from chameleon_data.corpus.parts import part_bytes
 from chameleon_data.corpus.row_store import RowStore, choose_row_store
@@ -196,7 +197,8 @@ def _build(
     planned = _plan(engine, prepared, scratch, read_as, progress, rates)
     weighed, timings = planned.weighed, dict(planned.timings)
     survey, mixture, selection = weighed.survey, weighed.mixture, weighed.selection
-    job = ShardSpec(planned.layouts, selection.rules, planned.counter, recipe.input, recipe.shards)
+    kinds = kinds_of(survey.columns)
+    job = ShardSpec(planned.layouts, selection.rules, planned.counter, recipe.input, recipe.shards, kinds)
     build = build_folder(job.layouts, survey.parts)
     driver.use_plan(build.digest)
     with _timed(timings, "write"):
@@ -280,7 +282,7 @@ def _folders(out: Store, scratch: Store | None) -> list[Store]:
 
 def _choose_row_store(recipe: Recipe, prepared: Prepared, scratch: Store | None) -> RowStore | None:
     packing = recipe.shards.sequence_length != "none"
-    return choose_row_store(recipe.survey.keep, prepared.store, scratch, packing, prepared.counter)
+    return choose_row_store(recipe.survey.keep, prepared.store, scratch, packing, prepared.counter, recipe.keeps_columns)
 
 
 def _weigh(
@@ -296,7 +298,7 @@ def _weigh(
         spec = make_sample_spec(recipe.embed, recipe.seed)
         survey = survey_corpus(engine, store, keep, prepared.fragments, recipe.sources, input, spec, counter, progress)
         survey = replace(survey, files=prepared.files)
-        rules = make_selection_rules(input, recipe.mix.validation, recipe.shards, counter)
+        rules = make_selection_rules(input, recipe.mix.validation, recipe.shards, counter, recipe.keeps_columns)
         selection = select_rows(engine, store, survey, rules, tuple(recipe.sources), progress)
         target, like = recipe.weights.target, None
         if isinstance(target, Like):
@@ -338,7 +340,7 @@ def _plan(engine: Engine, prepared: Prepared, scratch: Store | None, recipe: Rec
             weighed.selection,
             weighed.mixture.decimals,
             weighed.budget,
-            describe_writer(recipe.shards, counter).describe(),
+            describe_writer(recipe.shards, counter, weighed.survey.columns).describe(),
         )
         layouts = lay_out_plans(engine, store, weighed.survey, weighed.selection, plans, recipe.shards.size, progress)
         target = weighed.mixture.description.unbounded

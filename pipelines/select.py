@@ -49,7 +49,7 @@ def select_rows(
         copies = COPIES_SCHEMA.empty_table()
         if rules.dedup != "none":
             records = read_corpus_records(store, survey.parts, corpus.domains)
-            copies = find_copies(records, rules.dedup, rules.by_id, corpus.source_rank)
+            copies = find_copies(records, rules.dedup, rules.same, corpus.source_rank)
             write_range_copies(store, folder, 0, copies, corpus.groups)
         counts = count_records(read_corpus_records(store, survey.parts, corpus.domains), copies, rules, corpus, 0)
         return sum_counts(survey, rules, corpus, folder, [(0, counts)])
@@ -82,7 +82,7 @@ def _sort(store: Store, folder: SelectionFolder, parts: PartList, halves: Sequen
 def _find_low_copies(store: Store, folder: SelectionFolder, rules: SelectionRules, number: int) -> None:
     corpus = _corpus(store, folder)
     records = read_range_records(store, folder, len(corpus.groups) - 1, "lo", number)
-    copies = find_copies(records, rules.dedup, rules.by_id, corpus.source_rank)
+    copies = find_copies(records, rules.dedup, rules.same, corpus.source_rank)
     of_range = (copies["hi"].to_numpy() >> np.uint64(64 - corpus.bits)).astype(np.int64)
     order = np.argsort(of_range, kind="stable")
     write_slices(store, folder.low_copies(number), COPIES_SCHEMA, [(of_range[order], copies.take(order))], corpus.ranges)
@@ -97,7 +97,9 @@ def _count(store: Store, folder: SelectionFolder, rules: SelectionRules, number:
             found = read_slices(store, files, range(number, number + 1))[0]
             copies = pa.concat_tables([copies, *found]).sort_by([(name, "ascending") for name in ("part", "domain", "hi", "lo")])
         else:
-            copies = find_copies(read_range_records(store, folder, groups, "hi", number), rules.dedup, False, corpus.source_rank)
+            copies = find_copies(
+                read_range_records(store, folder, groups, "hi", number), rules.dedup, rules.same, corpus.source_rank
+            )
         write_range_copies(store, folder, number, copies, corpus.groups)
     counts = count_records(read_range_records(store, folder, groups, "hi", number), copies, rules, corpus, number)
     for split, of_split in counts.items():

@@ -8,6 +8,7 @@ from functools import partial
 
 from chameleon_data.corpus.clusterings import find_clustering, label_sources
 from chameleon_data.corpus.fragments import list_fragments
+from chameleon_data.corpus.kept_columns import kinds_of
 from chameleon_data.corpus.parts import Part
 from chameleon_data.corpus.row_store import RowStore, choose_row_store
 from chameleon_data.corpus.sample import make_sample_spec
@@ -51,7 +52,7 @@ def check_against_corpus(engine: Engine, store: Store, manifest: Manifest, progr
             if clustering := find_clustering(store, recipe.domains):
                 sources = label_sources(store, sources, clustering)
             counter, spec = load_token_counter(recipe.tokens), make_sample_spec(recipe.embed, recipe.seed)
-            rules = make_selection_rules(recipe.input, recipe.mix.validation, recipe.shards, counter)
+            rules = make_selection_rules(recipe.input, recipe.mix.validation, recipe.shards, counter, recipe.keeps_columns)
             # Texts are not needed again, but ids are, and to make them takes longer than all else.
             keep = choose_row_store("auto" if rules.packing else False, scratch, None, True, counter)
             progress("list", 0, 0)
@@ -64,7 +65,7 @@ def check_against_corpus(engine: Engine, store: Store, manifest: Manifest, progr
             problems, layouts = check_plan_against_corpus(survey, selection, manifest, lay_out)
             if problems:
                 return problems
-            job = ShardSpec(layouts, rules, counter, recipe.input, recipe.shards)
+            job = ShardSpec(layouts, rules, counter, recipe.input, recipe.shards, kinds_of(survey.columns))
             return _make_again(engine, store, manifest, scratch, keep, job, selection, survey.parts, progress)
         finally:
             scratch.remove(list(scratch.list()))

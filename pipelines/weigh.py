@@ -98,6 +98,7 @@ class Weighed:
                 "weight": float(self.mixture.decimals[c.name]), "score": about.scores.get(c.name),
                 "weight_interval": about.intervals.get(c.name), "natural": c.tokens / total, "available_tokens": c.tokens,
                 "available_rows": c.rows, "available_bytes": c.bytes, "quarantined": self.survey.tallies[c.name].quarantined,
+                "filtered": self.survey.tallies[c.name].filtered,
                 "held_out": self.selection.held_out(c.name), "copies_dropped": self.selection.dropped[c.name],
             }
             for c in self.selection.counts
@@ -106,6 +107,8 @@ class Weighed:
         return {
             "domains": domains,
             "files": files,
+            "columns": {name: asdict(column) for name, column in self.survey.columns.items()},
+            "filtered": self.survey.filtered,
             "weights": describe_mixture(about),
             "budget": self.budget,
             "reused": self.reused,

@@ -8,7 +8,7 @@ docs/decisions/025-dedup-out-of-core.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -70,17 +70,17 @@ class CopyFilter:
         return kept
 
 
-def find_copies(records: Iterable[RowRecords], dedup: str, by_id: bool, source_rank: I64) -> pa.Table:
+def find_copies(records: Iterable[RowRecords], dedup: str, same: Sequence[str], source_rank: I64) -> pa.Table:
     """The copies among rows that hold every row of their documents; COPIES_SCHEMA, by (part, domain, hi, lo).
 
-    Two documents are copies where their hashes are equal. With `hash: id` half of the hash is of the id: then the other half and
-    the length in bytes are compared. `source_rank` is (parts,) the place of each part's source in the recipe.
+    Two documents are copies where all columns of `same` are equal (`SelectionRules.same`). `source_rank` is (parts,)
+    the place of each part's source in the recipe.
     """
     rows = RowRecords.concatenate(list(records))
     rows = rows.take(_repeated(rows.lo))
-    same = ["lo", "bytes"] if by_id else ["hi", "lo"]
     within = [*same, "domain"] if dedup == "exact" else same
     copies = pl.DataFrame({name: getattr(rows, name) for name in ("part", "domain", "hi", "lo", "bytes")})
+    copies = copies.with_columns(top=rows.hi >> np.uint64(32))
     copies = copies.filter(pl.len().over(within) > 1).unique(["part", "domain", "hi", "lo"])
     ranked = copies.with_columns(rank=source_rank[copies["part"].to_numpy()]).sort("rank", "domain", "hi", "part")
     first = ranked.group_by(within, maintain_order=True).first()

@@ -30,7 +30,7 @@ from chameleon_data.corpus.file_counts import SourceFiles
 from chameleon_data.corpus.file_systems import ListingEntry, explain_read_errors, open_file_system
 from chameleon_data.corpus.source_files import find_files
 from chameleon_data.errors import InputError
-from chameleon_data.recipe import Source
+from chameleon_data.recipe import Source, check_condition
 
 FRAGMENT_BYTES = 32 * 2**20
 """Stored bytes above which a file is divided, where it can be."""
@@ -101,8 +101,12 @@ def list_fragments(name: str, source: Source) -> Listing:
         for file in found
     ]
     for fragment in whole:
-        if fragment.format == "txt" and (source.id or (source.domain and hive_value(fragment.url, source.domain) is None)):
-            key = "id" if source.id else "domain"
+        if fragment.format != "txt":
+            continue
+        condition = () if source.where is None else check_condition(source.where)
+        asked = {"domain": source.domain_keys, "keep": source.keep, "where": condition}
+        lacking = [key for key, columns in asked.items() if any(hive_value(fragment.url, column) is None for column in columns)]
+        for key in [*(["id"] if source.id else []), *lacking]:
             raise InputError(f"sources.{name}: {fragment.url}: a text file has no columns; leave '{key}' out")
     with ThreadPoolExecutor(16) as pool:
         parts = pool.map(_divide, whole)

@@ -20,7 +20,7 @@ from chameleon_data.store.numbered_rows import NumberedRows, write_numbered_rows
 from chameleon_data.store.paths import PART_LISTS, survey_path
 from chameleon_data.store.store import Store
 
-SURVEY_FORMAT = 8
+SURVEY_FORMAT = 9
 """Part of every key. Raise it when a part's tables change, or what is counted."""
 PART_BYTES = 32 * 2**20
 PART_FILES = 4096
@@ -178,6 +178,8 @@ def _part_key(
         "id": source.id,
         "domain": source.domain,
         "rename": source.rename,
+        "keep": source.keep,
+        "where": source.where,
         "name": name,
         "max_document": input.max_document,
         "hash": [HASH_FUNCTION, input.hash],

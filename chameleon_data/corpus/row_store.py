@@ -29,18 +29,23 @@ class RowStore:
     store: Store
     """A folder of this machine."""
     kind: str
-    """text; or ids-N, token ids where N ends a text."""
+    """text; columns: texts with their kept columns; or ids-N, token ids where N ends a text."""
 
     @property
     def ids(self) -> bool:
         """Whether the bodies are token ids."""
-        return self.kind != "text"
+        return self.kind.startswith("ids-")
+
+    @property
+    def columns(self) -> bool:
+        """Whether kept columns lie behind the texts."""
+        return self.kind == "columns"
 
 
 def choose_row_store(
-    keep: Literal["auto", False], out: Store, scratch: Store | None, packing: bool, counter: TokenCounter
+    keep: Literal["auto", False], out: Store, scratch: Store | None, packing: bool, counter: TokenCounter, columns: bool = False
 ) -> RowStore | None:
-    """Where to keep rows, as ids where they are packed; `keep` is `survey.keep` of the recipe. None: nowhere.
+    """Where to keep rows, as ids where they are packed, or with `columns`; `keep` is `survey.keep` of the recipe. None: nowhere.
 
     Raises InputError where `scratch` is not a folder of this machine.
     """
@@ -49,7 +54,10 @@ def choose_row_store(
         if scratch:
             raise InputError(f"--scratch {store.url}: is not a folder of this machine; name one, or leave --scratch out")
         return None
-    return RowStore(store, f"ids-{counter.required_end}" if packing else "text") if keep else None
+    if not keep:
+        return None
+    kind = f"ids-{counter.required_end}" if packing else "columns" if columns else "text"
+    return RowStore(store, kind)
 
 
 def explain_missing_room(rows: RowStore, fragments: Iterable[Fragment]) -> str:

@@ -50,12 +50,22 @@ class SelectionRules:
     """none, exact or exact_across, as `input.dedup`."""
     by_id: bool
     """Whether the high half of a hash is of the document's id."""
+    columns: bool
+    """Whether the low 32 bits of the high half also tell the kept columns apart."""
     threshold: int
     """Documents whose low hash is below it are held out for validation; 0: none are."""
     packing: Packing | None
     """How sequences are packed; None where rows are texts."""
     token_bytes: int
     """Bytes of one token id in a sequence; 0 where rows are texts."""
+
+    @property
+    def same(self) -> tuple[str, ...]:
+        """The columns by which two rows are copies: `top` is the high half of the hash without its low 32 bits, in which kept
+        columns are; where the high half is of an id, the low half and the length in bytes."""
+        if self.by_id:
+            return "lo", "bytes"
+        return ("top", "lo") if self.columns else ("hi", "lo")
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -116,12 +126,13 @@ class Selection:
         return next((c.rows for c in self.splits.get(VALIDATION, ()) if c.name == name), 0)
 
 
-def make_selection_rules(input: Input, validation: float, shards: Shards, counter: TokenCounter) -> SelectionRules:
-    """The rules of a recipe; `validation` is the share to hold out."""
+def make_selection_rules(input: Input, validation: float, shards: Shards, counter: TokenCounter, columns: bool) -> SelectionRules:
+    """The rules of a recipe; `validation` is the share to hold out, `columns` says whether some are kept."""
     length = shards.sequence_length
     return SelectionRules(
         input.dedup,
         input.hash == "id",
+        columns,
         round(validation * 2**64),
         None if length == "none" else Packing(length, shards.packing == "whole"),
         0 if length == "none" else counter.dtype.itemsize,

@@ -33,6 +33,15 @@ import pyarrow.parquet as pq
 from chameleon_data.arrays import I64, U64, byte_lengths
 from chameleon_data.corpus.file_counts import SourceFiles
 from chameleon_data.corpus.fragments import Fragment
+from chameleon_data.corpus.kept_columns import (
+    ColumnTally,
+    KeptColumn,
+    encode_columns,
+    join_columns,
+    join_kinds,
+    mix_columns,
+    split_columns,
+)
 from chameleon_data.corpus.kept_rows import RowKeeper, check_kept_rows, open_kept_file, read_kept_files
 from chameleon_data.corpus.parts import PART_BYTES, Part
 from chameleon_data.corpus.readers.blocks import BLOCK_BYTES, read_blocks
@@ -56,7 +65,7 @@ from chameleon_data.store.checksummed import (
 from chameleon_data.store.paths import SURVEY_CACHE
 from chameleon_data.store.store import Store
 
-SUMMARY_FORMAT = 2
+SUMMARY_FORMAT = 3
 """Raise it when a field of `PartSummary` changes. A part whose summary has another number is surveyed again."""
 SUMMARIES_AT_ONCE = 16
 """Summaries that are read at once."""
@@ -116,6 +125,8 @@ class Tally:
     """Rows that cannot be used."""
     unembedded: int = 0
     """Rows without a usable vector in `embed.column`; they are written, and are not in the sample."""
+    filtered: int = 0
+    """Rows that the source's condition leaves out."""
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -127,6 +138,7 @@ class Tally:
             (self.multiset + other.multiset) % MODULUS,
             self.quarantined + other.quarantined,
             self.unembedded + other.unembedded,
+            self.filtered + other.filtered,
         )
 
 
@@ -142,6 +154,8 @@ class PartSummary:
     """Domain -> reason -> rows in quarantine."""
     fragment_rows: tuple[int, ...]
     """Rows of each fragment, blank lines of JSONL included."""
+    columns: dict[str, ColumnTally]
+    """Kept column -> what the usable rows hold in it."""
     format: int = SUMMARY_FORMAT
 
 
@@ -168,17 +182,26 @@ class Survey:
     """Usable rows of each part."""
     long_tasks: tuple[str, ...] = ()
     """Sentences about files that one task reads for long, as nothing divides them."""
+    columns: Mapping[str, KeptColumn] = field(default_factory=dict)
+    """Kept column -> its type, in byte order of name."""
+    filtered: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Domain -> condition of a source -> rows that it leaves out."""
 
 
 def hash_documents(block: Block, hash: str) -> tuple[U64, U64]:
-    """(rows,) high and low half of each text's content hash. With `hash: id` the high half is of the id.
+    """(rows,) high and low half of each row's hash: of its text; with `hash: id` the high half of its id; and where columns are
+    kept, these are mixed into the high half.
 
     The high half decides the order of the stream, the low half whether two texts are equal.
     """
+    hi, lo = hash_texts(block, hash)
+    return hi if block.columns is None else mix_columns(hi, block.columns), lo
+
+
+def hash_texts(block: Block, hash: str) -> tuple[U64, U64]:
+    """The same without kept columns. A sample is drawn by it, so that weights do not depend on what is kept."""
     hi, lo = content_hashes(block.text)
-    if hash == "id":
-        hi = content_hashes(block.ids)[0]
-    return hi, lo
+    return content_hashes(block.ids)[0] if hash == "id" else hi, lo
 
 
 def survey_part(
@@ -190,12 +213,13 @@ def survey_part(
     Returns what was counted; None where the part was recorded, and only its sample was drawn from its rows. Raises InputError
     for a file that cannot be read and for too many domains.
     """
-    if keep and _sample_kept_rows(store, part, spec, keep):
+    if keep and not (keep.columns and input.hash == "id") and _sample_kept_rows(store, part, spec, keep):
         return None
     started = time.monotonic()
     keeper = RowKeeper(keep, part.key) if keep else None
     tallies: defaultdict[str, Tally] = defaultdict(Tally)
     reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    columns: dict[str, ColumnTally] = {}
     sample = SAMPLE_SCHEMA.empty_table()
     fragment_rows: list[int] = []
     with tempfile.TemporaryDirectory(prefix="chameleon-") as folder:
@@ -220,13 +244,19 @@ def survey_part(
                     block, (hi, lo, tokens, size) = drop_rows_without_tokens(read, tokens, [hi, lo, tokens, size])
                     for name, tally in _tally_block(block, hi, lo, tokens, size):
                         tallies[name] += tally
+                    for name, values in block.kept.items():
+                        columns[name] = columns.get(name, ColumnTally({}, 0)) + ColumnTally.of(values, fragment.url)
                     if keeper:
-                        bodies = block.text if ids is None else ids if usable.all() else ids.filter(pa.array(usable))
-                        hashes = lo if ids is None else content_hashes(bodies)[1]
+                        if keep and keep.columns:
+                            bodies = join_columns(block.text, columns_of_block(block))
+                        else:
+                            bodies = block.text if ids is None else ids if usable.all() else ids.filter(pa.array(usable))
+                        hashes = lo if bodies is block.text else content_hashes(bodies)[1]
                         keeper.add(block.names, block.domain, hi, lo, tokens, block.rows, number, bodies, hashes)
                     if len(block.text):
+                        drawn_by = hi if block.columns is None else hash_texts(block, input.hash)[0]
                         candidates = sample_candidates(
-                            spec, block.text, hi, lo, tokens, block.domain, block.names, known=sample, vectors=block.vectors
+                            spec, block.text, drawn_by, lo, tokens, block.domain, block.names, known=sample, vectors=block.vectors
                         )
                         sample = merge_samples([sample, candidates], spec.samples)
                     fragment_rows[-1] = block.end
@@ -241,7 +271,7 @@ def survey_part(
         keeper.end()
     write_table(store, part.path(part.sample), sample)
     bad_rows = {name: dict(counts) for name, counts in reasons.items()}
-    summary = PartSummary(time.monotonic() - started, dict(tallies), bad_rows, tuple(fragment_rows))
+    summary = PartSummary(time.monotonic() - started, dict(tallies), bad_rows, tuple(fragment_rows), columns)
     write_record(store, part.path("summary.json"), asdict(summary))
     return summary
 
@@ -261,12 +291,19 @@ def _sample_kept_rows(store: Store, part: Part, spec: SampleSpec, keep: RowStore
         domain = np.repeat(np.arange(len(rows.index.names)), np.diff(rows.index.begin))
         for at in np.split(np.arange(file.rows), np.flatnonzero(np.diff(rows.offset[1:] // BLOCK_BYTES)) + 1):
             check_kept_rows(keep.store, file, rows, at)
-            text = rows.places(at).gather().view(pa.large_string())
-            columns = (rows.index.hi[at], rows.lo[at], rows.tokens[at], domain[at], rows.index.names)
+            places = rows.places(at)
+            text = (split_columns(places)[0] if keep.columns else places).gather().view(pa.large_string())
+            hi = content_hashes(text)[0] if keep.columns else rows.index.hi[at]
+            columns = (hi, rows.lo[at], rows.tokens[at], domain[at], rows.index.names)
             candidates = sample_candidates(spec, text, *columns, known=sample)
             sample = merge_samples([sample, candidates], spec.samples)
     write_table(store, part.path(part.sample), sample)
     return True
+
+
+def columns_of_block(block: Block) -> pa.LargeBinaryArray:
+    """(rows,) the kept columns of each text as bytes; empty where the source keeps none."""
+    return encode_columns({}, len(block.text)) if block.columns is None else block.columns
 
 
 def _row_records(block: Block, hi: U64, lo: U64, tokens: I64, size: I64) -> pa.Table:
@@ -286,17 +323,7 @@ def drop_rows_without_tokens(block: Block, tokens: I64, columns: Sequence[Any]) 
     kept = np.flatnonzero(tokens > 0)
     faulty = np.flatnonzero(tokens <= 0)
     bad = tuple(BadRow(int(block.rows[i]), block.names[block.domain[i]], TOKEN_FAULTS[int(tokens[i])]) for i in faulty)
-    ids = None if block.ids is None else block.ids.take(kept)
-    vectors = None if block.vectors is None else block.vectors.take(kept)
-    block = replace(
-        block,
-        text=block.text.take(kept),
-        rows=block.rows[kept],
-        domain=block.domain[kept],
-        ids=ids,
-        vectors=vectors,
-        bad=block.bad + bad,
-    )
+    block = block.take(kept, block.bad + bad)
     return block, [column[kept] for column in columns]
 
 
@@ -318,6 +345,8 @@ def _tally_block(block: Block, hi: U64, lo: U64, tokens: I64, size: I64) -> Iter
         yield name, tally
     for bad in block.bad:
         yield bad.domain, Tally(read=1, quarantined=1)
+    for name, number in block.filtered.items():
+        yield name, Tally(read=number, filtered=number)
 
 
 def _split_by_domain(block: Block) -> Iterator[tuple[str, Any]]:
@@ -366,6 +395,8 @@ def read_survey(store: Store, parts: tuple[Part, ...], sources: Mapping[str, Sou
     reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)
     rows_read: Counter[str] = Counter()  # by source
     usable: set[str] = set()  # sources
+    kept: defaultdict[str, dict[str, ColumnTally]] = defaultdict(dict)  # column -> source -> what it holds
+    filtered: defaultdict[str, Counter[str]] = defaultdict(Counter)
     seconds, part_rows = 0.0, list[int]()
     numbered: list[Part] = []
     rows_before: Counter[str] = Counter()  # by file: rows of its fragments so far
@@ -381,11 +412,15 @@ def read_survey(store: Store, parts: tuple[Part, ...], sources: Mapping[str, Sou
         if summary.seconds > LONG_TASK_SECONDS:
             whole = (f for f in part.fragments if f.size > PART_BYTES and not f.divided)
             long_tasks += [_explain_long_task(fragment, summary.seconds) for fragment in whole]
+        for column, held in summary.columns.items():
+            kept[column][part.source] = kept[column].get(part.source, ColumnTally({}, 0)) + held
         seconds += summary.seconds
         part_rows.append(sum(tally.rows for tally in summary.tallies.values()))
         for name, tally in summary.tallies.items():
             tallies[name] += tally
             rows_read[part.source] += tally.read
+            if tally.filtered:
+                filtered[name][str(sources[part.source].where)] += tally.filtered
             if tally.rows:
                 usable.add(part.source)
         for name, counts in summary.reasons.items():
@@ -404,11 +439,33 @@ def read_survey(store: Store, parts: tuple[Part, ...], sources: Mapping[str, Sou
                 f"the key 'text: {source.text}'"
             )
     _check_spelling(tallies)
-    if empty := [name for name, tally in tallies.items() if not tally.rows and name not in homeless]:
+    if empty := [name for name, tally in tallies.items() if tally.quarantined and not tally.rows and name not in homeless]:
         raise InputError(f"domain {empty[0]!r} has rows but no usable document; mend them, or take the domain out of the corpus")
     sample = merge_samples([read_table(store, p.path(p.sample)) for p in parts], samples)
-    by_reason = {name: dict(counts) for name, counts in reasons.items()}
-    return Survey(parts, dict(tallies), sample, seconds, by_reason, part_rows=tuple(part_rows), long_tasks=tuple(long_tasks))
+    return Survey(
+        parts,
+        dict(tallies),
+        sample,
+        seconds,
+        {name: dict(counts) for name, counts in reasons.items()},
+        part_rows=tuple(part_rows),
+        long_tasks=tuple(long_tasks),
+        columns={name: _join_column(name, kept[name]) for name in sorted(kept, key=str.encode)},
+        filtered={name: dict(counts) for name, counts in filtered.items()},
+    )
+
+
+def _join_column(name: str, of_sources: Mapping[str, ColumnTally]) -> KeptColumn:
+    """The type of a kept column. Raises InputError where the files give it several."""
+    files = {kind: file for tally in reversed([*of_sources.values()]) for kind, file in tally.files.items()}
+    kind = join_kinds(files)
+    if kind is None:
+        held = "; ".join(f"{kind} in {file}" for kind, file in sorted(files.items()))
+        raise InputError(
+            f"the kept column {name!r} has values of several types, and a shard holds one: {held}. Make them one in the corpus, "
+            "or take the column out of 'keep'"
+        )
+    return KeptColumn(kind, {source: tally.missing for source, tally in of_sources.items() if tally.missing})
 
 
 def _explain_long_task(fragment: Fragment, seconds: float) -> str:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from chameleon_data.arrays import I64, byte_lengths
+from chameleon_data.corpus.kept_columns import decode_columns, split_columns
 from chameleon_data.corpus.kept_rows import check_kept_files
 from chameleon_data.corpus.parts import PartList
 from chameleon_data.corpus.tokens import TokenCounter
@@ -37,7 +38,7 @@ from chameleon_data.shards.lay_out import ShardSpec
 from chameleon_data.shards.levels import Place, RowSource, divide_place, find_layout, read_spilled
 from chameleon_data.shards.read_kept import read_kept_rows
 from chameleon_data.shards.receipts import CopyCount, Receipt, ReceiptFile, write_receipts
-from chameleon_data.shards.rows import TEXT_SCHEMA, content_hash, encode_domain_ids, sequence_schema
+from chameleon_data.shards.rows import content_hash, encode_domain_ids, sequence_schema, text_schema
 from chameleon_data.store.checksummed import write_table
 from chameleon_data.store.paths import DOMAIN_IDS, BuildFolder
 from chameleon_data.store.store import Store
@@ -185,7 +186,7 @@ def _assemble(
     """`bounds` are where the shard begins and ends in the stream of each domain; `offset` is (documents,)."""
     packing, ids = layout.plan.packing, spec.domain_ids
     if packing is None:
-        return _sort_rows(layout, ids, rows, offset, copies)
+        return _sort_rows(layout, ids, rows, offset, copies, spec)
     return _pack_rows(layout, ids, packing, bounds, rows, offset, copies, spec.counter)
 
 
@@ -208,13 +209,20 @@ def _origins(columns: Mapping[str, Any], documents: I64) -> dict[str, npt.NDArra
     return {name: columns[name][documents] for name in ("part", "fragment", "row")}
 
 
-def _sort_rows(layout: Layout, ids: Mapping[str, int], rows: Delivered, offset: I64, copies: dict[str, CopyCount]) -> _Assembled:
+def _sort_rows(
+    layout: Layout, ids: Mapping[str, int], rows: Delivered, offset: I64, copies: dict[str, CopyCount], spec: ShardSpec
+) -> _Assembled:
     """One row for each document."""
     domain, tokens = rows.columns["domain"].astype(np.int64), rows.columns["tokens"]
     order = order_rows(domain, anchors(layout.phases[domain], offset, tokens), [s.domain.quota for s in layout.streams])
     rows, domain, tokens = rows.take(order), domain[order], tokens[order]
-    text = rows.bodies.gather().view(pa.large_string())
-    table = pa.table([text, *_describe_rows(layout, ids, domain, rows.columns, tokens)], schema=TEXT_SCHEMA)
+    texts, kept = rows.bodies, list[pa.Array]()
+    if spec.columns:
+        texts, columns_of_rows = split_columns(rows.bodies)
+        kept = decode_columns(columns_of_rows.gather(), spec.columns)
+    text = texts.gather().view(pa.large_string())
+    schema = text_schema(zip(spec.columns, (column.type for column in kept), strict=True))
+    table = pa.table([text, *_describe_rows(layout, ids, domain, rows.columns, tokens), *kept], schema=schema)
     return _Assembled(table, domain, _origins(rows.columns, np.arange(len(order))), copies)
 
 

@@ -37,6 +37,8 @@ class ShardSpec:
     """Section of the recipe: what hashes are of, and the longest document."""
     shards: Shards
     """Section of the recipe: formats, compression and its level, lineage."""
+    columns: Mapping[str, str]
+    """Kept column -> its kind (`kept_columns.py`), in byte order of name."""
 
     @property
     def domain_ids(self) -> dict[str, int]:

@@ -6,6 +6,7 @@
     doc_id      hash of the document; packed, of the one that the first token belongs to, wherever that document began
     epoch       of that document, from 0
     tokens      of the row, padding left out
+    …           texts: the kept columns, in byte order of name, each a string, int64, float64 or boolean; they may be null
     doc_starts  packed: the places in `input_ids` at which a document begins, rising. 0 is among them only where the row does not
                 go on with the document of the row before
 
@@ -23,7 +24,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from chameleon_data.corpus.kept_columns import ARROW_TYPES
 from chameleon_data.hashing import canonical_json
+from chameleon_data.recipe import SHARD_COLUMNS
 
 TEXT_SCHEMA = pa.schema(
     [
@@ -49,6 +52,16 @@ def sequence_schema(length: int, dtype: pa.DataType) -> pa.Schema:
     return pa.schema([pa.field(INPUT_IDS, pa.list_(dtype, length)), *list(TEXT_SCHEMA)[1:], starts])
 
 
+def text_schema(columns: Iterable[tuple[str, pa.DataType]]) -> pa.Schema:
+    """A row of text with these kept columns, by name and type."""
+    return pa.schema([*TEXT_SCHEMA, *(pa.field(name, kind) for name, kind in columns)])
+
+
+def kept_names(schema: pa.Schema) -> list[str]:
+    """The kept columns of rows with these columns."""
+    return [name for name in schema.names if name not in SHARD_COLUMNS]
+
+
 def number_domains(names: Iterable[str]) -> dict[str, int]:
     """Domain -> `domain_id`: its place among the domains of all splits, in byte order of name."""
     return {name: number for number, name in enumerate(sorted(set(names), key=str.encode))}
@@ -67,7 +80,11 @@ def is_sequences(schema: pa.Schema) -> bool:
 def schema_of(stored: pa.Schema) -> pa.Schema:
     """The schema that rows with these columns have in a shard. ValueError where they are of neither kind."""
     if not is_sequences(stored):
-        return TEXT_SCHEMA
+        kept = [(name, pa.large_string() if pa.types.is_string(stored.field(name).type) else stored.field(name).type)
+                for name in kept_names(stored)]  # fmt: skip
+        if foreign := [name for name, kind in kept if kind not in ARROW_TYPES.values()]:
+            raise ValueError(f"{foreign[0]!r} is {stored.field(foreign[0]).type}, which no kept column is")
+        return text_schema(sorted(kept, key=lambda column: column[0].encode()))
     kind = stored.field(INPUT_IDS).type
     if not pa.types.is_fixed_size_list(kind) or kind.value_type not in (pa.uint16(), pa.uint32()) or not kind.list_size:
         raise ValueError(f"'{INPUT_IDS}' is {kind}; sequences of one length, of uint16 or uint32, are expected")
@@ -92,7 +109,7 @@ def conform(table: pa.Table) -> pa.Table:
     if sorted(table.column_names) != sorted(schema.names):
         raise ValueError(f"a shard has the columns {schema.names}, not {table.column_names}")
     rows = table.select(schema.names).cast(schema)
-    nulls = [name for name in schema.names if rows[name].null_count]
+    nulls = [name for name in schema.names if rows[name].null_count and name in SHARD_COLUMNS]
     lists = [name for name in (INPUT_IDS, DOC_STARTS) if name in schema.names]
     nulls += [name for name in lists if any(chunk.flatten().null_count for chunk in rows[name].chunks)]
     if nulls:
@@ -121,13 +138,18 @@ def equal_byte_bounds(rows: pa.Table, size: int) -> npt.NDArray[np.int64]:
         sizes = token_ids(rows).itemsize * token_ids(rows).shape[1] + 4 * begun + ROW_OVERHEAD
     else:
         sizes = pc.binary_length(rows["text"]).to_numpy().astype(np.int64) + ROW_OVERHEAD
+        for name in kept_names(rows.schema):
+            if pa.types.is_large_string(rows.schema.field(name).type):
+                sizes += pc.binary_length(rows[name]).fill_null(0).to_numpy()
     starts, total = np.cumsum(sizes) - sizes, int(sizes.sum())
     count = -(-total // size)
     return np.unique(np.append(np.searchsorted(starts, [total * g // count for g in range(count)]), len(sizes)))
 
 
 def content_hash(table: pa.Table) -> str:
-    """sha256 over the ordered rows of a shard; it says nothing of formats or libraries. Texts stand in it by their `doc_id`.
+    """sha256 over the ordered rows of a shard; it says nothing of formats or libraries.
+
+    Texts and kept columns stand in it by their `doc_id`.
 
     Column by column: domain names and hashes as text, each followed by a newline; domain_id, epoch and tokens as little-endian
     uint32; and where rows are sequences, in the same way, their ids, how many documents begin in each, and where.

@@ -22,11 +22,18 @@ import pyarrow as pa
 
 from chameleon_data.arrays import I64, U64, byte_lengths
 from chameleon_data.corpus.copies import CopyFilter
+from chameleon_data.corpus.kept_columns import join_columns
 from chameleon_data.corpus.parts import Part
 from chameleon_data.corpus.readers.blocks import read_blocks
 from chameleon_data.corpus.readers.rows import Block
 from chameleon_data.corpus.selection import is_validation
-from chameleon_data.corpus.survey import drop_rows_without_tokens, hash_documents, read_documents, read_part_summary
+from chameleon_data.corpus.survey import (
+    columns_of_block,
+    drop_rows_without_tokens,
+    hash_documents,
+    read_documents,
+    read_part_summary,
+)
 from chameleon_data.errors import InputError
 from chameleon_data.plan.routing import CopyCounter, route
 from chameleon_data.shards.lay_out import ShardSpec
@@ -56,7 +63,8 @@ def spill(store: Store, build: BuildFolder, spec: ShardSpec, number: int, part: 
                 block, (hi, lo, tokens) = drop_rows_without_tokens(rows, tokens, [hi, lo, tokens])
                 surveyed.count(block)
                 code, names = pa.array(block.domain, pa.int32()), pa.array(block.names, pa.large_string())
-                runs.add(pa.DictionaryArray.from_arrays(code, names), hi, lo, tokens, block.rows, block.text, index)
+                body = join_columns(block.text, columns_of_block(block)) if spec.columns else block.text
+                runs.add(pa.DictionaryArray.from_arrays(code, names), hi, lo, tokens, block.rows, body, index)
         surveyed.finish(part)
     runs.finish()
 
@@ -69,6 +77,8 @@ def spill_records(store: Store, build: BuildFolder, spec: ShardSpec, number: int
         names = documents["domain"].cast(pl.String).to_arrow().cast(pa.large_string()).dictionary_encode()
         hi, lo, tokens = (documents[name].to_numpy() for name in ("hi", "lo", "tokens"))
         no_text = pa.repeat(pa.scalar("", pa.large_string()), len(documents))
+        if spec.columns:
+            no_text = join_columns(no_text, no_text.cast(pa.large_binary()))
         runs.add(names, hi, lo, tokens, np.arange(len(documents)), no_text, 0)
     runs.finish()
 

@@ -88,11 +88,14 @@ def _check_read(survey: Survey, manifest: Manifest) -> list[str]:
     problems = []
     for name, domain in manifest.domains.items():
         tally = survey.tallies.get(name)
-        if tally and (tally.read, tally.quarantined) != (domain.rows_read, domain.quarantined):
+        if tally and (tally.read, tally.filtered, tally.quarantined) != (domain.rows_read, domain.filtered, domain.quarantined):
             problems.append(
-                f"domain {name!r}: {tally.read:,} rows are read of the corpus now and {tally.quarantined:,} of them set aside, "
-                f"not {domain.rows_read:,} and {domain.quarantined:,}"
+                f"domain {name!r}: {tally.read:,} rows are read of the corpus now, {tally.filtered:,} of them left out by a "
+                f"condition and {tally.quarantined:,} set aside, not {domain.rows_read:,}, {domain.filtered:,} and "
+                f"{domain.quarantined:,}"
             )
+    if dict(survey.columns) != manifest.columns:
+        problems.append("the kept columns of the corpus have other types now, or are missing in other rows, than 'columns' says")
     return problems
 
 

@@ -91,6 +91,8 @@ def make_manifest(
         validation={s.domain.name: _split_domain(s, by_split["validation"]) for layout in rest for s in layout.streams},
         weights=mixture.description,
         quarantine=survey.reasons,
+        filtered={name: dict(counts) for name, counts in survey.filtered.items()},
+        columns=dict(survey.columns),
         formats={format: _sum_format(ordered, format) for format in recipe.shards.formats},
         tables=tables,
         provenance=provenance,
@@ -125,13 +127,13 @@ def _check_written(layout: Layout, receipts: Sequence[Receipt]) -> None:
 
 
 def _check_read(survey: Survey, selection: Selection) -> None:
-    """Rows read = usable + held out + copies dropped + quarantined, by domain."""
+    """Rows read = usable + held out + copies dropped + filtered + quarantined, by domain."""
     for count in selection.counts:
         tally, held, dropped = survey.tallies[count.name], selection.held_out(count.name), selection.dropped[count.name]
-        if tally.read != count.rows + held + dropped + tally.quarantined:
+        if tally.read != count.rows + held + dropped + tally.filtered + tally.quarantined:
             raise DefectError(
                 f"domain {count.name!r}: {tally.read:,} rows read are not {count.rows:,} usable + {held:,} held out + "
-                f"{dropped:,} copies + {tally.quarantined:,} quarantined; nothing was published"
+                f"{dropped:,} copies + {tally.filtered:,} filtered + {tally.quarantined:,} quarantined; nothing was published"
             )
 
 
@@ -145,6 +147,7 @@ def _domain(
         rows_read=tally.read,
         held_out=selection.held_out(name),
         copies_dropped=selection.dropped[name],
+        filtered=tally.filtered,
         quarantined=tally.quarantined,
         score=weights.scores.get(name),
         weight_interval=weights.intervals.get(name),

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue, with_config
 
 from chameleon_data.corpus.file_counts import SourceFiles
+from chameleon_data.corpus.kept_columns import KeptColumn
 from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import TRAIN, VALIDATION
 from chameleon_data.recipe import Recipe
@@ -64,7 +65,7 @@ class SplitRecord:
 @dataclass(frozen=True)
 class DomainRecord(SplitRecord):
     """A domain in the train split, its score, and the books of its rows: read = written once + not selected + held out + copies
-    dropped + quarantined."""
+    dropped + filtered + quarantined."""
 
     rows_read: int
     """Rows of the corpus, usable or not."""
@@ -72,6 +73,8 @@ class DomainRecord(SplitRecord):
     """Documents in the validation split."""
     copies_dropped: int
     """Rows that `input.dedup` left out."""
+    filtered: int
+    """Rows that `where` of their source left out; `filtered` of the manifest gives the conditions."""
     quarantined: int
     """Rows set aside as unusable; `quarantine` gives the reasons."""
     score: float | None
@@ -150,11 +153,13 @@ class Writer:
     """Fingerprint of what counts tokens."""
     ids: TokenIds | None
     """None: no format stores token ids."""
+    columns: dict[str, str]
+    """Kept column -> its kind."""
 
     def describe(self) -> dict[str, Any]:
-        """As plain JSON, as it goes into the plan digest: without `ids` where there are none."""
+        """As plain JSON, as it goes into the plan digest: without `ids` and `columns` where there are none."""
         plain = describe_record(self)
-        return plain if self.ids else {key: value for key, value in plain.items() if key != "ids"}
+        return {key: value for key, value in plain.items() if value or key not in ("ids", "columns")}
 
 
 @dataclass(frozen=True)
@@ -220,6 +225,10 @@ class Manifest:
     """How the weights came about: scores, bounds that acted, embedder, warnings."""
     quarantine: dict[str, dict[str, int]]
     """Domain or source -> reason -> rows set aside."""
+    filtered: dict[str, dict[str, int]]
+    """Domain or source -> condition (`where`) -> rows that it left out, also of a domain of which it leaves none."""
+    columns: dict[str, KeptColumn]
+    """Kept column -> its type, and where it is missing; in byte order of name."""
     formats: dict[str, FormatSum]
     """Format -> its files summed up, of all splits."""
     tables: Tables

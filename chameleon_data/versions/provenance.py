@@ -8,13 +8,14 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import chameleon_data
+from chameleon_data.corpus.kept_columns import KeptColumn, kinds_of
 from chameleon_data.corpus.survey import Survey
 from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.hashing import fingerprint
@@ -56,7 +57,7 @@ def gather_provenance(survey: Survey, counter: TokenCounter, shards: Shards) -> 
         packages=package_versions(),
         code=code_version(),
         python=platform.python_version(),
-        writer=describe_writer(shards, counter),
+        writer=describe_writer(shards, counter, survey.columns),
     )
 
 
@@ -70,12 +71,12 @@ def list_input_files(survey: Survey) -> tuple[InputFile, ...]:
     return tuple(files.values())
 
 
-def describe_writer(shards: Shards, counter: TokenCounter) -> Writer:
+def describe_writer(shards: Shards, counter: TokenCounter, columns: Mapping[str, KeptColumn]) -> Writer:
     """What decides the bytes of shards that these libraries write for this section of a recipe."""
     stores_ids = shards.sequence_length != "none" or "megatron" in shards.formats
     ids = TokenIds(counter.required_end, counter.dtype.name) if stores_ids else None
     formats: dict[str, dict[str, Any]] = {format: FORMATS[format].WRITER for format in shards.formats}
-    return Writer(formats, shards.compression, shards.zstd_level, counter.fingerprint, ids)
+    return Writer(formats, shards.compression, shards.zstd_level, counter.fingerprint, ids, kinds_of(columns))
 
 
 def package_versions() -> dict[str, str]:

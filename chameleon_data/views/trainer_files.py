@@ -275,12 +275,24 @@ def _files_of(source: Source, files: Sequence[tuple[str, str]], domain: str) -> 
     """(format, column that says the domain, URLs) of the files that may hold a domain. No column says it of files that lie in a
     folder of hive's, such as domain=web."""
     found: dict[tuple[str, bool], list[str]] = {}
+    if source.domain is not None and not isinstance(source.domain, str):
+        raise InputError(
+            f"the domains of {list_some(source.path)} are named by {_name_keys(source)}, and `datasets` would read them by one "
+            "column; export the weights in another form, or train on the shards"
+        )
     values = _raw_values(source, domain) if source.domain else []
     for url, format in files:
         value = hive_value(url, source.domain)
         if value is None or value in values:
             found.setdefault((format, source.domain is not None and value is None), []).append(url)
     return [(format, source.domain if by_column else None, urls) for (format, by_column), urls in sorted(found.items())]
+
+
+def _name_keys(source: Source) -> str:
+    """What names the domains of a source that holds several."""
+    if isinstance(source.domain, dict):
+        return f"the bucket of its column {source.domain_keys[0]}"
+    return f"its column{'s' * (len(source.domain_keys) > 1)} {' and '.join(source.domain_keys)}"
 
 
 def _escape(url: str) -> str:
@@ -310,6 +322,8 @@ def _limits(blend: Blend, epochs: bool = True) -> list[str]:
         limits.append(f"no domain is repeated up to {blend.budget:,} tokens; nothing here stops a longer run from it")
     if blend.dedup != "none":
         limits.append("dedup cannot be said: the raw files still hold the copies")
+    if conditions := list(dict.fromkeys(source.where for source in blend.sources.values() if source.where)):
+        limits.append(f"where cannot be said: the raw files still hold the rows that it leaves out ({list_some(conditions)})")
     if mix.validation:
         limits.append("validation cannot be said: the raw files still hold the held-out documents")
     return limits
@@ -323,7 +337,7 @@ def _mixed_sources(blend: Blend) -> list[str]:
             held = [s.name for s in blend.entries if any(name == n for n, _ in _sources_of(blend, s.name, named=True))]
             mapped = [f"{v} = {d}" for d in held for v in _raw_values(source, d) if v != d]
             notes.append(
-                f"no path can name the domains of source {name} ({list_some(held)}): its column {source.domain} says the domain "
+                f"no path can name the domains of source {name} ({list_some(held)}): {_name_keys(source)} says the domain "
                 f"of each row{f' ({list_some(mapped)})' if mapped else ''}; split the rows by it while converting"
             )
     return notes

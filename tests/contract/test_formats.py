@@ -24,6 +24,7 @@ from tests.support.shard_rows import (
     TEXTS,
     any_text,
     bytes_of,
+    column_rows,
     document_rows,
     rechunk,
     replace_text,
@@ -37,8 +38,8 @@ WITHOUT_SCHEMA = ["jsonl", "webdataset", "litdata", "megatron"]
 EXACT = ["jsonl", "webdataset", "litdata"]
 """These decode by writing the rows again and comparing."""
 UNCOMPRESSED = ["webdataset", "megatron"]
-TABLES = {"text": TEXTS, "sequences": SEQUENCES}
-SMALL = {"text": TEXTS.slice(1, 3), "sequences": SEQUENCES.slice(0, 3)}
+TABLES = {"text": TEXTS, "sequences": SEQUENCES, "columns": column_rows(40)}
+SMALL = {"text": TEXTS.slice(1, 3), "sequences": SEQUENCES.slice(0, 3), "columns": column_rows(3)}
 CASES = [(name, kind) for kind in TABLES for name in (FORMATS if kind == "sequences" else OF_TEXT)]
 
 
@@ -53,7 +54,8 @@ def tables(draw: st.DrawFn, format: str) -> pa.Table:
         most = 2**31 - 1 if format == "megatron" and dtype == pa.uint32() else None
         return sequence_rows(count, draw(st.integers(1, 40)), dtype, seed, most)
     texts = st.lists(any_text, min_size=count, max_size=count)
-    return replace_text(text_rows(count), draw(texts)).set_column(1, "domain", pa.array(draw(texts), pa.string()))
+    rows = column_rows(count) if draw(st.booleans()) else text_rows(count)
+    return replace_text(rows, draw(texts)).set_column(1, "domain", pa.array(draw(texts), pa.string()))
 
 
 @settings(deadline=None, max_examples=25)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chameleon_data.corpus.fragments import list_fragments
+from chameleon_data.corpus.kept_columns import kinds_of
 from chameleon_data.corpus.parts import Part, split_parts
 from chameleon_data.corpus.row_store import RowStore, choose_row_store
 from chameleon_data.corpus.sample import make_sample_spec
@@ -48,7 +49,7 @@ def record_part(store: Store, recipe: Recipe, part: Part, counter: TokenCounter,
 
 def row_store_of(recipe: Recipe, counter: TokenCounter) -> RowStore | None:
     packing = recipe.shards.sequence_length != "none"
-    return choose_row_store(recipe.survey.keep, Store(recipe.out), None, packing, counter)
+    return choose_row_store(recipe.survey.keep, Store(recipe.out), None, packing, counter, recipe.keeps_columns)
 
 
 def surveyed(recipe: Recipe, counter: TokenCounter | None = None, keep: bool = False) -> tuple[Store, tuple[Part, ...], Survey]:
@@ -61,7 +62,7 @@ def surveyed(recipe: Recipe, counter: TokenCounter | None = None, keep: bool = F
 
 
 def rules_of(recipe: Recipe, counter: TokenCounter) -> SelectionRules:
-    return make_selection_rules(recipe.input, recipe.mix.validation, recipe.shards, counter)
+    return make_selection_rules(recipe.input, recipe.mix.validation, recipe.shards, counter, recipe.keeps_columns)
 
 
 def selected(store: Store, survey: Survey, recipe: Recipe, counter: TokenCounter) -> Selection:
@@ -123,8 +124,8 @@ def ready(recipe: Recipe, weights: dict[str, str] = WEIGHTS, keep: bool = False)
     store, parts, survey = surveyed(recipe, counter, keep)
     selection = selected(store, survey, recipe, counter)
     budget = sum(c.tokens for c in selection.counts) if recipe.mix.budget == "auto" else recipe.mix.budget
-    writer = describe_writer(recipe.shards, counter).describe()
+    writer = describe_writer(recipe.shards, counter, survey.columns).describe()
     plans = plan_splits(recipe.mix, recipe.shards, recipe.input.hash, recipe.seed, selection, weights, budget, writer)
     layouts = lay_out_plans(INLINE, store, survey, selection, plans, recipe.shards.size, silent)
-    job = ShardSpec(layouts, selection.rules, counter, recipe.input, recipe.shards)
+    job = ShardSpec(layouts, selection.rules, counter, recipe.input, recipe.shards, kinds_of(survey.columns))
     return Ready(recipe, store, parts, survey, selection, budget, job, build_folder(layouts, parts))

@@ -22,7 +22,9 @@ DOMAIN = {
     "available_bytes": 10, "largest_document": 6, "multiset": "0" * 32, "rows_written_once": 2, "rows_not_selected": 0,
     "copies_written": 0, "most_copies": 1,
 }  # fmt: skip
-BOOKS = {"rows_read": 2, "held_out": 0, "copies_dropped": 0, "quarantined": 0, "score": None, "weight_interval": None}
+BOOKS = {
+    "rows_read": 2, "held_out": 0, "copies_dropped": 0, "filtered": 0, "quarantined": 0, "score": None, "weight_interval": None,
+}  # fmt: skip
 SHARD = {
     "path": "builds/x/parquet/0", "format": "parquet", "split": "train", "shard": 0, "rows": 2, "tokens": 10, "bytes": 9,
     "sha256": NOTHING, "domain_tokens": {}, "domain_rows": {}, "content": NOTHING,
@@ -32,7 +34,7 @@ TABLES = ("shards", "inputs", "map")
 PROVENANCE = {
     "files": {}, "tokenizer": "bytes", "packages": {}, "python": "3",
     "code": {"version": "0", "commit": None, "sources": NOTHING},
-    "writer": {"formats": {}, "compression": "zstd", "level": 3, "tokens": "bytes", "ids": None},
+    "writer": {"formats": {}, "compression": "zstd", "level": 3, "tokens": "bytes", "ids": None, "columns": {}},
 }  # fmt: skip
 LANDMARKS = {
     "kernel": {"name": "rbf", "bandwidth": 1.0, "degree": 2}, "digest": NOTHING, "landmarks": 1, "error": None, "residuals": {},
@@ -63,6 +65,7 @@ def example_manifest(name: str = "a", store: Store | None = None, **changes: Any
         "content_digest": NOTHING, "build": f"builds/{fingerprint(name)}", "seed": 0, "budget": 10, "shard_count": 1,
         "shard_counts": {"train": 1, **({"validation": 1} if changes.get("validation") else {})}, "unit": "bytes", "hash": "text",
         "domain_ids": number_domains([*changes.get("domains", "s"), *changes.get("validation", ())]), "quarantine": {},
+        "filtered": {}, "columns": {},
         "timings": {}, "expected": {},
         "reused": {}, "priority": list(recipe["sources"]), "formats": {}, "tables": {name: [] for name in TABLES},
         **changes, "recipe": recipe,

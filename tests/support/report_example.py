@@ -80,7 +80,7 @@ def example_report(
             "epochs": float(rows[:, 1].sum() / sizes[n].sum()), "available_tokens": int(sizes[n].sum()),
             "available_rows": available, "available_bytes": int(sizes[n].sum()), "largest_document": int(sizes[n].max()),
             "multiset": f"{index:032x}", "rows_read": available + bad, "rows_written_once": once,
-            "rows_not_selected": available - once, "quarantined": bad, "held_out": 0, "copies_dropped": 0,
+            "rows_not_selected": available - once, "quarantined": bad, "held_out": 0, "copies_dropped": 0, "filtered": 0,
             "copies_written": 0, "most_copies": 1, "score": about["scores"][n],
             "weight_interval": about["intervals"][n],
         }  # fmt: skip

@@ -35,6 +35,22 @@ def text_rows(count: int, size: int = 50, seed: int = 0) -> pa.Table:
     ).cast(TEXT_SCHEMA)
 
 
+def column_rows(count: int, seed: int = 0) -> pa.Table:
+    """Rows of text with kept columns of every type, each with nulls in some places."""
+    of_kind: dict[str, list[Any]] = {
+        "a.b": [None if i % 4 == 1 else f"h\u00e9\u2028 {i}" for i in range(count)],
+        "count": [None if i % 5 == 2 else (-1) ** i * (2**62 + i) for i in range(count)],
+        "meta": [None if i % 3 == 2 else f'{{"a":[{i},null]}}' for i in range(count)],
+        "right": [None if i % 6 == 3 else i % 2 == 0 for i in range(count)],
+        "score": [None if i % 7 == 4 else i / 4 for i in range(count)],
+    }
+    kinds = [pa.large_string(), pa.int64(), pa.large_string(), pa.bool_(), pa.float64()]
+    table = text_rows(count, seed=seed)
+    for (name, values), kind in zip(of_kind.items(), kinds, strict=True):
+        table = table.append_column(name, pa.array(values, kind))
+    return table
+
+
 def sequence_rows(count: int, length: int = 9, dtype: Any = None, seed: int = 0, most: int | None = None) -> pa.Table:
     """The same rows packed: `length` random tokens, up to `most`, in the place of a text, and where documents begin: nowhere in
     every third row, at 0 in the next."""

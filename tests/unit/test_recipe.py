@@ -313,7 +313,7 @@ def test_a_dictionary_has_the_same_faults_without_lines(tmp_path):
         check_recipe(plain, tmp_path)
     assert str(refusal.value).splitlines() == [
         "recipe: seed: must be a whole number (given: 1e-05)",
-        "recipe: sources.a.foo: unknown key; known keys: path, text, id, domain, rename",
+        "recipe: sources.a.foo: unknown key; known keys: path, text, id, domain, rename, keep, where",
         "recipe: mix.budgt: unknown key; did you mean 'budget'?",
     ]
     del plain["sources"]["a"]["foo"], plain["mix"]["budgt"], plain["seed"]

@@ -42,8 +42,8 @@ def test_the_schema_that_ships_is_this_one() -> None:
 def test_it_is_a_schema() -> None:
     Draft202012Validator.check_schema(SCHEMA)
     known = {"$schema", "$defs", "$ref", "additionalProperties", "anyOf", "const", "default", "description", "enum", "items",
-             "exclusiveMaximum", "exclusiveMinimum", "maxLength", "maximum", "minItems", "minLength", "minProperties", "minimum",
-             "pattern", "properties", "required", "title", "type"}  # fmt: skip
+             "exclusiveMaximum", "exclusiveMinimum", "maxLength", "maxProperties", "maximum", "minItems", "minLength",
+             "minProperties", "minimum", "pattern", "properties", "required", "title", "type"}  # fmt: skip
     assert {key for node in nodes(SCHEMA) for key in node} <= known, "a validator passes over keywords that it does not know"
 
 

@@ -15,9 +15,8 @@ import pyarrow as pa
 from chameleon_data.corpus.boundaries import read_arrow_blocks, read_arrow_footer
 from chameleon_data.corpus.fragments import Fragment, refuse_what_follows
 from chameleon_data.corpus.readers.columns import find_columns, rows_of_batch
-from chameleon_data.corpus.readers.rows import RawRows
+from chameleon_data.corpus.readers.rows import Columns, RawRows
 from chameleon_data.errors import InputError
-from chameleon_data.recipe import Source
 
 FILE_MAGIC = b"ARROW1"
 CONTINUATION = b"\xff\xff\xff\xff"
@@ -26,7 +25,7 @@ UNLISTED_BYTES = 1024
 """Most bytes between the last batch of a file and its footer: an end mark, and padding."""
 
 
-def read_arrow(file: BinaryIO, fragment: Fragment, source: Source, vectors: str | None, longest: int) -> Iterator[RawRows]:
+def read_arrow(file: BinaryIO, fragment: Fragment, wanted: Columns, vectors: str | None, longest: int) -> Iterator[RawRows]:
     """The rows of the fragment's record batches.
 
     Raises InputError for a stream without its end mark, and for what follows an end.
@@ -40,11 +39,11 @@ def read_arrow(file: BinaryIO, fragment: Fragment, source: Source, vectors: str 
         raise InputError(f"{fragment.url}: holds Parquet, which its name does not say; rename it")
     if magic == FILE_MAGIC:
         _refuse_files_in_one(raw, fragment.url)
-        yield from _read_one(raw, 0, 0, False, fragment, source, vectors, longest)
+        yield from _read_one(raw, 0, 0, False, fragment, wanted, vectors, longest)
         return
     number = start = 0
     while True:
-        for rows in _read_one(raw, start, number, True, fragment, source, vectors, longest):
+        for rows in _read_one(raw, start, number, True, fragment, wanted, vectors, longest):
             number += len(rows.rows)
             yield rows
         start = raw.tell()
@@ -64,7 +63,7 @@ def _read_one(
     number: int,
     stream: bool,
     fragment: Fragment,
-    source: Source,
+    wanted: Columns,
     vectors: str | None,
     longest: int,
 ) -> Iterator[RawRows]:
@@ -72,13 +71,13 @@ def _read_one(
     open_any = pa.ipc.open_stream if stream else pa.ipc.open_file
     raw.seek(start)
     schema = open_any(raw).schema
-    paths = find_columns(schema, source, fragment, vectors)
+    paths = find_columns(schema, wanted, fragment, vectors)
     raw.seek(start)
     needed = sorted({schema.get_field_index(path[0]) for path in paths})
     opened = open_any(raw, options=pa.ipc.IpcReadOptions(included_fields=needed, use_threads=False))
     end = raw.tell()
     for batch in opened if stream else map(opened.get_batch, range(opened.num_record_batches)[fragment.begin : fragment.end]):
-        yield from rows_of_batch(batch, paths, source, number, vectors is not None, longest)
+        yield from rows_of_batch(batch, paths, wanted, number, vectors is not None, longest)
         number, end = number + batch.num_rows, raw.tell()
     if stream and raw.tell() == end:  # Arrow takes the end of the file for the end of the stream, wherever it was cut
         raise InputError(f"{fragment.url}: truncated (an Arrow stream without its end mark); fetch it again")

@@ -23,13 +23,13 @@ from chameleon_data.corpus.readers.csv import read_csv
 from chameleon_data.corpus.readers.json_array import is_array, is_one_object, read_json_array
 from chameleon_data.corpus.readers.jsonl import read_jsonl
 from chameleon_data.corpus.readers.parquet import read_parquet
-from chameleon_data.corpus.readers.rows import Block, RawRows
+from chameleon_data.corpus.readers.rows import Block, Columns, RawRows
 from chameleon_data.corpus.readers.stream import PeekedStream, open_stream, read_chunks, read_fragment_chunks
 from chameleon_data.corpus.readers.text import read_text
 from chameleon_data.corpus.readers.validate import validate_rows
 from chameleon_data.corpus.topics import label_block
 from chameleon_data.errors import InputError
-from chameleon_data.recipe import Source
+from chameleon_data.recipe import Source, check_condition
 
 BLOCK_BYTES = 2**24
 """Bytes of text of a block, unless the caller says otherwise."""
@@ -49,8 +49,7 @@ def read_blocks(
     columnar = fragment.format in ("parquet", "arrow")
     if vectors is not None and not columnar:
         raise InputError(f"{fragment.url}: holds no column of vectors, as 'embed.column' wants; only Parquet and Arrow files do")
-    hive = hive_value(fragment.url, source.domain)
-    columns = columns_of(source, fragment)
+    columns, in_folders = columns_of(source, fragment)
     with explain_read_errors(fragment.url), open_fragment(fragment, sequential=not columnar) as file:
         if fragment.format == "parquet":
             rows = read_parquet(file, fragment, columns, vectors, max_document)
@@ -63,13 +62,12 @@ def read_blocks(
         else:
             rows = read_text(open_stream(file, fragment), max_document)
         for raw in _join(rows, block_bytes):
-            if hive is not None:
-                value = pa.scalar(None if hive == HIVE_NULL else hive.encode(), pa.large_binary())
-                raw = replace(raw, domain=pa.repeat(value, len(raw.rows)))
+            for key, value in in_folders.items():
+                raw = _add_constant(raw, key, value, source)
             yield label_block(validate_rows(raw, source, fragment.source, max_document), source, fragment.source)
 
 
-def _read_json(file: BinaryIO, fragment: Fragment, columns: Source, max_document: int) -> Iterator[RawRows]:
+def _read_json(file: BinaryIO, fragment: Fragment, columns: Columns, max_document: int) -> Iterator[RawRows]:
     """The rows of JSON lines, or of one array in a file that is not divided."""
     if fragment.divided:
         return read_jsonl(read_fragment_chunks(file, fragment), columns, max_document, fragment.begin == 0)
@@ -81,9 +79,23 @@ def _read_json(file: BinaryIO, fragment: Fragment, columns: Source, max_document
     return read_jsonl(read_chunks(stream), columns, max_document)
 
 
-def columns_of(source: Source, fragment: Fragment) -> Source:
-    """The source with the columns that this file must have: none of the domain where a folder above the file says it."""
-    return source if hive_value(fragment.url, source.domain) is None else source.model_copy(update={"domain": None})
+def columns_of(source: Source, fragment: Fragment) -> tuple[Columns, dict[str, str | None]]:
+    """The columns that this file must have; and those that folders above it name, each with its value."""
+    domain = source.domain if isinstance(source.domain, str) else None
+    values = list(source.keep) + list(check_condition(source.where) if source.where is not None else ())
+    values += [] if domain else source.domain_keys
+    found = {key: hive_value(fragment.url, key) for key in {*values, *([domain] if domain else ())}}
+    in_folders = {key: None if value == HIVE_NULL else value for key, value in found.items() if value is not None}
+    others = tuple(sorted({*values} - in_folders.keys()))
+    return Columns(source.text, None if domain in in_folders else domain, source.id, others), in_folders
+
+
+def _add_constant(raw: RawRows, key: str, value: str | None, source: Source) -> RawRows:
+    """The rows with a column that has one value."""
+    values = {**raw.values, key: [value] * len(raw.rows)}
+    if key != source.domain:
+        return replace(raw, values=values)
+    return replace(raw, domain=pa.repeat(pa.scalar(value and value.encode(), pa.large_binary()), len(raw.rows)), values=values)
 
 
 def _join(rows: Iterator[RawRows], block_bytes: int) -> Iterator[RawRows]:
@@ -119,4 +131,5 @@ def _concatenate(parts: list[RawRows]) -> RawRows:
         all(part.valid_utf8 for part in parts),
         None if first.key_fault is None else np.concatenate([part.key_fault for part in parts if part.key_fault is not None]),
         parts[-1].end,
+        {name: [value for part in parts for value in part.values[name]] for name in first.values},
     )

@@ -6,7 +6,9 @@ stand for 20 GB of text take 270 MB of memory. Why: docs/decisions/022-columns-i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -15,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from chameleon_data.corpus.fragments import Fragment
-from chameleon_data.corpus.readers.rows import Fault, RawRows, binary_array
+from chameleon_data.corpus.kept_columns import plain_value
+from chameleon_data.corpus.readers.rows import NOT_TEXT, Columns, Fault, NotText, RawRows, Values, binary_array
 from chameleon_data.errors import InputError
-from chameleon_data.recipe import Source
 
 BATCH_ROWS = 2**10
 """Most rows of a batch of Parquet, Arrow and CSV."""
@@ -27,16 +29,18 @@ READ_BATCH_BYTES = 2**21
 """Bytes of a batch, of all its columns and uncompressed."""
 
 
-def find_columns(schema: pa.Schema, source: Source, fragment: Fragment, vectors: str | None = None) -> list[tuple[str, ...]]:
-    """Names from the top down to the text, domain, id and vectors: those that the source names, in this order.
+def find_columns(schema: pa.Schema, wanted: Columns, fragment: Fragment, vectors: str | None = None) -> list[tuple[str, ...]]:
+    """Names from the top down to the text, domain, id, values and vectors: those that are wanted, in this order.
 
     Raises InputError for a column that is missing, stands twice or is of an extension type. Some of those run code when a value
     is read, so none is read.
     """
     paths = []
-    for role, key in (("text", source.text), ("domain", source.domain), ("id", source.id), ("vector", vectors)):
+    roles: list[tuple[str, str | None]] = [("text", wanted.text), ("domain", wanted.domain), ("id", wanted.id)]
+    for role, key in (*roles, *(("value", name) for name in wanted.values), ("vector", vectors)):
         if key is None:
             continue
+        of_role = "" if role == "value" else f" for the {role}"
         literal = key in schema.names or fragment.format == "csv"
         path = (key,) if literal else tuple(key.split("."))
         if schema.names.count(path[0]) > 1:
@@ -45,7 +49,7 @@ def find_columns(schema: pa.Schema, source: Source, fragment: Fragment, vectors:
         for part in path:
             at = kind.get_field_index(part) if pa.types.is_struct(kind) else -1
             if at < 0:
-                raise InputError(f"{fragment.url}: no column {key!r} for the {role}; there are {', '.join(schema.names)[:500]}")
+                raise InputError(f"{fragment.url}: no column {key!r}{of_role}; there are {', '.join(schema.names)[:500]}")
             field = kind.field(at)
             kind = field.type
             extension = (field.metadata or {}).get(b"ARROW:extension:name", b"").decode(errors="replace")
@@ -55,7 +59,7 @@ def find_columns(schema: pa.Schema, source: Source, fragment: Fragment, vectors:
                 raise InputError(f"{fragment.url}: the column {key!r} is of the extension type {extension}; store it as a string")
         if role == "vector" and not _is_vector(kind):
             raise InputError(f"{fragment.url}: the column {key!r} is of {kind}; 'embed.column' wants lists of float32 or float64")
-        if role != "vector":
+        if role not in ("vector", "value"):
             _check_type(kind, role, key, fragment.url)
         paths.append(path)
     foreign = [field.name for field in schema if isinstance(field.type, pa.ExtensionType)]
@@ -89,7 +93,7 @@ def _is_writable(kind: pa.DataType) -> bool:
 
 
 def rows_of_batch(
-    batch: pa.RecordBatch, paths: list[tuple[str, ...]], source: Source, first: int, vectors: bool, longest: int
+    batch: pa.RecordBatch, paths: list[tuple[str, ...]], wanted: Columns, first: int, vectors: bool, longest: int
 ) -> Iterator[RawRows]:
     """A record batch in slices. `first` is the number of its first row, `paths` is what `find_columns` gave."""
     columns = [_leaf(batch, path) for path in paths]
@@ -102,8 +106,10 @@ def rows_of_batch(
     for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), batch.num_rows], strict=True):
         part = [column.slice(start, stop - start) for column in columns]
         vector = _finite(part.pop()) if vectors else None
-        domain = _bytes_of(part[1]) if source.domain else None
-        ids = _bytes_of(part[-1]) if source.id else None
+        several = len(part) - len(wanted.values)
+        values = {name: _plain_values(column) for name, column in zip(wanted.values, part[several:], strict=True)}
+        domain = _bytes_of(part[1]) if wanted.domain else None
+        ids = _bytes_of(part[several - 1]) if wanted.id else None
         fault = np.zeros(stop - start, np.uint8)
         if long[start]:  # never copied
             text, fault[:] = binary_array([b""] * len(fault)), Fault.TOO_LONG
@@ -112,7 +118,40 @@ def rows_of_batch(
         if text.null_count:
             fault[text.is_null().to_numpy(zero_copy_only=False)] = Fault.NULL_TEXT
             text = text.fill_null(b"")
-        yield RawRows(text, np.arange(first + start, first + stop, dtype=np.int64), fault, domain, ids, vector)
+        numbers = np.arange(first + start, first + stop, dtype=np.int64)
+        yield RawRows(text, numbers, fault, domain, ids, vector, values=values)
+
+
+def _plain_values(column: pa.Array) -> Values:
+    """The values of a column of any type. Bytes are text; dates, times and decimals are their text."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if _is_text(kind):
+        return [_decode(value) for value in column.to_pylist()]
+    if pa.types.is_fixed_size_binary(kind):
+        return [_decode(value) for value in _bytes_of(column).to_pylist()]
+    if pa.types.is_temporal(kind) or pa.types.is_decimal(kind):
+        column = column.cast(pa.string())
+    return [plain_value(_as_json(value)) for value in column.to_pylist()]
+
+
+def _decode(value: bytes | None) -> str | NotText | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return NOT_TEXT
+
+
+def _as_json(value: Any) -> Any:
+    """A value of Arrow as JSON has it."""
+    if isinstance(value, dict):
+        return {str(key): _as_json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(inner) for inner in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value if value is None or isinstance(value, str | int) else str(value)
 
 
 def _shared_lengths(column: pa.Array) -> npt.NDArray[np.int64]:

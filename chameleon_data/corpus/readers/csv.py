@@ -16,18 +16,17 @@ import pyarrow as pa
 
 from chameleon_data.corpus.fragments import Fragment
 from chameleon_data.corpus.readers.columns import BATCH_ROWS, READ_BATCH_BYTES, find_columns
-from chameleon_data.corpus.readers.rows import Fault, RawRows, binary_array
+from chameleon_data.corpus.readers.rows import NOT_TEXT, Columns, Fault, NotText, RawRows, binary_array
 from chameleon_data.corpus.readers.stream import read_chunks, split_lines
 from chameleon_data.corpus.unpack import ByteStream
 from chameleon_data.errors import InputError
-from chameleon_data.recipe import Source
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 CSV_RECORD_BYTES = 2**25
 """Longest record. A quote that is never closed would make one record of the rest of the file, at eight times its bytes."""
 
 
-def read_csv(stream: ByteStream, fragment: Fragment, source: Source) -> Iterator[RawRows]:
+def read_csv(stream: ByteStream, fragment: Fragment, wanted: Columns) -> Iterator[RawRows]:
     """Records below the header; blank lines are none. Dots in keys mean nothing here.
 
     Raises InputError for a header without the columns that the source names, for a record of more than 32 MiB, and for a broken
@@ -63,19 +62,22 @@ def read_csv(stream: ByteStream, fragment: Fragment, source: Source) -> Iterator
     if not header:  # what Spark writes for a partition without rows
         return
     schema = pa.schema([(name.encode(errors="replace").decode(), pa.string()) for name in header])
-    columns = [schema.names.index(path[0]) for path in find_columns(schema, source, fragment)]
+    columns = [schema.names.index(path[0]) for path in find_columns(schema, wanted, fragment)]
     cells: list[list[bytes]] = [[] for _ in columns]
     numbers: list[int] = []
     faults: list[int] = []
 
     def rows() -> RawRows:
-        arrays = [binary_array(column) for column in cells]
+        several = len(cells) - len(wanted.values)
+        arrays = [binary_array(column) for column in cells[:several]]
+        values = {name: [_text_of(cell) for cell in column] for name, column in zip(wanted.values, cells[several:], strict=True)}
         return RawRows(
             arrays[0],
             np.array(numbers, np.int64),
             np.array(faults, np.uint8),
-            domain=arrays[1] if source.domain else None,
-            ids=arrays[-1] if source.id else None,
+            domain=arrays[1] if wanted.domain else None,
+            ids=arrays[-1] if wanted.id else None,
+            values=values,
         )
 
     held = 0
@@ -113,3 +115,10 @@ def read_csv(stream: ByteStream, fragment: Fragment, source: Source) -> Iterator
                 cells, numbers, faults, held = [[] for _ in columns], [], [], 0
     if numbers:
         yield rows()
+
+
+def _text_of(cell: bytes) -> str | NotText:
+    try:
+        return cell.decode()
+    except UnicodeDecodeError:
+        return NOT_TEXT

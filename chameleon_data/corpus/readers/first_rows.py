@@ -16,7 +16,7 @@ from chameleon_data.corpus.readers.columns import find_columns
 from chameleon_data.corpus.readers.csv import DELIMITERS
 from chameleon_data.corpus.readers.json_array import is_array, is_one_object
 from chameleon_data.corpus.readers.jsonl import lines_reader
-from chameleon_data.corpus.readers.rows import Fault
+from chameleon_data.corpus.readers.rows import Columns, Fault
 from chameleon_data.corpus.readers.stream import PeekedStream, open_stream
 from chameleon_data.errors import InputError, list_some
 from chameleon_data.recipe import Source
@@ -35,18 +35,18 @@ def check_columns(fragment: Fragment, source: Source, vectors: str | None) -> No
     columnar = fragment.format in ("parquet", "arrow")
     if vectors is not None and not columnar:
         next(read_blocks(fragment, source, 1, vectors=vectors))  # refuses it before it opens the file
-    source = columns_of(source, fragment)
+    columns, _ = columns_of(source, fragment)
     with explain_read_errors(fragment.url), open_fragment(fragment, sequential=not columnar) as file:
         if columnar:
-            find_columns(_read_schema(file, fragment), source, fragment, vectors)
+            find_columns(_read_schema(file, fragment), columns, fragment, vectors)
         elif fragment.format == "jsonl":
-            _check_lines(PeekedStream(open_stream(file, fragment)), fragment, source)
+            _check_lines(PeekedStream(open_stream(file, fragment)), fragment, columns)
         elif fragment.format in DELIMITERS:
             start = PeekedStream(open_stream(file, fragment)).start
             line, end, _ = start.partition(b"\n")
             header = next(csv.reader([line.decode(errors="replace")], delimiter=DELIMITERS[fragment.format]), [])
             if end and header and line.count(b'"') % 2 == 0:
-                find_columns(pa.schema([(name.strip("\r\ufeff"), pa.string()) for name in header]), source, fragment)
+                find_columns(pa.schema([(name.strip("\r\ufeff"), pa.string()) for name in header]), columns, fragment)
 
 
 def _read_schema(file: BinaryIO, fragment: Fragment) -> Any:
@@ -57,7 +57,7 @@ def _read_schema(file: BinaryIO, fragment: Fragment) -> Any:
     return (pa.ipc.open_file if start == b"ARROW1" else pa.ipc.open_stream)(pa.PythonFile(file, "r")).schema
 
 
-def _check_lines(stream: PeekedStream, fragment: Fragment, source: Source) -> None:
+def _check_lines(stream: PeekedStream, fragment: Fragment, columns: Columns) -> None:
     if is_array(stream.start) or is_one_object(stream.start):
         return
     parts, size = list[bytes](), 0
@@ -67,17 +67,20 @@ def _check_lines(stream: PeekedStream, fragment: Fragment, source: Source) -> No
     lines = [line for line in b"".join(parts).split(b"\n")[:-1] if line.strip()][: 2 * ENOUGH_ROWS]
     if len(lines) < ENOUGH_ROWS:
         return
-    rows = lines_reader(source)(list(lines), np.arange(len(lines)))
-    lacking = [("text", source.text)] if (rows.fault == Fault.NO_TEXT).all() else []
-    for role, key, column in (("domain", source.domain, rows.domain), ("id", source.id, rows.ids)):
+    rows = lines_reader(columns)(list(lines), np.arange(len(lines)))
+    lacking = [(" for the text", columns.text)] if (rows.fault == Fault.NO_TEXT).all() else []
+    for role, key, column in (("domain", columns.domain, rows.domain), ("id", columns.id, rows.ids)):
         faultless = rows.key_fault is None or not rows.key_fault.any()
         if key is not None and column is not None and column.null_count == len(lines) and faultless and not rows.fault.any():
-            lacking.append((role, key))
+            lacking.append((f" for the {role}", key))
+    if not rows.fault.any():
+        absent = (name for name in rows.values if not any(f'"{name.rpartition(".")[2]}"'.encode() in line for line in lines))
+        lacking += [("", name) for name in absent]
     if lacking:
         role, key = lacking[0]
         keys = sorted({key for line in lines for key in _keys_of(line)})
         raise InputError(
-            f"{fragment.url}: none of its first {len(lines)} rows has the key {key!r} for the {role}; they have {list_some(keys)}"
+            f"{fragment.url}: none of its first {len(lines)} rows has the key {key!r}{role}; they have {list_some(keys)}"
         )
 
 

@@ -13,11 +13,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from chameleon_data.corpus.readers.jsonl import lines_reader, longest_line
-from chameleon_data.corpus.readers.rows import RawRows
+from chameleon_data.corpus.readers.rows import Columns, RawRows
 from chameleon_data.corpus.readers.stream import BYTE_ORDER_MARK, READ_BYTES
 from chameleon_data.corpus.unpack import ByteStream
 from chameleon_data.errors import InputError
-from chameleon_data.recipe import Source
 
 ELEMENTS_AT_ONCE = 2**10
 BATCH_BYTES = 2**20
@@ -39,10 +38,10 @@ def is_one_object(start: bytes) -> bool:
     return _OBJECT.match(start.removeprefix(BYTE_ORDER_MARK)) is not None
 
 
-def read_json_array(stream: ByteStream, url: str, source: Source, longest: int) -> Iterator[RawRows]:
+def read_json_array(stream: ByteStream, url: str, columns: Columns, longest: int) -> Iterator[RawRows]:
     """The elements of the array, numbered from 0; `longest` is bytes of a text. Raises InputError for an array that is broken,
     since where its next element begins is then unknown, and for what follows it."""
-    rows_of = lines_reader(source)
+    rows_of = lines_reader(columns)
     batch: list[bytes | None] = []
     first = size = 0
     for element in _elements(stream, url, longest_line(longest)):

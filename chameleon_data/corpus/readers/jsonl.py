@@ -15,9 +15,9 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
-from chameleon_data.corpus.readers.rows import Fault, RawRows, binary_array
+from chameleon_data.corpus.kept_columns import plain_value
+from chameleon_data.corpus.readers.rows import Columns, Fault, RawRows, Values, binary_array
 from chameleon_data.corpus.readers.stream import split_lines
-from chameleon_data.recipe import Source
 
 LINE_BYTES_PER_TEXT_BYTE = 6
 r"""A character may be written as \u0001, which is six bytes for one."""
@@ -25,9 +25,9 @@ LINE_BYTES_BESIDE_TEXT = 2**20
 """Bytes of a line that its other fields may take."""
 
 
-def read_jsonl(chunks: Iterable[bytes], source: Source, longest: int, start: bool = True) -> Iterator[RawRows]:
+def read_jsonl(chunks: Iterable[bytes], columns: Columns, longest: int, start: bool = True) -> Iterator[RawRows]:
     """The rows of each chunk. Blank lines are no rows; `longest` is bytes of a text; `start` is as for `split_lines`."""
-    rows_of = lines_reader(source)
+    rows_of = lines_reader(columns)
     end = told = 0
     for first, lines in split_lines(chunks, longest_line(longest), start):
         end = first + len(lines) - (lines[-1] == b"")  # what follows the last line end is no line
@@ -50,30 +50,33 @@ def longest_line(longest: int) -> int:
     return LINE_BYTES_PER_TEXT_BYTE * longest + LINE_BYTES_BESIDE_TEXT
 
 
-def lines_reader(source: Source) -> Callable[[list[bytes | None], npt.NDArray[np.int64]], RawRows]:
+def lines_reader(columns: Columns) -> Callable[[list[bytes | None], npt.NDArray[np.int64]], RawRows]:
     """A function that reads lines, one JSON value each, and their numbers. None is a line that is too long."""
-    text_of = _getter(source.text)
-    domain_of = _getter(source.domain) if source.domain else None
-    id_of = _getter(source.id) if source.id else None
+    text_of = _getter(columns.text)
+    domain_of = _getter(columns.domain) if columns.domain else None
+    id_of = _getter(columns.id) if columns.id else None
+    value_of = {name: _getter(name) for name in columns.values}
+    no_number = b"null" if value_of else b"0.0"
 
     def read(lines: list[bytes | None], numbers: npt.NDArray[np.int64]) -> RawRows:
         documents: list[Any] = []
         faults, key_faults = np.zeros((2, len(lines)), np.uint8)
         try:
-            if domain_of or id_of:
+            if domain_of or id_of or value_of:
                 documents = list(map(_loads, lines))
                 texts = [text_of(document).encode() for document in documents]
             else:
                 texts = [text_of(_loads(line)).encode() for line in lines]
         except (ValueError, KeyError, TypeError, AttributeError):  # one of the lines is bad: each by itself, to see which
-            parsed = [_parse(line, text_of) for line in lines]
+            parsed = [_parse(line, text_of, no_number) for line in lines]
             documents, texts = [document for document, _, _ in parsed], [text for _, text, _ in parsed]
             faults[:] = [fault for _, _, fault in parsed]
         ids = _strings(documents, id_of, key_faults, Fault.ID_IS_FLOAT, Fault.ID_OF_OTHER_TYPE) if id_of else None
         domain = None
         if domain_of:
             domain = _strings(documents, domain_of, key_faults, Fault.DOMAIN_IS_FLOAT, Fault.DOMAIN_OF_OTHER_TYPE)
-        return RawRows(binary_array(texts), numbers, faults, domain, ids, valid_utf8=True, key_fault=key_faults)
+        values = {name: _values(documents, get) for name, get in value_of.items()}
+        return RawRows(binary_array(texts), numbers, faults, domain, ids, None, True, key_faults, values=values)
 
     return read
 
@@ -101,7 +104,7 @@ def _getter(key: str) -> Callable[[Any], Any]:
     return nested if len(parts) > 1 else lambda document: document[key]
 
 
-def _parse(line: bytes | None, text_of: Callable[[Any], Any]) -> tuple[Any, bytes, Fault]:
+def _parse(line: bytes | None, text_of: Callable[[Any], Any], no_number: bytes) -> tuple[Any, bytes, Fault]:
     """The document, its text and its fault, for one line."""
     if line is None:
         return None, b"", Fault.TOO_LONG
@@ -109,7 +112,7 @@ def _parse(line: bytes | None, text_of: Callable[[Any], Any]) -> tuple[Any, byte
         document = _loads(line)
     except ValueError:
         try:
-            document = _loads(_without_infinities(line))
+            document = _loads(_without_infinities(line, no_number))
         except ValueError:
             try:
                 line.decode()
@@ -131,11 +134,23 @@ _NOT_FINITE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?Infinity|NaN', re.DOTA
 """A string, or one of the numbers that Python's json writes and JSON does not have."""
 
 
-def _without_infinities(line: bytes) -> bytes:
-    """The line with 0.0 for NaN and infinities. In a key that is read it is as wrong as they are; elsewhere nobody looks."""
+def _without_infinities(line: bytes, no_number: bytes) -> bytes:
+    """The line with something else for NaN and infinities: null where columns of numbers are read, else 0.0, which is as wrong
+    for a text or domain as they are."""
     if b"NaN" not in line and b"Infinity" not in line:
         return line
-    return _NOT_FINITE.sub(lambda found: found[0] if found[0][:1] == b'"' else b"0.0", line)
+    return _NOT_FINITE.sub(lambda found: found[0] if found[0][:1] == b'"' else no_number, line)
+
+
+def _values(documents: list[Any], key_of: Callable[[Any], Any]) -> Values:
+    """The value of a key in each document; null where there is none."""
+    values = []
+    for document in documents:
+        try:
+            values.append(plain_value(key_of(document)))
+        except (KeyError, TypeError):
+            values.append(None)
+    return values
 
 
 def _strings(

@@ -16,9 +16,8 @@ import pyarrow.parquet as pq
 
 from chameleon_data.corpus.fragments import Fragment
 from chameleon_data.corpus.readers.columns import BATCH_ROWS, READ_BATCH_BYTES, find_columns, rows_of_batch
-from chameleon_data.corpus.readers.rows import RawRows
+from chameleon_data.corpus.readers.rows import Columns, RawRows
 from chameleon_data.errors import InputError
-from chameleon_data.recipe import Source
 
 LARGEST_EXPANDED_BATCH = 2**26
 """Bytes that a batch may take where the file stores repeated values once."""
@@ -53,7 +52,7 @@ class _Gate(io.RawIOBase):
         return True
 
 
-def read_parquet(file: BinaryIO, fragment: Fragment, source: Source, vectors: str | None, longest: int) -> Iterator[RawRows]:
+def read_parquet(file: BinaryIO, fragment: Fragment, wanted: Columns, vectors: str | None, longest: int) -> Iterator[RawRows]:
     """The rows of the fragment's row groups."""
     gate = _Gate(file)
     opened = pq.ParquetFile(
@@ -63,7 +62,7 @@ def read_parquet(file: BinaryIO, fragment: Fragment, source: Source, vectors: st
         page_checksum_verification=True,
         arrow_extensions_enabled=False,
     )
-    paths = find_columns(opened.schema_arrow, source, fragment, vectors)
+    paths = find_columns(opened.schema_arrow, wanted, fragment, vectors)
     columns = list(dict.fromkeys(".".join(path) for path in paths))
     groups = range(opened.metadata.num_row_groups)
     number = 0
@@ -80,7 +79,7 @@ def read_parquet(file: BinaryIO, fragment: Fragment, source: Source, vectors: st
         rows = READ_BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)
         most = LARGEST_EXPANDED_BATCH // _longest_shared_string(file, opened, at, columns)
         for batch in opened.iter_batches(max(1, min(rows, most, BATCH_ROWS)), **how):
-            yield from rows_of_batch(batch, paths, source, number, vectors is not None, longest)
+            yield from rows_of_batch(batch, paths, wanted, number, vectors is not None, longest)
             number += batch.num_rows
 
 

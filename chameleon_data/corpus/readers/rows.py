@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,15 +33,38 @@ class Fault(IntEnum):
     ID_IS_FLOAT = 16
     ID_OF_OTHER_TYPE = 17
     ID_NOT_UTF8 = 18
+    NO_NUMBER = 19
+    COLUMN_NOT_UTF8 = 20
+    NOT_JUDGED = 21
 
 
 REASONS = (
     "", "broken JSON", "not an object", "no text", "null text", "text is not a string", "blank text", "invalid UTF-8",
     "longer than max_document", "wrong number of columns", "broken CSV", "no domain", "bad domain name", "no id",
     "domain is a float", "domain is neither a string nor an integer", "id is a float", "id is neither a string nor an integer",
-    "id is not UTF-8",
+    "id is not UTF-8", "domain is not a number", "a column is not UTF-8", "'where' cannot be evaluated for its values",
 )  # fmt: skip
 """The words for each `Fault`, in their order, as records and messages have them."""
+
+
+class NotText:
+    """In the place of a value: a string that is not UTF-8."""
+
+
+NOT_TEXT = NotText()
+Values = list[Any]
+"""A column of values of any type: plain values as in `kept_columns.py`, or NOT_TEXT."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns that a file is read for."""
+
+    text: str
+    domain: str | None
+    id: str | None
+    values: tuple[str, ...] = ()
+    """Those that may be of any type: kept ones, those of a condition, and those that name a domain together or by a number."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +99,26 @@ class Block:
     """The rows of this stretch that cannot be used, by number."""
     end: int
     """Number of the row behind this stretch. Blank lines of JSONL are counted; a block of nothing else may be the last."""
+    filtered: dict[str, int] = field(default_factory=dict)
+    """Domain -> rows of this stretch that the source's condition leaves out; they are nowhere else here."""
+    kept: dict[str, Values] = field(default_factory=dict)
+    """Kept column -> its value for each text."""
+    columns: pa.LargeBinaryArray | None = None
+    """The kept columns of each text as bytes (`kept_columns.py`); None where the source keeps none."""
+
+    def take(self, rows: npt.NDArray[np.int64], bad: tuple[BadRow, ...]) -> Block:
+        """Some of the texts, beside these bad rows."""
+        return replace(
+            self,
+            text=self.text.take(rows),
+            rows=self.rows[rows],
+            domain=self.domain[rows],
+            ids=None if self.ids is None else self.ids.take(rows),
+            vectors=None if self.vectors is None else self.vectors.take(rows),
+            bad=bad,
+            kept={name: [values[row] for row in rows.tolist()] for name, values in self.kept.items()},
+            columns=None if self.columns is None else self.columns.take(rows),
+        )
 
 
 @dataclass(frozen=True)
@@ -99,6 +143,22 @@ class RawRows:
     """The `Fault` of the type of a domain or id that is null; none where it is None."""
     end: int | None = None
     """As in `Block.end`; None: these rows end with the last of them."""
+    values: dict[str, Values] = field(default_factory=dict)
+    """Column of `Columns.values` -> its value in each row."""
+
+    def take(self, rows: npt.NDArray[np.int64]) -> RawRows:
+        """Some of the rows."""
+        return replace(
+            self,
+            text=self.text.take(rows),
+            rows=self.rows[rows],
+            fault=self.fault[rows],
+            domain=None if self.domain is None else self.domain.take(rows),
+            ids=None if self.ids is None else self.ids.take(rows),
+            vectors=None if self.vectors is None else self.vectors.take(rows),
+            key_fault=None if self.key_fault is None else self.key_fault[rows],
+            values={name: [values[row] for row in rows.tolist()] for name, values in self.values.items()},
+        )
 
 
 def binary_array(values: list[bytes]) -> pa.LargeBinaryArray:

@@ -6,17 +6,35 @@ not depend on how a file's bytes fall into reads and blocks.
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_right
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from chameleon_data.arrays import string_offsets
-from chameleon_data.corpus.readers.rows import REASONS, BadRow, Block, Fault, RawRows
+from chameleon_data.corpus.kept_columns import encode_columns
+from chameleon_data.corpus.readers.rows import NOT_TEXT, REASONS, BadRow, Block, Fault, RawRows
+from chameleon_data.corpus.readers.where import LEFT_OUT, NOT_JUDGED, judge_rows
 from chameleon_data.recipe import Source, check_domain_name
+
+JUDGED = (Fault.NONE, Fault.NO_TEXT, Fault.NULL_TEXT, Fault.NOT_STRING)
+"""Faults of rows whose columns can be read, and so judged; where they are not taken, their faults do not count."""
+DOMAIN_SEPARATOR = "/"
+"""Between the values of several columns that name a domain together."""
+NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
 
 def validate_rows(raw: RawRows, source: Source, name: str, max_document: int) -> Block:
     """The block of these rows. `name` is the source's name; `max_document` is in bytes of UTF-8."""
+    end = int(raw.rows[-1:].sum()) + 1 if raw.end is None else raw.end
+    filtered: dict[str, int] = {}
+    if source.where is not None:
+        raw, filtered = _take_rows(raw, source, source.where, name)
     fault = raw.fault.copy()
     lengths = np.diff(string_offsets(raw.text))
     fault[(fault == Fault.NONE) & (lengths > max_document)] = Fault.TOO_LONG
@@ -27,10 +45,10 @@ def validate_rows(raw: RawRows, source: Source, name: str, max_document: int) ->
     if raw.key_fault is not None:
         np.copyto(fault, raw.key_fault, where=fault == Fault.NONE)
 
-    names: tuple[str, ...] = (name,)
-    domain = np.zeros(len(fault), np.int32)
-    if raw.domain is not None:
-        names, domain = _domains(raw.domain, source.rename, fault)
+    names, domain = _name_domains(raw, source, name, fault)
+    for values in raw.values.values():
+        wrong = np.fromiter((value is NOT_TEXT for value in values), bool, len(values))
+        fault[wrong & (fault == Fault.NONE)] = Fault.COLUMN_NOT_UTF8
     ids = raw.ids
     if ids is not None:
         ids = ids.fill_null(b"")
@@ -39,10 +57,12 @@ def validate_rows(raw: RawRows, source: Source, name: str, max_document: int) ->
         np.copyto(fault, wrong, where=fault == Fault.NONE)
 
     text, rows, usable, vectors, bad = raw.text, raw.rows, domain, raw.vectors, np.flatnonzero(fault)
+    kept = {column: raw.values[column] for column in source.keep}
     if len(bad):
         keep = np.flatnonzero(fault == Fault.NONE)
         text, rows, usable, ids = text.take(keep), rows[keep], domain[keep], None if ids is None else ids.take(keep)
         vectors = None if vectors is None else vectors.take(keep)
+        kept = {column: [values[row] for row in keep.tolist()] for column, values in kept.items()}
     bad_rows = (BadRow(int(raw.rows[i]), names[domain[i]] if domain[i] >= 0 else name, REASONS[fault[i]]) for i in bad)
     return Block(
         text.view(pa.large_string()),
@@ -52,8 +72,70 @@ def validate_rows(raw: RawRows, source: Source, name: str, max_document: int) ->
         None if ids is None else ids.view(pa.large_string()),
         vectors,
         tuple(sorted(bad_rows, key=lambda row: row.row)),
-        int(raw.rows[-1:].sum()) + 1 if raw.end is None else raw.end,
+        end,
+        filtered,
+        kept,
+        encode_columns(kept, len(rows)) if kept else None,
     )
+
+
+def _take_rows(raw: RawRows, source: Source, condition: str, name: str) -> tuple[RawRows, dict[str, int]]:
+    """The rows that the source's condition takes, those that cannot be judged, and those that are no rows; and by domain how many
+    it leaves out."""
+    verdict = judge_rows(condition, raw.values)
+    judged = np.isin(raw.fault, JUDGED)
+    taken = ~judged | (verdict != LEFT_OUT)
+    left_out = raw.take(np.flatnonzero(~taken))
+    fault = np.where(judged & (verdict == NOT_JUDGED), Fault.NOT_JUDGED, raw.fault).astype(np.uint8)
+    names, domain = _name_domains(left_out, source, name, np.zeros(len(left_out.rows), np.uint8))
+    filtered = Counter(names[code] if code >= 0 else name for code in domain.tolist())
+    return replace(raw, fault=fault).take(np.flatnonzero(taken)), dict(filtered)
+
+
+def _name_domains(
+    raw: RawRows, source: Source, name: str, fault: npt.NDArray[np.uint8]
+) -> tuple[tuple[str, ...], npt.NDArray[np.int32]]:
+    """Names, and (rows,) the index of each row's name or -1. Rows without one are marked, if they have no fault yet."""
+    if source.domain is None:
+        return (name,), np.zeros(len(raw.rows), np.int32)
+    if isinstance(source.domain, str):
+        return _domains(raw.domain, source.rename, fault)
+    if isinstance(source.domain, tuple):
+        named = [_join_names(row) for row in zip(*(raw.values[key] for key in source.domain), strict=True)]
+    else:
+        ((key, bounds),) = source.domain.items()
+        named = [_name_bucket(key, bounds, value) for value in raw.values[key]]
+    wrong = np.array([found if isinstance(found, Fault) else Fault.NONE for found in named], np.uint8)
+    np.copyto(fault, wrong, where=fault == Fault.NONE)
+    encoded = pa.array([None if isinstance(found, Fault) else found.encode() for found in named], pa.large_binary())
+    return _domains(encoded, source.rename, fault)
+
+
+def _join_names(values: tuple[Any, ...]) -> str | Fault:
+    """The name that several columns give together."""
+    for value in values:
+        if value is None or value == "":
+            return Fault.NO_DOMAIN
+        if type(value) is float:
+            return Fault.DOMAIN_IS_FLOAT
+        if value is NOT_TEXT or type(value) not in (str, int):
+            return Fault.COLUMN_NOT_UTF8 if value is NOT_TEXT else Fault.DOMAIN_OF_OTHER_TYPE
+    return DOMAIN_SEPARATOR.join(map(str, values))
+
+
+def _name_bucket(key: str, bounds: tuple[float, ...], value: Any) -> str | Fault:
+    """The bucket of a number: under the first bound, from one bound up to the next, or from the last."""
+    if value is None:
+        return Fault.NO_DOMAIN
+    if type(value) is str and NUMBER.fullmatch(value):  # CSV has no others
+        value = float(value)
+    if type(value) not in (int, float):
+        return Fault.NO_NUMBER
+    at = bisect_right(bounds, value)
+    low, high = (f"{bounds[i]:.15g}" if 0 <= i < len(bounds) else "" for i in (at - 1, at))
+    if not low:
+        return f"{key} under {high}"
+    return f"{key} {low} to {high}" if high else f"{key} from {low}"
 
 
 def _mark_not_utf8(values: pa.LargeBinaryArray, fault: npt.NDArray[np.uint8], reason: Fault = Fault.NOT_UTF8) -> None:

@@ -19,6 +19,7 @@ import orjson
 import polars as pl
 import pyarrow as pa
 
+from chameleon_data.recipe import SHARD_COLUMNS
 from chameleon_data.shards.formats.files import (
     Encoded,
     IndexEntry,
@@ -29,7 +30,7 @@ from chameleon_data.shards.formats.files import (
     refusing_damage,
 )
 from chameleon_data.shards.formats.zstd import ZSTD_WRITER, compress_frame, decompress_frame
-from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, conform, sequence_schema
+from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, conform, is_sequences, sequence_schema, text_schema
 
 WRITER: dict[str, Any] = {"format": "jsonl", "strings": "RFC 8785", **ZSTD_WRITER}
 
@@ -72,8 +73,20 @@ def encode_lines(rows: pa.Table) -> pa.Buffer:
 
 
 def rows_from_objects(objects: Sequence[Mapping[str, Any]], body: pa.Array, schema: pa.Schema) -> pa.Table:
-    """Rows of `schema`: `body` is its first column, the others are the values of these objects."""
+    """Rows of `schema`: `body` is its first column, the others are the values of these objects. Text has kept columns besides."""
+    if not is_sequences(schema):
+        names = sorted({*objects[0]} - SHARD_COLUMNS, key=str.encode)
+        schema = text_schema((name, type_of_values([o[name] for o in objects])) for name in names)
     return conform(pa.table([body, *(pa.array([o[f.name] for o in objects], f.type) for f in list(schema)[1:])], schema=schema))
+
+
+def type_of_values(values: Sequence[Any]) -> pa.DataType:
+    """The type of a kept column that holds these values, as JSON tells them apart; a string where all are null."""
+    kinds = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.large_string()}
+    found = {kinds[type(value)] for value in values if value is not None}
+    if len(found) > 1:
+        raise ValueError(f"a column of {' and '.join(sorted(map(str, found)))}")
+    return next(iter(found), pa.large_string())
 
 
 def _text_rows(objects: Sequence[Mapping[str, Any]]) -> pa.Table:

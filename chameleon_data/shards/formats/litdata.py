@@ -1,7 +1,8 @@
 """A shard as one chunk of litdata, for its `StreamingDataset` and `PyTreeLoader`: an item is a dict of str, int and arrays.
 
     uint32 count; uint32 offsets [count + 1]; then per row
-    uint32 sizes of the values; the values in the schema's order: text in UTF-8, numbers as int64, lists of numbers as they are
+    uint32 sizes of the values; the values in the schema's order: text in UTF-8, numbers as int64, lists of numbers as they are,
+    kept columns as JSON text, since there is no other null
 
 With zstd, the layout that litdata calls "batch": frames of 256 rows in the same .bin.
 
@@ -29,6 +30,7 @@ import pyarrow.compute as pc
 
 from chameleon_data.arrays import I64
 from chameleon_data.errors import InputError
+from chameleon_data.recipe import SHARD_COLUMNS
 from chameleon_data.shards.formats.files import (
     Encoded,
     IndexEntry,
@@ -38,6 +40,7 @@ from chameleon_data.shards.formats.files import (
     refusing_damage,
     split_folder,
 )
+from chameleon_data.shards.formats.mds import json_values, parse_json_values
 from chameleon_data.shards.formats.row_bytes import (
     BYTES_TYPE,
     U32,
@@ -50,7 +53,16 @@ from chameleon_data.shards.formats.row_bytes import (
     separate_rows,
 )
 from chameleon_data.shards.formats.zstd import ZSTD_WRITER, compress_frame, decompress_frame
-from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, column_array, conform, sequence_schema, token_ids
+from chameleon_data.shards.rows import (
+    INPUT_IDS,
+    TEXT_SCHEMA,
+    column_array,
+    conform,
+    kept_names,
+    sequence_schema,
+    text_schema,
+    token_ids,
+)
 
 LARGEST_CHUNK = 2**32
 """Bytes; offsets are uint32, so a shard is shorter than this."""
@@ -135,7 +147,8 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _tail(schema: pa.Schema) -> bytes:
-    return json.dumps(_value_types(schema)).encode()
+    described: list[Any] = _value_types(schema)
+    return json.dumps([*described, kept] if (kept := kept_names(schema)) else described).encode()
 
 
 def _values(rows: pa.Table) -> tuple[I64, list[pa.Array], I64]:
@@ -143,7 +156,9 @@ def _values(rows: pa.Table) -> tuple[I64, list[pa.Array], I64]:
     end, counted from the first. InputError at 4 GiB or more."""
     values = []
     for name in rows.schema.names:
-        if name == INPUT_IDS:
+        if name not in SHARD_COLUMNS:
+            values.append(json_values(column_array(rows, name)))
+        elif name == INPUT_IDS:
             values.append(fixed_size_strings(token_ids(rows)))
         elif _is_list(rows.schema.field(name).type):
             values.append(list_strings(column_array(rows, name)))
@@ -218,7 +233,11 @@ def _decode_rows(body: pa.Buffer, offsets: I64, tail: bytes) -> pa.Table:
     """The rows between these offsets, of the types that `tail` names. ValueError where they do not add up."""
     kinds = {_tail(schema): schema for schema in (TEXT_SCHEMA, *(sequence_schema(1, dtype) for dtype in DTYPES))}
     if tail not in kinds:
-        raise ValueError("types of values that are not ours")
+        with_names = json.loads(tail)
+        kept = text_schema((str(name), pa.large_string()) for name in (with_names[-1] if isinstance(with_names, list) else ()))
+        if _tail(kept) != tail:
+            raise ValueError("types of values that are not ours")
+        kinds[tail] = kept
     schema = kinds[tail]
     columns = len(schema)
     sizes = read_sizes(body, offsets, columns)
@@ -232,5 +251,10 @@ def _decode_rows(body: pa.Buffer, offsets: I64, tail: bytes) -> pa.Table:
         raise ValueError("a value has not the size that its type has")
     _, *values = separate_rows(body, int(offsets[0]), np.insert(sizes, 0, U32.itemsize * columns, axis=1))
     stored = {field.name: f"<u{field.type.value_type.byte_width}" if _is_list(field.type) else "<i8" for field in schema}
-    decoded = [decode_column(strings, field, stored[field.name]) for field, strings in zip(schema, values, strict=True)]
+    decoded = [
+        decode_column(strings, field, stored[field.name]) if field.name in SHARD_COLUMNS else parse_json_values(strings)
+        for field, strings in zip(schema, values, strict=True)
+    ]
+    if kept_names(schema):
+        schema = text_schema((name, decoded[schema.names.index(name)].type) for name in kept_names(schema))
     return conform(pa.table(decoded, schema=schema))

@@ -3,7 +3,8 @@
     uint32 count; uint32 offsets [count + 1]; the column configuration as JSON; then per row
     uint32 sizes of the columns that have no one size; the columns in the order of their names
         text, domain, doc_id in UTF-8; domain_id, epoch, tokens as uint32
-        packed: input_ids as an array of one size; doc_starts as JSON, since an array may not be empty
+        kept columns as JSON, since there is no other null; packed: input_ids as an array of one size, and doc_starts as JSON,
+        since an array may not be empty
 
 The train split lies at the folder's root and another in a folder of its name, each with an index.json: what
 `StreamingDataset(split=...)` reads. A trainer decodes a shard by its entry there. So `decode` gives the entry that the bytes
@@ -28,7 +29,9 @@ import pyarrow.compute as pc
 import xxhash
 
 from chameleon_data.errors import InputError
+from chameleon_data.recipe import SHARD_COLUMNS
 from chameleon_data.shards.formats.files import Encoded, IndexEntry, Level, pad_number, refusing_damage, split_folder
+from chameleon_data.shards.formats.jsonl import type_of_values
 from chameleon_data.shards.formats.row_bytes import (
     BYTES_TYPE,
     U32,
@@ -40,7 +43,17 @@ from chameleon_data.shards.formats.row_bytes import (
     separate_rows,
 )
 from chameleon_data.shards.formats.zstd import ZSTD_WRITER, compress_frame, decompress_frame
-from chameleon_data.shards.rows import DOC_STARTS, INPUT_IDS, TEXT_SCHEMA, column_array, conform, sequence_schema, token_ids
+from chameleon_data.shards.rows import (
+    DOC_STARTS,
+    INPUT_IDS,
+    column_array,
+    conform,
+    is_sequences,
+    kept_names,
+    sequence_schema,
+    text_schema,
+    token_ids,
+)
 
 LARGEST_MDS_SHARD = 2**32
 """Bytes; offsets are uint32, so a shard is shorter than this."""
@@ -104,8 +117,22 @@ def _value_strings(rows: pa.Table, name: str, encoding: str) -> pa.Array:
     if encoding == "str":
         return column.cast(BYTES_TYPE)
     if encoding == "json":
-        return _json_strings(column)
+        return _json_strings(column) if name == DOC_STARTS else json_values(column)
     return fixed_size_strings(token_ids(rows) if name == INPUT_IDS else column.to_numpy())
+
+
+def json_values(column: pa.Array) -> pa.Array:
+    """(rows,) values of a kept column, as json.dumps spells them."""
+    return pa.array([json.dumps(value).encode() for value in column.to_pylist()], BYTES_TYPE)
+
+
+def parse_json_values(strings: pa.Array) -> pa.Array:
+    """The inverse of `json_values`. ValueError where they are not so spelled, or not of one type."""
+    values = [json.loads(each) for each in strings.to_pylist()]
+    column = pa.array(values, type_of_values(values))
+    if not json_values(column).equals(strings):
+        raise ValueError("a kept column is not written as its values are")
+    return column
 
 
 def _json_strings(lists: pa.Array) -> pa.Array:
@@ -141,11 +168,15 @@ def decode_body(data: pa.Buffer | bytes, zipped: bool, where: str) -> tuple[pa.T
         columns = {}
         for (key, encoding), strings in zip(encodings.items(), separate_rows(body, int(offsets[0]), widths)[1:], strict=True):
             columns[key] = _decode_values(strings, schema.field(key), encoding)
+        if not is_sequences(schema):
+            schema = text_schema((name, columns[name].type) for name in kept_names(schema))
         return pa.table([columns[key] for key in schema.names], schema=schema), level
 
 
 def _decode_values(strings: pa.Array, field: pa.Field, encoding: str) -> pa.Array:
     """The inverse of `_value_strings`. ValueError where these are not the byte strings of such a column."""
+    if encoding == "json" and field.name != DOC_STARTS:
+        return parse_json_values(strings)
     if encoding != "json":
         return decode_column(strings, field, "" if encoding == "str" else _stored_type(encoding).str)
     lists = pa.array([orjson.loads(each) for each in strings.to_pylist()], field.type)
@@ -157,8 +188,7 @@ def _decode_values(strings: pa.Array, field: pa.Field, encoding: str) -> pa.Arra
 def column_encodings(schema: pa.Schema) -> dict[str, str]:
     """Column -> MDS encoding, in the order of a row."""
     encodings = {name: "uint32" if schema.field(name).type == pa.uint32() else "str" for name in sorted(schema.names)}
-    if DOC_STARTS in encodings:
-        encodings[DOC_STARTS] = "json"
+    encodings |= dict.fromkeys([name for name in encodings if name == DOC_STARTS or name not in SHARD_COLUMNS], "json")
     if INPUT_IDS in encodings:
         kind = schema.field(INPUT_IDS).type
         encodings[INPUT_IDS] = f"ndarray:{kind.value_type}:{kind.list_size}"
@@ -183,11 +213,12 @@ def _configuration(schema: pa.Schema, level: Level) -> dict[str, Any]:
 def _read_configuration(config: bytes, zipped: bool) -> tuple[pa.Schema, Level]:
     """The schema of the rows, and the level. The configuration must be, byte for byte, the one that `encode` writes for them."""
     packed = re.search(rb'"ndarray:(uint16|uint32):([1-9][0-9]{0,9})"', config)
-    schema = (
-        sequence_schema(int(packed[2]), pa.type_for_alias(packed[1].decode()))
-        if packed and int(packed[2]) < 2**31
-        else TEXT_SCHEMA
-    )
+    if packed and int(packed[2]) < 2**31:
+        schema = sequence_schema(int(packed[2]), pa.type_for_alias(packed[1].decode()))
+    else:  # of kept columns the configuration gives the names, and their values the types
+        listed = re.search(rb'"column_names": (\["(?:[^"\\]|\\.|", ")*"\])', config)
+        kept = [name for name in (json.loads(listed[1]) if listed else ()) if name not in SHARD_COLUMNS]
+        schema = text_schema((name, pa.large_string()) for name in kept)
     named = re.search(rb'"compression": "zstd:([1-9]|1[0-9])"', config) if zipped else None
     if zipped and not named:
         raise ValueError("its configuration lacks compression = zstd:1 to zstd:19")

@@ -29,7 +29,7 @@ from chameleon_data.arrays import I64
 from chameleon_data.errors import InputError
 from chameleon_data.shards.formats import parquet
 from chameleon_data.shards.formats.files import Encoded, IndexEntry, Level, pad_number, refuse_empty, refusing_damage
-from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, column_array, conform, is_sequences, sequence_schema
+from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, column_array, conform, is_sequences, schema_of, sequence_schema
 
 INDEX_MAGIC = b"MMIDIDX\x00\x00"
 CODES = {"<i4": 4, "<u2": 8}
@@ -98,7 +98,8 @@ def decode(files: Mapping[str, pa.Buffer | bytes], where: str) -> tuple[pa.Table
         values = pa.array(ids.astype(dtype.to_pandas_dtype(), copy=False))
         if length == "documents":
             offsets = pa.array(np.append(0, np.cumsum(lengths)))
-            schema, lists = document_schema(dtype), pa.LargeListArray.from_arrays(offsets, values)
+            schema = pa.schema([document_schema(dtype).field(0), *text_schema_of(described.schema)])
+            lists = pa.LargeListArray.from_arrays(offsets, values)
         else:
             if np.any(lengths != int(length)):
                 raise ValueError("a packed sequence of another length")
@@ -126,13 +127,18 @@ def _conform(table: pa.Table) -> tuple[pa.Table, int | None]:
     at = table.schema.names.index(INPUT_IDS)
     empty = pa.array([""] * table.num_rows, pa.large_string())
     described = conform(table.remove_column(at).append_column("text", empty)).drop_columns(["text"])
-    schema = document_schema(kind.value_type)
+    schema = pa.schema([document_schema(kind.value_type).field(0), *described.schema])
     return described.add_column(0, schema.field(INPUT_IDS), lists.combine_chunks()).cast(schema).combine_chunks(), None
 
 
 def _check_row_table(schema: pa.Schema) -> None:
-    if not any(schema.equals(pa.schema(list(rows)[1:])) for rows in (TEXT_SCHEMA, sequence_schema(1, pa.uint16()))):
+    if not any(schema.equals(rows) for rows in (text_schema_of(schema), pa.schema(list(sequence_schema(1, pa.uint16()))[1:]))):
         raise ValueError(f"the columns of its table are {schema.names}, not those of a shard")
+
+
+def text_schema_of(schema: pa.Schema) -> pa.Schema:
+    """The columns that stand beside a document, with the kept ones of this table."""
+    return pa.schema(list(schema_of(pa.schema([TEXT_SCHEMA.field(0), *schema])))[1:])
 
 
 def _stored_type(dtype: npt.DTypeLike) -> str:

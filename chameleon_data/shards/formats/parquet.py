@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chameleon_data.shards.formats.files import Encoded, IndexEntry, Level, name_by_split, no_index, refusing_damage
-from chameleon_data.shards.rows import ROW_OVERHEAD, check_stored_schema, conform, equal_byte_bounds, is_sequences
+from chameleon_data.shards.rows import ROW_OVERHEAD, check_stored_schema, conform, equal_byte_bounds, is_sequences, kept_names
 
 ROW_GROUP_BYTES = 16 * 2**20
 
@@ -45,14 +45,15 @@ def encode(table: pa.Table, number: int, count: int, split: str, level: Level) -
 def encode_table(rows: pa.Table, bounds: Iterable[Any], level: Level, typed: bool = False) -> pa.Buffer:
     """A file of these rows, with a row group between each two of `bounds`. `typed` stores the Arrow schema."""
     sink = pa.BufferOutputStream()
+    kept = kept_names(rows.schema)
     with pq.ParquetWriter(
         sink,
         rows.schema,
         version="2.6",
         compression="zstd" if level else "none",
         compression_level=level,
-        use_dictionary=["domain", "domain_id", "epoch"],
-        write_statistics=["domain", "domain_id", "doc_id", "epoch", "tokens"],
+        use_dictionary=["domain", "domain_id", "epoch", *kept],
+        write_statistics=["domain", "domain_id", "doc_id", "epoch", "tokens", *kept],
         write_page_checksum=True,
         store_schema=typed,
     ) as writer:

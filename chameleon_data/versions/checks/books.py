@@ -33,7 +33,7 @@ def check_manifest(manifest: Manifest) -> list[str]:
             for problem in _check_rows_available(name, record)
         ),
         *_check_domain_ids(manifest),
-        *_check_quarantine_names(manifest),
+        *_check_names(manifest),
         *_check_recipe_values(manifest),
         *_check_budget(manifest),
         *(problem for split in manifest.shard_counts for problem in _check_quotas(manifest, split)),
@@ -42,15 +42,19 @@ def check_manifest(manifest: Manifest) -> list[str]:
 
 
 def _check_rows_read(manifest: Manifest, name: str, d: DomainRecord) -> list[str]:
-    """Rows read = written once + not selected + held out + copies dropped + quarantined; each part has its own proof."""
+    """Every row read was written, not selected, held out, dropped as a copy, filtered or quarantined; each has its own proof."""
     problems = []
-    if d.rows_read != d.rows_written_once + d.rows_not_selected + d.held_out + d.copies_dropped + d.quarantined:
+    kept = d.rows_written_once + d.rows_not_selected + d.held_out
+    if d.rows_read != kept + d.copies_dropped + d.filtered + d.quarantined:
         problems.append(
             f"domain {name!r}: {d.rows_read:,} rows read are not {d.rows_written_once:,} written once + {d.rows_not_selected:,} "
-            f"not selected + {d.held_out:,} held out + {d.copies_dropped:,} copies dropped + {d.quarantined:,} quarantined"
+            f"not selected + {d.held_out:,} held out + {d.copies_dropped:,} copies dropped + {d.filtered:,} filtered + "
+            f"{d.quarantined:,} quarantined"
         )
     if sum(manifest.quarantine.get(name, {}).values()) != d.quarantined:
         problems.append(f"domain {name!r}: the reasons for quarantine do not add up")
+    if sum(manifest.filtered.get(name, {}).values()) != d.filtered:
+        problems.append(f"domain {name!r}: the rows that each condition leaves out do not add up")
     if d.held_out != (manifest.validation[name].available_rows if name in manifest.validation else 0):
         problems.append(f"domain {name!r}: {d.held_out:,} rows held out are not those of the validation split")
     if d.copies_dropped and manifest.recipe.input.dedup == "none":
@@ -71,9 +75,16 @@ def _check_domain_ids(manifest: Manifest) -> list[str]:
     return ["'domain_ids' does not number the domains of all splits in byte order of name"]
 
 
-def _check_quarantine_names(manifest: Manifest) -> list[str]:
+def _check_names(manifest: Manifest) -> list[str]:
     unknown = set(manifest.quarantine) - set(manifest.domains) - set(manifest.recipe.sources)
-    return [f"'quarantine' names {name!r}, which is no domain and no source" for name in sorted(unknown)]
+    problems = [f"'quarantine' names {name!r}, which is no domain and no source" for name in sorted(unknown)]
+    conditions = {source.where for source in manifest.recipe.sources.values()}
+    if any({*counts} - conditions for counts in manifest.filtered.values()):
+        problems.append("'filtered' names a condition that no source of the recipe has")
+    kept = {name for source in manifest.recipe.sources.values() for name in source.keep}
+    if {*manifest.columns} != kept:
+        problems.append("'columns' are not the ones that the recipe keeps")
+    return problems
 
 
 def _check_recipe_values(manifest: Manifest) -> list[str]:

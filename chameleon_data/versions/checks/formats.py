@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,8 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from chameleon_data.arrays import I64
+from chameleon_data.corpus.kept_columns import ARROW_TYPES, KeptColumn
 from chameleon_data.errors import InputError
 from chameleon_data.plan.plan import Packing
+from chameleon_data.recipe import SHARD_COLUMNS
 from chameleon_data.shards.formats.files import IndexEntry
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.rows import DOC_STARTS, INPUT_IDS, TEXT_SCHEMA
@@ -64,7 +66,7 @@ def read_shard(store: Store, manifest: Manifest, packing: Packing | None, record
                 shard.problems.append(f"{path}: does not hold sequences of {packing.length:,} ids")
                 continue
             rows = sequences
-        shard.tables[path] = rows
+        shard.tables[path] = _restore_kinds(rows, manifest.columns)
         shard.problems += check_shard_counts(path, record, rows)
     shard.problems += _check_same_rows(shard, -1 if ids is None else ids.end_of_text)
     return shard
@@ -99,6 +101,16 @@ def _check_same_rows(shard: StoredShard, end_of_text: int) -> list[str]:
     ]
 
 
+def _restore_kinds(rows: pa.Table, columns: Mapping[str, KeptColumn]) -> pa.Table:
+    """Kept columns of the types that the manifest gives. JSON gives a column of nulls alone none."""
+    for name, column in columns.items():
+        at = rows.schema.get_field_index(name)
+        kind = ARROW_TYPES[column.kind]
+        if at >= 0 and rows.schema.field(at).type != kind and rows[name].null_count == rows.num_rows:
+            rows = rows.set_column(at, pa.field(name, kind), pa.nulls(rows.num_rows, kind))
+    return rows
+
+
 def _restore_sequences(rows: pa.Table, packing: Packing, ids: TokenIds) -> pa.Table | None:
     """Rows of ids as lists of one length and type, where the format has others; None where the rows are no such sequences."""
     if DOC_STARTS not in rows.column_names:
@@ -116,7 +128,8 @@ def _restore_sequences(rows: pa.Table, packing: Packing, ids: TokenIds) -> pa.Ta
 def have_same_rows(rows: pa.Table, others: pa.Table, end_of_text: int) -> bool:
     """Whether two formats hold the same documents in the same order. Texts are compared with texts and ids with ids; beside a
     text, ids must be as many as the row's tokens and end in end-of-text."""
-    columns = [*ROW_COLUMNS, *({DOC_STARTS} & {*rows.column_names, *others.column_names})]
+    names = {*rows.column_names, *others.column_names}
+    columns = [*ROW_COLUMNS, *({DOC_STARTS} & names), *sorted(names - SHARD_COLUMNS)]
     if not {*columns} <= {*rows.column_names} & {*others.column_names} or not rows.select(columns).equals(others.select(columns)):
         return False
     if "text" in rows.column_names and "text" in others.column_names:

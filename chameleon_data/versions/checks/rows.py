@@ -7,9 +7,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from chameleon_data.arrays import U64
+from chameleon_data.corpus.kept_columns import ARROW_TYPES, encode_table_columns, mix_columns
 from chameleon_data.corpus.selection import is_validation
 from chameleon_data.hashing import content_hashes, hex_digests
 from chameleon_data.plan.plan import VALIDATION
+from chameleon_data.shards.rows import kept_names
 from chameleon_data.versions.manifest import Manifest
 
 
@@ -24,15 +26,23 @@ def read_doc_ids(path: str, rows: pa.Table) -> tuple[U64, U64, list[str]]:
 
 
 def check_texts(path: str, rows: pa.Table, hi: U64, manifest: Manifest) -> list[str]:
-    """Texts have the hashes of their `doc_id`, and where bytes are counted, `tokens` is their number.
+    """Texts and kept columns have the hashes of their `doc_id`, and where bytes are counted, `tokens` is their number.
 
+    The columns are those of the manifest, and of its types.
     `hi` is the high half that `doc_id` claims. With `hash: id` it is the id's, which shards do not hold, so it is not proved.
     """
     problems = []
     text_hi, text_lo = content_hashes(rows["text"].combine_chunks())
+    if [(name, rows.schema.field(name).type) for name in kept_names(rows.schema)] != [
+        (name, ARROW_TYPES[column.kind]) for name, column in manifest.columns.items()
+    ]:
+        problems.append(f"{path}: its kept columns are not those of the manifest, or of other types")
+    if manifest.columns:
+        text_hi = mix_columns(text_hi, encode_table_columns(rows, kept_names(rows.schema)))
     expected = hex_digests(hi if manifest.hash == "id" else text_hi, text_lo)
     if not rows["doc_id"].combine_chunks().equals(expected):
-        problems.append(f"{path}: a text is not the one that its doc_id names")
+        what = "a text, or its kept columns, are not those" if manifest.columns else "a text is not the one"
+        problems.append(f"{path}: {what} that its doc_id names")
     lengths = pc.binary_length(rows["text"].cast(pa.large_binary())).cast(pa.uint32())
     if manifest.unit == "bytes" and not lengths.equals(rows["tokens"]):
         problems.append(f"{path}: a row's 'tokens' is not the length of its text in bytes")

@@ -22,9 +22,12 @@ INTEGERS = {
     "quota": "target_tokens", "tokens": "tokens", "rows": "rows", "available_tokens": "available_tokens",
     "available_rows": "available_rows", "largest": "largest_document", "read": "rows_read", "once": "rows_written_once",
     "not_selected": "rows_not_selected", "quarantined": "quarantined", "held_out": "held_out",
-    "copies_dropped": "copies_dropped", "copies_written": "copies_written", "most_copies": "most_copies",
+    "filtered": "filtered", "copies_dropped": "copies_dropped", "copies_written": "copies_written", "most_copies": "most_copies",
 }  # fmt: skip
 """Column of the frame -> field of a domain's record."""
+
+EXPLAINED = ("once", "not_selected", "held_out", "copies_dropped", "filtered", "quarantined")
+"""What becomes of a row that is read."""
 
 
 def domain_frame(manifest: Manifest) -> pl.DataFrame:
@@ -64,7 +67,7 @@ def domain_frame(manifest: Manifest) -> pl.DataFrame:
         packed=pl.lit(length != "none"),
         unit=pl.lit(name_tokens(manifest.unit)),
         off=(pl.col("tokens") - pl.col("quota")).abs() / bound,
-        missing=pl.col("read") - pl.sum_horizontal("once", "not_selected", "held_out", "copies_dropped", "quarantined"),
+        missing=pl.col("read") - pl.sum_horizontal(*EXPLAINED),
     ).sort("weight", "name", descending=[True, False])
 
 

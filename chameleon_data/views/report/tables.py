@@ -327,6 +327,7 @@ def books_table(domains: pl.DataFrame) -> ReportTable:
         TableColumn("+ not selected", "not_selected", format_whole),
         TableColumn("+ held out", "held_out", format_whole),
         TableColumn("+ copies dropped", "copies_dropped", format_whole),
+        TableColumn("+ filtered", "filtered", format_whole),
         TableColumn("+ quarantined", "quarantined", format_whole),
         TableColumn("Balance", "missing", lambda v: "✓ balanced" if v == 0 else f"✗ {format_signed(v)}"),
     ]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from chameleon_data.corpus.file_counts import SourceFiles
+from chameleon_data.corpus.kept_columns import KeptColumn
 from chameleon_data.corpus.kept_rows import KeptSummary
 from chameleon_data.jobs import screen, tables
 from chameleon_data.pipelines.cost import PassCost, Prices, describe_cost, read_rates
@@ -84,12 +85,19 @@ def test_a_plan_says_what_is_kept_of_the_corpus_and_why_not(capsys, kept, said):
 
 def test_a_plan_of_a_corpus_that_need_not_be_kept_says_nothing_of_it(capsys):
     text = print_example_plan(capsys)
-    assert "kept" not in text
+    assert "kept rows" not in text
+    assert "bytes: the rows" not in text
+    assert "url is missing in 1,234 rows of s" in " ".join(text.split())
+    assert "5 rows left out by: n > [/x]" in text
 
 
 def print_example_plan(capsys, packed=False, shards=None, size=900, seconds=1.0, kept=KeptSummary(0, 0, 1, "")) -> str:  # noqa: B008
     layout = SimpleNamespace(plan=SimpleNamespace(packing="cross" if packed else None))
-    survey = SimpleNamespace(files={"s": SourceFiles({"jsonl": 9}, {"ending .lz4": 3, "ending .md": 1})})
+    survey = SimpleNamespace(
+        files={"s": SourceFiles({"jsonl": 9}, {"ending .lz4": 3, "ending .md": 1})},
+        columns={"url": KeptColumn("string", {"s": 1_234})},
+        filtered={"a": {"n > [/x]": 2}, "b": {"n > [/x]": 3}},
+    )
     weighed = SimpleNamespace(
         survey=survey, unit="bytes", reused={}, budget=10, mixture=SimpleNamespace(description=describe(), decimals={})
     )

@@ -35,20 +35,14 @@ from chameleon_data.versions.verify import verify_version
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import Ready, ready
 from tests.support.manifests import forge, list_files, list_paths, with_files
+from tests.support.tokenizers import byte_tokenizer
 
 LENGTH = 64
 
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory) -> Path:
-    """Bytes as tokens, 300 ids, and an end-of-text that a text can spell."""
-    vocabulary = {symbol: i for i, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    found = Tokenizer(models.BPE(vocabulary, []))
-    found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    found.add_special_tokens(["<|endoftext|>"])
-    file = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    found.save(str(file))
-    return file
+    return byte_tokenizer(tmp_path_factory.mktemp("tokenizer"))
 
 
 def texts() -> dict[str, list[str]]:
