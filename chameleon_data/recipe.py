@@ -229,6 +229,8 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True)
 
 
+CHAT_FORMATS = ("parquet", "mds", "arrow", "jsonl", "webdataset")
+"""Formats that hold conversations."""
 SHARD_COLUMNS = {
     *("text", "messages", "tools", "input_ids", "domain", "domain_id", "doc_id", "epoch", "tokens"),
     *("doc_starts", "loss_mask", "labels"),
@@ -243,6 +245,14 @@ class Source(Section):
     """Files, folders or globs, as paths or fsspec URLs. A relative path starts at the recipe's folder."""
     text: str = "text"
     """Column of the text; dots reach into nested fields."""
+    chat: str | None = None
+    """Column of a conversation, in the place of a text: a list of {role, content}, or ShareGPT's {from, value}."""
+    tools: str | None = None
+    """Column of the tools that a conversation may call, beside `chat`."""
+    prompt: Annotated[tuple[str, ...], BeforeValidator(_one_or_many, json_schema_input_type=str | list[str])] = ()
+    """Columns of a question, in the place of a text; those that are not blank are joined by a blank line."""
+    completion: str | None = None
+    """Column of the answer to `prompt`."""
     id: str | None = None
     """Column of a document's id, which `input.hash: id` needs. null: the documents have none."""
     domain: str | SeveralKeys | Annotated[dict[str, BucketBounds], Field(min_length=1, max_length=1)] | None = None
@@ -259,6 +269,16 @@ class Source(Section):
     """Where the documents are from: a URL, or a sentence. Likewise."""
 
     @property
+    def is_chat(self) -> bool:
+        """Whether its rows are conversations."""
+        return self.chat is not None or bool(self.prompt)
+
+    @property
+    def chat_columns(self) -> tuple[str, ...]:
+        """The columns that a conversation is made of."""
+        return tuple(key for key in (self.chat, self.tools, *self.prompt, self.completion) if key is not None)
+
+    @property
     def domain_keys(self) -> tuple[str, ...]:
         """The columns that name a row's domain."""
         if self.domain is None:
@@ -271,6 +291,14 @@ class Source(Section):
             raise ValueError("the list of paths is empty")
         if self.rename and self.domain is None:
             raise ValueError("'rename' needs 'domain', the column whose values it renames")
+        if sum([self.chat is not None, bool(self.prompt), self.text != "text"]) > 1:
+            raise ValueError(
+                "a row is a text, a conversation or a prompt with its completion; give one of 'text', 'chat', 'prompt'"
+            )
+        if bool(self.prompt) != (self.completion is not None):
+            raise ValueError("'prompt' and 'completion' are columns of one row; give both")
+        if self.tools is not None and self.chat is None:
+            raise ValueError("'tools' stand beside a conversation; name its column in 'chat'")
         if taken := sorted({*self.keep} & SHARD_COLUMNS):
             raise ValueError(f"'keep' names {taken[0]!r}, a column that every shard has; rename it in the corpus")
         if len({*self.keep}) < len(self.keep) or len({*self.domain_keys}) < len(self.domain_keys):
@@ -370,6 +398,10 @@ class Tokens(Section):
     """bytes: a token is a byte of UTF-8. null: a token is what `tokenizer` makes, or a byte if there is none."""
     tokenizer: str | None = None
     """A tokenizer.json, a folder that holds one, or a hub id. null: bytes are counted."""
+    count: Literal["all", "trained"] = "all"
+    """Of conversations: all tokens, or those that a trainer learns from, which are the assistant's."""
+    template: str | None = None
+    """A file with the chat template of conversations. null: the tokenizer's own."""
     end_of_text: str | None = None
     """The tokenizer's token between documents, in shards of token ids. null: the first usual one that the tokenizer has."""
 
@@ -377,6 +409,8 @@ class Tokens(Section):
     def _one(self) -> Self:
         if self.unit and self.tokenizer:
             raise ValueError("give either 'unit: bytes' or 'tokenizer', not both")
+        if self.template is not None and not self.tokenizer:
+            raise ValueError("'template' makes text for a tokenizer; name the 'tokenizer'")
         if self.end_of_text is not None and not self.tokenizer:
             raise ValueError("'end_of_text' is a token of a tokenizer; name the 'tokenizer'")
         return self
@@ -405,6 +439,8 @@ class Embed(Section):
     """Tokens of the model that it is shown of a document, from a random place in it."""
     dtype: Dtype = "auto"
     """Numbers that the model computes in. auto: bfloat16 on GPUs, float32 on CPUs. tf32: float32 with TF32, on GPUs."""
+    of: Literal["user", "assistant", "all"] = "user"
+    """Of conversations: whose turns are embedded."""
     also: tuple[str, ...] = ()
     """Further embedders to weigh by and show beside: tfidf, or sentence-transformers models."""
 
@@ -792,6 +828,7 @@ class Recipe(Section):
             unknown = sorted(set(self.domains.refine.hold) - set(self.sources)) if self.domains.refine else []
             if unknown:
                 raise MisplacedKeyError(("domains", "refine", "hold"), f"{unknown[0]!r} is no source; name one of `sources`")
+        self._check_conversations()
         if self.tokens.tokenizer is None:
             advice = "name what makes them, 'tokens: {tokenizer: FILE or hub id}'"
             if self.shards.sequence_length != "none":
@@ -815,6 +852,29 @@ class Recipe(Section):
     def keeps_columns(self) -> bool:
         """Whether a source carries columns through to the shards."""
         return any(source.keep for source in self.sources.values())
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether its documents are conversations."""
+        return any(source.is_chat for source in self.sources.values())
+
+    def _check_conversations(self) -> None:
+        chats = [name for name, source in self.sources.items() if source.is_chat]
+        if not chats:
+            if self.tokens.count != "all" or self.tokens.template is not None:
+                what = "is for conversations, and no source has 'chat' or 'prompt'; leave it out"
+                raise MisplacedKeyError(("tokens", "template" if self.tokens.template is not None else "count"), what)
+            return
+        if texts := [name for name in self.sources if name not in chats]:
+            what = f"has texts and {list_some(chats)} conversations, and a shard holds one of the two; make them two recipes"
+            raise MisplacedKeyError(("sources", texts[0]), what)
+        if isinstance(self.weights.target, Like):
+            raise MisplacedKeyError(("weights", "target"), "its samples are texts, and these are conversations; leave it out")
+        if self.shards.sequence_length != "none":
+            raise MisplacedKeyError(("shards", "sequence_length"), "conversations are written whole; leave it out")
+        if without := [format for format in self.shards.formats if format not in CHAT_FORMATS]:
+            what = f"{without[0]} holds no conversations; these do: {', '.join(CHAT_FORMATS)}"
+            raise MisplacedKeyError(("shards", "formats"), what)
 
 
 def check_domain_name(name: str) -> None:

@@ -296,9 +296,12 @@ def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
         refuse_secrets(recipe.out)
     _refuse_secrets_elsewhere(recipe)
     update: dict[str, Any] = {"sources": sources, "out": absolute_path(recipe.out, folder)}
-    tokenizer = recipe.tokens.tokenizer
+    tokenizer, tokens = recipe.tokens.tokenizer, dict[str, Any]()
     if tokenizer and (folder / tokenizer).exists():
-        update["tokens"] = recipe.tokens.model_copy(update={"tokenizer": absolute_path(tokenizer, folder)})
+        tokens["tokenizer"] = absolute_path(tokenizer, folder)
+    if recipe.tokens.template:
+        tokens["template"] = absolute_path(recipe.tokens.template, folder)
+    update["tokens"] = recipe.tokens.model_copy(update=tokens)
     embed: dict[str, Any] = {}
     for key in ("model", "causal_lm"):
         if (model := getattr(recipe.embed, key)) and (folder / model).exists():
@@ -353,6 +356,7 @@ def _refuse_secrets_elsewhere(recipe: Recipe) -> None:
         "embed.causal_lm": [recipe.embed.causal_lm],
         "embed.also": recipe.embed.also,
         "tokens.tokenizer": [recipe.tokens.tokenizer],
+        "tokens.template": [recipe.tokens.template],
         "evaluate.mixtures": [m if isinstance(m, str) else m.centre for m in evaluate.mixtures],
         "evaluate.branch.mixture": [evaluate.branch.mixture if evaluate.branch else None],
         "evaluate.held_out.unseen": evaluate.held_out.unseen.values() if isinstance(evaluate.held_out.unseen, dict) else [],

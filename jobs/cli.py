@@ -55,13 +55,16 @@ app = typer.Typer(
 )  # fmt: skip
 
 JudgeName = Literal["ngram", "decoder", "encoder_decoder", "masked"]
-Form = Literal["delta", "iceberg", "card", "croissant", "mosaicml", "megatron", "olmo", "datasets"]
+Form = Literal[
+    "delta", "iceberg", "card", "croissant", "mosaicml", "megatron", "olmo", "levanter", "automodel", "swift", "llamafactory",
+    "datasets",
+]  # fmt: skip
 OWN_PRICES = Path(__file__).with_name("prices.yaml")
 LARGE_VERSION = 512 << 20
 """Bytes of shards above which `verify` and `report` start workers."""
 RECIPE_SUFFIXES = (".yaml", ".yml")
 TABLE_FORMS, CARD_FORMS = ("delta", "iceberg"), ("card", "croissant")
-TRAINER_FORMS = ("mosaicml", "megatron", "olmo", "datasets")
+TRAINER_FORMS = ("mosaicml", "megatron", "olmo", "levanter", "automodel", "swift", "llamafactory", "datasets")
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
 Dataset = Annotated[
@@ -530,7 +533,7 @@ def export(
         str | None, typer.Option(help="The folder of the table, by default in OUT; or the file to write, by default stdout.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Where the domains' converted data lie, for mosaicml, megatron, olmo.")
+        str | None, typer.Option(metavar="FOLDER", help="Where the domains' converted data lie, for all but datasets.")
     ] = None,
     as_json: AsJson = False,
     engine: EngineName = None,
@@ -548,7 +551,7 @@ def export(
     if form in CARD_FORMS:
         _export_card(target, form, to, as_json)
         return
-    from chameleon_data.views.trainer_files import TRAINER_WRITERS, blend_of_version
+    from chameleon_data.views.trainer_files import FILES_BESIDE, TRAINER_WRITERS, blend_of_version
 
     if target.endswith(RECIPE_SUFFIXES):
         blend, beside = _weigh_blend(Path(target), engine, workers, memory, address, open_cluster, progress_form)
@@ -556,6 +559,9 @@ def export(
         store, version, manifest = _open(target)
         blend, beside = blend_of_version(f"{store.url}@v{version.number}", store, manifest), store.url.rstrip("/")
     text = TRAINER_WRITERS[form](blend, data.rstrip("/") if data else f"{beside}/{export_folder(form)}")
+    beside_it = {name: write(blend) for name, write in FILES_BESIDE.get(form, {}).items()}
+    for name, body in beside_it.items() if to else ():
+        _write_text(Path(to or "").parent / name, body, "cannot be written")
     _print_export(form, to, text, as_json)
 
 

@@ -198,7 +198,7 @@ def _build(
     weighed, timings = planned.weighed, dict(planned.timings)
     survey, mixture, selection = weighed.survey, weighed.mixture, weighed.selection
     kinds = kinds_of(survey.columns)
-    job = ShardSpec(planned.layouts, selection.rules, planned.counter, recipe.input, recipe.shards, kinds)
+    job = ShardSpec(planned.layouts, selection.rules, planned.counter, recipe.input, recipe.shards, kinds, survey.messages)
     build = build_folder(job.layouts, survey.parts)
     driver.use_plan(build.digest)
     with _timed(timings, "write"):
@@ -295,7 +295,7 @@ def _weigh(
 ) -> Weighed:
     store, counter, input = prepared.store, prepared.counter, recipe.input
     with _timed(timings, "survey"):
-        spec = make_sample_spec(recipe.embed, recipe.seed)
+        spec = make_sample_spec(recipe.embed, recipe.seed, recipe.is_chat)
         survey = survey_corpus(engine, store, keep, prepared.fragments, recipe.sources, input, spec, counter, progress)
         survey = replace(survey, files=prepared.files)
         rules = make_selection_rules(input, recipe.mix.validation, recipe.shards, counter, recipe.keeps_columns)
@@ -340,7 +340,7 @@ def _plan(engine: Engine, prepared: Prepared, scratch: Store | None, recipe: Rec
             weighed.selection,
             weighed.mixture.decimals,
             weighed.budget,
-            describe_writer(recipe.shards, counter, weighed.survey.columns).describe(),
+            describe_writer(recipe.shards, counter, weighed.survey).describe(),
         )
         layouts = lay_out_plans(engine, store, weighed.survey, weighed.selection, plans, recipe.shards.size, progress)
         target = weighed.mixture.description.unbounded

@@ -51,7 +51,8 @@ def check_against_corpus(engine: Engine, store: Store, manifest: Manifest, progr
             sources = recipe.sources
             if clustering := find_clustering(store, recipe.domains):
                 sources = label_sources(store, sources, clustering)
-            counter, spec = load_token_counter(recipe.tokens), make_sample_spec(recipe.embed, recipe.seed)
+            counter = load_token_counter(recipe.tokens, recipe.is_chat)
+            spec = make_sample_spec(recipe.embed, recipe.seed, recipe.is_chat)
             rules = make_selection_rules(recipe.input, recipe.mix.validation, recipe.shards, counter, recipe.keeps_columns)
             # Texts are not needed again, but ids are, and to make them takes longer than all else.
             keep = choose_row_store("auto" if rules.packing else False, scratch, None, True, counter)
@@ -65,7 +66,7 @@ def check_against_corpus(engine: Engine, store: Store, manifest: Manifest, progr
             problems, layouts = check_plan_against_corpus(survey, selection, manifest, lay_out)
             if problems:
                 return problems
-            job = ShardSpec(layouts, rules, counter, recipe.input, recipe.shards, kinds_of(survey.columns))
+            job = ShardSpec(layouts, rules, counter, recipe.input, recipe.shards, kinds_of(survey.columns), survey.messages)
             return _make_again(engine, store, manifest, scratch, keep, job, selection, survey.parts, progress)
         finally:
             scratch.remove(list(scratch.list()))

@@ -104,7 +104,12 @@ def list_fragments(name: str, source: Source) -> Listing:
         if fragment.format != "txt":
             continue
         condition = () if source.where is None else check_condition(source.where)
-        asked = {"domain": source.domain_keys, "keep": source.keep, "where": condition}
+        asked = {
+            "domain": source.domain_keys,
+            "keep": source.keep,
+            "where": condition,
+            "chat" if source.chat else "prompt": source.chat_columns,
+        }
         lacking = [key for key, columns in asked.items() if any(hive_value(fragment.url, column) is None for column in columns)]
         for key in [*(["id"] if source.id else []), *lacking]:
             raise InputError(f"sources.{name}: {fragment.url}: a text file has no columns; leave '{key}' out")

@@ -114,13 +114,15 @@ def encode_columns(columns: Mapping[str, Sequence[Any]], rows: int) -> pa.LargeB
     """(rows,) the columns of each row, as bytes."""
     names = sorted(columns)
     encoded = [
-        canonical_json(found) if (found := {n: _whole(v) for n, v in zip(names, row, strict=True) if v is not None}) else b""
+        canonical_json(found)
+        if (found := {n: whole_number(v) for n, v in zip(names, row, strict=True) if v is not None})
+        else b""
         for row in zip(*(columns[name] for name in names), strict=True)
     ]
     return pa.array(encoded if names else [b""] * rows, pa.large_binary())
 
 
-def _whole(value: Any) -> Any:
+def whole_number(value: Any) -> Any:
     """A float that is a whole number as an integer."""
     whole = type(value) is float and value.is_integer() and abs(value) <= LARGEST_WHOLE_FLOAT
     return int(value) if whole else value

@@ -174,7 +174,7 @@ def _part_key(
     name: str, source: Source, input: Input, vectors: str | None, counter_fingerprint: str, group: Sequence[Fragment]
 ) -> str:
     reader: dict[str, object] = {
-        "text": source.text,
+        "text": [source.chat, source.tools, source.prompt, source.completion] if source.is_chat else source.text,
         "id": source.id,
         "domain": source.domain,
         "rename": source.rename,

@@ -57,10 +57,13 @@ class SampleSpec:
     seed: int
     column: str | None
     """The column that the corpus holds its own vectors in, if it does."""
+    turns: str | None = None
+    """Of conversations: whose turns they show. None: documents are texts."""
 
 
-def make_sample_spec(embed: Embed, seed: int) -> SampleSpec:
-    return SampleSpec(embed.drawn, embed.window, seed, embed.column)
+def make_sample_spec(embed: Embed, seed: int, chat: bool = False) -> SampleSpec:
+    """How a recipe draws its sample; `chat` says whether its documents are conversations."""
+    return SampleSpec(embed.drawn, embed.window, seed, embed.column, embed.of if chat else None)
 
 
 def sample_candidates(

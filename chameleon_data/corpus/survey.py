@@ -31,6 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chameleon_data.arrays import I64, U64, byte_lengths
+from chameleon_data.corpus.conversations import field_kinds, order_fields, shown_texts
 from chameleon_data.corpus.file_counts import SourceFiles
 from chameleon_data.corpus.fragments import Fragment
 from chameleon_data.corpus.kept_columns import (
@@ -48,7 +49,7 @@ from chameleon_data.corpus.readers.blocks import BLOCK_BYTES, read_blocks
 from chameleon_data.corpus.readers.rows import REASONS, BadRow, Block, Fault
 from chameleon_data.corpus.row_store import RowStore
 from chameleon_data.corpus.sample import SAMPLE_SCHEMA, SampleSpec, merge_samples, sample_candidates
-from chameleon_data.corpus.tokens import SPELLS_END, TOKENIZER_FAILS, TokenCounter
+from chameleon_data.corpus.tokens import SPELLS_END, TEMPLATE_REFUSES, TOKENIZER_FAILS, TokenCounter
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import MODULUS, content_hashes, multiset_hash
 from chameleon_data.recipe import Input, LabelledSource, Source
@@ -102,6 +103,7 @@ TOKEN_FAULTS = {
     0: "no tokens",
     SPELLS_END: "the tokenizer makes end-of-text of what the text says",
     TOKENIZER_FAILS: "the tokenizer fails on the text",
+    TEMPLATE_REFUSES: "the chat template refuses the conversation",
 }
 """The reasons for texts that the tokenizer cannot use, by what it counts; they stand beside those of the readers."""
 
@@ -156,6 +158,8 @@ class PartSummary:
     """Rows of each fragment, blank lines of JSONL included."""
     columns: dict[str, ColumnTally]
     """Kept column -> what the usable rows hold in it."""
+    messages: dict[str, ColumnTally]
+    """Field of the messages of conversations -> what it holds; `missing` is not counted."""
     format: int = SUMMARY_FORMAT
 
 
@@ -184,6 +188,8 @@ class Survey:
     """Sentences about files that one task reads for long, as nothing divides them."""
     columns: Mapping[str, KeptColumn] = field(default_factory=dict)
     """Kept column -> its type, in byte order of name."""
+    messages: Mapping[str, str] = field(default_factory=dict)
+    """Field of the messages of conversations -> its kind; empty where documents are texts."""
     filtered: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Domain -> condition of a source -> rows that it leaves out."""
 
@@ -220,6 +226,7 @@ def survey_part(
     tallies: defaultdict[str, Tally] = defaultdict(Tally)
     reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)
     columns: dict[str, ColumnTally] = {}
+    messages: dict[str, ColumnTally] = {}
     sample = SAMPLE_SCHEMA.empty_table()
     fragment_rows: list[int] = []
     with tempfile.TemporaryDirectory(prefix="chameleon-") as folder:
@@ -246,6 +253,10 @@ def survey_part(
                         tallies[name] += tally
                     for name, values in block.kept.items():
                         columns[name] = columns.get(name, ColumnTally({}, 0)) + ColumnTally.of(values, fragment.url)
+                    if spec.turns:
+                        for name, kinds in field_kinds(block.text).items():
+                            held = ColumnTally(dict.fromkeys(sorted(kinds), fragment.url), 0)
+                            messages[name] = messages.get(name, ColumnTally({}, 0)) + held
                     if keeper:
                         if keep and keep.columns:
                             bodies = join_columns(block.text, columns_of_block(block))
@@ -254,9 +265,10 @@ def survey_part(
                         hashes = lo if bodies is block.text else content_hashes(bodies)[1]
                         keeper.add(block.names, block.domain, hi, lo, tokens, block.rows, number, bodies, hashes)
                     if len(block.text):
+                        shown = shown_texts(block.text, spec.turns) if spec.turns else block.text
                         drawn_by = hi if block.columns is None else hash_texts(block, input.hash)[0]
                         candidates = sample_candidates(
-                            spec, block.text, drawn_by, lo, tokens, block.domain, block.names, known=sample, vectors=block.vectors
+                            spec, shown, drawn_by, lo, tokens, block.domain, block.names, known=sample, vectors=block.vectors
                         )
                         sample = merge_samples([sample, candidates], spec.samples)
                     fragment_rows[-1] = block.end
@@ -271,7 +283,7 @@ def survey_part(
         keeper.end()
     write_table(store, part.path(part.sample), sample)
     bad_rows = {name: dict(counts) for name, counts in reasons.items()}
-    summary = PartSummary(time.monotonic() - started, dict(tallies), bad_rows, tuple(fragment_rows), columns)
+    summary = PartSummary(time.monotonic() - started, dict(tallies), bad_rows, tuple(fragment_rows), columns, messages)
     write_record(store, part.path("summary.json"), asdict(summary))
     return summary
 
@@ -294,6 +306,7 @@ def _sample_kept_rows(store: Store, part: Part, spec: SampleSpec, keep: RowStore
             places = rows.places(at)
             text = (split_columns(places)[0] if keep.columns else places).gather().view(pa.large_string())
             hi = content_hashes(text)[0] if keep.columns else rows.index.hi[at]
+            text = shown_texts(text, spec.turns) if spec.turns else text
             columns = (hi, rows.lo[at], rows.tokens[at], domain[at], rows.index.names)
             candidates = sample_candidates(spec, text, *columns, known=sample)
             sample = merge_samples([sample, candidates], spec.samples)
@@ -396,6 +409,7 @@ def read_survey(store: Store, parts: tuple[Part, ...], sources: Mapping[str, Sou
     rows_read: Counter[str] = Counter()  # by source
     usable: set[str] = set()  # sources
     kept: defaultdict[str, dict[str, ColumnTally]] = defaultdict(dict)  # column -> source -> what it holds
+    fields: dict[str, ColumnTally] = {}
     filtered: defaultdict[str, Counter[str]] = defaultdict(Counter)
     seconds, part_rows = 0.0, list[int]()
     numbered: list[Part] = []
@@ -412,6 +426,8 @@ def read_survey(store: Store, parts: tuple[Part, ...], sources: Mapping[str, Sou
         if summary.seconds > LONG_TASK_SECONDS:
             whole = (f for f in part.fragments if f.size > PART_BYTES and not f.divided)
             long_tasks += [_explain_long_task(fragment, summary.seconds) for fragment in whole]
+        for name, held in summary.messages.items():
+            fields[name] = fields.get(name, ColumnTally({}, 0)) + held
         for column, held in summary.columns.items():
             kept[column][part.source] = kept[column].get(part.source, ColumnTally({}, 0)) + held
         seconds += summary.seconds
@@ -436,7 +452,7 @@ def read_survey(store: Store, parts: tuple[Part, ...], sources: Mapping[str, Sou
         if name not in usable:
             raise InputError(
                 f"sources.{name}: no usable document in {', '.join(source.path)}; check the path and "
-                f"the key 'text: {source.text}'"
+                f"the key '{_name_text(source)}'"
             )
     _check_spelling(tallies)
     if empty := [name for name, tally in tallies.items() if tally.quarantined and not tally.rows and name not in homeless]:
@@ -451,8 +467,21 @@ def read_survey(store: Store, parts: tuple[Part, ...], sources: Mapping[str, Sou
         part_rows=tuple(part_rows),
         long_tasks=tuple(long_tasks),
         columns={name: _join_column(name, kept[name]) for name in sorted(kept, key=str.encode)},
+        messages={name: _join_field(name, fields[name]) for name in order_fields(fields)} if fields else {},
         filtered={name: dict(counts) for name, counts in filtered.items()},
     )
+
+
+def _join_field(name: str, held: ColumnTally) -> str:
+    """The kind of a field of messages. Raises InputError where the files give it several."""
+    kind = join_kinds(held.files)
+    if kind is None:
+        found = "; ".join(f"{'a list' if kind == 'json' else kind} in {file}" for kind, file in sorted(held.files.items()))
+        raise InputError(
+            f"the messages hold {name!r} as values of several types, and a shard holds one: {found}. Make them one in the "
+            "corpus, or make two recipes"
+        )
+    return kind
 
 
 def _join_column(name: str, of_sources: Mapping[str, ColumnTally]) -> KeptColumn:
@@ -480,6 +509,11 @@ def _explain_long_task(fragment: Fragment, seconds: float) -> str:
         f"{fragment.url}: one task reads all of it, which took {seconds:,.0f} s of one core, since {what} is not divided; "
         f"if the task is killed its work is lost. Write several files, or {remedy}"
     )
+
+
+def _name_text(source: Source) -> str:
+    """The keys of a source that name what its documents are made of."""
+    return f"the columns {', '.join(source.chat_columns)}" if source.is_chat else f"the key 'text: {source.text}'"
 
 
 def _check_number(names: Collection[str], where: str) -> None:

@@ -17,14 +17,16 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from chameleon_data.arrays import I64, byte_lengths
+from chameleon_data.corpus.chat_template import ChatTemplate, TemplateRefusesError, load_chat_template
+from chameleon_data.corpus.conversations import ASSISTANT, contents, read_conversation
 from chameleon_data.corpus.model_files import find_tokenizer_file
 from chameleon_data.errors import InputError, explaining, first_line
 from chameleon_data.hashing import fingerprint
@@ -42,6 +44,8 @@ SPELLS_END = -1
 """In the place of a number of tokens: the tokenizer makes end-of-text of what the text says."""
 TOKENIZER_FAILS = -2
 """The tokenizer fails on the text."""
+TEMPLATE_REFUSES = -3
+"""The chat template raises an error at the conversation."""
 DROPS_CHARACTERS = (
     "the tokenizer has no token for characters that it does not know, and leaves them out: they are neither counted nor written; "
     "one with an unknown token, or with bytes to fall back on, does not"
@@ -64,6 +68,10 @@ class TokenCounter:
     """One more than the largest id."""
     drops: bool = False
     """Whether the tokenizer leaves out characters that it does not know."""
+    chat: Literal["", "all", "trained"] = ""
+    """Texts are conversations (`conversations.py`), of which these tokens count. Empty: they are texts."""
+    template: ChatTemplate | None = field(default=None, repr=False, compare=False)
+    """What makes text of conversations, where a tokenizer counts them."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -109,6 +117,8 @@ class TokenCounter:
 
     def count(self, texts: pa.LargeStringArray) -> I64:
         """(rows,) tokens of each text, or SPELLS_END or TOKENIZER_FAILS; `texts` has no nulls. The time is linear in length."""
+        if self.chat:
+            return np.array([self._count_conversation(text) for text in texts.to_pylist()], np.int64)
         counts = byte_lengths(texts)
         if not self.definition:
             return counts
@@ -121,6 +131,22 @@ class TokenCounter:
             counts[row] = _add_up([self._encode([text])[0] for text in _slice_text(memoryview(texts[row].as_buffer()))])
         return counts
 
+    def _count_conversation(self, text: str) -> int:
+        """Tokens of a conversation: all of its rendering, or those that the assistant's stretches of it touch.
+
+        Special tokens that a turn spells are made, as trainers make them. Without a tokenizer: bytes of the turns' contents.
+        """
+        messages, tools = read_conversation(text)
+        if self.template is None:
+            return sum(len(part.encode()) for part in contents(messages, ASSISTANT if self.chat == "trained" else "all"))
+        try:
+            if self.chat == "all":
+                return len(_tokenizer(self).encode(self.template.render(messages, tools), add_special_tokens=False).ids)
+            rendered, spans = self.template.render_spans(messages, tools)
+        except TemplateRefusesError:
+            return TEMPLATE_REFUSES
+        return int(assistant_mask(_tokenizer(self).encode(rendered, add_special_tokens=False), spans).sum())
+
     def _encode(self, texts: list[str]) -> list[list[int] | int]:
         """The ids of each text, or SPELLS_END or TOKENIZER_FAILS."""
         tokenizer = _tokenizer(self)
@@ -130,6 +156,17 @@ class TokenCounter:
         except InputError:  # one of the texts: each by itself, to see which
             return [TOKENIZER_FAILS] if len(texts) == 1 else [found for text in texts for found in self._encode([text])]
         return [SPELLS_END if self.end_of_text in ids else ids for ids in encoded]
+
+
+def assistant_mask(encoded: Any, spans: Sequence[tuple[int, int]]) -> npt.NDArray[np.bool_]:
+    """(tokens,) whether a token of an encoding of the library is the assistant's, as `transformers` decides it: from the token of
+    a stretch's first character to that of its last."""
+    mask = np.zeros(len(encoded.ids), bool)
+    for begin, end in spans:
+        first, last = encoded.char_to_token(begin), encoded.char_to_token(end - 1) if end > begin else None
+        if first is not None:
+            mask[first : last + 1 if last is not None else len(mask)] = True
+    return mask
 
 
 def _add_up(slices: Sequence[list[int] | int]) -> int:
@@ -163,10 +200,11 @@ def _incomplete_character(part: bytes) -> bytes:
     return match[0] if match else b""
 
 
-def load_token_counter(tokens: Tokens) -> TokenCounter:
-    """The counter that a recipe asks for. Raises InputError where the tokenizer cannot be found or read."""
+def load_token_counter(tokens: Tokens, chat: bool = False) -> TokenCounter:
+    """The counter that a recipe asks for; `chat` says whether its documents are conversations. Raises InputError where the
+    tokenizer or its template cannot be found or read."""
     if tokens.tokenizer is None:
-        return TokenCounter("bytes")
+        return TokenCounter(f"bytes of conversations, {tokens.count}", chat=tokens.count) if chat else TokenCounter("bytes")
     file = find_tokenizer_file(tokens.tokenizer, "tokens.tokenizer")
     with _explaining(f"{file} is not a tokenizer.json", "use one that the tokenizers library wrote"):
         definition = json.loads(file.read_text(encoding="utf-8"))
@@ -175,8 +213,16 @@ def load_token_counter(tokens: Tokens) -> TokenCounter:
     definition |= {"truncation": None, "padding": None}
     with _explaining(f"{file} is not a tokenizer.json", "use one that the tokenizers library wrote"):
         whole = _build_tokenizer(json.dumps(definition, ensure_ascii=False))
-        used = json.dumps(_rename_special_pieces(definition), ensure_ascii=False)
-        identity = {"definition": definition, "cut": TOKENISED_AT_ONCE, "special": "as text, in the vocabulary too"}
+        used = json.dumps(definition if chat else _rename_special_pieces(definition), ensure_ascii=False)
+        identity: dict[str, Any] = {
+            "definition": definition,
+            "cut": TOKENISED_AT_ONCE,
+            "special": "as text, in the vocabulary too",
+        }
+        if chat:
+            template = load_chat_template(tokens.template, file)
+            identity = {"definition": definition, "template": asdict(template), "count": tokens.count}
+            return TokenCounter(fingerprint(identity), used, chat=tokens.count, template=template)
         counter = TokenCounter(fingerprint(identity), used)
         _tokenizer(counter)
     wanted = ENDS_OF_TEXT if tokens.end_of_text is None else (tokens.end_of_text,)
@@ -222,14 +268,17 @@ def _explaining(what: str, advice: str) -> AbstractContextManager[None]:
 
 @functools.lru_cache(maxsize=2)
 def _tokenizer(counter: TokenCounter) -> Any:
-    return _build_tokenizer(counter.definition)
+    return _build_tokenizer(counter.definition, as_text=not counter.chat)
 
 
-def _build_tokenizer(definition: str) -> Any:
-    """A tokenizer of the library. It takes one thread unless the user says otherwise: every core has a worker."""
+def _build_tokenizer(definition: str, as_text: bool = True) -> Any:
+    """A tokenizer of the library; `as_text` keeps it from matching special tokens in a text.
+
+    It takes one thread unless the user says otherwise: every core has a worker.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_str(definition)
-    tokenizer.encode_special_tokens = True  # as text
+    tokenizer.encode_special_tokens = as_text
     return tokenizer

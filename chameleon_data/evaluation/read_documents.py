@@ -44,6 +44,8 @@ def read_split(store: Store, manifest: Manifest, split: str, most: Mapping[str, 
 
 def _read_rows(store: Store, manifest: Manifest, split: str) -> Iterator[tuple[str, str, int]]:
     shards = manifest.recipe.shards
+    if manifest.recipe.is_chat:
+        raise InputError(f"{store.url}: this version holds conversations, and mixtures are compared on texts")
     if shards.sequence_length != "none":
         raise InputError(f"{store.url}: this version holds token ids; build one with 'shards.sequence_length: none' to evaluate")
     if "parquet" in shards.formats:

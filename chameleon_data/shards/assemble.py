@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from chameleon_data.arrays import I64, byte_lengths
+from chameleon_data.corpus.conversations import decode_conversations
 from chameleon_data.corpus.kept_columns import decode_columns, split_columns
 from chameleon_data.corpus.kept_rows import check_kept_files
 from chameleon_data.corpus.parts import PartList
@@ -38,7 +39,7 @@ from chameleon_data.shards.lay_out import ShardSpec
 from chameleon_data.shards.levels import Place, RowSource, divide_place, find_layout, read_spilled
 from chameleon_data.shards.read_kept import read_kept_rows
 from chameleon_data.shards.receipts import CopyCount, Receipt, ReceiptFile, write_receipts
-from chameleon_data.shards.rows import content_hash, encode_domain_ids, sequence_schema, text_schema
+from chameleon_data.shards.rows import chat_schema, content_hash, encode_domain_ids, sequence_schema, text_schema
 from chameleon_data.store.checksummed import write_table
 from chameleon_data.store.paths import DOMAIN_IDS, BuildFolder
 from chameleon_data.store.store import Store
@@ -220,9 +221,14 @@ def _sort_rows(
     if spec.columns:
         texts, columns_of_rows = split_columns(rows.bodies)
         kept = decode_columns(columns_of_rows.gather(), spec.columns)
-    text = texts.gather().view(pa.large_string())
-    schema = text_schema(zip(spec.columns, (column.type for column in kept), strict=True))
-    table = pa.table([text, *_describe_rows(layout, ids, domain, rows.columns, tokens), *kept], schema=schema)
+    body = texts.gather()
+    described = [*_describe_rows(layout, ids, domain, rows.columns, tokens), *kept]
+    columns_kept = zip(spec.columns, (column.type for column in kept), strict=True)
+    if spec.messages:
+        messages, tools = decode_conversations(body, spec.messages)
+        table = pa.table([messages, *described[:5], tools, *kept], schema=chat_schema(messages.type, columns_kept))
+    else:
+        table = pa.table([body.view(pa.large_string()), *described], schema=text_schema(columns_kept))
     return _Assembled(table, domain, _origins(rows.columns, np.arange(len(order))), copies)
 
 

@@ -39,6 +39,8 @@ class ShardSpec:
     """Section of the recipe: formats, compression and its level, lineage."""
     columns: Mapping[str, str]
     """Kept column -> its kind (`kept_columns.py`), in byte order of name."""
+    messages: Mapping[str, str]
+    """Field of the messages of conversations -> its kind (`conversations.py`); empty where documents are texts."""
 
     @property
     def domain_ids(self) -> dict[str, int]:

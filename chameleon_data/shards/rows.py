@@ -1,11 +1,13 @@
 """The rows of a shard, whatever format they are stored in.
 
-    text        the document; or, where documents are packed, input_ids: a fixed-size list of uint16 or uint32
+    text        the document; or, where documents are packed, input_ids: a fixed-size list of uint16 or uint32; or messages:
+                a list of structs, where they are conversations
     domain      name of the domain
     domain_id   number of the domain (`number_domains`), the same in all splits of a build
     doc_id      hash of the document; packed, of the one that the first token belongs to, wherever that document began
     epoch       of that document, from 0
     tokens      of the row, padding left out
+    tools       conversations: the tools that they may call, as JSON text; null where there are none
     …           texts: the kept columns, in byte order of name, each a string, int64, float64 or boolean; they may be null
     doc_starts  packed: the places in `input_ids` at which a document begins, rising. 0 is among them only where the row does not
                 go on with the document of the row before
@@ -41,6 +43,8 @@ TEXT_SCHEMA = pa.schema(
 """A row of text. `doc_id` is 32 hexadecimal digits."""
 
 INPUT_IDS = "input_ids"
+MESSAGES = "messages"
+TOOLS = "tools"
 DOC_STARTS = "doc_starts"
 ROW_OVERHEAD = 64
 """Bytes that a row counts beside its text, so that a million rows of empty text are more than one row group."""
@@ -55,6 +59,12 @@ def sequence_schema(length: int, dtype: pa.DataType) -> pa.Schema:
 def text_schema(columns: Iterable[tuple[str, pa.DataType]]) -> pa.Schema:
     """A row of text with these kept columns, by name and type."""
     return pa.schema([*TEXT_SCHEMA, *(pa.field(name, kind) for name, kind in columns)])
+
+
+def chat_schema(messages: pa.DataType, columns: Iterable[tuple[str, pa.DataType]]) -> pa.Schema:
+    """A row of a conversation: `messages` in the place of `text`, and `tools` before kept columns."""
+    tools = pa.field(TOOLS, pa.large_string())
+    return pa.schema([pa.field(MESSAGES, messages), *list(TEXT_SCHEMA)[1:], tools, *(pa.field(*column) for column in columns)])
 
 
 def kept_names(schema: pa.Schema) -> list[str]:
@@ -84,11 +94,25 @@ def schema_of(stored: pa.Schema) -> pa.Schema:
                 for name in kept_names(stored)]  # fmt: skip
         if foreign := [name for name, kind in kept if kind not in ARROW_TYPES.values()]:
             raise ValueError(f"{foreign[0]!r} is {stored.field(foreign[0]).type}, which no kept column is")
-        return text_schema(sorted(kept, key=lambda column: column[0].encode()))
+        kept = sorted(kept, key=lambda column: column[0].encode())
+        if MESSAGES in stored.names:
+            return chat_schema(_plain_messages(stored.field(MESSAGES).type), kept)
+        return text_schema(kept)
     kind = stored.field(INPUT_IDS).type
     if not pa.types.is_fixed_size_list(kind) or kind.value_type not in (pa.uint16(), pa.uint32()) or not kind.list_size:
         raise ValueError(f"'{INPUT_IDS}' is {kind}; sequences of one length, of uint16 or uint32, are expected")
     return sequence_schema(kind.list_size, kind.value_type)
+
+
+def _plain_messages(stored: pa.DataType) -> pa.DataType:
+    """The type of `messages` in memory. ValueError where it is none."""
+    if not pa.types.is_list(stored) or not pa.types.is_struct(stored.value_type):
+        raise ValueError(f"'{MESSAGES}' is {stored}; a list of structs is expected")
+    fields = [(field.name, field.type) for field in stored.value_type]
+    known = {pa.string(), pa.int64(), pa.float64(), pa.bool_()}
+    if [name for name, _ in fields][:2] != ["role", "content"] or not {kind for _, kind in fields} <= known:
+        raise ValueError(f"'{MESSAGES}' is {stored}; its structs begin with role and content, and hold plain values")
+    return pa.list_(pa.struct(fields))
 
 
 def stored_schema(schema: pa.Schema) -> pa.Schema:
@@ -109,7 +133,7 @@ def conform(table: pa.Table) -> pa.Table:
     if sorted(table.column_names) != sorted(schema.names):
         raise ValueError(f"a shard has the columns {schema.names}, not {table.column_names}")
     rows = table.select(schema.names).cast(schema)
-    nulls = [name for name in schema.names if rows[name].null_count and name in SHARD_COLUMNS]
+    nulls = [name for name in schema.names if rows[name].null_count and name in SHARD_COLUMNS - {TOOLS}]
     lists = [name for name in (INPUT_IDS, DOC_STARTS) if name in schema.names]
     nulls += [name for name in lists if any(chunk.flatten().null_count for chunk in rows[name].chunks)]
     if nulls:
@@ -137,13 +161,25 @@ def equal_byte_bounds(rows: pa.Table, size: int) -> npt.NDArray[np.int64]:
         begun = pc.list_value_length(column_array(rows, DOC_STARTS)).to_numpy().astype(np.int64)
         sizes = token_ids(rows).itemsize * token_ids(rows).shape[1] + 4 * begun + ROW_OVERHEAD
     else:
-        sizes = pc.binary_length(rows["text"]).to_numpy().astype(np.int64) + ROW_OVERHEAD
+        sizes = _body_sizes(rows) + ROW_OVERHEAD
         for name in kept_names(rows.schema):
             if pa.types.is_large_string(rows.schema.field(name).type):
                 sizes += pc.binary_length(rows[name]).fill_null(0).to_numpy()
     starts, total = np.cumsum(sizes) - sizes, int(sizes.sum())
     count = -(-total // size)
     return np.unique(np.append(np.searchsorted(starts, [total * g // count for g in range(count)]), len(sizes)))
+
+
+def _body_sizes(rows: pa.Table) -> npt.NDArray[np.int64]:
+    """(rows,) bytes of the text, or of all texts of the messages."""
+    if MESSAGES not in rows.schema.names:
+        return np.asarray(pc.binary_length(rows["text"]).to_numpy(), np.int64)
+    messages = column_array(rows, MESSAGES)
+    sizes = np.zeros(len(messages.values), np.int64)
+    for name in (field.name for field in messages.type.value_type if field.type == pa.string()):
+        sizes += pc.binary_length(pc.struct_field(messages.values, name)).fill_null(0).to_numpy()
+    ends = np.append(0, np.cumsum(sizes))[messages.offsets.to_numpy()]
+    return np.asarray(np.diff(ends), np.int64)
 
 
 def content_hash(table: pa.Table) -> str:

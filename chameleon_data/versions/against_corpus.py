@@ -94,7 +94,7 @@ def _check_read(survey: Survey, manifest: Manifest) -> list[str]:
                 f"condition and {tally.quarantined:,} set aside, not {domain.rows_read:,}, {domain.filtered:,} and "
                 f"{domain.quarantined:,}"
             )
-    if dict(survey.columns) != manifest.columns:
+    if dict(survey.columns) != manifest.columns or dict(survey.messages) != manifest.messages:
         problems.append("the kept columns of the corpus have other types now, or are missing in other rows, than 'columns' says")
     return problems
 

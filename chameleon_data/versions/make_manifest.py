@@ -92,6 +92,7 @@ def make_manifest(
         weights=mixture.description,
         quarantine=survey.reasons,
         filtered={name: dict(counts) for name, counts in survey.filtered.items()},
+        messages=dict(survey.messages),
         columns=dict(survey.columns),
         formats={format: _sum_format(ordered, format) for format in recipe.shards.formats},
         tables=tables,

@@ -155,11 +155,13 @@ class Writer:
     """None: no format stores token ids."""
     columns: dict[str, str]
     """Kept column -> its kind."""
+    messages: dict[str, str]
+    """Field of the messages of conversations -> its kind."""
 
     def describe(self) -> dict[str, Any]:
-        """As plain JSON, as it goes into the plan digest: without `ids` and `columns` where there are none."""
+        """As plain JSON, as it goes into the plan digest: without `ids`, `columns` and `messages` where there are none."""
         plain = describe_record(self)
-        return {key: value for key, value in plain.items() if value or key not in ("ids", "columns")}
+        return {key: value for key, value in plain.items() if value or key not in ("ids", "columns", "messages")}
 
 
 @dataclass(frozen=True)
@@ -227,6 +229,8 @@ class Manifest:
     """Domain or source -> reason -> rows set aside."""
     filtered: dict[str, dict[str, int]]
     """Domain or source -> condition (`where`) -> rows that it left out, also of a domain of which it leaves none."""
+    messages: dict[str, str]
+    """Field of the messages of conversations -> its kind, as of a kept column; empty where documents are texts."""
     columns: dict[str, KeptColumn]
     """Kept column -> its type, and where it is missing; in byte order of name."""
     formats: dict[str, FormatSum]

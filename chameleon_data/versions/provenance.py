@@ -8,14 +8,14 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import chameleon_data
-from chameleon_data.corpus.kept_columns import KeptColumn, kinds_of
+from chameleon_data.corpus.kept_columns import kinds_of
 from chameleon_data.corpus.survey import Survey
 from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.hashing import fingerprint
@@ -57,7 +57,7 @@ def gather_provenance(survey: Survey, counter: TokenCounter, shards: Shards) -> 
         packages=package_versions(),
         code=code_version(),
         python=platform.python_version(),
-        writer=describe_writer(shards, counter, survey.columns),
+        writer=describe_writer(shards, counter, survey),
     )
 
 
@@ -71,12 +71,14 @@ def list_input_files(survey: Survey) -> tuple[InputFile, ...]:
     return tuple(files.values())
 
 
-def describe_writer(shards: Shards, counter: TokenCounter, columns: Mapping[str, KeptColumn]) -> Writer:
+def describe_writer(shards: Shards, counter: TokenCounter, survey: Survey) -> Writer:
     """What decides the bytes of shards that these libraries write for this section of a recipe."""
     stores_ids = shards.sequence_length != "none" or "megatron" in shards.formats
     ids = TokenIds(counter.required_end, counter.dtype.name) if stores_ids else None
     formats: dict[str, dict[str, Any]] = {format: FORMATS[format].WRITER for format in shards.formats}
-    return Writer(formats, shards.compression, shards.zstd_level, counter.fingerprint, ids, kinds_of(columns))
+    return Writer(
+        formats, shards.compression, shards.zstd_level, counter.fingerprint, ids, kinds_of(survey.columns), dict(survey.messages)
+    )
 
 
 def package_versions() -> dict[str, str]:

@@ -3,8 +3,9 @@
 Trainers count differently, and a share of tokens is another share of documents. With weight w_d, t_d tokens and n_d documents
 in domain d:
 
-    of sequences or tokens (Megatron, OLMo-core, MosaicML on packed sequences)   w_d
-    of documents (`datasets`, MosaicML on one document a sample)                  p_d = (w_d n_d / t_d) / Σ_e (w_e n_e / t_e)
+    of sequences or tokens (Megatron, OLMo-core, levanter, NeMo Automodel,
+                            MosaicML on packed sequences)                         w_d
+    of documents (`datasets`, LLaMA-Factory, ms-swift, MosaicML on one a sample)  p_d = (w_d n_d / t_d) / Σ_e (w_e n_e / t_e)
 
 `datasets` reads the raw files as they are. The others read formats of their own: their paths name a folder for each domain's
 converted files, and a comment names the raw ones. Why: docs/decisions/082-weights-for-trainers.md.
@@ -13,6 +14,7 @@ converted files, and a comment names the raw ones. Why: docs/decisions/082-weigh
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 import shlex
@@ -172,6 +174,11 @@ def olmo(blend: Blend, folder: str) -> str:
 def datasets_script(blend: Blend) -> str:
     """A Python module that ends with `mixture`, an `IterableDataset` of `datasets` over the raw files."""
     parts = []
+    if chats := [name for name, source in blend.sources.items() if source.is_chat]:
+        raise InputError(
+            f"sources.{chats[0]}: holds conversations, and this form reads texts; export llamafactory or swift, or train on "
+            "the shards"
+        )
     for share in blend.entries:
         read = []
         for name, source in _sources_of(blend, share.name):
@@ -210,13 +217,113 @@ def datasets_script(blend: Blend) -> str:
     )
 
 
+def levanter(blend: Blend, folder: str) -> str:
+    """`data` of a levanter configuration: a component for each domain, and `train_weights`."""
+    configs = {s.name: {"train_urls": [f"{folder}/{_folder_name(s.name)}/*.jsonl.gz"]} for s in blend.entries}
+    notes = [
+        "a url names JSON lines with a key `text`: convert each domain's files first; `tokenizer` and `cache_dir` are for you",
+        f"the budget of {blend.budget:,} tokens is num_train_steps times the batch, in sequences",
+        *_limits(blend),
+        *_mixed_sources(blend),
+    ]
+    data = {"configs": configs, "train_weights": {s.name: s.weight for s in blend.entries}}
+    return _commented(blend, notes, {}) + _yaml({"data": data})
+
+
+def automodel(blend: Blend, folder: str) -> str:
+    """`dataset` of a NeMo Automodel configuration for Megatron's files: weight and prefix, weight and prefix."""
+    paths = [part for s in blend.entries for part in (repr(s.weight), f"{folder}/{_folder_name(s.name)}_text_document")]
+    notes = [
+        "a prefix is a .bin and an .idx file: convert each domain's files first, by Automodel's or Megatron's preprocess_data.py",
+        f"the budget of {blend.budget:,} tokens is max_steps times the global batch, in sequences",
+        "its datasets for instructions and chats take no weights: train on the shards of a build there",
+        *_limits(blend),
+        *_mixed_sources(blend),
+    ]
+    target = "nemo_automodel.components.datasets.llm.megatron_dataset.MegatronPretraining"
+    return _commented(blend, notes, {}) + _yaml({"dataset": {"_target_": target, "paths": paths}})
+
+
+def swift(blend: Blend, folder: str) -> str:
+    """The arguments of `swift sft` or `swift pt` for these datasets and their probabilities."""
+    paths = [shlex.quote(f"{folder}/{_folder_name(s.name)}") for s in blend.entries]
+    probabilities = [repr(blend.drawn(s)) for s in blend.entries]
+    ends = "first_exhausted" if blend.mix.exhausted == "fail" else "all_exhausted"
+    notes = [
+        "a path is a folder or file of JSON lines, CSV or Parquet with `messages`, or with a prompt and its answer: put each "
+        "domain's rows there",
+        "--interleave_prob draws rows, so the probabilities are the weights over the mean tokens of a row",
+        f"the budget of {blend.budget:,} tokens is {blend.documents:,} rows on average: --max_steps times the batch",
+        *_limits(blend),
+        *_mixed_sources(blend),
+    ]
+    arguments = ["--dataset", *paths, "--interleave_prob", *probabilities, "--stopping_strategy", ends]
+    return _commented(blend, notes, {}) + f"{' '.join(arguments)}\n"
+
+
+def llamafactory(blend: Blend, folder: str) -> str:
+    """The keys of a LLaMA-Factory configuration; `dataset_info` is the file that it reads beside."""
+    names = [_folder_name(s.name) for s in blend.entries]
+    notes = [
+        "`dataset_dir` holds dataset_info.json, which `export --to FILE` writes beside FILE, and the folders that it names: "
+        "put each domain's rows there as .jsonl or .parquet",
+        "interleave_probs draw rows, so they are the weights over the mean tokens of a row",
+        f"the budget of {blend.budget:,} tokens is {blend.documents:,} rows on average: max_steps times the batch",
+        *_limits(blend),
+        *_mixed_sources(blend),
+    ]
+    mixed = {
+        "dataset": ",".join(names),
+        "dataset_dir": folder,
+        "mix_strategy": "interleave_under" if blend.mix.exhausted == "fail" else "interleave_over",
+        "interleave_probs": ",".join(repr(blend.drawn(s)) for s in blend.entries),
+    }
+    return _commented(blend, notes, {}) + _yaml(mixed)
+
+
+def dataset_info(blend: Blend) -> str:
+    """LLaMA-Factory's dataset_info.json: each domain's folder, and the columns of its rows as the sources have them."""
+    listed = {}
+    for share in blend.entries:
+        name = _folder_name(share.name)
+        source = next((source for _, source in _sources_of(blend, share.name)), None)
+        listed[name] = {"file_name": name, **(_describe_columns(source) if source else {})}
+    return json.dumps(listed, indent=2) + "\n"
+
+
+def _describe_columns(source: Source) -> dict[str, Any]:
+    """How LLaMA-Factory names the columns of a source's rows."""
+    if source.prompt:
+        keys = dict(zip(("prompt", "query"), source.prompt, strict=False))
+        return {"formatting": "alpaca", "columns": {**keys, "response": source.completion}}
+    if source.chat is None:
+        return {"columns": {"prompt": source.text}}
+    columns = {"messages": source.chat, **({"tools": source.tools} if source.tools else {})}
+    if source.chat == "conversations":  # ShareGPT's own tags, which LLaMA-Factory takes where none are named
+        return {"formatting": "sharegpt", "columns": columns}
+    tags = {
+        "role_tag": "role",
+        "content_tag": "content",
+        "user_tag": "user",
+        "assistant_tag": "assistant",
+        "system_tag": "system",
+    }
+    return {"formatting": "sharegpt", "columns": columns, "tags": tags}
+
+
 TRAINER_WRITERS: dict[str, Callable[[Blend, str], str]] = {
     "mosaicml": mosaicml,
     "megatron": megatron,
     "olmo": olmo,
+    "levanter": levanter,
+    "automodel": automodel,
+    "swift": swift,
+    "llamafactory": llamafactory,
     "datasets": lambda blend, _: datasets_script(blend),
 }
 """FORM of the command -> what writes the file, given the folder of converted data."""
+FILES_BESIDE: dict[str, dict[str, Callable[[Blend], str]]] = {"llamafactory": {"dataset_info.json": dataset_info}}
+"""FORM -> name of a further file, which stands beside the first -> what writes it."""
 
 PREAMBLE = '''\
 from datasets import Features, IterableDataset, Value, concatenate_datasets, interleave_datasets, load_dataset

@@ -38,12 +38,12 @@ WEIGHTS = {"legal": "0.5", "book": "0.3", "code": "0.2"}
 
 def parts_of(recipe: Recipe, counter: TokenCounter) -> tuple[Part, ...]:
     fragments = {name: list_fragments(name, source).fragments for name, source in recipe.sources.items()}
-    spec = make_sample_spec(recipe.embed, recipe.seed)
+    spec = make_sample_spec(recipe.embed, recipe.seed, recipe.is_chat)
     return split_parts(fragments, recipe.sources, recipe.input, spec, counter.fingerprint)
 
 
 def record_part(store: Store, recipe: Recipe, part: Part, counter: TokenCounter, keep: RowStore | None = None) -> None:
-    spec = make_sample_spec(recipe.embed, recipe.seed)
+    spec = make_sample_spec(recipe.embed, recipe.seed, recipe.is_chat)
     survey_part(store, part, recipe.input, spec, counter, keep)
 
 
@@ -53,7 +53,7 @@ def row_store_of(recipe: Recipe, counter: TokenCounter) -> RowStore | None:
 
 
 def surveyed(recipe: Recipe, counter: TokenCounter | None = None, keep: bool = False) -> tuple[Store, tuple[Part, ...], Survey]:
-    store, counter = Store(recipe.out), counter or load_token_counter(recipe.tokens)
+    store, counter = Store(recipe.out), counter or load_token_counter(recipe.tokens, recipe.is_chat)
     parts = parts_of(recipe, counter)
     for part in parts:
         record_part(store, recipe, part, counter, row_store_of(recipe, counter) if keep else None)
@@ -120,12 +120,12 @@ class Ready:
 
 
 def ready(recipe: Recipe, weights: dict[str, str] = WEIGHTS, keep: bool = False) -> Ready:
-    counter = load_token_counter(recipe.tokens)
+    counter = load_token_counter(recipe.tokens, recipe.is_chat)
     store, parts, survey = surveyed(recipe, counter, keep)
     selection = selected(store, survey, recipe, counter)
     budget = sum(c.tokens for c in selection.counts) if recipe.mix.budget == "auto" else recipe.mix.budget
-    writer = describe_writer(recipe.shards, counter, survey.columns).describe()
+    writer = describe_writer(recipe.shards, counter, survey).describe()
     plans = plan_splits(recipe.mix, recipe.shards, recipe.input.hash, recipe.seed, selection, weights, budget, writer)
     layouts = lay_out_plans(INLINE, store, survey, selection, plans, recipe.shards.size, silent)
-    job = ShardSpec(layouts, selection.rules, counter, recipe.input, recipe.shards, kinds_of(survey.columns))
+    job = ShardSpec(layouts, selection.rules, counter, recipe.input, recipe.shards, kinds_of(survey.columns), survey.messages)
     return Ready(recipe, store, parts, survey, selection, budget, job, build_folder(layouts, parts))

@@ -308,15 +308,16 @@ def test_a_wrong_domain_name_stands_where_it_is_written(domain, key):
 
 
 def test_a_dictionary_has_the_same_faults_without_lines(tmp_path):
-    plain = {"name": "x", "out": "y", "sources": {"a": {"path": "z", "foo": 1}}, "mix": {"budgt": 1}, "seed": 1e-5}
+    plain = {"name": "x", "out": "y", "sources": {"a": {"path": "z", "zzz": 1}}, "mix": {"budgt": 1}, "seed": 1e-5}
     with pytest.raises(InputError) as refusal:
         check_recipe(plain, tmp_path)
     assert str(refusal.value).splitlines() == [
         "recipe: seed: must be a whole number (given: 1e-05)",
-        "recipe: sources.a.foo: unknown key; known keys: path, text, id, domain, rename, keep, where",
+        "recipe: sources.a.zzz: unknown key; known keys: path, text, chat, tools, prompt, completion, id, domain, rename, keep, "
+        "where, license, origin",
         "recipe: mix.budgt: unknown key; did you mean 'budget'?",
     ]
-    del plain["sources"]["a"]["foo"], plain["mix"]["budgt"], plain["seed"]
+    del plain["sources"]["a"]["zzz"], plain["mix"]["budgt"], plain["seed"]
     assert check_recipe(plain, tmp_path).out == str(tmp_path / "y")
 
 

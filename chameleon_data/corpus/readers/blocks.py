@@ -83,11 +83,13 @@ def columns_of(source: Source, fragment: Fragment) -> tuple[Columns, dict[str, s
     """The columns that this file must have; and those that folders above it name, each with its value."""
     domain = source.domain if isinstance(source.domain, str) else None
     values = list(source.keep) + list(check_condition(source.where) if source.where is not None else ())
-    values += [] if domain else source.domain_keys
+    values += [*source.chat_columns, *([] if domain else source.domain_keys)]
     found = {key: hive_value(fragment.url, key) for key in {*values, *([domain] if domain else ())}}
     in_folders = {key: None if value == HIVE_NULL else value for key, value in found.items() if value is not None}
     others = tuple(sorted({*values} - in_folders.keys()))
-    return Columns(source.text, None if domain in in_folders else domain, source.id, others), in_folders
+    return Columns(
+        None if source.is_chat else source.text, None if domain in in_folders else domain, source.id, others
+    ), in_folders
 
 
 def _add_constant(raw: RawRows, key: str, value: str | None, source: Source) -> RawRows:

@@ -97,6 +97,8 @@ def rows_of_batch(
 ) -> Iterator[RawRows]:
     """A record batch in slices. `first` is the number of its first row, `paths` is what `find_columns` gave."""
     columns = [_leaf(batch, path) for path in paths]
+    if wanted.text is None:
+        columns.insert(0, pa.repeat(pa.scalar(b"", pa.large_binary()), batch.num_rows))
     lengths = [_shared_lengths(column) for column in columns]
     long = lengths[0] > longest
     sizes = np.where(long, 0, lengths[0]) + sum(lengths[1:])

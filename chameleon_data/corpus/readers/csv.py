@@ -70,6 +70,8 @@ def read_csv(stream: ByteStream, fragment: Fragment, wanted: Columns) -> Iterato
     def rows() -> RawRows:
         several = len(cells) - len(wanted.values)
         arrays = [binary_array(column) for column in cells[:several]]
+        if wanted.text is None:
+            arrays.insert(0, binary_array([b""] * len(numbers)))
         values = {name: [_text_of(cell) for cell in column] for name, column in zip(wanted.values, cells[several:], strict=True)}
         return RawRows(
             arrays[0],

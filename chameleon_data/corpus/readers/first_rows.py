@@ -68,7 +68,7 @@ def _check_lines(stream: PeekedStream, fragment: Fragment, columns: Columns) -> 
     if len(lines) < ENOUGH_ROWS:
         return
     rows = lines_reader(columns)(list(lines), np.arange(len(lines)))
-    lacking = [(" for the text", columns.text)] if (rows.fault == Fault.NO_TEXT).all() else []
+    lacking = [(" for the text", str(columns.text))] if (rows.fault == Fault.NO_TEXT).all() else []
     for role, key, column in (("domain", columns.domain, rows.domain), ("id", columns.id, rows.ids)):
         faultless = rows.key_fault is None or not rows.key_fault.any()
         if key is not None and column is not None and column.null_count == len(lines) and faultless and not rows.fault.any():

@@ -52,7 +52,7 @@ def longest_line(longest: int) -> int:
 
 def lines_reader(columns: Columns) -> Callable[[list[bytes | None], npt.NDArray[np.int64]], RawRows]:
     """A function that reads lines, one JSON value each, and their numbers. None is a line that is too long."""
-    text_of = _getter(columns.text)
+    text_of = _no_text if columns.text is None else _getter(columns.text)
     domain_of = _getter(columns.domain) if columns.domain else None
     id_of = _getter(columns.id) if columns.id else None
     value_of = {name: _getter(name) for name in columns.values}
@@ -102,6 +102,13 @@ def _getter(key: str) -> Callable[[Any], Any]:
         return document
 
     return nested if len(parts) > 1 else lambda document: document[key]
+
+
+def _no_text(document: Any) -> str:
+    """The text of a row that has none."""
+    if type(document) is not dict:
+        raise TypeError
+    return ""
 
 
 def _parse(line: bytes | None, text_of: Callable[[Any], Any], no_number: bytes) -> tuple[Any, bytes, Fault]:

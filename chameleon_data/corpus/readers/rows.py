@@ -36,6 +36,12 @@ class Fault(IntEnum):
     NO_NUMBER = 19
     COLUMN_NOT_UTF8 = 20
     NOT_JUDGED = 21
+    NO_MESSAGES = 22
+    NOT_MESSAGES = 23
+    UNKNOWN_ROLE = 24
+    TWO_SYSTEMS = 25
+    NO_ASSISTANT = 26
+    EMPTY_CONTENT = 27
 
 
 REASONS = (
@@ -43,6 +49,8 @@ REASONS = (
     "longer than max_document", "wrong number of columns", "broken CSV", "no domain", "bad domain name", "no id",
     "domain is a float", "domain is neither a string nor an integer", "id is a float", "id is neither a string nor an integer",
     "id is not UTF-8", "domain is not a number", "a column is not UTF-8", "'where' cannot be evaluated for its values",
+    "no conversation", "not a list of messages", "unknown role", "two system turns", "no assistant turn",
+    "a turn without content",
 )  # fmt: skip
 """The words for each `Fault`, in their order, as records and messages have them."""
 
@@ -60,7 +68,8 @@ Values = list[Any]
 class Columns:
     """The columns that a file is read for."""
 
-    text: str
+    text: str | None
+    """None: conversations stand among `values`."""
     domain: str | None
     id: str | None
     values: tuple[str, ...] = ()

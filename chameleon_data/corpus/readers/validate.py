@@ -17,8 +17,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from chameleon_data.arrays import string_offsets
+from chameleon_data.corpus.conversations import make_conversation, make_exchange
 from chameleon_data.corpus.kept_columns import encode_columns
-from chameleon_data.corpus.readers.rows import NOT_TEXT, REASONS, BadRow, Block, Fault, RawRows
+from chameleon_data.corpus.readers.rows import NOT_TEXT, REASONS, BadRow, Block, Fault, RawRows, binary_array
 from chameleon_data.corpus.readers.where import LEFT_OUT, NOT_JUDGED, judge_rows
 from chameleon_data.recipe import Source, check_domain_name
 
@@ -36,6 +37,8 @@ def validate_rows(raw: RawRows, source: Source, name: str, max_document: int) ->
     if source.where is not None:
         raw, filtered = _take_rows(raw, source, source.where, name)
     fault = raw.fault.copy()
+    if source.is_chat:
+        raw = replace(raw, text=_make_conversations(raw, source, fault), valid_utf8=True)
     lengths = np.diff(string_offsets(raw.text))
     fault[(fault == Fault.NONE) & (lengths > max_document)] = Fault.TOO_LONG
     if not raw.valid_utf8:
@@ -77,6 +80,22 @@ def validate_rows(raw: RawRows, source: Source, name: str, max_document: int) ->
         kept,
         encode_columns(kept, len(rows)) if kept else None,
     )
+
+
+def _make_conversations(raw: RawRows, source: Source, fault: npt.NDArray[np.uint8]) -> pa.LargeBinaryArray:
+    """(rows,) the conversation of each row as canonical JSON; rows without one are marked, if they have no fault yet."""
+    columns = [raw.values[key] for key in source.chat_columns]
+    found = list[bytes]()
+    for row, values in enumerate(zip(*columns, strict=True)):
+        made: bytes | Fault = b""
+        if any(value is NOT_TEXT for value in values):
+            made = Fault.COLUMN_NOT_UTF8
+        elif fault[row] == Fault.NONE:
+            made = make_conversation(*values) if source.chat is not None else make_exchange(values[:-1], values[-1])
+        if isinstance(made, Fault):
+            fault[row] = fault[row] or made
+        found.append(b"" if isinstance(made, Fault) else made)
+    return binary_array(found)
 
 
 def _take_rows(raw: RawRows, source: Source, condition: str, name: str) -> tuple[RawRows, dict[str, int]]:

@@ -19,6 +19,7 @@ import orjson
 import polars as pl
 import pyarrow as pa
 
+from chameleon_data.corpus.conversations import order_fields
 from chameleon_data.recipe import SHARD_COLUMNS
 from chameleon_data.shards.formats.files import (
     Encoded,
@@ -30,7 +31,16 @@ from chameleon_data.shards.formats.files import (
     refusing_damage,
 )
 from chameleon_data.shards.formats.zstd import ZSTD_WRITER, compress_frame, decompress_frame
-from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, conform, is_sequences, sequence_schema, text_schema
+from chameleon_data.shards.rows import (
+    INPUT_IDS,
+    MESSAGES,
+    TEXT_SCHEMA,
+    chat_schema,
+    conform,
+    is_sequences,
+    sequence_schema,
+    text_schema,
+)
 
 WRITER: dict[str, Any] = {"format": "jsonl", "strings": "RFC 8785", **ZSTD_WRITER}
 
@@ -59,7 +69,10 @@ def decode(files: Mapping[str, pa.Buffer | bytes], where: str) -> tuple[pa.Table
     body = decompress_frame(data, where) if name.endswith(".zst") else pa.py_buffer(data).to_pybytes()
     with refusing_damage(where, "JSON lines"):
         objects = [orjson.loads(line) for line in body.split(b"\n")[:-1]]
-        table = _text_rows(objects) if INPUT_IDS not in objects[0] else _sequence_rows(objects)
+        if INPUT_IDS in objects[0]:
+            table = _sequence_rows(objects)
+        else:
+            table = chat_rows(objects) if MESSAGES in objects[0] else _text_rows(objects)
         if not encode_lines(table).equals(pa.py_buffer(body)):
             raise ValueError("other bytes than these rows are written as")
     return table, {}
@@ -74,10 +87,27 @@ def encode_lines(rows: pa.Table) -> pa.Buffer:
 
 def rows_from_objects(objects: Sequence[Mapping[str, Any]], body: pa.Array, schema: pa.Schema) -> pa.Table:
     """Rows of `schema`: `body` is its first column, the others are the values of these objects. Text has kept columns besides."""
-    if not is_sequences(schema):
+    if not is_sequences(schema) and MESSAGES not in schema.names:
         names = sorted({*objects[0]} - SHARD_COLUMNS, key=str.encode)
         schema = text_schema((name, type_of_values([o[name] for o in objects])) for name in names)
     return conform(pa.table([body, *(pa.array([o[f.name] for o in objects], f.type) for f in list(schema)[1:])], schema=schema))
+
+
+def chat_rows(objects: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows of conversations, of the types that JSON tells apart."""
+    messages = messages_array([o[MESSAGES] for o in objects])
+    names = sorted({*objects[0]} - SHARD_COLUMNS, key=str.encode)
+    schema = chat_schema(messages.type, ((name, type_of_values([o[name] for o in objects])) for name in names))
+    return rows_from_objects(objects, messages, schema)
+
+
+def messages_array(conversations: Sequence[Sequence[Mapping[str, Any]]]) -> pa.Array:
+    """(rows,) `messages` of a shard. ValueError where a field has several types."""
+    names = order_fields({name for turns in conversations for message in turns for name in message})
+    values = {name: [message.get(name) for turns in conversations for message in turns] for name in names}
+    kinds = {name: type_of_values(values[name]) for name in names}
+    plain = {name: pa.string() if kind == pa.large_string() else kind for name, kind in kinds.items()}
+    return pa.array(conversations, pa.list_(pa.struct([(name, plain[name]) for name in names])))
 
 
 def type_of_values(values: Sequence[Any]) -> pa.DataType:

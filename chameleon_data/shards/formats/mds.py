@@ -31,7 +31,7 @@ import xxhash
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import SHARD_COLUMNS
 from chameleon_data.shards.formats.files import Encoded, IndexEntry, Level, pad_number, refusing_damage, split_folder
-from chameleon_data.shards.formats.jsonl import type_of_values
+from chameleon_data.shards.formats.jsonl import messages_array, type_of_values
 from chameleon_data.shards.formats.row_bytes import (
     BYTES_TYPE,
     U32,
@@ -46,6 +46,9 @@ from chameleon_data.shards.formats.zstd import ZSTD_WRITER, compress_frame, deco
 from chameleon_data.shards.rows import (
     DOC_STARTS,
     INPUT_IDS,
+    MESSAGES,
+    TOOLS,
+    chat_schema,
     column_array,
     conform,
     is_sequences,
@@ -117,13 +120,27 @@ def _value_strings(rows: pa.Table, name: str, encoding: str) -> pa.Array:
     if encoding == "str":
         return column.cast(BYTES_TYPE)
     if encoding == "json":
-        return _json_strings(column) if name == DOC_STARTS else json_values(column)
+        return _json_strings(column) if name == DOC_STARTS else json_messages(column) if name == MESSAGES else json_values(column)
     return fixed_size_strings(token_ids(rows) if name == INPUT_IDS else column.to_numpy())
 
 
 def json_values(column: pa.Array) -> pa.Array:
     """(rows,) values of a kept column, as json.dumps spells them."""
     return pa.array([json.dumps(value).encode() for value in column.to_pylist()], BYTES_TYPE)
+
+
+def json_messages(column: pa.Array) -> pa.Array:
+    """(rows,) `messages`, as json.dumps spells them; without the fields that a message has not."""
+    found = [[{k: v for k, v in message.items() if v is not None} for message in turns] for turns in column.to_pylist()]
+    return pa.array([json.dumps(turns).encode() for turns in found], BYTES_TYPE)
+
+
+def parse_json_messages(strings: pa.Array) -> pa.Array:
+    """The inverse of `json_messages`. ValueError where they are not so spelled."""
+    column = messages_array([json.loads(each) for each in strings.to_pylist()])
+    if not json_messages(column).equals(strings):
+        raise ValueError("messages are not written as they are")
+    return column
 
 
 def parse_json_values(strings: pa.Array) -> pa.Array:
@@ -168,13 +185,17 @@ def decode_body(data: pa.Buffer | bytes, zipped: bool, where: str) -> tuple[pa.T
         columns = {}
         for (key, encoding), strings in zip(encodings.items(), separate_rows(body, int(offsets[0]), widths)[1:], strict=True):
             columns[key] = _decode_values(strings, schema.field(key), encoding)
-        if not is_sequences(schema):
+        if MESSAGES in schema.names:
+            schema = chat_schema(columns[MESSAGES].type, ((name, columns[name].type) for name in kept_names(schema)))
+        elif not is_sequences(schema):
             schema = text_schema((name, columns[name].type) for name in kept_names(schema))
         return pa.table([columns[key] for key in schema.names], schema=schema), level
 
 
 def _decode_values(strings: pa.Array, field: pa.Field, encoding: str) -> pa.Array:
     """The inverse of `_value_strings`. ValueError where these are not the byte strings of such a column."""
+    if field.name == MESSAGES:
+        return parse_json_messages(strings)
     if encoding == "json" and field.name != DOC_STARTS:
         return parse_json_values(strings)
     if encoding != "json":
@@ -188,7 +209,9 @@ def _decode_values(strings: pa.Array, field: pa.Field, encoding: str) -> pa.Arra
 def column_encodings(schema: pa.Schema) -> dict[str, str]:
     """Column -> MDS encoding, in the order of a row."""
     encodings = {name: "uint32" if schema.field(name).type == pa.uint32() else "str" for name in sorted(schema.names)}
-    encodings |= dict.fromkeys([name for name in encodings if name == DOC_STARTS or name not in SHARD_COLUMNS], "json")
+    encodings |= dict.fromkeys(
+        [name for name in encodings if name in (DOC_STARTS, MESSAGES, TOOLS) or name not in SHARD_COLUMNS], "json"
+    )
     if INPUT_IDS in encodings:
         kind = schema.field(INPUT_IDS).type
         encodings[INPUT_IDS] = f"ndarray:{kind.value_type}:{kind.list_size}"
@@ -218,7 +241,9 @@ def _read_configuration(config: bytes, zipped: bool) -> tuple[pa.Schema, Level]:
     else:  # of kept columns the configuration gives the names, and their values the types
         listed = re.search(rb'"column_names": (\["(?:[^"\\]|\\.|", ")*"\])', config)
         kept = [name for name in (json.loads(listed[1]) if listed else ()) if name not in SHARD_COLUMNS]
-        schema = text_schema((name, pa.large_string()) for name in kept)
+        columns = [(name, pa.large_string()) for name in kept]
+        chat = listed is not None and MESSAGES in json.loads(listed[1])
+        schema = chat_schema(pa.list_(pa.struct([("role", pa.string())])), columns) if chat else text_schema(columns)
     named = re.search(rb'"compression": "zstd:([1-9]|1[0-9])"', config) if zipped else None
     if zipped and not named:
         raise ValueError("its configuration lacks compression = zstd:1 to zstd:19")

@@ -1,7 +1,7 @@
 """A shard as one tar file, the format of WebDataset: a sample is the members that share a key.
 
     SSSSS-RRRRRRRRR.json             {"domain":"book","domain_id":0,"doc_id":"…","epoch":0,"tokens":12}
-    SSSSS-RRRRRRRRR.txt              the text                    or, where documents are packed (and then before the .json),
+    SSSSS-RRRRRRRRR.txt              the text                    or, of conversations, .messages.json; or, packed (before .json),
     SSSSS-RRRRRRRRR.input_ids.npy    a numpy array
 
 The key is the shard's number and the row's, so that it is unique in a split. The bytes are those of `webdataset.TarWriter` with
@@ -37,11 +37,14 @@ from chameleon_data.shards.formats.files import (
     refuse_empty,
     refusing_damage,
 )
+from chameleon_data.shards.formats.mds import json_messages, parse_json_messages
 from chameleon_data.shards.formats.row_bytes import BYTES_TYPE, byte_strings, fixed_size_strings, join_rows, zero_padding
-from chameleon_data.shards.rows import TEXT_SCHEMA, column_array, conform, is_sequences, sequence_schema, token_ids
+from chameleon_data.shards.rows import MESSAGES, TEXT_SCHEMA, column_array, conform, is_sequences, sequence_schema, token_ids
 
 TAR_BLOCK = tarfile.BLOCKSIZE
 ROW_DIGITS = 9
+NAME_BYTES = 100
+"""Bytes of a name, at the start of a header."""
 NPY_MAGIC = b"\x93NUMPY"
 
 WRITER: dict[str, Any] = {"format": "webdataset", "tar": "ustar", "strings": "RFC 8785"}
@@ -66,7 +69,10 @@ def decode(files: Mapping[str, pa.Buffer | bytes], where: str) -> tuple[pa.Table
     """The rows, if this is, byte for byte, the file that `encode` makes of them under this name."""
     ((name, data),) = files.items()
     with refusing_damage(where, "tar file"):
-        table = _decode_members(list(_read_members(memoryview(pa.py_buffer(data)))))
+        whole = memoryview(pa.py_buffer(data))
+        members = list(_read_members(whole))
+        second = TAR_BLOCK + len(members[0]) + -len(members[0]) % TAR_BLOCK if members else 0
+        table = _decode_members(members, b".messages.json" in bytes(whole[second : second + NAME_BYTES]))
         if not _encode_tar(table, _number_in(name)).equals(pa.py_buffer(data)):
             raise ValueError("other bytes than these rows are written as under this name")
     return table, {}
@@ -85,6 +91,8 @@ def _encode_tar(rows: pa.Table, shard: str) -> pa.Buffer:
         ids = token_ids(rows)
         start = _npy_start(ids.dtype.newbyteorder("<").str, ids.shape[1])
         members = [("input_ids.npy", start, fixed_size_strings(ids)), ("json", b"", objects)]
+    elif MESSAGES in rows.schema.names:
+        members = [("json", b"", objects), ("messages.json", b"", json_messages(column_array(rows, MESSAGES)))]
     else:
         members = [("json", b"", objects), ("txt", b"", column_array(rows, "text").cast(BYTES_TYPE))]
     strings, total = [], 0
@@ -139,7 +147,7 @@ def _read_members(data: memoryview) -> Iterator[memoryview]:
         at += TAR_BLOCK + size + -size % TAR_BLOCK
 
 
-def _decode_members(members: list[memoryview]) -> pa.Table:
+def _decode_members(members: list[memoryview], chat: bool) -> pa.Table:
     first, second = members[::2], members[1::2]
     if len(first) != len(second) or not first:
         raise ValueError("not two members a row")
@@ -148,6 +156,11 @@ def _decode_members(members: list[memoryview]) -> pa.Table:
         return jsonl.rows_from_objects(
             [orjson.loads(each) for each in second], body, sequence_schema(body.type.list_size, body.type.value_type)
         )
+    if chat:
+        turns = pa.array([bytes(each) for each in second], BYTES_TYPE)
+        columns = [orjson.loads(each) for each in first]
+        parse_json_messages(turns)
+        return jsonl.chat_rows([{**row, MESSAGES: orjson.loads(each)} for row, each in zip(columns, second, strict=True)])
     text = pa.array([bytes(each) for each in second], BYTES_TYPE).cast(pa.large_string())
     return jsonl.rows_from_objects([orjson.loads(each) for each in first], text, TEXT_SCHEMA)
 

@@ -81,6 +81,8 @@ def _check_names(manifest: Manifest) -> list[str]:
     conditions = {source.where for source in manifest.recipe.sources.values()}
     if any({*counts} - conditions for counts in manifest.filtered.values()):
         problems.append("'filtered' names a condition that no source of the recipe has")
+    if bool(manifest.messages) != manifest.recipe.is_chat:
+        problems.append("'messages' names fields of conversations where the recipe has none, or none where it has them")
     kept = {name for source in manifest.recipe.sources.values() for name in source.keep}
     if {*manifest.columns} != kept:
         problems.append("'columns' are not the ones that the recipe keeps")

@@ -11,13 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from chameleon_data.arrays import I64
+from chameleon_data.corpus.conversations import encode_conversations
 from chameleon_data.corpus.kept_columns import ARROW_TYPES, KeptColumn
-from chameleon_data.errors import InputError
+from chameleon_data.errors import InputError, first_line
 from chameleon_data.plan.plan import Packing
 from chameleon_data.recipe import SHARD_COLUMNS
 from chameleon_data.shards.formats.files import IndexEntry
 from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.shards.rows import DOC_STARTS, INPUT_IDS, TEXT_SCHEMA
+from chameleon_data.shards.rows import DOC_STARTS, INPUT_IDS, MESSAGES, TEXT_SCHEMA, TOOLS
 from chameleon_data.store.store import Store
 from chameleon_data.versions.checks.counts import check_shard_counts
 from chameleon_data.versions.manifest import Manifest, TokenIds
@@ -66,7 +67,11 @@ def read_shard(store: Store, manifest: Manifest, packing: Packing | None, record
                 shard.problems.append(f"{path}: does not hold sequences of {packing.length:,} ids")
                 continue
             rows = sequences
-        shard.tables[path] = _restore_kinds(rows, manifest.columns)
+        try:
+            shard.tables[path] = _restore_texts(_restore_kinds(rows, manifest.columns), manifest.messages)
+        except (ValueError, TypeError) as error:
+            shard.problems.append(f"{path}: holds no such conversations as 'messages' of the manifest says ({first_line(error)})")
+            continue
         shard.problems += check_shard_counts(path, record, rows)
     shard.problems += _check_same_rows(shard, -1 if ids is None else ids.end_of_text)
     return shard
@@ -109,6 +114,17 @@ def _restore_kinds(rows: pa.Table, columns: Mapping[str, KeptColumn]) -> pa.Tabl
         if at >= 0 and rows.schema.field(at).type != kind and rows[name].null_count == rows.num_rows:
             rows = rows.set_column(at, pa.field(name, kind), pa.nulls(rows.num_rows, kind))
     return rows
+
+
+def _restore_texts(rows: pa.Table, fields: Mapping[str, str]) -> pa.Table:
+    """Conversations as texts, which are their canonical JSON: formats that store them in several ways are compared and proved as
+    texts are."""
+    if MESSAGES not in rows.column_names:
+        return rows
+    if rows.schema.field(MESSAGES).type.value_type.num_fields > len(fields):
+        raise ValueError("fields that it does not name")
+    text = encode_conversations(rows[MESSAGES], rows[TOOLS], fields)
+    return rows.drop_columns([MESSAGES, TOOLS]).add_column(0, "text", text)
 
 
 def _restore_sequences(rows: pa.Table, packing: Packing, ids: TokenIds) -> pa.Table | None:

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from chameleon_data.arrays import U64
 from chameleon_data.corpus.kept_columns import ARROW_TYPES, encode_table_columns, mix_columns
 from chameleon_data.corpus.selection import is_validation
+from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.hashing import content_hashes, hex_digests
 from chameleon_data.plan.plan import VALIDATION
 from chameleon_data.shards.rows import kept_names
@@ -43,9 +44,10 @@ def check_texts(path: str, rows: pa.Table, hi: U64, manifest: Manifest) -> list[
     if not rows["doc_id"].combine_chunks().equals(expected):
         what = "a text, or its kept columns, are not those" if manifest.columns else "a text is not the one"
         problems.append(f"{path}: {what} that its doc_id names")
-    lengths = pc.binary_length(rows["text"].cast(pa.large_binary())).cast(pa.uint32())
-    if manifest.unit == "bytes" and not lengths.equals(rows["tokens"]):
-        problems.append(f"{path}: a row's 'tokens' is not the length of its text in bytes")
+    if manifest.unit == "bytes":
+        counter = load_token_counter(manifest.recipe.tokens, manifest.recipe.is_chat)
+        if not np.array_equal(counter.count(rows["text"].combine_chunks()), rows["tokens"].to_numpy()):
+            problems.append(f"{path}: a row's 'tokens' is not the length of its text in bytes")
     return problems
 
 

@@ -13,12 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from chameleon_data.corpus.copies import COPIES_SCHEMA
 from chameleon_data.errors import InputError
 from chameleon_data.recipe_file import load_recipe
-from chameleon_data.shards.assemble import hash_shard
 from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.versions.against_corpus import check_plan_against_corpus, spill_for_check
 from chameleon_data.versions.verify import verify_version
 from tests.support.corpus import documents
 from tests.support.in_process import Ready, ready
@@ -157,19 +154,6 @@ def test_a_changed_column_is_found(tmp_path):
     forged = with_files(made.store, manifest, [{**file, "bytes": data.size, "sha256": hashlib.sha256(data).hexdigest()}])
     found = verify_version(made.store, forged).problems
     assert any("or its kept columns, are not those that its doc_id names" in problem for problem in found)
-
-
-def test_the_corpus_gives_the_same_shards_again(tmp_path):
-    made = build(tmp_path, write_corpus(tmp_path / "corpus"))
-    manifest = made.manifest()
-    assert check_plan_against_corpus(made.store, made.survey, made.selection, manifest)[0] == []
-    receipts = made.write()
-    made.store.remove(list(made.store.list(made.build.runs)))
-    for number, part in enumerate(made.parts):
-        spill_for_check(made.store, made.build, made.job, number, part, COPIES_SCHEMA.empty_table())
-    assert [hash_shard(made.store, made.job, made.source(), shard) for shard in range(made.build.shards)] == [
-        r.content for r in receipts
-    ]
 
 
 def test_a_text_keeps_its_place_when_another_column_is_kept(tmp_path):

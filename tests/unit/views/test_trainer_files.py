@@ -90,6 +90,42 @@ def test_what_cannot_be_said_is_said_in_comments() -> None:
     assert ".repeat(None)" not in write("datasets", exhausted="fail")
 
 
+def test_finetuning_tools_get_the_numbers_that_they_count_by() -> None:
+    """Tokens in levanter and NeMo Automodel; rows in ms-swift and LLaMA-Factory."""
+    blend = blend_of()
+    assert yaml.safe_load(write("levanter"))["data"]["train_weights"] == WEIGHTS
+    paths = yaml.safe_load(write("automodel"))["dataset"]["paths"]
+    assert {float(weight) for weight in paths[::2]} == set(WEIGHTS.values())
+    drawn = [blend.drawn(entry) for entry in blend.entries]
+    swift = shlex.split(write("swift"), comments=True)
+    at = swift.index("--interleave_prob")
+    assert [float(p) for p in swift[at + 1 : at + 1 + len(drawn)]] == drawn
+    assert len(swift[1:at]) == len(drawn)
+    assert swift[-1] == "all_exhausted"
+    factory = yaml.safe_load(write("llamafactory", exhausted="fail"))
+    assert [float(p) for p in factory["interleave_probs"].split(",")] == drawn
+    assert factory["mix_strategy"] == "interleave_under"
+    info = json.loads(trainer_files.dataset_info(blend))
+    assert list(info) == factory["dataset"].split(",")
+    assert info["code"] == {"file_name": "code", "columns": {"prompt": "body"}}
+
+
+@pytest.mark.parametrize(
+    ("keys", "described"),
+    [
+        ({"prompt": ["instruction", "input"], "completion": "output"},
+         {"formatting": "alpaca", "columns": {"prompt": "instruction", "query": "input", "response": "output"}}),
+        ({"chat": "conversations"}, {"formatting": "sharegpt", "columns": {"messages": "conversations"}}),
+        ({"chat": "messages", "tools": "tools"},
+         {"formatting": "sharegpt", "columns": {"messages": "messages", "tools": "tools"},
+          "tags": {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant",
+                   "system_tag": "system"}}),
+    ],
+)  # fmt: skip
+def test_columns_of_conversations_in_dataset_info(keys: dict[str, Any], described: dict[str, Any]) -> None:
+    assert trainer_files._describe_columns(Source(path=("/a",), **keys)) == described
+
+
 def test_names_and_paths_stay_data() -> None:
     """A source whose name and path are made to break out of a string, a comment or a line."""
     evil = "x'\"); import os; os._exit(3) #: [y]"

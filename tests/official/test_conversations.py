@@ -1,0 +1,79 @@
+"""Conversations, by the libraries that trainers use: `datasets` opens the shards, `transformers` counts the tokens."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.chat_builds import SOURCES, TEMPLATE, build, plain, stored, write_corpus
+from tests.support.tokenizers import byte_tokenizer
+
+PLAIN = (
+    "{{ bos_token }}{% for m in messages %}<|{{ m['role'] }}|>\n"
+    "{{ m['content'] if m['content'] else m['tool_calls'][0]['function'] | tojson }}<|end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+"""A template of the usual kind, which marks nothing."""
+
+
+def load_tokenizer(folder: Path, template: str) -> Any:
+    transformers = pytest.importorskip("transformers")
+    file = byte_tokenizer(folder, "<|user|>", "<|assistant|>", "<|system|>", "<|tool|>", "<|end|>")
+    return transformers.PreTrainedTokenizerFast(tokenizer_file=str(file), chat_template=template, bos_token="<|endoftext|>")
+
+
+def test_shares_of_trained_tokens_are_those_that_transformers_counts(tmp_path: Path) -> None:
+    """Every row's tokens, and so every domain's share, within its largest conversation."""
+    tokenizer = load_tokenizer(tmp_path, TEMPLATE)
+    made = build(tmp_path, write_corpus(tmp_path / "corpus"))
+    manifest, sums = made.manifest(), dict.fromkeys(SOURCES, 0)
+    for row in stored(made, "parquet"):
+        messages = plain(row)["messages"]
+        for message in messages:
+            if "tool_calls" in message:
+                message["tool_calls"] = json.loads(message["tool_calls"])
+        found = tokenizer.apply_chat_template(
+            messages, tools=row["tools"] and json.loads(row["tools"]), return_assistant_tokens_mask=True, return_dict=True
+        )
+        assert sum(found["assistant_masks"]) == row["tokens"]
+        sums[row["domain"]] += row["tokens"]
+    for name, weight in zip(SOURCES, (0.5, 0.3, 0.2), strict=True):
+        assert abs(sums[name] - weight * 30_000) <= manifest.domains[name].largest_document
+
+
+def test_growth_is_what_transformers_renders(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(tmp_path, PLAIN)
+    (tmp_path / "plain.jinja").write_text(PLAIN)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"bos_token": {"content": "<|endoftext|>"}}))
+    tokens = {"tokenizer": "tokenizer.json", "template": "plain.jinja"}
+    for count in ("trained", "all"):
+        made = build(tmp_path, write_corpus(tmp_path / f"corpus-{count}"), tokens={**tokens, "count": count})
+        made.write()
+        for row in stored(made, "parquet"):
+            messages = plain(row)["messages"]
+            for message in messages:
+                if "tool_calls" in message:
+                    message["tool_calls"] = json.loads(message["tool_calls"])
+            expected = 0 if count == "trained" else len(tokenizer.apply_chat_template(messages, tokenize=True)["input_ids"])
+            for at in [i for i, m in enumerate(messages) if count == "trained" and m["role"] == "assistant"]:
+                before = tokenizer.apply_chat_template(messages[:at], tokenize=False, add_generation_prompt=True)
+                after = tokenizer.apply_chat_template(messages[: at + 1], tokenize=False)
+                expected += len(tokenizer(after[len(before) :], add_special_tokens=False)["input_ids"])
+            assert row["tokens"] == expected
+
+
+@pytest.mark.parametrize("format", ["parquet", "arrow", "jsonl"])
+def test_datasets_opens_conversations(tmp_path: Path, format: str) -> None:
+    datasets = pytest.importorskip("datasets")
+    made = build(tmp_path, write_corpus(tmp_path / "corpus"), shards={"size": "9KB", "formats": [format], "compression": "none"})
+    made.write()
+    folder = f"{made.store.url.removeprefix('file://')}/{made.build.folder}/{format}"
+    builder = {"jsonl": "json"}.get(format, format)
+    found = datasets.load_dataset(builder, data_dir=folder, split="train", cache_dir=str(tmp_path / "cache"))
+    assert [plain(row) for row in found] == [plain(row) for row in stored(made, format)]
+    tokenizer = load_tokenizer(tmp_path, TEMPLATE)
+    rendered = tokenizer.apply_chat_template(found[0]["messages"], tokenize=False)
+    assert rendered.startswith("<|")
