@@ -245,16 +245,16 @@ def test_ranges_and_levels_of_them_change_no_row(case, each):
 
 
 @settings(max_examples=60, deadline=None)
-@given(cases(), st.integers(1, 4))
-def test_shards_without_a_row_are_found_without_looking_at_all_documents(case, more):
-    """Plans with more shards than are sure to be full."""
+@given(cases(), st.integers(1, 4), st.sampled_from([0, 6, 10]))
+def test_shards_without_a_row_are_found_without_looking_at_all_documents(case, more, depth):
+    """Plans with more shards than are sure to be full; slots that reach into several of them."""
     corpus, weights, budget, shard_bytes, seed, parts = case
     try:
         plan = plan_of(corpus, weights, budget, shard_bytes, seed)
     except InputError:
         return
     plan = replace(plan, shards=plan.shards * more)
-    counts = sorted(counts_of(corpus), key=lambda c: c.name.encode())
+    counts = sorted(counts_of(corpus, depth), key=lambda c: c.name.encode())
     sketch, documents = sketch_layout(plan, counts, (0, plan.shards)), documents_of(plan, parts)
     open_ = find_open_shards(sketch, counts)
     near = documents.take(in_open_slots(sketch, open_, documents.domain, documents.hi))
