@@ -17,6 +17,7 @@ from chameleon_data.store.store import Store
 from tests.support.embeddings import unit_clusters
 from tests.support.inline_builds import INLINE
 from tests.support.report_example import render_example
+from tests.support.shown_plans import show_plan
 from tests.support.vector_corpora import corpus, recipe, weigh
 
 EMBED = {"column": "vector", "samples": 100}
@@ -133,7 +134,7 @@ def test_weights_by_another_embedder_stand_beside_and_their_movement_is_told(
     assert built.weights.movement == about.movement
     for show in (
         lambda: tables.print_mixture(built),
-        lambda: tables.print_plan(plan_recipe(load_recipe(path), INLINE, lambda *_: None)),
+        lambda: show_plan(plan_recipe(load_recipe(path), INLINE, lambda *_: None)),
     ):
         show()
         assert "by embedder" in capsys.readouterr().out

@@ -124,7 +124,7 @@ def test_what_nobody_read_is_not_written_later(words, closed_pipe, monkeypatch, 
 
 
 def test_a_check_that_fails_before_nobodys_eyes_fails(words, closed_pipe, monkeypatch):
-    shard = next((Path(words["verify"][1]) / "builds").rglob("*.parquet"))
+    shard = next((Path(words["verify"][1]) / "builds").rglob("parquet/*.parquet"))
     shard.chmod(0o644)
     shard.write_bytes(b"damaged")
     assert run(words["verify"], closed_pipe, monkeypatch) == 1

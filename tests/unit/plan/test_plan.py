@@ -9,16 +9,14 @@ import pytest
 
 from chameleon_data.corpus.kept_rows import KeptSummary
 from chameleon_data.errors import InputError
-from chameleon_data.jobs import tables
-from chameleon_data.jobs.cli import OWN_PRICES
 from chameleon_data.pipelines.build import Planned
-from chameleon_data.pipelines.cost import describe_cost, estimate_cost, read_prices, read_rates
 from chameleon_data.pipelines.weigh import weigh_corpus
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.shards.plan_summary import summarise_plan
 from chameleon_data.weights.explain.exhaustion import compare_exhaustion_rules
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import ready
+from tests.support.shown_plans import show_plan
 
 
 def planned(folder: Path, **sections: Any) -> Planned:
@@ -33,12 +31,6 @@ def planned(folder: Path, **sections: Any) -> Planned:
     summary = summarise_plan(made.job.layouts, recipe.shards.size)
     kept = KeptSummary(0, 0, 1, "")
     return Planned(weighed, made.job.layouts, made.job.counter, summary, {}, 2.0, rules, None, kept, recipe.shards.formats)
-
-
-def print_plan(found: Planned) -> None:
-    rates = read_rates()
-    costs = estimate_cost(found.size, rates, found.cpus)
-    tables.print_plan(found, describe_cost(costs, read_prices(OWN_PRICES), rates))
 
 
 def test_what_is_refused_is_counted_in_bytes_where_no_tokenizer_is_set(tmp_path):
@@ -58,7 +50,7 @@ def test_each_rule_for_exhausted_domains_is_shown_before_anything_is_written(tmp
     assert redistribute["book"].target_tokens > repeat["book"].target_tokens, "what legal cannot give goes to the others"
     assert rules["fail"].refused == f"'legal' would be read {250_000 / counts['legal']:.2f} times"
     quotas = {s.domain.name: s.domain.quota for s in found.layouts[0].streams}
-    print_plan(found)
+    show_plan(found)
     shown = capsys.readouterr().out
     for rule in redistribute.values():
         assert f"{rule.target_tokens:,} ({rule.epochs:.2f} epochs)" in shown
@@ -70,7 +62,7 @@ def test_each_rule_for_exhausted_domains_is_shown_before_anything_is_written(tmp
 def test_where_the_rules_agree_nothing_is_shown(tmp_path, capsys):
     found = planned(tmp_path, mix={"budget": 100_000})
     assert found.exhausted["fail"] == found.exhausted["repeat"] == found.exhausted["redistribute"]
-    print_plan(found)
+    show_plan(found)
     assert "mix.exhausted" not in capsys.readouterr().out
 
 
@@ -79,5 +71,5 @@ def test_shards_that_may_be_uneven_are_warned_of(tmp_path, capsys, size, warned)
     found = planned(tmp_path, mix={"budget": 400_000}, shards={"size": size})
     largest = sum(c.largest for c in found.weighed.selection.counts)
     assert bool(found.summary.warnings) == warned
-    print_plan(found)
+    show_plan(found)
     assert (f"a shard may be {largest:,} bytes off" in capsys.readouterr().out) == warned
