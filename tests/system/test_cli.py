@@ -107,7 +107,8 @@ def test_tab_completes_verbs_options_datasets_and_versions_in_bash(tmp_path: Pat
     program.parent.mkdir()
     program.write_text(f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n{MAIN}\n")
     program.chmod(0o755)
-    script = subprocess.run([program, "--show-completion", "bash"], capture_output=True, text=True, timeout=120).stdout
+    named = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}  # else it looks for the shell that started it
+    script = subprocess.run([program, "--show-completion", "bash"], capture_output=True, text=True, timeout=120, env=named).stdout
     assert "complete_bash" in script
     out = store.url
     typed = {
