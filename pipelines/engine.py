@@ -89,7 +89,7 @@ def pack_table(table: pa.Table) -> pa.Buffer:
 
 
 def unpack_table(stream: pa.Buffer) -> pa.Table:
-    return pa.ipc.open_stream(stream).read_all()
+    return pa.ipc.open_stream(stream, options=pa.ipc.IpcReadOptions(use_threads=False)).read_all()
 
 
 def run_pass(

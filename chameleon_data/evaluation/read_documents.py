@@ -60,9 +60,9 @@ def _read_parquet(store: Store, paths: Iterable[str]) -> Iterator[tuple[str, str
     for path in paths:
         damaged = "is damaged; `chameleon-data verify` says which files are"
         with explaining(f"{store.url}/{path}", {pa.ArrowException: damaged}), store.open(path) as file:
-            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            parquet = pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)
             for group in range(parquet.num_row_groups):
-                rows = parquet.read_row_group(group, ["domain", "text", "epoch"])
+                rows = parquet.read_row_group(group, ["domain", "text", "epoch"], use_threads=False)
                 yield from zip(*(rows[name].to_pylist() for name in ("domain", "text", "epoch")), strict=True)
 
 

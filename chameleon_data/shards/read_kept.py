@@ -51,7 +51,7 @@ def _find_copies(kept: KeptCorpus, wanted: HashIntervals, index: dict[str, int])
     found = [COPIES_SCHEMA.empty_table()]
     for path in kept.copies:
         with pa.memory_map(str(kept.store.local(path))) as file:
-            copies = pa.ipc.open_file(file).read_all()
+            copies = pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(use_threads=False)).read_all()
         begin = np.array(json.loads(copies.schema.metadata[b"begin"]), np.int64)
         of_copies = HashIndex(tuple(index), begin, copies["hi"].to_numpy())
         found.append(copies.take(of_copies.find(wanted, index)[0]).replace_schema_metadata(None))

@@ -8,7 +8,7 @@
 
 A file with a wrong checksum is read again, twice. Then it is removed, so that the same command makes it anew. Checksums are
 xxh3-128, against accidents; what a version refers to has a sha256. Cost: 10 GB/s.
-Why: docs/decisions/012-checksums-of-records.md.
+Why: docs/decisions/012-checksums-of-records.md; 192-arrow-reads-in-one-thread.md.
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ def read_table(store: Store, path: str) -> pa.Table:
         end = footer - CHECKSUM_BYTES
         if end < 0 or _checksum(body[:end], body[footer:]) != bytes(body[end:footer]).hex():
             raise ChecksumError
-        return pq.ParquetFile(pa.BufferReader(pa.py_buffer(body))).read()  # pq.read_table would import pandas, for .2 s
+        # pq.read_table would import pandas, for .2 s
+        stored = pq.ParquetFile(pa.BufferReader(pa.py_buffer(body)), pre_buffer=False)
+        return stored.read(use_threads=False)
 
     return read_checked(store, read, path)
 
@@ -156,12 +158,12 @@ def read_groups(store: Store, path: str, columns: Sequence[str], rows: int = 2**
 
 
 def _checked_groups(file: BinaryIO, columns: Sequence[str]) -> Iterator[pa.Table]:
-    parquet = pq.ParquetFile(file)
+    parquet = pq.ParquetFile(file, pre_buffer=False)
     sums_of_groups = json.loads(parquet.metadata.metadata[b"sums"])
     if len(sums_of_groups) != parquet.num_row_groups:
         raise ChecksumError
     for number, sums in enumerate(sums_of_groups):
-        rows = parquet.read_row_group(number, list(columns))
+        rows = parquet.read_row_group(number, list(columns), use_threads=False)
         if column_sums(rows) != {name: sums[name] for name in columns}:
             raise ChecksumError
         yield rows

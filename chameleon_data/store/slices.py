@@ -103,7 +103,7 @@ def _read_slices(store: Store, file: SlicedFile, numbers: range) -> list[pa.Tabl
             stored = body.slice(begin - first, stop - begin)
             if sum != _slice_sum(stored, number):
                 raise ChecksumError
-            tables.append(pa.ipc.open_stream(stored).read_all())
+            tables.append(pa.ipc.open_stream(stored, options=pa.ipc.IpcReadOptions(use_threads=False)).read_all())
         return tables
 
     return read_checked(store, read, *filter(None, (file.path, file.listed)))

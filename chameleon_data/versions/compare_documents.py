@@ -257,7 +257,7 @@ def _read_identities(shard: _Shard, names: Sequence[str]) -> _Identities:
 
 def _read_two_columns(store: Store, name: str, path: str) -> pa.Table:
     try:
-        with store.open(name) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
+        with store.open(name) as source, pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True) as file:
             schema: Any = file.schema_arrow
             if any(column not in schema.names or schema.field(column).type != pa.string() for column in COMPARED_COLUMNS):
                 raise InputError(f"{path}: this is not a shard of ours, its columns are {schema.names}; restore it from a copy")

@@ -82,7 +82,7 @@ def _read_file(store: Store, file: TableFile, schema: pa.Schema) -> pa.Table:
     if table_path(hashlib.sha256(body).hexdigest()) != file.path:
         raise InputError(f"{where}: {UNNAMED}")
     try:
-        rows = pq.ParquetFile(pa.BufferReader(body)).read()
+        rows = pq.ParquetFile(pa.BufferReader(body), pre_buffer=False).read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise _foreign_error(where, str(error)) from None
     if not rows.schema.equals(schema):

@@ -70,7 +70,7 @@ def _read_one(
     """The rows of one stream, from byte `start` on, or of one file; `number` is that of its first row."""
     open_any = pa.ipc.open_stream if stream else pa.ipc.open_file
     raw.seek(start)
-    schema = open_any(raw).schema
+    schema = open_any(raw, options=pa.ipc.IpcReadOptions(use_threads=False)).schema
     paths = find_columns(schema, wanted, fragment, vectors)
     raw.seek(start)
     needed = sorted({schema.get_field_index(path[0]) for path in paths})

@@ -31,7 +31,8 @@ def first_records(found: FoundFile, number: int) -> list[dict[str, Any]]:
     fs, path = open_file_system(found.url)
     with explain_read_errors(found.url), fs.open(path, "rb") as file:
         if found.format == "parquet":
-            batches = pq.ParquetFile(file, arrow_extensions_enabled=False).iter_batches(batch_size=number)
+            opened = pq.ParquetFile(file, pre_buffer=False, arrow_extensions_enabled=False)
+            batches = opened.iter_batches(batch_size=number, use_threads=False)
             return _rows_of(next(batches, None))
         if found.format == "arrow":
             return _rows_of(_first_batch(file, number))
@@ -49,11 +50,11 @@ def _rows_of(batch: pa.RecordBatch | None) -> list[dict[str, Any]]:
 def _first_batch(file: BinaryIO, number: int) -> pa.RecordBatch | None:
     start = file.read(6)
     file.seek(0)
-    source = pa.PythonFile(file, "r")
+    source, one_thread = pa.PythonFile(file, "r"), pa.ipc.IpcReadOptions(use_threads=False)
     if start == b"ARROW1":
-        reader = pa.ipc.open_file(source)
+        reader = pa.ipc.open_file(source, options=one_thread)
         return reader.get_batch(0).slice(0, number) if reader.num_record_batches else None
-    return next((batch.slice(0, number) for batch in pa.ipc.open_stream(source)), None)
+    return next((batch.slice(0, number) for batch in pa.ipc.open_stream(source, options=one_thread)), None)
 
 
 def _records_of_text(file: BinaryIO, found: FoundFile) -> Iterator[dict[str, Any]]:

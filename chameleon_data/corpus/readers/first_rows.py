@@ -51,10 +51,11 @@ def check_columns(fragment: Fragment, source: Source, vectors: str | None) -> No
 
 def _read_schema(file: BinaryIO, fragment: Fragment) -> Any:
     if fragment.format == "parquet":
-        return pq.ParquetFile(file, arrow_extensions_enabled=False).schema_arrow
+        return pq.ParquetFile(file, pre_buffer=False, arrow_extensions_enabled=False).schema_arrow
     start = file.read(6)
     file.seek(0)
-    return (pa.ipc.open_file if start == b"ARROW1" else pa.ipc.open_stream)(pa.PythonFile(file, "r")).schema
+    open_any = pa.ipc.open_file if start == b"ARROW1" else pa.ipc.open_stream
+    return open_any(pa.PythonFile(file, "r"), options=pa.ipc.IpcReadOptions(use_threads=False)).schema
 
 
 def _check_lines(stream: PeekedStream, fragment: Fragment, columns: Columns) -> None:

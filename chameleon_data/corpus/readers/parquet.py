@@ -67,18 +67,18 @@ def read_parquet(file: BinaryIO, fragment: Fragment, wanted: Columns, vectors: s
     groups = range(opened.metadata.num_row_groups)
     number = 0
     for at in groups[fragment.begin : fragment.end]:
-        how: dict[str, Any] = {"row_groups": [at], "columns": columns, "use_threads": False}
+        how: dict[str, Any] = {"row_groups": [at], "columns": columns}
         # A damaged footer raises here, before a page is read; `row_group(at).column(i)` would abort the process.
         gate.shut = True
         with suppress(_GateShutError):
-            next(opened.iter_batches(1, **how), None)
+            next(opened.iter_batches(1, use_threads=False, **how), None)
         gate.shut = False
         if at == groups[-1]:
             _refuse_files_in_one(file, opened, fragment.url)
         group = opened.metadata.row_group(at)
         rows = READ_BATCH_BYTES * group.num_rows // max(group.total_byte_size, 1)
         most = LARGEST_EXPANDED_BATCH // _longest_shared_string(file, opened, at, columns)
-        for batch in opened.iter_batches(max(1, min(rows, most, BATCH_ROWS)), **how):
+        for batch in opened.iter_batches(max(1, min(rows, most, BATCH_ROWS)), use_threads=False, **how):
             yield from rows_of_batch(batch, paths, wanted, number, vectors is not None, longest)
             number += batch.num_rows
 

@@ -71,6 +71,6 @@ def decode(files: Mapping[str, pa.Buffer | bytes], where: str) -> tuple[pa.Table
 
 def decode_table(data: pa.Buffer | bytes, check: Callable[[pa.Schema], None]) -> pa.Table:
     """What `encode_table` stored. `check` takes the schema, before any row is read, and raises ValueError where it is wrong."""
-    with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
+    with pq.ParquetFile(pa.BufferReader(data), pre_buffer=False, page_checksum_verification=True) as file:
         check(file.schema_arrow.remove_metadata())
         return file.read(use_threads=False)
