@@ -6,9 +6,6 @@ tables.py; exit codes are in exits.py. What a verb alone needs is imported insid
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,13 +17,13 @@ from chameleon_data import __version__
 from chameleon_data.errors import InputError, explaining
 from chameleon_data.jobs import tables
 from chameleon_data.jobs.completion import complete_dataset, complete_tag, complete_target
-from chameleon_data.jobs.exits import run_command, say_when_stopped
+from chameleon_data.jobs.engine_options import EngineOptions, takes_engine_options
+from chameleon_data.jobs.exits import run_command
 from chameleon_data.jobs.progress import show_progress
 from chameleon_data.jobs.screen import (
     delay_progress,
     out,
     parse_duration,
-    parse_size,
     print_answer,
     print_json,
     print_note,
@@ -44,8 +41,6 @@ from chameleon_data.versions.tags import list_tags, tag_history, tag_version
 from chameleon_data.versions.versions import Version, delete_version, list_deleted, list_versions, read_manifest
 
 if TYPE_CHECKING:
-    from chameleon_data.jobs.progress import Standing
-    from chameleon_data.pipelines.engine import Engine, Progress
     from chameleon_data.versions.verify import Verification
     from chameleon_data.views.trainer_files import Blend
 
@@ -87,23 +82,6 @@ OneVersion = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Address = Annotated[
-    str | None, typer.Option(metavar="ADDRESS", help="Run on this Ray cluster; by default on RAY_ADDRESS, if that is set.")
-]
-OpenCluster = Annotated[bool, typer.Option("--open-cluster", help="Join the cluster even if it asks for no token.")]
-EngineName = Annotated[
-    Literal["local", "ray"] | None,
-    typer.Option("--engine", help="local: worker processes of this machine, unless there is an address. ray: a Ray cluster."),
-]
-Workers = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Worker processes on this machine; one for each CPU by default.")
-]
-Memory = Annotated[
-    str | None, typer.Option(metavar="SIZE", help="Memory of all processes on this machine together, such as 8GB.")
-]
-ProgressForm = Annotated[
-    Literal["json"] | None, typer.Option("--progress", help="json: progress on stderr as JSON, an object a line.")
-]
 SingleWriter = Annotated[
     bool,
     typer.Option("--single-writer", help="Nobody else writes to `out` now, so a store without conditional writes will do."),
@@ -164,21 +142,17 @@ def init(
 
 
 @app.command(epilog="Example: chameleon-data weights recipe.yaml")
+@takes_engine_options
 def weights(
     recipe: RecipeFile,
+    passes: EngineOptions,
     as_json: AsJson = False,
-    engine: EngineName = None,
-    workers: Workers = None,
-    memory: Memory = None,
-    address: Address = None,
-    open_cluster: OpenCluster = False,
     single_writer: SingleWriter = False,
     scratch: Scratch = None,
-    progress_form: ProgressForm = None,
 ) -> None:
     """Compute the weights of the domains. The corpus is surveyed and a sample embedded; only caches are written."""
     wanted = load_recipe(recipe)
-    with _passes(engine, workers, memory, address, open_cluster, progress_form, wanted.out) as (runner, progress):
+    with passes.start(wanted.out) as (runner, progress):
         from chameleon_data.pipelines.build import weigh_recipe  # while the workers start
 
         weighed = weigh_recipe(wanted, runner, progress, single_writer, _store_of(scratch))
@@ -186,20 +160,16 @@ def weights(
 
 
 @app.command("domains", epilog="Example: chameleon-data domains recipe.yaml")
+@takes_engine_options
 def domains_command(
     recipe: RecipeFile,
+    passes: EngineOptions,
     as_json: AsJson = False,
-    engine: EngineName = None,
-    workers: Workers = None,
-    memory: Memory = None,
-    address: Address = None,
-    open_cluster: OpenCluster = False,
     single_writer: SingleWriter = False,
-    progress_form: ProgressForm = None,
 ) -> None:
     """Show the domains that the recipe's `domains` finds in the texts. They are recorded, and a build takes the same ones."""
     wanted = load_recipe(recipe)
-    with _passes(engine, workers, memory, address, open_cluster, progress_form, wanted.out) as (runner, progress):
+    with passes.start(wanted.out) as (runner, progress):
         from chameleon_data.pipelines.build import discover_recipe  # while the workers start
 
         found = discover_recipe(wanted, runner, progress, single_writer)
@@ -207,19 +177,15 @@ def domains_command(
 
 
 @app.command("plan", epilog="Example: chameleon-data plan recipe.yaml")
+@takes_engine_options
 def plan_command(
     recipe: RecipeFile,
+    passes: EngineOptions,
     as_json: AsJson = False,
-    engine: EngineName = None,
-    workers: Workers = None,
-    memory: Memory = None,
-    address: Address = None,
-    open_cluster: OpenCluster = False,
     single_writer: SingleWriter = False,
     scratch: Scratch = None,
     prices: PricesFile = OWN_PRICES,
     rates: RatesFile = None,
-    progress_form: ProgressForm = None,
 ) -> None:
     """Compute the weights and the plan. It says tokens and epochs of each domain, number and size of the shards, and what each
     pass of a build costs. No shard is written."""
@@ -227,7 +193,7 @@ def plan_command(
 
     wanted = load_recipe(recipe)
     priced, measured = read_prices(prices), read_rates(rates) if rates else read_rates()
-    with _passes(engine, workers, memory, address, open_cluster, progress_form, wanted.out) as (runner, progress):
+    with passes.start(wanted.out) as (runner, progress):
         from chameleon_data.pipelines.build import plan_recipe  # while the workers start
 
         planned = plan_recipe(wanted, runner, progress, single_writer, _store_of(scratch), measured)
@@ -236,22 +202,18 @@ def plan_command(
 
 
 @app.command("build", epilog="Example: chameleon-data build recipe.yaml --workers 8")
+@takes_engine_options
 def build_command(
     recipe: RecipeFile,
+    passes: EngineOptions,
     as_json: AsJson = False,
-    engine: EngineName = None,
-    workers: Workers = None,
-    memory: Memory = None,
-    address: Address = None,
-    open_cluster: OpenCluster = False,
     single_writer: SingleWriter = False,
     scratch: Scratch = None,
     rates: RatesFile = None,
-    progress_form: ProgressForm = None,
 ) -> None:
     """Build a version: weights, plan and shards. After a kill the same command goes on where it stopped."""
     wanted = load_recipe(recipe)
-    with _passes(engine, workers, memory, address, open_cluster, progress_form, wanted.out) as (runner, progress):
+    with passes.start(wanted.out) as (runner, progress):
         from chameleon_data.pipelines.build import build_recipe  # while the workers start
         from chameleon_data.pipelines.cost import read_rates
 
@@ -327,30 +289,26 @@ def diff(before: OneVersion, after: OneVersion, as_json: AsJson = False) -> None
 
 
 @app.command(epilog="Example: chameleon-data verify out/demo@v2 --corpus")
+@takes_engine_options
 def verify(
     target: Target,
+    passes: EngineOptions,
     corpus: Annotated[bool, typer.Option("--corpus", help="Read the corpus again too, and compare it with the shards.")] = False,
     as_json: AsJson = False,
-    engine: EngineName = None,
-    workers: Workers = None,
-    memory: Memory = None,
-    address: Address = None,
-    open_cluster: OpenCluster = False,
-    progress_form: ProgressForm = None,
 ) -> None:
     """Prove a version from its stored bytes. Checked are the files, the order of rows, the bounds and the books. The exit code
     is 1 if a check fails."""
     store, version, manifest = _open(target)
-    problems, options = list[str](), (engine, workers, memory, address)
-    if corpus or any(options):
+    problems = list[str]()
+    if corpus or passes.names_engine():
         from chameleon_data.pipelines.verify import check_against_corpus, verify_on_engine
 
-        with _passes(*options, open_cluster, progress_form) as (runner, progress):
+        with passes.start() as (runner, progress):
             if corpus:
                 problems = check_against_corpus(runner, store, manifest, progress)
             found = verify_on_engine(runner, store, manifest, progress)
     else:
-        found = _verify(store, manifest, progress_form)
+        found = _verify(store, manifest, passes)
     found = replace(found, problems=(*problems, *found.problems), total=len(problems) + found.total)
     domains = manifest.domains.values()  # where no problem was found, the corpus has the counts of the manifest
     again = {"domains": len(domains), "rows": sum(d.rows_read for d in domains)} if corpus and not problems else None
@@ -453,7 +411,7 @@ def report(
     from chameleon_data.views.report.page import render_report
 
     store, version, manifest = _open(target)
-    found = None if trust else _verify(store, manifest)
+    found = None if trust else _verify(store, manifest, EngineOptions())
     path = to or store.local(report_path(version.number)) or Path(f"v{version.number}.html")
     with show_waiting("drawing the report"):
         clustering = find_clustering(store, manifest.recipe.domains)
@@ -469,6 +427,7 @@ def report(
 
 
 @app.command("evaluate", epilog="Example: chameleon-data evaluate out/demo --judge ngram")
+@takes_engine_options
 def evaluate_dataset(
     target: Annotated[
         str,
@@ -478,14 +437,9 @@ def evaluate_dataset(
             autocompletion=complete_target,
         ),
     ],
+    passes: EngineOptions,
     judge: Annotated[JudgeName | None, typer.Option(help="Who judges, in the place of the recipe's `evaluate.judge`.")] = None,
     as_json: AsJson = False,
-    engine: EngineName = None,
-    workers: Workers = None,
-    memory: Memory = None,
-    address: Address = None,
-    open_cluster: OpenCluster = False,
-    progress_form: ProgressForm = None,
 ) -> None:
     """Compare mixtures on held-out text. N-grams answer in seconds, small language models that are trained on each in minutes."""
     asked = None
@@ -498,7 +452,7 @@ def evaluate_dataset(
         asked = asked.model_copy(update={"judge": judge})
     from chameleon_data.pipelines.evaluate import evaluate_version
 
-    with _passes(engine, workers, memory, address, open_cluster, progress_form, store.url) as (runner, progress):
+    with passes.start(store.url) as (runner, progress):
         found = evaluate_version(runner, store, version, manifest, asked, progress)
     from chameleon_data.evaluation.figures import standalone_svg
 
@@ -512,6 +466,7 @@ def evaluate_dataset(
 
 
 @app.command(epilog="Example: chameleon-data export out/demo delta")
+@takes_engine_options
 def export(
     target: Annotated[
         str,
@@ -529,6 +484,7 @@ def export(
             f"A trainer's file: {', '.join(TRAINER_FORMS)}.",
         ),
     ],
+    passes: EngineOptions,
     to: Annotated[
         str | None, typer.Option(help="The folder of the table, by default in OUT; or the file to write, by default stdout.")
     ] = None,
@@ -536,12 +492,6 @@ def export(
         str | None, typer.Option(metavar="FOLDER", help="Where the domains' converted data lie, for all but datasets.")
     ] = None,
     as_json: AsJson = False,
-    engine: EngineName = None,
-    workers: Workers = None,
-    memory: Memory = None,
-    address: Address = None,
-    open_cluster: OpenCluster = False,
-    progress_form: ProgressForm = None,
 ) -> None:
     """Export a version as a table, as a description, or for a trainer. A Delta Lake or Iceberg table refers to the shards where
     they lie; a card or Croissant metadata says what the version is; a trainer's file holds the weights alone."""
@@ -554,7 +504,7 @@ def export(
     from chameleon_data.views.trainer_files import FILES_BESIDE, TRAINER_WRITERS, blend_of_version
 
     if target.endswith(RECIPE_SUFFIXES):
-        blend, beside = _weigh_blend(Path(target), engine, workers, memory, address, open_cluster, progress_form)
+        blend, beside = _weigh_blend(Path(target), passes)
     else:
         store, version, manifest = _open(target)
         blend, beside = blend_of_version(f"{store.url}@v{version.number}", store, manifest), store.url.rstrip("/")
@@ -575,22 +525,14 @@ def schema(
     print_answer(as_json, document, lambda: print_json(document))
 
 
-def _weigh_blend(
-    path: Path,
-    engine: str | None,
-    workers: int | None,
-    memory: str | None,
-    address: str | None,
-    open_cluster: bool,
-    progress_form: str | None,
-) -> tuple[Blend, str]:
+def _weigh_blend(path: Path, passes: EngineOptions) -> tuple[Blend, str]:
     """The mixture of a recipe that need not have been built, and the recipe's `out`."""
     from chameleon_data.pipelines.build import weigh_recipe
     from chameleon_data.versions.provenance import list_input_files
     from chameleon_data.views.trainer_files import BlendEntry, make_blend
 
     recipe = load_recipe(path)
-    with _passes(engine, workers, memory, address, open_cluster, progress_form, recipe.out) as (runner, progress):
+    with passes.start(recipe.out) as (runner, progress):
         weighed = weigh_recipe(recipe, runner, progress)
     weights = weighed.mixture.decimals
     entries = [BlendEntry(c.name, float(weights[c.name]), c.tokens, c.rows) for c in weighed.selection.counts]
@@ -629,58 +571,20 @@ def _export_table(target: str, form: str, to: str | None, as_json: bool) -> None
     print_answer(as_json, document, lambda: tables.print_registered(registered, form, version.number))
 
 
-@contextmanager
-def _passes(
-    engine: str | None,
-    workers: int | None,
-    memory: str | None,
-    address: str | None,
-    open_cluster: bool,
-    progress_form: str | None,
-    out: str | None = None,
-) -> Iterator[tuple[Engine, Progress]]:
-    """The engine that passes run on, and their progress on the screen. `out` is where they leave their records, if they do."""
-    if engine == "local" and address:
-        raise InputError("--address: names a Ray cluster, and --engine local is this machine; leave one of them out")
-    address = address or os.environ.get("RAY_ADDRESS") or None
-    with ExitStack() as stack:
-        progress = stack.enter_context(show_progress(progress_form))
-        stack.enter_context(say_when_stopped(lambda: _explain_stop(progress.standing, out)))
-        if engine == "ray" or (engine is None and address):
-            if memory:
-                raise InputError("--memory: is for worker processes of this machine; a Ray cluster has memory of its own")
-            from chameleon_data.pipelines.ray_engine import ray_engine
-
-            yield stack.enter_context(ray_engine(address, workers, open_cluster, progress.note)), progress
-        else:
-            from chameleon_data.pipelines.local_engine import local_engine
-
-            limit = parse_size("--memory", memory) if memory else None
-            yield stack.enter_context(local_engine(workers, limit, progress.note)), progress
-
-
-def _explain_stop(standing: Standing | None, out: str | None) -> str:
-    """How far the passes were, what is kept of them, and how to go on."""
-    at = f" at {standing.place()}" if standing else ""
-    if out is None:
-        return f"{at}; nothing is kept of it, run the same command again"
-    return f"{at}; what was finished is kept in {out}, and the same command goes on from there"
-
-
 def _store_of(folder: str | None) -> Store | None:
     return Store(folder) if folder else None
 
 
-def _verify(store: Store, manifest: Manifest, progress_form: str | None = None) -> Verification:
+def _verify(store: Store, manifest: Manifest, passes: EngineOptions) -> Verification:
     """Prove a version in this process, or on workers where that takes more than some seconds."""
     if sum(sums.bytes for sums in manifest.formats.values()) > LARGE_VERSION:
         from chameleon_data.pipelines.verify import verify_on_engine
 
-        with _passes(None, None, None, None, False, progress_form) as (runner, progress):
+        with passes.start() as (runner, progress):
             return verify_on_engine(runner, store, manifest, progress)
     from chameleon_data.versions.verify import verify_version
 
-    with show_progress(progress_form) as show:
+    with show_progress(passes.progress_form) as show:
         return verify_version(store, manifest, lambda done, total: show("verify", done, total))
 
 

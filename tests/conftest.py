@@ -19,6 +19,7 @@ import pytest
 from _pytest.nodes import coerce_node_id
 from hypothesis import settings
 
+from chameleon_data.jobs.engine_options import EngineOptions
 from chameleon_data.pipelines.engine import Engine
 from chameleon_data.store.store import Store
 from tests.soak import servers
@@ -147,7 +148,7 @@ def command_on_engine(
     engine: Engine, command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Any]:
     """Runs the command with --json in this process, on an engine of each kind; returns its document."""
-    monkeypatch.setattr("chameleon_data.jobs.cli._passes", lambda *_: nullcontext((engine, lambda *_: None)))
+    monkeypatch.setattr(EngineOptions, "start", lambda *_: nullcontext((engine, lambda *_: None)))
 
     def run(*arguments: str, expect: int = 0) -> Any:
         code, answer, said = command(*arguments, "--json")

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from chameleon_data.jobs.engine_options import EngineOptions
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.shards.formats import parquet
 from chameleon_data.store.store import Store
@@ -50,8 +51,8 @@ def build_two_versions(folder: Path) -> Blend:
     for budget, formats in ((300_000, ["parquet", "mds"]), (500_000, ["parquet"])):
         build_recipe(load_recipe(write_recipe("out", budget, formats)), INLINE, lambda *_: None, CREATED)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("chameleon_data.jobs.cli._passes", lambda *_: nullcontext((INLINE, lambda *_: None)))
-        blend, _ = _weigh_blend(write_recipe("other", 500_000, ["mds"]), None, None, None, None, False, None)
+        patch.setattr(EngineOptions, "start", lambda *_: nullcontext((INLINE, lambda *_: None)))
+        blend, _ = _weigh_blend(write_recipe("other", 500_000, ["mds"]), EngineOptions())
     return blend
 
 

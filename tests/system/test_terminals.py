@@ -16,6 +16,7 @@ import typer
 
 from chameleon_data.jobs import cli
 from chameleon_data.jobs.cli import main
+from chameleon_data.jobs.engine_options import EngineOptions
 from chameleon_data.recipe import Recipe
 from tests.support.inline_builds import INLINE, build, write_small_recipe
 from tests.support.vector_corpora import corpus
@@ -57,7 +58,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
 def words(original: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     """Verb -> its words, for a copy of that dataset; the engine is a loop."""
     shutil.copytree(Path(original.out).parent, tmp_path / "copy")
-    monkeypatch.setattr(cli, "_passes", lambda *_: nullcontext((INLINE, lambda *_: None)))
+    monkeypatch.setattr(EngineOptions, "start", lambda *_: nullcontext((INLINE, lambda *_: None)))
     places = {
         "FOLDER": tmp_path / "copy/corpus", "NEW": tmp_path / "new.yaml", "RECIPE": tmp_path / "copy/recipe.yaml",
         "OUT": tmp_path / "copy/out", "DISCOVERING": tmp_path / "discovering/recipe.yaml",

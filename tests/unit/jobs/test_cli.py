@@ -16,6 +16,7 @@ from chameleon_data.corpus.kept_rows import KeptSummary
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
 from chameleon_data.jobs import cli, screen
+from chameleon_data.jobs.engine_options import EngineOptions
 from chameleon_data.store.store import Store
 from chameleon_data.versions.active import active_driver
 from chameleon_data.versions.manifest import TIMED_PASSES
@@ -331,7 +332,7 @@ def test_a_build_of_what_is_there_tells_no_old_timings(command, dataset, tmp_pat
     timings, reused = dict.fromkeys(TIMED_PASSES, 1.0), {"embed": "embedded 8 of 8 domains"}
     manifest = replace(read_manifest(Store(dataset), version), timings=timings, reused=reused)
     built = build.Built(manifest, version, new, beside, written, KeptSummary(5000, 1, 2, "no room"))
-    monkeypatch.setattr(cli, "_passes", lambda *_: nullcontext((None, lambda *_: None)))
+    monkeypatch.setattr(EngineOptions, "start", lambda *_: nullcontext((None, lambda *_: None)))
     monkeypatch.setattr(build, "build_recipe", lambda *_: built)
     (tmp_path / "r.yaml").write_text("name: t\nout: out\nsources: {a: x.jsonl}\n")
     code, text, _ = command("build", str(tmp_path / "r.yaml"))
@@ -355,7 +356,7 @@ def test_verify_says_what_it_read_again_of_the_corpus(command, three, monkeypatc
     manifest = read_manifest(store, list_versions(store)[0])
     domains = {name: replace(domain, rows_read=1_000) for name, domain in manifest.domains.items()}
     commit_version(store, replace(manifest, domains=domains, digest="d" * 64), "now")
-    monkeypatch.setattr(cli, "_passes", lambda *_: nullcontext((None, lambda *_: None)))
+    monkeypatch.setattr(EngineOptions, "start", lambda *_: nullcontext((None, lambda *_: None)))
     monkeypatch.setattr(verify, "verify_version", lambda *_: found)
     monkeypatch.setattr(prove_again, "verify_on_engine", lambda *_: found)
     for problems, code in (([], 0), (["the corpus differs"], 1)):
