@@ -88,7 +88,7 @@ class Standing:
         return (self.done - self.first) / seconds if self.done > self.first and seconds > 0 else None
 
     def describe(self, now: float) -> dict[str, Any]:
-        """As plain JSON."""
+        """The standing as plain JSON."""
         plain: dict[str, Any] = {"pass": self.name, "title": self.title, "seconds": round(now - self.started, 1)}
         if self.name in PASSES:
             rate = self.rate(now)

@@ -241,7 +241,7 @@ def parse_size(option: str, text: str) -> int:
 
 
 def format_duration(seconds: float) -> str:
-    """In the largest unit of which there is one."""
+    """Seconds as words, in the largest unit of which there is at least one."""
     for unit, noun in (("d", "day"), ("h", "hour"), ("m", "minute")):
         if seconds >= SECONDS_OF[unit]:
             return count_noun(int(seconds // SECONDS_OF[unit]), noun)

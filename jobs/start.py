@@ -54,7 +54,7 @@ def _end_before(signum: int, _: FrameType | None) -> NoReturn:
 
 
 def _write(stream: int, text: str) -> None:
-    """Past Python's buffers, which may be at work."""
+    """Write past Python's buffers, which may be at work."""
     with suppress(OSError):
         os.write(stream, f"{text}\n".encode())
 

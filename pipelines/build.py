@@ -84,7 +84,7 @@ class Planned:
         )
 
     def describe(self) -> dict[str, Any]:
-        """As plain JSON, which `plan --json` prints."""
+        """The plan as plain JSON, which `plan --json` prints."""
         plain, summary = self.weighed.describe(), self.summary
         for name, domain in summary.domains.items():
             plain["domains"][name] |= vars(domain)

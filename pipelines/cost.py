@@ -151,7 +151,7 @@ class PassCost:
     write_requests: int
 
     def money(self, prices: Prices) -> float:
-        """In the currency of the prices; without keeping what is written."""
+        """What the pass costs, in the currency of the prices. Keeping what is written is not counted."""
         return (
             self.cpu_hours * prices.cpu_hour
             + self.gpu_hours * prices.gpu_hour
@@ -218,7 +218,7 @@ def seconds_by_timed_pass(costs: Sequence[PassCost]) -> dict[str, float]:
 
 
 def describe_cost(costs: Sequence[PassCost], prices: Prices, rates: Rates) -> dict[str, Any]:
-    """As plain JSON, which `plan --json` prints. Keeping what is written costs `month` each month."""
+    """The costs as plain JSON, which `plan --json` prints. Keeping what is written costs `month` each month."""
     passes = [{**asdict(cost), "money": cost.money(prices)} for cost in costs]
     names = [field.name for field in fields(PassCost) if field.name != "name"]
     total = {name: sum(one[name] for one in passes) for name in [*names, "money"]}

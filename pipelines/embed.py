@@ -80,7 +80,7 @@ class EmbeddingPace:
     device: Device
 
     def __add__(self, other: EmbeddingPace) -> EmbeddingPace:
-        """Of two runs, one after the other."""
+        """The pace of two runs, one after the other."""
         return EmbeddingPace(
             self.documents + other.documents,
             self.tokens + other.tokens,
@@ -91,7 +91,7 @@ class EmbeddingPace:
         )
 
     def describe(self) -> str:
-        """In a sentence."""
+        """One sentence for a person."""
         of_tokens = f"{self.tokens / self.seconds:,.0f} tokens/s" if self.tokens else "tokens not counted"
         share = self.forward_seconds / max(self.encode_seconds, 1e-9)
         where = "GPUs" if self.device == "cuda" else "CPUs"

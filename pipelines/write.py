@@ -233,6 +233,6 @@ def _describe_part(spec: ShardSpec, places: Sequence[Place], number: int) -> str
 
 
 def describe_place(spec: ShardSpec, place: Place) -> str:
-    """For a message."""
+    """The place in words, for a message."""
     shards = numbers_of(spec, place)
     return f"shards {shards.start} to {shards.stop - 1}"

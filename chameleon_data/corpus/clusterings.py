@@ -67,7 +67,7 @@ class Clustering:
     format: int = CLUSTERING_FORMAT
 
     def say(self) -> str:
-        """In a sentence."""
+        """One sentence for a person."""
         moved = "" if self.drift is None else f"; 1 - NMI with clustering {self.number - 1}: {self.drift:.2f}"
         fewer = f"; {self.merged} were too small, {self.folded} one with another" if self.merged or self.folded else ""
         return (

@@ -86,12 +86,12 @@ class ColumnTally:
 
     @classmethod
     def of(cls, values: Sequence[Any], file: str) -> ColumnTally:
-        """Of the values of some rows of one file."""
+        """The tally of `values`, which are some rows of `file`."""
         kinds = dict.fromkeys(kind_of(value) for value in values if value is not None)
         return cls(dict.fromkeys(kinds, file), sum(value is None for value in values))
 
     def __add__(self, later: ColumnTally) -> ColumnTally:
-        """Of these rows, and of others that come later."""
+        """The tally of these rows and of `later` ones together."""
         return ColumnTally({**later.files, **self.files}, self.missing + later.missing)
 
 

@@ -325,7 +325,7 @@ def _hidden(path: str, root: str) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
-    """As Spark has it: a key of hive may begin with an underscore."""
+    """Whether Spark hides a file of this name. A key of hive may begin with an underscore."""
     return name.startswith(".") or (name.startswith("_") and "=" not in name)
 
 

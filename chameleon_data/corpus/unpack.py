@@ -29,7 +29,7 @@ class ByteStream(Protocol):
     """Bytes to read from the beginning to the end."""
 
     def read(self, size: int) -> bytes:
-        """At most `size` bytes; none at the end."""
+        """Read at most `size` bytes; the answer is empty at the end."""
 
 
 class FileStretch(io.RawIOBase):

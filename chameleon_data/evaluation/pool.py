@@ -103,7 +103,7 @@ def hold_out(documents: Mapping[str, Sequence[str]]) -> tuple[dict[str, list[str
 
 
 def _place(text: str) -> float:
-    """From 0 to 1, by a hash."""
+    """A number from 0 to 1, from a hash of the text."""
     return key64("held out", text) / 2**64
 
 

@@ -257,7 +257,7 @@ class _Trainee:
 
 
 def _drop_empty(found: SetBits) -> SetBits:
-    """Without documents of which no token was predicted."""
+    """Leave out the documents of which no token was predicted."""
     kept = [(bits, size) for bits, size in zip(found.bits, found.bytes, strict=True) if size]
     return SetBits(tuple(bits for bits, _ in kept), tuple(size for _, size in kept))
 

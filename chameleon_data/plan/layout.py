@@ -162,7 +162,7 @@ def sketch_layout(plan: Plan, counts: Sequence[DomainCount], begins: Sequence[in
 
 
 def concatenate_segments(several: Sequence[Segments]) -> Segments:
-    """In their order."""
+    """The segments of all, sorted by slot, key and tie."""
     columns = {
         field.name: np.concatenate([getattr(one, field.name) for one in (NO_SEGMENTS, *several)]) for field in fields(Segments)
     }
@@ -171,7 +171,7 @@ def concatenate_segments(several: Sequence[Segments]) -> Segments:
 
 
 def concatenate_copies(several: Sequence[CutCopies]) -> CutCopies:
-    """In their order."""
+    """The copies of all, sorted by hash, domain and part."""
     columns = {
         field.name: np.concatenate([getattr(one, field.name) for one in (NO_COPIES, *several)]) for field in fields(CutCopies)
     }

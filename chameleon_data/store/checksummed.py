@@ -117,7 +117,7 @@ def column_sums(rows: pa.Table) -> dict[str, str]:
 
 
 def _parts(array: pa.Array) -> tuple[Any, Any]:
-    """As bytes: the lengths of an array's texts, none for numbers; and its values."""
+    """The bytes of an array: the lengths of its texts (nothing for numbers), and its values."""
     if isinstance(array, pa.DictionaryArray):
         array = array.cast(pa.large_string())
     if not (pa.types.is_large_string(array.type) or pa.types.is_large_binary(array.type)):

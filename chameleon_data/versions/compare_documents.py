@@ -127,7 +127,7 @@ def count_shared_shards(before: Side, after: Side) -> SharedShards:
 def compare_documents(
     before: Side, after: Side, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> tuple[DocumentChanges, ...]:
-    """For each split and domain of either version, in order; without those of which neither has a row.
+    """Compare the documents of each split and domain of either version, in order, where either has a row.
 
     `progress` is called with (shards read, shards to read). Raises InputError where a shard cannot be read.
     """
@@ -174,7 +174,7 @@ def _count_kept(side: Side, groups: Mapping[tuple[str, str], int], totals: I64) 
 
 
 def _list_hashes(store: Store, manifest: Manifest) -> Iterator[tuple[str, int, list[tuple[str, str, int]]]]:
-    """For each shard its split, its rows, and format, sha256 and bytes of each of its files."""
+    """Yield each shard's split and rows, with format, sha256 and bytes of each of its files."""
     for table in read_shard_rows(store, manifest):
         files = pc.list_flatten(table["files"])
         facts = list(zip(*(pc.struct_field(files, name).to_pylist() for name in ("format", "sha256", "bytes")), strict=True))

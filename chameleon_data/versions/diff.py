@@ -46,7 +46,7 @@ class Difference:
     """Dotted key -> change of what made the version: tokenizer, embedder, code, packages."""
 
     def describe(self) -> dict[str, Any]:
-        """As plain JSON."""
+        """The difference as plain JSON."""
         return asdict(self)
 
 

@@ -159,7 +159,7 @@ class Writer:
     """Field of the messages of conversations -> its kind."""
 
     def describe(self) -> dict[str, Any]:
-        """As plain JSON, as it goes into the plan digest: without `ids`, `columns` and `messages` where there are none."""
+        """The writer as plain JSON, as the plan digest has it: without `ids`, `columns` and `messages` where there are none."""
         plain = describe_record(self)
         return {key: value for key, value in plain.items() if value or key not in ("ids", "columns", "messages")}
 

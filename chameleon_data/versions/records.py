@@ -73,5 +73,5 @@ def load_record(store: Store, path: str, kind: type[Record]) -> Record:
 
 
 def misnamed_error(store: Store, path: str) -> InputError:
-    """For a record that holds another number than its file's name."""
+    """The error for a record that holds another number than its file's name."""
     return InputError(f"{store.url}/{path}: damaged or renamed, as it holds another number than its name; restore it from a copy")

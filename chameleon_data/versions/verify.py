@@ -91,7 +91,7 @@ class Verification:
 
 
 def stream_here(make: Callable[[], ProofFunction], tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
-    """In this process, one after the other."""
+    """Prove the tables in this process, one after the other."""
     return map(make(), tables)
 
 

@@ -53,7 +53,7 @@ class ShardRange:
     """(domains of the split,) tokens in the shards of the split before it."""
 
     def pack(self) -> pa.Table:
-        """As a table of one row."""
+        """The finding as a table of one row."""
         return pa.table({name: [value.tolist() if name == "held" else value] for name, value in vars(self).items()})
 
     @classmethod
@@ -95,7 +95,7 @@ class RangeFound:
         self.documents += later.documents
 
     def pack(self) -> bytes:
-        """As the bytes of a file of numpy arrays, of which one holds JSON."""
+        """The finding as the bytes of an .npz file; one of its arrays holds JSON."""
         arrays: dict[str, Any] = {}
         plain: dict[str, Any] = {name: getattr(self, name) for name in ("split", "rows", "bytes_read", "first_shard")}
         for name, part in (("balance", self.balance), ("texts", self.texts)):

@@ -62,7 +62,7 @@ class Clusters:
 
 
 def cluster_vectors(vectors: F32, clusters: int, seed: int) -> Clusters:
-    """At most so many clusters of (n, p) vectors, the largest first. Raises InputError where faiss is missing."""
+    """Find at most `clusters` clusters of (n, p) vectors, the largest first. Raises InputError where faiss is missing."""
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
     count = max(1, min(clusters, len(unit) // LEAST_DOCUMENTS))
     centres = find_centres(unit, count, seed)
@@ -210,7 +210,7 @@ def word_buckets(clusters: int) -> int:
 
 
 def learn_words(row: I64, bucket: I64, label: I64, clusters: int, buckets: int) -> WordModel:
-    """From (pairs,) documents and buckets of their distinct words, and the cluster of each document."""
+    """Learn which words each cluster has. `row` and `bucket`, both (pairs,), name a document and a bucket of one of its words."""
     counts = np.bincount(bucket * clusters + label[row], minlength=buckets * clusters).reshape(buckets, clusters)
     documents = np.bincount(label, minlength=clusters)
     totals = counts.sum(axis=0) + SMOOTHING * buckets
@@ -220,7 +220,7 @@ def learn_words(row: I64, bucket: I64, label: I64, clusters: int, buckets: int) 
 
 
 def normalised_mutual_information(a: I64, b: I64) -> float:
-    """Of two labelings of the same documents, between 0 and 1, by the mean of their entropies (as scikit-learn's)."""
+    """How far two labelings of the same documents agree, from 0 to 1. It is divided by the mean of their entropies."""
     joint = np.zeros((int(a.max(initial=0)) + 1, int(b.max(initial=0)) + 1))
     np.add.at(joint, (a, b), 1)
     joint /= max(1, len(a))

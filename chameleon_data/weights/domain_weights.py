@@ -120,7 +120,7 @@ def domain_weights(
 def _warn_of_near_duplicates(
     embeddings: FeatureArrays, groups: Mapping[str, npt.ArrayLike] | None, merged: Sequence[Collection[str]]
 ) -> tuple[str, ...]:
-    """By the embeddings as they are, whatever the kernel. More domains than can be looked at by pairs are not looked at."""
+    """Pairs are found by the embeddings as they are, whatever the kernel. Of too many domains no pair is looked at."""
     if not 1 < len(embeddings) <= MOST_DOMAINS_BY_PAIR:
         return ()
     statistics = domain_statistics(embeddings, groups)

@@ -169,7 +169,7 @@ def _add_precision(files: str, dtype: Precision) -> str:
 
 
 def _fingerprint(folder: Path, layer: int | str | None, window: int, key: str) -> str:
-    """Of a model's weights, vocabularies and settings, pooling and normalisation among them, the layer and the window. 1 GB/s."""
+    """Hash a model's weights, vocabularies and settings (pooling and normalisation too), the layer and the window; 1 GB/s."""
     files = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)

@@ -101,7 +101,7 @@ def encode_groups(model: Any, groups: Sequence[Sequence[str]]) -> EncodedGroups:
 
 
 def _encode_bags(model: Any, groups: Sequence[Sequence[str]]) -> EncodedGroups:
-    """By a model without an attention mask: a bag of words or of static vectors, of which each text is computed by itself."""
+    """Encode with a model that has no attention mask (a bag of words, static vectors). It computes each text by itself."""
     started = time.perf_counter()
     texts = [text for group in groups for text in group]
     vectors = np.asarray(model.encode(texts, show_progress_bar=False), np.float32)
@@ -233,7 +233,7 @@ class _Run:
         return vectors
 
     def end(self) -> Iterator[tuple[int, list[int], F32]]:
-        """Of each batch: its group, places in it, and vectors."""
+        """Yield each batch's group, the places of its texts in the group, and their vectors."""
         if self._copies is not None:
             import torch
 

@@ -56,7 +56,7 @@ REASONS = (
 
 
 class NotText:
-    """In the place of a value: a string that is not UTF-8."""
+    """Stands in the place of a value that is a string, but not UTF-8."""
 
 
 NOT_TEXT = NotText()

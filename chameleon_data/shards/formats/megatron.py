@@ -114,7 +114,7 @@ def index(split: str, entries: Sequence[IndexEntry]) -> dict[str, bytes]:
 
 
 def _conform(table: pa.Table) -> tuple[pa.Table, int | None]:
-    """As `rows.conform`, for documents too; and the length of packed sequences."""
+    """Do what `rows.conform` does, for documents too. Returns the length of packed sequences as well."""
     kind = table.schema.field(INPUT_IDS).type
     if not pa.types.is_large_list(kind):
         rows = conform(table)
