@@ -256,8 +256,8 @@ def _rename_special_pieces(definition: dict[str, Any]) -> dict[str, Any]:
 
 
 def _explaining(what: str, advice: str) -> AbstractContextManager[None]:
-    """Errors of the tokenizers library become InputErrors. It raises plain Exceptions, and where its Rust code panics not even that; a
-    pattern that backtracks without end is one way to make it panic."""
+    """Errors of the tokenizers library become InputErrors. It raises plain Exceptions, and where its Rust code panics not even
+    that; a pattern that backtracks without end is one way to make it panic."""
 
     def explain(error: BaseException) -> str | None:
         ours = isinstance(error, Exception) or type(error).__name__ == "PanicException"
