@@ -36,6 +36,10 @@ class InputError(ValueError):
     """The recipe, the corpus or the stored data cannot give an answer. The command exits with 2 and prints this text."""
 
 
+class UnavailableError(InputError):
+    """A store has given no good answer for a while. The same may succeed later, so a task that meets it is tried again."""
+
+
 class DefectError(RuntimeError):
     """This program contradicts itself, whatever was typed or read. The command exits with 70 and prints the traceback."""
 

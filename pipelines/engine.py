@@ -22,7 +22,8 @@ from typing import Literal, Protocol
 
 import pyarrow as pa
 
-from chameleon_data.errors import InputError, explain_os_error
+from chameleon_data.errors import OS_ERROR_REMEDIES, InputError, UnavailableError, explain_os_error
+from chameleon_data.hashing import key64
 from chameleon_data.store.store import Store
 
 Progress = Callable[[str, int, int], object]
@@ -32,8 +33,14 @@ Tell = Callable[[str], object]
 TableFunction = Callable[[pa.Table], pa.Table]
 DEATHS_OF_A_TASK = 3
 """A task whose process died so many times is given up."""
-RETRY_SECONDS = (1.0, 5.0)
-"""Waits before the second and the third try of a task whose reading or writing failed."""
+FIRST_RETRY_SECONDS = 1.0
+"""Wait before the second try of a task whose reading or writing failed; each wait is twice the one before."""
+LONGEST_RETRY_SECONDS = 60.0
+"""No wait is longer."""
+RETRY_SPREAD = 0.5
+"""Most of a wait that is left out."""
+RETRY_DEADLINE_SECONDS = 600.0
+"""Seconds after its first failure in which a task is tried again: a store that is restarted is back by then."""
 
 
 @dataclass(frozen=True)
@@ -152,19 +159,32 @@ def count_work(name: str, amounts: Mapping[Amount, int]) -> None:
 
 
 def work_patiently(work: Callable[[int], None], number: int) -> None:
-    """Do the work of a number, up to three times where the store fails; then InputError."""
-    for wait in (*RETRY_SECONDS, None):
+    """Do the work of a number, again and again for ten minutes where the store fails; then InputError. What a person can mend is
+    refused at once.
+
+    Part of each wait is left out, by a hash of the task and the try, so that tasks which failed together do not come back
+    together. Why: docs/decisions/153-retries-for-minutes.md.
+    """
+    tries, failed_at, wait = 0, None, FIRST_RETRY_SECONDS
+    while True:
         try:
             work(number)
             return
-        except OSError as fault:  # mostly the network
-            if wait is None:
-                tries = len(RETRY_SECONDS) + 1
-                raise InputError(f"reading or writing failed {tries} times: {explain_os_error(fault)}") from fault
+        except (OSError, UnavailableError) as fault:  # mostly the network
+            why = explain_os_error(fault) if isinstance(fault, OSError) else str(fault)
+            if isinstance(fault, OSError) and fault.errno in OS_ERROR_REMEDIES:
+                raise InputError(why) from fault
+            tries += 1
+            now = time.monotonic()
+            failed_at = now if failed_at is None else failed_at
+            pause = wait * (1 - RETRY_SPREAD * key64(number, tries) / 2**64)
+            if now + pause > failed_at + RETRY_DEADLINE_SECONDS:
+                raise InputError(f"reading or writing failed {tries} times in {now - failed_at:,.0f} s: {why}") from fault
             count_work("all", {"retries": 1})
             for tell in _retrying:
-                tell(f"reading or writing failed, and is tried again in {wait:g} s: {explain_os_error(fault)}")
-            time.sleep(wait)
+                tell(f"reading or writing failed, and is tried again in {pause:.1f} s: {why}")
+            time.sleep(pause)
+            wait = min(2 * wait, LONGEST_RETRY_SECONDS)
 
 
 def explain_deaths(about: str, reason: str) -> InputError:

@@ -36,7 +36,7 @@ def survey_corpus(
 
     Raises InputError for what cannot be read or holds too many bad rows.
     """
-    parts = split_parts(fragments, sources, input, spec, counter.fingerprint)
+    parts = split_parts(fragments, sources, input, spec, counter, store)
     recorded = find_recorded_parts(store, parts)
     todo = [number for number, part in enumerate(parts) if part.key not in recorded]
 

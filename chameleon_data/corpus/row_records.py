@@ -16,8 +16,10 @@ Why: docs/decisions/140-selection-by-ranges-of-hashes.md.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -33,7 +35,7 @@ from chameleon_data.store.slices import SlicedFile, read_slices, write_slices
 from chameleon_data.store.store import Store
 
 ROWS_IN_RANGE = 1 << 24
-"""Rows of a range, where there are few enough; and of a group."""
+"""Rows of a range, where there are few enough; of a group, unless it is one part; and rows that are sorted at once."""
 RANGE_BITS = (0, 6, 10)
 READ_ROWS = 1 << 20
 """Rows that are read at once."""
@@ -124,12 +126,40 @@ def read_corpus_records(store: Store, parts: Sequence[Part], domains: Sequence[s
 def sort_records(
     store: Store, folder: SelectionFolder, bits: int, group: int, records: Iterator[RowRecords], halves: Sequence[Half]
 ) -> None:
-    """Write the rows of a group with a slice for each range, of these halves of the hash. Memory: the rows, twice over."""
-    rows = RowRecords.concatenate(list(records))
-    for half in halves:
-        number = (getattr(rows, half) >> np.uint64(64 - bits)).astype(np.int64)
-        order = np.argsort(number, kind="stable")
-        write_slices(store, folder.records(half, group), RECORD_SCHEMA, [(number[order], rows.take(order).table())], 1 << bits)
+    """Write the rows of a group with a slice for each range, of these halves of the hash.
+
+    Memory: `ROWS_IN_RANGE` rows, twice over, however many rows a part has: what is sorted lies in files until all is.
+    """
+    with tempfile.TemporaryDirectory(prefix="chameleon-") as scratch:
+        pending: dict[Half, list[tuple[I64, pa.Table]]] = {half: [] for half in halves}
+        for place, rows in enumerate(_join_records(records)):
+            for half, tables in pending.items():
+                number = (getattr(rows, half) >> np.uint64(64 - bits)).astype(np.int64)
+                order = np.argsort(number, kind="stable")
+                numbered = rows.take(order).table().append_column("number", pa.array(number[order]))
+                table = _map_table(Path(scratch) / f"{half}-{place}.arrow", numbered)
+                tables.append((table["number"].to_numpy(), table.drop_columns(["number"])))
+        for half, tables in pending.items():
+            write_slices(store, folder.records(half, group), RECORD_SCHEMA, tables, 1 << bits)
+
+
+def _join_records(records: Iterator[RowRecords]) -> Iterator[RowRecords]:
+    """The same rows, `ROWS_IN_RANGE` or a few more at a time; at least once."""
+    held, rows = list[RowRecords](), 0
+    for some in records:
+        held.append(some)
+        rows += len(some)
+        if rows >= ROWS_IN_RANGE:
+            yield RowRecords.concatenate(held)
+            held, rows = [], 0
+    yield RowRecords.concatenate(held)
+
+
+def _map_table(path: Path, table: pa.Table) -> pa.Table:
+    """The table, in a file that is mapped into memory."""
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as file:
+        file.write_table(table.combine_chunks())
+    return pa.ipc.open_file(pa.memory_map(str(path)), options=pa.ipc.IpcReadOptions(use_threads=False)).read_all()
 
 
 def read_range_records(store: Store, folder: SelectionFolder, groups: int, half: Half, number: int) -> Iterator[RowRecords]:

@@ -44,7 +44,7 @@ from chameleon_data.corpus.kept_columns import (
     split_columns,
 )
 from chameleon_data.corpus.kept_rows import RowKeeper, check_kept_rows, open_kept_file, read_kept_files
-from chameleon_data.corpus.parts import PART_BYTES, Part
+from chameleon_data.corpus.parts import Part, choose_part_bytes, part_bytes
 from chameleon_data.corpus.readers.blocks import BLOCK_BYTES, read_blocks
 from chameleon_data.corpus.readers.rows import REASONS, BadRow, Block, Fault
 from chameleon_data.corpus.row_store import RowStore
@@ -412,19 +412,14 @@ def read_survey(store: Store, parts: tuple[Part, ...], sources: Mapping[str, Sou
     fields: dict[str, ColumnTally] = {}
     filtered: defaultdict[str, Counter[str]] = defaultdict(Counter)
     seconds, part_rows = 0.0, list[int]()
-    numbered: list[Part] = []
-    rows_before: Counter[str] = Counter()  # by file: rows of its fragments so far
     long_tasks: list[str] = []
+    fragment_rows: list[tuple[int, ...]] = []
+    largest = choose_part_bytes(sum(map(part_bytes, parts)), tokenised=False)
     for part in parts:
         summary = read_part_summary(store, part)
-        first_rows = []
-        for fragment, rows in zip(part.fragments, summary.fragment_rows, strict=True):
-            first_rows.append(rows_before[fragment.url])
-            if fragment.divided:
-                rows_before[fragment.url] += rows
-        numbered.append(replace(part, first_rows=tuple(first_rows)))
+        fragment_rows.append(summary.fragment_rows)
         if summary.seconds > LONG_TASK_SECONDS:
-            whole = (f for f in part.fragments if f.size > PART_BYTES and not f.divided)
+            whole = (f for f in part.fragments if f.size > largest and not f.divided)
             long_tasks += [_explain_long_task(fragment, summary.seconds) for fragment in whole]
         for name, held in summary.messages.items():
             fields[name] = fields.get(name, ColumnTally({}, 0)) + held
@@ -441,7 +436,7 @@ def read_survey(store: Store, parts: tuple[Part, ...], sources: Mapping[str, Sou
                 usable.add(part.source)
         for name, counts in summary.reasons.items():
             reasons[name].update(counts)
-    parts = tuple(numbered)
+    parts = _number_first_rows(parts, fragment_rows)
     _check_number(tallies, "sources")
     # Rows without a usable domain stand under the name of their source. Their share is of all rows of the source.
     apart = {n for n, source in sources.items() if source.domain is not None or isinstance(source, LabelledSource)}
@@ -495,6 +490,22 @@ def _join_column(name: str, of_sources: Mapping[str, ColumnTally]) -> KeptColumn
             "or take the column out of 'keep'"
         )
     return KeptColumn(kind, {source: tally.missing for source, tally in of_sources.items() if tally.missing})
+
+
+def _number_first_rows(parts: Sequence[Part], fragment_rows: Sequence[tuple[int, ...]]) -> tuple[Part, ...]:
+    """The parts with `first_rows`, from the rows of each part's fragments."""
+    rows_of = {
+        (fragment.url, fragment.begin): rows
+        for part, rows_of_part in zip(parts, fragment_rows, strict=True)
+        for fragment, rows in zip(part.fragments, rows_of_part, strict=True)
+        if fragment.divided
+    }
+    first: dict[tuple[str, int], int] = {}
+    rows_before: Counter[str] = Counter()  # by file
+    for url, begin in sorted(rows_of):
+        first[url, begin] = rows_before[url]
+        rows_before[url] += rows_of[url, begin]
+    return tuple(replace(part, first_rows=tuple(first.get((f.url, f.begin), 0) for f in part.fragments)) for part in parts)
 
 
 def _explain_long_task(fragment: Fragment, seconds: float) -> str:

@@ -8,6 +8,8 @@ from typing import BinaryIO, Protocol
 
 import pyarrow as pa
 
+from chameleon_data.errors import UnavailableError
+
 TEMPORARY_PREFIX = ".tmp-"
 """First characters of the names of files that a writer has not finished. Such files are no data."""
 
@@ -15,9 +17,17 @@ TEMPORARY_PREFIX = ".tmp-"
 class StoreError(Exception):
     """What a store answered, in our own words."""
 
-    def __init__(self, text: str, status: int | None = None) -> None:
+    def __init__(self, text: str, status: int | None = None, transient: bool = False) -> None:
         super().__init__(text)
         self.status = status  # of the HTTP answer, where there was one
+        self.transient = transient  # the same request may succeed later
+
+
+def explain_store_error(where: str, error: StoreError) -> str:
+    """Its text. Raises UnavailableError where the same may succeed later."""
+    if error.transient:
+        raise UnavailableError(f"{where}: {error}") from None
+    return str(error)
 
 
 @dataclass(frozen=True)

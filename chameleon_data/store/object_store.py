@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -22,7 +23,7 @@ from fsspec.asyn import sync
 from fsspec.core import url_to_fs
 
 from chameleon_data.errors import InputError, explaining
-from chameleon_data.store.backend import Backend, StoreError, Upload
+from chameleon_data.store.backend import Backend, StoreError, Upload, explain_store_error
 from chameleon_data.store.network_errors import (
     MISSING_BUCKET,
     explain_missing_bucket,
@@ -179,7 +180,8 @@ class RemoteFolder(Backend):
                 transient = is_transient(error)
                 pause = wait * (1 + time.monotonic_ns() % 1000 / 1000)  # workers that failed together do not return together
                 if not transient or time.monotonic() + pause >= end:
-                    raise StoreError(explain_refusal(error, self.extra, allowed if transient else None), status) from None
+                    refusal = explain_refusal(error, self.extra, allowed if transient else None)
+                    raise StoreError(refusal, status, transient) from None
             time.sleep(pause)
             wait = min(2 * wait, 10.0)
 
@@ -213,7 +215,7 @@ class _RemoteFile(io.RawIOBase):
             return 0
         where = f"{self._folder.url.rstrip('/')}/{self._path}"
         changed = "removed or changed while it was read; run the command again"
-        with explaining(where, {StoreError: str, FileNotFoundError: changed}):
+        with explaining(where, {StoreError: partial(explain_store_error, where), FileNotFoundError: changed}):
             data = self._folder.get(self._path, self._at, self._at + wanted)
         if len(data) != wanted:
             raise InputError(f"{where}: {changed}")

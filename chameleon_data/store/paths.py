@@ -19,6 +19,7 @@ _chameleon/cache/{survey,embed,statistics,weights}/…    records of passes; wha
 _chameleon/cache/parts/<digest>/…           the list of a corpus' parts, for the tasks that read them
 _chameleon/cache/selection/<digest>/…       records of a large corpus by range of hashes, and the copies in it
 _chameleon/cache/layout/<digest>/…          what tasks found where a bound cuts a bucket of hashes
+_chameleon/cache/divisions/<reader>.parquet   which fragments of a source each of its parts has
 _chameleon/cache/rows/<part>/…              the rows of the corpus, sorted by hash; in the folder of --scratch if there is one
 _chameleon/cache/evaluate/<pool>.npz, …     pools and shared checkpoints of `evaluate`; made anew like other caches
 _chameleon/evaluations/plans/<digest>.json  what an evaluation will compare and how, written before its first trial; never removed
@@ -58,6 +59,7 @@ CACHE = f"{ROOT}/cache"
 SURVEY_CACHE = f"{CACHE}/survey"
 PART_LISTS = f"{CACHE}/parts"
 LAYOUT_CACHE = f"{CACHE}/layout"
+DIVISIONS = f"{CACHE}/divisions"
 SELECTION_CACHE = f"{CACHE}/selection"
 KEPT_ROWS = f"{CACHE}/rows"
 EMBEDDING_CACHE = f"{CACHE}/embed"
@@ -132,6 +134,11 @@ def weighing_path(key: str) -> str:
 def survey_path(part: str, name: str) -> str:
     """One file of the record of a part, which is named by its key."""
     return f"{SURVEY_CACHE}/{part}/{name}"
+
+
+def division_path(reader: str) -> str:
+    """How a source is divided into parts; named by a fingerprint of how it is read."""
+    return f"{DIVISIONS}/{reader}.parquet"
 
 
 def kept_part_folder(part: str) -> str:

@@ -28,9 +28,9 @@ from typing import BinaryIO, cast
 
 import pyarrow as pa
 
-from chameleon_data.errors import InputError, explain_errno, explaining
+from chameleon_data.errors import InputError, Sentences, explain_errno, explaining
 from chameleon_data.store import object_store as remote
-from chameleon_data.store.backend import TEMPORARY_PREFIX, Backend, StoreError, Upload
+from chameleon_data.store.backend import TEMPORARY_PREFIX, Backend, StoreError, Upload, explain_store_error
 from chameleon_data.store.local import LocalFolder, staged_file
 from chameleon_data.store.memory import MemoryFolder
 from chameleon_data.store.urls import check_folder_url, local_folder, scheme_of
@@ -199,7 +199,9 @@ class Store:
         return f"{self.url.rstrip('/')}/{path}" if path else self.url
 
     def _explaining(self, path: str, writing: bool = False) -> AbstractContextManager[None]:
-        return explaining(self._shown(path), {StoreError: str, OSError: partial(explain_errno, writing=writing)})
+        where = self._shown(path)
+        kinds: Sentences = {StoreError: partial(explain_store_error, where), OSError: partial(explain_errno, writing=writing)}
+        return explaining(where, kinds)
 
 
 @lru_cache(maxsize=64)

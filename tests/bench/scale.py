@@ -34,6 +34,7 @@ from chameleon_data.corpus.parts import split_parts, write_part_list
 from chameleon_data.corpus.row_records import ROWS_IN_RANGE, RowRecords, range_bits
 from chameleon_data.corpus.sample import make_sample_spec
 from chameleon_data.corpus.selection import _COUNTED, MOST_BUCKETS, RangedCorpus, SelectionRules, _Totals, count_records
+from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.jobs.cli import OWN_PRICES
 from chameleon_data.pipelines.cost import BuildSize, estimate_cost, read_prices, read_rates
 from chameleon_data.plan.plan import TRAIN, DomainCount, make_plan
@@ -104,7 +105,7 @@ def parts() -> None:
         )
         for name in NAMES[:100]
     }  # fmt: skip
-    made = split_parts(fragments, dict.fromkeys(fragments, source), Input(), make_sample_spec(Embed(), 0), "bytes")
+    made = split_parts(fragments, dict.fromkeys(fragments, source), Input(), make_sample_spec(Embed(), 0), TokenCounter("bytes"))
     with tempfile.TemporaryDirectory() as folder:
         write_part_list(Store(folder), made)
 

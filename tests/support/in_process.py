@@ -39,7 +39,7 @@ WEIGHTS = {"legal": "0.5", "book": "0.3", "code": "0.2"}
 def parts_of(recipe: Recipe, counter: TokenCounter) -> tuple[Part, ...]:
     fragments = {name: list_fragments(name, source).fragments for name, source in recipe.sources.items()}
     spec = make_sample_spec(recipe.embed, recipe.seed, recipe.is_chat)
-    return split_parts(fragments, recipe.sources, recipe.input, spec, counter.fingerprint)
+    return split_parts(fragments, recipe.sources, recipe.input, spec, counter)
 
 
 def record_part(store: Store, recipe: Recipe, part: Part, counter: TokenCounter, keep: RowStore | None = None) -> None:

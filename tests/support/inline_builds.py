@@ -22,6 +22,7 @@ from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import verify_version
 from chameleon_data.versions.versions import list_versions, read_manifest
+from tests.support.clocks import FakeClock
 from tests.support.corpus import documents, lay_out, write_recipe
 
 verified: Counter[str] = Counter()
@@ -40,7 +41,7 @@ class InlineEngine:
 
     def run(self, task: Task, numbers: Sequence[int]) -> Iterator[int]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(engine, "RETRY_SECONDS", (0.0, 0.0))
+            patch.setattr(engine, "time", FakeClock())
             for number in numbers:
                 engine.work_patiently(task.work, number)
                 yield number

@@ -52,7 +52,7 @@ def faults(source: str) -> Iterator[str]:
 
 READERS = {"file_systems.py", "memory.py", "object_store.py"}
 """The modules that turn a URL into a file system; each refuses a chain of them, and secrets."""
-TEMPORARY = {"survey.py", "slices.py", "hash_partitions.py", "read_kept.py", "read_documents.py", "verify.py",
+TEMPORARY = {"survey.py", "slices.py", "hash_partitions.py", "row_records.py", "read_kept.py", "read_documents.py", "verify.py",
              "weights_added.py", "weights_stability.py"}  # fmt: skip
 """They write files of their own, in a temporary folder or where the store gave them a file to fill; experiments build in one."""
 WRITERS = {"local.py", "cli.py", "init.py", "weights_results.py"}

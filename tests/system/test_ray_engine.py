@@ -303,11 +303,11 @@ def test_tasks_count_their_work_on_rays_counters(monkeypatch, tmp_path):
     assert counted["chameleon_data_tokens", "survey"] == sum(d.available_tokens for d in domains)
     assert counted["chameleon_data_bytes", "survey"] == sum(d.available_bytes for d in domains)
     assert ("chameleon_data_retries", "all") not in counted
-    with pytest.raises(InputError, match="failed 3 times"):
+    with pytest.raises(InputError, match=r"failed \d+ times"):
         list(INLINE.run(Task(_lose_network, str), [1]))
     assert engines._counters.cache_info().currsize == 1
     engines._counters.cache_clear()
-    assert counted["chameleon_data_retries", "all"] == 2
+    assert counted["chameleon_data_retries", "all"] > 10
 
 
 def _lose_network(_: int) -> None:

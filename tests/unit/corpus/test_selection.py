@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from hypothesis import strategies as st
 from chameleon_data.corpus import copies as module
 from chameleon_data.corpus import row_records, selection
 from chameleon_data.corpus.copies import CopyFilter, copies_in_part, read_part_copies, read_range_copies
+from chameleon_data.corpus.row_records import RowRecords
 from chameleon_data.corpus.selection import Selection
 from chameleon_data.corpus.survey import Survey
 from chameleon_data.corpus.tokens import load_token_counter
@@ -28,6 +31,7 @@ from chameleon_data.pipelines.write import _spread_copies
 from chameleon_data.plan.plan import DomainCount
 from chameleon_data.recipe import Recipe
 from chameleon_data.recipe_file import load_recipe
+from chameleon_data.store.paths import SelectionFolder
 from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import verify_version
@@ -220,6 +224,37 @@ def test_ranges_of_hashes_select_what_one_range_does(tmp_path, monkeypatch, name
         assert len(found[0][2]) > 10
     copies = [read_part_copies_of(store, made, number) for number in range(len(parts))]
     assert [row for part in copies for row in part] == found[0][2]
+
+
+def test_a_part_of_many_rows_is_sorted_some_at_a_time(memory_store, monkeypatch):
+    monkeypatch.setattr(row_records, "ROWS_IN_RANGE", 100)
+    drawn, folder = np.random.default_rng(0), SelectionFolder("0" * 32)
+    rows = RowRecords(*(drawn.integers(0, 9, 1000).astype(t) for t in ("i4", "i4", "u8", "u8", "i8", "i8")))
+    rows = replace(rows, hi=drawn.integers(0, 2**64, 1000, np.uint64), lo=drawn.integers(0, 2**64, 1000, np.uint64))
+    tens = [rows.take(np.arange(at, at + 10)) for at in range(0, 1000, 10)]
+    with monkeypatch.context() as patch:
+        patch.setattr(RowRecords, "take", sorted_at_once := CountedRows())
+        row_records.sort_records(memory_store, folder, 6, 0, iter(tens), ("hi", "lo"))
+    assert sorted_at_once.most == 100
+    for half in ("hi", "lo"):
+        number = getattr(rows, half) >> np.uint64(58)
+        for wanted in (0, 7, 63):
+            (found,) = row_records.read_range_records(memory_store, folder, 1, half, wanted)
+            assert found.table().equals(rows.take(np.flatnonzero(number == wanted)).table())
+
+
+class CountedRows:
+    """In the place of `RowRecords.take`, with the most rows that it was given."""
+
+    def __init__(self) -> None:
+        self._take, self.most = RowRecords.take, 0
+
+    def __get__(self, records: RowRecords, _: type) -> Callable[[Any], RowRecords]:
+        return partial(self, records)
+
+    def __call__(self, records: RowRecords, rows: Any) -> RowRecords:
+        self.most = max(self.most, len(records))
+        return self._take(records, rows)
 
 
 def summary(count: DomainCount) -> tuple[Any, ...]:

@@ -144,7 +144,6 @@ def test_a_file_that_one_task_reads_for_long_is_told(tmp_path: Path, monkeypatch
     """Unless it is short, or other tasks read parts of it too."""
     monkeypatch.setattr("chameleon_data.corpus.fragments.FRAGMENT_BYTES", 20)
     monkeypatch.setattr("chameleon_data.corpus.parts.PART_BYTES", 40)
-    monkeypatch.setattr(survey, "PART_BYTES", 40)
     monkeypatch.setattr(survey, "LONG_TASK_SECONDS", 0)
     recipe = by_column(tmp_path, [{"text": f"text {i}", "d": "a"} for i in range(20)])
     assert surveyed(recipe)[2].long_tasks == ()

@@ -50,7 +50,7 @@ def test_what_is_sent_does_not_grow_with_the_corpus(memory_store: Store, files: 
     engine = _Recording()
     with pytest.raises(_SeenError):
         survey_corpus(engine, memory_store, None, fragments, sources, Input(), spec, counter, lambda *_: None)
-    assert len(engine.numbers) == 2 * len(names)
+    assert len(engine.numbers) == (2 if files < 100 else 1) * len(names), "parts of a larger corpus are larger"
     assert len(pickle.dumps(engine.task.work)) < 10_000
     parts = engine.task.work.args[2]
-    assert parts.read(len(engine.numbers) - 1).fragments == tuple(fragments[names[-1]][8:])
+    assert parts.read(len(engine.numbers) - 1).fragments == tuple(fragments[names[-1]][8 if files < 100 else 0 :])

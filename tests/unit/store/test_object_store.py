@@ -21,7 +21,7 @@ from aiobotocore.client import AioBaseClient
 from botocore.exceptions import ClientError
 from s3fs import S3FileSystem
 
-from chameleon_data.errors import InputError
+from chameleon_data.errors import InputError, UnavailableError
 from chameleon_data.store import object_store as remote
 from chameleon_data.store import store as storage
 from chameleon_data.store.backend import StoreError, Upload
@@ -165,7 +165,7 @@ def test_the_pauses_grow_up_to_twenty_seconds_and_end_with_the_deadline(store: S
     waits: list[float] = []
     clock.sleep = lambda seconds: (waits.append(seconds), setattr(clock, "now", clock.now + seconds))
     cloud.faults = [answer(503, "SlowDown")] * 1000
-    with pytest.raises(InputError, match="no good answer"):
+    with pytest.raises(UnavailableError, match="no good answer"):
         store.exists("a")
     assert all(0.1 * 2**i <= wait < 0.2 * 2**i for i, wait in enumerate(waits[:7]))
     assert all(10 <= wait < 20 for wait in waits[7:])
