@@ -42,6 +42,7 @@ from chameleon_data.versions.versions import Version, delete_version, list_delet
 
 if TYPE_CHECKING:
     from chameleon_data.versions.verify import Verification
+    from chameleon_data.views.report.conclusions import Before
     from chameleon_data.views.trainer_files import Blend
 
 app = typer.Typer(
@@ -408,6 +409,7 @@ def report(
     from chameleon_data.evaluation.comparison import read_comparisons
     from chameleon_data.evaluation.figures import make_report_part
     from chameleon_data.views.report.domains import read_report_rows
+    from chameleon_data.views.report.lengths import measure_lengths
     from chameleon_data.views.report.page import render_report
 
     store, version, manifest = _open(target)
@@ -416,9 +418,11 @@ def report(
     with show_waiting("drawing the report"):
         clustering = find_clustering(store, manifest.recipe.domains)
         parts = [make_report_part(one, n) for n, one in enumerate(read_comparisons(store, version.number))]
+        rows = read_report_rows(store, manifest)
         page = render_report(
-            manifest, read_report_rows(store, manifest), version.number, version.created, found, parts, clustering
-        )
+            manifest, rows, version.number, version.created, found, parts, clustering,
+            measure_lengths(store, manifest, rows.shards), _find_before(store, version, manifest),
+        )  # fmt: skip
     _write_text(path, page, "the report cannot be written")
     ok = None if found is None else found.ok
     document = {"version": f"v{version.number}", "report": str(path), "ok": ok}
@@ -594,6 +598,18 @@ def _open(target: str) -> tuple[Store, Version, Manifest]:
     store = open_dataset(url)
     version = resolve_version(store, reference)
     return store, version, read_manifest(store, version)
+
+
+def _find_before(store: Store, version: Version, manifest: Manifest) -> Before | None:
+    """The version before this one, and what changed since. None: this is the first that is left."""
+    from chameleon_data.versions.diff import compare_manifests
+    from chameleon_data.views.report.conclusions import Before
+
+    earlier = [other for other in list_versions(store) if other.number < version.number]
+    if not earlier:
+        return None
+    changes = compare_manifests((store, read_manifest(store, earlier[-1])), (store, manifest))
+    return Before(earlier[-1].number, changes)
 
 
 def _describe(store: Store, manifest: Manifest, shards: bool) -> dict[str, Any]:

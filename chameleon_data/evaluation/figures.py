@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from chameleon_data.evaluation.comparison import Comparison, JudgedMixture, MetricDifference, metrics_of
+from chameleon_data.evaluation.comparison import Comparison, JudgedMixture, Metric, MetricDifference, metrics_of
+from chameleon_data.evaluation.mixtures import OWN
 from chameleon_data.views.report.canvas import ACTED, INK, RULE, TARGET, draw_svg, new_axes, swatch
 from chameleon_data.views.report.figures import Figure, Key
 from chameleon_data.views.report.page import ReportPart, figure_style
@@ -39,7 +40,23 @@ def make_report_part(comparison: Comparison, number: int) -> ReportPart:
     def draw() -> tuple[Figure, ...]:
         return draw_figures(comparison, f"{number}")
 
-    return ReportPart(f"By {comparison.judge.replace('_', '-')}", text, draw, comparison_table(comparison))
+    title = f"By {comparison.judge.replace('_', '-')}"
+    return ReportPart(title, _conclude(comparison), text, draw, comparison_table(comparison))
+
+
+def _conclude(comparison: Comparison) -> str:
+    """What the judge says of the version's own weights against uniform, or of what was compared where they were not."""
+    judge = comparison.judge.replace("_", "-")
+    own = next((mixture for mixture in comparison.mixtures if mixture.name == OWN and mixture.differences), None)
+    if own is None:
+        return f"On held-out text of this version, {judge} compared {len(comparison.mixtures):,} mixtures."
+    labels: dict[Metric, str] = {"trained": "trained domains", "unseen": "domains not trained on"}
+    said = [
+        f"{found.verdict} on {label} ({_signed(found.mean)} bits per byte)"
+        for metric, label in labels.items()
+        if (found := own.differences.get(metric))
+    ]
+    return f"On held-out text of this version, against equal shares and judged by {judge}: {', '.join(said)}."
 
 
 def draw_figures(comparison: Comparison, suffix: str) -> tuple[Figure, ...]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 UNIFORM = "uniform"
 """What every other mixture is compared with."""
+OWN = "weights"
+"""The weights of the version."""
 FILES = (".json", ".yaml", ".yml")
 """Endings of files of weights, which are called by their last name where that is theirs alone."""
 ReadShares = Callable[[str], Mapping[str, float]]
@@ -72,7 +74,7 @@ def check_mixtures(names: Sequence[str], given: Mapping[str, Mapping[str, float]
 def find_shares(manifest: Manifest, name: str, read: ReadShares) -> dict[str, float]:
     """Domain -> share of a mixture that no tilt makes: weights, uniform, natural, natural^a, a file, or OUT@VERSION."""
     domains = manifest.domains
-    if name == "weights":
+    if name == OWN:
         shares: Mapping[str, float] = {d: record.weight for d, record in domains.items()}
     elif (exponent := natural_exponent(name)) is not None:
         shares = natural_shares({d: record.available_tokens for d, record in domains.items()}, exponent)

@@ -30,37 +30,47 @@ class InputChanges:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """All that changed from one version to another."""
+class ManifestChanges:
+    """What two manifests and their lists of files tell apart, without a look into the shards."""
 
     recipe: dict[str, Change]
     """Dotted key -> change."""
     domains: dict[str, dict[str, Change]]
     """Domain -> COMPARED_FACTS, as a pair each, changed or not."""
-    documents: tuple[DocumentChanges, ...]
-    """By split and domain, in order."""
-    shards: SharedShards
     inputs: dict[str, InputChanges]
     """Source -> what became of its files."""
     lineage: dict[str, Change]
     """Dotted key -> change of what made the version: tokenizer, embedder, code, packages."""
+
+
+@dataclass(frozen=True)
+class Difference(ManifestChanges):
+    """All that changed from one version to another."""
+
+    documents: tuple[DocumentChanges, ...]
+    """By split and domain, in order."""
+    shards: SharedShards
 
     def describe(self) -> dict[str, Any]:
         """The difference as plain JSON."""
         return asdict(self)
 
 
-def diff_versions(before: Side, after: Side, progress: Callable[[int, int], None] = lambda done, total: None) -> Difference:
-    """What one must know to go from the first version to the second. Raises InputError where a shard cannot be read."""
+def compare_manifests(before: Side, after: Side) -> ManifestChanges:
+    """What changed, as far as the manifests tell. Lists of files are read for sources of which a file changed."""
     (_, a), (_, b) = before, after
-    return Difference(
+    return ManifestChanges(
         _diff_recipes(a, b),
         _pair_domains(a.domains, b.domains),
-        compare_documents(before, after, progress),
-        count_shared_shards(before, after),
         _diff_inputs(before, after),
         diff_values(describe_lineage(a), describe_lineage(b)),
     )
+
+
+def diff_versions(before: Side, after: Side, progress: Callable[[int, int], None] = lambda done, total: None) -> Difference:
+    """What one must know to go from the first version to the second. Raises InputError where a shard cannot be read."""
+    documents = compare_documents(before, after, progress)
+    return Difference(**vars(compare_manifests(before, after)), documents=documents, shards=count_shared_shards(before, after))
 
 
 def diff_values(before: Any, after: Any) -> dict[str, Change]:

@@ -15,6 +15,8 @@ from chameleon_data.recipe import Like, Weights
 Aim = Literal["unseen", "trained", "like"]
 
 RESULTS = "docs/results.md"
+BAND = 0.005
+"""Bits per byte. A difference that is surely smaller was called none, by a rule that was fixed before the first run."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,11 @@ class BitsDifference:
         return f"{self.mean:+.4f}{spread}".replace("-", "−")
 
     @property
-    def verdict(self) -> str:
-        """Two standard errors decide."""
-        if self.error is None or abs(self.mean) <= 2 * self.error:
-            return "no different from equal shares"
-        return "better than equal shares" if self.mean < 0 else "worse than equal shares"
+    def verdict(self) -> Literal["better", "worse", "no difference"]:
+        """`better`, `worse` or `no difference`: two standard errors decide, and a difference surely inside the band is none."""
+        if self.error is None or abs(self.mean) <= 2 * self.error or abs(self.mean) + 2 * self.error < BAND:
+            return "no difference"
+        return "better" if self.mean < 0 else "worse"
 
 
 @dataclass(frozen=True)
@@ -72,17 +74,23 @@ def aimed_at(weights: Weights) -> Aim:
     return weights.target
 
 
-def cite_evidence(weights: Weights, preset: str) -> str:
-    """A sentence on what the weights that a recipe asks for are good for, and how that is known."""
+def find_evidence(weights: Weights, preset: str) -> Finding | None:
+    """What training showed of the weights that a recipe asks for. None: no run has measured these settings."""
     target = aimed_at(weights)
     if target == "like":
-        return f"target like: no training run has measured it yet ({RESULTS})"
+        return None
     if preset == "reference":
-        finding = PUBLISHED if (weights.objective, target) == ("pretrain", "unseen") else None
-    elif weights.centre != "uniform":
-        finding = CENTRES.get(weights.centre) if weights.objective == "pretrain" else None
-    else:
-        finding = TILTS[weights.objective, target]
+        return PUBLISHED if (weights.objective, target) == ("pretrain", "unseen") else None
+    if weights.centre != "uniform":
+        return CENTRES.get(weights.centre) if weights.objective == "pretrain" else None
+    return TILTS[weights.objective, target]
+
+
+def cite_evidence(weights: Weights, preset: str) -> str:
+    """A sentence on what the weights that a recipe asks for are good for, and how that is known."""
+    target, finding = aimed_at(weights), find_evidence(weights, preset)
+    if target == "like":
+        return f"target like: no training run has measured it yet ({RESULTS})"
     aim = {"unseen": "domains that are not trained on", "trained": "the domains that are trained on"}[target]
     if finding is None:
         return f"target {target}: for {aim}; no training run has measured these settings yet ({RESULTS})"
@@ -91,4 +99,5 @@ def cite_evidence(weights: Weights, preset: str) -> str:
         for label, difference in (("unseen", finding.unseen), ("trained", finding.trained))
         if difference
     ]
-    return f"target {target}: for {aim}. {finding.mixture}, in small decoders: {'; '.join(said)} ({RESULTS})"
+    against = f"{finding.mixture}, in small decoders, against equal shares"
+    return f"target {target}: for {aim}. {against}: {'; '.join(said)} ({RESULTS})"

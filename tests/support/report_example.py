@@ -37,15 +37,18 @@ HOSTILE = (
     "{{ manifest }} {% raw %}", "🦎", "plain",
 )  # fmt: skip
 SECTIONS = (
+    "conclusions",
     "mixture",
     "evaluation",
-    "leverage",
-    "affinity",
-    "map",
     "epochs",
+    "lengths",
     "balance",
     "quarantine",
     "books",
+    "weights",
+    "leverage",
+    "affinity",
+    "map",
     "provenance",
     "timings",
 )

@@ -1,4 +1,4 @@
-"""The report in headless Chromium: at two widths nothing overflows, every section is laid out, and the console stays empty.
+"""The report in headless Chromium: at three widths nothing overflows, every section is laid out, and the console stays empty.
 
 The report allows no script, so the probe goes into a copy without its content policy; one test shows that the policy holds.
 The page sits in a frame of the wanted width: a browser window is never narrower than some 500 pixels.
@@ -37,7 +37,7 @@ FLAGS = (
     "--hide-scrollbars",
 )
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
-PROBE = """<script>addEventListener("load", () => {
+PROBE = r"""<script>addEventListener("load", () => {
   const root = document.documentElement, all = (query) => [...document.querySelectorAll(query)];
   const box = (element) => element.getBoundingClientRect();
   parent.document.title = JSON.stringify({
@@ -45,6 +45,9 @@ PROBE = """<script>addEventListener("load", () => {
     sections: all("section").map(s => [s.id, s.offsetWidth, s.offsetHeight, s.querySelector("h2").innerText]),
     figures: all("figure > svg").map(s => [box(s).width, box(s).height]),
     texts: all("figure > svg text").map(t => [t.textContent, box(t).left]),
+    conclusions: all(".conclusions li").map(i => i.innerText.replace(/[\u2068\u2069]/g, "").replace(/\u00a0/g, " ")),
+    mixture: all("#mixture table tr").slice(0, 11).map(r => [...r.cells].map(c => c.innerText.replace(/\u00a0/g, " "))),
+    folded: all(".method section").every(s => s.checkVisibility() === document.querySelector(".method").open),
   });
 })</script>"""
 FRAME = """<!doctype html><meta charset="utf-8"><title>nothing</title><body style="margin:0">
@@ -71,8 +74,8 @@ def text(request: pytest.FixtureRequest) -> str:
     return render_example(manifest, 3, CREATED, proof)
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_nothing_overflows_and_every_section_is_laid_out(text, tmp_path, width):
+def look(text: str, tmp_path: Path, width: int) -> dict[str, Any]:
+    """What the probe finds on a page of that width. Its method is unfolded, unless the page itself is given folded."""
     page = tmp_path / "page.html"
     probed = POLICY.sub("", text).replace("</body>", f"{PROBE}</body>")
     page.write_text(FRAME.format(width, html.escape(probed)), encoding="utf-8")
@@ -81,13 +84,37 @@ def test_nothing_overflows_and_every_section_is_laid_out(text, tmp_path, width):
     title = re.search(r"<title>(.*?)</title>", document, re.S)
     assert title
     assert title[1] != "nothing", "the probe did not run"
-    seen = json.loads(html.unescape(title[1]))
+    seen: dict[str, Any] = json.loads(html.unescape(title[1]))
     assert seen["width"] == width
+    return seen
+
+
+@pytest.mark.parametrize("width", [1400, 800, 400])
+def test_nothing_overflows_and_every_section_is_laid_out(text, tmp_path, width):
+    seen = look(text.replace("<details", "<details open"), tmp_path, width)
+    assert seen["folded"], "the method is folded with its details"
     assert seen["scroll"] <= width, "the page scrolls sideways"
     assert [s[0] for s in seen["sections"]] == list(SECTIONS)
     assert all(0 < w <= width and h > 50 and heading for _, w, h, heading in seen["sections"])
     assert all(w > 250 and h > 40 for w, h in seen["figures"])
     assert all(left >= -1 for _, left in seen["texts"]), "a label of a figure is cut at the left"
+
+
+def test_it_begins_with_conclusions_that_its_own_table_bears_out(text, tmp_path):
+    """The page as a reader opens it: the sentences say the numbers of the table below them, and the method is folded."""
+    seen = look(text, tmp_path, 400)
+    assert seen["folded"]
+    assert seen["scroll"] <= 400
+    head, *rows = seen["mixture"]
+    row = dict(zip(head, rows[0], strict=True))
+    first = seen["conclusions"][0]
+    assert first.startswith(row["Domain"][:10])
+    shares = [float(number) for number in re.findall(r"([\d.]+) %", first)]
+    assert shares == pytest.approx([float(row[key].removesuffix(" %")) for key in ("Weight", "Natural share")], abs=0.051)
+    assert f"{row['Times natural']} times its natural share" in first
+    times = {r[0]: float(dict(zip(head, r, strict=True))["Times natural"]) for r in rows}
+    said = [float(number) for number in re.findall(r"to ([\d.]+) times", seen["conclusions"][1])]
+    assert said == pytest.approx([max(times.values()), min(times.values())], abs=0.006)
 
 
 def test_as_it_is_the_page_loads_without_a_word_and_can_be_pictured(text, tmp_path):

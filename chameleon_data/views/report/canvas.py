@@ -117,6 +117,8 @@ def swatch(variable: str, shape: str = "s") -> Markup:
     drawn = {
         "line": '<path d="M6 0V12" fill="none" stroke-width="1.6" stroke-dasharray="3 2"/>',
         "interval": '<path d="M1 6H11M1 3V9M11 3V9" stroke-width="1.4"/><circle cx="6" cy="6" r="2" stroke="none"/>',
+        "dash": '<path d="M0 6H12" fill="none" stroke-width="1.8"/>',
+        "ring": '<circle cx="6" cy="6" r="3.4" fill="var(--surface)" stroke-width="1.4"/>',
         "band": '<rect y="3" width="12" height="6" stroke="none" opacity=".25"/>',
     }
     paint = f"fill:var(--{variable});stroke:{f'var(--{variable})' if shape in drawn else 'none'}"

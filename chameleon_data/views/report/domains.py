@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from chameleon_data.plan.plan import TRAIN
+from chameleon_data.recipe import Mix
 from chameleon_data.store.store import Store
 from chameleon_data.versions.corpus_tables import InputFile, read_inputs, read_map
 from chameleon_data.versions.manifest import Manifest, name_tokens
@@ -34,8 +35,9 @@ def domain_frame(manifest: Manifest) -> pl.DataFrame:
     """One row a domain, largest weight first; every figure and table has this order.
 
     Beside the record: `asked`, the weight before bounds with its interval `low` to `high`, and `least` to `most` by embedder;
-    shares of the tokens `natural`, `realised` and `uniform`; `bound`, the tokens that a domain may be off its quota, and `off`,
-    the part of it that was used; `missing`, the rows that the books do not explain; `unit`, what a token is called.
+    shares of the tokens `natural`, `realised` and `uniform`; `times`, the weight over the natural share; `bound`, the tokens
+    that a domain may be off its quota, and `off`, the part of it that was used; `missing`, the rows that the books do not
+    explain; `unit`, what a token is called.
     """
     about, records = manifest.weights, manifest.domains
     length = manifest.recipe.shards.sequence_length
@@ -62,6 +64,7 @@ def domain_frame(manifest: Manifest) -> pl.DataFrame:
         natural=pl.col("available_tokens") / pl.col("available_tokens").sum(),
         realised=pl.col("tokens") / pl.col("tokens").sum(),
         uniform=1 / pl.len(),
+        times=pl.col("weight") / (pl.col("available_tokens") / pl.col("available_tokens").sum()),
         deviation=pl.col("tokens") - pl.col("quota"),
         bound=bound,
         packed=pl.lit(length != "none"),
@@ -69,6 +72,11 @@ def domain_frame(manifest: Manifest) -> pl.DataFrame:
         off=(pl.col("tokens") - pl.col("quota")).abs() / bound,
         missing=pl.col("read") - pl.sum_horizontal(*EXPLAINED),
     ).sort("weight", "name", descending=[True, False])
+
+
+def epoch_limit(mix: Mix) -> float | None:
+    """How often a domain is written at most. None: there is no limit."""
+    return {"redistribute": mix.max_epochs, "fail": 1.0, "repeat": None}[mix.exhausted]
 
 
 def weights_moved(domains: pl.DataFrame) -> bool:

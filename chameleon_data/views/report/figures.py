@@ -30,7 +30,7 @@ from chameleon_data.views.report.canvas import (
     swatch,
 )
 from chameleon_data.views.report.domains import weights_moved
-from chameleon_data.views.report.words import shorten_name
+from chameleon_data.views.report.words import format_bytes, format_compact, shorten_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +44,8 @@ NAMED_CELLS, NUMBERED_CELLS = 60, 14
 """Most domains of which the heat map shows the names, and numbers in its cells."""
 SLICES = 120
 """Steps along the shards. More shards share a step."""
+NAMED_POINTS = 16
+"""Most points of a scatter plot that are named."""
 DEVIATIONS_DRAWN = 2_000
 """Points of deviations; more are drawn as a band."""
 
@@ -74,47 +76,104 @@ def _longest(names: Iterable[str]) -> float:
 
 
 def mixture_figure(domains: pl.DataFrame) -> Figure:
-    """Three bars for each domain: the target, what was written, the natural share. The uniform share is one line."""
+    """Two bars for each domain: its weight and its natural share. The uniform share is one line."""
     shown = domains.head(DRAWN)
-    series = [("weight", TARGET), ("realised", WRITTEN), ("natural", NATURAL)]
-    pitch, bar = 50.0, 8.0
+    series = [("weight", TARGET), ("natural", NATURAL)]
+    pitch, bar = 44.0, 9.0
     height = pitch * len(shown)
     canvas, axes = new_axes(440, height + 44, left=4, right=16, top=8, bottom=36)
     axes.set_ylim(height, 0)
     top = pitch * np.arange(len(shown))
     for index, (column, colour) in enumerate(series):
-        axes.barh(top + 19 + bar / 2 + index * (bar + 1), shown[column].to_numpy(), height=bar, color=colour, clip_on=False)
+        axes.barh(top + 20 + bar / 2 + index * (bar + 1), shown[column].to_numpy(), height=bar, color=colour, clip_on=False)
     for at, name in zip(top, shown["name"], strict=True):
-        axes.text(0, at + 12, shorten_name(name, 48), va="baseline", ha="left")
+        axes.text(0, at + 13, shorten_name(name, 48), va="baseline", ha="left")
     axes.axvline(float(domains["uniform"][0]), color=INK, lw=1, ls=(0, (4, 3)))
     spread = shown.with_row_index("at").filter(pl.col("low").is_not_null())
-    legend = [
-        Key("target", swatch("target")), Key("written", swatch("written")), Key("natural", swatch("natural")),
-        Key("uniform", swatch("ink", "line")),
-    ]  # fmt: skip
+    legend = [Key("weight", swatch("target")), Key("natural share", swatch("natural")), Key("uniform", swatch("ink", "line"))]
     if len(spread):
-        y, x = pitch * spread["at"].to_numpy() + 19 + bar / 2, spread["asked"].to_numpy()
+        y, x = pitch * spread["at"].to_numpy() + 20 + bar / 2, spread["asked"].to_numpy()
         reach = np.abs(np.stack([x - spread["low"].to_numpy(), spread["high"].to_numpy() - x]))
         axes.errorbar(x, y, xerr=reach, fmt="o", ms=3.4, color=INK, mec=SURFACE, mew=0.8, lw=1.2, capsize=2.5)
-        legend.insert(
-            1,
-            Key(
-                "before bounds, with its 90 % interval" if weights_moved(domains) else "its 90 % interval",
-                swatch("ink", "interval"),
-            ),
-        )
-    largest = max(float(shown[c].max() or 0) for c in ("weight", "realised", "natural", "asked", "uniform"))  # type: ignore[arg-type]
+        before = "before bounds, with its 90 % interval" if weights_moved(domains) else "its 90 % interval"
+        legend.insert(1, Key(before, swatch("ink", "interval")))
+    largest = max(float(shown[c].max() or 0) for c in ("weight", "natural", "asked", "uniform"))  # type: ignore[arg-type]
     axes.set_xlim(0, 1.04 * max(largest, float(spread["high"].max() or 0)))  # type: ignore[arg-type]
     _percent_axis(axes)
     unit = domains["unit"][0]
     words = "; ".join(
-        f"{shorten_name(n, 40)} {w:.1%}, written {r:.1%}, natural {a:.1%}"
-        for n, w, r, a in shown.select("name", "weight", "realised", "natural").rows()[:12]
+        f"{shorten_name(n, 40)} {w:.1%}, natural {a:.1%}" for n, w, a in shown.select("name", "weight", "natural").rows()[:12]
     )
     return Figure(
         draw_svg(canvas, "mixture", f"Bar chart of each domain's share of the {unit}: {words}"),
-        f"Share of all {unit}, by domain", tuple(legend), _rest(domains),
+        f"Weight, the share of the {unit} that is asked for, by domain", tuple(legend), _rest(domains),
     )  # fmt: skip
+
+
+def natural_figure(domains: pl.DataFrame, limit: float | None, budget: int) -> Figure:
+    """Weights against natural shares, both on scales of powers of ten, with the most that `limit` epochs allow of `budget`
+    tokens. A domain that bounds moved has a tail from where it was."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    shown = domains.head(DRAWN)
+    canvas, axes = new_axes(440, 400, left=54, right=20, top=14, bottom=46)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    natural, weight, asked = (shown[column].to_numpy() for column in ("natural", "weight", "asked"))
+    shares = np.concatenate([weight, asked, domains["uniform"].to_numpy()])
+    ends = np.geomspace(0.7 * natural.min(), 1.5 * natural.max(), 50)
+    low, high = 0.75 * float(shares[shares > 0].min()), 1.35 * float(shares.max())
+    axes.set_xlim(ends[0], ends[-1])
+    axes.set_ylim(low, high)
+    axes.plot(ends, ends, color=NATURAL, lw=1.4)
+    axes.axhline(float(domains["uniform"][0]), color=INK, lw=1, ls=(0, (4, 3)))
+    legend = [
+        Key("a domain", swatch("target", "o")),
+        Key("natural share", swatch("natural", "dash")),
+        Key("uniform", swatch("ink", "line")),
+    ]
+    held = np.zeros(len(shown), np.bool_)
+    if limit is not None:
+        most = limit * float(domains["available_tokens"].sum()) / max(budget, 1)
+        axes.fill_between(ends, most * ends, high, where=list(most * ends < high), color=ACTED, alpha=0.1, lw=0)
+        axes.plot(ends, most * ends, color=ACTED, lw=1.2)
+        legend.append(Key(f"more than {limit:g} epochs", swatch("acted", "band")))
+        held = weight > 0.999 * most * natural
+    for x, y, before in zip(natural, weight, asked, strict=True):
+        if before > 0 and abs(before - y) > 0.02 * y:
+            axes.plot([x, x], [before, y], color=INK, lw=1)
+            axes.plot([x], [before], "o", ms=4, mfc=SURFACE, mec=INK, mew=1)
+    for chosen, colour in ((~held, TARGET), (held, ACTED)):
+        axes.plot(natural[chosen], weight[chosen], "o", ms=7, color=colour, mec=SURFACE, mew=0.8, clip_on=False)
+    if held.any():
+        legend.insert(1, Key("held at the limit", swatch("acted", "o")))
+    if weights_moved(domains):
+        legend.insert(1, Key("before bounds", swatch("ink", "ring")))
+    if len(shown) <= NAMED_POINTS:
+        _name_points(axes, natural, weight, [shorten_name(name, 16) for name in shown["name"]])
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+    axes.grid(color=RULE, lw=1)
+    axes.set_xlabel("natural share", labelpad=5)
+    axes.set_ylabel("weight", labelpad=4)
+    words = "; ".join(f"{shorten_name(n, 40)} {t:.2f} times" for n, t in shown.select("name", "times").rows()[:12])
+    return Figure(
+        draw_svg(canvas, "natural", f"Scatter plot of weights against natural shares: {words}"),
+        "Weight against natural share: above the diagonal a domain gets more than it has of the corpus", tuple(legend),
+        _rest(domains),
+    )  # fmt: skip
+
+
+def _name_points(axes: Axes, x: F64, y: F64, names: Sequence[str]) -> None:
+    """Names beside points, moved up or down until none covers another; at the right edge to the left of their point."""
+    places = axes.transData.transform(np.stack([x, y], axis=1))
+    edge = axes.transAxes.transform((1, 1))[0]
+    left = np.array([px + 12 + 6.2 * len(name) > edge for (px, _), name in zip(places, names, strict=True)])
+    middles = places + np.array([[(-1 if at else 1) * (9 + 3.1 * len(n)), 0.0] for at, n in zip(left, names, strict=True)])
+    for (px, py), name in zip(_apart(middles, names), names, strict=True):
+        axes.annotate(name, (px, py), xycoords="figure pixels", ha="center", va="center", fontsize=11)
 
 
 def _percent_axis(axes: Axes) -> None:
@@ -311,6 +370,47 @@ def epochs_figure(domains: pl.DataFrame, limit: float | None, limited: Collectio
     return Figure(
         draw_svg(canvas, "epochs", f"Bar chart of epochs: {words}"), f"Times that each domain's {domains['unit'][0]} are written",
         tuple(legend), _rest(domains),
+    )  # fmt: skip
+
+
+def lengths_figure(lengths: pl.DataFrame, domains: pl.DataFrame) -> Figure:
+    """A box for each domain: half of its documents lie in it, nine of ten within its whiskers; the scale is logarithmic."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    shown = domains.head(DRAWN).join(lengths, on="name", how="inner", maintain_order="left")
+    pitch, left, unit = 26.0, _longest(shown["name"]), domains["unit"][0]
+    height = pitch * len(shown)
+    canvas, axes = new_axes(440, height + 54, left=left, right=16, top=8, bottom=46)
+    axes.set_xscale("log")
+    least, below, middle, above, most = (np.maximum(shown[q].to_numpy(), 1) for q in ("q5", "q25", "q50", "q75", "q95"))
+    y = pitch * (np.arange(len(shown)) + 0.5)
+    axes.hlines(y, least, most, color=TARGET, lw=1.4)
+    axes.barh(y, above - below, left=below, height=12, color=WRITTEN)
+    axes.vlines(middle, y - 7, y + 7, color=INK, lw=2)
+    for at, name in zip(y, shown["name"], strict=True):
+        axes.annotate(
+            shorten_name(name), (0, at), xycoords=("axes fraction", "data"), xytext=(-8, 0), textcoords="offset points",
+            ha="right", va="center",
+        )  # fmt: skip
+    axes.set_ylim(height, 0)
+    axes.set_xlim(0.7 * float(least.min()), 1.4 * float(most.max()))
+    axes.xaxis.set_major_locator(LogLocator(numticks=6))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(
+        lambda tokens, _: format_bytes(round(tokens)) if unit == "bytes" else format_compact(round(tokens))
+    )
+    axes.yaxis.set_visible(False)
+    axes.grid(axis="x", color=RULE, lw=1)
+    axes.set_xlabel("length of a document" if unit == "bytes" else "tokens of a document", labelpad=6)
+    words = "; ".join(f"{shorten_name(n, 40)} {q:,.0f}" for n, q in shown.select("name", "q50").rows()[:20])
+    return Figure(
+        draw_svg(canvas, "lengths", f"Box plot of the lengths of documents in {unit}, medians: {words}"),
+        "Lengths of the documents written, by domain",
+        (
+            Key("median", swatch("ink")), Key("half of the documents", swatch("written")),
+            Key("nine of ten", swatch("target", "dash")),
+        ),
+        _rest(domains),
     )  # fmt: skip
 
 

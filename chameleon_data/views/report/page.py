@@ -25,7 +25,9 @@ from chameleon_data.corpus.clusterings import Clustering
 from chameleon_data.versions.manifest import FormatSum, Manifest, name_tokens
 from chameleon_data.views.report import figures, tables
 from chameleon_data.views.report.canvas import INK, MUTED
-from chameleon_data.views.report.domains import ReportRows, domain_frame
+from chameleon_data.views.report.changes import changed_inputs_table, moved_weights_table, values_table
+from chameleon_data.views.report.conclusions import Before, conclude
+from chameleon_data.views.report.domains import ReportRows, domain_frame, epoch_limit
 from chameleon_data.views.report.topics import topics_table
 from chameleon_data.views.report.words import (
     format_bytes,
@@ -61,6 +63,8 @@ class ReportPart:
     """A part of the page that a room above made: a comparison of mixtures."""
 
     title: str
+    conclusion: str
+    """What it says of the version's own mixture, in a sentence."""
     text: str
     draw: Callable[[], tuple[figures.Figure, ...]]
     """Draws its figures, in the page's style."""
@@ -85,11 +89,17 @@ def render_report(
     verification: Verification | None,
     evaluations: Sequence[ReportPart] = (),
     clustering: Clustering | None = None,
+    lengths: pl.DataFrame | None = None,
+    before: Before | None = None,
 ) -> str:
     """The page of a version, by its number and time of commit. `verification`: what `verify` found; None: it did not run.
-    `clustering`: how its domains were discovered."""
+    `clustering`: how its domains were discovered. `lengths`: as `measure_lengths` found them. `before`: the version before it."""
+    domains = domain_frame(manifest)
     with figure_style():
         page = {
+            "conclusions": conclude(manifest, domains, before, [part.conclusion for part in evaluations]),
+            "before": before,
+            "changes": _changes(before, name_tokens(manifest.unit)) if before else None,
             "evaluations": [(part, part.draw()) for part in evaluations],
             "clustering": clustering,
             "topics": topics_table(clustering, manifest) if clustering else None,
@@ -102,8 +112,9 @@ def render_report(
             "recipe": yaml.safe_dump(manifest.recipe.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True,
                                      width=110),
             "formats": [(FORMAT_TITLES[name], sums.bytes) for name, sums in _ordered_formats(manifest)],
-            **_mixture(manifest, rows),
-            **_written(manifest, rows, verification),
+            **_mixture(manifest, domains, rows),
+            **_written(manifest, domains, rows, verification),
+            **_documents(domains, lengths),
         }  # fmt: skip
     return _template().render(page)
 
@@ -118,9 +129,9 @@ def _template() -> Template:
     return environment.get_template("page.html.j2")
 
 
-def _mixture(manifest: Manifest, rows: ReportRows) -> dict[str, Any]:
+def _mixture(manifest: Manifest, domains: pl.DataFrame, rows: ReportRows) -> dict[str, Any]:
     """The page's values that explain the weights."""
-    about, domains = manifest.weights, domain_frame(manifest)
+    about = manifest.weights
     measured, k = domains.filter(pl.col("score").is_not_null()), len(domains)
     misfiled = about.misfiled or ()
     return {
@@ -129,6 +140,7 @@ def _mixture(manifest: Manifest, rows: ReportRows) -> dict[str, Any]:
         "facts": describe_weights(about, manifest.recipe, k),
         "moved": tables.bounds_table(about.moved, manifest.recipe.weights.groups, k),
         "mixture": figures.mixture_figure(domains),
+        "natural": figures.natural_figure(domains, epoch_limit(manifest.recipe.mix), manifest.budget) if k > 1 else None,
         "mixture_table": tables.mixture_table(domains),
         "beside_table": tables.beside_table(about, domains),
         "leverage": figures.leverage_figure(measured) if len(measured) else None,
@@ -143,17 +155,38 @@ def _mixture(manifest: Manifest, rows: ReportRows) -> dict[str, Any]:
     }
 
 
-def _written(manifest: Manifest, rows: ReportRows, verification: Verification | None) -> dict[str, Any]:
+def _changes(before: Before, unit: str) -> dict[str, Any]:
+    """The page's values on what changed since the version before."""
+    changes = before.changes
+    return {
+        "weights": moved_weights_table(changes, unit),
+        "recipe": values_table("Keys of the recipe that changed", changes.recipe),
+        "inputs": changed_inputs_table(changes.inputs),
+        "lineage": values_table("Libraries and settings behind it that changed", changes.lineage),
+    }
+
+
+def _documents(domains: pl.DataFrame, lengths: pl.DataFrame | None) -> dict[str, Any]:
+    """The page's values on how long documents are."""
+    return {
+        "lengths": None if lengths is None else figures.lengths_figure(lengths, domains),
+        "lengths_table": tables.lengths_table(domains, lengths),
+        "measured": 0 if lengths is None else int(lengths["measured"].sum()),
+    }
+
+
+def _written(manifest: Manifest, domains: pl.DataFrame, rows: ReportRows, verification: Verification | None) -> dict[str, Any]:
     """The page's values that show what was read and written."""
-    domains, shards, mix = domain_frame(manifest), rows.shards, manifest.recipe.mix
-    limit = {"redistribute": mix.max_epochs, "fail": 1.0, "repeat": None}[mix.exhausted]
+    shards, limit = rows.shards, epoch_limit(manifest.recipe.mix)
     limited = {m.domain for m in manifest.weights.moved if m.bound == "epochs"}
     found, unit = verification, name_tokens(manifest.unit)
     inputs = sum(sums.files for sums in manifest.provenance.inputs.values())
     return {
         "totals": {c: int(domains[c].sum()) for c in ("tokens", "rows", "quarantined", "read")},
+        "held_out": sum(record.rows for record in manifest.validation.values()),
         "epochs": figures.epochs_figure(domains, limit, limited),
         "epochs_table": tables.epochs_table(domains),
+        "quota_table": tables.quota_table(domains),
         "validation_table": tables.validation_table(manifest.validation, manifest.domains, unit),
         "shares": figures.shares_figure(domains, shards, manifest.shard_count),
         "deviations": figures.deviations_figure(domains, shards, manifest.shard_count),
@@ -211,7 +244,7 @@ def describe_weights(about: MixtureDescription, recipe: Recipe, k: int) -> list[
     facts += [("Scored as one", ", ".join(isolate_name(name) for name in group)) for group in about.merged]
     if about.ridge is not None:
         facts.append(("Ridge λ", f"{about.ridge:.3g}{' (auto)' if recipe.leverage.ridge == 'auto' else ''}"))
-    facts.append(("As spread out as", f"{about.effective_domains:.2f} equal domains (there are {k:,})"))
+    facts.append(("As spread out as", f"{about.effective_domains:.2f} equal domains, after bounds (there are {k:,})"))
     if about.affinity is not None or about.clipped_mass:
         facts.append(("Negative part removed", f"{100 * about.clipped_mass:.2f} % of the affinity's trace"))
     return facts + (describe_landmarks(about.nystrom) if about.nystrom else [])

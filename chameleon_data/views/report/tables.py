@@ -101,11 +101,9 @@ def mixture_table(domains: pl.DataFrame) -> ReportTable:
         TableColumn("Weight", "weight", share),
         TableColumn("90 % interval before bounds" if weights_moved(domains) else "90 % interval", "interval"),
         TableColumn("By embedder", "range"),
-        TableColumn("Natural", "natural", share),
-        TableColumn(f"Quota, {unit}", "quota", format_whole),
+        TableColumn("Natural share", "natural", share),
+        TableColumn("Times natural", "times", decimal_formatter(2)),
         TableColumn(f"{unit.capitalize()} written", "tokens", format_whole),
-        TableColumn(f"Off, {unit}", "deviation", format_signed),
-        TableColumn("Off, of its bound", "off", decimal_formatter(2)),
         TableColumn("Sequences" if domains["packed"].any() else "Documents", "rows", format_whole),
         TableColumn("Epochs", "epochs", decimal_formatter(2)),
     ]
@@ -115,15 +113,32 @@ def mixture_table(domains: pl.DataFrame) -> ReportTable:
         "name": "All",
         "weight": share(1.0),
         "natural": share(1.0),
-        "deviation": format_signed(int(domains["deviation"].sum())),
     }
-    total |= {key: format_whole(int(domains[key].sum())) for key in ("quota", "tokens", "rows")}
+    total |= {key: format_whole(int(domains[key].sum())) for key in ("tokens", "rows")}
     return make_report_table(
         "The mixture in numbers, a row a domain",
         domains.with_columns(interval=show_ends("low", "high"), range=show_ends("least", "most")),
         columns,
         total,
     )
+
+
+def quota_table(domains: pl.DataFrame) -> ReportTable:
+    """What was written of each domain beside what was asked for, and the share of the bound that this took."""
+    unit = domains["unit"][0]
+    columns = [
+        DOMAIN,
+        TableColumn(f"Quota, {unit}", "quota", format_whole),
+        TableColumn(f"{unit.capitalize()} written", "tokens", format_whole),
+        TableColumn(f"Off, {unit}", "deviation", format_signed),
+        TableColumn(f"Bound, {unit}", "bound", format_whole),
+        TableColumn("Off, of its bound", "off", decimal_formatter(2)),
+        TableColumn("Weight", "weight", percent_formatter(len(domains))),
+        TableColumn("Share written", "realised", percent_formatter(len(domains))),
+    ]
+    total = {key: format_whole(int(domains[key].sum())) for key in ("quota", "tokens")}
+    total |= {"name": "All", "deviation": format_signed(int(domains["deviation"].sum()))}
+    return make_report_table("Written against asked for", domains, columns, total)
 
 
 def bounds_table(moved: Sequence[MovedWeight], groups: Mapping[str, Group], k: int) -> ReportTable | None:
@@ -258,7 +273,6 @@ def epochs_table(domains: pl.DataFrame) -> ReportTable:
     unit = domains["unit"][0].capitalize()
     columns = [
         DOMAIN,
-        TableColumn("Documents there", "available_rows", format_whole),
         TableColumn(f"{unit} there", "available_tokens", format_whole),
         TableColumn(f"{unit} written", "tokens", format_whole),
         TableColumn("Epochs", "epochs", decimal_formatter(2)),
@@ -267,6 +281,22 @@ def epochs_table(domains: pl.DataFrame) -> ReportTable:
         columns.append(TableColumn("Copies an epoch", "copies_written", format_whole))
         columns.append(TableColumn("Most of one text", "most_copies", format_whole))
     return make_report_table("How often each domain is read", domains, columns)
+
+
+def lengths_table(domains: pl.DataFrame, lengths: pl.DataFrame | None) -> ReportTable:
+    """Documents of the corpus by domain: how many, their mean and the largest; where shards were measured, the written median."""
+    unit = domains["unit"][0]
+    frame = domains.with_columns(mean=pl.col("available_tokens") / pl.col("available_rows"))
+    columns = [
+        DOMAIN,
+        TableColumn("Documents there", "available_rows", format_whole),
+        TableColumn(f"Mean, {unit}", "mean", lambda v: format_whole(round(v))),
+        TableColumn(f"Largest, {unit}", "largest", format_whole),
+    ]
+    if lengths is not None:
+        frame = frame.join(lengths, on="name", how="left", maintain_order="left")
+        columns.insert(2, TableColumn(f"Median written, {unit}", "q50", lambda v: "–" if v is None else format_whole(round(v))))
+    return make_report_table("Lengths of documents", frame, columns)
 
 
 def validation_table(held_out: Mapping[str, SplitRecord], train: Mapping[str, DomainRecord], unit: str) -> ReportTable | None:
@@ -383,6 +413,6 @@ def timings_table(timings: Mapping[str, float], expected: Mapping[str, float], r
 def _compare(name: str, timings: Mapping[str, float], expected: Mapping[str, float], reused: Mapping[str, str]) -> str:
     if name not in expected:
         return ""
-    if name in reused:
+    if any(name.split()[0] == key.split()[0] for key in reused):  # "embed" of "embed and weigh"
         return "not comparable: some was done before"
     return f"{expected[name] / timings[name] - 1:+.0%}" if timings[name] else ""

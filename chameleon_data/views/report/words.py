@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import ceil, isfinite, log10
 
 
@@ -29,8 +29,21 @@ def format_bytes(value: int) -> str:
     return f"{value} B"
 
 
+def format_times(ratio: float) -> str:
+    """How many times, in digits that tell it from once."""
+    return f"{ratio:.2f} times" if ratio < 100 else f"{ratio:,.0f} times"
+
+
+def list_names(names: Sequence[str], most: int = 3) -> str:
+    """The first names in a sentence, and how many more there are."""
+    shown = [isolate_name(name) for name in names[:most]]
+    if len(names) > most:
+        return f"{', '.join(shown)} and {len(names) - most:,} more"
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
 def format_percent(value: float | None, digits: int = 0) -> str:
-    return "–" if value is None else f"{100 * value:.{digits}f} %"
+    return "–" if value is None else f"{100 * value:.{digits}f}\u00a0%"
 
 
 def percent_formatter(k: int) -> Callable[[float | None], str]:

@@ -115,7 +115,9 @@ def test_every_section_is_there_with_a_heading_and_a_link(page):
     seen = Page(page)
     assert seen.open == []
     assert [a["id"] for a in seen.all("section")] == list(SECTIONS)
-    assert [a["href"] for a in seen.all("a")] == [f"#{s}" for s in SECTIONS]
+    navigation = Page(re.findall(r"<nav.*?</nav>", page, re.S)[0])
+    assert [a["href"] for a in navigation.all("a")] == [f"#{s}" for s in SECTIONS if s != "conclusions"]
+    assert {a["href"] for a in seen.all("a")} <= {f"#{s}" for s in SECTIONS}
     ids = [a["id"] for _, a in seen.tags if "id" in a]
     assert len(ids) == len(set(ids)), "an id stands twice"
     assert {a["aria-labelledby"] for a in seen.all("section")} <= set(ids)
@@ -124,7 +126,7 @@ def test_every_section_is_there_with_a_heading_and_a_link(page):
 def test_figures_have_labels_and_tables_have_headers(page):
     seen = Page(page)
     pictures = [a for a in seen.all("svg") if a.get("aria-hidden") != "true"]
-    assert len(pictures) == len(seen.all("figure")) == 7
+    assert len(pictures) == len(seen.all("figure")) == 8
     assert all(a["role"] == "img" and a["aria-label"] for a in pictures)
     assert len(seen.all("caption")) == len(seen.all("table"))
     assert {a.get("scope") for a in seen.all("th")} == {"row", "col"}
@@ -184,7 +186,8 @@ def test_the_headline_counts_what_was_written(ten, page):
     manifest, proof = ten
     head = page[page.index("<header>") : page.index("</header>")]
     for shown in (
-        f'title="{sum(d.tokens for d in manifest.domains.values()):,}"',
+        f'title="{sum(d.tokens for d in manifest.domains.values()):,} bytes"',
+        ">12 MB</dd>",
         f'title="{proof.rows:,} rows, repeats included"',
         ">10</dd>",
         ">24</dd>",
@@ -214,11 +217,13 @@ def test_the_mixture_table_says_quota_tokens_and_distance(ten, page):
     words = numbers(page, "mixture")
     for name, d in manifest.domains.items():
         off = f"{d.tokens - d.target_tokens:+,}".replace("-", "−")
-        shown = [f"{100 * d.weight:.2f} %", f"{d.target_tokens:,}", f"{d.tokens:,}", off, f"{d.rows:,}"]
         low, high = d.weight_interval
+        shown = [f"{100 * d.weight:.2f} %", f"{d.tokens:,}", f"{d.rows:,}", f"{100 * low:.2f} – {100 * high:.2f} %"]
         assert name in words
-        assert all(s in words for s in [*shown, f"{100 * low:.2f} – {100 * high:.2f} %"])
+        assert [s for s in shown if s not in words] == []
+        assert [s for s in (f"{d.target_tokens:,}", f"{d.tokens:,}", off) if s not in numbers(page, "balance")] == []
     assert "limit of epochs" in words, "the bound that acted is named"
+    words = numbers(page, "weights")
     assert f"{manifest.weights.temperature:.4g} (auto)" in words
     assert "Centreuniform" in words
     assert f"{manifest.weights.kl:.4f} nats before bounds, 0.0321 after" in words
@@ -306,7 +311,7 @@ def test_what_embedded_and_how_many_samples_it_took(page):
 
 
 def test_landmarks_and_their_measured_error(ten, page, words_of):
-    words = numbers(page, "mixture")
+    words = numbers(page, "weights")
     landmarks = "1,256, of an earlier version, digest fefefefefefe"
     for shown in ("rbf, bandwidth 0.718", landmarks, "0.0031, measured on held-out samples; not a proved"):
         assert shown in words
@@ -315,8 +320,8 @@ def test_landmarks_and_their_measured_error(ten, page, words_of):
     assert "Compareddomains by their means" in words
     landmarks = replace(ten[0].weights.nystrom, error=None, residuals={})
     text = words_of(explained(ten[0], level="sample", affinity=None, nystrom=landmarks))
-    assert "could not be measured" in numbers(text, "mixture")
-    assert "Comparedsamples" in numbers(text, "mixture")
+    assert "could not be measured" in numbers(text, "weights")
+    assert "Comparedsamples" in numbers(text, "weights")
     assert "needs no affinity of domains" in numbers(text, "affinity")
     assert "Least apart" in numbers(text, "affinity")
 
@@ -453,9 +458,9 @@ def test_given_weights_leave_no_empty_boxes(words_of):
     assert "no leverage was computed" in numbers(text, "leverage")
     assert "No affinity was computed" in numbers(text, "affinity")
     assert "there is no map" in numbers(text, "map")
-    assert "/data/<b>weights</b>.json" in numbers(text, "mixture")
+    assert "/data/<b>weights</b>.json" in numbers(text, "weights")
     assert "90 % interval" not in numbers(text, "mixture")
-    assert len(Page(text).all("figure")) == 4
+    assert len(Page(text).all("figure")) == 5
 
 
 def test_a_single_domain(words_of):

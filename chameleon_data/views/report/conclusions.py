@@ -1,0 +1,163 @@
+"""The sentences with which the report begins: what a version is, why, and what may be expected of it.
+
+Each is made of the numbers that the page shows further below, so that none can say anything else. What training showed is cited
+from `weights/evidence.py` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from chameleon_data.versions.diff import ManifestChanges
+from chameleon_data.versions.manifest import Manifest
+from chameleon_data.views.report.domains import epoch_limit
+from chameleon_data.views.report.words import format_percent, format_times, format_whole, isolate_name, list_names
+from chameleon_data.weights.evidence import BitsDifference, find_evidence
+
+NEAR = 0.05
+"""A share is the natural one where it differs from it by less than this part."""
+BOUNDS_TOLD = 3
+"""Bounds that have a sentence of their own."""
+TILT_MEASURED = "auto"
+"""`weights.temperature` with which the trainings were run that `evidence.py` cites."""
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """One sentence, or two."""
+
+    text: str
+    section: str
+    """The section of the page that shows its numbers."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """The version before this one."""
+
+    number: int
+    changes: ManifestChanges
+
+
+def conclude(
+    manifest: Manifest, domains: pl.DataFrame, before: Before | None, evaluated: Sequence[str]
+) -> tuple[Conclusion, ...]:
+    """What to know of a version. `domains` is its `domain_frame`; `evaluated`: a sentence of each evaluation of it."""
+    sections: dict[str, list[str]] = {
+        "mixture": [*_say_shares(domains), *_say_bounds(manifest)],
+        "evaluation": [*evaluated] or [*_say_expected(manifest, len(domains))],
+        "epochs": [*_say_use(domains)],
+        "books": [*_say_unusable(domains)],
+        "changes": [_say_changes(before)] if before else [],
+    }
+    return tuple(Conclusion(text, section) for section, texts in sections.items() for text in texts)
+
+
+def _say_shares(domains: pl.DataFrame) -> Iterator[str]:
+    """The largest share, and the domains that moved most against their share of the corpus."""
+    unit = domains["unit"][0]
+    rows = domains.select("name", "weight", "natural").rows()
+    name, weight, natural = rows[0]
+    if len(rows) == 1:
+        yield f"All {unit} come from one domain, {isolate_name(name)}."
+        return
+    times = {n: w / share for n, w, share in rows}
+    yield (
+        f"{isolate_name(name)} gets the largest share of the {unit}, {format_percent(weight, 1)}. That is "
+        f"{format_times(times[name])} its natural share, {format_percent(natural, 1)}."
+    )
+    most, least = max(times, key=lambda n: times[n]), min(times, key=lambda n: times[n])
+    if max(times[most] - 1, 1 - times[least]) < NEAR:
+        yield "Every domain gets its natural share, its share of the corpus, or nearly so."
+        return
+    yield (
+        f"Against natural shares, {isolate_name(most)} is raised most, to {format_times(times[most])} its own, and "
+        f"{isolate_name(least)} is lowered most, to {format_times(times[least])}."
+    )
+
+
+def _say_bounds(manifest: Manifest) -> Iterator[str]:
+    """What floors, caps, groups and the limit of epochs did."""
+    moved, limit = manifest.weights.moved, epoch_limit(manifest.recipe.mix)
+    for m in moved[:BOUNDS_TOLD]:
+        held = {
+            "epochs": f"held at {limit or 0:g} epochs", "cap": "held at its cap", "floor": "raised to its floor",
+            "group cap": "as a group held at its cap", "group floor": "as a group raised to its floor",
+        }[m.bound]  # fmt: skip
+        yield (
+            f"{isolate_name(m.domain)} is {held}: it gets {format_percent(m.after, 1)}, where the weights alone would give "
+            f"{format_percent(m.before, 1)}."
+        )
+    if (rest := len(moved) - BOUNDS_TOLD) > 0:
+        yield f"{rest:,} more bound{'s' * (rest > 1)} moved a weight."
+
+
+def _say_expected(manifest: Manifest, k: int) -> Iterator[str]:
+    """What training of small models lets one expect of these weights, against equal shares."""
+    about, weights = manifest.weights, manifest.recipe.weights
+    if k == 1:
+        return
+    if about.origin != "computed":
+        yield "The weights were given, so nothing is known of what they do; chameleon-data evaluate compares them with others."
+        return
+    finding = find_evidence(weights, about.preset)
+    measured = weights.temperature == TILT_MEASURED and about.level == "domain" and about.kernel == "linear"
+    if finding is None or not measured:
+        yield (
+            "No training run has measured weights of these settings, so no gain can be promised; chameleon-data evaluate "
+            "compares them with others on held-out text."
+        )
+        return
+    parts = [
+        f"{_expect(difference)} on {label} ({difference} bits per byte)"
+        for label, difference in (
+            ("trained domains", finding.trained),
+            ("domains not trained on", finding.unseen),
+        )
+        if difference
+    ]
+    moved = " Bounds and priors came after, and were not part of it." if about.moved or weights.prior else ""
+    yield f"Against equal shares, expect {' and '.join(parts)}, as small decoders showed.{moved}"
+
+
+def _expect(difference: BitsDifference) -> str:
+    return {"no difference": "no difference", "better": "a little better", "worse": "worse"}[difference.verdict]
+
+
+def _say_use(domains: pl.DataFrame) -> Iterator[str]:
+    """How much of the corpus is written, and what is written more than once."""
+    there, once = int(domains["available_rows"].sum()), int(domains["once"].sum())
+    if once == there:
+        yield f"All {format_whole(there)} documents that may be trained on are in it."
+    else:
+        share, counts = format_percent(once / there), f"{format_whole(once)} of {format_whole(there)}"
+        yield f"{share} of the documents that may be trained on are in it ({counts}); the others are beyond their domain's share."
+    repeated = domains.filter(pl.col("epochs") > 1).sort("epochs", "name", descending=[True, False])
+    if len(repeated):
+        most = repeated["epochs"][0]
+        names = list_names(repeated["name"].to_list())
+        verb = "are" if len(repeated) > 1 else "is"
+        at_most = f"at most {most:.2f} times" if len(repeated) > 1 else f"{most:.2f} times"
+        yield f"{names} {verb} read more than once, {at_most}."
+
+
+def _say_unusable(domains: pl.DataFrame) -> Iterator[str]:
+    bad, read = int(domains["quarantined"].sum()), int(domains["read"].sum())
+    if bad:
+        yield f"{format_whole(bad)} of {format_whole(read)} rows held no usable text and were set aside."
+
+
+def _say_changes(before: Before) -> str:
+    """How the mixture moved since the version before."""
+    changes = before.changes
+    shares = {name: [weight or 0.0 for weight in facts["weight"]] for name, facts in changes.domains.items()}
+    name, (old, new) = max(shares.items(), key=lambda item: round(abs(item[1][1] - item[1][0]), 9))
+    keys = sorted({key.partition(".")[0] for key in changes.recipe})
+    recipe = f"the recipe changed in {', '.join(keys)}" if keys else "the recipe is the same"
+    if old == new:
+        return f"Since v{before.number}, {recipe}; no weight moved."
+    moved = f"{isolate_name(name)} moved most, from {format_percent(old, 1)} to {format_percent(new, 1)}"
+    return f"Since v{before.number}, {recipe}; {moved}."
