@@ -231,6 +231,8 @@ class Section(BaseModel):
 
 CHAT_FORMATS = ("parquet", "mds", "arrow", "jsonl", "webdataset")
 """Formats that hold conversations."""
+PACKED_CHAT_FORMATS = (*CHAT_FORMATS, "litdata")
+"""Formats that hold packed conversations. Megatron's has no place for a loss mask that its trainer reads."""
 SHARD_COLUMNS = {
     *("text", "messages", "tools", "input_ids", "domain", "domain_id", "doc_id", "epoch", "tokens"),
     *("doc_starts", "loss_mask", "labels"),
@@ -640,7 +642,11 @@ class Shards(Section):
     sequence_length: Literal["none"] | Annotated[int, Field(ge=2, le=2**24), NO_BOOL] = "none"
     """Tokens of a row, which then is a sequence of ids made with `tokens.tokenizer`. none: a row is a document's text."""
     packing: Literal["cross", "whole"] = "cross"
-    """How documents fill sequences. cross: they run on into the next one. whole: they stay whole, and padding fills the rest."""
+    """How texts fill sequences. cross: they run on into the next one. whole: they stay whole, as conversations always do."""
+    overlong: Literal["fail", "drop", "cut"] = "fail"
+    """Packed conversations that are longer than a sequence: the build fails, they are left out, or they end with the sequence."""
+    labels: bool = False
+    """true: packed conversations get a column of labels too, the ids that are learned and -100 elsewhere."""
     lineage: bool = False
     """true: the file and row that each row came from are written beside the shards."""
 
@@ -650,8 +656,9 @@ class Shards(Section):
             raise ValueError("name each format once, at least one")
         if self.level is not None and self.compression == "none":
             raise ValueError("'level' is how hard zstd compresses; leave it out with 'compression: none'")
-        if self.packing != "cross" and self.sequence_length == "none":
-            raise ValueError("'packing' fills sequences; give their 'sequence_length', or leave 'packing' out")
+        packing = {"packing": self.packing != "cross", "overlong": self.overlong != "fail", "labels": self.labels}
+        if self.sequence_length == "none" and (given := [key for key, differs in packing.items() if differs]):
+            raise ValueError(f"'{given[0]}' is of sequences; give their 'sequence_length', or leave '{given[0]}' out")
         return self
 
     @property
@@ -858,9 +865,22 @@ class Recipe(Section):
         """Whether its documents are conversations."""
         return any(source.is_chat for source in self.sources.values())
 
+    @property
+    def packs_conversations(self) -> bool:
+        """Whether its rows are sequences of whole conversations."""
+        return self.is_chat and self.shards.sequence_length != "none"
+
+    @property
+    def packs_texts(self) -> bool:
+        """Whether its rows are sequences of texts."""
+        return not self.is_chat and self.shards.sequence_length != "none"
+
     def _check_conversations(self) -> None:
         chats = [name for name, source in self.sources.items() if source.is_chat]
         if not chats:
+            if self.shards.labels or self.shards.overlong != "fail":
+                what = "is for conversations, and no source has 'chat' or 'prompt'; leave it out"
+                raise MisplacedKeyError(("shards", "labels" if self.shards.labels else "overlong"), what)
             if self.tokens.count != "all" or self.tokens.template is not None:
                 what = "is for conversations, and no source has 'chat' or 'prompt'; leave it out"
                 raise MisplacedKeyError(("tokens", "template" if self.tokens.template is not None else "count"), what)
@@ -870,11 +890,10 @@ class Recipe(Section):
             raise MisplacedKeyError(("sources", texts[0]), what)
         if isinstance(self.weights.target, Like):
             raise MisplacedKeyError(("weights", "target"), "its samples are texts, and these are conversations; leave it out")
-        if self.shards.sequence_length != "none":
-            raise MisplacedKeyError(("shards", "sequence_length"), "conversations are written whole; leave it out")
-        if without := [format for format in self.shards.formats if format not in CHAT_FORMATS]:
-            what = f"{without[0]} holds no conversations; these do: {', '.join(CHAT_FORMATS)}"
-            raise MisplacedKeyError(("shards", "formats"), what)
+        able = PACKED_CHAT_FORMATS if self.packs_conversations else CHAT_FORMATS
+        if without := [format for format in self.shards.formats if format not in able]:
+            what = f"{without[0]} holds no {'loss mask' if self.packs_conversations else 'conversations'}"
+            raise MisplacedKeyError(("shards", "formats"), f"{what}; these do: {', '.join(able)}")
 
 
 def check_domain_name(name: str) -> None:

@@ -119,7 +119,7 @@ def print_weights(weighed: Weighed) -> None:
             print_dim(sentence)
     print_notes(about, weighed.reused)
     print_files(weighed.survey.files)
-    print_columns(weighed.survey.columns, weighed.survey.filtered)
+    print_columns(weighed.survey.columns, weighed.survey.filtered, weighed.survey.cut)
 
 
 def _ranges(about: MixtureDescription) -> dict[str, tuple[float, float]]:
@@ -148,7 +148,7 @@ def print_plan(planned: Planned, cost: Mapping[str, Any]) -> None:
     print_exhausted(planned.exhausted)
     print_notes(about, planned.weighed.reused)
     print_files(planned.weighed.survey.files)
-    print_columns(planned.weighed.survey.columns, planned.weighed.survey.filtered)
+    print_columns(planned.weighed.survey.columns, planned.weighed.survey.filtered, planned.weighed.survey.cut)
     for warning in summary.warnings:
         print_note(warning)
     _print_not_kept(planned.kept)
@@ -200,7 +200,7 @@ def print_build(built: Built) -> None:
     print_mixture(manifest)
     print_notes(manifest.weights, manifest.reused if built.new else {})
     print_files(manifest.provenance.files)
-    print_columns(manifest.columns, manifest.filtered)
+    print_columns(manifest.columns, manifest.filtered, manifest.cut)
     if built.written:
         _print_not_kept(built.kept)
     if built.beside:
@@ -239,7 +239,7 @@ def print_version(manifest: Manifest, version: Version) -> None:
     ]
     print_pairs([*rows, *provenance_rows(manifest)])
     print_files(manifest.provenance.files)
-    print_columns(manifest.columns, manifest.filtered)
+    print_columns(manifest.columns, manifest.filtered, manifest.cut)
 
 
 def print_mixture(manifest: Manifest) -> None:
@@ -302,8 +302,8 @@ def print_files(files: Mapping[str, SourceFiles]) -> None:
         print_note(sentence)
 
 
-def print_columns(columns: Mapping[str, KeptColumn], filtered: Mapping[str, Mapping[str, int]]) -> None:
-    """The types of kept columns, where they are missing, and what the sources' conditions leave out."""
+def print_columns(columns: Mapping[str, KeptColumn], filtered: Mapping[str, Mapping[str, int]], cut: Mapping[str, int]) -> None:
+    """The types of kept columns, where they are missing, what is left out by which rule, and which conversations are cut."""
     if columns:
         print_dim(f"kept columns: {', '.join(f'{name} ({column.kind})' for name, column in columns.items())}")
     for name, column in columns.items():
@@ -314,6 +314,8 @@ def print_columns(columns: Mapping[str, KeptColumn], filtered: Mapping[str, Mapp
         left_out.update(counts)
     for condition, rows in sorted(left_out.items()):
         print_note(f"{count_noun(rows, 'row')} left out by: {condition}", "where")
+    for name, rows in cut.items():
+        print_note(f"{count_noun(rows, 'conversation')} of {name} longer than a sequence, and cut", "overlong")
 
 
 def print_explanations(about: MixtureDescription) -> None:

@@ -281,8 +281,9 @@ def _folders(out: Store, scratch: Store | None) -> list[Store]:
 
 
 def _choose_row_store(recipe: Recipe, prepared: Prepared, scratch: Store | None) -> RowStore | None:
-    packing = recipe.shards.sequence_length != "none"
-    return choose_row_store(recipe.survey.keep, prepared.store, scratch, packing, prepared.counter, recipe.keeps_columns)
+    return choose_row_store(
+        recipe.survey.keep, prepared.store, scratch, recipe.packs_texts, prepared.counter, recipe.keeps_columns
+    )
 
 
 def _weigh(

@@ -57,7 +57,7 @@ def prepare(recipe: Recipe, single_writer: bool, progress: Progress) -> Prepared
     faults = Faults()
     progress("list", 0, 0)
     store = faults.collect(partial(_open_store, recipe.out, single_writer))
-    counter = faults.collect(partial(load_token_counter, recipe.tokens, recipe.is_chat))
+    counter = faults.collect(partial(load_token_counter, recipe.tokens, recipe.is_chat, recipe.shards))
     target = recipe.weights.target
     like = {TARGET_NAME: Source(path=target.like, text=target.text)} if isinstance(target, Like) else {}
     fragments_of_target = _fragments_of(_list_all(like, "weights.target: ", faults))

@@ -51,11 +51,13 @@ def check_against_corpus(engine: Engine, store: Store, manifest: Manifest, progr
             sources = recipe.sources
             if clustering := find_clustering(store, recipe.domains):
                 sources = label_sources(store, sources, clustering)
-            counter = load_token_counter(recipe.tokens, recipe.is_chat)
+            counter = load_token_counter(recipe.tokens, recipe.is_chat, recipe.shards)
             spec = make_sample_spec(recipe.embed, recipe.seed, recipe.is_chat)
             rules = make_selection_rules(recipe.input, recipe.mix.validation, recipe.shards, counter, recipe.keeps_columns)
-            # Texts are not needed again, but ids are, and to make them takes longer than all else.
-            keep = choose_row_store("auto" if rules.packing else False, scratch, None, True, counter)
+            # Texts are not needed again, but ids are, and to make them takes longer than all else. Conversations make theirs
+            # anew.
+            again = recipe.shards.sequence_length != "none"
+            keep = choose_row_store("auto" if again else False, scratch, None, recipe.packs_texts, counter)
             progress("list", 0, 0)
             fragments = {name: list_fragments(name, source).fragments for name, source in recipe.sources.items()}
             survey = survey_corpus(engine, scratch, keep, fragments, sources, recipe.input, spec, counter, progress)

@@ -127,8 +127,9 @@ class Selection:
 
 
 def make_selection_rules(input: Input, validation: float, shards: Shards, counter: TokenCounter, columns: bool) -> SelectionRules:
-    """The rules of a recipe; `validation` is the share to hold out, `columns` says whether some are kept."""
-    length = shards.sequence_length
+    """The rules of a recipe; `validation` is the share to hold out, `columns` says whether some are kept. Conversations are
+    placed as documents are, and packed when a shard is assembled."""
+    length = "none" if counter.chat else shards.sequence_length
     return SelectionRules(
         input.dedup,
         input.hash == "id",

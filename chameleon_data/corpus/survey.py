@@ -30,7 +30,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from chameleon_data.arrays import I64, U64, byte_lengths
+from chameleon_data.arrays import I64, U64, Mask, byte_lengths
 from chameleon_data.corpus.conversations import field_kinds, order_fields, shown_texts
 from chameleon_data.corpus.file_counts import SourceFiles
 from chameleon_data.corpus.fragments import Fragment
@@ -49,7 +49,7 @@ from chameleon_data.corpus.readers.blocks import BLOCK_BYTES, read_blocks
 from chameleon_data.corpus.readers.rows import REASONS, BadRow, Block, Fault
 from chameleon_data.corpus.row_store import RowStore
 from chameleon_data.corpus.sample import SAMPLE_SCHEMA, SampleSpec, merge_samples, sample_candidates
-from chameleon_data.corpus.tokens import SPELLS_END, TEMPLATE_REFUSES, TOKENIZER_FAILS, TokenCounter
+from chameleon_data.corpus.tokens import LONG_LEFT_OUT, SPELLS_END, TEMPLATE_REFUSES, TOKENIZER_FAILS, TOO_LONG, TokenCounter
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import MODULUS, content_hashes, multiset_hash
 from chameleon_data.recipe import Input, LabelledSource, Source
@@ -66,7 +66,7 @@ from chameleon_data.store.checksummed import (
 from chameleon_data.store.paths import SURVEY_CACHE
 from chameleon_data.store.store import Store
 
-SUMMARY_FORMAT = 3
+SUMMARY_FORMAT = 4
 """Raise it when a field of `PartSummary` changes. A part whose summary has another number is surveyed again."""
 SUMMARIES_AT_ONCE = 16
 """Summaries that are read at once."""
@@ -104,8 +104,11 @@ TOKEN_FAULTS = {
     SPELLS_END: "the tokenizer makes end-of-text of what the text says",
     TOKENIZER_FAILS: "the tokenizer fails on the text",
     TEMPLATE_REFUSES: "the chat template refuses the conversation",
+    TOO_LONG: "longer than a sequence",
 }
 """The reasons for texts that the tokenizer cannot use, by what it counts; they stand beside those of the readers."""
+DROP_RULE = "shards.overlong: drop"
+"""The rule by which conversations that are longer than a sequence are filtered; it stands beside the sources' conditions."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,11 @@ class Tally:
     unembedded: int = 0
     """Rows without a usable vector in `embed.column`; they are written, and are not in the sample."""
     filtered: int = 0
-    """Rows that the source's condition leaves out."""
+    """Rows that the source's condition leaves out, and those of DROP_RULE."""
+    dropped: int = 0
+    """Those of DROP_RULE alone."""
+    cut: int = 0
+    """Usable conversations that are cut at the end of a sequence."""
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -141,6 +148,8 @@ class Tally:
             self.quarantined + other.quarantined,
             self.unembedded + other.unembedded,
             self.filtered + other.filtered,
+            self.dropped + other.dropped,
+            self.cut + other.cut,
         )
 
 
@@ -191,7 +200,12 @@ class Survey:
     messages: Mapping[str, str] = field(default_factory=dict)
     """Field of the messages of conversations -> its kind; empty where documents are texts."""
     filtered: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """Domain -> condition of a source -> rows that it leaves out."""
+    """Domain -> condition of a source, or DROP_RULE -> rows that it leaves out."""
+
+    @property
+    def cut(self) -> dict[str, int]:
+        """Domain -> conversations that are cut at the end of a sequence, where there are any."""
+        return {name: tally.cut for name, tally in self.tallies.items() if tally.cut}
 
 
 def hash_documents(block: Block, hash: str) -> tuple[U64, U64]:
@@ -242,14 +256,18 @@ def survey_part(
                 fragment_rows.append(0)
                 for read in read_blocks(fragment, part.read_as, input.max_document, vectors=spec.column):
                     _check_number(tallies.keys() | set(read.names), f"sources.{part.source}: {fragment.url}")
-                    ids, tokens = counter.tokenise(read.text) if keep and keep.ids else (None, counter.count(read.text))
+                    ids, cut = None, np.zeros(len(read.text), bool)
+                    if keep and keep.ids:
+                        ids, tokens = counter.tokenise(read.text)
+                    else:
+                        tokens, cut = counter.count_and_cut(read.text)
                     size = byte_lengths(read.text)
                     hi, lo = hash_documents(read, input.hash)
                     if len(read.text):
                         documents.write(_row_records(read, hi, lo, np.maximum(tokens, 0), size))
-                    usable = tokens > 0
+                    usable, left_out = tokens > 0, tokens == LONG_LEFT_OUT
                     block, (hi, lo, tokens, size) = drop_rows_without_tokens(read, tokens, [hi, lo, tokens, size])
-                    for name, tally in _tally_block(block, hi, lo, tokens, size):
+                    for name, tally in (*_tally_block(block, hi, lo, tokens, size), *_tally_long(read, left_out, cut & usable)):
                         tallies[name] += tally
                     for name, values in block.kept.items():
                         columns[name] = columns.get(name, ColumnTally({}, 0)) + ColumnTally.of(values, fragment.url)
@@ -330,11 +348,12 @@ def _quarantine_rows(url: str, fragment: int, bad: Sequence[BadRow]) -> pa.Table
 
 
 def drop_rows_without_tokens(block: Block, tokens: I64, columns: Sequence[Any]) -> tuple[Block, Sequence[Any]]:
-    """The block, and (rows,) columns beside it, without the texts that the tokenizer cannot use; those are now bad rows."""
+    """The block, and (rows,) columns beside it, without the texts that the tokenizer cannot use; those are now bad rows, but for
+    conversations that are left out."""
     if (tokens > 0).all():
         return block, columns
     kept = np.flatnonzero(tokens > 0)
-    faulty = np.flatnonzero(tokens <= 0)
+    faulty = np.flatnonzero((tokens <= 0) & (tokens != LONG_LEFT_OUT))
     bad = tuple(BadRow(int(block.rows[i]), block.names[block.domain[i]], TOKEN_FAULTS[int(tokens[i])]) for i in faulty)
     block = block.take(kept, block.bad + bad)
     return block, [column[kept] for column in columns]
@@ -360,6 +379,13 @@ def _tally_block(block: Block, hi: U64, lo: U64, tokens: I64, size: I64) -> Iter
         yield bad.domain, Tally(read=1, quarantined=1)
     for name, number in block.filtered.items():
         yield name, Tally(read=number, filtered=number)
+
+
+def _tally_long(block: Block, left_out: Mask, cut: Mask) -> Iterator[tuple[str, Tally]]:
+    """The same of conversations that are longer than a sequence: (rows,) of the block as it was read."""
+    for name, rows in _split_by_domain(block) if left_out.any() or cut.any() else ():
+        dropped = int(left_out[rows].sum())
+        yield name, Tally(read=dropped, filtered=dropped, dropped=dropped, cut=int(cut[rows].sum()))
 
 
 def _split_by_domain(block: Block) -> Iterator[tuple[str, Any]]:
@@ -430,8 +456,10 @@ def read_survey(store: Store, parts: tuple[Part, ...], sources: Mapping[str, Sou
         for name, tally in summary.tallies.items():
             tallies[name] += tally
             rows_read[part.source] += tally.read
-            if tally.filtered:
-                filtered[name][str(sources[part.source].where)] += tally.filtered
+            if tally.filtered > tally.dropped:
+                filtered[name][str(sources[part.source].where)] += tally.filtered - tally.dropped
+            if tally.dropped:
+                filtered[name][DROP_RULE] += tally.dropped
             if tally.rows:
                 usable.add(part.source)
         for name, counts in summary.reasons.items():
@@ -557,7 +585,7 @@ def _check_quarantine(
     reasons = {name: reasons.get(name, Counter()) for name in tallies}
     blank = {name: sum(reasons[name][reason] for reason in BLANK_REASONS) for name in tallies}
     bad = {name: tally.quarantined - blank[name] for name, tally in tallies.items()}
-    too_bad = {name for name in tallies if bad[name] > input.max_bad * rows_of[name]}
+    too_bad = {name for name in tallies if bad[name] > input.max_bad * rows_of[name] or reasons[name][TOKEN_FAULTS[TOO_LONG]]}
     too_blank = {name for name in tallies if blank[name] > input.max_blank * rows_of[name]}
     failing = sorted(too_bad | too_blank)
     if not failing:
@@ -571,6 +599,9 @@ def _check_quarantine(
         f"{first[name]['row']:,} of {first[name]['file']}: {first[name]['reason']}"
         for name in failing[:8]
     ] + [f"and {len(failing) - 8:,} more domains"] * (len(failing) > 8)
+    if any(reasons[name][TOKEN_FAULTS[TOO_LONG]] for name in too_bad):
+        remedy = "raise 'shards.sequence_length', or say with 'shards.overlong' what comes of longer conversations: cut or drop"
+        raise InputError("\n".join([*lines, remedy]))
     remedies = []
     for key, limit, over, counts in (
         ("max_bad", input.max_bad, too_bad, bad),

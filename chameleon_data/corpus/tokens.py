@@ -24,13 +24,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from chameleon_data.arrays import I64, byte_lengths
+from chameleon_data.arrays import I64, Mask, byte_lengths
 from chameleon_data.corpus.chat_template import ChatTemplate, TemplateRefusesError, load_chat_template
 from chameleon_data.corpus.conversations import ASSISTANT, contents, read_conversation
 from chameleon_data.corpus.model_files import find_tokenizer_file
-from chameleon_data.errors import InputError, explaining, first_line
+from chameleon_data.errors import DefectError, InputError, explaining, first_line
 from chameleon_data.hashing import fingerprint
-from chameleon_data.recipe import Tokens
+from chameleon_data.recipe import Shards, Tokens
 
 TOKENISED_AT_ONCE = 1 << 19
 """Bytes of text that are tokenised at once; the library holds 100 to 200 bytes for each. A longer text is cut before a space, as
@@ -46,6 +46,10 @@ TOKENIZER_FAILS = -2
 """The tokenizer fails on the text."""
 TEMPLATE_REFUSES = -3
 """The chat template raises an error at the conversation."""
+TOO_LONG = -4
+"""The conversation is longer than a sequence, and none may be."""
+LONG_LEFT_OUT = -5
+"""The conversation is longer than a sequence, and such are left out."""
 DROPS_CHARACTERS = (
     "the tokenizer has no token for characters that it does not know, and leaves them out: they are neither counted nor written; "
     "one with an unknown token, or with bytes to fall back on, does not"
@@ -72,6 +76,10 @@ class TokenCounter:
     """Texts are conversations (`conversations.py`), of which these tokens count. Empty: they are texts."""
     template: ChatTemplate | None = field(default=None, repr=False, compare=False)
     """What makes text of conversations, where a tokenizer counts them."""
+    length: int = 0
+    """Tokens of a sequence that conversations are packed into; 0: they are not packed."""
+    overlong: Literal["fail", "drop", "cut"] = "fail"
+    """What comes of a conversation that is longer."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -109,6 +117,41 @@ class TokenCounter:
             if counts[row] >= 0:
                 ids[row] = b"".join(np.array(found, dtype).tobytes() for found in (*slices, end))
         return pa.array(ids, pa.large_binary()), counts
+
+    def count_and_cut(self, texts: pa.LargeStringArray) -> tuple[I64, Mask]:
+        """`count`, and (rows,) whether a conversation is cut at the end of a sequence. What is behind it does not count."""
+        if not self.length:
+            return self.count(texts), np.zeros(len(texts), bool)
+        found = [self._count_turns(text) for text in texts.to_pylist()]
+        return np.array([count for count, _ in found], np.int64), np.array([cut for _, cut in found], bool)
+
+    def turn_ids(self, text: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
+        """The ids of a conversation that is packed, at most `length`, and (ids,) 1 for those that a trainer learns from.
+
+        Raises TemplateRefusesError, and InputError where the template does not tell whose the turns are.
+        """
+        ids, mask = self._encode_turns(text)
+        return np.array(ids[: self.length], self.dtype), mask[: self.length].astype(np.uint8)
+
+    def _encode_turns(self, text: str) -> tuple[list[int], Mask]:
+        """The ids, and whether a trainer learns from each; never cut."""
+        messages, tools = read_conversation(text)
+        if self.template is None:
+            raise DefectError("ids of a conversation without a template")
+        rendered, spans = self.template.render_spans(messages, tools)
+        encoded = _tokenizer(self).encode(rendered, add_special_tokens=False)
+        return encoded.ids, assistant_mask(encoded, spans)
+
+    def _count_turns(self, text: str) -> tuple[int, bool]:
+        """Tokens of a conversation that is packed, or why it cannot be; and whether it is cut."""
+        try:
+            ids, mask = self._encode_turns(text)
+        except TemplateRefusesError:
+            return TEMPLATE_REFUSES, False
+        long = len(ids) > self.length
+        if long and self.overlong != "cut":
+            return LONG_LEFT_OUT if self.overlong == "drop" else TOO_LONG, False
+        return int(mask[: self.length].sum()) if self.chat == "trained" else min(len(ids), self.length), long
 
     def check_ends(self, ids: npt.NDArray[Any], documents: int) -> None:
         """Raise InputError unless end-of-text stands in the ids of so many documents once for each."""
@@ -158,7 +201,7 @@ class TokenCounter:
         return [SPELLS_END if self.end_of_text in ids else ids for ids in encoded]
 
 
-def assistant_mask(encoded: Any, spans: Sequence[tuple[int, int]]) -> npt.NDArray[np.bool_]:
+def assistant_mask(encoded: Any, spans: Sequence[tuple[int, int]]) -> Mask:
     """(tokens,) whether a token of an encoding of the library is the assistant's, as `transformers` decides it: from the token of
     a stretch's first character to that of its last."""
     mask = np.zeros(len(encoded.ids), bool)
@@ -200,9 +243,9 @@ def _incomplete_character(part: bytes) -> bytes:
     return match[0] if match else b""
 
 
-def load_token_counter(tokens: Tokens, chat: bool = False) -> TokenCounter:
-    """The counter that a recipe asks for; `chat` says whether its documents are conversations. Raises InputError where the
-    tokenizer or its template cannot be found or read."""
+def load_token_counter(tokens: Tokens, chat: bool = False, shards: Shards | None = None) -> TokenCounter:
+    """The counter that a recipe asks for; `chat` says whether its documents are conversations, and `shards` whether these are
+    packed. Raises InputError where the tokenizer or its template cannot be found or read."""
     if tokens.tokenizer is None:
         return TokenCounter(f"bytes of conversations, {tokens.count}", chat=tokens.count) if chat else TokenCounter("bytes")
     file = find_tokenizer_file(tokens.tokenizer, "tokens.tokenizer")
@@ -222,8 +265,13 @@ def load_token_counter(tokens: Tokens, chat: bool = False) -> TokenCounter:
         if chat:
             template = load_chat_template(tokens.template, file)
             identity = {"definition": definition, "template": asdict(template), "count": tokens.count}
-            return TokenCounter(fingerprint(identity), used, chat=tokens.count, template=template)
-        counter = TokenCounter(fingerprint(identity), used)
+            counter = TokenCounter(fingerprint(identity), used, chat=tokens.count, template=template)
+            if shards is None or shards.sequence_length == "none":
+                return counter
+            length, overlong = shards.sequence_length, shards.overlong
+            counter = replace(counter, fingerprint=fingerprint([identity, length, overlong]), length=length, overlong=overlong)
+        else:
+            counter = TokenCounter(fingerprint(identity), used)
         _tokenizer(counter)
     wanted = ENDS_OF_TEXT if tokens.end_of_text is None else (tokens.end_of_text,)
     ends = [id for name in wanted if (id := whole.token_to_id(name)) is not None]
@@ -231,6 +279,8 @@ def load_token_counter(tokens: Tokens, chat: bool = False) -> TokenCounter:
         raise InputError(f"tokens.end_of_text: {tokens.end_of_text!r} is no token of {file}; name one that is in its vocabulary")
     largest = max(whole.get_vocab(with_added_tokens=True).values(), default=0)
     counter = replace(counter, end_of_text=ends[0] if ends else None, vocabulary=largest + 1)
+    if chat:
+        return counter
     return replace(counter, drops=0 in counter.count(pa.array(list(RARE_CHARACTERS), pa.large_string())))
 
 

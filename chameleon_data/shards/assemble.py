@@ -28,7 +28,7 @@ from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.errors import DefectError, InputError
 from chameleon_data.hashing import hex_digests
 from chameleon_data.plan.layout import Layout
-from chameleon_data.plan.packing import pack
+from chameleon_data.plan.packing import fill_sequences, lay_in_sequences, pack
 from chameleon_data.plan.plan import Packing
 from chameleon_data.plan.routing import locate, order_rows
 from chameleon_data.plan.streams import anchors, span_of
@@ -39,7 +39,17 @@ from chameleon_data.shards.lay_out import ShardSpec
 from chameleon_data.shards.levels import Place, RowSource, divide_place, find_layout, read_spilled
 from chameleon_data.shards.read_kept import read_kept_rows
 from chameleon_data.shards.receipts import CopyCount, Receipt, ReceiptFile, write_receipts
-from chameleon_data.shards.rows import chat_schema, content_hash, encode_domain_ids, sequence_schema, text_schema
+from chameleon_data.shards.rows import (
+    INPUT_IDS,
+    LABELS,
+    LOSS_MASK,
+    chat_schema,
+    content_hash,
+    encode_domain_ids,
+    make_labels,
+    sequence_schema,
+    text_schema,
+)
 from chameleon_data.store.checksummed import write_table
 from chameleon_data.store.paths import DOMAIN_IDS, BuildFolder
 from chameleon_data.store.store import Store
@@ -186,6 +196,8 @@ def _assemble(
 ) -> _Assembled:
     """`bounds` are where the shard begins and ends in the stream of each domain; `offset` is (documents,)."""
     packing, ids = layout.plan.packing, spec.domain_ids
+    if spec.counter.length:
+        return _pack_conversations(layout, ids, rows, offset, copies, spec)
     if packing is None:
         return _sort_rows(layout, ids, rows, offset, copies, spec)
     return _pack_rows(layout, ids, packing, bounds, rows, offset, copies, spec.counter)
@@ -270,6 +282,39 @@ def _pack_rows(
     described = _describe_rows(layout, domain_ids, domain, columns, tokens)
     table = pa.table([pa.FixedSizeListArray.from_arrays(body, packing.length), *described, doc_starts], schema=schema)
     return _Assembled(table, domain, origins, copies)
+
+
+def _pack_conversations(
+    layout: Layout, domain_ids: Mapping[str, int], rows: Delivered, offset: I64, copies: dict[str, CopyCount], spec: ShardSpec
+) -> _Assembled:
+    """One row for each sequence, which holds whole conversations of one domain.
+
+    Why here: docs/decisions/185-conversations-packed-at-the-end.md.
+    """
+    counter, stream_order = spec.counter, np.lexsort((offset, rows.columns["domain"]))
+    rows = rows.take(stream_order)
+    columns, domain = rows.columns, rows.columns["domain"].astype(np.int64)
+    anchor = anchors(layout.phases[domain], offset[stream_order], columns["tokens"])
+    turns = [counter.turn_ids(text) for text in rows.bodies.gather().view(pa.large_string()).to_pylist()]
+    all_ids = np.concatenate([np.zeros(0, counter.dtype), *(ids for ids, _ in turns)])
+    all_masks = np.concatenate([np.zeros(0, np.uint8), *(mask for _, mask in turns)])
+    size = np.array([len(ids) for ids, _ in turns], np.int64)
+    first, sequence, place = fill_sequences(size, counter.length, domain)
+    shape = len(first), counter.length
+    order = order_rows(domain[first], anchor[first], [s.domain.quota for s in layout.streams])
+    ids = lay_in_sequences(all_ids, size, sequence, place, shape, counter.required_end)[order]
+    mask = lay_in_sequences(all_masks, size, sequence, place, shape, 0)[order]
+    tokens = np.add.reduceat(columns["tokens"], first)[order] if len(first) else columns["tokens"]
+    begun = pa.array(np.append(0, np.cumsum(np.bincount(sequence, minlength=len(first)))), pa.int32())
+    doc_starts = pa.ListArray.from_arrays(begun, pa.array(place, pa.uint32())).take(pa.array(order))
+    first = first[order]
+    named = {name: column[first] for name, column in columns.items()}
+    of_tokens = {INPUT_IDS: ids, LOSS_MASK: mask, **({LABELS: make_labels(ids, mask)} if spec.shards.labels else {})}
+    body, *masks = (pa.FixedSizeListArray.from_arrays(pa.array(each.reshape(-1)), shape[1]) for each in of_tokens.values())
+    schema = sequence_schema(shape[1], pa.from_numpy_dtype(counter.dtype), of_tokens)
+    described = _describe_rows(layout, domain_ids, domain[first], named, tokens)
+    table = pa.table([body, *described, doc_starts, *masks], schema=schema)
+    return _Assembled(table, domain[first], _origins(columns, first), copies)
 
 
 def _describe_rows(

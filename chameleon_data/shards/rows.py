@@ -11,6 +11,8 @@
     …           texts: the kept columns, in byte order of name, each a string, int64, float64 or boolean; they may be null
     doc_starts  packed: the places in `input_ids` at which a document begins, rising. 0 is among them only where the row does not
                 go on with the document of the row before
+    loss_mask   packed conversations: 1 for each of `input_ids` that a trainer learns from, else 0; padding has 0
+    labels      packed conversations, where the recipe asks: `input_ids` where `loss_mask` is 1, else -100
 
 Why: docs/decisions/130-domain-ids-and-document-starts.md.
 """
@@ -46,14 +48,24 @@ INPUT_IDS = "input_ids"
 MESSAGES = "messages"
 TOOLS = "tools"
 DOC_STARTS = "doc_starts"
+LOSS_MASK = "loss_mask"
+LABELS = "labels"
+NO_LABEL = -100
+"""The label of a token that no loss is computed of, in PyTorch."""
 ROW_OVERHEAD = 64
 """Bytes that a row counts beside its text, so that a million rows of empty text are more than one row group."""
 
 
-def sequence_schema(length: int, dtype: pa.DataType) -> pa.Schema:
-    """A row of packed tokens: `input_ids`, `length` of uint16 or uint32, in the place of `text`, and last `doc_starts`."""
+TURN_TYPES = {LOSS_MASK: pa.uint8(), LABELS: pa.int32()}
+"""Columns of packed conversations that have a value for each of `input_ids`, and their types."""
+
+
+def sequence_schema(length: int, dtype: pa.DataType, columns: Iterable[str] = ()) -> pa.Schema:
+    """A row of packed tokens: `input_ids`, `length` of uint16 or uint32, in the place of `text`; last `doc_starts`, and those of
+    TURN_TYPES that `columns` name."""
     starts = pa.field(DOC_STARTS, pa.list_(pa.uint32()))
-    return pa.schema([pa.field(INPUT_IDS, pa.list_(dtype, length)), *list(TEXT_SCHEMA)[1:], starts])
+    turns = [pa.field(name, pa.list_(kind, length)) for name, kind in TURN_TYPES.items() if name in {*columns}]
+    return pa.schema([pa.field(INPUT_IDS, pa.list_(dtype, length)), *list(TEXT_SCHEMA)[1:], starts, *turns])
 
 
 def text_schema(columns: Iterable[tuple[str, pa.DataType]]) -> pa.Schema:
@@ -87,6 +99,11 @@ def is_sequences(schema: pa.Schema) -> bool:
     return INPUT_IDS in schema.names
 
 
+def is_token_column(field: pa.Field) -> bool:
+    """Whether a column has a value for each token of a sequence."""
+    return bool(pa.types.is_fixed_size_list(field.type))
+
+
 def schema_of(stored: pa.Schema) -> pa.Schema:
     """The schema that rows with these columns have in a shard. ValueError where they are of neither kind."""
     if not is_sequences(stored):
@@ -101,7 +118,7 @@ def schema_of(stored: pa.Schema) -> pa.Schema:
     kind = stored.field(INPUT_IDS).type
     if not pa.types.is_fixed_size_list(kind) or kind.value_type not in (pa.uint16(), pa.uint32()) or not kind.list_size:
         raise ValueError(f"'{INPUT_IDS}' is {kind}; sequences of one length, of uint16 or uint32, are expected")
-    return sequence_schema(kind.list_size, kind.value_type)
+    return sequence_schema(kind.list_size, kind.value_type, stored.names)
 
 
 def _plain_messages(stored: pa.DataType) -> pa.DataType:
@@ -134,7 +151,7 @@ def conform(table: pa.Table) -> pa.Table:
         raise ValueError(f"a shard has the columns {schema.names}, not {table.column_names}")
     rows = table.select(schema.names).cast(schema)
     nulls = [name for name in schema.names if rows[name].null_count and name in SHARD_COLUMNS - {TOOLS}]
-    lists = [name for name in (INPUT_IDS, DOC_STARTS) if name in schema.names]
+    lists = [name for name in (INPUT_IDS, DOC_STARTS, *TURN_TYPES) if name in schema.names]
     nulls += [name for name in lists if any(chunk.flatten().null_count for chunk in rows[name].chunks)]
     if nulls:
         raise ValueError(f"nulls in the column {nulls[0]!r}; a shard has none")
@@ -148,8 +165,18 @@ def column_array(rows: pa.Table, name: str) -> pa.Array:
 
 def token_ids(rows: pa.Table) -> npt.NDArray[np.unsignedinteger[Any]]:
     """(rows, length) `input_ids` of a table that `conform` gave."""
-    ids: npt.NDArray[np.unsignedinteger[Any]] = column_array(rows, INPUT_IDS).flatten().to_numpy()
-    return ids.reshape(-1, rows.schema.field(INPUT_IDS).type.list_size)
+    ids: npt.NDArray[np.unsignedinteger[Any]] = token_values(rows, INPUT_IDS)
+    return ids
+
+
+def token_values(rows: pa.Table, name: str) -> npt.NDArray[Any]:
+    """(rows, length) a column of such a table that has a value for each token."""
+    return np.asarray(column_array(rows, name).flatten().to_numpy()).reshape(-1, rows.schema.field(name).type.list_size)
+
+
+def make_labels(ids: npt.NDArray[np.unsignedinteger[Any]], mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+    """(rows, length) LABELS of INPUT_IDS and LOSS_MASK."""
+    return np.where(mask == 1, ids.astype(np.int32), np.int32(NO_LABEL))
 
 
 def equal_byte_bounds(rows: pa.Table, size: int) -> npt.NDArray[np.int64]:
@@ -159,7 +186,8 @@ def equal_byte_bounds(rows: pa.Table, size: int) -> npt.NDArray[np.int64]:
     """
     if is_sequences(rows.schema):
         begun = pc.list_value_length(column_array(rows, DOC_STARTS)).to_numpy().astype(np.int64)
-        sizes = token_ids(rows).itemsize * token_ids(rows).shape[1] + 4 * begun + ROW_OVERHEAD
+        widths = [field.type.list_size * field.type.value_type.byte_width for field in rows.schema if is_token_column(field)]
+        sizes = sum(widths) + 4 * begun + ROW_OVERHEAD
     else:
         sizes = _body_sizes(rows) + ROW_OVERHEAD
         for name in kept_names(rows.schema):
@@ -188,7 +216,8 @@ def content_hash(table: pa.Table) -> str:
     Texts and kept columns stand in it by their `doc_id`.
 
     Column by column: domain names and hashes as text, each followed by a newline; domain_id, epoch and tokens as little-endian
-    uint32; and where rows are sequences, in the same way, their ids, how many documents begin in each, and where.
+    uint32; and where rows are sequences, in the same way, their ids, how many documents begin in each, and where; then the loss
+    mask of conversations, a byte a token. Labels follow from both.
     """
     digest = hashlib.sha256()
     for name in ("domain", "doc_id"):
@@ -199,4 +228,6 @@ def content_hash(table: pa.Table) -> str:
         starts = table[DOC_STARTS]
         for numbers in (pc.list_flatten(table[INPUT_IDS]), pc.list_value_length(starts), pc.list_flatten(starts)):
             digest.update(numbers.to_numpy().astype("<u4").tobytes())
+    if LOSS_MASK in table.column_names:
+        digest.update(pc.list_flatten(table[LOSS_MASK]).to_numpy().astype("u1").tobytes())
     return digest.hexdigest()

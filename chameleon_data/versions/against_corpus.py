@@ -94,6 +94,8 @@ def _check_read(survey: Survey, manifest: Manifest) -> list[str]:
                 f"condition and {tally.quarantined:,} set aside, not {domain.rows_read:,}, {domain.filtered:,} and "
                 f"{domain.quarantined:,}"
             )
+    if survey.cut != manifest.cut:
+        problems.append("other conversations of the corpus are longer than a sequence now than 'cut' says")
     if dict(survey.columns) != manifest.columns or dict(survey.messages) != manifest.messages:
         problems.append("the kept columns of the corpus have other types now, or are missing in other rows, than 'columns' says")
     return problems
@@ -101,4 +103,4 @@ def _check_read(survey: Survey, manifest: Manifest) -> list[str]:
 
 def spill_for_check(store: Store, build: BuildFolder, job: ShardSpec, number: int, part: Part, copies: pa.Table) -> None:
     """The runs of a part, as far as `assemble.hash_range` needs them."""
-    (spill if job.rules.packing else spill_records)(store, build, job, number, part, copies)
+    (spill if job.rules.packing or job.counter.length else spill_records)(store, build, job, number, part, copies)

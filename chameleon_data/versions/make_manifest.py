@@ -60,7 +60,7 @@ def make_manifest(
     ordered = sorted(receipts, key=lambda receipt: receipt.shard)
     by_split = {layout.plan.split: [r for r in ordered if r.split == layout.plan.split] for layout in layouts}
     for layout in layouts:
-        _check_written(layout, by_split[layout.plan.split])
+        _check_written(layout, by_split[layout.plan.split], packed=recipe.packs_conversations)
     _check_read(survey, selection)
     train, *rest = layouts
     digest = build_digest([layout.plan for layout in layouts])
@@ -92,6 +92,7 @@ def make_manifest(
         weights=mixture.description,
         quarantine=survey.reasons,
         filtered={name: dict(counts) for name, counts in survey.filtered.items()},
+        cut=survey.cut,
         messages=dict(survey.messages),
         columns=dict(survey.columns),
         formats={format: _sum_format(ordered, format) for format in recipe.shards.formats},
@@ -114,13 +115,13 @@ def _sum_format(receipts: Sequence[Receipt], format: str) -> FormatSum:
     return FormatSum(len(sizes), sum(sizes))
 
 
-def _check_written(layout: Layout, receipts: Sequence[Receipt]) -> None:
-    """What the receipts of a split count is what its plan delivers."""
+def _check_written(layout: Layout, receipts: Sequence[Receipt], packed: bool) -> None:
+    """What the receipts of a split count is what its plan delivers. `packed`: rows are sequences of several documents."""
     for stream in layout.streams:
         name, planned = stream.domain.name, int(stream.tokens.sum())
         rows = sum(receipt.domain_rows.get(name, 0) for receipt in receipts)
         tokens = sum(receipt.domain_tokens.get(name, 0) for receipt in receipts)
-        if tokens != planned or (stream.packing is None and rows != int(stream.delivered.sum())):
+        if tokens != planned or (stream.packing is None and not packed and rows != int(stream.delivered.sum())):
             raise DefectError(
                 f"domain {name!r}, split {layout.plan.split}: {rows:,} rows with {tokens:,} tokens written, {planned:,} "
                 "tokens planned: the books do not balance; nothing was published"

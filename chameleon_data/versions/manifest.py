@@ -23,7 +23,7 @@ from chameleon_data.versions.records import STRICT, Digest, decode_record, descr
 from chameleon_data.versions.tables import TableFile
 from chameleon_data.weights.mixture import MixtureDescription
 
-MANIFEST_FORMAT = 4
+MANIFEST_FORMAT = 5
 TIMED_PASSES = ("survey", "embed and weigh", "plan", "write")
 """Passes of a build whose seconds are recorded, in the order in which they run."""
 
@@ -74,7 +74,7 @@ class DomainRecord(SplitRecord):
     copies_dropped: int
     """Rows that `input.dedup` left out."""
     filtered: int
-    """Rows that `where` of their source left out; `filtered` of the manifest gives the conditions."""
+    """Rows that `where` of their source or `shards.overlong: drop` left out; `filtered` of the manifest gives the rules."""
     quarantined: int
     """Rows set aside as unusable; `quarantine` gives the reasons."""
     score: float | None
@@ -134,9 +134,19 @@ class TokenIds:
     """How token ids are stored."""
 
     end_of_text: int
-    """The id that ends every document."""
+    """The id that ends every text, and fills sequences up."""
     dtype: str
     """`uint16` or `uint32`."""
+
+
+@dataclass(frozen=True)
+class PackedTurns:
+    """How conversations are packed."""
+
+    length: int
+    """Tokens of a sequence."""
+    labels: bool
+    """Whether there is a column of labels."""
 
 
 @dataclass(frozen=True)
@@ -157,11 +167,13 @@ class Writer:
     """Kept column -> its kind."""
     messages: dict[str, str]
     """Field of the messages of conversations -> its kind."""
+    turns: PackedTurns | None
+    """None: rows are no packed conversations."""
 
     def describe(self) -> dict[str, Any]:
-        """The writer as plain JSON, as the plan digest has it: without `ids`, `columns` and `messages` where there are none."""
+        """The writer as plain JSON, as the plan digest has it: without those of the last four fields that say nothing."""
         plain = describe_record(self)
-        return {key: value for key, value in plain.items() if value or key not in ("ids", "columns", "messages")}
+        return {key: value for key, value in plain.items() if value or key not in ("ids", "columns", "messages", "turns")}
 
 
 @dataclass(frozen=True)
@@ -228,7 +240,9 @@ class Manifest:
     quarantine: dict[str, dict[str, int]]
     """Domain or source -> reason -> rows set aside."""
     filtered: dict[str, dict[str, int]]
-    """Domain or source -> condition (`where`) -> rows that it left out, also of a domain of which it leaves none."""
+    """Domain or source -> condition (`where`) or rule -> rows that it left out, also of a domain of which it leaves none."""
+    cut: dict[str, int]
+    """Domain -> packed conversations that end with their sequence, since they are longer (`shards.overlong: cut`)."""
     messages: dict[str, str]
     """Field of the messages of conversations -> its kind, as of a kept column; empty where documents are texts."""
     columns: dict[str, KeptColumn]

@@ -22,7 +22,7 @@ from chameleon_data.hashing import fingerprint
 from chameleon_data.recipe import Shards
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.versions.corpus_tables import InputFile
-from chameleon_data.versions.manifest import CodeVersion, InputSum, Manifest, Provenance, TokenIds, Writer
+from chameleon_data.versions.manifest import CodeVersion, InputSum, Manifest, PackedTurns, Provenance, TokenIds, Writer
 from chameleon_data.weights.mixture import describe_mixture
 
 PACKAGE = Path(__file__).parents[1]
@@ -76,9 +76,9 @@ def describe_writer(shards: Shards, counter: TokenCounter, survey: Survey) -> Wr
     stores_ids = shards.sequence_length != "none" or "megatron" in shards.formats
     ids = TokenIds(counter.required_end, counter.dtype.name) if stores_ids else None
     formats: dict[str, dict[str, Any]] = {format: FORMATS[format].WRITER for format in shards.formats}
-    return Writer(
-        formats, shards.compression, shards.zstd_level, counter.fingerprint, ids, kinds_of(survey.columns), dict(survey.messages)
-    )
+    turns = PackedTurns(counter.length, shards.labels) if counter.length else None
+    columns, messages = kinds_of(survey.columns), dict(survey.messages)
+    return Writer(formats, shards.compression, shards.zstd_level, counter.fingerprint, ids, columns, messages, turns)
 
 
 def package_versions() -> dict[str, str]:

@@ -208,7 +208,7 @@ def _find_ends(
     for split, one in facts.items():
         records = one.records.values()
         cut = np.array([d.tokens > d.available_tokens and d.tokens % d.available_tokens > 0 for d in records], bool)
-        wanted = np.flatnonzero(cut & (last_shards[split] >= 0)) if one.packing is None else np.zeros(0, np.int64)
+        wanted = np.flatnonzero(cut & (last_shards[split] >= 0)) if one.length is None else np.zeros(0, np.int64)
         for shard in np.unique(last_shards[split][wanted]).tolist():
             domains = wanted[last_shards[split][wanted] == shard]
             asked.append(pa.table({"split": [split] * len(domains), "domain": domains, "shard": [shard] * len(domains)}))
@@ -276,7 +276,7 @@ def _find_copies(
 def _conclude_split(store: Store, facts: SplitFacts, cuts: Cuts, found: RangeFound, problems: ProblemList) -> Balance:
     """What can be said once every shard of a split was read."""
     problems.join(found.problems)
-    if facts.packing is None:
+    if facts.length is None:
         conclude_texts(facts, cuts, found.texts, problems)
     else:
         for index in range(len(facts.names)):

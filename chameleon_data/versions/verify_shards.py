@@ -21,7 +21,7 @@ from chameleon_data.errors import InputError
 from chameleon_data.hashing import canonical_json
 from chameleon_data.plan.plan import Packing
 from chameleon_data.shards.formats.files import IndexEntry
-from chameleon_data.shards.rows import DOC_STARTS, content_hash, token_ids
+from chameleon_data.shards.rows import DOC_STARTS, LABELS, LOSS_MASK, content_hash, token_ids, token_values
 from chameleon_data.store.store import Store
 from chameleon_data.versions.checks.balance import BalanceCheck, BalanceFound
 from chameleon_data.versions.checks.copies import DocumentFiles, HashedFile, count_hash_bits, find_repeated_documents
@@ -31,6 +31,7 @@ from chameleon_data.versions.checks.rows import check_split, check_texts, read_d
 from chameleon_data.versions.checks.split_facts import SplitFacts
 from chameleon_data.versions.checks.text_order import Cuts, DocumentRows, TextFound, TextOrderCheck, find_cuts
 from chameleon_data.versions.checks.token_order import NamedRow, TokenOrderCheck, TokensFound, count_first_pieces
+from chameleon_data.versions.checks.turns import TurnRows, check_turns
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.shard_table import ShardRecord, read_shards
 
@@ -162,7 +163,7 @@ class _RangeProof:
         self._tokens: dict[int, TokenOrderCheck] = {}
         self._held, self._index = wanted.held.copy(), {name: index for index, name in enumerate(facts.names)}
         self._documents: DocumentFiles | None = None
-        if self._manifest.recipe.input.dedup != "none" and facts.packing is None:
+        if self._manifest.recipe.input.dedup != "none" and facts.length is None:
             self._documents = DocumentFiles(scratch, f"{wanted.split}-{wanted.number:06d}", count_hash_bits(self._manifest))
         ids = self._manifest.provenance.writer.ids
         self._end_of_text = -1 if ids is None else ids.end_of_text
@@ -192,7 +193,7 @@ class _RangeProof:
 
     def _prove(self, record: ShardRecord) -> None:
         facts, found, say = self._facts, self._found, self._problems.add
-        shard = read_shard(self._store, self._manifest, facts.packing, record)
+        shard = read_shard(self._store, self._manifest, facts.length, record)
         say("files and formats", shard.problems)
         found.bytes_read += shard.bytes
         for format, entry in shard.entries.items():
@@ -219,9 +220,11 @@ class _RangeProof:
         say("splits", check_split(path, lo, self._manifest, facts.split))
         tokens, epoch = (rows[name].to_numpy().astype(np.int64) for name in ("tokens", "epoch"))
         documents = DocumentRows(domain, hi, lo, epoch, tokens)
-        if facts.packing is None:
+        if facts.length is None:
             first = tokens
             self._follow_texts(record.shard, rows, documents)
+        elif facts.packing is None:
+            first = self._follow_conversations(record.shard, path, rows, documents)
         else:
             first = self._follow_sequences(record.shard, facts.packing, rows, documents)
         if misplaced := self._balance.add(record.shard, domain, tokens, first):
@@ -240,14 +243,41 @@ class _RangeProof:
         ids, starts = token_ids(rows), rows[DOC_STARTS].combine_chunks()
         for index in np.unique(documents.domain).tolist():
             at = np.flatnonzero(documents.domain == index)
-            own, mine = starts.take(pa.array(at)), documents.take(at)
-            begun, begins = (column.to_numpy().astype(np.int64) for column in (pc.list_value_length(own), own.flatten()))
-            if index not in self._tokens:
-                self._tokens[index] = TokenOrderCheck(self._facts, index, self._end_of_text, self._problems)
-            self._tokens[index].add(
+            mine, (begun, begins) = documents.take(at), _places(starts.take(pa.array(at)))
+            self._order_check(index).add(
                 shard, int(self._held[index]), ids[at], mine.tokens, mine.epoch, mine.hi, mine.lo, begun, begins
             )
         return count_first_pieces(packing, self._end_of_text, ids, documents.tokens)
+
+    def _follow_conversations(self, shard: int, path: str, rows: pa.Table, documents: DocumentRows) -> I64:
+        """The same where sequences hold whole conversations."""
+        turns = TurnRows(
+            token_ids(rows), token_values(rows, LOSS_MASK), documents.tokens, *_places(rows[DOC_STARTS].combine_chunks()),
+            trained=self._manifest.recipe.tokens.count == "trained",
+        )  # fmt: skip
+        labels = token_values(rows, LABELS) if LABELS in rows.column_names else None
+        if problems := check_turns(path, turns, labels, self._end_of_text):
+            self._problems.add("conversations", problems)
+            return documents.tokens
+        row, counted, sums = turns.conversations()
+        for index in np.unique(documents.domain).tolist():
+            at, mine = np.flatnonzero(documents.domain == index), np.flatnonzero(documents.domain[row] == index)
+            of = documents.take(at)
+            self._order_check(index).add_conversations(
+                shard, int(self._held[index]), np.searchsorted(at, row[mine]), counted[mine], sums[mine], of.epoch, of.hi, of.lo
+            )
+        return counted[np.flatnonzero(np.diff(row, prepend=-1))]
+
+    def _order_check(self, index: int) -> TokenOrderCheck:
+        if index not in self._tokens:
+            self._tokens[index] = TokenOrderCheck(self._facts, index, self._end_of_text, self._problems)
+        return self._tokens[index]
+
+
+def _places(lists: pa.Array) -> tuple[I64, I64]:
+    """(rows,) lengths of lists of numbers, and their values one after the other."""
+    length, values = (column.to_numpy().astype(np.int64) for column in (pc.list_value_length(lists), lists.flatten()))
+    return length, values
 
 
 def make_end_finder(store: Store, manifest: Manifest) -> ProofFunction:
@@ -261,7 +291,7 @@ def make_end_finder(store: Store, manifest: Manifest) -> ProofFunction:
         cuts = Cuts.unknown(len(facts.names))
         for record in read_shards(store, manifest, place, place + 1):
             format = min((file.format for file in record.files), key=lambda name: (name != "parquet", name))
-            shard = read_shard(store, manifest, facts.packing, replace(record, files=record.of_format(format)))
+            shard = read_shard(store, manifest, facts.length, replace(record, files=record.of_format(format)))
             for rows in shard.tables.values():
                 domain = pc.index_in(rows["domain"], pa.array(facts.names, pa.string())).fill_null(-1).to_numpy().astype(np.int64)
                 hi, lo, _ = read_doc_ids("", rows)

@@ -22,6 +22,7 @@ from tests.support.shard_rows import (
     LEVELS,
     SEQUENCES,
     TEXTS,
+    TURNS,
     any_text,
     bytes_of,
     column_rows,
@@ -30,6 +31,7 @@ from tests.support.shard_rows import (
     replace_text,
     sequence_rows,
     text_rows,
+    turn_rows,
 )
 
 OF_TEXT = [name for name in FORMATS if name != "megatron"]
@@ -38,8 +40,8 @@ WITHOUT_SCHEMA = ["jsonl", "webdataset", "litdata", "megatron"]
 EXACT = ["jsonl", "webdataset", "litdata"]
 """These decode by writing the rows again and comparing."""
 UNCOMPRESSED = ["webdataset", "megatron"]
-TABLES = {"text": TEXTS, "sequences": SEQUENCES, "columns": column_rows(40)}
-SMALL = {"text": TEXTS.slice(1, 3), "sequences": SEQUENCES.slice(0, 3), "columns": column_rows(3)}
+TABLES = {"text": TEXTS, "sequences": SEQUENCES, "columns": column_rows(40), "turns": TURNS}
+SMALL = {"text": TEXTS.slice(1, 3), "sequences": SEQUENCES.slice(0, 3), "columns": column_rows(3), "turns": TURNS.slice(0, 3)}
 CASES = [(name, kind) for kind in TABLES for name in (FORMATS if kind == "sequences" else OF_TEXT)]
 
 
@@ -51,6 +53,8 @@ def tables(draw: st.DrawFn, format: str) -> pa.Table:
         dtype, seed = draw(st.sampled_from([pa.uint16(), pa.uint32()])), draw(st.integers(0, 9))
         if format == "megatron" and draw(st.booleans()):
             return document_rows(count, dtype, seed)
+        if format != "megatron" and draw(st.booleans()):
+            return turn_rows(count, draw(st.integers(1, 40)), dtype, seed, draw(st.booleans()))
         most = 2**31 - 1 if format == "megatron" and dtype == pa.uint32() else None
         return sequence_rows(count, draw(st.integers(1, 40)), dtype, seed, most)
     texts = st.lists(any_text, min_size=count, max_size=count)

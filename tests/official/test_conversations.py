@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support import official_readers as official
 from tests.support.chat_builds import SOURCES, TEMPLATE, build, plain, stored, write_corpus
 from tests.support.tokenizers import byte_tokenizer
 
@@ -63,6 +65,71 @@ def test_growth_is_what_transformers_renders(tmp_path: Path) -> None:
                 after = tokenizer.apply_chat_template(messages[: at + 1], tokenize=False)
                 expected += len(tokenizer(after[len(before) :], add_special_tokens=False)["input_ids"])
             assert row["tokens"] == expected
+
+
+def packed(folder: Path, template: str, **tokens: Any) -> Any:
+    (folder / "mine.jinja").write_text(template)
+    sources = {n: {k: v for k, v in s.items() if k != "keep"} for n, s in write_corpus(folder / "corpus").items()}
+    counted = {"tokenizer": "tokenizer.json", "template": "mine.jinja", "count": "trained", **tokens}
+    shards = {"size": "40KB", "formats": ["parquet", "arrow", "jsonl", "mds", "litdata"], "sequence_length": 2048, "labels": True}
+    return build(folder, sources, tokens=counted, shards={**shards, "compression": "none"})
+
+
+def masks_by_transformers(tokenizer: Any, messages: list[Any], tools: Any, marked: bool) -> tuple[list[int], list[int]]:
+    """Ids and assistant mask of a conversation. Without a mark: by what the rendering grows by, in characters."""
+    if marked:
+        found = tokenizer.apply_chat_template(messages, tools=tools, return_assistant_tokens_mask=True, return_dict=True)
+        return found["input_ids"], found["assistant_masks"]
+    whole = tokenizer.apply_chat_template(messages, tools=tools, tokenize=False)
+    learned = [False] * len(whole)
+    for at in [i for i, message in enumerate(messages) if message["role"] == "assistant"]:
+        before = tokenizer.apply_chat_template(messages[:at], tools=tools, tokenize=False, add_generation_prompt=True)
+        after = tokenizer.apply_chat_template(messages[: at + 1], tools=tools, tokenize=False)
+        learned[len(before) : len(after)] = [True] * (len(after) - len(before))
+    found = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
+    return found["input_ids"], [int(any(learned[a:b])) for a, b in found["offset_mapping"]]
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_masks_of_packed_conversations_are_those_that_transformers_gives(tmp_path: Path, marked: bool) -> None:
+    """Every conversation of the corpus is rendered by `transformers`; every stretch of a sequence is one of them, whole, and the
+    sums of the masks hold every domain's share."""
+    template = TEMPLATE if marked else PLAIN
+    tokenizer = load_tokenizer(tmp_path, template)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"bos_token": {"content": "<|endoftext|>"}}))
+    made = packed(tmp_path, template)
+    whole = build(tmp_path, write_corpus(tmp_path / "again"), mix={"budget": "auto"}, shards={"formats": ["parquet"]})
+    whole.write()
+    known = {name: dict[tuple[int, ...], list[int]]() for name in SOURCES}
+    for row in stored(whole, "parquet"):
+        messages = plain(row)["messages"]
+        for message in messages:
+            if "tool_calls" in message:
+                message["tool_calls"] = json.loads(message["tool_calls"])
+        tools = row["tools"] and json.loads(row["tools"])
+        ids, mask = masks_by_transformers(tokenizer, messages, tools, marked)
+        known[row["domain"]][tuple(ids)] = mask
+    manifest, sums, end = made.manifest(), dict.fromkeys(SOURCES, 0), made.job.counter.end_of_text
+    for row in stored(made, "parquet"):
+        for begin, stop in itertools.pairwise([*row["doc_starts"], 2048]):
+            ids, mask = row["input_ids"][begin:stop], row["loss_mask"][begin:stop]
+            while ids[-1] == end:
+                ids.pop()
+            assert mask[: len(ids)] == known[row["domain"]][tuple(ids)]
+            assert not any(mask[len(ids) :])
+            sums[row["domain"]] += sum(mask)
+    for name, weight in zip(SOURCES, (0.5, 0.3, 0.2), strict=True):
+        assert sums[name] == manifest.domains[name].tokens
+        assert abs(sums[name] - weight * 30_000) <= manifest.domains[name].largest_document
+
+
+def test_trainers_readers_open_packed_conversations(tmp_path: Path) -> None:
+    """Each format by the package that it comes from."""
+    made = packed(tmp_path, TEMPLATE)
+    made.manifest()
+    folder = Path(made.store.url.removeprefix("file://")) / made.build.folder
+    for format in made.recipe.shards.formats:
+        assert official.read(folder / format, format, "train") == stored(made, "parquet"), format
 
 
 @pytest.mark.parametrize("format", ["parquet", "arrow", "jsonl"])

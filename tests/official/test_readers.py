@@ -17,9 +17,9 @@ from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, conform, token_ids
 from tests.support import official_readers as official
 from tests.support import streaming_reader
-from tests.support.shard_rows import LEVELS, SEQUENCES, TEXTS, document_rows, sequence_rows, text_rows
+from tests.support.shard_rows import LEVELS, SEQUENCES, TEXTS, TURNS, document_rows, sequence_rows, text_rows
 
-TABLES = {"text": TEXTS, "sequences": SEQUENCES}
+TABLES = {"text": TEXTS, "sequences": SEQUENCES, "turns": TURNS}
 CASES = [(name, kind) for kind in TABLES for name in FORMATS if kind == "sequences" or name != "megatron"]
 
 

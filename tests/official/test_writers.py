@@ -24,19 +24,22 @@ from tests.support.shard_rows import (
     LEVELS,
     SEQUENCES,
     TEXTS,
+    TURNS,
     any_text,
     document_rows,
     replace_text,
     sequence_rows,
     text_rows,
+    turn_rows,
 )
 
-TABLES = [TEXTS, SEQUENCES, sequence_rows(9, 2048, pa.uint32())]
-KINDS = ["text", "uint16", "uint32"]
+TABLES = [TEXTS, SEQUENCES, sequence_rows(9, 2048, pa.uint32()), TURNS]
+KINDS = ["text", "uint16", "uint32", "turns"]
 some_texts = st.lists(any_text | st.just("x" * 70_000), min_size=1, max_size=9)
 any_table = st.one_of(
     some_texts.map(lambda texts: replace_text(text_rows(len(texts)), texts)),
     st.builds(sequence_rows, st.integers(1, 9), st.integers(1, 9), st.sampled_from([pa.uint16(), pa.uint32()])),
+    st.builds(turn_rows, st.integers(1, 9), st.integers(1, 9), st.sampled_from([pa.uint16(), pa.uint32()])),
 )
 
 

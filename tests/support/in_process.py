@@ -48,12 +48,11 @@ def record_part(store: Store, recipe: Recipe, part: Part, counter: TokenCounter,
 
 
 def row_store_of(recipe: Recipe, counter: TokenCounter) -> RowStore | None:
-    packing = recipe.shards.sequence_length != "none"
-    return choose_row_store(recipe.survey.keep, Store(recipe.out), None, packing, counter, recipe.keeps_columns)
+    return choose_row_store(recipe.survey.keep, Store(recipe.out), None, recipe.packs_texts, counter, recipe.keeps_columns)
 
 
 def surveyed(recipe: Recipe, counter: TokenCounter | None = None, keep: bool = False) -> tuple[Store, tuple[Part, ...], Survey]:
-    store, counter = Store(recipe.out), counter or load_token_counter(recipe.tokens, recipe.is_chat)
+    store, counter = Store(recipe.out), counter or load_token_counter(recipe.tokens, recipe.is_chat, recipe.shards)
     parts = parts_of(recipe, counter)
     for part in parts:
         record_part(store, recipe, part, counter, row_store_of(recipe, counter) if keep else None)
@@ -120,7 +119,7 @@ class Ready:
 
 
 def ready(recipe: Recipe, weights: dict[str, str] = WEIGHTS, keep: bool = False) -> Ready:
-    counter = load_token_counter(recipe.tokens, recipe.is_chat)
+    counter = load_token_counter(recipe.tokens, recipe.is_chat, recipe.shards)
     store, parts, survey = surveyed(recipe, counter, keep)
     selection = selected(store, survey, recipe, counter)
     budget = sum(c.tokens for c in selection.counts) if recipe.mix.budget == "auto" else recipe.mix.budget

@@ -34,7 +34,8 @@ TABLES = ("shards", "inputs", "map")
 PROVENANCE = {
     "files": {}, "tokenizer": "bytes", "packages": {}, "python": "3",
     "code": {"version": "0", "commit": None, "sources": NOTHING},
-    "writer": {"formats": {}, "compression": "zstd", "level": 3, "tokens": "bytes", "ids": None, "columns": {}, "messages": {}},
+    "writer": {"formats": {}, "compression": "zstd", "level": 3, "tokens": "bytes", "ids": None, "columns": {}, "messages": {},
+               "turns": None},
 }  # fmt: skip
 LANDMARKS = {
     "kernel": {"name": "rbf", "bandwidth": 1.0, "degree": 2}, "digest": NOTHING, "landmarks": 1, "error": None, "residuals": {},
@@ -65,7 +66,7 @@ def example_manifest(name: str = "a", store: Store | None = None, **changes: Any
         "content_digest": NOTHING, "build": f"builds/{fingerprint(name)}", "seed": 0, "budget": 10, "shard_count": 1,
         "shard_counts": {"train": 1, **({"validation": 1} if changes.get("validation") else {})}, "unit": "bytes", "hash": "text",
         "domain_ids": number_domains([*changes.get("domains", "s"), *changes.get("validation", ())]), "quarantine": {},
-        "filtered": {}, "columns": {}, "messages": {},
+        "filtered": {}, "cut": {}, "columns": {}, "messages": {},
         "timings": {}, "expected": {},
         "reused": {}, "priority": list(recipe["sources"]), "formats": {}, "tables": {name: [] for name in TABLES},
         **changes, "recipe": recipe,

@@ -24,10 +24,12 @@ import pytest
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.shards.formats.files import Level
 from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.shards.rows import DOC_STARTS, INPUT_IDS
+from chameleon_data.shards.rows import DOC_STARTS, INPUT_IDS, TURN_TYPES
 from tests.support import streaming_reader
 
 Rows = list[dict[str, Any]]
+TOKEN_COLUMNS = (INPUT_IDS, *TURN_TYPES)
+"""Columns that have a value for each token of a sequence."""
 
 
 def load(name: str) -> ModuleType:
@@ -65,7 +67,7 @@ def _datasets(kind: str, folder: Path, split: str) -> Rows:
 def _mds(folder: Path, split: str) -> Rows:
     streaming_reader.load_or_skip()
     rows = streaming_reader.read_folder(folder, split=None if split == TRAIN else split)
-    return [{key: value.tolist() if key == INPUT_IDS else value for key, value in row.items()} for row in rows]
+    return [{key: value.tolist() if key in TOKEN_COLUMNS else value for key, value in row.items()} for row in rows]
 
 
 def _webdataset(folder: Path, split: str) -> Rows:
@@ -81,7 +83,8 @@ def _litdata(folder: Path, split: str) -> Rows:
     where = str(folder if split == TRAIN else folder / split)
     with tempfile.TemporaryDirectory() as cache:
         rows = list(load("litdata").StreamingDataset(where, cache_dir=cache, shuffle=False))
-    return [{key: value.tolist() if key in (INPUT_IDS, DOC_STARTS) else value for key, value in row.items()} for row in rows]
+    arrays = {*TOKEN_COLUMNS, DOC_STARTS}
+    return [{key: value.tolist() if key in arrays else value for key, value in row.items()} for row in rows]
 
 
 def _megatron(folder: Path, split: str) -> Rows:
@@ -136,7 +139,7 @@ def tar_samples(table: pa.Table, shard: str) -> Rows:
 
 def litdata_items(table: pa.Table) -> Rows:
     """The rows as litdata takes them."""
-    dtypes = {f.name: f.type.value_type.to_pandas_dtype() for f in table.schema if f.name in (INPUT_IDS, DOC_STARTS)}
+    dtypes = {f.name: f.type.value_type.to_pandas_dtype() for f in table.schema if f.name in {*TOKEN_COLUMNS, DOC_STARTS}}
     return [
         {key: np.array(value, dtypes[key]) if key in dtypes else value for key, value in row.items()} for row in table.to_pylist()
     ]

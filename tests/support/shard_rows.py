@@ -10,7 +10,16 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 from chameleon_data.shards.formats.files import Encoded, Level
-from chameleon_data.shards.rows import DOC_STARTS, INPUT_IDS, TEXT_SCHEMA, sequence_schema
+from chameleon_data.shards.rows import (
+    DOC_STARTS,
+    INPUT_IDS,
+    LABELS,
+    LOSS_MASK,
+    TEXT_SCHEMA,
+    make_labels,
+    sequence_schema,
+    token_ids,
+)
 
 LEVELS: tuple[Level, ...] = (3, None)
 ODD = "".join(map(chr, [*range(0x100), 0x2028, 0x2029, 0xFEFF, 0xFFFD, 0xFFFF, 0x1F98E, 0x10FFFF])) + '"\\\r\n\\u0000</script>'
@@ -63,6 +72,16 @@ def sequence_rows(count: int, length: int = 9, dtype: Any = None, seed: int = 0,
     return rows.append_column(DOC_STARTS, pa.array(starts, pa.list_(pa.uint32()))).cast(sequence_schema(length, dtype))
 
 
+def turn_rows(count: int, length: int = 9, dtype: Any = None, seed: int = 0, labels: bool = True) -> pa.Table:
+    """The same of packed conversations: besides a loss mask of zeros and ones, and labels."""
+    rows = sequence_rows(count, length, dtype, seed, most=2**31 - 1 if dtype == pa.uint32() else None)
+    mask = np.random.default_rng(seed).integers(0, 2, count * length, np.uint8)
+    values = [mask, make_labels(token_ids(rows).reshape(-1), mask)][: 1 + labels]
+    for name, of_tokens in zip((LOSS_MASK, LABELS), values, strict=False):
+        rows = rows.append_column(name, pa.FixedSizeListArray.from_arrays(pa.array(of_tokens), length))
+    return rows
+
+
 def set_starts(rows: pa.Table, starts: Sequence[Sequence[int]]) -> pa.Table:
     """Packed rows that say so of where documents begin."""
     at = rows.schema.get_field_index(DOC_STARTS)
@@ -96,3 +115,4 @@ def bytes_of(shard: Encoded) -> dict[str, bytes]:
 
 TEXTS = replace_text(text_rows(300), ["", ODD, *text_rows(297)["text"].to_pylist(), "x" * 300_000])
 SEQUENCES = sequence_rows(300, 33)
+TURNS = turn_rows(300, 33)

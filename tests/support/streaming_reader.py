@@ -24,7 +24,7 @@ import pytest
 
 from chameleon_data.shards.formats.files import Level
 from chameleon_data.shards.formats.mds import HASHES, column_encodings
-from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, conform, token_ids
+from chameleon_data.shards.rows import INPUT_IDS, TEXT_SCHEMA, TURN_TYPES, conform, token_values
 
 STAND_INS = {
     "torchvision": (),
@@ -98,7 +98,7 @@ def options(level: Level, schema: pa.Schema = TEXT_SCHEMA) -> dict[str, Any]:
 def as_rows(table: pa.Table) -> list[dict[str, Any]]:
     """The rows of a table as the package takes and gives them."""
     rows = [{key: row[key] for key in sorted(table.column_names)} for row in table.to_pylist()]
-    if INPUT_IDS in table.column_names:  # numbers, where everything else is compared as it is
-        for row, ids in zip(rows, token_ids(conform(table)), strict=True):
-            row[INPUT_IDS] = ids
+    for name in filter(table.column_names.__contains__, (INPUT_IDS, *TURN_TYPES)):  # numbers; all else is compared as it is
+        for row, values in zip(rows, token_values(conform(table), name), strict=True):
+            row[name] = values
     return rows

@@ -26,6 +26,7 @@ from chameleon_data.versions.make_manifest import digest_contents, digest_files
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import verify_version
 from tests.support import orders
+from tests.support.chat_builds import build, write_corpus
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import Ready, ready
 from tests.support.inline_builds import INLINE
@@ -203,3 +204,16 @@ def test_forged_sequences_are_seen_with_the_corpus_alone(tmp_path, tokenizer, pa
     assert all(re.search("train-[0-9]{5}-of-.*: does not hold the rows that the corpus gives it", p) for p in found)
     assert len(found) == (1 if change is other_id else manifest.shard_count)
     assert "train-00001-of-" in found[change is one_doc_id]
+
+
+def test_the_corpus_and_the_template_prove_the_masks_of_packed_conversations(tmp_path):
+    sources = write_corpus(tmp_path / "corpus")
+    del sources["legal"]["keep"]
+    made = build(tmp_path, sources, shards={"size": "40KB", "sequence_length": 2048, "formats": ["parquet"]})
+    manifest = made.manifest()
+    assert again(tmp_path, manifest) == []
+    template = (tmp_path / "chat.jinja").read_text()
+    (tmp_path / "chat.jinja").write_text(template.replace("<|end|>{% endgeneration %}", "{% endgeneration %}<|end|>"))
+    assert again(tmp_path, manifest)
+    (tmp_path / "chat.jinja").write_text(template.replace("<|{{ m.role }}|>", "<|{{ m.role }}|>\n"))  # as many are learned
+    assert any("does not hold the rows" in problem or "another plan" in problem for problem in again(tmp_path, manifest))

@@ -129,4 +129,4 @@ def _sequence_rows(objects: Sequence[Mapping[str, Any]]) -> pa.Table:
         raise ValueError("sequences of several lengths, or of other numbers than tokens")
     dtype = np.uint16 if ids.max() < 2**16 else np.uint32
     body = pa.FixedSizeListArray.from_arrays(pa.array(ids.astype(dtype).reshape(-1)), ids.shape[1])
-    return rows_from_objects(objects, body, sequence_schema(ids.shape[1], body.type.value_type))
+    return rows_from_objects(objects, body, sequence_schema(ids.shape[1], body.type.value_type, objects[0]))

@@ -55,13 +55,16 @@ from chameleon_data.shards.formats.row_bytes import (
 from chameleon_data.shards.formats.zstd import ZSTD_WRITER, compress_frame, decompress_frame
 from chameleon_data.shards.rows import (
     INPUT_IDS,
+    LABELS,
+    LOSS_MASK,
     TEXT_SCHEMA,
     column_array,
     conform,
+    is_token_column,
     kept_names,
     sequence_schema,
     text_schema,
-    token_ids,
+    token_values,
 )
 
 LARGEST_CHUNK = 2**32
@@ -69,6 +72,8 @@ LARGEST_CHUNK = 2**32
 FRAME_ROWS = 256
 FRAMED_MAGIC = b"LDFZ01\0\0"
 DTYPES = {pa.uint16(): 5, pa.uint32(): 6}
+"""litdata's numbers for the types of ids."""
+LIST_TYPES = {**DTYPES, pa.int32(): 2, pa.uint8(): 4}
 """litdata's numbers for numpy's types."""
 
 WRITER: dict[str, Any] = {"format": "litdata", "frame_rows": FRAME_ROWS, **ZSTD_WRITER}
@@ -137,7 +142,7 @@ def _entry(name: str, rows: pa.Table, data: pa.Buffer, framed: bool) -> IndexEnt
 def _value_types(schema: pa.Schema) -> list[str]:
     """litdata's names of how the values are stored."""
     return [
-        f"no_header_numpy:{DTYPES[kind.value_type]}" if _is_list(kind) else "int" if kind == pa.uint32() else "str"
+        f"no_header_numpy:{LIST_TYPES[kind.value_type]}" if _is_list(kind) else "int" if kind == pa.uint32() else "str"
         for kind in schema.types
     ]
 
@@ -158,8 +163,8 @@ def _values(rows: pa.Table) -> tuple[I64, list[pa.Array], I64]:
     for name in rows.schema.names:
         if name not in SHARD_COLUMNS:
             values.append(json_values(column_array(rows, name)))
-        elif name == INPUT_IDS:
-            values.append(fixed_size_strings(token_ids(rows)))
+        elif is_token_column(rows.schema.field(name)):
+            values.append(fixed_size_strings(token_values(rows, name)))
         elif _is_list(rows.schema.field(name).type):
             values.append(list_strings(column_array(rows, name)))
         elif rows.schema.field(name).type == pa.uint32():
@@ -231,7 +236,9 @@ def _decode_plain(data: pa.Buffer) -> pa.Table:
 
 def _decode_rows(body: pa.Buffer, offsets: I64, tail: bytes) -> pa.Table:
     """The rows between these offsets, of the types that `tail` names. ValueError where they do not add up."""
-    kinds = {_tail(schema): schema for schema in (TEXT_SCHEMA, *(sequence_schema(1, dtype) for dtype in DTYPES))}
+    turns = ((), (LOSS_MASK,), (LOSS_MASK, LABELS))
+    sequences = (sequence_schema(1, dtype, columns) for dtype in DTYPES for columns in turns)
+    kinds = {_tail(schema): schema for schema in (TEXT_SCHEMA, *sequences)}
     if tail not in kinds:
         with_names = json.loads(tail)
         kept = text_schema((str(name), pa.large_string()) for name in (with_names[-1] if isinstance(with_names, list) else ()))
@@ -246,11 +253,16 @@ def _decode_rows(body: pa.Buffer, offsets: I64, tail: bytes) -> pa.Table:
     fixed_sizes = {field.name: 8 for field in schema if field.type == pa.uint32()}
     if INPUT_IDS in schema.names:
         dtype = schema.field(INPUT_IDS).type.value_type
-        schema, fixed_sizes[INPUT_IDS] = sequence_schema(int(sizes[0, 0]) // dtype.byte_width, dtype), int(sizes[0, 0])
+        length = int(sizes[0, 0]) // dtype.byte_width
+        schema = sequence_schema(length, dtype, schema.names)
+        fixed_sizes |= {field.name: length * field.type.value_type.byte_width for field in filter(is_token_column, schema)}
     if any(np.any(sizes[:, at] != fixed_sizes[name]) for at, name in enumerate(schema.names) if name in fixed_sizes):
         raise ValueError("a value has not the size that its type has")
     _, *values = separate_rows(body, int(offsets[0]), np.insert(sizes, 0, U32.itemsize * columns, axis=1))
-    stored = {field.name: f"<u{field.type.value_type.byte_width}" if _is_list(field.type) else "<i8" for field in schema}
+    stored = {
+        field.name: field.type.value_type.to_pandas_dtype()().dtype.newbyteorder("<").str if _is_list(field.type) else "<i8"
+        for field in schema
+    }
     decoded = [
         decode_column(strings, field, stored[field.name]) if field.name in SHARD_COLUMNS else parse_json_values(strings)
         for field, strings in zip(schema, values, strict=True)

@@ -3,8 +3,8 @@
     uint32 count; uint32 offsets [count + 1]; the column configuration as JSON; then per row
     uint32 sizes of the columns that have no one size; the columns in the order of their names
         text, domain, doc_id in UTF-8; domain_id, epoch, tokens as uint32
-        kept columns as JSON, since there is no other null; packed: input_ids as an array of one size, and doc_starts as JSON,
-        since an array may not be empty
+        kept columns as JSON, since there is no other null; packed: input_ids, loss_mask and labels as arrays of one size, and
+        doc_starts as JSON, since an array may not be empty
 
 The train split lies at the folder's root and another in a folder of its name, each with an index.json: what
 `StreamingDataset(split=...)` reads. A trainer decodes a shard by its entry there. So `decode` gives the entry that the bytes
@@ -45,17 +45,18 @@ from chameleon_data.shards.formats.row_bytes import (
 from chameleon_data.shards.formats.zstd import ZSTD_WRITER, compress_frame, decompress_frame
 from chameleon_data.shards.rows import (
     DOC_STARTS,
-    INPUT_IDS,
     MESSAGES,
     TOOLS,
+    TURN_TYPES,
     chat_schema,
     column_array,
     conform,
     is_sequences,
+    is_token_column,
     kept_names,
     sequence_schema,
     text_schema,
-    token_ids,
+    token_values,
 )
 
 LARGEST_MDS_SHARD = 2**32
@@ -121,7 +122,7 @@ def _value_strings(rows: pa.Table, name: str, encoding: str) -> pa.Array:
         return column.cast(BYTES_TYPE)
     if encoding == "json":
         return _json_strings(column) if name == DOC_STARTS else json_messages(column) if name == MESSAGES else json_values(column)
-    return fixed_size_strings(token_ids(rows) if name == INPUT_IDS else column.to_numpy())
+    return fixed_size_strings(token_values(rows, name) if is_token_column(rows.schema.field(name)) else column.to_numpy())
 
 
 def json_values(column: pa.Array) -> pa.Array:
@@ -212,9 +213,8 @@ def column_encodings(schema: pa.Schema) -> dict[str, str]:
     encodings |= dict.fromkeys(
         [name for name in encodings if name in (DOC_STARTS, MESSAGES, TOOLS) or name not in SHARD_COLUMNS], "json"
     )
-    if INPUT_IDS in encodings:
-        kind = schema.field(INPUT_IDS).type
-        encodings[INPUT_IDS] = f"ndarray:{kind.value_type}:{kind.list_size}"
+    for field in filter(is_token_column, schema):
+        encodings[field.name] = f"ndarray:{field.type.value_type}:{field.type.list_size}"
     return encodings
 
 
@@ -237,7 +237,8 @@ def _read_configuration(config: bytes, zipped: bool) -> tuple[pa.Schema, Level]:
     """The schema of the rows, and the level. The configuration must be, byte for byte, the one that `encode` writes for them."""
     packed = re.search(rb'"ndarray:(uint16|uint32):([1-9][0-9]{0,9})"', config)
     if packed and int(packed[2]) < 2**31:
-        schema = sequence_schema(int(packed[2]), pa.type_for_alias(packed[1].decode()))
+        turns = [name for name in TURN_TYPES if f'"{name}"'.encode() in config]
+        schema = sequence_schema(int(packed[2]), pa.type_for_alias(packed[1].decode()), turns)
     else:  # of kept columns the configuration gives the names, and their values the types
         listed = re.search(rb'"column_names": (\["(?:[^"\\]|\\.|", ")*"\])', config)
         kept = [name for name in (json.loads(listed[1]) if listed else ()) if name not in SHARD_COLUMNS]

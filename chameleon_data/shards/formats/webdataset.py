@@ -153,9 +153,9 @@ def _decode_members(members: list[memoryview], chat: bool) -> pa.Table:
         raise ValueError("not two members a row")
     if bytes(first[0][: len(NPY_MAGIC)]) == NPY_MAGIC:
         body = _decode_arrays(first)
-        return jsonl.rows_from_objects(
-            [orjson.loads(each) for each in second], body, sequence_schema(body.type.list_size, body.type.value_type)
-        )
+        objects = [orjson.loads(each) for each in second]
+        schema = sequence_schema(body.type.list_size, body.type.value_type, objects[0])
+        return jsonl.rows_from_objects(objects, body, schema)
     if chat:
         turns = pa.array([bytes(each) for each in second], BYTES_TYPE)
         columns = [orjson.loads(each) for each in first]

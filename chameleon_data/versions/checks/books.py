@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import zip_longest
 
+from chameleon_data.corpus.survey import DROP_RULE
 from chameleon_data.plan.plan import TRAIN, DomainPlan, Packing, Plan, phase_of, quota_of, whole_sequences
-from chameleon_data.recipe import Shards
+from chameleon_data.recipe import Recipe
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.lay_out import build_digest
 from chameleon_data.shards.rows import number_domains
@@ -17,9 +18,13 @@ from chameleon_data.versions.manifest import DomainRecord, FormatSum, Manifest, 
 from chameleon_data.versions.shard_table import read_shards
 
 
-def read_packing(shards: Shards) -> Packing | None:
-    """How this section of a recipe packs documents into sequences; None where a row is a document."""
-    return None if shards.sequence_length == "none" else Packing(shards.sequence_length, shards.packing == "whole")
+def read_packing(recipe: Recipe) -> Packing | None:
+    """How a recipe packs texts into sequences; None where a row is a document, or holds whole conversations, which are placed as
+    documents are."""
+    shards = recipe.shards
+    if recipe.is_chat or shards.sequence_length == "none":
+        return None
+    return Packing(shards.sequence_length, shards.packing == "whole")
 
 
 def check_manifest(manifest: Manifest) -> list[str]:
@@ -78,9 +83,13 @@ def _check_domain_ids(manifest: Manifest) -> list[str]:
 def _check_names(manifest: Manifest) -> list[str]:
     unknown = set(manifest.quarantine) - set(manifest.domains) - set(manifest.recipe.sources)
     problems = [f"'quarantine' names {name!r}, which is no domain and no source" for name in sorted(unknown)]
-    conditions = {source.where for source in manifest.recipe.sources.values()}
-    if any({*counts} - conditions for counts in manifest.filtered.values()):
+    rules = {source.where for source in manifest.recipe.sources.values()}
+    if manifest.recipe.shards.overlong == "drop":
+        rules.add(DROP_RULE)
+    if any({*counts} - rules for counts in manifest.filtered.values()):
         problems.append("'filtered' names a condition that no source of the recipe has")
+    if manifest.cut and manifest.recipe.shards.overlong != "cut":
+        problems.append("'cut' counts conversations that are cut, which the recipe does not ask for")
     if bool(manifest.messages) != manifest.recipe.is_chat:
         problems.append("'messages' names fields of conversations where the recipe has none, or none where it has them")
     kept = {name for source in manifest.recipe.sources.values() for name in source.keep}
@@ -118,7 +127,7 @@ def _planned_weights(domains: Mapping[str, SplitRecord], split: str) -> dict[str
 
 def _check_quotas(manifest: Manifest, split: str) -> list[str]:
     """Weight × budget, or all there is for validation, rounded down as the plan does."""
-    mix, packing, problems = manifest.recipe.mix, read_packing(manifest.recipe.shards), []
+    mix, packing, problems = manifest.recipe.mix, read_packing(manifest.recipe), []
     domains, unit = manifest.split_domains(split), name_tokens(manifest.unit)
     for (name, d), weight in zip(domains.items(), _planned_weights(domains, split).values(), strict=True):
         quota = d.available_tokens
@@ -149,7 +158,7 @@ def _recorded_plan(manifest: Manifest, split: str, shards: int) -> Plan:
         )
         for name, d in records.items()
     )  # fmt: skip
-    writer, packing = manifest.provenance.writer.describe(), read_packing(manifest.recipe.shards)
+    writer, packing = manifest.provenance.writer.describe(), read_packing(manifest.recipe)
     return Plan(domains, shards, manifest.seed, manifest.hash, writer, packing, split)
 
 

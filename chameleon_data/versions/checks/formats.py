@@ -14,14 +14,22 @@ from chameleon_data.arrays import I64
 from chameleon_data.corpus.conversations import encode_conversations
 from chameleon_data.corpus.kept_columns import ARROW_TYPES, KeptColumn
 from chameleon_data.errors import InputError, first_line
-from chameleon_data.plan.plan import Packing
 from chameleon_data.recipe import SHARD_COLUMNS
 from chameleon_data.shards.formats.files import IndexEntry
 from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.shards.rows import DOC_STARTS, INPUT_IDS, MESSAGES, TEXT_SCHEMA, TOOLS
+from chameleon_data.shards.rows import (
+    DOC_STARTS,
+    INPUT_IDS,
+    LABELS,
+    LOSS_MASK,
+    MESSAGES,
+    TEXT_SCHEMA,
+    TOOLS,
+    sequence_schema,
+)
 from chameleon_data.store.store import Store
 from chameleon_data.versions.checks.counts import check_shard_counts
-from chameleon_data.versions.manifest import Manifest, TokenIds
+from chameleon_data.versions.manifest import Manifest, PackedTurns, TokenIds
 from chameleon_data.versions.shard_table import ShardFile, ShardRecord
 
 ROW_COLUMNS = TEXT_SCHEMA.names[1:]
@@ -45,9 +53,9 @@ class StoredShard:
         return max(self.tables.items(), key=lambda item: "text" in item[1].column_names)
 
 
-def read_shard(store: Store, manifest: Manifest, packing: Packing | None, record: ShardRecord) -> StoredShard:
-    """The rows of one shard, read in every format."""
-    shard, ids = StoredShard(), manifest.provenance.writer.ids
+def read_shard(store: Store, manifest: Manifest, length: int | None, record: ShardRecord) -> StoredShard:
+    """The rows of one shard, read in every format; `length` is that of its sequences, where it holds such."""
+    shard, ids, turns = StoredShard(), manifest.provenance.writer.ids, manifest.provenance.writer.turns
     by_format: dict[str, list[ShardFile]] = {}
     for file in record.files:
         by_format.setdefault(file.format, []).append(file)
@@ -61,10 +69,10 @@ def read_shard(store: Store, manifest: Manifest, packing: Packing | None, record
         except InputError as error:
             shard.problems.append(str(error))
             continue
-        if packing and ids:
-            sequences = _restore_sequences(rows, packing, ids)
+        if length and ids:
+            sequences = _restore_sequences(rows, length, ids, turns)
             if sequences is None:
-                shard.problems.append(f"{path}: does not hold sequences of {packing.length:,} ids")
+                shard.problems.append(f"{path}: does not hold sequences of {length:,} ids")
                 continue
             rows = sequences
         try:
@@ -127,17 +135,18 @@ def _restore_texts(rows: pa.Table, fields: Mapping[str, str]) -> pa.Table:
     return rows.drop_columns([MESSAGES, TOOLS]).add_column(0, "text", text)
 
 
-def _restore_sequences(rows: pa.Table, packing: Packing, ids: TokenIds) -> pa.Table | None:
+def _restore_sequences(rows: pa.Table, length: int, ids: TokenIds, turns: PackedTurns | None) -> pa.Table | None:
     """Rows of ids as lists of one length and type, where the format has others; None where the rows are no such sequences."""
-    if DOC_STARTS not in rows.column_names:
+    kind = pa.list_(pa.type_for_alias(ids.dtype), length)
+    columns = () if turns is None else (LOSS_MASK, LABELS) if turns.labels else (LOSS_MASK,)
+    if rows.column_names != sequence_schema(length, kind.value_type, columns).names:
         return None
-    kind = pa.list_(pa.type_for_alias(ids.dtype), packing.length)
     if rows.schema.field(INPUT_IDS).type == kind:
         return rows
     flat, ends = _flatten_ids(rows)
-    if (np.diff(np.append(0, ends)) != packing.length).any():
+    if (np.diff(np.append(0, ends)) != length).any():
         return None
-    column = pa.FixedSizeListArray.from_arrays(pa.array(flat).cast(kind.value_type), packing.length)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(flat).cast(kind.value_type), length)
     return rows.set_column(rows.column_names.index(INPUT_IDS), pa.field(INPUT_IDS, kind), column)
 
 
@@ -145,7 +154,7 @@ def have_same_rows(rows: pa.Table, others: pa.Table, end_of_text: int) -> bool:
     """Whether two formats hold the same documents in the same order. Texts are compared with texts and ids with ids; beside a
     text, ids must be as many as the row's tokens and end in end-of-text."""
     names = {*rows.column_names, *others.column_names}
-    columns = [*ROW_COLUMNS, *({DOC_STARTS} & names), *sorted(names - SHARD_COLUMNS)]
+    columns = [*ROW_COLUMNS, *sorted({DOC_STARTS, LOSS_MASK, LABELS} & names), *sorted(names - SHARD_COLUMNS)]
     if not {*columns} <= {*rows.column_names} & {*others.column_names} or not rows.select(columns).equals(others.select(columns)):
         return False
     if "text" in rows.column_names and "text" in others.column_names:

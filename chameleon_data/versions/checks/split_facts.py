@@ -50,7 +50,13 @@ class SplitFacts:
 
     @cached_property
     def packing(self) -> Packing | None:
-        return read_packing(self.manifest.recipe.shards)
+        return read_packing(self.manifest.recipe)
+
+    @property
+    def length(self) -> int | None:
+        """Tokens of a sequence; None where a row is a document."""
+        length = self.manifest.recipe.shards.sequence_length
+        return None if length == "none" else length
 
     @cached_property
     def quotas(self) -> I64:
@@ -60,8 +66,7 @@ class SplitFacts:
     @cached_property
     def bounds(self) -> I64:
         """(domains,) tokens that a domain may be off its share; at least 1, as above."""
-        length = self.packing.length if self.packing else None
-        return np.array([max(1, length or d.largest_document) for d in self.records.values()], np.int64)
+        return np.array([max(1, self.length or d.largest_document) for d in self.records.values()], np.int64)
 
     @cached_property
     def phases(self) -> I64:

@@ -2,7 +2,8 @@
 
 Proved are: documents end where end-of-text stands, and `doc_starts` says where the next begin; an epoch is as many documents and
 tokens as were counted; every whole epoch is made of the same ids; the documents that rows name follow each other in the order of
-their hashes. The ids do not say which document they are of.
+their hashes. The ids do not say which document they are of. Sequences of whole conversations are proved likewise, by the
+tokens that count (`turns.py`).
 
 A stretch of shards is looked at by itself. Where it begins in the stream is told by the table of shards; whether a document
 begins there is known when it joins with the stretch before. Memory for each domain: a few numbers.
@@ -140,6 +141,25 @@ class TokenOrderCheck:
         part.head = int(ends[0]) if len(ends) else len(flat)
         part.tail = len(flat) - int(ends[-1]) if len(ends) else len(flat)
         part.largest = int(np.diff(ends).max(initial=0))
+        self.found.join(self._facts, self._index, part, self._problems)
+
+    def add_conversations(self, shard: int, start: int, row: I64, tokens: I64, sums: U64, epoch: I64, hi: U64, lo: U64) -> None:
+        """The same of sequences that hold whole conversations: (conversations,) `row` the sequence of each, `tokens` what counts
+        of it, `sums` a hash of that; (sequences,) the others."""
+        path, per_epoch = self._facts.path(shard), self._record.available_tokens
+        offset = start + np.cumsum(tokens) - tokens
+        if (epoch != offset[np.flatnonzero(np.diff(row, prepend=-1))] // per_epoch).any():
+            what = f"{path}: a sequence of domain {self._name!r} says another epoch than its place in the stream"
+            self._problems.add("epochs", [what])
+        if (offset % per_epoch + tokens > per_epoch).any():
+            self._problems.add("epochs", [f"{path}: an epoch of domain {self._name!r} ends within a document"])
+        part = TokensFound(len(epoch), int(tokens.sum()), ended=True, largest=int(tokens.max()))
+        every = np.arange(1, len(epoch) + 1)
+        self._name_rows(path, shard, part, epoch, every, every, hi, lo)
+        of_epoch = offset // per_epoch
+        for number in np.unique(of_epoch).tolist():
+            part.documents[number] = int((of_epoch == number).sum())
+            part.ids[number] = int(sums[of_epoch == number].sum(dtype=np.uint64))
         self.found.join(self._facts, self._index, part, self._problems)
 
     def _check_begins(self, path: str, row_ends: I64, tokens: I64, ends: I64, begun: I64, begins: I64, at_first: bool) -> None:

@@ -89,6 +89,7 @@ def test_a_plan_of_a_corpus_that_need_not_be_kept_says_nothing_of_it(capsys):
     assert "bytes: the rows" not in text
     assert "url is missing in 1,234 rows of s" in " ".join(text.split())
     assert "5 rows left out by: n > [/x]" in text
+    assert "3 conversations of a longer than a sequence, and cut" in text
 
 
 def print_example_plan(capsys, packed=False, shards=None, size=900, seconds=1.0, kept=KeptSummary(0, 0, 1, "")) -> str:  # noqa: B008
@@ -97,6 +98,7 @@ def print_example_plan(capsys, packed=False, shards=None, size=900, seconds=1.0,
         files={"s": SourceFiles({"jsonl": 9}, {"ending .lz4": 3, "ending .md": 1})},
         columns={"url": KeptColumn("string", {"s": 1_234})},
         filtered={"a": {"n > [/x]": 2}, "b": {"n > [/x]": 3}},
+        cut={"a": 3},
     )
     weighed = SimpleNamespace(
         survey=survey, unit="bytes", reused={}, budget=10, mixture=SimpleNamespace(description=describe(), decimals={})

@@ -72,7 +72,7 @@ def test_contents_of_two_types_are_refused_with_both_files(tmp_path):
     ("sections", "message"),
     [
         ({"shards": {"formats": ["litdata"]}}, "litdata holds no conversations"),
-        ({"shards": {"sequence_length": 64}}, "conversations are written whole"),
+        ({"shards": {"formats": ["megatron"]}}, "megatron holds no conversations"),
     ],
 )
 def test_what_holds_no_conversations_is_refused(tmp_path, sections, message):
