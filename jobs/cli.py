@@ -53,14 +53,16 @@ app = typer.Typer(
 JudgeName = Literal["ngram", "decoder", "encoder_decoder", "masked"]
 Form = Literal[
     "delta", "iceberg", "card", "croissant", "mosaicml", "megatron", "olmo", "levanter", "automodel", "swift", "llamafactory",
-    "datasets",
+    "axolotl", "trl", "torchtitan", "datasets",
 ]  # fmt: skip
 OWN_PRICES = Path(__file__).with_name("prices.yaml")
 LARGE_VERSION = 512 << 20
 """Bytes of shards above which `verify` and `report` start workers."""
 RECIPE_SUFFIXES = (".yaml", ".yml")
 TABLE_FORMS, CARD_FORMS = ("delta", "iceberg"), ("card", "croissant")
-TRAINER_FORMS = ("mosaicml", "megatron", "olmo", "levanter", "automodel", "swift", "llamafactory", "datasets")
+TRAINER_FORMS = (
+    "mosaicml", "megatron", "olmo", "levanter", "automodel", "swift", "llamafactory", "axolotl", "trl", "torchtitan", "datasets",
+)  # fmt: skip
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
 Dataset = Annotated[

@@ -4,8 +4,9 @@ Trainers count differently, and a share of tokens is another share of documents.
 in domain d:
 
     of sequences or tokens (Megatron, OLMo-core, levanter, NeMo Automodel,
-                            MosaicML on packed sequences)                         w_d
+                            torchtitan, MosaicML on packed sequences)             w_d
     of documents (`datasets`, LLaMA-Factory, ms-swift, MosaicML on one a sample)  p_d = (w_d n_d / t_d) / Σ_e (w_e n_e / t_e)
+    a share of each domain's documents, once an epoch (axolotl, TRL)              f_d = (w_d / t_d) / max_e (w_e / t_e)
 
 `datasets` reads the raw files as they are. The others read formats of their own: their paths name a folder for each domain's
 converted files, and a comment names the raw ones. Why: docs/decisions/082-weights-for-trainers.md.
@@ -74,6 +75,8 @@ class Blend:
     """The recipe's."""
     dedup: str
     """The recipe's `input.dedup`."""
+    chat: bool
+    """Whether its documents are conversations."""
     tokenizer: str | None
     """The recipe's; None: a token is a byte of text."""
     seed: int
@@ -91,6 +94,15 @@ class Blend:
         """A domain's share of the documents: `p_d` of the module's docstring."""
         return entry.documents / self.documents_per_token
 
+    def kept(self, entry: BlendEntry) -> float:
+        """The share of a domain's documents that an epoch has, where it has each once at most: `f_d` of the docstring."""
+        return entry.weight / entry.tokens / max(other.weight / other.tokens for other in self.entries)
+
+    @property
+    def epochs(self) -> float:
+        """Epochs of the documents that `kept` leaves which make up the budget."""
+        return self.budget / math.fsum(self.kept(entry) * entry.tokens for entry in self.entries)
+
 
 def make_blend(title: str, recipe: Recipe, entries: Iterable[BlendEntry], budget: int, inputs: Iterable[InputFile]) -> Blend:
     """The mixture of these domains; `inputs` are the fragments of the corpus. Raises InputError where no file says a domain."""
@@ -105,7 +117,7 @@ def make_blend(title: str, recipe: Recipe, entries: Iterable[BlendEntry], budget
     return Blend(
         title=title, entries=tuple(sorted((e for e in entries if e.weight > 0), key=lambda e: e.name)), budget=budget,
         files={name: tuple(sorted(found)) for name, found in files.items()}, sources=recipe.sources, mix=recipe.mix,
-        dedup=recipe.input.dedup, tokenizer=recipe.tokens.tokenizer, seed=recipe.seed,
+        dedup=recipe.input.dedup, chat=recipe.is_chat, tokenizer=recipe.tokens.tokenizer, seed=recipe.seed,
     )  # fmt: skip
 
 
@@ -261,6 +273,79 @@ def swift(blend: Blend, folder: str) -> str:
     return _commented(blend, notes, {}) + f"{' '.join(arguments)}\n"
 
 
+def axolotl(blend: Blend, folder: str) -> str:
+    """`datasets` of an axolotl configuration: a folder for each domain, and the share of its rows that is taken."""
+    rows = {"type": "chat_template", "field_messages": "messages"} if blend.chat else {"type": "completion", "field": "text"}
+    listed = [
+        {"path": f"{folder}/{_folder_name(s.name)}", "ds_type": "json", **rows, "weight": blend.kept(s)} for s in blend.entries
+    ]
+    notes = [
+        f"a path is a folder of JSON lines with `{_body_column(blend)}`: put each domain's rows there",
+        "`weight` is the share of a dataset's rows that axolotl draws once, before the first epoch (its pull request 3690); "
+        "the domain that is read most often has 1",
+        *_epoch_notes(blend),
+        *_limits(blend),
+        *_mixed_sources(blend),
+    ]
+    return _commented(blend, notes, {}) + _yaml({"datasets": listed, "num_epochs": round(blend.epochs, 4)})
+
+
+def trl(blend: Blend, folder: str) -> str:
+    """`datasets` of a TRL configuration, as `trl sft --config` reads it: a folder for each domain, and how many of its rows."""
+    listed = [
+        {
+            "path": "json",
+            "data_dir": f"{folder}/{_folder_name(s.name)}",
+            "split": f"train[:{max(1, round(blend.kept(s) * s.rows))}]",
+            "columns": [_body_column(blend)],
+        }
+        for s in blend.entries
+    ]
+    notes = [
+        f"data_dir is a folder of JSON lines with `{_body_column(blend)}`: put each domain's rows there, shuffled, since a split "
+        "takes the first ones",
+        "TRL puts the datasets one behind the other and has no weights; the number of rows says the share",
+        *_epoch_notes(blend),
+        *_limits(blend),
+        *_mixed_sources(blend),
+    ]
+    return _commented(blend, notes, {}) + _yaml({"datasets": listed, "num_train_epochs": round(blend.epochs, 4)})
+
+
+def _body_column(blend: Blend) -> str:
+    return "messages" if blend.chat else "text"
+
+
+def _epoch_notes(blend: Blend) -> list[str]:
+    """What it means to take a share of the rows."""
+    return [
+        f"the budget of {blend.budget:,} tokens is the number of epochs",
+        "every epoch has the same rows: those that a share leaves out are never seen, where a build goes on to them",
+    ]
+
+
+def torchtitan(blend: Blend, folder: str) -> str:
+    """A Python module for torchtitan that ends with `dataset`, a mixture of packed rows for its `GrainDataLoader.Config`."""
+    if blend.chat:
+        raise InputError(
+            "torchtitan's processor of chats takes one question and its answer, and its mixture counts packed rows whatever "
+            "their masks; export llamafactory, swift, axolotl or trl, or train on the shards"
+        )
+    parts = "".join(
+        f"    WeightedDataset(weight={s.weight!r}, dataset=pack({f'{folder}/{_folder_name(s.name)}/*.jsonl'!r})),\n"
+        for s in blend.entries
+    )
+    notes = [
+        "a pattern names JSON lines with a key `text`: convert each domain's files first",
+        "weights count packed rows, which hold as many tokens each, so they are the shares of tokens",
+        "written for torchtitan.components.data, which is under change: it replaced InterleavedHuggingFaceTextDataLoader in 2026",
+        f"the budget of {blend.budget:,} tokens is training.steps times the batch, in tokens; the loader's seed is {blend.seed}",
+        *_limits(blend),
+        *_mixed_sources(blend),
+    ]
+    return _commented(blend, notes, {}) + TITAN + f"dataset = DatasetMixConfig(datasets=(\n{parts}))\n"
+
+
 def llamafactory(blend: Blend, folder: str) -> str:
     """The keys of a LLaMA-Factory configuration; `dataset_info` is the file that it reads beside."""
     names = [_folder_name(s.name) for s in blend.entries]
@@ -319,12 +404,38 @@ TRAINER_WRITERS: dict[str, Callable[[Blend, str], str]] = {
     "automodel": automodel,
     "swift": swift,
     "llamafactory": llamafactory,
+    "axolotl": axolotl,
+    "trl": trl,
+    "torchtitan": torchtitan,
     "datasets": lambda blend, _: datasets_script(blend),
 }
 """FORM of the command -> what writes the file, given the folder of converted data."""
 FILES_BESIDE: dict[str, dict[str, Callable[[Blend], str]]] = {"llamafactory": {"dataset_info.json": dataset_info}}
 """FORM -> name of a further file, which stands beside the first -> what writes it."""
 
+TITAN = '''\
+from torchtitan.components.data import (
+    ConcatThenSplitPackingConfig,
+    DatasetMixConfig,
+    IndexedJsonlSource,
+    SingleDatasetConfig,
+    WeightedDataset,
+)
+from torchtitan.hf_datasets.text_datasets import HuggingFaceTextProcessor
+
+
+def text_of(row):
+    return row["text"]
+
+
+def pack(pattern):
+    """Packed rows of the documents in these files."""
+    source = IndexedJsonlSource.Config(patterns=(pattern,))
+    documents = SingleDatasetConfig(source=source, process=HuggingFaceTextProcessor.Config(text_processor=text_of))
+    return ConcatThenSplitPackingConfig(dataset=documents)
+
+
+'''
 PREAMBLE = '''\
 from datasets import Features, IterableDataset, Value, concatenate_datasets, interleave_datasets, load_dataset
 

@@ -68,6 +68,27 @@ def test_a_data_path_of_megatron(manifest: Manifest) -> None:
     assert sum(line.startswith("--data-path ") for line in text.splitlines()) == 1
 
 
+def test_trls_datasets_are_loaded_in_the_shares_of_the_weights(manifest: Manifest, tmp_path: Path) -> None:
+    """As TRL does: `load_dataset` for each, the columns selected, one behind the other."""
+    datasets = official_readers.load("datasets")
+    corpus, blend = documents(), blend_of_version("v2", Store(manifest.recipe.out), manifest)
+    config = yaml.safe_load(TRAINER_WRITERS["trl"](blend, str(tmp_path)))
+    counted = Counter[str]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for entry, wanted in zip(blend.entries, config["datasets"], strict=True):
+            texts = corpus["legal"][:20] if entry.name == ODD else corpus[entry.name]
+            Path(wanted["data_dir"]).mkdir()
+            (Path(wanted["data_dir"]) / "0.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+            columns = wanted.pop("columns")
+            rows = datasets.load_dataset(**wanted, cache_dir=str(tmp_path / "cache")).select_columns(columns)
+            counted[entry.name] = len(rows) * entry.tokens / entry.rows
+        gc.collect()  # `datasets` leaves files open
+    total = sum(counted.values())
+    assert {name: tokens / total for name, tokens in counted.items()} == pytest.approx(WEIGHTS, abs=0.01)
+    assert config["num_train_epochs"] * total == pytest.approx(manifest.budget, rel=0.02)
+
+
 def test_the_snippet_of_datasets_draws_the_weights(manifest: Manifest, tmp_path: Path) -> None:
     """Run as it is, over the raw files: every text is of the domain that it says, and the tokens are shared by the weights."""
     text = write("datasets", replace(manifest, budget=6_000_000))

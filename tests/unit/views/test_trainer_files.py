@@ -6,12 +6,14 @@ import ast
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from chameleon_data.errors import InputError
 from chameleon_data.recipe import Source
 from chameleon_data.recipe_file import parse_recipe
 from chameleon_data.versions.corpus_tables import InputFile
@@ -30,6 +32,9 @@ FILES = {
     "legal": ("/corpus/legal/0.jsonl.zst", "jsonl"), "book": ("/corpus/book/0.parquet", "parquet"),
     "web": ("/corpus/mixed.jsonl.gz", "jsonl"),
 }  # fmt: skip
+
+
+WEIGHTS_IN_ORDER = sorted(WEIGHTS)
 
 
 def blend_of(**mix: Any) -> Blend:
@@ -88,6 +93,37 @@ def test_what_cannot_be_said_is_said_in_comments() -> None:
             assert "/corpus/book/*.parquet" in comments
     assert ".repeat(None)" in write("datasets")
     assert ".repeat(None)" not in write("datasets", exhausted="fail")
+
+
+def test_shares_of_rows_give_the_weights() -> None:
+    """axolotl and TRL read a share of each domain's rows once an epoch, and as many epochs as make the budget."""
+    blend = blend_of()
+    mixed, script = yaml.safe_load(write("axolotl")), yaml.safe_load(write("trl"))
+    kept = dict(zip(WEIGHTS_IN_ORDER, (each["weight"] for each in mixed["datasets"]), strict=True))
+    tokens = {name: share * AVAILABLE[name][0] for name, share in kept.items()}
+    assert {name: count / sum(tokens.values()) for name, count in tokens.items()} == pytest.approx(WEIGHTS)
+    assert max(kept.values()) == 1
+    assert mixed["num_epochs"] * sum(tokens.values()) == pytest.approx(500_000, rel=1e-3)
+    assert script["num_train_epochs"] == mixed["num_epochs"]
+    for name, each in zip(WEIGHTS_IN_ORDER, script["datasets"], strict=True):
+        assert each.keys() == {"path", "data_dir", "split", "columns"}
+        assert each["split"] == f"train[:{round(kept[name] * AVAILABLE[name][1])}]"
+        assert each["columns"] == ["text"]
+    chats = replace(blend, chat=True)
+    assert {each["type"] for each in yaml.safe_load(TRAINER_WRITERS["axolotl"](chats, "/d"))["datasets"]} == {"chat_template"}
+    assert [each["columns"] for each in yaml.safe_load(TRAINER_WRITERS["trl"](chats, "/d"))["datasets"]] == [["messages"]] * 4
+
+
+def test_a_mixture_of_torchtitan_counts_packed_rows() -> None:
+    """Weights are of packed rows, so they are those of the tokens. Conversations are refused."""
+    tree = ast.parse(write("torchtitan"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "WeightedDataset"]
+    found = [{key.arg: key.value for key in call.keywords} for call in calls]
+    assert [ast.literal_eval(each["weight"]) for each in found] == [WEIGHTS[name] for name in WEIGHTS_IN_ORDER]
+    patterns = [ast.literal_eval(each["dataset"].args[0]) for each in found]
+    assert "s3://bucket/converted data/legal/*.jsonl" in patterns
+    with pytest.raises(InputError, match="takes one question and its answer"):
+        TRAINER_WRITERS["torchtitan"](replace(blend_of(), chat=True), "/d")
 
 
 def test_finetuning_tools_get_the_numbers_that_they_count_by() -> None:
