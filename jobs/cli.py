@@ -25,6 +25,7 @@ from chameleon_data.jobs.screen import (
     out,
     parse_duration,
     print_answer,
+    print_aside,
     print_json,
     print_note,
     print_text,
@@ -32,7 +33,7 @@ from chameleon_data.jobs.screen import (
 )
 from chameleon_data.recipe import FormatName, recipe_schema
 from chameleon_data.recipe_file import load_recipe
-from chameleon_data.store.paths import export_folder, figure_path, report_path
+from chameleon_data.store.paths import difference_path, export_folder, figure_path, report_path
 from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import Manifest, describe_manifest, manifest_schema
 from chameleon_data.versions.records import describe_record
@@ -222,7 +223,9 @@ def build_command(
 
         measured = read_rates(rates) if rates else None
         built = build_recipe(wanted, runner, progress, _now(), single_writer, _store_of(scratch), measured)
-    document = {"version": f"v{built.version.number}", "new": built.new, **_describe(Store(wanted.out), built.manifest, as_json)}
+    store = Store(wanted.out)
+    _refresh_catalogue(store)
+    document = {"version": f"v{built.version.number}", "new": built.new, **_describe(store, built.manifest, as_json)}
     print_answer(as_json, document, lambda: tables.print_build(built))
 
 
@@ -273,8 +276,16 @@ def path(
     print_answer(as_json, document, lambda: print_text(folder))
 
 
-@app.command(epilog="Example: chameleon-data diff out/demo@v1 out/demo@v2")
-def diff(before: OneVersion, after: OneVersion, as_json: AsJson = False) -> None:
+@app.command(epilog="Example: chameleon-data diff out/demo@v1 out/demo@v2 --html")
+def diff(
+    before: OneVersion,
+    after: OneVersion,
+    html: Annotated[
+        bool,
+        typer.Option("--html", help="Write it as a page: OUT/reports/v1-v2.html, or ./v1-v2.html for versions of two datasets."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Compare two versions of one dataset or of two. Recipe, mixture, documents, shards, input files and lineage are
     compared."""
     from chameleon_data.versions.diff import diff_versions
@@ -283,12 +294,24 @@ def diff(before: OneVersion, after: OneVersion, as_json: AsJson = False) -> None
     with show_progress() as progress:
         found = diff_versions((first, m), (second, n), delay_progress(progress, "compare"))
     names = f"{first.url}@v{a.number}", f"{second.url}@v{b.number}"
+    page = None
+    if html:
+        from chameleon_data.views.report.difference import render_difference
+
+        with show_waiting("drawing the page"):
+            page = _write_page(
+                second if first.url == second.url else None, difference_path(a.number, b.number),
+                render_difference(names, (m, n), found),
+            )  # fmt: skip
 
     def show_difference() -> None:
+        if page:
+            out.print(page, soft_wrap=True)
+            return
         out.print(" → ".join(names), soft_wrap=True)
         tables.print_difference(found, (m.unit, n.unit))
 
-    print_answer(as_json, {"before": names[0], "after": names[1], **found.describe()}, show_difference)
+    print_answer(as_json, {"before": names[0], "after": names[1], "page": page, **found.describe()}, show_difference)
 
 
 @app.command(epilog="Example: chameleon-data verify out/demo@v2 --corpus")
@@ -327,6 +350,7 @@ def tag(
     """Give a version a name. The name can move to another version later, and its history stays."""
     store, version, _ = _open(target)
     tag_version(store, version, name, _now())
+    _refresh_catalogue(store)
     document = {"version": f"v{version.number}", "tag": name}
     print_answer(as_json, document, lambda: out.print(f"{name} is now v{version.number}", soft_wrap=True))
 
@@ -360,6 +384,7 @@ def delete(target: OneVersion, as_json: AsJson = False) -> None:
         raise InputError(f"{target}: name the version to delete, OUT@V; @latest is one too")
     store, version, _ = _open(target)
     delete_version(store, version, _now())
+    _refresh_catalogue(store)
     tagged = [name for name, entry in list_tags(store).items() if entry.version == version.number]
 
     def show_deleted() -> None:
@@ -401,7 +426,7 @@ def gc(
 def report(
     target: Target,
     to: Annotated[
-        Path | None, typer.Option(help="The file to write; by default OUT/reports/vN.html, or ./vN.html if OUT is remote.")
+        Path | None, typer.Option(help="The file to write; by default OUT/reports/vN.html, which OUT/index.html then links to.")
     ] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Do not verify the shards first.")] = False,
     as_json: AsJson = False,
@@ -416,7 +441,6 @@ def report(
 
     store, version, manifest = _open(target)
     found = None if trust else _verify(store, manifest, EngineOptions())
-    path = to or store.local(report_path(version.number)) or Path(f"v{version.number}.html")
     with show_waiting("drawing the report"):
         clustering = find_clustering(store, manifest.recipe.domains)
         parts = [make_report_part(one, n) for n, one in enumerate(read_comparisons(store, version.number))]
@@ -425,10 +449,12 @@ def report(
             manifest, rows, version.number, version.created, found, parts, clustering,
             measure_lengths(store, manifest, rows.shards), _find_before(store, version, manifest),
         )  # fmt: skip
-    _write_text(path, page, "the report cannot be written")
+    if to:
+        _write_text(to, page, "the report cannot be written")
+    written = str(to) if to else _write_page(store, report_path(version.number), page)
     ok = None if found is None else found.ok
-    document = {"version": f"v{version.number}", "report": str(path), "ok": ok}
-    print_answer(as_json, document, lambda: out.print(str(path), soft_wrap=True))
+    document = {"version": f"v{version.number}", "report": written, "ok": ok}
+    print_answer(as_json, document, lambda: out.print(written, soft_wrap=True))
     raise typer.Exit(1 if ok is False else 0)
 
 
@@ -621,6 +647,24 @@ def _describe(store: Store, manifest: Manifest, shards: bool) -> dict[str, Any]:
     from chameleon_data.versions.shard_table import describe_shards
 
     return describe_manifest(manifest) | {"shards": describe_shards(store, manifest)}
+
+
+def _refresh_catalogue(store: Store) -> None:
+    """Write OUT/index.html as the dataset stands now."""
+    from chameleon_data.views.catalogue import refresh_catalogue
+
+    refresh_catalogue(store, print_aside)
+
+
+def _write_page(store: Store | None, path: str, page: str) -> str:
+    """Write a page into a dataset and list it in its catalogue; without a store, into the current folder. Returns where it is."""
+    if store is None:
+        file = Path(Path(path).name)
+        _write_text(file, page, "the page cannot be written")
+        return str(file)
+    store.write(path, page.encode())
+    _refresh_catalogue(store)
+    return str(store.local(path) or f"{store.url}/{path}")
 
 
 def _write_text(file: Path, text: str, failure: str) -> None:

@@ -10,6 +10,7 @@ The passes run on worker processes of this machine, unless an engine is given: `
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,8 +25,10 @@ from chameleon_data.pipelines.evaluate import evaluate_version
 from chameleon_data.pipelines.local_engine import local_engine
 from chameleon_data.recipe import Recipe
 from chameleon_data.recipe_file import check_recipe, load_recipe
+from chameleon_data.store.store import Store
 from chameleon_data.versions.references import open_dataset, resolve_version, split_target
 from chameleon_data.versions.versions import read_manifest
+from chameleon_data.views.catalogue import refresh_catalogue
 
 
 def plan(recipe: str | Path | Mapping[str, Any], *, engine: Engine | None = None, progress: Progress | None = None) -> Planned:
@@ -42,7 +45,9 @@ def build(recipe: str | Path | Mapping[str, Any], *, engine: Engine | None = Non
     """Build a version of a recipe; see `plan` for the arguments. After a kill the same call goes on where it stopped."""
     with _given_or_own(engine) as runner:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        return build_recipe(_recipe_of(recipe), runner, progress or _show_nothing, now)
+        built = build_recipe(_recipe_of(recipe), runner, progress or _show_nothing, now)
+    refresh_catalogue(Store(built.manifest.recipe.out), warnings.warn)
+    return built
 
 
 def evaluate(

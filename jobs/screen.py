@@ -212,6 +212,11 @@ def print_note(sentence: str, kind: str = "note") -> None:
     out.print(Text(kind, style="yellow"), sentence, soft_wrap=True)
 
 
+def print_aside(sentence: str) -> None:
+    """Print a sentence on stderr, beside the answer; as a JSON object where stderr is for a program."""
+    err.print(json.dumps({"note": sentence}) if asks_for_json_lines(sys.argv) else sentence, soft_wrap=True)
+
+
 def print_dim(sentence: str) -> None:
     """Print a sentence that explains."""
     out.print(Text(escape_unprintable(sentence), style="dim"), soft_wrap=True)

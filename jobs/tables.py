@@ -28,6 +28,7 @@ from chameleon_data.jobs.screen import (
     print_pairs,
     print_table,
 )
+from chameleon_data.store.paths import CATALOGUE
 from chameleon_data.versions.manifest import TIMED_PASSES, Manifest, name_tokens
 from chameleon_data.versions.references import NO_VERSION_YET
 from chameleon_data.versions.versions import Version
@@ -213,6 +214,7 @@ def print_build(built: Built) -> None:
         ("digest", manifest.digest),
         ("content", manifest.content_digest),
         ("folder", f"{recipe.out}/{manifest.build}"),
+        ("catalogue", f"{recipe.out}/{CATALOGUE}"),
         ("shards", f"{manifest.shard_count:,} in each of {', '.join(f'{name}/' for name in recipe.shards.formats)}"),
     ]
     if kept := built.kept.bytes:

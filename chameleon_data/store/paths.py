@@ -5,6 +5,7 @@ builds/<plan digest>/domain_ids.json        domain -> `domain_id` of its rows; w
 builds/<plan digest>/receipts/…             that the shards of a range are whole; written after their files
 builds/<plan digest>/lineage/…              where each row came from, if the recipe asks for it
 builds/<plan digest>/runs/<corpus>/…        rows on their way to shards; removed when the version is committed
+index.html                                  the catalogue: every version, with links to its files
 reports/v12.html, exports/<form>/…          what `report` and `export` write
 _chameleon/format.json                      which layout this is, and the id of the dataset
 _chameleon/manifests/<sha256>.json          what a version holds, under the hash of its own bytes
@@ -40,6 +41,7 @@ from dataclasses import dataclass
 
 ROOT = "_chameleon"
 BUILDS = "builds"
+CATALOGUE = "index.html"
 REPORTS = "reports"
 EXPORTS = "exports"
 DOMAIN_IDS = "domain_ids.json"
@@ -69,6 +71,8 @@ EVALUATION_CACHE = f"{CACHE}/evaluate"
 EVALUATIONS = f"{ROOT}/evaluations"
 
 TAG_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}"
+REPORT_PAGE = re.compile(rf"{REPORTS}/v(\d{{1,18}})(?:-v(\d{{1,18}}))?\.html", re.ASCII)
+"""(number,) of a report, or (before, after) of a difference."""
 BUILD_FILE = re.compile(rf"{BUILDS}/([0-9a-f]{{64}})/(.*)", re.ASCII | re.DOTALL)
 """(plan digest, path in the build's folder)."""
 MANIFEST_FILE = re.compile(rf"{MANIFESTS}/([0-9a-f]{{64}})\.json", re.ASCII)
@@ -192,6 +196,10 @@ def comparison_prefix(version: int) -> str:
 
 def report_path(number: int) -> str:
     return f"{REPORTS}/v{number}.html"
+
+
+def difference_path(before: int, after: int) -> str:
+    return f"{REPORTS}/v{before}-v{after}.html"
 
 
 def figure_path(number: int, judge: str, name: str) -> str:

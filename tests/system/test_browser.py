@@ -1,4 +1,4 @@
-"""The report in headless Chromium: at three widths nothing overflows, every section is laid out, and the console stays empty.
+"""The pages in headless Chromium: at three widths nothing overflows, every section is laid out, and the console stays empty.
 
 The report allows no script, so the probe goes into a copy without its content policy; one test shows that the policy holds.
 The page sits in a frame of the wanted width: a browser window is never narrower than some 500 pixels.
@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from chameleon_data.jobs.cli import app
+from tests.support.inline_builds import build, write_small_recipe
 from tests.support.report_example import CREATED, HOSTILE, SECTIONS, example_report, render_example
 
 CHROMIUM = next(
@@ -74,10 +76,10 @@ def text(request: pytest.FixtureRequest) -> str:
     return render_example(manifest, 3, CREATED, proof)
 
 
-def look(text: str, tmp_path: Path, width: int) -> dict[str, Any]:
-    """What the probe finds on a page of that width. Its method is unfolded, unless the page itself is given folded."""
+def look(text: str, tmp_path: Path, width: int, probe: str = PROBE) -> dict[str, Any]:
+    """What the probe finds on a page of that width."""
     page = tmp_path / "page.html"
-    probed = POLICY.sub("", text).replace("</body>", f"{PROBE}</body>")
+    probed = POLICY.sub("", text).replace("</body>", f"{probe}</body>")
     page.write_text(FRAME.format(width, html.escape(probed)), encoding="utf-8")
     document, console = browse(page, tmp_path, "--window-size=1400,1000", "--dump-dom")
     assert console == []
@@ -132,3 +134,49 @@ def test_its_policy_lets_no_script_run(text, tmp_path):
     assert "<title>owned" not in document
     assert len(console) == 1
     assert "Content Security Policy" in console[0]
+
+
+LINKS_PROBE = r"""<script>addEventListener("load", () => {
+  const root = document.documentElement, all = (query) => [...document.querySelectorAll(query)];
+  parent.document.title = JSON.stringify({
+    width: innerWidth, scroll: root.scrollWidth, headings: all("h1, h2").map(h => h.innerText),
+    links: all("a").map(a => a.getAttribute("href")), tables: all("table").length, figures: all("figure > svg").length,
+  });
+})</script>"""
+
+
+@pytest.fixture(scope="module")
+def two_versions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset of two versions, with a report, a difference and a catalogue."""
+    folder = tmp_path_factory.mktemp("dataset")
+    first = write_small_recipe(folder, "out", mix={"budget": 30_000})
+    build(first)
+    build(first.model_copy(update={"mix": first.mix.model_copy(update={"budget": 20_000, "max_epochs": 8.0})}))
+    out = Path(first.out)
+    for words in (["report", str(out), "--trust"], ["diff", f"{out}@1", f"{out}@2", "--html"], ["tag", f"{out}@2", "prod"]):
+        app(words, standalone_mode=False)
+    return out
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+@pytest.mark.parametrize("page", ["index.html", "reports/v1-v2.html", "reports/v2.html"])
+def test_catalogue_and_difference_fit_and_every_link_leads_to_a_file(two_versions, tmp_path, page, width):
+    text = (two_versions / page).read_text(encoding="utf-8").replace("<details", "<details open")
+    seen = look(text, tmp_path, width, LINKS_PROBE)
+    assert seen["scroll"] <= width, "the page scrolls sideways"
+    if page == "index.html":
+        assert [heading[:2] for heading in seen["headings"][1:]] == ["v2", "v1"]
+        assert {"reports/v2.html", "reports/v1-v2.html"} <= set(seen["links"])
+        assert sum("/parquet/" in link for link in seen["links"]) >= 4
+    elif page.endswith("v1-v2.html"):
+        assert (seen["tables"], seen["figures"]) == (3, 1)
+    ids = set(re.findall(r'id="([^"]+)"', text))
+    for link in seen["links"]:
+        assert link[1:] in ids if link.startswith("#") else (two_versions / page).parent.joinpath(link).exists(), link
+
+
+@pytest.mark.parametrize("page", ["index.html", "reports/v1-v2.html"])
+def test_catalogue_and_difference_load_without_a_word(two_versions, tmp_path, page):
+    _, console = browse(two_versions / page, tmp_path, f"--screenshot={tmp_path / 'page.png'}")
+    assert console == []
+    assert (tmp_path / "page.png").stat().st_size > 10_000

@@ -10,7 +10,14 @@ import polars as pl
 from chameleon_data.versions.compare_documents import DocumentChanges
 from chameleon_data.versions.diff import Change, InputChanges, ManifestChanges
 from chameleon_data.views.report.tables import DOMAIN, ReportTable, TableColumn, make_report_table
-from chameleon_data.views.report.words import decimal_formatter, format_signed, format_whole, percent_formatter, shorten_name
+from chameleon_data.views.report.words import (
+    decimal_formatter,
+    format_percent,
+    format_whole,
+    isolate_name,
+    percent_formatter,
+    shorten_name,
+)
 
 VALUE_SHOWN = 200
 """Characters of a value of the recipe."""
@@ -78,9 +85,15 @@ def documents_table(documents: tuple[DocumentChanges, ...]) -> ReportTable | Non
     return make_report_table("Documents before and after", frame, columns, total)
 
 
-def say_size(before: int, after: int) -> str:
-    """Two counts, and how far apart they are."""
-    return f"{format_whole(before)} → {format_whole(after)} ({format_signed(after - before)})"
+def say_changes(changes: ManifestChanges) -> str:
+    """The keys of the recipe that changed and the largest move of a weight: a sentence that may follow another's words."""
+    shares = {name: [weight or 0.0 for weight in facts["weight"]] for name, facts in changes.domains.items()}
+    name, (old, new) = max(shares.items(), key=lambda item: round(abs(item[1][1] - item[1][0]), 9))
+    keys = sorted({key.partition(".")[0] for key in changes.recipe})
+    recipe = f"the recipe changed in {', '.join(keys)}" if keys else "the recipe is the same"
+    if old == new:
+        return f"{recipe}; no weight moved."
+    return f"{recipe}; {isolate_name(name)} moved most, from {format_percent(old, 1)} to {format_percent(new, 1)}."
 
 
 def _show_value(value: object) -> str:

@@ -13,6 +13,7 @@ import polars as pl
 
 from chameleon_data.versions.diff import ManifestChanges
 from chameleon_data.versions.manifest import Manifest
+from chameleon_data.views.report.changes import say_changes
 from chameleon_data.views.report.domains import epoch_limit
 from chameleon_data.views.report.words import format_percent, format_times, format_whole, isolate_name, list_names
 from chameleon_data.weights.evidence import BitsDifference, find_evidence
@@ -51,7 +52,7 @@ def conclude(
         "evaluation": [*evaluated] or [*_say_expected(manifest, len(domains))],
         "epochs": [*_say_use(domains)],
         "books": [*_say_unusable(domains)],
-        "changes": [_say_changes(before)] if before else [],
+        "changes": [f"Since v{before.number}, {say_changes(before.changes)}"] if before else [],
     }
     return tuple(Conclusion(text, section) for section, texts in sections.items() for text in texts)
 
@@ -148,16 +149,3 @@ def _say_unusable(domains: pl.DataFrame) -> Iterator[str]:
     bad, read = int(domains["quarantined"].sum()), int(domains["read"].sum())
     if bad:
         yield f"{format_whole(bad)} of {format_whole(read)} rows held no usable text and were set aside."
-
-
-def _say_changes(before: Before) -> str:
-    """How the mixture moved since the version before."""
-    changes = before.changes
-    shares = {name: [weight or 0.0 for weight in facts["weight"]] for name, facts in changes.domains.items()}
-    name, (old, new) = max(shares.items(), key=lambda item: round(abs(item[1][1] - item[1][0]), 9))
-    keys = sorted({key.partition(".")[0] for key in changes.recipe})
-    recipe = f"the recipe changed in {', '.join(keys)}" if keys else "the recipe is the same"
-    if old == new:
-        return f"Since v{before.number}, {recipe}; no weight moved."
-    moved = f"{isolate_name(name)} moved most, from {format_percent(old, 1)} to {format_percent(new, 1)}"
-    return f"Since v{before.number}, {recipe}; {moved}."

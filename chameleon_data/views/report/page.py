@@ -13,13 +13,10 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from chameleon_data.corpus.clusterings import Clustering
 from chameleon_data.versions.manifest import FormatSum, Manifest, name_tokens
@@ -28,12 +25,10 @@ from chameleon_data.views.report.canvas import INK, MUTED
 from chameleon_data.views.report.changes import changed_inputs_table, moved_weights_table, values_table
 from chameleon_data.views.report.conclusions import Before, conclude
 from chameleon_data.views.report.domains import ReportRows, domain_frame, epoch_limit
+from chameleon_data.views.report.template import fill_template
 from chameleon_data.views.report.topics import topics_table
 from chameleon_data.views.report.words import (
-    format_bytes,
-    format_compact,
     format_percent,
-    format_whole,
     isolate_name,
     shorten_path,
 )
@@ -111,22 +106,12 @@ def render_report(
             "packed": manifest.recipe.shards.sequence_length != "none",
             "recipe": yaml.safe_dump(manifest.recipe.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True,
                                      width=110),
-            "formats": [(FORMAT_TITLES[name], sums.bytes) for name, sums in _ordered_formats(manifest)],
+            "formats": [(FORMAT_TITLES[name], sums.bytes) for name, sums in ordered_formats(manifest)],
             **_mixture(manifest, domains, rows),
             **_written(manifest, domains, rows, verification),
             **_documents(domains, lengths),
         }  # fmt: skip
-    return _template().render(page)
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {"whole": format_whole, "compact": format_compact, "size": format_bytes, "ending": shorten_path}
-    return environment.get_template("page.html.j2")
+    return fill_template("page.html.j2", page)
 
 
 def _mixture(manifest: Manifest, domains: pl.DataFrame, rows: ReportRows) -> dict[str, Any]:
@@ -201,7 +186,7 @@ def _written(manifest: Manifest, domains: pl.DataFrame, rows: ReportRows, verifi
     }
 
 
-def _ordered_formats(manifest: Manifest) -> list[tuple[str, FormatSum]]:
+def ordered_formats(manifest: Manifest) -> list[tuple[str, FormatSum]]:
     """The formats in the recipe's order."""
     order = manifest.recipe.shards.formats
     return sorted(manifest.formats.items(), key=lambda item: (order.index(item[0]) if item[0] in order else len(order), item[0]))

@@ -105,15 +105,19 @@ def test_unusable_rows_are_counted() -> None:
 @pytest.mark.parametrize(
     ("recipe", "weights", "said"),
     [
-        (["mix.budget"], {"a": [0.2, 0.3], "b": [0.8, 0.7]}, "recipe changed in mix; a moved most, from 20.0 % to 30.0 %."),
-        ([], {"a": [0.2, 0.2]}, "recipe is the same; no weight moved."),
-        (["sources.c"], {"a": [1.0, 0.4], "c": [None, 0.6]}, "recipe changed in sources; a moved most, from 100.0 % to 40.0 %."),
+        (["mix.budget"], {"a": [0.2, 0.3], "b": [0.8, 0.7]}, "the recipe changed in mix; a moved most, from 20.0 % to 30.0 %."),
+        ([], {"a": [0.2, 0.2]}, "the recipe is the same; no weight moved."),
+        (
+            ["sources.c"],
+            {"a": [1.0, 0.4], "c": [None, 0.6]},
+            "the recipe changed in sources; a moved most, from 100.0 % to 40.0 %.",
+        ),
     ],
 )
 def test_what_changed_since_the_version_before(recipe, weights, said) -> None:
     domains = {name: {"weight": pair, "tokens": [1, 1], "rows": [1, 1], "epochs": [1.0, 1.0]} for name, pair in weights.items()}
     before = Before(4, ManifestChanges({key: [1, 2] for key in recipe}, domains, {}, {}))
-    (found,) = [s for s in say(manifest_of(UNEVEN, **COMPUTED), before) if s.startswith("Since v4, ")]
+    (found,) = [s for s in say(manifest_of(UNEVEN, **COMPUTED), before) if s.startswith("Since v4, the ")]
     assert said in found
 
 
