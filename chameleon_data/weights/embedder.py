@@ -241,8 +241,18 @@ def load_model(embedder: Embedder, device: Device = "cpu") -> Any:
         if shown:
             bars.enable_progress_bar()
     check_window(embedder.model, embedder.window, model.max_seq_length, getattr(model.config, "max_position_embeddings", None))
-    model.max_seq_length = embedder.window
+    _set_window(model, embedder.window)
     return model.eval()
+
+
+def _set_window(model: Any, window: int) -> None:
+    """Have a SentenceTransformer read so many tokens of a text at most."""
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+    if isinstance(model[0], StaticEmbedding):  # its length is without bound and cannot be set
+        model[0].tokenizer.enable_truncation(window)
+    else:
+        model.max_seq_length = window
 
 
 def _set_precision(model: Any, dtype: Any) -> None:

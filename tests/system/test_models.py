@@ -82,6 +82,7 @@ def test_prompts_and_padding_are_as_in_sentence_transformers(tiny, side):
 
 
 def test_static_vectors_need_no_batches(tmp_path):
+    """The mean over the first tokens of a text, as many as the window holds, from a folder that was saved."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -89,9 +90,11 @@ def test_static_vectors_need_no_batches(tmp_path):
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate([*WORDS, "[UNK]"])}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     weights = np.random.default_rng(0).standard_normal((len(WORDS) + 1, 8)).astype(np.float32)
-    model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=weights)], device="cpu")
-    wanted = [np.mean([weights[WORDS.index(w)] for w in text.split()], axis=0) for text in TEXTS]
-    np.testing.assert_allclose(encode_texts(model, TEXTS), wanted, atol=1e-6)
+    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=weights)], device="cpu").save(str(tmp_path))
+    for window in (512, 8):
+        found = load_embedder(Embed(model=str(tmp_path), window=window)).encode([[text] for text in TEXTS])
+        wanted = [np.mean([weights[WORDS.index(w)] for w in text.split()[:window]], axis=0) for text in TEXTS]
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
 def test_a_document_is_the_mean_of_its_windows(tiny):

@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 from chameleon_data.errors import InputError
 from chameleon_data.weights.clustering import (
+    LEAST_DOCUMENTS,
     SMOOTHING,
     UNIT,
     assign_vectors,
     check_sample,
     cluster_vectors,
     distinctive_terms,
+    find_centres,
     learn_words,
     name_clusters,
     nearest_clusters,
@@ -43,6 +45,18 @@ def test_planted_clusters_are_found_the_largest_first():
     np.testing.assert_array_equal(nearest, found.label)
     np.testing.assert_allclose(distance, ((unit - found.centres[found.label]) ** 2).sum(axis=1), atol=1e-5)
     assert found.inertia == pytest.approx(distance.mean(), rel=1e-4)
+
+
+def test_small_clusters_go_as_if_all_documents_were_assigned_again():
+    x, _ = planted([400, 300, 200, 100, *[9] * 8], dimensions=24)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    centres = find_centres(unit, 40, seed=0)
+    while (sizes := np.bincount(assign_vectors(unit, centres)[0], minlength=len(centres))).min() < LEAST_DOCUMENTS:
+        centres = np.delete(centres, int(sizes.argmin()), axis=0)
+    found = cluster_vectors(x, 40, seed=0)
+    assert (found.merged, found.folded) == (40 - len(centres), 0)
+    assert found.merged >= 4
+    assert np.bincount(found.label).tolist() == sorted(sizes.tolist(), reverse=True)
 
 
 def test_a_small_cluster_goes_to_the_next_nearest():
