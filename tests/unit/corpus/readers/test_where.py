@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def write_lines(path: Path, rows: list[Any]) -> Path:
 def test_rows_are_judged_as_sqlite_judges_them(rows: list[tuple[Any, Any]]) -> None:
     condition = "(score >= 3 and lang = 'en') or lang is null or score between -1.5 and 0"
     found = judge_rows(condition, {"score": [s for s, _ in rows], "lang": [lang for _, lang in rows]})
-    with sqlite3.connect(":memory:") as database:
+    with closing(sqlite3.connect(":memory:")) as database:
         expected = [database.execute(f"select {condition} from (select ? score, ? lang)", row).fetchone()[0] for row in rows]
     assert found.tolist() == [int(bool(value)) for value in expected]
 
