@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from chameleon_data.corpus.conversations import ASSISTANT, ChatMessage
-from chameleon_data.errors import InputError, explain_errno, explaining, first_line
+from chameleon_data.errors import InputError, Sentences, explain_errno, explaining, first_line
 
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
-SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-"""Keys of tokenizer_config.json that a template may use by name."""
 
 
 class TemplateRefusesError(ValueError):
@@ -123,28 +123,58 @@ def _compile(source: str) -> tuple[Any, list[Any]]:
         return environment.from_string(source), under_way
 
 
+class _Token(BaseModel):
+    content: str
+
+
+class _NamedTemplate(BaseModel):
+    name: str
+    template: str
+
+
+class _TokenizerConfig(BaseModel):
+    """What templates take from tokenizer_config.json."""
+
+    bos_token: str | _Token | None = None
+    eos_token: str | _Token | None = None
+    unk_token: str | _Token | None = None
+    sep_token: str | _Token | None = None
+    pad_token: str | _Token | None = None
+    cls_token: str | _Token | None = None
+    mask_token: str | _Token | None = None
+    chat_template: str | list[_NamedTemplate] | None = None
+
+    def special_tokens(self) -> tuple[tuple[str, str], ...]:
+        """(key, token) of each special token that there is."""
+        named = ((key, getattr(self, key)) for key in _TokenizerConfig.model_fields if key.endswith("_token"))
+        return tuple((key, token.content if isinstance(token, _Token) else token) for key, token in named if token is not None)
+
+    def default_template(self) -> str | None:
+        if isinstance(self.chat_template, list):
+            return next((each.template for each in self.chat_template if each.name == "default"), None)
+        return self.chat_template
+
+
 def load_chat_template(template: str | None, tokenizer_file: Path) -> ChatTemplate:
     """The template of a file, or else the one beside a tokenizer.json. Raises InputError where there is none."""
-    folder = tokenizer_file.parent
-    config: dict[str, Any] = {}
-    if (folder / "tokenizer_config.json").is_file():
-        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    special = []
-    for key in SPECIAL_TOKENS:
-        token = config.get(key)
-        token = token.get("content") if isinstance(token, dict) else token
-        if isinstance(token, str):
-            special.append((key, token))
-    source = config.get("chat_template")
-    if isinstance(source, list):
-        source = next((named["template"] for named in source if named.get("name") == "default"), None)
-    if (folder / "chat_template.jinja").is_file():
-        source = (folder / "chat_template.jinja").read_text(encoding="utf-8")
-    if template is not None:
-        with explaining(f"tokens.template: {template}", {OSError: explain_errno, UnicodeDecodeError: "is not text in UTF-8"}):
-            source = Path(template).read_text(encoding="utf-8")
-    if not isinstance(source, str):
+    settings, beside = (tokenizer_file.with_name(name) for name in ("tokenizer_config.json", "chat_template.jinja"))
+    config = _TokenizerConfig()
+    if settings.is_file():
+        reasons: Sentences = {OSError: explain_errno, ValidationError: _explain_settings}
+        with explaining(f"tokens.tokenizer: {settings}", reasons):
+            config = _TokenizerConfig.model_validate_json(settings.read_bytes())
+    source = config.default_template()
+    if file := Path(template) if template is not None else beside if beside.is_file() else None:
+        with explaining(f"tokens.template: {file}", {OSError: explain_errno, UnicodeDecodeError: "is not text in UTF-8"}):
+            source = file.read_text(encoding="utf-8")
+    if source is None:
         raise InputError(f"tokens.template: beside {tokenizer_file} there is no chat template; name a file of one")
-    found = ChatTemplate(source, tuple(special))
+    found = ChatTemplate(source, config.special_tokens())
     _compile(source)
     return found
+
+
+def _explain_settings(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    what = f"{fault['loc'][0]!r} is not what a tokenizer saves there" if fault["loc"] else f"is damaged ({fault['msg']})"
+    return f"{what}; save the tokenizer again"
