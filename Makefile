@@ -26,7 +26,10 @@ demo: $(READY)  ## build a mixture of a small corpus, prove it, write its report
 	@$(BIN)/chameleon-data build $(DEMO) --engine $(ENGINE)
 	@$(BIN)/chameleon-data verify out/demo
 	@echo "report: $$($(BIN)/chameleon-data report out/demo 2>/dev/null)"
-	@echo "what its weights do to a language model, in a minute: $(BIN)/chameleon-data evaluate out/demo"
+	@printf '\nnext:\n'
+	@echo "  $(BIN)/chameleon-data init FOLDER         # a first recipe for your own files, which lie in FOLDER"
+	@echo "  $(BIN)/chameleon-data build FOLDER.yaml   # then verify and report, as above"
+	@echo "  $(BIN)/chameleon-data evaluate out/demo   # what the demo's weights do to a language model, in a minute"
 
 ## Work on it
 

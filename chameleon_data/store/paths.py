@@ -13,6 +13,7 @@ _chameleon/tables/<sha256>.parquet          shards, inputs or the map of a versi
 _chameleon/versions/v00000012.json          the commit: number 12 is that manifest
 _chameleon/deleted/v00000012.json           the tombstone of version 12, which keeps its number for ever
 _chameleon/tags/<name>/00000003.json        where a tag points; the highest generation holds
+_chameleon/openlineage/v00000012.jsonl      the OpenLineage events of the build that made version 12; never removed
 _chameleon/domains/00000003.json            clustering 3: how domains were discovered; never removed
 _chameleon/domains/<sha256>.parquet         its topics, by which texts are labelled; never removed
 _chameleon/landmarks/<digest>.parquet       landmarks that a version was weighed on
@@ -53,6 +54,7 @@ TABLES = f"{ROOT}/tables"
 VERSIONS = f"{ROOT}/versions"
 DELETED = f"{ROOT}/deleted"
 TAGS = f"{ROOT}/tags"
+LINEAGE_EVENTS = f"{ROOT}/openlineage"
 LANDMARKS = f"{ROOT}/landmarks"
 TOPICS = f"{ROOT}/domains"
 CHECKS = f"{ROOT}/checks"
@@ -196,6 +198,10 @@ def comparison_prefix(version: int) -> str:
 
 def report_path(number: int) -> str:
     return f"{REPORTS}/v{number}.html"
+
+
+def lineage_events_path(number: int) -> str:
+    return f"{LINEAGE_EVENTS}/v{number:08d}.jsonl"
 
 
 def difference_path(before: int, after: int) -> str:

@@ -112,6 +112,17 @@ def test_a_column_tells_domains_where_its_values_come_again(tmp_path: Path) -> N
     assert look(tmp_path).sources[0].domain is None
 
 
+def test_a_source_among_others_tells_of_a_column_of_domains(tmp_path: Path) -> None:
+    """The first rows of a sorted file are of one domain, so one value is enough to tell of it. URLs are of each row alone."""
+    write(tmp_path / "crawl/x.jsonl", [{"text": LONG, "source": "wiki"}] * 9)
+    write(tmp_path / "urls/x.jsonl", [{"text": LONG, "source": f"https://{i}"} for i in range(9)])
+    write(tmp_path / "books/x.jsonl", [{"text": LONG}] * 9)
+    notes = {source.name: source.notes for source in look(tmp_path).sources}
+    told = "has a column 'source' (wiki, …); `domain: source` makes a domain of each of its values"
+    assert notes == {"crawl": (told,), "urls": (), "books": ()}
+    assert [source.domain for source in look(tmp_path).sources] == [None] * 3, "the domain of each is its own name"
+
+
 def test_every_format_is_looked_into(tmp_path: Path) -> None:
     table = pa.table({"content": [LONG] * 4, "n": [1, 2, 3, 4]})
     for name in ("parquet", "arrow", "stream", "csv", "array", "packed", "text"):

