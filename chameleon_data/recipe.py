@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal
 from itertools import pairwise
+from math import fsum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -615,6 +616,17 @@ class Weights(Section):
         return self
 
 
+class Stage(Section):
+    """A part of the training with weights of its own."""
+
+    share: Annotated[float, Field(gt=0.0, le=1.0), NO_BOOL]
+    """Share of `budget` that it gets; those of all stages sum to one."""
+    weights: Weights = Weights()
+    """Keys of `weights` that differ in this stage; the others are those at the top."""
+    drop_below: Share = 0.0
+    """A domain whose weight in this stage would be smaller is absent from it. 0: none is."""
+
+
 class Mix(Section):
     """How many tokens are written, and what happens where a domain has too few."""
 
@@ -626,6 +638,15 @@ class Mix(Section):
     """What a domain at that limit lacks. redistribute: the others get it. repeat: no limit. fail: one epoch is the limit."""
     validation: Annotated[float, Field(ge=0.0, lt=1.0), NO_BOOL] = 0.0
     """Share of the documents that is held out as a split of its own; a text is always on the same side. 0: no such split."""
+    stages: tuple[Stage, ...] = ()
+    """Stages of the training, written one after the other, each with its share of the budget and weights of its own."""
+
+    @field_validator("stages")
+    @classmethod
+    def _whole(cls, value: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        if value and abs((total := fsum(stage.share for stage in value)) - 1) > 1e-9:
+            raise ValueError(f"the shares of all stages sum to {total:.6g}; make them sum to 1")
+        return value
 
 
 class Shards(Section):
@@ -798,6 +819,23 @@ class Recipe(Section):
 
     @field_validator("mix", mode="before")
     @classmethod
+    def _stages_with_weights(cls, value: Any, others: ValidationInfo) -> Any:
+        """A stage takes from the top what it does not say. Weights are given or computed: where a stage says which, what the top
+        says of the other is left out."""
+        weights = others.data.get("weights")
+        if not isinstance(value, dict) or not isinstance(value.get("stages"), list | tuple) or weights is None:
+            return value
+        stages, top = [], weights.model_dump(by_alias=True, exclude_unset=True)
+        for stage in value["stages"]:
+            own = stage.get("weights", {}) if isinstance(stage, dict) else None
+            if isinstance(own, dict):
+                replaced = {"centre", "target"} if own.get("from") else {"from"} if {"centre", "target"} & {*own} else set()
+                stage = {**stage, "weights": {key: value for key, value in top.items() if key not in replaced} | own}
+            stages.append(stage)
+        return {**value, "stages": stages}
+
+    @field_validator("mix", mode="before")
+    @classmethod
     def _budget_in_its_unit(cls, value: Any, others: ValidationInfo) -> Any:
         tokens = others.data.get("tokens")
         if isinstance(value, dict) and tokens is not None and tokens.tokenizer and is_size(value.get("budget")):
@@ -845,7 +883,9 @@ class Recipe(Section):
         if self.shards.sequence_length != "none" and (keeping := [n for n, source in self.sources.items() if source.keep]):
             what = "a packed sequence holds many documents, and no columns of each; leave 'keep' or 'shards.sequence_length' out"
             raise MisplacedKeyError(("sources", keeping[0], "keep"), what)
-        if isinstance(self.weights.target, Like) and (self.leverage.preset, self.leverage.level) != ("default", "domain"):
+        targets = [stage.weights.target for stage in self.stages]
+        domain_means = (self.leverage.preset, self.leverage.level) == ("default", "domain")
+        if any(isinstance(target, Like) for target in targets) and not domain_means:
             what = "matches the means of domains; leave 'leverage.preset' and 'leverage.level' at their defaults"
             raise MisplacedKeyError(("weights", "target"), what)
         without = [name for name, source in self.sources.items() if source.id is None]
@@ -854,6 +894,11 @@ class Recipe(Section):
             what = f"lacks the key 'id', the column that 'input.hash: id' identifies documents by{more}"
             raise MisplacedKeyError(("sources", without[0]), what)
         return self
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages of the training; one of the whole budget where `mix` names none."""
+        return self.mix.stages or (Stage(share=1.0, weights=self.weights),)
 
     @property
     def keeps_columns(self) -> bool:
@@ -888,7 +933,7 @@ class Recipe(Section):
         if texts := [name for name in self.sources if name not in chats]:
             what = f"has texts and {list_some(chats)} conversations, and a shard holds one of the two; make them two recipes"
             raise MisplacedKeyError(("sources", texts[0]), what)
-        if isinstance(self.weights.target, Like):
+        if any(isinstance(stage.weights.target, Like) for stage in self.stages):
             raise MisplacedKeyError(("weights", "target"), "its samples are texts, and these are conversations; leave it out")
         able = PACKED_CHAT_FORMATS if self.packs_conversations else CHAT_FORMATS
         if without := [format for format in self.shards.formats if format not in able]:

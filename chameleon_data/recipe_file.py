@@ -37,7 +37,9 @@ from chameleon_data.recipe import (
     Refine,
     Section,
     Source,
+    Stage,
     TiltedMixture,
+    Weights,
     natural_exponent,
     say_fault,
 )
@@ -225,6 +227,10 @@ def _keys_at(path: list[str]) -> list[str]:
             model = Recipe
         case ["sources", _]:
             model = Source
+        case ["mix", "stages", _]:
+            model = Stage
+        case ["mix", "stages", _, *of_stage]:
+            return _keys_at(of_stage)
         case ["weights", "groups", _]:
             model = Group
         case ["weights", "target"]:
@@ -311,7 +317,15 @@ def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
     if isinstance(recipe.leverage.landmarks, RecordedLandmarks):
         recorded = RecordedLandmarks.model_validate({"from": absolute_path(recipe.leverage.landmarks.from_, folder)})
         update["leverage"] = recipe.leverage.model_copy(update={"landmarks": recorded})
-    weights = recipe.weights
+    update["weights"] = _with_absolute_weights(recipe.weights, folder)
+    stages = tuple(s.model_copy(update={"weights": _with_absolute_weights(s.weights, folder)}) for s in recipe.mix.stages)
+    update["mix"] = recipe.mix.model_copy(update={"stages": stages})
+    update["evaluate"] = _with_absolute_mixtures(recipe.evaluate, folder)
+    return recipe.model_copy(update=update)
+
+
+def _with_absolute_weights(weights: Weights, folder: Path) -> Weights:
+    """The section with every relative path absolute."""
     files: dict[str, Any] = {"compare": tuple(absolute_path(file, folder) for file in weights.compare)}
     if weights.from_:
         files["from_"] = absolute_path(weights.from_, folder)
@@ -319,9 +333,7 @@ def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
         files["centre"] = absolute_path(weights.centre, folder)
     if isinstance(weights.target, Like):
         files["target"] = weights.target.model_copy(update={"like": tuple(absolute_path(p, folder) for p in weights.target.like)})
-    update["weights"] = weights.model_copy(update=files)
-    update["evaluate"] = _with_absolute_mixtures(recipe.evaluate, folder)
-    return recipe.model_copy(update=update)
+    return weights.model_copy(update=files)
 
 
 def _with_absolute_mixtures(evaluate: Evaluate, folder: Path) -> Evaluate:
@@ -345,13 +357,21 @@ def _with_absolute_mixtures(evaluate: Evaluate, folder: Path) -> Evaluate:
 
 def _refuse_secrets_elsewhere(recipe: Recipe) -> None:
     """Raise InputError for a file, model or version whose URL may hold a secret, because manifests repeat them all."""
-    landmarks, target = recipe.leverage.landmarks, recipe.weights.target
-    evaluate = recipe.evaluate
+    landmarks, evaluate = recipe.leverage.landmarks, recipe.evaluate
+    sections = {"weights": recipe.weights}
+    sections |= {f"mix.stages.{number}.weights": stage.weights for number, stage in enumerate(recipe.mix.stages)}
+    of_weights = {
+        f"{key}.{name}": urls
+        for key, weights in sections.items()
+        for name, urls in {
+            "from": [weights.from_],
+            "compare": weights.compare,
+            "centre": [weights.centre],
+            "target.like": weights.target.like if isinstance(weights.target, Like) else [],
+        }.items()
+    }
     urls_at: dict[str, Iterable[str | None]] = {
-        "weights.from": [recipe.weights.from_],
-        "weights.compare": recipe.weights.compare,
-        "weights.centre": [recipe.weights.centre],
-        "weights.target.like": target.like if isinstance(target, Like) else [],
+        **of_weights,
         "embed.model": [recipe.embed.model],
         "embed.causal_lm": [recipe.embed.causal_lm],
         "embed.also": recipe.embed.also,

@@ -570,8 +570,8 @@ def _weigh_blend(path: Path, passes: EngineOptions) -> tuple[Blend, str]:
     recipe = load_recipe(path)
     with passes.start(recipe.out) as (runner, progress):
         weighed = weigh_recipe(recipe, runner, progress)
-    weights = weighed.mixture.decimals
-    entries = [BlendEntry(c.name, float(weights[c.name]), c.tokens, c.rows) for c in weighed.selection.counts]
+    weights = weighed.weights
+    entries = [BlendEntry(c.name, float(weights.get(c.name, "0")), c.tokens, c.rows) for c in weighed.selection.counts]
     return make_blend(f"recipe {recipe.name}", recipe, entries, weighed.budget, list_input_files(weighed.survey)), recipe.out
 
 

@@ -90,9 +90,41 @@ def _print_rest(domains: int) -> None:
         print_dim(f"the {DOMAINS_SHOWN:,} largest weights of {domains:,} domains; --json and the report hold the others")
 
 
+def print_stages(stages: Sequence[Mapping[str, float]], rows: Mapping[str, Sequence[str]], total: Mapping[str, float]) -> None:
+    """Shares over the course of the training: a column for each stage, and one for all, with `rows` below. A domain that is
+    absent from a stage has no key in it. Nothing where there is one stage."""
+    if len(stages) == 1:
+        return
+    table = make_table("domain", *(f">stage {number}" for number in range(1, len(stages) + 1)), ">all")
+    for name in _choose_shown(total):
+        shares = (f"{stage[name]:.4f}" if name in stage else "absent" for stage in stages)
+        table.add_row(name, *shares, f"{total[name]:.4f}")
+    for name, cells in rows.items():
+        table.add_row(Text(name, style="dim"), *cells)
+    print_table(table)
+
+
+def _print_stage_notes(mixtures: Sequence[MixtureDescription]) -> None:
+    """What `print_notes` says of the first stage, of the later ones."""
+    for number, about in enumerate(mixtures[1:], 2):
+        for m in about.moved[:BOUNDS_SHOWN]:
+            print_note(f"stage {number}: {m.domain}: {m.before:.4f} to {m.after:.4f} by its {m.bound}", "bound")
+        for warning in about.warnings:
+            if warning not in mixtures[0].warnings:
+                print_note(f"stage {number}: {warning}")
+
+
+def _print_weighed_stages(weighed: Weighed) -> None:
+    """The weights of each stage, where there are several."""
+    weights = [{name: float(weight) for name, weight in stage.mixture.decimals.items()} for stage in weighed.stages]
+    budgets = [f"{budget:,}" for budget in (*(stage.budget for stage in weighed.stages), weighed.budget)]
+    total = {name: float(weight) for name, weight in weighed.weights.items()}
+    print_stages(weights, {f"{name_tokens(weighed.unit)} asked for": budgets}, total)
+
+
 def print_weights(weighed: Weighed) -> None:
     about, counts = weighed.mixture.description, weighed.selection.counts
-    weights = {c.name: float(weighed.mixture.decimals[c.name]) for c in counts}
+    weights = {c.name: float(weighed.mixture.decimals.get(c.name, "0")) for c in counts}
     total = sum(c.tokens for c in counts)
     ranges = _ranges(about)
     by_embedder = [">by embedder"] if ranges else []
@@ -114,11 +146,13 @@ def print_weights(weighed: Weighed) -> None:
     print_table(table)
     _print_rest(len(weights))
     print_outside(weights, about.intervals)
+    _print_weighed_stages(weighed)
     print_explanations(about)
     for sentence in (about.evidence, *say_match(about.match)):
         if sentence:
             print_dim(sentence)
     print_notes(about, weighed.reused)
+    _print_stage_notes([stage.mixture.description for stage in weighed.stages])
     print_files(weighed.survey.files)
     print_columns(weighed.survey.columns, weighed.survey.filtered, weighed.survey.cut)
 
@@ -131,23 +165,33 @@ def _ranges(about: MixtureDescription) -> dict[str, tuple[float, float]]:
 def print_plan(planned: Planned, cost: Mapping[str, Any]) -> None:
     about, summary, budget = planned.weighed.mixture.description, planned.summary, planned.weighed.budget
     domains = summary.domains
-    weights = {name: float(planned.weighed.mixture.decimals[name]) for name in domains}
+    weights, several = {name: float(planned.weighed.weights[name]) for name in domains}, len(summary.stages) > 1
     packed = planned.layouts[0].plan.packing is not None
     rows_are = "sequences" if packed else "documents"
     tokens = name_tokens(planned.weighed.unit)
-    ranges = _ranges(about)
+    ranges = {} if several else _ranges(about)
+    intervals = {} if several else about.intervals
     by_embedder = ["?>by embedder"] if ranges else []
     table = make_table("domain", ">weight", "?>90 % interval", *by_embedder, "?>quota", f">{tokens}", f"?>{rows_are}", ">epochs")
     for name in _choose_shown(weights):
         d = domains[name]
         counts = (f"{d.target_tokens:,}", f"{d.tokens:,}", f"{d.rows:,}", f"{d.epochs:.2f}")
         moved = [format_interval(ranges[name])] if ranges else []
-        table.add_row(name, f"{weights[name]:.4f}", format_interval(about.intervals.get(name)), *moved, *counts)
+        table.add_row(name, f"{weights[name]:.4f}", format_interval(intervals.get(name)), *moved, *counts)
     print_table(table)
     _print_rest(len(weights))
-    print_outside(weights, about.intervals)
+    print_outside(weights, intervals)
+    print_stages(
+        [{name: share.tokens / stage.tokens for name, share in stage.domains.items()} for stage in summary.stages],
+        {
+            tokens: [f"{held:,}" for held in (*(stage.tokens for stage in summary.stages), summary.tokens)],
+            "shards": [f"{shards:,}" for shards in (*(stage.shards for stage in summary.stages), summary.shard_counts["train"])],
+        },
+        {name: domain.tokens / summary.tokens for name, domain in domains.items()},
+    )
     print_exhausted(planned.exhausted)
     print_notes(about, planned.weighed.reused)
+    _print_stage_notes([stage.mixture.description for stage in planned.weighed.stages])
     print_files(planned.weighed.survey.files)
     print_columns(planned.weighed.survey.columns, planned.weighed.survey.filtered, planned.weighed.survey.cut)
     for warning in summary.warnings:
@@ -200,6 +244,7 @@ def print_build(built: Built) -> None:
     manifest, recipe, number = built.manifest, built.manifest.recipe, built.version.number
     print_mixture(manifest)
     print_notes(manifest.weights, manifest.reused if built.new else {})
+    _print_stage_notes([stage.weights or manifest.weights for stage in manifest.stages])
     print_files(manifest.provenance.files)
     print_columns(manifest.columns, manifest.filtered, manifest.cut)
     if built.written:
@@ -248,7 +293,7 @@ def print_mixture(manifest: Manifest) -> None:
     domains = manifest.domains
     available, written = sum(d.available_tokens for d in domains.values()), sum(d.tokens for d in domains.values())
     rows_are = "?>documents" if manifest.recipe.shards.sequence_length == "none" else "?>sequences"
-    ranges = _ranges(manifest.weights)
+    ranges = _ranges(manifest.weights) if len(manifest.stages) == 1 else {}
     by_embedder = ["?>by embedder"] if ranges else []
     columns = ("domain", ">weight", "?>90 % interval", *by_embedder, "?>natural", f">{name_tokens(manifest.unit)}", "?>written")
     table = make_table(*columns, rows_are, "?>epochs", "?>quarantined")
@@ -262,6 +307,15 @@ def print_mixture(manifest: Manifest) -> None:
     print_table(table)
     _print_rest(len(domains))
     print_outside({n: d.weight for n, d in domains.items()}, {n: d.weight_interval for n, d in domains.items()})
+    held = [sum(d.tokens for d in stage.domains.values()) for stage in manifest.stages]
+    print_stages(
+        [{n: d.tokens / total for n, d in stage.domains.items()} for stage, total in zip(manifest.stages, held, strict=True)],
+        {
+            name_tokens(manifest.unit): [f"{tokens:,}" for tokens in (*held, written)],
+            "shards": [f"{shards:,}" for shards in (*(stage.shards for stage in manifest.stages), manifest.shard_count)],
+        },
+        {n: d.tokens / written for n, d in domains.items()},
+    )
 
 
 def print_outside(weights: Mapping[str, float], intervals: Mapping[str, tuple[float, float] | None]) -> None:
@@ -548,6 +602,11 @@ def print_difference(found: Difference, units: tuple[str, str]) -> None:
                 domains.add_row(f"{name} ({split})", "", "", "", *counts)
     print_table(domains)
     _print_rest(len(found.domains))
+    if len(found.stages) > 1:
+        table = make_table("domain", *(f">weight, stage {number}" for number in range(1, len(found.stages) + 1)))
+        for name in shown:
+            table.add_row(name, *(format_change(stage.get(name, [None, None]), ".4f") for stage in found.stages))
+        print_table(table)
     s = found.shards
     shared = f"{s.shared:,} the same, byte for byte ({s.shared_bytes:,} bytes)" if s.shared else "none the same"
     moved = {source: {k: n for k, n in vars(counts).items() if k != "same" and n} for source, counts in found.inputs.items()}

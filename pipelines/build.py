@@ -28,7 +28,7 @@ from chameleon_data.pipelines.weigh import Weighed, weigh_corpus
 from chameleon_data.pipelines.write import write_missing_shards
 from chameleon_data.plan.layout import Layout
 from chameleon_data.plan.plan import TRAIN
-from chameleon_data.recipe import Domains, Group, Like, Recipe
+from chameleon_data.recipe import Domains, Group, Recipe, Weights
 from chameleon_data.shards.lay_out import ShardSpec, build_folder, plan_splits
 from chameleon_data.shards.plan_summary import PlanSummary, summarise_plan
 from chameleon_data.store.store import Store
@@ -54,7 +54,7 @@ class Planned:
     cpus: float
     """Tasks that the engine runs at one time."""
     exhausted: Exhaustion
-    """What each rule for exhausted domains would do."""
+    """What each rule for exhausted domains would do, where there is one stage."""
     keep: RowStore | None
     """Where the survey keeps rows."""
     kept: KeptSummary
@@ -88,6 +88,10 @@ class Planned:
         plain, summary = self.weighed.describe(), self.summary
         for name, domain in summary.domains.items():
             plain["domains"][name] |= vars(domain)
+        for described, planned in zip(plain["stages"], summary.stages, strict=True):
+            described["shards"] = planned.shards
+            for name, counts in planned.domains.items():
+                described["domains"][name] |= vars(counts)
         return {
             **plain,
             "plan_digest": summary.plan_digest,
@@ -196,7 +200,7 @@ def _build(
     recipe, read_as = _discover(engine, prepared, recipe, progress)
     planned = _plan(engine, prepared, scratch, read_as, progress, rates)
     weighed, timings = planned.weighed, dict(planned.timings)
-    survey, mixture, selection = weighed.survey, weighed.mixture, weighed.selection
+    survey, selection = weighed.survey, weighed.selection
     kinds = kinds_of(survey.columns)
     job = ShardSpec(planned.layouts, selection.rules, planned.counter, recipe.input, recipe.shards, kinds, survey.messages)
     build = build_folder(job.layouts, survey.parts)
@@ -212,8 +216,7 @@ def _build(
         recipe,
         survey,
         selection,
-        mixture,
-        weighed.budget,
+        weighed.stages,
         planned.layouts,
         receipts,
         gather_provenance(survey, planned.counter, recipe.shards),
@@ -264,13 +267,19 @@ def _discover(engine: Engine, prepared: Prepared, recipe: Recipe, progress: Prog
         return recipe, recipe
     clustering = _cluster(engine, prepared, recipe, domains, progress)
     recorded = recipe.model_copy(update={"domains": domains.model_copy(update={"clustering": clustering.number})})
-    groups = dict(recipe.weights.groups)
+    held = dict[str, Group]()
     for source, share in (domains.refine.hold if domains.refine else {}).items():
         topics = tuple(cluster.name for cluster in clustering.clusters if cluster.source == source)
-        groups[source] = Group(domains=topics, floor=share, cap=share)
+        held[source] = Group(domains=topics, floor=share, cap=share)
+
+    def hold(weights: Weights) -> Weights:
+        return weights.model_copy(update={"groups": {**weights.groups, **held}})
+
+    stages = tuple(stage.model_copy(update={"weights": hold(stage.weights)}) for stage in recipe.mix.stages)
     update = {
         "sources": label_sources(prepared.store, recipe.sources, clustering),
-        "weights": recipe.weights.model_copy(update={"groups": groups}),
+        "weights": hold(recipe.weights),
+        "mix": recipe.mix.model_copy(update={"stages": stages}),
     }
     return recorded, recorded.model_copy(update=update)
 
@@ -301,22 +310,23 @@ def _weigh(
         survey = replace(survey, files=prepared.files)
         rules = make_selection_rules(input, recipe.mix.validation, recipe.shards, counter, recipe.keeps_columns)
         selection = select_rows(engine, store, survey, rules, tuple(recipe.sources), progress)
-        target, like = recipe.weights.target, None
-        if isinstance(target, Like):
-            like = sample_target(engine, store, prepared.target, target, input, spec, counter, progress)
+        like = {
+            target: sample_target(engine, store, files, target, input, spec, counter, progress)
+            for target, files in prepared.targets.items()
+        }
     with _timed(timings, "embed and weigh"):
         weighed = weigh_corpus(
             engine,
             store,
             recipe.embed,
             recipe.leverage,
-            recipe.weights,
+            recipe.stages,
             recipe.mix,
             recipe.seed,
             survey,
             selection,
             progress,
-            None if recipe.weights.from_ else prepared.embedder,
+            prepared.embedder,
             like,
         )
     weighed = replace(weighed, unit=recipe.tokens.tokenizer or "bytes")
@@ -339,13 +349,14 @@ def _plan(engine: Engine, prepared: Prepared, scratch: Store | None, recipe: Rec
             recipe.input.hash,
             recipe.seed,
             weighed.selection,
-            weighed.mixture.decimals,
-            weighed.budget,
+            weighed.targets,
             describe_writer(recipe.shards, counter, weighed.survey).describe(),
         )
         layouts = lay_out_plans(engine, store, weighed.survey, weighed.selection, plans, recipe.shards.size, progress)
-        target = weighed.mixture.description.unbounded
-        exhausted = compare_exhaustion_rules(weighed.selection.counts, target, weighed.budget, recipe.mix, recipe.weights)
+        exhausted: Exhaustion = {}
+        if len(weighed.stages) == 1:
+            target, (stage,) = weighed.mixture.description.unbounded, recipe.stages
+            exhausted = compare_exhaustion_rules(weighed.selection.counts, target, weighed.budget, recipe.mix, stage.weights)
         summary = summarise_plan(layouts, recipe.shards.size)
         summary = replace(summary, warnings=(*summary.warnings, *weighed.survey.long_tasks))
         if counter.drops:

@@ -31,8 +31,8 @@ from chameleon_data.plan.cuts import (
     sum_cuts,
 )
 from chameleon_data.plan.layout import Layout, sketch_layout
-from chameleon_data.plan.plan import Plan, largest_full_shard_count
-from chameleon_data.shards.grouping import begin_ranges, shards_per_range
+from chameleon_data.plan.plan import Plan, largest_full_shard_counts
+from chameleon_data.shards.grouping import begin_stage_ranges, shards_per_range
 from chameleon_data.shards.layout_files import read_cuts, read_layout, write_cuts, write_layout
 from chameleon_data.store.checksummed import read_table, write_table
 from chameleon_data.store.paths import LayoutFolder, SelectionFolder
@@ -58,7 +58,8 @@ def lay_out_plans(
         rows = sum(d.quota * d.rows // d.tokens for d in full.domains) // full.shards
         size = sum(tally.bytes for tally in survey.tallies.values())
         files = max(len(survey.parts), size // ROWS_FILE_BYTES)
-        begins = begin_ranges(0, full.shards, shards_per_range(files, full.shards, shard_bytes, rows, engine.cpus))
+        each = shards_per_range(files, full.shards, shard_bytes, rows, engine.cpus)
+        begins = begin_stage_ranges(full.stage_shards, each)
         layouts.append(_lay_out(engine, store, survey, selection, full, begins, progress))
     return tuple(layouts)
 
@@ -94,14 +95,17 @@ def _without_empty_shards(
 ) -> Plan:
     """The plan, with fewer shards where documents are so long that a shard would be empty."""
     counts = selection.splits[plan.split]
-    while plan.shards > (full := largest_full_shard_count(plan)):
+    while any(np.array(plan.stage_shards) > (full := np.array(largest_full_shard_counts(plan)))):
         sketch = sketch_layout(plan, counts, (0, plan.shards))
         empty = find_open_shards(sketch, counts)
         if empty.any() and not (plan.packing and not plan.packing.whole):
             empty &= ~_find_filled_shards(engine, store, survey, selection, sketch, empty, progress)
         if not empty.any():
             return plan
-        plan = replace(plan, shards=max(full, plan.shards * 3 // 4))
+        counted = np.array(plan.stage_shards)
+        of_stage = np.add.reduceat(empty, np.cumsum(counted) - counted) > 0
+        fewer = np.where(of_stage, np.maximum(full, counted * 3 // 4), counted)
+        plan = replace(plan, stage_shards=tuple(fewer.tolist()))
     return plan
 
 

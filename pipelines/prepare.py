@@ -46,8 +46,8 @@ class Prepared:
     """Source -> its fragments."""
     files: dict[str, SourceFiles]
     """Source -> its files in numbers, with those that are left out."""
-    target: dict[str, tuple[Fragment, ...]]
-    """The same of the files of `weights.target`, where it has any."""
+    targets: dict[Like, dict[str, tuple[Fragment, ...]]]
+    """The same of the files of each target of `weights` that has any."""
     embedder: Embedder | ColumnEmbedder | None
     """None: weights are given, and no domains are discovered."""
 
@@ -58,15 +58,20 @@ def prepare(recipe: Recipe, single_writer: bool, progress: Progress) -> Prepared
     progress("list", 0, 0)
     store = faults.collect(partial(_open_store, recipe.out, single_writer))
     counter = faults.collect(partial(load_token_counter, recipe.tokens, recipe.is_chat, recipe.shards))
-    target = recipe.weights.target
-    like = {TARGET_NAME: Source(path=target.like, text=target.text)} if isinstance(target, Like) else {}
-    fragments_of_target = _fragments_of(_list_all(like, "weights.target: ", faults))
+    named = dict.fromkeys(stage.weights.target for stage in recipe.stages if isinstance(stage.weights.target, Like))
+    targets = {
+        like: _fragments_of(_list_all({TARGET_NAME: Source(path=like.like, text=like.text)}, "weights.target: ", faults))
+        for like in named
+    }
     listings = _list_all(recipe.sources, "", faults)
     fragments = _fragments_of(listings)
     _open_some(recipe.sources, fragments, recipe.embed.column, faults)
-    _check_weights(recipe, faults)
+    if isinstance(recipe.leverage.landmarks, RecordedLandmarks) and any(not stage.weights.from_ for stage in recipe.stages):
+        faults.collect(partial(find_version, "leverage.landmarks", recipe.leverage.landmarks.from_))
+    for number, stage in enumerate(recipe.stages):
+        _check_weights(recipe, stage.weights, f"mix.stages.{number}.weights" if recipe.mix.stages else "weights", faults)
     embedder = None
-    if not recipe.weights.from_ or recipe.domains:
+    if any(not stage.weights.from_ for stage in recipe.stages) or recipe.domains:
         if recipe.domains:
             faults.collect(partial(import_faiss, "domains"))
         if recipe.leverage.kernel not in EXACT:
@@ -79,7 +84,7 @@ def prepare(recipe: Recipe, single_writer: bool, progress: Progress) -> Prepared
     if store is None or counter is None:
         raise DefectError("a fault was not collected")
     files = count_shared(listings)
-    return Prepared(store, counter, fragments, files, fragments_of_target, embedder)
+    return Prepared(store, counter, fragments, files, targets, embedder)
 
 
 def _open_store(out: str, single_writer: bool) -> Store:
@@ -136,23 +141,20 @@ def _first_of_each(fragments: Iterable[Fragment]) -> list[Fragment]:
     return list(first.values())
 
 
-def _check_weights(recipe: Recipe, faults: Faults) -> None:
-    """Files and versions that the recipe's `weights` and `leverage` name; and domains, where the recipe names all there are."""
-    weights: Weights = recipe.weights
-    if isinstance(recipe.leverage.landmarks, RecordedLandmarks) and not weights.from_:
-        faults.collect(partial(find_version, "leverage.landmarks", recipe.leverage.landmarks.from_))
-    files = [("weights.compare", file) for file in weights.compare]
+def _check_weights(recipe: Recipe, weights: Weights, key: str, faults: Faults) -> None:
+    """Files and versions that the `weights` at a key name; and domains, where the recipe names all there are."""
+    files = [(f"{key}.compare", file) for file in weights.compare]
     if weights.from_:
-        files.append(("weights.from", weights.from_))
+        files.append((f"{key}.from", weights.from_))
     elif natural_exponent(weights.centre) is None:
-        files.append(("weights.centre", weights.centre))
+        files.append((f"{key}.centre", weights.centre))
     if recipe.domains or any(source.domain for source in recipe.sources.values()):
-        for key, file in files:
-            faults.collect(partial(open_named_weights, key, file))
+        for of_file, file in files:
+            faults.collect(partial(open_named_weights, of_file, file))
         return
     names = list(recipe.sources)
-    for key, file in files:
-        faults.collect(partial(read_named_weights, key, file, names))
+    for of_file, file in files:
+        faults.collect(partial(read_named_weights, of_file, file, names))
     groups = {domain: 0.0 for group in weights.groups.values() for domain in group.domains}
     for what, given in (("floor", weights.floor), ("cap", weights.cap), ("prior", weights.prior), ("group", groups)):
-        faults.collect(partial(values_by_domain, f"weights.{what}", given, names, 0.0))
+        faults.collect(partial(values_by_domain, f"{key}.{what}", given, names, 0.0))

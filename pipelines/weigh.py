@@ -32,8 +32,8 @@ from chameleon_data.pipelines.embed import (
     sample_fingerprint,
 )
 from chameleon_data.pipelines.engine import Engine, Progress, TableFunction
-from chameleon_data.plan.plan import epoch_caps
-from chameleon_data.recipe import Embed, Leverage, Mix, RecordedLandmarks, Weights, natural_exponent
+from chameleon_data.plan.plan import StageTarget, divide_budget, epoch_caps, stage_quotas, total_weights
+from chameleon_data.recipe import Embed, Leverage, Like, Mix, RecordedLandmarks, Stage, Weights, natural_exponent
 from chameleon_data.store.paths import weighing_path
 from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import Manifest
@@ -55,9 +55,16 @@ from chameleon_data.weights.kernels.landmark_records import (
 )
 from chameleon_data.weights.kernels.landmarks import Landmarks
 from chameleon_data.weights.kernels.nystrom import ChunkSums, LandmarkStatistics, SampleChunk
-from chameleon_data.weights.make_mixture import add_other_embedders, explain_mixture, make_mixture, warn_of_unembedded
+from chameleon_data.weights.make_mixture import (
+    add_other_embedders,
+    drop_small_domains,
+    explain_mixture,
+    make_mixture,
+    warn_of_unembedded,
+)
 from chameleon_data.weights.mixture import (
     Mixture,
+    WeighedStage,
     WeightsFile,
     WeightsVersion,
     describe_mixture,
@@ -77,25 +84,43 @@ ON_DRIVER = 65_536
 
 @dataclass(frozen=True)
 class Weighed:
-    """The mixture of a corpus, and what it was computed from."""
+    """The mixture of a corpus in each stage, and what it was computed from."""
 
     survey: Survey
     selection: Selection
-    mixture: Mixture
-    budget: int
-    """Tokens to write."""
+    stages: tuple[WeighedStage, ...]
     reused: dict[str, str]
     """Pass -> one sentence about what was not done again."""
     unit: str = "bytes"
     """What a token is: bytes, or the tokenizer's name."""
 
+    @property
+    def mixture(self) -> Mixture:
+        """The mixture of the first stage."""
+        return self.stages[0].mixture
+
+    @property
+    def budget(self) -> int:
+        """Tokens to write in all stages."""
+        return sum(stage.budget for stage in self.stages)
+
+    @property
+    def targets(self) -> tuple[StageTarget, ...]:
+        """What the plan must know of the stages."""
+        return tuple(stage.target for stage in self.stages)
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """Domain -> decimal of its weight in all stages together."""
+        return total_weights(self.targets)
+
     def describe(self) -> dict[str, Any]:
         """What `weights --json` prints."""
         total = sum(c.tokens for c in self.selection.counts)
-        about = self.mixture.description
+        about, weights = self.mixture.description, self.weights
         domains = {
             c.name: {
-                "weight": float(self.mixture.decimals[c.name]), "score": about.scores.get(c.name),
+                "weight": float(weights.get(c.name, "0")), "score": about.scores.get(c.name),
                 "weight_interval": about.intervals.get(c.name), "natural": c.tokens / total, "available_tokens": c.tokens,
                 "available_rows": c.rows, "available_bytes": c.bytes, "quarantined": self.survey.tallies[c.name].quarantined,
                 "filtered": self.survey.tallies[c.name].filtered,
@@ -111,6 +136,14 @@ class Weighed:
             "filtered": self.survey.filtered,
             "weights": describe_mixture(about),
             "budget": self.budget,
+            "stages": [
+                {
+                    "budget": stage.budget,
+                    "domains": {name: {"weight": float(weight)} for name, weight in stage.mixture.decimals.items()},
+                    "warnings": list(stage.mixture.description.warnings),
+                }
+                for stage in self.stages
+            ],
             "reused": self.reused,
         }
 
@@ -120,37 +153,52 @@ def weigh_corpus(
     store: Store,
     embed: Embed,
     leverage: Leverage,
-    weights: Weights,
+    stages: Sequence[Stage],
     mix: Mix,
     seed: int,
     survey: Survey,
     selection: Selection,
     progress: Progress,
     embedder: Embedder | ColumnEmbedder | None,
-    like: pa.Table | None = None,
+    like: Mapping[Like, pa.Table] | None = None,
 ) -> Weighed:
-    """The mixture of this corpus, from its record where there is one. Writes the record, vectors and landmarks to the store.
+    """The mixture of this corpus in each stage, from its record where there is one. Writes the records, vectors and landmarks to
+    the store.
 
-    `embedder` is that of the recipe, which needs none where weights are given. `like`: the sample of the target that the recipe
-    names (`sample_target`).
+    A domain may be used in a stage as often as the stages before leave it. `embedder` is that of the recipe, which needs none
+    where weights are given. `like`: the samples of the targets that the recipe names (`sample_target`).
     """
     progress("weigh", 0, 0)
     gpu = embedder is not None and engine.gpus > 0
     if isinstance(embedder, Embedder):
         embedder = in_precision(embedder, embed.dtype, gpu)
-    tokens = {c.name: c.tokens for c in selection.counts}
+    tokens, packing = {c.name: c.tokens for c in selection.counts}, selection.rules.packing
     budget = sum(tokens.values()) if mix.budget == "auto" else mix.budget
-    caps = epoch_caps(selection.counts, budget, mix.max_epochs, mix.exhausted)
-    if embedder is None:
-        mixture, reused = _given_mixture(str(weights.from_), leverage, weights, caps, list(tokens))
-    else:
-        mixture, reused = _computed_mixture(
-            engine, store, embed, embedder, leverage, weights, tokens, caps, seed, survey, progress, like
-        )
-    files = {path: read_named_weights("weights.compare", path, list(tokens))[0].weights for path in weights.compare}
-    beside = comparison_mixtures(tokens, mixture.description.unbounded, files)
-    mixture = replace(mixture, description=replace(mixture.description, mixtures=beside))
-    return Weighed(survey, selection, mixture, budget, reused)
+    epoch_caps(selection.counts, budget, mix.max_epochs, mix.exhausted)  # raises where all stages together ask for too much
+    weighed, all_reused = list[WeighedStage](), dict[str, str]()
+    for number, (stage, part) in enumerate(zip(stages, divide_budget(budget, [s.share for s in stages]), strict=True), 1):
+        if part == 0:
+            raise InputError(
+                f"mix.stages: stage {number} would get none of a budget of {budget:,}; raise 'mix.budget' or its 'share'"
+            )
+        quotas = stage_quotas(tokens, [before.target for before in weighed], mix.max_epochs, mix.exhausted, packing)
+        used = {name: sum(of_stage[name] for of_stage in quotas) for name in tokens}
+        caps, weights = epoch_caps(selection.counts, part, mix.max_epochs, mix.exhausted, used), stage.weights
+        if weights.from_:
+            mixture, reused = _given_mixture(weights.from_, leverage, weights, caps, list(tokens))
+        elif embedder is None:
+            raise DefectError("weights are to be computed without an embedder")
+        else:
+            target = (like or {})[weights.target] if isinstance(weights.target, Like) else None
+            mixture, reused = _computed_mixture(
+                engine, store, embed, embedder, leverage, weights, tokens, caps, seed, survey, progress, target
+            )
+        files = {path: read_named_weights("weights.compare", path, list(tokens))[0].weights for path in weights.compare}
+        beside = comparison_mixtures(tokens, mixture.description.unbounded, files)
+        mixture = replace(mixture, description=replace(mixture.description, mixtures=beside))
+        weighed.append(WeighedStage(part, drop_small_domains(mixture, stage.drop_below, caps, weights)))
+        all_reused = {**reused, **all_reused}
+    return Weighed(survey, selection, tuple(weighed), all_reused)
 
 
 def find_centre(weights: Weights, tokens: Mapping[str, int]) -> tuple[CentreRule, WeightsFile | WeightsVersion | None]:

@@ -33,7 +33,7 @@ from chameleon_data.plan.layout import (
     concatenate_copies,
     concatenate_segments,
 )
-from chameleon_data.plan.plan import PHASE_BITS, DomainCount, shards_at
+from chameleon_data.plan.plan import PHASE_BITS, DomainCount
 from chameleon_data.plan.routing import locate
 from chameleon_data.plan.search import search_between
 from chameleon_data.plan.streams import (
@@ -177,7 +177,7 @@ def _expect(layout: Layout, domain: I64, first: I64, last: I64, offset: I64, tok
     held_pair, held = pair, size
     if packing and packing.whole:
         of, held, anchor = cut_into_pieces(layout.phases[domain], packing, offset, tokens)
-        shard = shards_at(anchor, np.array([d.quota for d in layout.plan.domains], np.int64)[domain[of]], layout.plan.shards)
+        shard = layout.plan.shards_of(domain[of], anchor)
         inside = np.flatnonzero((layout.begins[0] <= shard) & (shard < layout.begins[-1]))
         of, held, shard = of[inside], held[inside], shard[inside]
         held_pair = domain[of] * ranges + np.searchsorted(layout.begins, shard, "right") - 1
@@ -216,15 +216,19 @@ def sum_cuts(layout: Layout, several: Sequence[SlotCuts]) -> SlotCuts:
 
 
 def finish_layout(layout: Layout, cuts: SlotCuts) -> Layout:
-    """A sketch with all of its cut slots. Raises InputError where no document of a domain fits the quota."""
+    """A sketch with all of its cut slots. Raises InputError where no document of a domain fits its quota in a stage."""
     finished, streams = _add_expected(layout, cuts.expected), list[Stream]()
     for stream, rows in zip(finished.streams, cuts.first_epoch_rows.tolist(), strict=True):
         domain = stream.domain
-        if not stream.tokens.sum():
-            raise InputError(
-                f"domain {domain.name!r} would get no document: its quota is {domain.quota:,} tokens and its first document "
-                f"alone passes that (its largest holds {domain.largest:,}); raise 'mix.budget' or set 'weights.floor'"
-            )
+        for stage, quota in enumerate(domain.quotas):
+            if quota and not stream.tokens[finished.stages == stage].sum():
+                where, absent = "", ""
+                if len(domain.quotas) > 1:
+                    where, absent = f" in stage {stage + 1}", ", or let it be absent by the stage's 'drop_below'"
+                raise InputError(
+                    f"domain {domain.name!r} would get no document{where}: its quota is {quota:,} tokens and its next document "
+                    f"alone passes that (its largest holds {domain.largest:,}); raise 'mix.budget' or set 'weights.floor'{absent}"
+                )
         streams.append(replace(stream, first_epoch_rows=stream.first_epoch_rows + rows))
     slots = replace(layout.slots, segments=cuts.segments, copies=cuts.copies)
     return replace(finished, streams=tuple(streams), slots=slots)
@@ -282,7 +286,7 @@ def _add_expected(layout: Layout, expected: Expected) -> Layout:
     for stream, (rows, of_rows, tokens) in zip(layout.streams, sums.transpose(1, 0, 2), strict=True):
         tokens = stream.tokens + tokens
         if packing and not packing.whole:
-            tokens = np.diff(stream.domain.bounds(layout.plan.shards, packing, layout.begins.tolist()))
+            tokens = np.diff(stream.domain.bounds(layout.plan.stage_shards, packing, layout.begins.tolist()))
         streams.append(
             replace(stream, delivered=stream.delivered + rows, delivered_tokens=stream.delivered_tokens + of_rows, tokens=tokens)
         )
@@ -296,7 +300,8 @@ def find_open_shards(layout: Layout, counts: Sequence[DomainCount]) -> Mask:
     """
     plan, slots = layout.plan, layout.slots
     found = np.ones(plan.shards, bool)
-    for domain, count, begin, epochs in zip(plan.domains, counts, slots.begin.tolist(), slots.epochs.tolist(), strict=True):
+    places = zip(plan.domains, counts, slots.begin.tolist(), slots.epochs.tolist(), strict=True)
+    for index, (domain, count, begin, epochs) in enumerate(places):
         if plan.packing and not plan.packing.whole:
             length = plan.packing.length
             first = np.arange(domain.quota // length) * length + (length * domain.phase >> PHASE_BITS)
@@ -306,7 +311,7 @@ def find_open_shards(layout: Layout, counts: Sequence[DomainCount]) -> Mask:
             first = slots.start[begin : begin + len(rows)]
             filled = (rows > 0) & (first < domain.quota)
             first, last = first[filled], (first + tokens - 1)[filled]
-        shard, end = (shards_at(place, np.full(len(place), domain.quota), plan.shards) for place in (first, last))
+        shard, end = (plan.shards_of(np.full(len(place), index), place) for place in (first, last))
         found[shard[shard == end]] = False
         if not found.any():
             break
@@ -316,13 +321,12 @@ def find_open_shards(layout: Layout, counts: Sequence[DomainCount]) -> Mask:
 def in_open_slots(layout: Layout, open_: Mask, domain: I64, hi: U64) -> Mask:
     """(rows,) whether each document is in a slot that reaches into an open shard."""
     before, slot_ends = np.append(0, np.cumsum(open_)), _slot_ends(layout)
-    quotas = np.array([d.quota for d in layout.plan.domains], np.int64)
     found, rows, epoch = np.zeros(len(hi), bool), np.arange(len(hi)), 0
     while len(rows := rows[layout.slots.epochs[domain[rows]] > epoch]):
         slot = layout.slots.slot(domain[rows], np.full(len(rows), epoch), hi[rows])
         start = layout.slots.start[slot]
         ends = (start, np.maximum(start, slot_ends[slot] - 1))
-        first, last = (np.minimum(shards_at(end, quotas[domain[rows]], len(open_)), len(open_) - 1) for end in ends)
+        first, last = (np.minimum(layout.plan.shards_of(domain[rows], end), len(open_) - 1) for end in ends)
         found[rows[before[last + 1] > before[first]]] = True
         epoch += 1
     return found
@@ -341,7 +345,7 @@ def _slot_ends(layout: Layout) -> I64:
 def find_filled_shards(layout: Layout, documents: Documents) -> Mask:
     """(shards,) whether one of these documents gives a shard a row. A slot has all of its documents here, or none."""
     slots, plan = layout.slots, layout.plan
-    quotas, filled = np.array([d.quota for d in plan.domains], np.int64), np.zeros(plan.shards, bool)
+    filled = np.zeros(plan.shards, bool)
     number = number_copies(documents.domain, documents.hi, documents.lo)
     rows, epoch = np.arange(len(documents)), 0
     while len(rows := rows[slots.epochs[documents.domain[rows]] > epoch]):
@@ -355,7 +359,7 @@ def find_filled_shards(layout: Layout, documents: Documents) -> Mask:
         if plan.packing:
             document, _, place = cut_into_pieces(phase, plan.packing, offset, tokens)
             domain = domain[document]
-        inside = place < quotas[domain]
-        filled[shards_at(place[inside], quotas[domain[inside]], plan.shards)] = True
+        shard = plan.shards_of(domain, place)
+        filled[shard[shard < plan.shards]] = True
         epoch += 1
     return filled

@@ -106,7 +106,12 @@ class Layout:
     def bounds(self) -> I64:
         """(domains, ranges + 1) where the ranges begin, see `DomainPlan.bounds`."""
         plan, begins = self.plan, self.begins.tolist()
-        return np.array([domain.bounds(plan.shards, plan.packing, begins) for domain in plan.domains], np.int64)
+        return np.array([domain.bounds(plan.stage_shards, plan.packing, begins) for domain in plan.domains], np.int64)
+
+    @property
+    def stages(self) -> I64:
+        """(ranges,) the stage of each; no range of a whole plan lies in two."""
+        return np.searchsorted(np.cumsum(self.plan.stage_shards), self.begins[:-1], "right")
 
     @property
     def phases(self) -> I64:

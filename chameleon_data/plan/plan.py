@@ -15,6 +15,10 @@ enclose at least b - a - m and at most b - a + m tokens, m being its largest doc
 
 The order of the output does not depend on S. The phase keeps domains of equal size from starting all at once.
 
+*Stages* follow each other, with weights, quotas Q_i and S_i shards of their own; most plans have one. A domain's stream runs on
+through them. With C_i the sum of its quotas up to stage i, the document with anchor p belongs to stage i where
+C_(i-1) <= p < C_i, and all above holds in the stage with p - C_(i-1) in the place of p. Q_i is 0 where a domain is absent.
+
 *Packed* into sequences of L tokens, every document followed by end-of-text, the same bounds hold with L in the place of m:
 
     cross   The stream of tokens is cut every L: sequence i is its tokens i L to (i + 1) L, as if it were a document of L tokens.
@@ -22,19 +26,23 @@ The order of the output does not depend on S. The phase keeps domains of equal s
     whole   A document longer than L is cut into pieces of L and a rest. Pieces have anchors as documents have. A sequence takes
             the next pieces of its domain in its shard as long as they fit; what is left of it is padding.
 
-Why: docs/decisions/039-cut-at-the-quota.md, docs/decisions/040-shards-are-not-taken-over.md, 041-limits-of-a-plan.md.
+Why: docs/decisions/039-cut-at-the-quota.md, docs/decisions/040-shards-are-not-taken-over.md, 041-limits-of-a-plan.md,
+docs/decisions/182-stages-in-one-stream.md.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate, pairwise
 from math import ceil, floor
 
 import numpy as np
 import numpy.typing as npt
 
+from chameleon_data.arrays import I64
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import HASH_FUNCTION, fingerprint, key64
 from chameleon_data.plan.order import largest_depth
@@ -98,13 +106,13 @@ def histogram_depth(rows: int) -> int:
 
 @dataclass(frozen=True)
 class DomainPlan:
-    """One domain's place in the mixture. The integers decide the bytes; `weight` is what they came from."""
+    """One domain's place in the mixture. The integers decide the bytes; `weights` are what they came from."""
 
     name: str
-    weight: str
-    """Decimal, as recorded."""
-    quota: int
-    """Tokens to write, Q."""
+    weights: tuple[str, ...]
+    """Share of the tokens of each stage, a decimal as recorded; "0" where the domain is absent."""
+    quotas: tuple[int, ...]
+    """Tokens to write in each stage, Q_i."""
     rows: int
     """Usable rows."""
     tokens: int
@@ -119,21 +127,39 @@ class DomainPlan:
     """Numerator over 2^32."""
 
     @property
+    def quota(self) -> int:
+        """Tokens to write in all stages."""
+        return sum(self.quotas)
+
+    @property
+    def begins(self) -> tuple[int, ...]:
+        """(stages + 1,) the anchors at which the stages begin, and the quota of all."""
+        return tuple(accumulate(self.quotas, initial=0))
+
+    @property
     def epochs(self) -> float:
         """How often the domain is read."""
         return self.quota / self.tokens
 
-    def bounds(self, shards: int, packing: Packing | None, numbers: Sequence[int]) -> npt.NDArray[np.int64]:
-        """(numbers,) where these shards begin, of `shards` in all: the anchors ceil(s Q / S); the quota for the number behind the
-        last shard. s Q passes 2^63, so these are made of Python integers.
+    def bounds(self, shards: Sequence[int], packing: Packing | None, numbers: Sequence[int]) -> npt.NDArray[np.int64]:
+        """(numbers,) where these shards begin, where the stages have so many shards: in a stage the anchors ceil(s Q / S) behind
+        its first one; the quota for the number behind the last shard. s Q passes 2^63, so these are made of Python integers.
 
         Packed across documents, they are tokens of the stream: L for each sequence whose anchor is below s Q / S.
         """
-        q, n = self.quota, shards
-        if packing is None or packing.whole:
-            return np.array([-(-s * q // n) for s in numbers], np.int64)
+        firsts, begins, found = tuple(accumulate(shards, initial=0)), self.begins, []
+        for number in numbers:
+            stage = min(bisect_right(firsts, number), len(shards)) - 1
+            found.append(begins[stage] + self._bound(stage, shards[stage], packing, number - firsts[stage]))
+        return np.array(found, np.int64)
+
+    def _bound(self, stage: int, n: int, packing: Packing | None, s: int) -> int:
+        """Tokens from the beginning of the stage to that of its shard `s`, of `n`."""
+        q = self.quotas[stage]
+        if packing is None or packing.whole or s == n:
+            return -(-s * q // n)
         length, first = packing.length, (packing.length * self.phase) >> PHASE_BITS
-        return np.array([length * max(0, -(-(s * q - first * n) // (n * length))) if s < n else q for s in numbers], np.int64)
+        return length * max(0, -(-(s * q - first * n) // (n * length)))
 
 
 @dataclass(frozen=True)
@@ -142,8 +168,8 @@ class Plan:
 
     domains: tuple[DomainPlan, ...]
     """In byte order of name."""
-    shards: int
-    """Number of shards, S."""
+    stage_shards: tuple[int, ...]
+    """Number of shards of each stage, S_i."""
     seed: int
     hash: str
     """`input.hash` of the recipe: what the hash of a document is of."""
@@ -152,6 +178,26 @@ class Plan:
     packing: Packing | None = None
     """How rows are packed; None where rows are texts."""
     split: str = TRAIN
+
+    @property
+    def shards(self) -> int:
+        """Number of shards of all stages."""
+        return sum(self.stage_shards)
+
+    def stage_of(self, shard: int) -> int:
+        """The stage of a shard."""
+        return bisect_right(tuple(accumulate(self.stage_shards)), shard)
+
+    def shards_of(self, domain: I64, anchor: I64) -> I64:
+        """(rows,) the shard of each anchor; the number of shards for one behind the quota. `domain` is (rows,) the index."""
+        begins = np.array([d.begins for d in self.domains], np.int64)
+        found, first = np.full(len(anchor), self.shards, np.int64), 0
+        for stage, shards in enumerate(self.stage_shards):
+            begin, end = begins[domain, stage], begins[domain, stage + 1]
+            here = np.flatnonzero((begin <= anchor) & (anchor < end))
+            found[here] = first + shards_at(anchor[here] - begin[here], (end - begin)[here], shards)
+            first += shards
+        return found
 
     @property
     def digest(self) -> str:
@@ -163,7 +209,7 @@ class Plan:
                 "bytes": d.bytes,
                 "multiset": f"{d.multiset:032x}",
                 "largest": d.largest,
-                "quota": d.quota,
+                "quota": _one_or_list(d.quotas),
                 "phase": d.phase,
             }
             for d in self.domains
@@ -174,7 +220,7 @@ class Plan:
                 "hash": [HASH_FUNCTION, self.hash],
                 "seed": self.seed,
                 "domains": domains,
-                "shards": self.shards,
+                "shards": _one_or_list(self.stage_shards),
                 "writer": self.writer,
                 "split": self.split,
                 "packing": [self.packing.length, self.packing.whole] if self.packing else None,
@@ -186,15 +232,51 @@ class Plan:
         return self.packing.length if self.packing else domain.largest
 
 
-def epoch_caps(counts: Sequence[DomainCount], budget: int, max_epochs: float, exhausted: str) -> dict[str, float]:
+def _one_or_list(of_stages: tuple[int, ...]) -> int | list[int]:
+    """The digest of a plan of one stage is over a number, not over a list of one."""
+    return of_stages[0] if len(of_stages) == 1 else list(of_stages)
+
+
+@dataclass(frozen=True)
+class StageTarget:
+    """What a stage is to hold."""
+
+    budget: int
+    """Tokens to write."""
+    weights: Mapping[str, str]
+    """Domain -> decimal, as recorded; they sum to one. A domain that is not named is absent."""
+
+
+def total_weights(stages: Sequence[StageTarget]) -> dict[str, str]:
+    """Domain -> its weight in all stages together, as a decimal."""
+    if len(stages) == 1:
+        return dict(stages[0].weights)
+    total, sums = sum(stage.budget for stage in stages), dict[str, Fraction]()
+    for stage in stages:
+        for name, weight in stage.weights.items():
+            sums[name] = sums.get(name, Fraction(0)) + Fraction(weight) * stage.budget
+    return {name: str(float(tokens / total)) for name, tokens in sums.items()}
+
+
+def divide_budget(budget: int, shares: Sequence[float]) -> tuple[int, ...]:
+    """The tokens of each stage, from the stages' shares of them; they sum to the budget."""
+    ends = tuple(accumulate(Fraction(str(share)) for share in shares))
+    tokens = [0, *(floor(budget * end / ends[-1]) for end in ends)]
+    return tuple(end - begin for begin, end in pairwise(tokens))
+
+
+def epoch_caps(
+    counts: Sequence[DomainCount], budget: int, max_epochs: float, exhausted: str, used: Mapping[str, int] | None = None
+) -> dict[str, float]:
     """Domain -> the largest weight that its tokens allow; empty unless `exhausted` is `redistribute`, which gives the rest away.
 
-    Raises InputError where the whole corpus cannot give the budget.
+    `used`: domain -> tokens that earlier stages write of it. Raises InputError where the whole corpus cannot give the budget.
     """
+    used = used or {}
     if exhausted == "repeat":
         return {}
     limit = max_epochs if exhausted == "redistribute" else 1.0
-    held = sum(floor(Fraction(limit) * c.tokens) for c in counts)
+    held = sum(floor(Fraction(limit) * c.tokens) - used.get(c.name, 0) for c in counts)
     if held < budget:
         advice = "lower 'mix.budget', raise 'mix.max_epochs', or set 'mix.exhausted: repeat'"
         if exhausted == "fail":
@@ -203,14 +285,33 @@ def epoch_caps(counts: Sequence[DomainCount], budget: int, max_epochs: float, ex
             f"mix.budget: {budget:,} is more than {limit:g} epoch(s) of every domain hold, which is {held:,}, and "
             f"'mix.exhausted: {exhausted}' allows no more; {advice}"
         )
-    return {c.name: limit * c.tokens / budget for c in counts} if exhausted == "redistribute" else {}
+    if exhausted == "fail":
+        return {}
+    return {c.name: max(0.0, limit * c.tokens - used.get(c.name, 0)) / budget for c in counts}
+
+
+def stage_quotas(
+    tokens: Mapping[str, int], stages: Sequence[StageTarget], max_epochs: float, exhausted: str, packing: Packing | None
+) -> tuple[dict[str, int], ...]:
+    """Domain -> quota, for each stage: its share of the stage's budget, rounded down, and where the rest is redistributed no more
+    than earlier stages left of its epochs. `tokens`: domain -> tokens of its documents."""
+    used, quotas = dict.fromkeys(tokens, 0), []
+    for stage in stages:
+        of_stage = {
+            name: whole_sequences(
+                quota_of(held, stage.weights.get(name, "0"), stage.budget, max_epochs, exhausted, used[name]), packing
+            )
+            for name, held in tokens.items()
+        }
+        quotas.append(of_stage)
+        used = {name: before + of_stage[name] for name, before in used.items()}
+    return tuple(quotas)
 
 
 def make_plan(
     counts: Sequence[DomainCount],
-    weights: Mapping[str, str],
+    stages: Sequence[StageTarget],
     *,
-    budget: int,
     max_epochs: float,
     exhausted: str,
     shard_bytes: int,
@@ -221,12 +322,12 @@ def make_plan(
 ) -> Plan:
     """Quotas, phases and the number of shards of the train split.
 
-    `weights` are decimals that sum to one, as recorded. Raises InputError where a domain's quota is nothing, or more than
-    `exhausted: fail` allows; `cuts.finish_layout` refuses a quota that no document fits.
+    Raises InputError where a domain's quota in a stage is nothing, or more in all than `exhausted: fail` allows;
+    `cuts.finish_layout` refuses a quota that no document fits.
     """
-    quotas, unit = {}, _name_counted(writer)
+    quotas, unit = stage_quotas({c.name: c.tokens for c in counts}, stages, max_epochs, exhausted, packing), _name_counted(writer)
     for count in counts:
-        quota = quota_of(count.tokens, weights[count.name], budget, max_epochs, exhausted)
+        quota = sum(of_stage[count.name] for of_stage in quotas)
         if exhausted == "fail" and quota > count.tokens:
             raise InputError(
                 f"domain {count.name!r}: its share is {quota:,} {unit} but it holds {count.tokens:,}, and 'mix.exhausted' is "
@@ -238,14 +339,23 @@ def make_plan(
                 f"{MOST_EPOCHS_PER_DOMAIN:,} epochs; lower its 'weights.cap', set 'mix.exhausted: redistribute', or take "
                 "the domain out"
             )
-        quotas[count.name] = quota
-        if whole_sequences(quota, packing) == 0:
-            least = f", less than one sequence of {packing.length:,}" if packing and quota else ""
-            raise InputError(
-                f"domain {count.name!r} would get {'none' if quota == 0 else f'{quota:,}'} of {budget:,} {unit}{least} "
-                f"(weight {weights[count.name]}); raise 'mix.budget', set 'weights.floor', or take the domain out"
-            )
+        for number, (stage, of_stage) in enumerate(zip(stages, quotas, strict=True), 1):
+            if count.name in stage.weights and of_stage[count.name] == 0:
+                _refuse_empty_quota(count.name, stage, number if len(stages) > 1 else None, unit, packing)
+        if quota == 0:
+            raise InputError(f"domain {count.name!r} is in no stage; lower their 'drop_below', or take the domain out")
+    weights = {c.name: tuple(stage.weights.get(c.name, "0") for stage in stages) for c in counts}
     return _plan(counts, weights, quotas, shard_bytes, seed, hash, writer, packing, TRAIN)
+
+
+def _refuse_empty_quota(name: str, stage: StageTarget, number: int | None, unit: str, packing: Packing | None) -> None:
+    share = floor(Fraction(stage.weights[name]) * stage.budget)
+    least = f", less than one sequence of {packing.length:,}" if packing and share else ""
+    where, absent = (f" of stage {number}", ", let it be absent by the stage's 'drop_below'") if number else ("", "")
+    raise InputError(
+        f"domain {name!r} would get {'none' if share == 0 else f'{share:,}'} of {stage.budget:,} {unit}{where}{least} "
+        f"(weight {stage.weights[name]}); raise 'mix.budget', set 'weights.floor'{absent}, or take the domain out"
+    )
 
 
 def _name_counted(writer: Mapping[str, object]) -> str:
@@ -273,16 +383,16 @@ def validation_plan(
                 f"domain {count.name!r}: its validation split of {count.tokens:,} tokens is less than one sequence; raise "
                 "'mix.validation' or lower 'shards.sequence_length'"
             )
-    weights = {c.name: f"{c.tokens / total:.6f}" for c in counts}
-    quotas = {c.name: c.tokens for c in counts}
-    return _plan(counts, weights, quotas, shard_bytes, seed, hash, writer, packing, VALIDATION)
+    weights = {c.name: (f"{c.tokens / total:.6f}",) for c in counts}
+    quotas = {c.name: whole_sequences(c.tokens, packing) for c in counts}
+    return _plan(counts, weights, (quotas,), shard_bytes, seed, hash, writer, packing, VALIDATION)
 
 
-def quota_of(tokens: int, weight: str, budget: int, max_epochs: float, exhausted: str) -> int:
-    """The quota of a domain that holds `tokens`: its share of the budget, rounded down."""
+def quota_of(tokens: int, weight: str, budget: int, max_epochs: float, exhausted: str, used: int = 0) -> int:
+    """The quota of a domain that holds `tokens`: its share of the budget, rounded down. Earlier stages write `used` of it."""
     quota = floor(Fraction(weight) * budget)
     if exhausted == "redistribute":  # `epoch_caps` held the weights to this, except for their rounding
-        quota = min(quota, floor(Fraction(max_epochs) * tokens))
+        quota = min(quota, floor(Fraction(max_epochs) * tokens) - used)
     return quota
 
 
@@ -293,8 +403,8 @@ def whole_sequences(quota: int, packing: Packing | None) -> int:
 
 def _plan(
     counts: Sequence[DomainCount],
-    weights: Mapping[str, str],
-    quotas: Mapping[str, int],
+    weights: Mapping[str, tuple[str, ...]],
+    quotas: Sequence[Mapping[str, int]],
     shard_bytes: int,
     seed: int,
     hash: str,
@@ -306,7 +416,7 @@ def _plan(
         DomainPlan(
             c.name,
             weights[c.name],
-            whole_sequences(quotas[c.name], packing),
+            tuple(of_stage[c.name] for of_stage in quotas),
             c.rows,
             c.tokens,
             c.bytes,
@@ -316,7 +426,8 @@ def _plan(
         )
         for c in sorted(counts, key=lambda c: c.name.encode())
     )
-    return Plan(domains, shard_count(domains, shard_bytes, packing), seed, hash, dict(writer), packing, split)
+    shards = tuple(count_shards(domains, stage, shard_bytes, packing) for stage in range(len(quotas)))
+    return Plan(domains, shards, seed, hash, dict(writer), packing, split)
 
 
 def phase_of(seed: int, name: str) -> int:
@@ -324,22 +435,26 @@ def phase_of(seed: int, name: str) -> int:
     return key64(seed, name, "phase") >> (64 - PHASE_BITS)
 
 
-def shard_count(domains: Sequence[DomainPlan], shard_bytes: int, packing: Packing | None = None) -> int:
-    """ceil(selected bytes / size); more where a shard would have over a million rows, and at most as many as there are rows.
+def count_shards(domains: Sequence[DomainPlan], stage: int, shard_bytes: int, packing: Packing | None = None) -> int:
+    """Shards of a stage: ceil(selected bytes / size); more where a shard would have over a million rows, and at most as many as
+    there are rows.
 
-    With very long documents some of so many shards may come out empty (`largest_full_shard_count`).
+    With very long documents some of so many shards may come out empty (`largest_full_shard_counts`).
     """
-    selected = sum(Fraction(d.quota * d.bytes, d.tokens) for d in domains)
+    quotas = [(d, d.quotas[stage]) for d in domains]
+    selected = sum(Fraction(quota * d.bytes, d.tokens) for d, quota in quotas)
     if packing:
-        rows = sum(-(-d.quota // packing.length) for d in domains)
+        rows = sum(-(-quota // packing.length) for _, quota in quotas)
     else:
-        rows = sum(ceil(Fraction(d.quota * d.rows, d.tokens)) for d in domains)
+        rows = sum(ceil(Fraction(quota * d.rows, d.tokens)) for d, quota in quotas)
     return max(1, min(max(ceil(selected / shard_bytes), -(-rows // MOST_ROWS_PER_SHARD)), rows))
 
 
-def largest_full_shard_count(plan: Plan) -> int:
-    """A number of shards of which none is empty: each holds more than Q / S - m tokens of a domain, so S < Q / m is enough."""
-    return max(1, *((d.quota - 1) // plan.bound(d) for d in plan.domains))
+def largest_full_shard_counts(plan: Plan) -> tuple[int, ...]:
+    """For each stage a number of shards of which none is empty: each holds more than Q / S - m tokens of a domain, so S < Q / m
+    is enough."""
+    stages = range(len(plan.stage_shards))
+    return tuple(max(1, *((d.quotas[stage] - 1) // plan.bound(d) for d in plan.domains)) for stage in stages)
 
 
 def shards_at(anchor: npt.NDArray[np.int64], quota: npt.NDArray[np.int64], shards: int) -> npt.NDArray[np.int64]:

@@ -9,7 +9,7 @@ Why: docs/decisions/031-rows-of-all-domains-at-once.md, docs/decisions/100-order
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from chameleon_data.arrays import I64, U64, Mask
 from chameleon_data.errors import InputError
 from chameleon_data.plan.copies import number_copies
 from chameleon_data.plan.layout import CutCopies, Layout, Segments, Slots
+from chameleon_data.plan.plan import Plan
 from chameleon_data.plan.streams import SEVERAL_RANGES, stream_offsets
 
 DELIVERIES_AT_ONCE = 2**22
@@ -160,13 +161,15 @@ def _stream_order(number: I64, key: U64, tie: U64) -> I64:
     return order
 
 
-def order_rows(domain: I64, anchor: I64, quotas: Sequence[int]) -> I64:
-    """The rows of one shard in their final order: by p / Q, then by domain, then by stream. All arrays are (rows,).
+def order_rows(plan: Plan, stage: int, domain: I64, anchor: I64) -> I64:
+    """The rows of one shard of a stage in their final order: by p / Q, then by domain, then by stream. All arrays are (rows,); p
+    counts from the beginning of the stage.
 
     The quotient is a float64, which is exact while quotas are below 2^26. Above, rows of two domains that are closer than 2^-53
     may trade places, which moves a bound by Q 2^-53 tokens (.001 at 10^13).
     """
-    quotient = anchor / np.array(quotas, np.int64)[domain]
+    begins, quotas = np.array([(d.begins[stage], d.quotas[stage]) for d in plan.domains], np.int64).T
+    quotient = (anchor - begins[domain]) / quotas[domain]
     order: I64 = np.argsort(quotient)
     if not np.diff(quotient[order]).all():  # rows at one place: their domains decide
         order = np.lexsort((anchor, domain, quotient))

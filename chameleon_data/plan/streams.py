@@ -124,7 +124,7 @@ def place_slots(
     rows, tokens = histogram[:, 0], histogram[:, 1]
     epochs = -(-domain.quota // domain.tokens)
     salts = tuple(key64(plan.seed, domain.name, "epoch", e) for e in range(epochs))
-    bounds = domain.bounds(plan.shards, plan.packing, begins)
+    bounds = domain.bounds(plan.stage_shards, plan.packing, begins)
     start = np.empty((epochs, len(rows)), np.int64)
     found = np.empty((epochs, len(rows)), np.int32)
     depth, in_order = len(rows).bit_length() - 1, np.empty_like(tokens)

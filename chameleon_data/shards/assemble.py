@@ -105,7 +105,7 @@ def _assemble_range(
         offset, copy = _locate_rows(layout, number, rows.columns)
     shards = range(int(layout.begins[number]), int(layout.begins[number + 1]))
     plan, domain = layout.plan, rows.columns["domain"].astype(np.int64)
-    bounds = np.array([d.bounds(plan.shards, plan.packing, range(shards.start, shards.stop + 1)) for d in plan.domains], np.int64)
+    bounds = np.array([d.bounds(plan.stage_shards, plan.packing, range(shards.start, shards.stop + 1)) for d in plan.domains])
     begin, end = span_of(layout.phases[domain], plan.packing, offset, rows.columns["tokens"])
     for place_of_shard, shard in enumerate(shards):
         first, behind = bounds[:, place_of_shard], bounds[:, place_of_shard + 1]
@@ -113,7 +113,7 @@ def _assemble_range(
         counted = here[begin[here] >= first[domain[here]]]  # a document that is packed across a bound counts where it begins
         copies = _count_copies(layout, domain[counted], rows.columns["epoch"][counted], copy[counted])
         ours = list(zip(first.tolist(), behind.tolist(), strict=True))
-        yield shard, _assemble(spec, layout, ours, rows.take(here), offset[here], copies)
+        yield shard, _assemble(spec, layout, plan.stage_of(shard), ours, rows.take(here), offset[here], copies)
 
 
 def _read_rows(store: Store, build: BuildFolder, spec: ShardSpec, source: RowSource, place: Place) -> Delivered:
@@ -192,15 +192,21 @@ class _Assembled:
 
 
 def _assemble(
-    spec: ShardSpec, layout: Layout, bounds: Sequence[tuple[int, int]], rows: Delivered, offset: I64, copies: dict[str, CopyCount]
+    spec: ShardSpec,
+    layout: Layout,
+    stage: int,
+    bounds: Sequence[tuple[int, int]],
+    rows: Delivered,
+    offset: I64,
+    copies: dict[str, CopyCount],
 ) -> _Assembled:
     """`bounds` are where the shard begins and ends in the stream of each domain; `offset` is (documents,)."""
     packing, ids = layout.plan.packing, spec.domain_ids
     if spec.counter.length:
-        return _pack_conversations(layout, ids, rows, offset, copies, spec)
+        return _pack_conversations(layout, stage, ids, rows, offset, copies, spec)
     if packing is None:
-        return _sort_rows(layout, ids, rows, offset, copies, spec)
-    return _pack_rows(layout, ids, packing, bounds, rows, offset, copies, spec.counter)
+        return _sort_rows(layout, stage, ids, rows, offset, copies, spec)
+    return _pack_rows(layout, stage, ids, packing, bounds, rows, offset, copies, spec.counter)
 
 
 def _locate_rows(layout: Layout, number: int, columns: Mapping[str, Any]) -> tuple[I64, I64]:
@@ -223,11 +229,17 @@ def _origins(columns: Mapping[str, Any], documents: I64) -> dict[str, npt.NDArra
 
 
 def _sort_rows(
-    layout: Layout, ids: Mapping[str, int], rows: Delivered, offset: I64, copies: dict[str, CopyCount], spec: ShardSpec
+    layout: Layout,
+    stage: int,
+    ids: Mapping[str, int],
+    rows: Delivered,
+    offset: I64,
+    copies: dict[str, CopyCount],
+    spec: ShardSpec,
 ) -> _Assembled:
     """One row for each document."""
     domain, tokens = rows.columns["domain"].astype(np.int64), rows.columns["tokens"]
-    order = order_rows(domain, anchors(layout.phases[domain], offset, tokens), [s.domain.quota for s in layout.streams])
+    order = order_rows(layout.plan, stage, domain, anchors(layout.phases[domain], offset, tokens))
     rows, domain, tokens = rows.take(order), domain[order], tokens[order]
     texts, kept = rows.bodies, list[pa.Array]()
     if spec.columns:
@@ -246,6 +258,7 @@ def _sort_rows(
 
 def _pack_rows(
     layout: Layout,
+    stage: int,
     domain_ids: Mapping[str, int],
     packing: Packing,
     bounds: Sequence[tuple[int, int]],
@@ -271,7 +284,7 @@ def _pack_rows(
         sequences.append(packed)
         documents.append(document[packed.document])
     domain = np.repeat(np.arange(len(sequences)), [len(packed.tokens) for packed in sequences])
-    order = order_rows(domain, np.concatenate([p.anchor for p in sequences]), [s.domain.quota for s in layout.streams])
+    order = order_rows(layout.plan, stage, domain, np.concatenate([p.anchor for p in sequences]))
     domain, tokens, first = (np.concatenate(c)[order] for c in ([domain], [p.tokens for p in sequences], documents))
     body = pa.array(np.concatenate([p.ids for p in sequences])[order].reshape(-1))
     schema = sequence_schema(packing.length, pa.from_numpy_dtype(counter.dtype))
@@ -285,7 +298,13 @@ def _pack_rows(
 
 
 def _pack_conversations(
-    layout: Layout, domain_ids: Mapping[str, int], rows: Delivered, offset: I64, copies: dict[str, CopyCount], spec: ShardSpec
+    layout: Layout,
+    stage: int,
+    domain_ids: Mapping[str, int],
+    rows: Delivered,
+    offset: I64,
+    copies: dict[str, CopyCount],
+    spec: ShardSpec,
 ) -> _Assembled:
     """One row for each sequence, which holds whole conversations of one domain.
 
@@ -301,7 +320,7 @@ def _pack_conversations(
     size = np.array([len(ids) for ids, _ in turns], np.int64)
     first, sequence, place = fill_sequences(size, counter.length, domain)
     shape = len(first), counter.length
-    order = order_rows(domain[first], anchor[first], [s.domain.quota for s in layout.streams])
+    order = order_rows(layout.plan, stage, domain[first], anchor[first])
     ids = lay_in_sequences(all_ids, size, sequence, place, shape, counter.required_end)[order]
     mask = lay_in_sequences(all_masks, size, sequence, place, shape, 0)[order]
     tokens = np.add.reduceat(columns["tokens"], first)[order] if len(first) else columns["tokens"]

@@ -7,6 +7,9 @@ Why: docs/decisions/141-ranges-in-levels.md.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+
 MOST_RANGES = 256
 """Ranges that rows are sent to at once."""
 JOINED_BYTES = 256 * 2**20
@@ -37,6 +40,12 @@ def shards_per_range(files: int, shards: int, size: int, rows: int, cpus: float)
 def begin_ranges(first: int, end: int, each: int) -> tuple[int, ...]:
     """The first shards of ranges of `each` shards, and the shard behind the last one."""
     return *range(first, end, each), end
+
+
+def begin_stage_ranges(stage_shards: Sequence[int], each: int) -> tuple[int, ...]:
+    """`begin_ranges` over the shards of stages that follow each other; no range lies in two of them."""
+    ends = tuple(accumulate(stage_shards, initial=0))
+    return *(begin for first, end in pairwise(ends) for begin in range(first, end, each)), ends[-1]
 
 
 def divide_shards(first: int, end: int, size: int) -> tuple[int, ...] | None:

@@ -13,7 +13,7 @@ from chameleon_data.corpus.selection import Selection, SelectionRules
 from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.hashing import fingerprint
 from chameleon_data.plan.layout import Layout
-from chameleon_data.plan.plan import VALIDATION, Plan, make_plan, validation_plan
+from chameleon_data.plan.plan import VALIDATION, Plan, StageTarget, make_plan, validation_plan
 from chameleon_data.recipe import Input, Mix, Shards
 from chameleon_data.shards.grouping import divide_shards
 from chameleon_data.shards.rows import number_domains
@@ -78,20 +78,17 @@ def plan_splits(
     hash: str,
     seed: int,
     selection: Selection,
-    weights: Mapping[str, str],
-    budget: int,
+    stages: Sequence[StageTarget],
     writer: Mapping[str, object],
 ) -> tuple[Plan, ...]:
     """The plan of `train`, and of `validation` where documents are held out.
 
-    `hash` is `input.hash` of the recipe. `weights` are decimals that sum to one, as recorded. `writer` is what else decides the
-    bytes (`versions.provenance.describe_writer`).
+    `hash` is `input.hash` of the recipe. `writer` is what else decides the bytes (`versions.provenance.describe_writer`).
     """
     packing = selection.rules.packing
     train = make_plan(
         selection.counts,
-        weights,
-        budget=budget,
+        stages,
         max_epochs=mix.max_epochs,
         exhausted=mix.exhausted,
         shard_bytes=shards.size,

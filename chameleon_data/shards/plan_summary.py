@@ -28,6 +28,30 @@ class PlannedDomain:
 
 
 @dataclass(frozen=True)
+class PlannedShare:
+    """What the plan gives a domain in a stage."""
+
+    target_tokens: int
+    """Quota: weight × budget of the stage, in tokens."""
+    tokens: int
+    """Tokens of the rows that are written."""
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """What the plan writes in a stage."""
+
+    shards: int
+    domains: dict[str, PlannedShare]
+    """Domain -> what it gets; one that is absent has no key."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the stage."""
+        return sum(share.tokens for share in self.domains.values())
+
+
+@dataclass(frozen=True)
 class PlanSummary:
     """What the layouts of all splits come to."""
 
@@ -38,6 +62,8 @@ class PlanSummary:
     """Bytes of a shard that were asked for."""
     domains: dict[str, PlannedDomain]
     """Domain -> what the train split gives it."""
+    stages: tuple[PlannedStage, ...]
+    """The same by stage."""
     validation_tokens: int
     """Tokens of the validation split."""
     bytes: int
@@ -64,6 +90,7 @@ def summarise_plan(layouts: Sequence[Layout], shard_bytes: int) -> PlanSummary:
         {layout.plan.split: layout.plan.shards for layout in layouts},
         shard_bytes,
         _summarise_domains(train),
+        tuple(_summarise_stage(train, stage) for stage in range(len(train.plan.stage_shards))),
         sum(int(layout.tokens.sum()) for layout in rest),
         planned_bytes(layouts),
         tuple(_warn(train.plan, shard_bytes)),
@@ -82,6 +109,16 @@ def _summarise_domains(train: Layout) -> dict[str, PlannedDomain]:
         rows = -(-tokens // stream.packing.length) if stream.packing else int(stream.delivered.sum())
         domains[domain.name] = PlannedDomain(domain.quota, tokens, rows, tokens / domain.tokens)
     return domains
+
+
+def _summarise_stage(train: Layout, stage: int) -> PlannedStage:
+    here, plan = train.stages == stage, train.plan
+    shares = {
+        s.domain.name: PlannedShare(s.domain.quotas[stage], int(s.tokens[here].sum()))
+        for s in train.streams
+        if s.domain.quotas[stage]
+    }
+    return PlannedStage(plan.stage_shards[stage], shares)
 
 
 def _warn(plan: Plan, shard_bytes: int) -> list[str]:

@@ -25,7 +25,7 @@ from chameleon_data.shards.lay_out import ShardSpec, build_digest, plan_splits
 from chameleon_data.shards.spill import spill, spill_records
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
-from chameleon_data.versions.manifest import Manifest, name_tokens
+from chameleon_data.versions.manifest import Manifest, name_tokens, stage_targets
 
 
 def check_plan_against_corpus(
@@ -47,8 +47,7 @@ def check_plan_against_corpus(
             recipe.input.hash,
             recipe.seed,
             selection,
-            {name: str(domain.weight) for name, domain in manifest.domains.items()},
-            manifest.budget,
+            stage_targets(manifest),
             manifest.provenance.writer.describe(),
         )
         layouts = lay_out(plans)

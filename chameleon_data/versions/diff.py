@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from typing import Any
 
 from chameleon_data.versions.compare_documents import DocumentChanges, SharedShards, Side, compare_documents, count_shared_shards
 from chameleon_data.versions.corpus_tables import read_inputs
-from chameleon_data.versions.manifest import DomainRecord, Manifest
+from chameleon_data.versions.manifest import DomainRecord, Manifest, StageRecord
 from chameleon_data.versions.provenance import describe_lineage
 
 Change = list[Any]
@@ -36,7 +37,9 @@ class ManifestChanges:
     recipe: dict[str, Change]
     """Dotted key -> change."""
     domains: dict[str, dict[str, Change]]
-    """Domain -> COMPARED_FACTS, as a pair each, changed or not."""
+    """Domain -> COMPARED_FACTS, as a pair each, changed or not; over all stages."""
+    stages: tuple[dict[str, Change], ...]
+    """The weights of each stage by domain, as a pair each, in the order of the training."""
     inputs: dict[str, InputChanges]
     """Source -> what became of its files."""
     lineage: dict[str, Change]
@@ -62,6 +65,7 @@ def compare_manifests(before: Side, after: Side) -> ManifestChanges:
     return ManifestChanges(
         _diff_recipes(a, b),
         _pair_domains(a.domains, b.domains),
+        tuple(_pair_weights(*pair) for pair in zip_longest(a.stages, b.stages)),
         _diff_inputs(before, after),
         diff_values(describe_lineage(a), describe_lineage(b)),
     )
@@ -99,6 +103,13 @@ def _diff_recipes(a: Manifest, b: Manifest) -> dict[str, Change]:
 def _pair_domains(a: Mapping[str, DomainRecord], b: Mapping[str, DomainRecord]) -> dict[str, dict[str, Change]]:
     names = sorted(a.keys() | b.keys(), key=str.encode)
     return {name: {fact: [getattr(side.get(name), fact, None) for side in (a, b)] for fact in COMPARED_FACTS} for name in names}
+
+
+def _pair_weights(a: StageRecord | None, b: StageRecord | None) -> dict[str, Change]:
+    """The weights of one stage; a version without it, or with the domain absent from it, has None."""
+    sides = [side.domains if side else {} for side in (a, b)]
+    names = sorted(sides[0].keys() | sides[1].keys(), key=str.encode)
+    return {name: [side[name].weight if name in side else None for side in sides] for name in names}
 
 
 def _diff_inputs(before: Side, after: Side) -> dict[str, InputChanges]:

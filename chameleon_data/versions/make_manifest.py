@@ -13,6 +13,7 @@ from chameleon_data.corpus.selection import Selection
 from chameleon_data.corpus.survey import Survey
 from chameleon_data.errors import DefectError
 from chameleon_data.plan.layout import Layout
+from chameleon_data.plan.plan import total_weights
 from chameleon_data.plan.streams import Stream
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.lay_out import build_digest
@@ -21,10 +22,19 @@ from chameleon_data.shards.rows import number_domains
 from chameleon_data.store.paths import BUILDS
 from chameleon_data.store.store import Store
 from chameleon_data.versions.corpus_tables import write_input_table, write_map_table
-from chameleon_data.versions.manifest import DomainRecord, FormatSum, Manifest, Provenance, SplitRecord, Tables
+from chameleon_data.versions.manifest import (
+    DomainRecord,
+    FormatSum,
+    Manifest,
+    Provenance,
+    SplitRecord,
+    StageDomain,
+    StageRecord,
+    Tables,
+)
 from chameleon_data.versions.provenance import list_input_files
 from chameleon_data.versions.shard_table import ShardFile, ShardRecord, write_shard_table
-from chameleon_data.weights.mixture import Mixture, MixtureDescription
+from chameleon_data.weights.mixture import Mixture, MixtureDescription, WeighedStage
 
 
 def digest_files(files: Mapping[str, str]) -> str:
@@ -46,8 +56,7 @@ def make_manifest(
     recipe: Recipe,
     survey: Survey,
     selection: Selection,
-    mixture: Mixture,
-    budget: int,
+    stages: Sequence[WeighedStage],
     layouts: Sequence[Layout],
     receipts: Sequence[Receipt],
     provenance: Provenance,
@@ -62,7 +71,7 @@ def make_manifest(
     for layout in layouts:
         _check_written(layout, by_split[layout.plan.split], packed=recipe.packs_conversations)
     _check_read(survey, selection)
-    train, *rest = layouts
+    (train, *rest), mixture, weights = layouts, stages[0].mixture, total_weights([stage.target for stage in stages])
     digest = build_digest([layout.plan for layout in layouts])
     folder = f"{BUILDS}/{digest}"
     domain_ids = number_domains(stream.domain.name for layout in layouts for stream in layout.streams)
@@ -81,14 +90,22 @@ def make_manifest(
         content_digest=digest_contents([receipt.content for receipt in ordered]),
         build=folder,
         seed=train.plan.seed,
-        budget=budget,
+        budget=sum(stage.budget for stage in stages),
         shard_count=train.plan.shards,
         shard_counts={layout.plan.split: layout.plan.shards for layout in layouts},
         unit=recipe.tokens.tokenizer or "bytes",
         hash=recipe.input.hash,
         domain_ids=domain_ids,
-        domains={s.domain.name: _domain(s, by_split["train"], survey, selection, mixture.description) for s in train.streams},
-        validation={s.domain.name: _split_domain(s, by_split["validation"]) for layout in rest for s in layout.streams},
+        domains={
+            s.domain.name: _domain(s, weights[s.domain.name], by_split["train"], survey, selection, mixture.description)
+            for s in train.streams
+        },
+        stages=tuple(_stage(number, stage, train, by_split["train"], mixture) for number, stage in enumerate(stages)),
+        validation={
+            s.domain.name: _split_domain(s, s.domain.weights[0], by_split["validation"])
+            for layout in rest
+            for s in layout.streams
+        },
         weights=mixture.description,
         quarantine=survey.reasons,
         filtered={name: dict(counts) for name, counts in survey.filtered.items()},
@@ -139,11 +156,34 @@ def _check_read(survey: Survey, selection: Selection) -> None:
             )
 
 
+def _stage(number: int, stage: WeighedStage, train: Layout, receipts: Sequence[Receipt], first: Mixture) -> StageRecord:
+    """What one stage holds. `first` is the mixture of the first stage."""
+    here, plan = train.stages == number, train.plan
+    own = [receipt for receipt in receipts if plan.stage_of(receipt.number) == number]
+    domains = {
+        s.domain.name: StageDomain(
+            weight=float(s.domain.weights[number]),
+            target_tokens=s.domain.quotas[number],
+            tokens=int(s.tokens[here].sum()),
+            rows=sum(receipt.domain_rows.get(s.domain.name, 0) for receipt in own),
+        )
+        for s in train.streams
+        if s.domain.quotas[number]
+    }
+    about = stage.mixture.description
+    return StageRecord(stage.budget, plan.stage_shards[number], domains, None if about == first.description else about)
+
+
 def _domain(
-    stream: Stream, receipts: Sequence[Receipt], survey: Survey, selection: Selection, weights: MixtureDescription
+    stream: Stream,
+    weight: str,
+    receipts: Sequence[Receipt],
+    survey: Survey,
+    selection: Selection,
+    weights: MixtureDescription,
 ) -> DomainRecord:
     name = stream.domain.name
-    tally, written = survey.tallies[name], _split_domain(stream, receipts)
+    tally, written = survey.tallies[name], _split_domain(stream, weight, receipts)
     return DomainRecord(
         **{field.name: getattr(written, field.name) for field in fields(written)},
         rows_read=tally.read,
@@ -152,16 +192,16 @@ def _domain(
         filtered=tally.filtered,
         quarantined=tally.quarantined,
         score=weights.scores.get(name),
-        weight_interval=weights.intervals.get(name),
+        weight_interval=weights.intervals.get(name) if len(stream.domain.quotas) == 1 else None,
     )
 
 
-def _split_domain(stream: Stream, receipts: Sequence[Receipt]) -> SplitRecord:
+def _split_domain(stream: Stream, weight: str, receipts: Sequence[Receipt]) -> SplitRecord:
     domain, name = stream.domain, stream.domain.name
     tokens = int(stream.tokens.sum())
     copies = [receipt.copies[name] for receipt in receipts if name in receipt.copies]
     return SplitRecord(
-        weight=float(domain.weight),
+        weight=float(weight),
         target_tokens=domain.quota,
         tokens=tokens,
         rows=sum(receipt.domain_rows.get(name, 0) for receipt in receipts),

@@ -17,7 +17,7 @@ from pydantic import Field, JsonValue, with_config
 from chameleon_data.corpus.file_counts import SourceFiles
 from chameleon_data.corpus.kept_columns import KeptColumn
 from chameleon_data.errors import InputError
-from chameleon_data.plan.plan import TRAIN, VALIDATION
+from chameleon_data.plan.plan import TRAIN, VALIDATION, StageTarget
 from chameleon_data.recipe import Recipe
 from chameleon_data.versions.records import STRICT, Digest, decode_record, describe_record, encode_record, record_schema
 from chameleon_data.versions.tables import TableFile
@@ -80,7 +80,35 @@ class DomainRecord(SplitRecord):
     score: float | None
     """Leverage score, mean one over the domains (reference preset: sum one). None: not measured."""
     weight_interval: tuple[float, float] | None
-    """90 % interval of the weight before bounds. None: not measured."""
+    """90 % interval of the weight before bounds. None: not measured, or a weight over several stages."""
+
+
+@dataclass(frozen=True)
+class StageDomain:
+    """What a stage of the training holds of a domain."""
+
+    weight: float
+    """Share of the stage's tokens that was asked for; the weights of a stage sum to one."""
+    target_tokens: int
+    """Quota: weight × budget of the stage in tokens, rounded down; packed, rounded down to whole sequences."""
+    tokens: int
+    """Tokens written."""
+    rows: int
+    """Rows written."""
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """One stage of the training. Its shards follow those of the stage before."""
+
+    budget: Annotated[int, Field(ge=1)]
+    """Tokens that it was to hold."""
+    shards: Annotated[int, Field(ge=1)]
+    """Shards of the train split that are the stage's."""
+    domains: Annotated[dict[str, StageDomain], Field(min_length=1)]
+    """Domain -> what the stage holds of it; one that is absent has no key."""
+    weights: MixtureDescription | None
+    """How its weights came about. None: as those of the first stage, which `weights` of the manifest describes."""
 
 
 @dataclass(frozen=True)
@@ -232,11 +260,13 @@ class Manifest:
     domain_ids: dict[str, int]
     """Domain -> `domain_id` of its rows: its place among the domains of all splits, in byte order of name."""
     domains: Annotated[dict[str, DomainRecord], Field(min_length=1)]
-    """The train split by domain."""
+    """The train split by domain, all stages together."""
+    stages: Annotated[tuple[StageRecord, ...], Field(min_length=1)]
+    """The train split by stage, in the order of its shards; one where the recipe names none."""
     validation: dict[str, SplitRecord]
     """The validation split by domain; empty where nothing is held out."""
     weights: MixtureDescription
-    """How the weights came about: scores, bounds that acted, embedder, warnings."""
+    """How the weights of the first stage came about: scores, bounds that acted, embedder, warnings."""
     quarantine: dict[str, dict[str, int]]
     """Domain or source -> reason -> rows set aside."""
     filtered: dict[str, dict[str, int]]
@@ -264,6 +294,14 @@ class Manifest:
         """The records of a split, in byte order of the domains' names."""
         records: Mapping[str, SplitRecord] = self.domains if split == TRAIN else self.validation
         return dict(sorted(records.items(), key=lambda item: item[0].encode()))
+
+
+def stage_targets(manifest: Manifest) -> tuple[StageTarget, ...]:
+    """What the stages of the train split were to hold."""
+    return tuple(
+        StageTarget(stage.budget, {name: str(domain.weight) for name, domain in stage.domains.items()})
+        for stage in manifest.stages
+    )
 
 
 def name_tokens(unit: str) -> str:
@@ -300,6 +338,10 @@ def decode_manifest(body: bytes, where: str) -> Manifest:
         wrong = "'domain_ids' does not number each domain"
     elif set(manifest.shard_counts) != {TRAIN, *([VALIDATION] if manifest.validation else [])}:
         wrong = "'shard_counts' does not name the splits that have domains"
+    elif sum(stage.shards for stage in manifest.stages) != manifest.shard_counts[TRAIN]:
+        wrong = "'stages' have not as many shards as 'shard_counts' says"
+    elif {name for stage in manifest.stages for name in stage.domains} != {*manifest.domains}:
+        wrong = "'stages' do not name the domains of the train split"
     elif stores_ids != (manifest.provenance.writer.ids is not None):
         wrong = "'provenance.writer.ids' is not there where the recipe stores token ids, or only there"
     else:

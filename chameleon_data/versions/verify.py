@@ -6,7 +6,8 @@ was found joins in the order of the shards. Proved of the bytes:
     files      size, sha256, and the name that the recipe gives; indexes say what the shards do; nothing else lies beside them
     rows       the same in all formats; texts have the hash of their `doc_id`; each lies in the split where its hash belongs;
                `domain_id` is the domain's number, and `doc_starts` are where documents begin
-    balance    each domain keeps its bound in the whole, in every shard and after every row; domains interleave as planned
+    balance    each domain keeps its bound in the whole, in every stage and shard, and after every row of a stage; domains
+               interleave as planned
     order      each domain's rows follow the order of hashes, and every epoch holds the documents that the survey counted
     copies     with `dedup`, no document stands twice
 
@@ -148,11 +149,11 @@ def plan_ranges(store: Store, facts: Mapping[str, SplitFacts]) -> tuple[list[Sha
     manifest = next(iter(facts.values())).manifest
     target = max(PROOF_RANGE_BYTES, sum(sums.bytes for sums in manifest.formats.values()) // MOST_PROOF_RANGES)
     index = {split: _index_domains(one) for split, one in facts.items()}
-    held = {split: np.zeros(len(one.names), np.int64) for split, one in facts.items()}
+    held = {split: np.zeros_like(one.quotas) for split, one in facts.items()}
     last = {split: np.full(len(one.names), -1, np.int64) for split, one in facts.items()}
     ranges, at, open_range = list[ShardRange](), 0, None
     for table in read_shard_rows(store, manifest):
-        splits = table["split"].to_pylist()
+        splits, numbers = table["split"].to_pylist(), table["shard"].to_pylist()
         sizes = _sum_lists(table["files"], pc.struct_field(_flatten(table["files"]), "bytes").to_numpy())
         ends, ids = np.append(0, np.cumsum(_lengths(table["domain_ids"]))), _flatten(table["domain_ids"]).to_numpy()
         tokens = _flatten(table["domain_tokens"]).to_numpy()
@@ -168,7 +169,8 @@ def plan_ranges(store: Store, facts: Mapping[str, SplitFacts]) -> tuple[list[Sha
                 )
                 domains = index[split][ids[ends[row] : ends[row + 1]]]
                 known = domains >= 0
-                np.add.at(held[split], domains[known], tokens[ends[row] : ends[row + 1]][known])
+                of_stage = held[split][facts[split].stage_of(numbers[row])]
+                np.add.at(of_stage, domains[known], tokens[ends[row] : ends[row + 1]][known])
                 last[split][domains[known]] = at + row
         at += len(table)
     if open_range is not None:
@@ -253,8 +255,9 @@ def _join_ranges(
         else:
             joined[found.split] = found
     for split, one in facts.items():  # a split of which the table, which is forged, has no shard
-        none = np.zeros(len(one.names), np.int64)
-        joined.setdefault(split, RangeFound(split, BalanceFound.before(none), TextFound.nothing(len(none))))
+        joined.setdefault(
+            split, RangeFound(split, BalanceFound.before(np.zeros_like(one.quotas)), TextFound.nothing(len(one.names)))
+        )
     return joined
 
 

@@ -51,7 +51,7 @@ class ShardRange:
     bytes: int
     """Of all files of its shards."""
     held: I64
-    """(domains of the split,) tokens in the shards of the split before it."""
+    """(stages, domains of the split) tokens in the shards of the split before it."""
 
     def pack(self) -> pa.Table:
         """The finding as a table of one row."""
@@ -186,9 +186,10 @@ class _RangeProof:
         """Read the next shard in every format, and prove its rows. Behind it stand as many tokens as the table says, whatever is
         found, so that one damaged shard moves none of the others."""
         self._prove(record)
+        stage = self._facts.stage_of(record.shard)
         for name, tokens in record.domain_tokens.items():
             if name in self._index:
-                self._held[self._index[name]] += tokens
+                self._held[stage, self._index[name]] += tokens
         self._balance.found.held = self._held.copy()
 
     def _prove(self, record: ShardRecord) -> None:
@@ -211,6 +212,10 @@ class _RangeProof:
         if (domain < 0).any():
             say("names of domains", [f"{path}: holds a domain that the manifest does not name"])
             return
+        stage = facts.stage_of(record.shard)
+        if (absent := np.unique(domain[facts.quotas[stage][domain] == 0])).size:
+            where = f"stage {stage + 1}" if len(facts.stage_shards) > 1 else f"the {facts.split} split"
+            say("absent domains", [f"{path}: holds domain {facts.names[absent[0]]!r}, which has no tokens in {where}"])
         if (rows["domain_id"].to_numpy() != facts.domain_ids[domain]).any():
             say("numbers of domains", [f"{path}: a row's 'domain_id' is not the number that the manifest gives its domain"])
         hi, lo, wrong = read_doc_ids(path, rows)
@@ -245,7 +250,7 @@ class _RangeProof:
             at = np.flatnonzero(documents.domain == index)
             mine, (begun, begins) = documents.take(at), _places(starts.take(pa.array(at)))
             self._order_check(index).add(
-                shard, int(self._held[index]), ids[at], mine.tokens, mine.epoch, mine.hi, mine.lo, begun, begins
+                shard, int(self._held[:, index].sum()), ids[at], mine.tokens, mine.epoch, mine.hi, mine.lo, begun, begins
             )
         return count_first_pieces(packing, self._end_of_text, ids, documents.tokens)
 
@@ -264,7 +269,14 @@ class _RangeProof:
             at, mine = np.flatnonzero(documents.domain == index), np.flatnonzero(documents.domain[row] == index)
             of = documents.take(at)
             self._order_check(index).add_conversations(
-                shard, int(self._held[index]), np.searchsorted(at, row[mine]), counted[mine], sums[mine], of.epoch, of.hi, of.lo
+                shard,
+                int(self._held[:, index].sum()),
+                np.searchsorted(at, row[mine]),
+                counted[mine],
+                sums[mine],
+                of.epoch,
+                of.hi,
+                of.lo,
             )
         return counted[np.flatnonzero(np.diff(row, prepend=-1))]
 

@@ -563,6 +563,8 @@ def _mixed_sources(blend: Blend) -> list[str]:
 
 def _commented(blend: Blend, notes: Sequence[str], beside: Mapping[str, str] | None) -> str:
     """The comments at the head of a file: what it is, notes and, unless `beside` is None, the raw files of each domain."""
+    if blend.mix.stages:
+        notes = [f"the weights of all {len(blend.mix.stages)} stages together: only the shards say which come when", *notes]
     lines = [f"The mixture of {blend.title}, written by `chameleon-data export`.", *(f"- {note}" for note in notes)]
     if beside is not None:
         for share in blend.entries:

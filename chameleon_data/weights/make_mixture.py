@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from chameleon_data.arrays import F32, I64
+from chameleon_data.errors import InputError, list_some
 from chameleon_data.recipe import Leverage, Weights
-from chameleon_data.weights.bounds import bound_weights
+from chameleon_data.weights.bounds import bound_weights, values_by_domain
 from chameleon_data.weights.domain_statistics import domain_statistics, moments
 from chameleon_data.weights.evidence import aimed_at, cite_evidence
 from chameleon_data.weights.explain.misfiled import Misfiled, find_misfiled
@@ -98,6 +99,39 @@ def make_mixture(
         warnings=result.warnings,
     )
     return Mixture(bounded.decimals, description, {})
+
+
+def drop_small_domains(mixture: Mixture, below: float, caps: Mapping[str, float], weights: Weights) -> Mixture:
+    """The mixture without the domains whose weight is below a share: the others are bounded anew and get theirs.
+
+    `caps` as above. Raises InputError where no domain would be left.
+    """
+    small = sorted(name for name, weight in mixture.decimals.items() if float(weight) < below)
+    if not small:
+        return mixture
+    about = mixture.description
+    if len(small) == len(mixture.decimals):
+        raise InputError(f"mix.stages: 'drop_below: {below}' leaves no domain; lower it")
+    floors = zip(about.names, values_by_domain("floor", weights.floor, about.names, 0.0).tolist(), strict=True)
+    bounded = bound_weights(
+        {name: 0.0 if name in small else weight for name, weight in about.unbounded.items()},
+        floor={name: floor for name, floor in floors if name not in small},
+        cap=weights.cap,
+        epoch_cap={**caps, **dict.fromkeys(small, 0.0)},
+        groups=weights.groups,
+    )
+    left = {name: weight for name, weight in bounded.decimals.items() if name not in small}
+    shares = np.array(list(bounded.weights.values()))
+    centre = None if about.centre is None else np.array([about.centre.shares[name] for name in bounded.weights])
+    told = f"absent from this stage, as their weight is below its 'drop_below' of {below:g}: {list_some(small)}"
+    description = replace(
+        about,
+        moved=bounded.moved,
+        effective_domains=perplexity(shares),
+        kl_after_bounds=None if centre is None else divergence_nats(shares, centre),
+        warnings=(*about.warnings, told),
+    )
+    return replace(mixture, decimals=left, description=description)
 
 
 def _describe_landmarks(used: NystromUse, recorded: bool) -> LandmarksUsed:

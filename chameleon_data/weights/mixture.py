@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
+from chameleon_data.plan.plan import StageTarget
 from chameleon_data.recipe import Embed, Leverage, Weights
 from chameleon_data.store.adapters import type_adapter
 from chameleon_data.weights.bounds import MovedWeight
@@ -184,6 +185,21 @@ class Mixture:
     map: dict[str, list[tuple[float, float]]]
     """Domain -> (x, y) of its sampled documents; empty where nothing was embedded."""
     format: int = MIXTURE_FORMAT
+
+
+@dataclass(frozen=True)
+class WeighedStage:
+    """What a stage of the training is to hold."""
+
+    budget: int
+    """Tokens to write."""
+    mixture: Mixture
+    """Without the domains that are absent from the stage."""
+
+    @property
+    def target(self) -> StageTarget:
+        """What the plan must know of it."""
+        return StageTarget(self.budget, self.mixture.decimals)
 
 
 def mixture_key(

@@ -7,7 +7,7 @@ import numpy as np
 from chameleon_data.arrays import I64
 from chameleon_data.plan import cuts, routing, streams
 from chameleon_data.plan.layout import sketch_layout
-from chameleon_data.plan.plan import DomainCount, histogram_depth, make_plan
+from chameleon_data.plan.plan import DomainCount, StageTarget, histogram_depth, make_plan
 from tests.bench.figures import Figure, median_seconds, show
 
 ROWS = 1_000_000
@@ -22,7 +22,14 @@ def run() -> list[Figure]:
     histogram = streams.histogram_of(hi, tokens, histogram_depth(ROWS))
     count = DomainCount("a", ROWS, total, total, int(tokens.max()), 1, histogram)
     plan = make_plan(
-        [count], {"a": "1"}, budget=total, max_epochs=1, exhausted="fail", shard_bytes=64 * 2**20, seed=0, hash="text", writer={}
+        [count],
+        [StageTarget(total, {"a": "1"})],
+        max_epochs=1,
+        exhausted="fail",
+        shard_bytes=64 * 2**20,
+        seed=0,
+        hash="text",
+        writer={},
     )
     none = np.zeros(ROWS, np.int64)
     sketch = sketch_layout(plan, [count], range(plan.shards + 1))
@@ -42,7 +49,7 @@ def run() -> list[Figure]:
 
     def arrange() -> None:
         offset, _ = routing.locate(layout, 3, zero, zero, hi[mine], lo[mine], zero - 1, tokens[mine])
-        routing.order_rows(zero, streams.anchors(stream.domain.phase, offset, tokens[mine]), [stream.domain.quota])
+        routing.order_rows(plan, 0, zero, streams.anchors(stream.domain.phase, offset, tokens[mine]))
 
     arranging = median_seconds(arrange)
     both = 1 / (routed_seconds / ROWS + arranging / len(mine))

@@ -37,7 +37,7 @@ from chameleon_data.corpus.selection import _COUNTED, MOST_BUCKETS, RangedCorpus
 from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.jobs.cli import OWN_PRICES
 from chameleon_data.pipelines.cost import BuildSize, estimate_cost, read_prices, read_rates
-from chameleon_data.plan.plan import TRAIN, DomainCount, make_plan
+from chameleon_data.plan.plan import TRAIN, DomainCount, StageTarget, make_plan
 from chameleon_data.recipe import Embed, Input, Source
 from chameleon_data.store.store import Store
 from chameleon_data.versions.corpus_tables import InputFile, write_input_table
@@ -83,8 +83,7 @@ def plan() -> None:
     weights = {c.name: f"{1 / DOMAINS:.4f}" for c in counts}
     made = make_plan(
         counts,
-        weights,
-        budget=int(budget * 0.9),
+        [StageTarget(int(budget * 0.9), weights)],
         max_epochs=1,
         exhausted="redistribute",
         shard_bytes=BYTES // SHARDS,

@@ -15,6 +15,7 @@ from chameleon_data.corpus.tokens import TokenCounter, load_token_counter
 from chameleon_data.pipelines.lay_out import lay_out_plans
 from chameleon_data.pipelines.select import select_rows
 from chameleon_data.pipelines.write import send_rows, write_missing_shards
+from chameleon_data.plan.plan import divide_budget
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.lay_out import ShardSpec, build_folder, plan_splits
 from chameleon_data.shards.levels import KeptCorpus, RowSource, StoredWork
@@ -25,6 +26,7 @@ from chameleon_data.store.store import Store
 from chameleon_data.versions.make_manifest import make_manifest
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.provenance import describe_writer, gather_provenance
+from chameleon_data.weights.mixture import WeighedStage
 from tests.support.inline_builds import INLINE
 from tests.support.manifests import example_mixture
 
@@ -34,6 +36,8 @@ def silent(*_: object) -> None:
 
 
 WEIGHTS = {"legal": "0.5", "book": "0.3", "code": "0.2"}
+STAGE_WEIGHTS = (WEIGHTS, {"legal": "0.1", "code": "0.9"}, WEIGHTS)
+"""Those of the stages of a recipe that names several."""
 
 
 def parts_of(recipe: Recipe, counter: TokenCounter) -> tuple[Part, ...]:
@@ -77,7 +81,7 @@ class Ready:
     parts: tuple[Part, ...]
     survey: Survey
     selection: Selection
-    budget: int
+    stages: tuple[WeighedStage, ...]
     job: ShardSpec
     build: BuildFolder
 
@@ -107,8 +111,7 @@ class Ready:
             self.recipe,
             self.survey,
             self.selection,
-            example_mixture(),
-            self.budget,
+            self.stages,
             self.job.layouts,
             self.write(),
             gather_provenance(self.survey, self.job.counter, self.recipe.shards),
@@ -118,13 +121,20 @@ class Ready:
         )
 
 
-def ready(recipe: Recipe, weights: dict[str, str] = WEIGHTS, keep: bool = False) -> Ready:
+def ready(recipe: Recipe, *weights: dict[str, str], keep: bool = False) -> Ready:
+    """`weights` are those of each stage; by default STAGE_WEIGHTS."""
     counter = load_token_counter(recipe.tokens, recipe.is_chat, recipe.shards)
     store, parts, survey = surveyed(recipe, counter, keep)
     selection = selected(store, survey, recipe, counter)
     budget = sum(c.tokens for c in selection.counts) if recipe.mix.budget == "auto" else recipe.mix.budget
     writer = describe_writer(recipe.shards, counter, survey).describe()
-    plans = plan_splits(recipe.mix, recipe.shards, recipe.input.hash, recipe.seed, selection, weights, budget, writer)
+    parts_of_budget = divide_budget(budget, [stage.share for stage in recipe.stages])
+    stages = tuple(
+        WeighedStage(part, example_mixture(of_stage))
+        for part, of_stage in zip(parts_of_budget, weights or STAGE_WEIGHTS[: len(recipe.stages)], strict=True)
+    )
+    targets = [stage.target for stage in stages]
+    plans = plan_splits(recipe.mix, recipe.shards, recipe.input.hash, recipe.seed, selection, targets, writer)
     layouts = lay_out_plans(INLINE, store, survey, selection, plans, recipe.shards.size, silent)
     job = ShardSpec(layouts, selection.rules, counter, recipe.input, recipe.shards, kinds_of(survey.columns), survey.messages)
-    return Ready(recipe, store, parts, survey, selection, budget, job, build_folder(layouts, parts))
+    return Ready(recipe, store, parts, survey, selection, stages, job, build_folder(layouts, parts))

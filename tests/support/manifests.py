@@ -75,6 +75,10 @@ def example_manifest(name: str = "a", store: Store | None = None, **changes: Any
         "weights": {**WEIGHTS, **changes.get("weights", {})},
         "provenance": {**PROVENANCE, "inputs": {}, **changes.get("provenance", {})},
     }  # fmt: skip
+    stage = {"budget": plain["budget"], "shards": plain["shard_counts"]["train"], "weights": None, "domains": {
+        n: {key: d[key] for key in ("weight", "target_tokens", "tokens", "rows")} for n, d in plain["domains"].items()
+    }}  # fmt: skip
+    plain.setdefault("stages", [stage])
     if rows:
         assert store is not None, "tables lie on a store"
         write_tables(store, plain, rows)
@@ -158,6 +162,6 @@ def forge(store: Store, manifest: Manifest, change: Callable[[dict[str, Any]], o
     return parse_manifest(plain)
 
 
-def example_mixture() -> Mixture:
+def example_mixture(decimals: Mapping[str, str]) -> Mixture:
     """A mixture of which nothing is known but that the weights were given."""
-    return Mixture({}, example_manifest().weights, {})
+    return Mixture(dict(decimals), example_manifest().weights, {})

@@ -220,7 +220,7 @@ def _place(names: Sequence[str], sizes: dict[str, Any], quota: dict[str, int], s
     merged = merged[np.lexsort((merged[:, 0], merged[:, 2]))]
     domains = {n: {"target_tokens": quota[n], "largest_document": int(sizes[n].max())} for n in names}
     facts = SplitFacts("train", example_manifest(domains=domains, shard_counts={"train": shards}))
-    check = BalanceCheck(facts, np.zeros(len(names), np.int64))
+    check = BalanceCheck(facts, np.zeros((1, len(names)), np.int64))
     place = np.array([facts.names.index(n) for n in names])
     merged[:, 2] = np.floor(merged[:, 2] * shards)
     written = merged.astype(np.int64)

@@ -54,8 +54,9 @@ def again(folder: Path, manifest: Manifest) -> list[str]:
         {},
         {"mix": {"budget": 60_000}},
         {"mix": {"budget": 200_000, "max_epochs": 8, "validation": 0.2}, "input": {"dedup": "exact"}},
+        {"mix": {"budget": 200_000, "max_epochs": 8, "stages": [{"share": 0.6}, {"share": 0.4}]}},
     ],
-    ids=["several epochs", "less than one", "splits"],
+    ids=["several epochs", "less than one", "splits", "stages"],
 )
 def test_every_shard_holds_what_the_corpus_has_for_it(tmp_path, sections):
     made, manifest = built(tmp_path, **sections)

@@ -76,12 +76,14 @@ def test_an_unknown_key_is_refused_at_every_depth() -> None:
     template = yaml.safe_load((RECIPES / "own.yaml").read_text(encoding="utf-8"))
     template["weights"]["groups"] = {"g": {"domains": ["books"], "cap": 0.5}}
     template["leverage"] |= {"landmarks": {"from": "out@v1"}, "ridge": {"effective_dimension": 3.5}}
+    template["mix"]["stages"] = [{"share": 1.0, "weights": {"floor": 0.1}}]
     template["weights"] |= {"temperature": {"kl": 0.015}, "target": {"like": "task.jsonl"}}
     assert VALIDATOR.is_valid(template)
     at_depth = [
         template, *(template[key] for key in ("input", "tokens", "embed", "leverage", "weights", "mix", "shards")),
         template["sources"]["web"], template["weights"]["groups"]["g"], template["leverage"]["landmarks"],
         template["leverage"]["ridge"], template["weights"]["temperature"], template["weights"]["target"],
+        template["mix"]["stages"][0], template["mix"]["stages"][0]["weights"],
     ]  # fmt: skip
     for mapping in at_depth:
         mapping["zebra"] = 1
@@ -102,6 +104,7 @@ def test_an_unknown_key_is_refused_at_every_depth() -> None:
         "weights: {groups: {g: {domains: [a]}}}", "weights: {temperature: {kl: 0}}", "weights: {target: unseen}",
         "weights: {target: {like: x.jsonl}}", "weights: {target: {like: [x, y], text: body}}",
         "weights: {centre: natural^0.5}", "seed: 7",
+        "mix: {stages: [{share: 0.9}, {share: 0.1, weights: {from: w.json}, drop_below: 0.01}]}",
         "tokens: {tokenizer: t.json, end_of_text: x}\nshards: {sequence_length: 2}",
     ],
 )  # fmt: skip
@@ -123,7 +126,9 @@ def test_it_takes_the_short_forms_of_a_source(source: str) -> None:
     "extra",
     [
         "mix: {budget: lots}", "mix: {budget: 0}", "mix: {budget: 3 potatoes}", "mix: {max_epochs: 0}",
-        "mix: {validation: 1}", "mix: 5", "shards: {size: 3 potatoes}", "shards: {size: 0}", "shards: {formats: []}",
+        "mix: {validation: 1}", "mix: 5",
+        "mix: {stages: [{weights: {}}]}", "mix: {stages: [{share: 2}]}",
+        "shards: {size: 3 potatoes}", "shards: {size: 0}", "shards: {formats: []}",
         "shards: {formats: [parqet]}", "shards: {sequence_length: 1}", "input: {max_bad: 2}", "input: {max_bad: yes}",
         "embed: {samples: 0}", "embed: {window: 7}", "embed: {tolerance: 2}", "leverage: {degree: 4}", "leverage: {debias: 2}",
         "leverage: {landmarks: {form: x}}", "weights: {floor: {a: 2}}", "weights: {cap: no}", "weights: {compare: a.json}",

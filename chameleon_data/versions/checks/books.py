@@ -6,7 +6,19 @@ from collections.abc import Mapping
 from itertools import zip_longest
 
 from chameleon_data.corpus.survey import DROP_RULE
-from chameleon_data.plan.plan import TRAIN, DomainPlan, Packing, Plan, phase_of, quota_of, whole_sequences
+from chameleon_data.errors import list_some
+from chameleon_data.plan.plan import (
+    TRAIN,
+    VALIDATION,
+    DomainPlan,
+    Packing,
+    Plan,
+    divide_budget,
+    phase_of,
+    stage_quotas,
+    total_weights,
+    whole_sequences,
+)
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.lay_out import build_digest
@@ -14,7 +26,7 @@ from chameleon_data.shards.rows import number_domains
 from chameleon_data.store.paths import BUILDS
 from chameleon_data.store.store import Store
 from chameleon_data.versions.make_manifest import digest_contents, digest_files
-from chameleon_data.versions.manifest import DomainRecord, FormatSum, Manifest, SplitRecord, name_tokens
+from chameleon_data.versions.manifest import DomainRecord, FormatSum, Manifest, SplitRecord, name_tokens, stage_targets
 from chameleon_data.versions.shard_table import read_shards
 
 
@@ -41,7 +53,7 @@ def check_manifest(manifest: Manifest) -> list[str]:
         *_check_names(manifest),
         *_check_recipe_values(manifest),
         *_check_budget(manifest),
-        *(problem for split in manifest.shard_counts for problem in _check_quotas(manifest, split)),
+        *_check_quotas(manifest),
         *_check_plan_digest(manifest),
     ]
 
@@ -110,50 +122,75 @@ def _check_recipe_values(manifest: Manifest) -> list[str]:
 
 
 def _check_budget(manifest: Manifest) -> list[str]:
-    """The budget is the recipe's; `auto` is every token that may go into the train split."""
-    asked = manifest.recipe.mix.budget
-    if manifest.budget == (sum(d.available_tokens for d in manifest.domains.values()) if asked == "auto" else asked):
-        return []
-    return [f"the budget of {manifest.budget:,} {name_tokens(manifest.unit)} is not the recipe's"]
+    """The budget is the recipe's, where `auto` is every token that may go into the train split, and stages share it as asked."""
+    asked, unit = manifest.recipe.mix.budget, name_tokens(manifest.unit)
+    if manifest.budget != (sum(d.available_tokens for d in manifest.domains.values()) if asked == "auto" else asked):
+        return [f"the budget of {manifest.budget:,} {unit} is not the recipe's"]
+    budgets = tuple(stage.budget for stage in manifest.stages)
+    if budgets != divide_budget(manifest.budget, [stage.share for stage in manifest.recipe.stages]):
+        return [f"the stages have {list_some([f'{budget:,}' for budget in budgets])} {unit}, other shares than the recipe's"]
+    return []
 
 
-def _planned_weights(domains: Mapping[str, SplitRecord], split: str) -> dict[str, str]:
-    """Domain -> decimal of the plan: the recorded weight in the train split, the share of the tokens in the validation split."""
-    if split == TRAIN:
-        return {name: str(d.weight) for name, d in domains.items()}
+def _held_out_weights(domains: Mapping[str, SplitRecord]) -> dict[str, str]:
+    """Domain -> its share of the tokens of the validation split, as a decimal."""
     total = sum(d.available_tokens for d in domains.values())
     return {name: f"{d.available_tokens / total:.6f}" for name, d in domains.items()}
 
 
-def _check_quotas(manifest: Manifest, split: str) -> list[str]:
-    """Weight × budget, or all there is for validation, rounded down as the plan does."""
+def _check_quotas(manifest: Manifest) -> list[str]:
+    """Weight × budget in each stage, or all there is for validation, rounded down as the plan does; a domain's sums are those of
+    the stages."""
     mix, packing, problems = manifest.recipe.mix, read_packing(manifest.recipe), []
-    domains, unit = manifest.split_domains(split), name_tokens(manifest.unit)
-    for (name, d), weight in zip(domains.items(), _planned_weights(domains, split).values(), strict=True):
-        quota = d.available_tokens
-        if split == TRAIN:
-            quota = quota_of(d.available_tokens, weight, manifest.budget, mix.max_epochs, mix.exhausted)
-        elif d.weight != float(weight):
-            problems.append(f"domain {name!r}: it is {weight} of the {split} split, 'weight' is another number")
-        if whole_sequences(quota, packing) != d.target_tokens:
-            problems.append(f"domain {name!r}: its weight {d.weight} is {quota:,} {unit}, 'target_tokens' is another number")
+    targets, unit = stage_targets(manifest), name_tokens(manifest.unit)
+    tokens = {name: d.available_tokens for name, d in manifest.domains.items()}
+    planned = stage_quotas(tokens, targets, mix.max_epochs, mix.exhausted, packing)
+    for number, (stage, quotas) in enumerate(zip(manifest.stages, planned, strict=True), 1):
+        where = f" in stage {number}" if len(planned) > 1 else ""
+        problems += [
+            f"domain {name!r}: its weight {of_stage.weight}{where} is {quotas[name]:,} {unit}, 'target_tokens' is another number"
+            for name, of_stage in stage.domains.items()
+            if quotas[name] != of_stage.target_tokens
+        ]
+    weights = total_weights(targets)
+    for name, d in manifest.domains.items():
+        parts = [stage.domains[name] for stage in manifest.stages if name in stage.domains]
+        facts = [(float(weights[name]), d.weight, "weight")]
+        facts += [(sum(getattr(p, f) for p in parts), getattr(d, f), f) for f in ("target_tokens", "tokens", "rows")]
+        problems += [
+            f"domain {name!r}: {fact!r} is {said:,}, and {summed:,} in its stages"
+            for summed, said, fact in facts
+            if summed != said
+        ]
+    held_out = manifest.split_domains(VALIDATION)
+    for (name, record), weight in zip(held_out.items(), _held_out_weights(held_out).values(), strict=True):
+        if record.weight != float(weight):
+            problems.append(f"domain {name!r}: it is {weight} of the validation split, 'weight' is another number")
+        if whole_sequences(record.available_tokens, packing) != record.target_tokens:
+            problems.append(f"domain {name!r}: 'target_tokens' of the validation split is not all it holds")
     return problems
 
 
 def _check_plan_digest(manifest: Manifest) -> list[str]:
     """`plan_digest` and the folder follow from the plan that the manifest records."""
-    digest = build_digest([_recorded_plan(manifest, split, count) for split, count in manifest.shard_counts.items()])
+    digest = build_digest([_recorded_plan(manifest, split) for split in manifest.shard_counts])
     if (manifest.plan_digest, manifest.build) == (digest, f"{BUILDS}/{digest}"):
         return []
     return ["the seed, the writer and the counts of the domains are not those of 'plan_digest'"]
 
 
-def _recorded_plan(manifest: Manifest, split: str, shards: int) -> Plan:
-    records = manifest.split_domains(split)
-    weights = _planned_weights(records, split)
+def _recorded_plan(manifest: Manifest, split: str) -> Plan:
+    records, stages = manifest.split_domains(split), manifest.stages
+    shards = tuple(stage.shards for stage in stages) if split == TRAIN else (manifest.shard_counts[split],)
+    quotas = [{name: d.target_tokens for name, d in records.items()}]
+    weights: list[Mapping[str, str]] = [_held_out_weights(records)]
+    if split == TRAIN:
+        quotas = [{name: d.target_tokens for name, d in stage.domains.items()} for stage in stages]
+        weights = [target.weights for target in stage_targets(manifest)]
     domains = tuple(
         DomainPlan(
-            name, weights[name], d.target_tokens, d.available_rows, d.available_tokens, d.available_bytes,
+            name, tuple(w.get(name, "0") for w in weights), tuple(q.get(name, 0) for q in quotas),
+            d.available_rows, d.available_tokens, d.available_bytes,
             d.largest_document, int(d.multiset, 16), phase_of(manifest.seed, name),
         )
         for name, d in records.items()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 
 from chameleon_data.arrays import I64
 from chameleon_data.hashing import key64
-from chameleon_data.plan.plan import Packing, phase_of
+from chameleon_data.plan.plan import TRAIN, Packing, phase_of
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.versions.checks.books import read_packing
 from chameleon_data.versions.manifest import Manifest, SplitRecord
@@ -59,9 +61,28 @@ class SplitFacts:
         return None if length == "none" else length
 
     @cached_property
+    def stage_shards(self) -> tuple[int, ...]:
+        """Shards of each stage; the validation split is one stage."""
+        return tuple(stage.shards for stage in self.manifest.stages) if self.split == TRAIN else (self.shards,)
+
+    def stage_of(self, shard: int) -> int:
+        """The stage of a shard of the split."""
+        return min(bisect_right(tuple(accumulate(self.stage_shards)), shard), len(self.stage_shards) - 1)
+
+    @cached_property
     def quotas(self) -> I64:
-        """(domains,) tokens. A forged 0 is reported by other checks; here it must only not divide."""
-        return np.array([max(1, d.target_tokens) for d in self.records.values()], np.int64)
+        """(stages, domains) tokens; 0 where a domain is absent."""
+        if self.split != TRAIN:
+            return np.array([[d.target_tokens for d in self.records.values()]], np.int64)
+        found = np.zeros((len(self.manifest.stages), len(self.names)), np.int64)
+        for row, stage in zip(found, self.manifest.stages, strict=True):
+            row[:] = [stage.domains[name].target_tokens if name in stage.domains else 0 for name in self.names]
+        return found
+
+    @cached_property
+    def begins(self) -> I64:
+        """(stages, domains) the anchors at which the stages begin."""
+        return np.cumsum(self.quotas, axis=0) - self.quotas
 
     @cached_property
     def bounds(self) -> I64:

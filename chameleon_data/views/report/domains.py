@@ -34,14 +34,14 @@ EXPLAINED = ("once", "not_selected", "held_out", "copies_dropped", "filtered", "
 def domain_frame(manifest: Manifest) -> pl.DataFrame:
     """One row a domain, largest weight first; every figure and table has this order.
 
-    Beside the record: `asked`, the weight before bounds with its interval `low` to `high`, and `least` to `most` by embedder;
-    shares of the tokens `natural`, `realised` and `uniform`; `times`, the weight over the natural share; `bound`, the tokens
-    that a domain may be off its quota, and `off`, the part of it that was used; `missing`, the rows that the books do not
-    explain; `unit`, what a token is called.
+    Beside the record: `asked`, the weight before bounds with its interval `low` to `high`, and `least` to `most` by embedder, all
+    with one stage; shares of the tokens `natural`, `realised` and `uniform`; `times`, the weight over the natural share; `bound`,
+    the tokens that a domain may be off its quota, and `off`, the part of it that was used; `missing`, the rows that the books do
+    not explain; `unit`, what a token is called.
     """
     about, records = manifest.weights, manifest.domains
-    length = manifest.recipe.shards.sequence_length
-    ranges = weight_ranges(about.unbounded, about.other_embedders) if about.other_embedders else {}
+    length, one_stage = manifest.recipe.shards.sequence_length, len(manifest.stages) == 1
+    ranges = weight_ranges(about.unbounded, about.other_embedders) if about.other_embedders and one_stage else {}
     intervals = [d.weight_interval or (None, None) for d in records.values()]
     reals = {
         "weight": [d.weight for d in records.values()],
@@ -49,7 +49,7 @@ def domain_frame(manifest: Manifest) -> pl.DataFrame:
         "score": [d.score for d in records.values()],
         "low": [low for low, _ in intervals],
         "high": [high for _, high in intervals],
-        "asked": [about.unbounded.get(name, d.weight) for name, d in records.items()],
+        "asked": [about.unbounded.get(name, d.weight) if one_stage else d.weight for name, d in records.items()],
         "stability": [about.rank_stability.get(name) for name in records],
         "least": [ranges[name][0] if ranges else None for name in records],
         "most": [ranges[name][1] if ranges else None for name in records],

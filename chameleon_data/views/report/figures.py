@@ -13,6 +13,7 @@ import scipy
 from markupsafe import Markup
 
 from chameleon_data.arrays import F64, I64
+from chameleon_data.versions.manifest import StageRecord
 from chameleon_data.versions.shard_table import ShardRecord
 from chameleon_data.views.report.canvas import (
     ACTED,
@@ -443,9 +444,20 @@ def _drawn_of(drawn: int, count: int) -> str | None:
     return f"Drawn: {drawn:,} of {count:,} shards, at equal distances." if drawn < count else None
 
 
-def shares_figure(domains: pl.DataFrame, shards: Sequence[ShardRecord], count: int) -> Figure:
-    """Stacked shares of the domains, a step for each shard. Straight stripes show an even mixture. `shards` are those that are
-    drawn, of `count`."""
+def _draw_stages(axes: Axes, stages: Sequence[StageRecord], height: float) -> None:
+    """A line where each stage but the first begins, and the numbers of the stages at this height."""
+    begin = 0
+    for number, stage in enumerate(stages if len(stages) > 1 else (), 1):
+        if begin:
+            axes.axvline(begin, color=INK, lw=1.2)
+        axes.text(begin + stage.shards / 2, height, f"stage {number}", ha="center", va="bottom", fontsize=11, clip_on=False)
+        begin += stage.shards
+
+
+def shares_figure(domains: pl.DataFrame, shards: Sequence[ShardRecord], stages: Sequence[StageRecord]) -> Figure:
+    """Stacked shares of the domains over the course of the training, a step for each shard. Stripes that are straight within a
+    stage show an even mixture. `shards` are those that are drawn."""
+    count = sum(stage.shards for stage in stages)
     tokens = _by_shard(domains, shards)
     edges, places = _slices(len(shards), count)
     summed = np.add.reduceat(tokens, edges[:-1], axis=0)
@@ -455,7 +467,7 @@ def shares_figure(domains: pl.DataFrame, shards: Sequence[ShardRecord], count: i
     share = summed / np.maximum(summed.sum(axis=1, keepdims=True), 1)
     tops = np.concatenate([np.zeros((len(share), 1)), np.cumsum(share, axis=1)], axis=1)
     tops = np.concatenate([tops, tops[-1:]])
-    canvas, axes = new_axes(440, 280, left=46, top=8, bottom=42)
+    canvas, axes = new_axes(440, 280, left=46, top=8 if len(stages) == 1 else 26, bottom=42)
     names = domains["name"].to_list()
     legend = []
     for index in range(share.shape[1]):
@@ -468,6 +480,7 @@ def shares_figure(domains: pl.DataFrame, shards: Sequence[ShardRecord], count: i
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.0f} %")
     _shard_axis(axes, count)
+    _draw_stages(axes, stages, 1.01)
     return Figure(
         draw_svg(canvas, "shares", f"Stacked shares of the domains in each of {len(shards):,} shards"),
         "Share of each domain in every shard",
@@ -476,10 +489,18 @@ def shares_figure(domains: pl.DataFrame, shards: Sequence[ShardRecord], count: i
     )
 
 
-def deviations_figure(domains: pl.DataFrame, shards: Sequence[ShardRecord], count: int) -> Figure:
-    """Tokens of every domain in every shard, less quota / shards, over the domain's bound. It is proved to lie in -1 to 1.
-    `shards` are those that are drawn, of `count`."""
-    off = (_by_shard(domains, shards) - domains["quota"].to_numpy() / count) / domains["bound"].to_numpy()
+def deviations_figure(domains: pl.DataFrame, shards: Sequence[ShardRecord], stages: Sequence[StageRecord]) -> Figure:
+    """Tokens of every domain in every shard, less quota / shards of the stage, over the domain's bound. It is proved to lie in -1
+    to 1. `shards` are those that are drawn."""
+    ends = np.cumsum([stage.shards for stage in stages])
+    count, stage_of = int(ends[-1]), np.searchsorted(ends, [shard.shard for shard in shards], "right")
+    even = np.array(
+        [
+            [stage.domains[n].target_tokens / stage.shards if n in stage.domains else 0.0 for n in domains["name"]]
+            for stage in stages
+        ]
+    )  # (stages, k) tokens of a shard
+    off = (_by_shard(domains, shards) - even[stage_of]) / domains["bound"].to_numpy()
     one = "sequence" if domains["packed"].any() else "document"
     edges, places = _slices(len(shards), count)
     at = np.array([shard.shard for shard in shards]) + 0.5

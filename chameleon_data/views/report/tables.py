@@ -13,7 +13,7 @@ import polars as pl
 import scipy
 
 from chameleon_data.versions.corpus_tables import InputFile
-from chameleon_data.versions.manifest import TIMED_PASSES, DomainRecord, SplitRecord
+from chameleon_data.versions.manifest import TIMED_PASSES, DomainRecord, SplitRecord, StageRecord
 from chameleon_data.views.report.domains import weights_moved
 from chameleon_data.views.report.words import (
     decimal_formatter,
@@ -86,6 +86,22 @@ def make_report_table(
 
 
 # Of the mixture
+
+
+def stages_table(stages: Sequence[StageRecord], domains: pl.DataFrame) -> ReportTable:
+    """Shares of the tokens that each stage holds, and all of them; `domains` give the order."""
+    share, unit = percent_formatter(len(domains)), domains["unit"][0]
+    held = [sum(domain.tokens for domain in stage.domains.values()) for stage in stages]
+    keys = [f"stage {number}" for number in range(1, len(stages) + 1)]
+    rows = domains.select("name", "tokens").to_dicts()
+    for row in rows:
+        row["all"] = share(row["tokens"] / sum(held))
+        for key, stage, total in zip(keys, stages, held, strict=True):
+            row[key] = share(stage.domains[row["name"]].tokens / total) if row["name"] in stage.domains else "absent"
+    columns = [DOMAIN, *(TableColumn(key.capitalize(), key) for key in keys), TableColumn("All", "all")]
+    sums = {key: f"{format_whole(total)} {unit}" for key, total in zip(keys, held, strict=True)}
+    frame = pl.DataFrame(rows).drop("tokens")
+    return make_report_table("Shares over the course of the training", frame, columns, {**sums, "all": format_whole(sum(held))})
 
 
 def mixture_table(domains: pl.DataFrame) -> ReportTable:

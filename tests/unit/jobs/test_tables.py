@@ -13,7 +13,7 @@ from chameleon_data.corpus.kept_columns import KeptColumn
 from chameleon_data.corpus.kept_rows import KeptSummary
 from chameleon_data.jobs import screen, tables
 from chameleon_data.pipelines.cost import PassCost, Prices, describe_cost, read_rates
-from chameleon_data.shards.plan_summary import PlanSummary
+from chameleon_data.shards.plan_summary import PlannedStage, PlanSummary
 from chameleon_data.weights.bounds import MovedWeight
 from chameleon_data.weights.mixture import MixtureDescription
 from tests.support.manifests import example_manifest
@@ -100,12 +100,12 @@ def print_example_plan(capsys, packed=False, shards=None, size=900, seconds=1.0,
         filtered={"a": {"n > [/x]": 2}, "b": {"n > [/x]": 3}},
         cut={"a": 3},
     )
-    weighed = SimpleNamespace(
-        survey=survey, unit="bytes", reused={}, budget=10, mixture=SimpleNamespace(description=describe(), decimals={})
-    )
+    mixture = SimpleNamespace(description=describe(), decimals={})
+    stages = [SimpleNamespace(mixture=mixture)]
+    weighed = SimpleNamespace(survey=survey, unit="bytes", reused={}, budget=10, mixture=mixture, weights={}, stages=stages)
     planned = SimpleNamespace(
         layouts=[layout], weighed=weighed, cpus=2.0, exhausted={}, kept=kept,
-        summary=PlanSummary("p", shards or {"train": 1}, 900, {}, 0, size, ()),
+        summary=PlanSummary("p", shards or {"train": 1}, 900, {}, (PlannedStage(1, {}),), 0, size, ()),
     )  # fmt: skip
     one = PassCost("write", seconds, seconds / 3600, 0.0, 0, size, size, 7, 2)
     prices = Prices("EUR", 36.0, 0.0, 0.0, 1e6, 0.0, 1e6)

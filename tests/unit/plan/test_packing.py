@@ -16,8 +16,8 @@ PADDING = 999
 def domain_of(tokens: list[int], quota: int, shards: int, phase: int, packing: Packing) -> tuple[DomainPlan, list[int]]:
     """A domain, and where its shards begin and the last one ends."""
     total = sum(tokens)
-    domain = DomainPlan("a", "1", quota, len(tokens), total, 2 * total, max(tokens), 0, phase)
-    return domain, domain.bounds(shards, packing, range(shards + 1)).tolist()
+    domain = DomainPlan("a", ("1",), (quota,), len(tokens), total, 2 * total, max(tokens), 0, phase)
+    return domain, domain.bounds([shards], packing, range(shards + 1)).tolist()
 
 
 def pieces_in_a_loop(tokens: list[int], length: int, phase: int) -> list[tuple[int, int, int, int]]:

@@ -23,7 +23,7 @@ def planned(folder: Path, **sections: Any) -> Planned:
     recipe = load_recipe(write_recipe(folder / "recipe.yaml", lay_out(folder / "corpus", documents(), ["jsonl"], 1), **sections))
     made = ready(recipe)
     weighed = weigh_corpus(
-        None, made.store, recipe.embed, recipe.leverage, recipe.weights, recipe.mix, recipe.seed, made.survey, made.selection,
+        None, made.store, recipe.embed, recipe.leverage, recipe.stages, recipe.mix, recipe.seed, made.survey, made.selection,
         lambda *_: None, None,
     )  # fmt: skip
     target = weighed.mixture.description.unbounded

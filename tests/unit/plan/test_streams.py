@@ -32,15 +32,17 @@ from chameleon_data.plan.order import DEPTHS, order_keys, rank_buckets
 from chameleon_data.plan.plan import (
     DomainCount,
     Plan,
+    StageTarget,
+    divide_budget,
     epoch_caps,
     histogram_depth,
-    largest_full_shard_count,
+    largest_full_shard_counts,
     make_plan,
     shard_spread,
     shards_at,
 )
 from chameleon_data.plan.streams import NO_RANGE, SEVERAL_RANGES, anchors, histogram_of
-from chameleon_data.shards.grouping import begin_ranges
+from chameleon_data.shards.grouping import begin_ranges, begin_stage_ranges
 from chameleon_data.shards.levels import send_further
 from tests.support.orders import in_order
 
@@ -83,16 +85,19 @@ def lay_out(plan: Plan, counts, parts, begins=None) -> Layout:
 
 
 def oracle(plan: Plan, corpus: Corpus):
-    """Everything sorted at once: (quotient, domain index, anchor, epoch, hi, lo, tokens, shard)."""
+    """Everything sorted at once: (stage, quotient in it), domain index, anchor, epoch, hi, lo, tokens, shard."""
     out = []
     for index, domain in enumerate(plan.domains):
         offset = 0
         for epoch in range(-(-domain.quota // domain.tokens)):
             for hi, lo, tokens in in_order(corpus[domain.name], key64(plan.seed, domain.name, "epoch", epoch)):
                 anchor = offset + (tokens * domain.phase >> 32)
-                if anchor < domain.quota:
-                    shard = anchor * plan.shards // domain.quota
-                    out.append((anchor / domain.quota, index, anchor, epoch, hi, lo, tokens, shard))
+                begin, first = 0, 0
+                for stage, (quota, shards) in enumerate(zip(domain.quotas, plan.stage_shards, strict=True)):
+                    if begin <= anchor < begin + quota:
+                        shard = first + (anchor - begin) * shards // quota
+                        out.append(((stage, (anchor - begin) / quota), index, anchor, epoch, hi, lo, tokens, shard))
+                    begin, first = begin + quota, first + shards
                 offset += tokens
     return sorted(out)
 
@@ -102,7 +107,7 @@ def distributed(plan: Plan, corpus: Corpus, parts: list[list[tuple[str, int, int
 
     Ranges have `each[0]` shards; they are divided in ranges of `each[1]` shards, and so on.
     """
-    layout = lay_out(plan, counts_of(corpus, depth), parts, begin_ranges(0, plan.shards, each[0]))
+    layout = lay_out(plan, counts_of(corpus, depth), parts, begin_stage_ranges(plan.stage_shards, each[0]))
     rows: dict[int, list[tuple[int, ...]]] = {s: [] for s in range(layout.ranges)}
     index = {s.domain.name: i for i, s in enumerate(layout.streams)}
     for number, part in enumerate(parts):
@@ -147,11 +152,14 @@ def arranged(layout: Layout, number: int, rows: list[tuple[int, ...]], each: tup
         return out
     offset, _ = routing.locate(layout, number, domain, epoch, hi, lo, copy, tokens)
     anchor = anchors(layout.phases[domain], offset, tokens)
-    quotas = [s.domain.quota for s in layout.streams]
-    shard = shards_at(anchor, np.array(quotas)[domain], layout.plan.shards)
+    shard = layout.plan.shards_of(domain, anchor)
     assert set(shard.tolist()) <= set(shards)
-    order = routing.order_rows(domain, anchor, quotas)
-    order = order[np.argsort(shard[order], kind="stable")]
+    order = [
+        int(here[at])
+        for number in shards
+        for here in [np.flatnonzero(shard == number)]
+        for at in routing.order_rows(layout.plan, layout.plan.stage_of(number), domain[here], anchor[here])
+    ]
     return [(int(domain[r]), int(epoch[r]), int(hi[r]), int(lo[r]), int(tokens[r]), int(shard[r])) for r in order]
 
 
@@ -164,11 +172,16 @@ def cases(draw):
         distinct = draw(st.lists(texts, min_size=1, max_size=60, unique_by=lambda t: t[:2]))
         copies = draw(st.lists(st.sampled_from(distinct), max_size=30))
         corpus[name] = distinct + copies
-    shares = [draw(st.integers(1, 20)) for _ in names]
-    weights = {
-        n: str(Fraction(s * 10**5 // sum(shares), 10**5).limit_denominator(10**5).__float__())
-        for n, s in zip(names, shares, strict=True)
-    }
+    weights = []
+    for stage in range(draw(st.integers(1, 3))):
+        here = draw(st.lists(st.sampled_from(names), min_size=1, unique=True)) if stage else names
+        shares = [draw(st.integers(1, 20)) for _ in here]
+        weights.append(
+            {
+                n: str(Fraction(s * 10**5 // sum(shares), 10**5).limit_denominator(10**5).__float__())
+                for n, s in zip(here, shares, strict=True)
+            }
+        )
     total = sum(t for d in corpus.values() for *_, t in d)
     budget = draw(st.integers(1, max(2, 3 * total)))
     rows = [(name, *document) for name, documents in corpus.items() for document in documents]
@@ -179,10 +192,12 @@ def cases(draw):
 
 
 def plan_of(corpus, weights, budget, shard_bytes, seed=0):
+    """`weights` of the only stage, or of each; a stage has less of the budget than the one before."""
+    weights = [weights] if isinstance(weights, dict) else weights
+    budgets = divide_budget(budget, range(len(weights), 0, -1))
     plan = make_plan(
         counts_of(corpus),
-        weights,
-        budget=budget,
+        [StageTarget(*target) for target in zip(budgets, weights, strict=True)],
         max_epochs=4,
         exhausted="repeat",
         shard_bytes=shard_bytes,
@@ -190,7 +205,7 @@ def plan_of(corpus, weights, budget, shard_bytes, seed=0):
         hash="text",
         writer={},
     )
-    return replace(plan, shards=min(plan.shards, largest_full_shard_count(plan)))
+    return replace(plan, stage_shards=tuple(map(min, plan.stage_shards, largest_full_shard_counts(plan))))
 
 
 @settings(max_examples=60, deadline=None)
@@ -208,23 +223,28 @@ def test_placement_equals_sorting_everything_and_keeps_the_bounds(case):
     event("cut buckets" if len(layout.slots.segments.slot) else "whole buckets only")
     everything = oracle(plan, corpus)
     assert rows == [(d, e, hi, lo, t, s) for _, d, _, e, hi, lo, t, s in everything]
-    # Bounds, in exact rationals.
-    quotas = [d.quota for d in plan.domains]
-    largest = [max(t for *_, t in corpus[d.name]) for d in plan.domains]
-    so_far = [0] * len(quotas)
-    by_shard = np.zeros((len(quotas), plan.shards), int)
-    for _, d, anchor, _, _, _, tokens, shard in everything:
-        so_far[d] += tokens
+    # Bounds, in exact rationals, in each stage and over all of them.
+    largest, begins = [max(t for *_, t in corpus[d.name]) for d in plan.domains], [0] * len(plan.domains)
+    by_shard, first = np.zeros((len(largest), plan.shards), int), 0
+    for _, d, *_, tokens, shard in everything:
         by_shard[d, shard] += tokens
-        x = Fraction(anchor, quotas[d])
+    for number, shards in enumerate(plan.stage_shards):
+        quotas, so_far = [d.quotas[number] for d in plan.domains], [0] * len(plan.domains)
+        for (stage, _), d, anchor, _, _, _, tokens, _ in everything:
+            if stage == number:
+                so_far[d] += tokens
+                x = Fraction(anchor - begins[d], quotas[d])
+                assert all(abs(so_far[i] - x * quota) <= largest[i] for i, quota in enumerate(quotas))
         for i, quota in enumerate(quotas):
-            assert abs(so_far[i] - x * quota) <= largest[i]
-    for i, quota in enumerate(quotas):
-        assert abs(so_far[i] - quota) <= largest[i]
-        for shard in range(plan.shards):
-            assert abs(Fraction(int(by_shard[i, shard])) - Fraction(quota, plan.shards)) <= largest[i]
+            assert abs(so_far[i] - quota) <= largest[i]
+            assert quota or not so_far[i], "an absent domain"
+            for shard in range(first, first + shards):
+                assert abs(Fraction(int(by_shard[i, shard])) - Fraction(quota, shards)) <= largest[i]
+        begins, first = [begin + quota for begin, quota in zip(begins, quotas, strict=True)], first + shards
+    assert all(abs(int(by_shard[i].sum()) - d.quota) <= largest[i] for i, d in enumerate(plan.domains))
     assert by_shard.sum(axis=0).min() > 0, "an empty shard"
-    once = [sum(r[1] == i and r[3] == 0 for r in everything) for i in range(len(quotas))]
+    event(f"{len(plan.stage_shards)} stages")
+    once = [sum(r[1] == i and r[3] == 0 for r in everything) for i in range(len(plan.domains))]
     assert [s.first_epoch_rows for s in layout.streams] == once
 
 
@@ -253,7 +273,7 @@ def test_shards_without_a_row_are_found_without_looking_at_all_documents(case, m
         plan = plan_of(corpus, weights, budget, shard_bytes, seed)
     except InputError:
         return
-    plan = replace(plan, shards=plan.shards * more)
+    plan = replace(plan, stage_shards=tuple(shards * more for shards in plan.stage_shards))
     counts = sorted(counts_of(corpus, depth), key=lambda c: c.name.encode())
     sketch, documents = sketch_layout(plan, counts, (0, plan.shards)), documents_of(plan, parts)
     open_ = find_open_shards(sketch, counts)
@@ -312,7 +332,7 @@ def test_the_example_that_the_module_tells():
     documents = [(0x00 << 56, 1, 3), (0x01 << 56, 2, 5), (0x04 << 56, 3, 4), (0x05 << 56, 4, 6)]
     corpus = {"a": documents}
     plan = plan_of(corpus, {"a": "1"}, 22, 11, seed=94)
-    plan = replace(plan, shards=2, domains=(replace(plan.domains[0], phase=0),))
+    plan = replace(plan, stage_shards=(2,), domains=(replace(plan.domains[0], phase=0),))
     layout, rows = distributed(plan, corpus, [[("a", *d) for d in documents]], depth=6)
     names = {hi: name for name, (hi, *_) in zip("abcd", documents, strict=True)}
     assert [(names[hi], epoch, shard) for _, epoch, hi, _, _, shard in rows] == [
@@ -377,7 +397,7 @@ def test_five_hundred_equal_domains_do_not_all_start_at_once():
     rows = oracle(plan_of(corpus, dict.fromkeys(corpus, "0.002"), 200_000, 10_000), corpus)
     first = [r[1] for r in rows[:125]]
     assert len(set(first)) == 125  # a domain's next document comes after everybody's first ...
-    longest = max(sum(1 for q in rows if abs(q[0] - r[0]) < 1e-12) for r in rows[:200])
+    longest = max(sum(1 for q in rows if abs(q[0][1] - r[0][1]) < 1e-12) for r in rows[:200])
     assert longest < 15  # ... and about 1 in 100 of them share a key; without the phase all 500 do
 
 
@@ -419,11 +439,18 @@ def test_quotas_at_the_edge_of_int64():
     histogram = histogram_of(*[columns(documents)[i] for i in (0, 2)], histogram_depth(64))
     count = DomainCount("a", 64, 64 * 10**11, 64 * 10**11, 10**11, 1, histogram)
     plan = make_plan(
-        [count], {"a": "1"}, budget=6 * 10**12, max_epochs=1, exhausted="fail", shard_bytes=10**11, seed=0, hash="text", writer={}
+        [count],
+        [StageTarget(6 * 10**12, {"a": "1"})],
+        max_epochs=1,
+        exhausted="fail",
+        shard_bytes=10**11,
+        seed=0,
+        hash="text",
+        writer={},
     )
     assert plan.shards == 60
-    assert largest_full_shard_count(plan) == 59
-    bounds = plan.domains[0].bounds(10**6, None, range(10**6 + 1))
+    assert largest_full_shard_counts(plan) == (59,)
+    bounds = plan.domains[0].bounds([10**6], None, range(10**6 + 1))
     assert bounds[-1] == 6 * 10**12
     assert (np.diff(bounds) == 6 * 10**6).all()
 
@@ -432,8 +459,8 @@ def test_documents_of_a_word_make_no_shard_of_fifty_million_rows():
     histogram = np.array([[5 * 10**6, 25 * 10**6]])
     count = DomainCount("a", 5 * 10**6, 25 * 10**6, 25 * 10**6, 5, 1, histogram)
     options = {"max_epochs": 1, "exhausted": "fail", "shard_bytes": 2**26, "seed": 0, "hash": "text", "writer": {}}
-    assert make_plan([count], {"a": "1"}, budget=25 * 10**6, **options).shards == 5
-    assert make_plan([count], {"a": "1"}, budget=5 * 10**6, **options).shards == 1
+    assert make_plan([count], [StageTarget(25 * 10**6, {"a": "1"})], **options).shards == 5
+    assert make_plan([count], [StageTarget(5 * 10**6, {"a": "1"})], **options).shards == 1
 
 
 @pytest.mark.parametrize(
@@ -483,7 +510,10 @@ def test_one_sort_gives_the_order_of_three_also_where_keys_look_alike(rows, one_
 
 def test_rows_at_one_place_follow_their_domains():
     domain, anchor = np.array([1, 0, 1, 0]), np.array([4, 2, 0, 0])
-    assert routing.order_rows(domain, anchor, [2, 4]).tolist() == [3, 2, 1, 0]
+    corpus = uniform({"a": (2, 1), "b": (4, 1)})
+    plan = plan_of(corpus, {"a": "0.3334", "b": "0.6667"}, 6, 6)
+    assert [d.quotas for d in plan.domains] == [(2,), (4,)]
+    assert routing.order_rows(plan, 0, domain, anchor).tolist() == [3, 2, 1, 0]
 
 
 def test_one_document_beside_a_hundred_thousand():

@@ -35,6 +35,8 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "one copy": {"mix": {"budget": 160_000, "exhausted": "repeat", "validation": 0.2}, "input": {"dedup": "exact_across"}},
     "cross": {"mix": MIX, "sequence_length": 128},
     "whole": {"mix": MIX, "sequence_length": 128, "packing": "whole"},
+    "stages": {"mix": {**MIX, "stages": [{"share": 0.7}, {"share": 0.3}]}},
+    "stages, cross": {"mix": {**MIX, "stages": [{"share": 0.7}, {"share": 0.3}]}, "sequence_length": 128},
 }
 
 
@@ -111,7 +113,7 @@ def test_levels_of_ranges_change_no_byte(tmp_path, monkeypatch, name, keep):
     assert any(most.most > 20 for _, _, copies, _ in found[0][1] for most in copies.values()) or name == "one copy"
 
 
-@pytest.mark.parametrize("name", ["texts", "one copy", "whole"])
+@pytest.mark.parametrize("name", ["texts", "one copy", "whole", "stages"])
 def test_ranges_of_hashes_change_no_byte(tmp_path, monkeypatch, name):
     """Bounds are found by tasks over 64 ranges of hashes, and shards that might be empty too."""
     found = []
@@ -149,7 +151,7 @@ def test_a_range_that_holds_other_tokens_than_it_was_told_to_expect_is_refused(t
     monkeypatch.setattr(
         assemble,
         "_sort_rows",
-        lambda layout, ids, rows, offset, *more: real(layout, ids, rows.take(np.arange(len(offset) - 1)), offset[:-1], *more),
+        lambda *given: real(*given[:3], given[3].take(np.arange(len(given[4]) - 1)), given[4][:-1], *given[5:]),
     )
     with pytest.raises(DefectError, match=r"shards \d+ to \d+: domain '\w+' has [\d,]+ tokens where the plan says .*nothing was"):
         made.write()

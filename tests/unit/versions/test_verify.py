@@ -278,7 +278,8 @@ def test_a_domain_of_which_the_last_epoch_is_dropped_behind_a_larger_bound(forge
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m["domains"]["book"].update(weight=0.9), "'book': its weight 0.9 is 360,000 bytes"),
+        (lambda m: m["domains"]["book"].update(weight=0.9), "'book': 'weight' is 0.9, and 0.3 in its stages"),
+        (lambda m: m["stages"][0]["domains"]["book"].update(weight=0.9), "'book': its weight 0.9 is 360,000 bytes"),
         (lambda m: m.update(budget=1), "budget of 1 bytes is not the recipe's"),
         (lambda m: m["recipe"]["mix"].update(budget=1), "is not the recipe's"),
         (lambda m: m.update(plan_digest="0" * 64), "not those of 'plan_digest'"),
@@ -287,7 +288,8 @@ def test_a_domain_of_which_the_last_epoch_is_dropped_behind_a_larger_bound(forge
         (lambda m: m["domains"]["book"].update(available_bytes=1), "not those of 'plan_digest'|documents once"),
         (lambda m: m["domains"]["book"].update(largest_document=8000), "'book': its largest document has 9,"),
         (lambda m: m["domains"]["book"].update(largest_document=0), "'book': its largest document has 9,"),
-        (lambda m: m["domains"]["book"].update(target_tokens=0), "'book': its weight 0.3 is 120,000 bytes"),
+        (lambda m: m["domains"]["book"].update(target_tokens=0), "'book': 'target_tokens' is 0, and 120,000 in its stages"),
+        (lambda m: m["stages"][0]["domains"]["book"].update(target_tokens=0), "'book': its weight 0.3 is 120,000 bytes"),
         (lambda m: m.update(unit="gpt2"), "is not the recipe's"),
         (lambda m: m["domains"]["book"].update(tokens=5), "'book': .* says .* 5 "),
         (lambda m: m["domains"]["book"].update(rows=5), "'book': .* says 5,"),

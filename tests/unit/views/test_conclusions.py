@@ -116,7 +116,7 @@ def test_unusable_rows_are_counted() -> None:
 )
 def test_what_changed_since_the_version_before(recipe, weights, said) -> None:
     domains = {name: {"weight": pair, "tokens": [1, 1], "rows": [1, 1], "epochs": [1.0, 1.0]} for name, pair in weights.items()}
-    before = Before(4, ManifestChanges({key: [1, 2] for key in recipe}, domains, {}, {}))
+    before = Before(4, ManifestChanges({key: [1, 2] for key in recipe}, domains, (), {}, {}))
     (found,) = [s for s in say(manifest_of(UNEVEN, **COMPUTED), before) if s.startswith("Since v4, the ")]
     assert said in found
 

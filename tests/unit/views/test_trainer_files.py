@@ -82,6 +82,7 @@ def test_what_cannot_be_said_is_said_in_comments() -> None:
         comments = " ".join(line for line in text.splitlines() if line.startswith("#"))
         assert "500,000 tokens" in comments or "requested_tokens: 500000" in comments
         assert "held on average" in comments
+        assert "of all 2 stages together: only the shards" in write(form, stages=[{"share": 0.5}, {"share": 0.5}])
         assert ("max_epochs cannot be said" in comments) == (form != "olmo")
         assert ("no path can name the domains of source web" in comments) == (form != "datasets")
         if form != "datasets":
