@@ -11,6 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal
+from fractions import Fraction
 from itertools import pairwise
 from math import fsum
 from typing import Annotated, Any, Literal, Self
@@ -625,6 +626,13 @@ class Stage(Section):
     """Keys of `weights` that differ in this stage; the others are those at the top."""
     drop_below: Share = 0.0
     """A domain whose weight in this stage would be smaller is absent from it. 0: none is."""
+    ramp: Annotated[int, Field(ge=0, le=1000), NO_BOOL] = 0
+    """Small stages that it begins with, on the line from the weights before to its own; they and the rest are equal parts."""
+
+    @property
+    def shares(self) -> tuple[Fraction, ...]:
+        """Shares of the budget of the small stages of its ramp, and then of the rest."""
+        return (Fraction(str(self.share)) / (self.ramp + 1),) * (self.ramp + 1)
 
 
 class Mix(Section):
@@ -646,6 +654,8 @@ class Mix(Section):
     def _whole(cls, value: tuple[Stage, ...]) -> tuple[Stage, ...]:
         if value and abs((total := fsum(stage.share for stage in value)) - 1) > 1e-9:
             raise ValueError(f"the shares of all stages sum to {total:.6g}; make them sum to 1")
+        if value and value[0].ramp:
+            raise ValueError("the first stage has no weights before it, from which its 'ramp' could come; leave that out")
         return value
 
 

@@ -60,6 +60,7 @@ from chameleon_data.weights.make_mixture import (
     drop_small_domains,
     explain_mixture,
     make_mixture,
+    mix_between,
     warn_of_unembedded,
 )
 from chameleon_data.weights.mixture import (
@@ -176,14 +177,19 @@ def weigh_corpus(
     budget = sum(tokens.values()) if mix.budget == "auto" else mix.budget
     epoch_caps(selection.counts, budget, mix.max_epochs, mix.exhausted)  # raises where all stages together ask for too much
     weighed, all_reused = list[WeighedStage](), dict[str, str]()
-    for number, (stage, part) in enumerate(zip(stages, divide_budget(budget, [s.share for s in stages]), strict=True), 1):
-        if part == 0:
-            raise InputError(
-                f"mix.stages: stage {number} would get none of a budget of {budget:,}; raise 'mix.budget' or its 'share'"
-            )
+    budgets = divide_budget(budget, [share for stage in stages for share in stage.shares])
+    if 0 in budgets:
+        empty = f"stage {budgets.index(0) + 1} would get none of a budget of {budget:,}"
+        raise InputError(f"mix.stages: {empty}; raise 'mix.budget' or its 'share'")
+
+    def caps_of(part: int) -> dict[str, float]:
         quotas = stage_quotas(tokens, [before.target for before in weighed], mix.max_epochs, mix.exhausted, packing)
         used = {name: sum(of_stage[name] for of_stage in quotas) for name in tokens}
-        caps, weights = epoch_caps(selection.counts, part, mix.max_epochs, mix.exhausted, used), stage.weights
+        return epoch_caps(selection.counts, part, mix.max_epochs, mix.exhausted, used)
+
+    for stage in stages:
+        parts, weights = budgets[len(weighed) : len(weighed) + len(stage.shares)], stage.weights
+        caps = caps_of(sum(parts))
         if weights.from_:
             mixture, reused = _given_mixture(weights.from_, leverage, weights, caps, list(tokens))
         elif embedder is None:
@@ -196,7 +202,11 @@ def weigh_corpus(
         files = {path: read_named_weights("weights.compare", path, list(tokens))[0].weights for path in weights.compare}
         beside = comparison_mixtures(tokens, mixture.description.unbounded, files)
         mixture = replace(mixture, description=replace(mixture.description, mixtures=beside))
-        weighed.append(WeighedStage(part, drop_small_domains(mixture, stage.drop_below, caps, weights)))
+        before = weighed[-1].mixture if weighed else mixture
+        for number, part in enumerate(parts, 1):
+            own, bounds = caps_of(part), weights if number == len(parts) else Weights()
+            step = mixture if len(parts) == 1 else mix_between(before, mixture, number / len(parts), own)
+            weighed.append(WeighedStage(part, drop_small_domains(step, stage.drop_below, own, bounds)))
         all_reused = {**reused, **all_reused}
     return Weighed(survey, selection, tuple(weighed), all_reused)
 

@@ -258,9 +258,9 @@ def total_weights(stages: Sequence[StageTarget]) -> dict[str, str]:
     return {name: str(float(tokens / total)) for name, tokens in sums.items()}
 
 
-def divide_budget(budget: int, shares: Sequence[float]) -> tuple[int, ...]:
+def divide_budget(budget: int, shares: Sequence[Fraction]) -> tuple[int, ...]:
     """The tokens of each stage, from the stages' shares of them; they sum to the budget."""
-    ends = tuple(accumulate(Fraction(str(share)) for share in shares))
+    ends = tuple(accumulate(shares))
     tokens = [0, *(floor(budget * end / ends[-1]) for end in ends)]
     return tuple(end - begin for begin, end in pairwise(tokens))
 

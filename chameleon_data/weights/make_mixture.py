@@ -101,6 +101,40 @@ def make_mixture(
     return Mixture(bounded.decimals, description, {})
 
 
+def mix_between(before: Mixture, after: Mixture, at: float, caps: Mapping[str, float]) -> Mixture:
+    """The mixture on the line between two, `at` of the way: a step of a ramp. Bounds that both keep hold on the line too; only
+    `caps`, what tokens allow, are those of the step.
+
+    Explanations are those of the mixture at the end of the way, and are not repeated.
+    """
+    shares = [{name: float(weight) for name, weight in mixture.decimals.items()} for mixture in (before, after)]
+    names = sorted(shares[0].keys() | shares[1].keys())
+    line = {name: (1 - at) * shares[0].get(name, 0.0) + at * shares[1].get(name, 0.0) for name in names}
+    target = {name: share for name, share in line.items() if share > 0}
+    bounded = bound_weights(target, epoch_cap={name: caps[name] for name in target if name in caps})
+    if at == 1:
+        moved = (*after.description.moved, *bounded.moved)
+        return replace(after, decimals=bounded.decimals, description=replace(after.description, moved=moved))
+    description = replace(
+        after.description,
+        unbounded=target,
+        moved=bounded.moved,
+        effective_domains=perplexity(np.array(list(bounded.weights.values()))),
+        affinity=None,
+        pairs=(),
+        near_duplicates=(),
+        neighbours=None,
+        sensitivity=(),
+        misfiled=None,
+        mixtures=None,
+        other_embedders=(),
+        kl=None,
+        kl_after_bounds=None,
+        centre=None,
+    )
+    return Mixture(bounded.decimals, description, {})
+
+
 def drop_small_domains(mixture: Mixture, below: float, caps: Mapping[str, float], weights: Weights) -> Mixture:
     """The mixture without the domains whose weight is below a share: the others are bounded anew and get theirs.
 
@@ -112,12 +146,13 @@ def drop_small_domains(mixture: Mixture, below: float, caps: Mapping[str, float]
     about = mixture.description
     if len(small) == len(mixture.decimals):
         raise InputError(f"mix.stages: 'drop_below: {below}' leaves no domain; lower it")
-    floors = zip(about.names, values_by_domain("floor", weights.floor, about.names, 0.0).tolist(), strict=True)
+    names = sorted(about.unbounded)
+    floors = zip(names, values_by_domain("floor", weights.floor, names, 0.0).tolist(), strict=True)
     bounded = bound_weights(
         {name: 0.0 if name in small else weight for name, weight in about.unbounded.items()},
         floor={name: floor for name, floor in floors if name not in small},
         cap=weights.cap,
-        epoch_cap={**caps, **dict.fromkeys(small, 0.0)},
+        epoch_cap={**{name: cap for name, cap in caps.items() if name in about.unbounded}, **dict.fromkeys(small, 0.0)},
         groups=weights.groups,
     )
     left = {name: weight for name, weight in bounded.decimals.items() if name not in small}

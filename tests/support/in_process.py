@@ -128,7 +128,7 @@ def ready(recipe: Recipe, *weights: dict[str, str], keep: bool = False) -> Ready
     selection = selected(store, survey, recipe, counter)
     budget = sum(c.tokens for c in selection.counts) if recipe.mix.budget == "auto" else recipe.mix.budget
     writer = describe_writer(recipe.shards, counter, survey).describe()
-    parts_of_budget = divide_budget(budget, [stage.share for stage in recipe.stages])
+    parts_of_budget = divide_budget(budget, [share for stage in recipe.stages for share in stage.shares])
     stages = tuple(
         WeighedStage(part, example_mixture(of_stage))
         for part, of_stage in zip(parts_of_budget, weights or STAGE_WEIGHTS[: len(recipe.stages)], strict=True)

@@ -30,13 +30,15 @@ ROWS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def staged_recipe(folder: Path, rows: str = "texts", budget: int = 400_000, drop_below: float = 0.001, **weights: Any) -> Recipe:
+def staged_recipe(
+    folder: Path, rows: str = "texts", budget: int = 400_000, drop_below: float = 0.001, ramp: int = 0, **weights: Any
+) -> Recipe:
     """Nine tenths, then a tenth with weights of its own; `code` is read more than once. `weights` are those of the second."""
     folder.mkdir(parents=True, exist_ok=True)
     corpus = {name: [text[:700] for text in texts[:60]] for name, texts in documents().items()}
     (folder / "later.json").write_text(json.dumps(LATER))
     tokens = {"tokens": {"tokenizer": str(byte_tokenizer(folder))}} if ROWS[rows] else {}
-    later = {"share": 0.1, "weights": weights or {"from": "later.json"}, "drop_below": drop_below}
+    later = {"share": 0.1, "weights": weights or {"from": "later.json"}, "drop_below": drop_below, "ramp": ramp}
     mix = {"budget": budget, "max_epochs": 8, "stages": [{"share": 0.9}, later]}
     shards = {"size": "8KB", "formats": ["parquet"], **ROWS[rows]}
     sources = lay_out(folder / "corpus", corpus, ["jsonl"], 2)
@@ -135,6 +137,31 @@ def test_keys_of_a_stage_stand_in_for_those_at_the_top(tmp_path: Path) -> None:
     assert weights == [{"legal": 0.5, "book": 0.3, "code": 0.2}, {"legal": 0.25, "book": 0.25, "code": 0.5}]
     assert manifest.domains["code"].weight == pytest.approx(0.9 * 0.2 + 0.1 * 0.5)
     assert {m.domain for m in manifest.stages[1].weights.moved} == {"book", "legal"}
+
+
+def test_a_ramp_goes_from_the_weights_before_to_those_of_its_stage(tmp_path: Path) -> None:
+    """Four equal parts of a tenth: at a quarter, a half and three quarters of the way, and there."""
+    recipe = staged_recipe(tmp_path, ramp=3, drop_below=0.08)
+    manifest = build(recipe)
+    assert [stage.budget for stage in manifest.stages] == [360_000, 10_000, 10_000, 10_000, 10_000]
+    weights = [{name: domain.weight for name, domain in stage.domains.items()} for stage in manifest.stages]
+    assert weights[1] == pytest.approx({"legal": 0.3875, "book": 0.225025, "code": 0.387475}, abs=1e-5)
+    assert weights[2] == pytest.approx({"legal": 0.275, "book": 0.15005, "code": 0.57495}, abs=1e-5)
+    third = {"legal": 0.1625, "code": 0.762425}  # book would have .075, less than may be
+    assert weights[3] == pytest.approx({name: share / sum(third.values()) for name, share in third.items()}, abs=1e-5)
+    assert weights[4] == {"code": 1.0}
+    assert verify_version(Store(recipe.out), manifest).problems == ()
+
+
+def test_epochs_bound_a_ramp_too(tmp_path: Path) -> None:
+    """The first stage leaves little of book, which the line between would use."""
+    recipe = staged_recipe(tmp_path, ramp=3)
+    limit = recipe.model_copy(update={"mix": recipe.mix.model_copy(update={"max_epochs": 6.3})})
+    manifest = build(limit)
+    book = manifest.domains["book"]
+    assert book.target_tokens <= 6.3 * book.available_tokens
+    assert any(m.bound == "epochs" and m.domain == "book" for stage in manifest.stages[1:] for m in stage.weights.moved)
+    assert verify_version(Store(recipe.out), manifest).problems == ()
 
 
 def test_diff_pairs_the_weights_of_each_stage(staged: tuple[Store, Manifest], tmp_path: Path) -> None:

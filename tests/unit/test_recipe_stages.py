@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -45,12 +46,18 @@ def test_a_recipe_that_was_recorded_is_read_as_it_was() -> None:
     assert check_recipe(recipe.model_dump(mode="json", by_alias=True), Path("/elsewhere")) == recipe
 
 
+def test_a_ramp_and_the_rest_of_its_stage_are_equal_parts() -> None:
+    (_, ramped) = parse("mix: {stages: [{share: 0.9}, {share: 0.1, ramp: 4}]}\n").stages
+    assert ramped.shares == (Fraction(1, 50),) * 5
+
+
 @pytest.mark.parametrize(
     ("mix", "said"),
     [
         ("{stages: [{share: 0.9}, {share: 0.2}]}", "mix.stages: the shares of all stages sum to 1.1; make them sum to 1"),
         ("{stages: [{share: 1, weigths: {}}]}", "mix.stages.0.weigths: unknown key; did you mean 'weights'?"),
         ("{stages: [{share: 1, weights: {flor: 0.1}}]}", "mix.stages.0.weights.flor: unknown key; did you mean 'floor'?"),
+        ("{stages: [{share: 1, ramp: 3}]}", "mix.stages: the first stage has no weights before it"),
         ("{stages: [{share: 0}]}", "mix.stages.0.share: must be greater than 0"),
         ("{stages: [{share: 1, weights: {from: 's3://key:secret@host/w.json'}}]}", "mix.stages.0.weights.from"),
     ],

@@ -127,7 +127,7 @@ def _check_budget(manifest: Manifest) -> list[str]:
     if manifest.budget != (sum(d.available_tokens for d in manifest.domains.values()) if asked == "auto" else asked):
         return [f"the budget of {manifest.budget:,} {unit} is not the recipe's"]
     budgets = tuple(stage.budget for stage in manifest.stages)
-    if budgets != divide_budget(manifest.budget, [stage.share for stage in manifest.recipe.stages]):
+    if budgets != divide_budget(manifest.budget, [share for stage in manifest.recipe.stages for share in stage.shares]):
         return [f"the stages have {list_some([f'{budget:,}' for budget in budgets])} {unit}, other shares than the recipe's"]
     return []
 

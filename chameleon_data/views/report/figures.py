@@ -445,12 +445,13 @@ def _drawn_of(drawn: int, count: int) -> str | None:
 
 
 def _draw_stages(axes: Axes, stages: Sequence[StageRecord], height: float) -> None:
-    """A line where each stage but the first begins, and the numbers of the stages at this height."""
-    begin = 0
+    """A line where each stage but the first begins, and at this height the number of each for which there is room."""
+    begin, count = 0, sum(stage.shards for stage in stages)
     for number, stage in enumerate(stages if len(stages) > 1 else (), 1):
         if begin:
             axes.axvline(begin, color=INK, lw=1.2)
-        axes.text(begin + stage.shards / 2, height, f"stage {number}", ha="center", va="bottom", fontsize=11, clip_on=False)
+        if stage.shards >= count / 8:
+            axes.text(begin + stage.shards / 2, height, f"stage {number}", ha="center", va="bottom", fontsize=11, clip_on=False)
         begin += stage.shards
 
 

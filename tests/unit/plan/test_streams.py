@@ -194,7 +194,7 @@ def cases(draw):
 def plan_of(corpus, weights, budget, shard_bytes, seed=0):
     """`weights` of the only stage, or of each; a stage has less of the budget than the one before."""
     weights = [weights] if isinstance(weights, dict) else weights
-    budgets = divide_budget(budget, range(len(weights), 0, -1))
+    budgets = divide_budget(budget, [Fraction(share) for share in range(len(weights), 0, -1)])
     plan = make_plan(
         counts_of(corpus),
         [StageTarget(*target) for target in zip(budgets, weights, strict=True)],
