@@ -102,6 +102,13 @@ def test_the_picture_of_the_anchors_is_what_its_script_draws() -> None:
     assert max(abs(tokens - drawing["QUOTA"] / 3) for tokens in shares) <= max(drawing["LENGTHS"])
 
 
+def test_the_picture_of_topics_is_what_its_script_draws() -> None:
+    drawing = runpy.run_path(str(ROOT / "docs/draw_topics.py"))
+    assert drawing["FILE"].read_text(encoding="utf-8") == drawing["svg"]()
+    left, right = drawing["PANEL"], 2 * drawing["PANEL"]
+    assert all(10 < x < left < right and y > 0 for x, y, _ in drawing["points"]()), "the points lie in their panel"
+
+
 def test_pages_that_llms_txt_names_exist() -> None:
     named = re.findall(r"\]\(([^)]+)\.html\)", (ROOT / "docs/llms.txt").read_text(encoding="utf-8"))
     assert len(named) > 10
