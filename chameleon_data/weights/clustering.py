@@ -25,10 +25,8 @@ from chameleon_data.hashing import key64
 from chameleon_data.weights.explain.near_duplicates import NEAR_DUPLICATE
 from chameleon_data.weights.kernels.faiss_library import import_faiss
 
-K_MEANS_ITERATIONS = 6
-"""Iterations of k-means, always all of them: a rule for stopping early would depend on rounding."""
-K_MEANS_VECTORS = 128
-"""Vectors for each centre that k-means moves it by, at most."""
+K_MEANS_ROUNDS = ((32, 5), (128, 2))
+"""Vectors for each centre at most, and iterations, always all of them: a rule for stopping early would depend on rounding."""
 STARTS_A_CENTRE = 4
 """Vectors for each centre from which greedy k-means++ (Arthur and Vassilvitskii 2007) chooses the first ones."""
 LEAST_DOCUMENTS = 16
@@ -105,19 +103,22 @@ def find_centres(unit: F32, count: int, seed: int) -> F32:
         with threadpool_limits(1):
             starts = unit[: STARTS_A_CENTRE * count].astype(np.float64)  # of 4-byte numbers it makes 8-byte ones at each step
             first, _ = kmeans_plusplus(starts, count, random_state=salt)
-        found = faiss.Kmeans(
-            unit.shape[1],
-            count,
-            niter=K_MEANS_ITERATIONS,
-            seed=salt,
-            min_points_per_centroid=1,
-            max_points_per_centroid=K_MEANS_VECTORS,
-            gpu=False,
-        )
-        found.train(np.ascontiguousarray(unit, np.float32), init_centroids=np.ascontiguousarray(first, np.float32))
+        centres: F32 = first.astype(np.float32)
+        for vectors, iterations in K_MEANS_ROUNDS:
+            found = faiss.Kmeans(
+                unit.shape[1],
+                count,
+                niter=iterations,
+                seed=salt,
+                min_points_per_centroid=1,
+                max_points_per_centroid=vectors,
+                gpu=False,
+            )
+            found.train(np.ascontiguousarray(unit, np.float32), init_centroids=np.ascontiguousarray(centres))
+            centres = np.array(found.centroids, np.float32)
     finally:
         faiss.omp_set_num_threads(threads)
-    return np.array(found.centroids, np.float32)
+    return centres
 
 
 def assign_vectors(unit: F32, centres: F32) -> tuple[I64, F64]:
