@@ -53,8 +53,8 @@ app = typer.Typer(
 
 JudgeName = Literal["ngram", "decoder", "encoder_decoder", "masked"]
 Form = Literal[
-    "delta", "iceberg", "card", "croissant", "mosaicml", "megatron", "olmo", "levanter", "automodel", "swift", "llamafactory",
-    "axolotl", "trl", "torchtitan", "datasets",
+    "delta", "iceberg", "card", "croissant", "hub", "mosaicml", "megatron", "olmo", "levanter", "automodel", "swift",
+    "llamafactory", "axolotl", "trl", "torchtitan", "datasets",
 ]  # fmt: skip
 OWN_PRICES = Path(__file__).with_name("prices.yaml")
 LARGE_VERSION = 512 << 20
@@ -517,10 +517,13 @@ def export(
         typer.Argument(
             metavar="FORM",
             help=f"A table: {', '.join(TABLE_FORMS)}. A description: {', '.join(CARD_FORMS)}. "
-            f"A trainer's file: {', '.join(TRAINER_FORMS)}.",
+            f"A push: hub. A trainer's file: {', '.join(TRAINER_FORMS)}.",
         ),
     ],
     passes: EngineOptions,
+    dataset: Annotated[
+        str | None, typer.Argument(metavar="[ORG/NAME]", help="For hub: the dataset on the Hugging Face hub to push to.")
+    ] = None,
     to: Annotated[
         str | None, typer.Option(help="The folder of the table, by default in OUT; or the file to write, by default stdout.")
     ] = None,
@@ -529,8 +532,14 @@ def export(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Export a version as a table, as a description, or for a trainer. A Delta Lake or Iceberg table refers to the shards where
-    they lie; a card or Croissant metadata says what the version is; a trainer's file holds the weights alone."""
+    """Export a version as a table, as a description, to the hub, or for a trainer. A Delta Lake or Iceberg table refers to the
+    shards where they lie; a card or Croissant metadata says what the version is; hub pushes its Parquet with its card, in one
+    commit with a tag; a trainer's file holds the weights alone."""
+    if (form == "hub") != (dataset is not None):
+        raise InputError("export OUT@V hub ORG/NAME: names the dataset that is pushed to; no other form takes one")
+    if dataset:
+        _push_to_hub(target, dataset, as_json, passes)
+        return
     if form in TABLE_FORMS:
         _export_table(target, form, to, as_json)
         return
@@ -584,6 +593,18 @@ def _export_card(target: str, form: str, to: str | None, as_json: bool) -> None:
     store, version, manifest = _open(target)
     text = dataset_card(manifest, version) if form == "card" else croissant(store, manifest, version)
     _print_export(form, to, text, as_json)
+
+
+def _push_to_hub(target: str, dataset: str, as_json: bool, passes: EngineOptions) -> None:
+    from chameleon_data.views.hub_push import push_version
+
+    if target.endswith(RECIPE_SUFFIXES):
+        raise InputError(f"{target}: a version is pushed; build it first, then name OUT@V")
+    store, version, manifest = _open(target)
+    with show_progress(passes.progress_form) as show:
+        pushed = push_version(store, manifest, version, dataset, lambda done, total: show("push", done, total))
+    document = {"version": f"v{version.number}", "form": "hub", **asdict(pushed)}
+    print_answer(as_json, document, lambda: tables.print_pushed(pushed))
 
 
 def _print_export(form: str, to: str | None, text: str, as_json: bool) -> None:

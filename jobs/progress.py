@@ -33,6 +33,7 @@ PASSES = {
     "write": ("write shards", "bytes"),
     "make": ("make the shards again", "shards"),
     "verify": ("verify", "bytes"),
+    "push": ("push", "shards"),
     "compare": ("compare documents", "shards"),
     "remove": ("remove files", "files"),
     "branch": ("train what all share", "checkpoints"),

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from chameleon_data.versions.diff import Change, Difference
     from chameleon_data.versions.gc import Garbage
     from chameleon_data.versions.verify import Verification
+    from chameleon_data.views.hub_push import HubPush
     from chameleon_data.views.lake_tables import RegisteredTable
     from chameleon_data.weights.mixture import MixtureDescription
     from chameleon_data.weights.weigh import Match
@@ -503,6 +504,13 @@ def describe_garbage(found: Garbage, removed: bool) -> dict[str, Any]:
          "spares": driver.spares()} for driver in found.drivers
     ]  # fmt: skip
     return {"removed": removed, "bytes": found.bytes, "files": files, "uploads": uploads, "at_work": at_work}
+
+
+def print_pushed(pushed: HubPush) -> None:
+    if not pushed.files:
+        out.print(f"nothing to do: {pushed.tag} of {pushed.dataset} is already this version", soft_wrap=True)
+    rows = [("dataset", pushed.url), ("commit", pushed.commit), ("tag", pushed.tag), ("files", f"{pushed.files:,} sent")]
+    print_pairs([*rows, ("read by", f"hf://datasets/{pushed.dataset}@{pushed.tag}/parquet/train-*.parquet")])
 
 
 def print_registered(registered: RegisteredTable, form: str, number: int) -> None:

@@ -147,6 +147,7 @@ def weigh_recipe(
     `single_writer` is passed to `Store`, here and below; `scratch` is where rows are kept, in the place of `out`.
     """
     prepared = prepare(recipe, single_writer, progress)
+    recipe = prepared.recipe
     with active_driver(prepared.store) as driver, engine.sharing(*_folders(prepared.store, scratch)):
         keep = _choose_row_store(recipe, prepared, scratch)
         during = driver.keep_during(progress)
@@ -164,6 +165,7 @@ def plan_recipe(
 ) -> Planned:
     """Weigh, and plan. Writes only caches. `rates`: those of this machine; without them, those that come with this code."""
     prepared = prepare(recipe, single_writer, progress)
+    recipe = prepared.recipe
     with active_driver(prepared.store) as driver, engine.sharing(*_folders(prepared.store, scratch)):
         during = driver.keep_during(progress)
         _, read_as = _discover(engine, prepared, recipe, during)
@@ -181,6 +183,7 @@ def build_recipe(
 ) -> Built:
     """Weigh, plan, write the shards and commit a version. `created` is the time that the version carries; `rates` as above."""
     prepared = prepare(recipe, single_writer, progress)
+    recipe = prepared.recipe
     with active_driver(prepared.store) as driver, engine.sharing(*_folders(prepared.store, scratch)):
         return _build(engine, prepared, scratch, driver, recipe, driver.keep_during(progress), created, rates or read_rates())
 
@@ -235,11 +238,12 @@ def _build(
 
 def discover_recipe(recipe: Recipe, engine: Engine, progress: Progress, single_writer: bool = False) -> Clustering:
     """The clustering that a recipe's `domains` asks for, recorded if it is new. Raises InputError where it asks for none."""
-    if recipe.domains is None:
+    domains = recipe.domains
+    if domains is None:
         raise InputError("this recipe discovers no domains; give it, say, 'domains: {discover: {clusters: 64}}'")
     prepared = prepare(recipe, single_writer, progress)
     with active_driver(prepared.store) as driver, engine.sharing(*_folders(prepared.store, None)):
-        return _cluster(engine, prepared, recipe, recipe.domains, driver.keep_during(progress))
+        return _cluster(engine, prepared, prepared.recipe, domains, driver.keep_during(progress))
 
 
 def _cluster(engine: Engine, prepared: Prepared, recipe: Recipe, domains: Domains, progress: Progress) -> Clustering:

@@ -16,6 +16,7 @@ from itertools import islice
 
 from chameleon_data.corpus.file_counts import SharedFiles, SourceFiles
 from chameleon_data.corpus.fragments import Fragment, Listing, list_fragments
+from chameleon_data.corpus.hub_revisions import pin_sources, refuse_moving
 from chameleon_data.corpus.readers.first_rows import check_columns
 from chameleon_data.corpus.tokens import TokenCounter, load_token_counter
 from chameleon_data.errors import DefectError, Faults, locating
@@ -39,6 +40,8 @@ OPENED_AT_ONCE = 16
 class Prepared:
     """What a recipe names."""
 
+    recipe: Recipe
+    """The recipe itself, with commits in the place of branches and tags of the hub."""
     store: Store
     """Its `out`, which takes files."""
     counter: TokenCounter
@@ -58,6 +61,11 @@ def prepare(recipe: Recipe, single_writer: bool, progress: Progress) -> Prepared
     progress("list", 0, 0)
     store = faults.collect(partial(_open_store, recipe.out, single_writer))
     counter = faults.collect(partial(load_token_counter, recipe.tokens, recipe.is_chat, recipe.shards))
+    pinned = faults.collect(partial(_pin_revisions, recipe))
+    if pinned is None:
+        faults.raise_all()
+        raise DefectError("a fault was not collected")
+    recipe, commits = pinned
     named = dict.fromkeys(stage.weights.target for stage in recipe.stages if isinstance(stage.weights.target, Like))
     targets = {
         like: _fragments_of(_list_all({TARGET_NAME: Source(path=like.like, text=like.text)}, "weights.target: ", faults))
@@ -83,8 +91,17 @@ def prepare(recipe: Recipe, single_writer: bool, progress: Progress) -> Prepared
     faults.raise_all()
     if store is None or counter is None:
         raise DefectError("a fault was not collected")
-    files = count_shared(listings)
-    return Prepared(store, counter, fragments, files, targets, embedder)
+    files = {name: replace(of, commits=commits.get(name, {})) for name, of in count_shared(listings).items()}
+    return Prepared(recipe, store, counter, fragments, files, targets, embedder)
+
+
+def _pin_revisions(recipe: Recipe) -> tuple[Recipe, dict[str, dict[str, str]]]:
+    """The recipe with commits of the hub for the revisions of its sources, and source -> revision -> commit."""
+    for stage in recipe.stages:
+        if isinstance(stage.weights.target, Like):
+            refuse_moving(stage.weights.target.like, "weights.target")
+    sources, moving = pin_sources(recipe.sources)
+    return recipe.model_copy(update={"sources": sources}), moving
 
 
 def _open_store(out: str, single_writer: bool) -> Store:

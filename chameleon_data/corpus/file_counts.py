@@ -25,10 +25,12 @@ class SourceFiles:
     """Reason -> files that are not."""
     shared: dict[str, SharedFiles] = field(default_factory=dict)
     """Source named before in the recipe -> files that it reads too."""
+    commits: dict[str, str] = field(default_factory=dict)
+    """Branch or tag of a dataset on the hub, as `ORG/NAME@main` -> the commit that was read."""
 
 
 def describe_files(files: Mapping[str, SourceFiles]) -> list[str]:
-    """A sentence for each source of which files are left out, or hold different formats."""
+    """Sentences for each source: which files are left out, of which commit they are, and where they hold different formats."""
     sentences = []
     for name, found in files.items():
         if found.left_out:
@@ -39,6 +41,8 @@ def describe_files(files: Mapping[str, SourceFiles]) -> list[str]:
             files_are = f"{shared.count:,} {'file' if shared.count == 1 else 'files'} that {other!r} reads too"
             advice = "their documents count in both; leave them out of one source, unless that is meant"
             sentences.append(f"sources.{name}: reads {files_are} ({shared.first}); {advice}")
+        for revision, commit in found.commits.items():
+            sentences.append(f"sources.{name}: {revision} is read at its commit {commit}")
         if len(found.read) > 1:
             formats = ", ".join(f"{format} {count:,}" for format, count in found.read.items())
             sentences.append(f"sources.{name}: reads files of several formats: {formats}; a pattern names those that are meant")

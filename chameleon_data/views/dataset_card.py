@@ -105,16 +105,19 @@ def _sources(manifest: Manifest) -> str:
 
 
 def _making(manifest: Manifest, version: Version) -> str:
-    recipe, keys = manifest.recipe, ("rows_read", "quarantined", "copies_dropped", "held_out", "rows_not_selected")
-    read, quarantined, copies, held_out, beyond = (sum(getattr(d, key) for d in manifest.domains.values()) for key in keys)
+    recipe = manifest.recipe
+    keys = ("rows_read", "quarantined", "filtered", "copies_dropped", "held_out", "rows_not_selected")
+    read, quarantined, filtered, copies, held_out, beyond = (
+        sum(getattr(d, key) for d in manifest.domains.values()) for key in keys
+    )
     facts = [
         f"Made by chameleon-data {manifest.provenance.code.version} as version {version.number} on {version.created}; "
         f"digest `{manifest.digest}`, content `{manifest.content_digest}`.",
         f"Weights: {'given' if recipe.weights.from_ else f'computed from samples of the texts, to {recipe.weights.objective}'}; "
         f"seed {manifest.seed}.",
         f"A token is {'a byte of UTF-8' if manifest.unit == 'bytes' else 'a token of ' + _cell(str(recipe.tokens.tokenizer))}.",
-        f"Of {read:,} rows that were read, {quarantined:,} were unusable, {copies:,} were copies of others, {held_out:,} are "
-        f"held out, and {beyond:,} lie beyond their domain's share.",
+        f"Of {read:,} rows that were read, {quarantined:,} were unusable, {filtered:,} were left out by a rule of the recipe, "
+        f"{copies:,} were copies of others, {held_out:,} are held out, and {beyond:,} lie beyond their domain's share.",
         f"Nothing else was filtered, and no text was changed. Prove it: `chameleon-data verify OUT@v{version.number}`.",
     ]
     return "\n".join(f"- {fact}" for fact in facts)
