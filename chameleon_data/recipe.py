@@ -257,6 +257,8 @@ class Source(Section):
     """Columns of a question, in the place of a text; those that are not blank are joined by a blank line."""
     completion: str | None = None
     """Column of the answer to `prompt`."""
+    template: str | None = None
+    """A chat template, or a file with one, that makes text of these conversations. null: they stay conversations."""
     id: str | None = None
     """Column of a document's id, which `input.hash: id` needs. null: the documents have none."""
     domain: str | SeveralKeys | Annotated[dict[str, BucketBounds], Field(min_length=1, max_length=1)] | None = None
@@ -273,9 +275,14 @@ class Source(Section):
     """Where the documents are from: a URL, or a sentence. Likewise."""
 
     @property
-    def is_chat(self) -> bool:
-        """Whether its rows are conversations."""
+    def holds_turns(self) -> bool:
+        """Whether conversations stand in its files."""
         return self.chat is not None or bool(self.prompt)
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether its rows are conversations; with a template they are texts."""
+        return self.holds_turns and self.template is None
 
     @property
     def chat_columns(self) -> tuple[str, ...]:
@@ -301,6 +308,8 @@ class Source(Section):
             )
         if bool(self.prompt) != (self.completion is not None):
             raise ValueError("'prompt' and 'completion' are columns of one row; give both")
+        if self.template is not None and not self.holds_turns:
+            raise ValueError("'template' makes text of conversations; name their column in 'chat', or 'prompt' and 'completion'")
         if self.tools is not None and self.chat is None:
             raise ValueError("'tools' stand beside a conversation; name its column in 'chat'")
         if taken := sorted({*self.keep} & SHARD_COLUMNS):
@@ -941,7 +950,10 @@ class Recipe(Section):
                 raise MisplacedKeyError(("tokens", "template" if self.tokens.template is not None else "count"), what)
             return
         if texts := [name for name in self.sources if name not in chats]:
-            what = f"has texts and {list_some(chats)} conversations, and a shard holds one of the two; make them two recipes"
+            what = (
+                f"has texts and {list_some(chats)} conversations, and a shard holds one of the two; make text of conversations "
+                "by 'template: FILE' in their source, or make them two recipes"
+            )
             raise MisplacedKeyError(("sources", texts[0]), what)
         if any(isinstance(stage.weights.target, Like) for stage in self.stages):
             raise MisplacedKeyError(("weights", "target"), "its samples are texts, and these are conversations; leave it out")

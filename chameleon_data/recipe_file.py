@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from chameleon_data.errors import Faults, InputError, Sentences, explaining, list_some, locating
+from chameleon_data.errors import Faults, InputError, Sentences, explain_errno, explaining, list_some, locating
 from chameleon_data.recipe import (
     Branch,
     Discover,
@@ -297,11 +297,14 @@ def _with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
             paths = tuple(absolute_path(path, folder) for path in source.path)
             for path in paths:
                 refuse_secrets(path)
-        sources[name] = source.model_copy(update={"path": paths})
+        update: dict[str, Any] = {"path": paths}
+        if source.template is not None:
+            update["template"] = _read_template(f"sources.{name}.template", source.template, folder)
+        sources[name] = source.model_copy(update=update)
     with locating("out"):
         refuse_secrets(recipe.out)
     _refuse_secrets_elsewhere(recipe)
-    update: dict[str, Any] = {"sources": sources, "out": absolute_path(recipe.out, folder)}
+    update = {"sources": sources, "out": absolute_path(recipe.out, folder)}
     tokenizer, tokens = recipe.tokens.tokenizer, dict[str, Any]()
     if tokenizer and (folder / tokenizer).exists():
         tokens["tokenizer"] = absolute_path(tokenizer, folder)
@@ -334,6 +337,15 @@ def _with_absolute_weights(weights: Weights, folder: Path) -> Weights:
     if isinstance(weights.target, Like):
         files["target"] = weights.target.model_copy(update={"like": tuple(absolute_path(p, folder) for p in weights.target.like)})
     return weights.model_copy(update=files)
+
+
+def _read_template(key: str, template: str, folder: Path) -> str:
+    """A chat template as it is, or out of a file. The recipe that is recorded holds the template itself."""
+    if "{" in template:
+        return template
+    path = absolute_path(template, folder)
+    with explaining(f"{key}: {path}", {OSError: explain_errno, UnicodeDecodeError: "is not text in UTF-8"}):
+        return Path(path).read_text(encoding="utf-8")
 
 
 def _with_absolute_mixtures(evaluate: Evaluate, folder: Path) -> Evaluate:

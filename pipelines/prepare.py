@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 
+from chameleon_data.corpus.chat_template import compile_template
 from chameleon_data.corpus.file_counts import SharedFiles, SourceFiles
 from chameleon_data.corpus.fragments import Fragment, Listing, list_fragments
 from chameleon_data.corpus.hub_revisions import pin_sources, refuse_moving
@@ -72,6 +73,9 @@ def prepare(recipe: Recipe, single_writer: bool, progress: Progress) -> Prepared
         for like in named
     }
     listings = _list_all(recipe.sources, "", faults)
+    for name, source in recipe.sources.items():
+        if source.template is not None:
+            faults.collect(partial(compile_template, source.template, f"sources.{name}.template"))
     fragments = _fragments_of(listings)
     _open_some(recipe.sources, fragments, recipe.embed.column, faults)
     if isinstance(recipe.leverage.landmarks, RecordedLandmarks) and any(not stage.weights.from_ for stage in recipe.stages):

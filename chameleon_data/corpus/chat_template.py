@@ -65,7 +65,7 @@ class ChatTemplate:
     def _render(self, messages: Sequence[ChatMessage], tools: Any, prompt: bool = False) -> tuple[str, list[tuple[int, int]]]:
         import jinja2
 
-        template, tracked = _compile(self.source)
+        template, tracked = compile_template(self.source)
         blocks: list[str] = []
         spans: list[tuple[int, int]] = []
         tracked[:] = [blocks, spans]
@@ -80,9 +80,12 @@ class ChatTemplate:
         return "".join(blocks), spans
 
 
-@functools.lru_cache(maxsize=4)
-def _compile(source: str) -> tuple[Any, list[Any]]:
-    """The template, and a list that takes the blocks so far and the spans of the rendering that is under way."""
+@functools.lru_cache(maxsize=64)
+def compile_template(source: str, key: str = "tokens.template") -> tuple[Any, list[Any]]:
+    """The template, and a list that takes the blocks so far and the spans of the rendering that is under way.
+
+    Raises InputError, which names the `key`, where the source is no Jinja.
+    """
     import jinja2
     from jinja2.ext import Extension
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -117,9 +120,7 @@ def _compile(source: str) -> tuple[Any, list[Any]]:
     )
     environment.filters["tojson"] = tojson
     environment.globals["raise_exception"] = refuse
-    with explaining(
-        "tokens.template", {jinja2.TemplateError: lambda error: f"is no Jinja template ({first_line(error)}); mend it"}
-    ):
+    with explaining(key, {jinja2.TemplateError: lambda error: f"is no Jinja template ({first_line(error)}); mend it"}):
         return environment.from_string(source), under_way
 
 
@@ -170,7 +171,7 @@ def load_chat_template(template: str | None, tokenizer_file: Path) -> ChatTempla
     if source is None:
         raise InputError(f"tokens.template: beside {tokenizer_file} there is no chat template; name a file of one")
     found = ChatTemplate(source, config.special_tokens())
-    _compile(source)
+    compile_template(source)
     return found
 
 

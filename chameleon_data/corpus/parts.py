@@ -288,7 +288,7 @@ def _write_divisions(store: Store, divisions: Mapping[str, Division]) -> None:
 def _describe_reader(name: str, source: Source, input: Input, vectors: str | None, counter_fingerprint: str) -> dict[str, Any]:
     """All that decides what is read of a fragment, and recorded."""
     reader: dict[str, Any] = {
-        "text": [source.chat, source.tools, source.prompt, source.completion] if source.is_chat else source.text,
+        "text": [source.chat, source.tools, source.prompt, source.completion] if source.holds_turns else source.text,
         "id": source.id,
         "domain": source.domain,
         "rename": source.rename,
@@ -300,6 +300,8 @@ def _describe_reader(name: str, source: Source, input: Input, vectors: str | Non
         "tokens": counter_fingerprint,
         "vectors": vectors,
     }
+    if source.template is not None:
+        reader["template"] = source.template
     if isinstance(source, LabelledSource):
         reader |= {"topics": source.topics, "seed": source.seed, "window": source.window}
     return reader

@@ -552,7 +552,7 @@ def _explain_long_task(fragment: Fragment, seconds: float) -> str:
 
 def _name_text(source: Source) -> str:
     """The keys of a source that name what its documents are made of."""
-    return f"the columns {', '.join(source.chat_columns)}" if source.is_chat else f"the key 'text: {source.text}'"
+    return f"the columns {', '.join(source.chat_columns)}" if source.holds_turns else f"the key 'text: {source.text}'"
 
 
 def _check_number(names: Collection[str], where: str) -> None:

@@ -186,7 +186,7 @@ def olmo(blend: Blend, folder: str) -> str:
 def datasets_script(blend: Blend) -> str:
     """A Python module that ends with `mixture`, an `IterableDataset` of `datasets` over the raw files."""
     parts = []
-    if chats := [name for name, source in blend.sources.items() if source.is_chat]:
+    if chats := [name for name, source in blend.sources.items() if source.holds_turns]:
         raise InputError(
             f"sources.{chats[0]}: holds conversations, and this form reads texts; export llamafactory or swift, or train on "
             "the shards"

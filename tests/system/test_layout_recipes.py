@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -112,15 +111,23 @@ def starcoder(data: Path) -> Mapping[str, int]:
 
 
 def chat(data: Path) -> Mapping[str, int]:
-    rows: Rows = [{"text": f"### Human: {text('q', n)}### Assistant: {text('a', n)}"} for n in range(10 * ROWS)]
-    write_lines(data / "openassistant-guanaco/openassistant_best_replies_train.jsonl", rows)
-    write_lines(data / "openassistant-guanaco/openassistant_best_replies_eval.jsonl", rows[:1])
-    write_lines(data / "manuals/a.jsonl", [{"text": text("manual", n)} for n in range(10 * ROWS)])
-    (data / "tickets").mkdir()
-    with (data / "tickets/a.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerows([["id", "body"], *([n, text("ticket", n)] for n in range(10 * ROWS))])
-    return dict.fromkeys(("chat", "manuals", "tickets"), 10 * ROWS)
+    turns = [(text("q", n), text("a", n)) for n in range(10 * ROWS)]
+    messages: Rows = [
+        {"prompt": q, "prompt_id": f"{n:064x}", "messages": [{"content": q, "role": "user"}, {"content": a, "role": "assistant"}]}
+        for n, (q, a) in enumerate(turns)
+    ]
+    write_parquet(data / "ultrachat_200k/data/train_sft-00000-of-00003-a3ecf92756993583.parquet", messages)
+    write_parquet(data / "ultrachat_200k/data/test_sft-00000-of-00001-f7dfac4afe5b93f4.parquet", messages[:1])
+    shared = [
+        {"source": "x", "category": None, "conversations": [{"from": "human", "value": q}, {"from": "gpt", "value": a}]}
+        for q, a in turns
+    ]
+    write_bytes(data / "OpenHermes-2.5/openhermes2_5.json", json.dumps(shared, indent=2).encode())
+    asked: Rows = [
+        {"instruction": q, "input": "" if n % 2 else "data", "output": a, "text": f"{q} {a}"} for n, (q, a) in enumerate(turns)
+    ]
+    write_parquet(data / "alpaca/data/train-00000-of-00001-a09b74b3ef9c3b56.parquet", asked)
+    return dict.fromkeys(("ultrachat", "openhermes", "alpaca"), 10 * ROWS)
 
 
 STAND_INS: Sequence[Callable[[Path], Mapping[str, int]]] = (slimpajama, pile, fineweb, dolma, starcoder, chat)

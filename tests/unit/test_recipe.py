@@ -313,8 +313,8 @@ def test_a_dictionary_has_the_same_faults_without_lines(tmp_path):
         check_recipe(plain, tmp_path)
     assert str(refusal.value).splitlines() == [
         "recipe: seed: must be a whole number (given: 1e-05)",
-        "recipe: sources.a.zzz: unknown key; known keys: path, text, chat, tools, prompt, completion, id, domain, rename, keep, "
-        "where, license, origin",
+        "recipe: sources.a.zzz: unknown key; known keys: path, text, chat, tools, prompt, completion, template, id, domain, "
+        "rename, keep, where, license, origin",
         "recipe: mix.budgt: unknown key; did you mean 'budget'?",
     ]
     del plain["sources"]["a"]["zzz"], plain["mix"]["budgt"], plain["seed"]

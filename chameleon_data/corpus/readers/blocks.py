@@ -88,7 +88,7 @@ def columns_of(source: Source, fragment: Fragment) -> tuple[Columns, dict[str, s
     in_folders = {key: None if value == HIVE_NULL else value for key, value in found.items() if value is not None}
     others = tuple(sorted({*values} - in_folders.keys()))
     return Columns(
-        None if source.is_chat else source.text, None if domain in in_folders else domain, source.id, others
+        None if source.holds_turns else source.text, None if domain in in_folders else domain, source.id, others
     ), in_folders
 
 

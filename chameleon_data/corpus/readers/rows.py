@@ -42,6 +42,7 @@ class Fault(IntEnum):
     TWO_SYSTEMS = 25
     NO_ASSISTANT = 26
     EMPTY_CONTENT = 27
+    NOT_RENDERED = 28
 
 
 REASONS = (
@@ -50,7 +51,7 @@ REASONS = (
     "domain is a float", "domain is neither a string nor an integer", "id is a float", "id is neither a string nor an integer",
     "id is not UTF-8", "domain is not a number", "a column is not UTF-8", "'where' cannot be evaluated for its values",
     "no conversation", "not a list of messages", "unknown role", "two system turns", "no assistant turn",
-    "a turn without content",
+    "a turn without content", "the template refuses the conversation",
 )  # fmt: skip
 """The words for each `Fault`, in their order, as records and messages have them."""
 

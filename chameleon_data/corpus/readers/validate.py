@@ -17,7 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from chameleon_data.arrays import string_offsets
-from chameleon_data.corpus.conversations import make_conversation, make_exchange
+from chameleon_data.corpus.chat_template import ChatTemplate, TemplateRefusesError
+from chameleon_data.corpus.conversations import make_conversation, make_exchange, read_conversation
 from chameleon_data.corpus.kept_columns import encode_columns
 from chameleon_data.corpus.readers.rows import NOT_TEXT, REASONS, BadRow, Block, Fault, RawRows, binary_array
 from chameleon_data.corpus.readers.where import LEFT_OUT, NOT_JUDGED, judge_rows
@@ -37,7 +38,7 @@ def validate_rows(raw: RawRows, source: Source, name: str, max_document: int) ->
     if source.where is not None:
         raw, filtered = _take_rows(raw, source, source.where, name)
     fault = raw.fault.copy()
-    if source.is_chat:
+    if source.holds_turns:
         raw = replace(raw, text=_make_conversations(raw, source, fault), valid_utf8=True)
     lengths = np.diff(string_offsets(raw.text))
     fault[(fault == Fault.NONE) & (lengths > max_document)] = Fault.TOO_LONG
@@ -83,7 +84,9 @@ def validate_rows(raw: RawRows, source: Source, name: str, max_document: int) ->
 
 
 def _make_conversations(raw: RawRows, source: Source, fault: npt.NDArray[np.uint8]) -> pa.LargeBinaryArray:
-    """(rows,) the conversation of each row as canonical JSON; rows without one are marked, if they have no fault yet."""
+    """(rows,) the conversation of each row as canonical JSON, or the text that the source's template makes of it; rows without
+    one are marked, if they have no fault yet."""
+    template = None if source.template is None else ChatTemplate(source.template, ())
     columns = [raw.values[key] for key in source.chat_columns]
     found = list[bytes]()
     for row, values in enumerate(zip(*columns, strict=True)):
@@ -92,6 +95,11 @@ def _make_conversations(raw: RawRows, source: Source, fault: npt.NDArray[np.uint
             made = Fault.COLUMN_NOT_UTF8
         elif fault[row] == Fault.NONE:
             made = make_conversation(*values) if source.chat is not None else make_exchange(values[:-1], values[-1])
+        if template and made and not isinstance(made, Fault):
+            try:
+                made = template.render(*read_conversation(made)).encode()
+            except TemplateRefusesError:
+                made = Fault.NOT_RENDERED
         if isinstance(made, Fault):
             fault[row] = fault[row] or made
         found.append(b"" if isinstance(made, Fault) else made)

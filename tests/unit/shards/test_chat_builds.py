@@ -86,6 +86,42 @@ def test_texts_beside_conversations_are_refused(tmp_path):
         build(tmp_path, {**sources, "book": "x"})
 
 
+def test_a_template_makes_text_of_conversations_that_stand_beside_texts(tmp_path):
+    sources = write_corpus(tmp_path / "corpus")
+    (tmp_path / "mine.jinja").write_text(TEMPLATE)
+    (tmp_path / "plain.jsonl").write_text("".join(json.dumps({"text": f"text {n} " * 20}) + "\n" for n in range(30)))
+    del sources["legal"]["keep"]
+    texts = {
+        "legal": {**sources["legal"], "template": "mine.jinja"},
+        "book": {"path": str(tmp_path / "plain.jsonl")},
+        "code": {**sources["code"], "template": "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"},
+    }
+    made = build(tmp_path, texts, tokens={"unit": "bytes"}, mix={"budget": 20_000}, shards={"formats": ["parquet", "mds"]})
+    manifest = made.manifest()
+    assert verify_version(made.store, manifest).problems == ()
+    assert manifest.messages == {}
+    assert manifest.recipe.sources["legal"].template == TEMPLATE
+    rows = stored(made, "parquet")
+    expected = {f"user: {e['instruction']}\n\n{e['input']}\nassistant: {e['output']}\n" for e in rows_of("code") if e["input"]}
+    found = {row["text"] for row in rows if row["domain"] == "code"}
+    assert len(found & expected) > 5
+    assert all(row["text"].startswith("<|") for row in rows if row["domain"] == "legal")
+    assert any("<|assistant|>[{" in row["text"] for row in rows if row["domain"] == "legal")  # a tool call
+
+
+def test_a_template_of_a_source_that_refuses_or_is_none(tmp_path):
+    sources = write_corpus(tmp_path / "corpus")
+    refusing = "{% if messages | length > 4 %}{{ raise_exception('too long') }}{% endif %}" + TEMPLATE
+    texts = {name: {**{k: v for k, v in s.items() if k != "keep"}, "template": refusing} for name, s in sources.items()}
+    made = build(tmp_path, texts, tokens={"unit": "bytes"}, input={"max_bad": 0.9})
+    long = sum(len(row["messages"]) > 4 for row in rows_of("legal"))
+    assert made.survey.reasons == {"legal": {"the template refuses the conversation": long}}
+    with pytest.raises(InputError, match=r"sources.book.template: /.*/none.jinja: no such file"):
+        build(tmp_path, {**texts, "book": {**texts["book"], "template": "none.jinja"}}, tokens={"unit": "bytes"})
+    with pytest.raises(InputError, match=r"sources.book: 'template' makes text of conversations"):
+        build(tmp_path, {**texts, "book": {"path": "x", "template": "none.jinja"}}, tokens={"unit": "bytes"})
+
+
 def test_a_template_that_refuses_a_conversation_sets_it_aside(tmp_path):
     sources = write_corpus(tmp_path / "corpus")
     made = None
