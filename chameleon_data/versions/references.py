@@ -8,7 +8,7 @@ import re
 from chameleon_data.errors import InputError, list_some
 from chameleon_data.store.paths import BUILDS, EXPORTS, FORMAT_FILE, REPORTS, ROOT, TAG_NAME
 from chameleon_data.store.store import Store
-from chameleon_data.versions.tags import LATEST, VERSION_NUMBER, list_tags, tag_history
+from chameleon_data.versions.tags import LATEST, VERSION_NUMBER, TagEntry, list_tags, tag_history
 from chameleon_data.versions.versions import Version, list_numbers, read_tombstone, read_version
 
 NO_VERSION_YET = "no version is finished there yet; `chameleon-data build RECIPE` makes one, or goes on where it was interrupted"
@@ -65,6 +65,9 @@ def _explain_no_dataset(store: Store) -> str:
 
 def resolve_version(store: Store, reference: str) -> Version:
     """The version that `v12`, `12`, a tag or `latest` means."""
+    number_given = re.fullmatch(VERSION_NUMBER, reference, re.ASCII)
+    is_tag = not number_given and reference != LATEST and re.fullmatch(TAG_NAME, reference)
+    history = tag_history(store, reference) if is_tag else ()  # before the versions, as a version is there before its tag
     live, deleted = list_numbers(store)
     if not live and not deleted:
         raise InputError(f"{store.url}: {NO_VERSION_YET}")
@@ -72,22 +75,20 @@ def resolve_version(store: Store, reference: str) -> Version:
         if not live:
             raise InputError(f"{store.url}: holds no version any more, v{deleted[-1]} was the last that was deleted; build anew")
         return read_version(store, live[-1])
-    if match := re.fullmatch(VERSION_NUMBER, reference, re.ASCII):
-        number = int(match[1])
+    if number_given:
+        number = int(number_given[1])
         if number in deleted:
             raise InputError(f"{store.url}: v{number} {_say_deleted(store, number)}; {_list_what_is_there(store, live)}")
         if number not in live:
             raise _unknown_version_error(store, reference, live)
         return read_version(store, number)
-    return _resolve_tag(store, reference, live, deleted)
-
-
-def _resolve_tag(store: Store, reference: str, live: list[int], deleted: list[int]) -> Version:
-    """The version that a tag means now."""
-    history = tag_history(store, reference) if re.fullmatch(TAG_NAME, reference) else ()
     if not history:
         raise _unknown_version_error(store, reference, live)
-    newest = history[-1]
+    return _resolve_tag(store, reference, history[-1], live, deleted)
+
+
+def _resolve_tag(store: Store, reference: str, newest: TagEntry, live: list[int], deleted: list[int]) -> Version:
+    """The version that a tag means by its newest entry."""
     if newest.version in deleted:
         raise InputError(
             f"{store.url}: tag {reference!r} is v{newest.version}, which {_say_deleted(store, newest.version)}; tag another "

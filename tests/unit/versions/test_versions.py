@@ -22,7 +22,7 @@ from chameleon_data.store import store as storage
 from chameleon_data.store.paths import TAG_NAME
 from chameleon_data.store.store import Backend, Store
 from chameleon_data.versions import manifest as manifests
-from chameleon_data.versions import versions
+from chameleon_data.versions import references, versions
 from chameleon_data.versions.manifest import Manifest, encode_manifest
 from chameleon_data.versions.references import resolve_version, split_target
 from chameleon_data.versions.tags import TagEntry, list_tags, tag_history, tag_version
@@ -590,6 +590,22 @@ def test_a_manifest_name_that_is_no_hash_is_refused(memory_store: Store, sha256:
     )
     with pytest.raises(InputError, match="damaged"):
         resolve_version(memory_store, "latest")
+
+
+def test_a_tag_that_moves_while_it_is_looked_up_is_a_version_that_is_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between listing the versions and reading the tag another process commits a version and gives it the tag."""
+    tag_version(store, commit_version(store, build("0"), THEN), "prod")
+    real = references.list_numbers
+
+    def list_and_wait(store: Store) -> tuple[list[int], list[int]]:
+        found = real(store)
+        tag_version(store, commit_version(store, build("1"), THEN), "prod")
+        return found
+
+    monkeypatch.setattr(references, "list_numbers", list_and_wait)
+    assert resolve_version(store, "prod").number == 1
+    monkeypatch.undo()
+    assert resolve_version(store, "prod").number == 2
 
 
 def test_readers_never_see_half_a_commit(store: Store) -> None:
