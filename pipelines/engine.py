@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from statistics import median
 from typing import Literal, Protocol
 
 import pyarrow as pa
@@ -31,6 +32,8 @@ Progress = Callable[[str, int, int], object]
 Tell = Callable[[str], object]
 """Called with a sentence about what happened, for a person."""
 TableFunction = Callable[[pa.Table], pa.Table]
+STRAGGLER_TIMES, STRAGGLER_SECONDS, STRAGGLER_TASKS = 10, 60.0, 5
+"""A task is told of that runs so many times as long as the median of its pass, and for so many seconds, once so many are done."""
 DEATHS_OF_A_TASK = 3
 """A task whose process died so many times is given up."""
 FIRST_RETRY_SECONDS = 1.0
@@ -185,6 +188,16 @@ def work_patiently(work: Callable[[int], None], number: int) -> None:
                 tell(f"reading or writing failed, and is tried again in {pause:.1f} s: {why}")
             time.sleep(pause)
             wait = min(2 * wait, LONGEST_RETRY_SECONDS)
+
+
+def explain_straggler(seconds: float, taken: Sequence[float]) -> str:
+    """What is said of a task that has run for so long, where others took these seconds; empty where that is not remarkable."""
+    if seconds < STRAGGLER_SECONDS or len(taken) < STRAGGLER_TASKS:
+        return ""
+    usual = median(taken)
+    if seconds < STRAGGLER_TIMES * usual:
+        return ""
+    return f"the task at work on it has run for {seconds:,.0f} s; half of the tasks of this pass took less than {usual:,.1f} s"
 
 
 def explain_deaths(about: str, reason: str) -> InputError:

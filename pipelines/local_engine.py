@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -33,6 +34,7 @@ from chameleon_data.pipelines.engine import (
     Task,
     Tell,
     explain_deaths,
+    explain_straggler,
     keep_silent,
     pack_table,
     unpack_table,
@@ -86,6 +88,10 @@ class _Call:
     """The file that it opened last."""
     too_large: bool = False
     """Whether its last worker was ended because memory ran short."""
+    started: float = 0.0
+    """When it was given to its last worker, by this process' clock."""
+    told: bool = False
+    """Whether it was told that it takes long."""
 
 
 class _Worker:
@@ -119,7 +125,7 @@ class _Worker:
         if self.process.poll() is not None:
             self.end()
             self._spawn()
-        self.call, call.too_large = call, False
+        self.call, call.too_large, call.started = call, False, time.monotonic()
         with suppress(OSError):
             if self._made is not make:
                 self.connection.send(("make", make))
@@ -197,6 +203,8 @@ class LocalEngine:
         waiting = (_Call(number, argument) for number, argument in enumerate(arguments))
         again = deque[_Call]()
         """Calls whose worker died; each is made when no other one is."""
+        taken: list[float] = []
+        """Seconds of the calls that are done."""
         try:
             while True:
                 _hand_out(workers, make, waiting, again)
@@ -219,16 +227,24 @@ class LocalEngine:
                         self._tell(f"{call.reading or about(call.number)}: {body}")
                         continue
                     worker.call = None
+                    taken.append(time.monotonic() - call.started)
                     if kind == "refused":
                         raise InputError(body)
                     if kind == "failed":
                         raise DefectError(f"a task failed in a worker process\n{body}")
                     yield call.number, body
                 self._relieve(workers)
+                self._tell_stragglers(workers, taken, about)
         finally:
             for worker in workers:
                 if worker.call:
                     worker.end()
+
+    def _tell_stragglers(self, workers: Sequence[_Worker], taken: Sequence[float], about: Callable[[int], str]) -> None:
+        for call in (worker.call for worker in workers):
+            if call and not call.told and (sentence := explain_straggler(time.monotonic() - call.started, taken)):
+                call.told = True
+                self._tell(f"{call.reading or about(call.number)}: {sentence}")
 
     def _bury(self, worker: _Worker, call: _Call, about: Callable[[int], str]) -> None:
         """Count the death of a worker. Raises InputError where its call has cost enough of them."""

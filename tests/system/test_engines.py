@@ -18,6 +18,7 @@ import pyarrow as pa
 import pytest
 
 from chameleon_data.errors import DefectError, InputError
+from chameleon_data.pipelines import engine as engines
 from chameleon_data.pipelines.engine import Engine, Task, run_pass
 from chameleon_data.pipelines.local_engine import LocalEngine, local_engine
 from tests.support import engine_tasks as tasks
@@ -94,6 +95,21 @@ def test_a_task_that_is_tried_again_is_told(engine: Engine, tmp_path: Path, monk
 
 
 # Worker processes of this machine
+
+
+def test_a_task_that_takes_far_longer_than_others_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task ends because it was told of."""
+    told: list[str] = []
+    monkeypatch.setattr(engines, "STRAGGLER_SECONDS", 0.5)
+
+    def tell(sentence: str) -> None:
+        told.append(sentence)
+        (tmp_path / "go").touch()
+
+    with local_engine(workers=2, tell=tell) as engine:
+        assert sorted(engine.run(Task(partial(tasks.wait_for_file, tmp_path), about), range(12))) == list(range(12))
+    assert re.match(r"file 3: the task at work on it has run for \d+ s; half of the tasks of this pass took less", told[0])
+    assert len(told) == 1
 
 
 def test_a_worker_that_died_is_told(tmp_path: Path) -> None:

@@ -101,3 +101,17 @@ def test_what_a_person_has_to_mend_is_not_tried_again(clock: FakeClock, fault: E
     with pytest.raises(InputError, match=r"^the disk is full"):
         engine.work_patiently(work, 1)
     assert clock.now == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "taken", "told"),
+    [
+        (59, [0.1] * 9, False),
+        (61, [0.1] * 4, False),
+        (61, [0.1] * 5, True),
+        (200, [19, 30, 30, 30, 100], False),
+        (301, [30] * 5, True),
+    ],
+)
+def test_a_straggler_is_slow_beside_the_others_and_by_the_clock(seconds: float, taken: list[float], told: bool) -> None:
+    assert bool(engine.explain_straggler(seconds, taken)) == told
