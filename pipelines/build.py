@@ -31,6 +31,7 @@ from chameleon_data.plan.plan import TRAIN
 from chameleon_data.recipe import Domains, Group, Recipe, Weights
 from chameleon_data.shards.lay_out import ShardSpec, build_folder, plan_splits
 from chameleon_data.shards.plan_summary import PlanSummary, summarise_plan
+from chameleon_data.shards.receipts import read_receipts
 from chameleon_data.store.store import Store
 from chameleon_data.versions.active import OwnRecord, active_driver
 from chameleon_data.versions.make_manifest import make_manifest
@@ -209,7 +210,7 @@ def _build(
     build = build_folder(job.layouts, survey.parts)
     driver.use_plan(build.digest)
     with _timed(timings, "write"):
-        receipts, there = write_missing_shards(engine, store, planned.keep, job, selection, survey.parts, progress)
+        there = write_missing_shards(engine, store, planned.keep, job, selection, survey.parts, progress)
     progress("commit", 0, 0)
     reused = dict(weighed.reused)
     if there:
@@ -221,7 +222,7 @@ def _build(
         selection,
         weighed.stages,
         planned.layouts,
-        receipts,
+        read_receipts(store, build),
         gather_provenance(survey, planned.counter, recipe.shards),
         timings,
         seconds_by_timed_pass(planned.cost),

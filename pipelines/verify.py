@@ -31,7 +31,7 @@ from chameleon_data.versions.against_corpus import check_plan_against_corpus, sp
 from chameleon_data.versions.checks.problems import ProblemList
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.shard_table import read_shards
-from chameleon_data.versions.verify import Verification, verify_version
+from chameleon_data.versions.verify import Verification, fits_one_range, stream_here, verify_version
 
 WRONG_SHARDS = "wrong"
 """Folder of the records of shards that do not hold what the corpus gives them."""
@@ -77,10 +77,12 @@ def check_against_corpus(engine: Engine, store: Store, manifest: Manifest, progr
 def verify_on_engine(engine: Engine, store: Store, manifest: Manifest, progress: Progress) -> Verification:
     """Prove a version from its stored bytes, ranges of its shards at a time on the engine; see `verify_version`.
 
-    Where no text may stand twice, hashes of documents go to files that all workers see, which are removed at the end.
+    A version of one range is proved here: a cluster's workers would take longer to start. Where no text may stand twice, hashes
+    of documents go to files that all workers see, which are removed at the end.
     """
-    prove = partial(verify_version, store, manifest, lambda done, total: progress("verify", done, total), engine.stream)
-    if manifest.recipe.input.dedup == "none" or isinstance(engine, LocalEngine):
+    stream = stream_here if fits_one_range(manifest) else engine.stream
+    prove = partial(verify_version, store, manifest, lambda done, total: progress("verify", done, total), stream)
+    if stream is stream_here or manifest.recipe.input.dedup == "none" or isinstance(engine, LocalEngine):
         with engine.sharing():  # `store` may be read alone
             return prove()
     scratch = Store(f"{store.url.rstrip('/')}/{CHECKS}/{secrets.token_hex(8)}")

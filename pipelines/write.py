@@ -29,7 +29,7 @@ from chameleon_data.shards.levels import (
 )
 from chameleon_data.shards.plan_summary import planned_bytes
 from chameleon_data.shards.read_kept import write_kept_copies
-from chameleon_data.shards.receipts import Receipt, read_receipts
+from chameleon_data.shards.receipts import find_finished, read_receipts
 from chameleon_data.shards.runs import read_run_lists
 from chameleon_data.shards.spill import spill
 from chameleon_data.store.paths import BuildFolder, SelectionFolder
@@ -44,33 +44,35 @@ def write_missing_shards(
     selection: Selection,
     parts: Sequence[Part],
     progress: Progress,
-) -> tuple[list[Receipt], int]:
-    """Write the shards that are not finished yet, then the index of each format.
+) -> int:
+    """Write the shards that are not finished yet, then the index of each format; `read_receipts` then says what each holds.
 
-    Returns all receipts in order, and the number of shards that were finished before. `keep` is where the survey kept the rows of
-    the parts.
+    Returns the number of shards that were finished before. `keep` is where the survey kept the rows of the parts.
     """
     build = build_folder(spec.layouts, parts)
-    finished = read_receipts(store, build).keys()
-    if len(finished) < build.shards:
+    finished = find_finished(store, build)
+    if not finished.all():
         try:
             work = send_rows(engine, store, keep, build, spec, selection, parts, spill, progress)
             places = list_places(spec)[0]
-            missing = [number for number, place in enumerate(places) if not finished >= set(numbers_of(spec, place))]
+            missing = [number for number, place in enumerate(places) if not finished[_slice(numbers_of(spec, place))].all()]
             part_list = write_part_list(store, parts) if spec.shards.lineage else None
             task = Task(partial(_write_range, store, work, part_list), lambda number: describe_place(spec, places[number]))
             each = max(1, planned_bytes(spec.layouts) // build.shards)
             sizes = [each * len(numbers_of(spec, places[number])) for number in missing]
             run_pass(engine, "write", task, missing, progress, each * build.shards - sum(sizes), sizes)
         except InputError:
-            if len(read_receipts(store, build)) < build.shards:
+            if not find_finished(store, build).all():
                 raise  # else another build of the same plan wrote them, and then removed the runs
         if keep:
             keep.store.remove([build.kept_copies(number) for number in range(selection.corpus.ranges)])
-    receipts = list(read_receipts(store, build).values())
-    for path, data in encode_indexes(spec, receipts).items():
+    for path, data in encode_indexes(spec, read_receipts(store, build)).items():
         store.write_new(build.file(path), data)
-    return receipts, len(finished)
+    return int(finished.sum())
+
+
+def _slice(numbers: range) -> slice:
+    return slice(numbers.start, numbers.stop)
 
 
 def send_rows(

@@ -8,8 +8,8 @@ one shard of them four times over.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -137,17 +137,20 @@ def _kept_rows_checked_on_failure(source: RowSource) -> Iterator[None]:
         raise
 
 
-def encode_indexes(spec: ShardSpec, receipts: Sequence[Receipt]) -> dict[str, bytes]:
+def encode_indexes(spec: ShardSpec, receipts: Iterable[Receipt]) -> dict[str, bytes]:
     """Path in the build's folder -> bytes of the numbers of the domains, and of the files that list the shards, in every format
     that has such files.
 
     `receipts` are all of the build, in order.
     """
-    files = {DOMAIN_IDS: encode_domain_ids(spec.domain_ids)}
+    files, entries = {DOMAIN_IDS: encode_domain_ids(spec.domain_ids)}, defaultdict[tuple[str, str], list[IndexEntry]](list)
+    for receipt in receipts:
+        for format, entry in receipt.entries.items():
+            entries[format, receipt.split].append(entry)
     for format in spec.shards.formats:
         for layout in spec.layouts:
-            entries = [r.entries[format] for r in receipts if r.split == layout.plan.split]
-            files |= {f"{format}/{name}": data for name, data in FORMATS[format].index(layout.plan.split, entries).items()}
+            index = FORMATS[format].index(layout.plan.split, entries[format, layout.plan.split])
+            files |= {f"{format}/{name}": data for name, data in index.items()}
     return files
 
 

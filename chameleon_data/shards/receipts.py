@@ -10,12 +10,15 @@ and the manifest of a version is made from all receipts of its build.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import pyarrow as pa
+import xxhash
 
+from chameleon_data.arrays import Mask
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import canonical_json
 from chameleon_data.shards.formats.files import IndexEntry
@@ -104,14 +107,34 @@ def _copies_of(receipt: Receipt, name: str) -> tuple[int, int]:
     return (copies.rows, copies.most) if copies else (0, 0)
 
 
-def read_receipts(store: Store, build: BuildFolder) -> dict[int, Receipt]:
-    """Shard -> receipt of every shard whose files are there with the sizes that the receipt gives, in ascending order."""
-    here = store.list(build.folder)
-    paths = sorted(path for path in here if path.startswith(f"{build.receipts}/"))
+def read_receipts(store: Store, build: BuildFolder) -> Iterator[Receipt]:
+    """The receipt of every shard whose files are there with the sizes that it says, in ascending order.
+
+    Memory: a number for each file of the build, and `READERS` files of receipts.
+    """
+    here = np.sort(np.fromiter((_hash_file(path, size) for path, size in store.walk(build.folder)), np.uint64))
+    paths, behind = sorted(store.list(build.receipts)), 0
     with ThreadPoolExecutor(READERS) as pool:
-        receipts = [receipt for found in pool.map(lambda path: _read_receipts(store, path), paths) for receipt in found]
-    receipts.sort(key=lambda receipt: receipt.shard)
-    return {r.shard: r for r in receipts if all(here.get(build.file(file.path)) == file.bytes for file in r.files)}
+        for at in range(0, len(paths), READERS):
+            for receipts in pool.map(lambda path: _read_receipts(store, path), paths[at : at + READERS]):
+                for receipt in receipts:
+                    wanted = np.array([_hash_file(build.file(file.path), file.bytes) for file in receipt.files], np.uint64)
+                    found = np.searchsorted(here, wanted, "right") > np.searchsorted(here, wanted)
+                    if receipt.shard >= behind and found.all():
+                        behind = receipt.shard + 1  # ranges of an earlier run may have been others, and begin before
+                        yield receipt
+
+
+def find_finished(store: Store, build: BuildFolder) -> Mask:
+    """(shards,) whether the shard, of those of all splits, has a receipt, and its files are there."""
+    finished = np.zeros(build.shards, bool)
+    for receipt in read_receipts(store, build):
+        finished[receipt.shard] = True
+    return finished
+
+
+def _hash_file(path: str, size: int) -> int:
+    return xxhash.xxh3_64_intdigest(f"{size} {path}".encode())
 
 
 def _read_receipts(store: Store, path: str) -> list[Receipt]:

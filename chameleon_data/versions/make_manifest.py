@@ -5,15 +5,15 @@ Why there are three digests: docs/decisions/062-digests.md.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 
 from chameleon_data.corpus.selection import Selection
 from chameleon_data.corpus.survey import Survey
 from chameleon_data.errors import DefectError
 from chameleon_data.plan.layout import Layout
-from chameleon_data.plan.plan import total_weights
+from chameleon_data.plan.plan import Plan, total_weights
 from chameleon_data.plan.streams import Stream
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.lay_out import build_digest
@@ -24,7 +24,6 @@ from chameleon_data.store.store import Store
 from chameleon_data.versions.corpus_tables import write_input_table, write_map_table
 from chameleon_data.versions.manifest import (
     DomainRecord,
-    FormatSum,
     Manifest,
     Provenance,
     SplitRecord,
@@ -33,22 +32,25 @@ from chameleon_data.versions.manifest import (
     Tables,
 )
 from chameleon_data.versions.provenance import list_input_files
-from chameleon_data.versions.shard_table import ShardFile, ShardRecord, write_shard_table
+from chameleon_data.versions.shard_table import SHARD_SCHEMA, ShardFile, ShardRecord, sum_shards, write_shard_table
+from chameleon_data.versions.tables import read_rows
 from chameleon_data.weights.mixture import Mixture, MixtureDescription, WeighedStage
 
 
-def digest_files(files: Mapping[str, str]) -> str:
-    """`digest`: sha256 over the sorted lines of path in the build's folder -> sha256 of the file."""
-    lines = sorted(f"{path}\0{sha256}\n" for path, sha256 in files.items())
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+@dataclass
+class _Written:
+    """What the receipts of one split say of one domain, summed up."""
+
+    rows: int = 0
+    stage_rows: Counter[int] = field(default_factory=Counter)
+    """Stage -> rows, of the train split."""
+    tokens: int = 0
+    copies: int = 0
+    most_copies: int = 1
 
 
-def digest_contents(contents: Sequence[str]) -> str:
-    """`content_digest`: sha256 over the shards' content hashes in order (`Receipt.content`).
-
-    It depends on the documents and their order, and on nothing of the files.
-    """
-    return hashlib.sha256("\n".join(contents).encode()).hexdigest()
+_Books = dict[str, defaultdict[str, _Written]]
+"""Split -> domain -> what was written."""
 
 
 def make_manifest(
@@ -58,36 +60,39 @@ def make_manifest(
     selection: Selection,
     stages: Sequence[WeighedStage],
     layouts: Sequence[Layout],
-    receipts: Sequence[Receipt],
+    receipts: Iterable[Receipt],
     provenance: Provenance,
     timings: Mapping[str, float],
     expected: Mapping[str, float],
     reused: Mapping[str, str],
 ) -> Manifest:
     """The manifest of a finished build, whose tables are written here. Raises DefectError where rows read, planned and written
-    are not the same rows."""
-    ordered = sorted(receipts, key=lambda receipt: receipt.shard)
-    by_split = {layout.plan.split: [r for r in ordered if r.split == layout.plan.split] for layout in layouts}
-    for layout in layouts:
-        _check_written(layout, by_split[layout.plan.split], packed=recipe.packs_conversations)
+    are not the same rows.
+
+    `receipts` are those of all shards in order. They are read once, and nothing of a single one is kept.
+    """
     _check_read(survey, selection)
     (train, *rest), mixture, weights = layouts, stages[0].mixture, total_weights([stage.target for stage in stages])
     digest = build_digest([layout.plan for layout in layouts])
     folder = f"{BUILDS}/{digest}"
     domain_ids = number_domains(stream.domain.name for layout in layouts for stream in layout.streams)
-    shards = (_shard(receipt, folder) for receipt in ordered)
+    books: _Books = {layout.plan.split: defaultdict(_Written) for layout in layouts}
+    shards = (_shard(receipt, folder) for receipt in _book(receipts, books, train.plan))
     tables = Tables(
         shards=write_shard_table(store, shards, domain_ids),
         inputs=write_input_table(store, list_input_files(survey)),
         map=write_map_table(store, mixture.map),
     )
+    for layout in layouts:
+        _check_written(layout, books[layout.plan.split], packed=recipe.packs_conversations)
+    sums = sum_shards(read_rows(store, tables.shards, SHARD_SCHEMA), folder)
     return Manifest(
         name=recipe.name,
         recipe=recipe,
         priority=tuple(recipe.sources),
         plan_digest=digest,
-        digest=digest_files({file.path: file.sha256 for receipt in ordered for file in receipt.files}),
-        content_digest=digest_contents([receipt.content for receipt in ordered]),
+        digest=sums.digest,
+        content_digest=sums.content,
         build=folder,
         seed=train.plan.seed,
         budget=sum(stage.budget for stage in stages),
@@ -97,12 +102,12 @@ def make_manifest(
         hash=recipe.input.hash,
         domain_ids=domain_ids,
         domains={
-            s.domain.name: _domain(s, weights[s.domain.name], by_split["train"], survey, selection, mixture.description)
+            s.domain.name: _domain(s, weights[s.domain.name], books["train"], survey, selection, mixture.description)
             for s in train.streams
         },
-        stages=tuple(_stage(number, stage, train, by_split["train"], mixture) for number, stage in enumerate(stages)),
+        stages=tuple(_stage(number, stage, train, books["train"], mixture) for number, stage in enumerate(stages)),
         validation={
-            s.domain.name: _split_domain(s, s.domain.weights[0], by_split["validation"])
+            s.domain.name: _split_domain(s, s.domain.weights[0], books["validation"])
             for layout in rest
             for s in layout.streams
         },
@@ -112,7 +117,7 @@ def make_manifest(
         cut=survey.cut,
         messages=dict(survey.messages),
         columns=dict(survey.columns),
-        formats={format: _sum_format(ordered, format) for format in recipe.shards.formats},
+        formats={format: sums.formats[format] for format in recipe.shards.formats},
         tables=tables,
         provenance=provenance,
         timings=dict(timings),
@@ -127,21 +132,30 @@ def _shard(receipt: Receipt, folder: str) -> ShardRecord:
     return ShardRecord(receipt.split, receipt.number, receipt.rows, receipt.tokens, receipt.content, rows, tokens, files)
 
 
-def _sum_format(receipts: Sequence[Receipt], format: str) -> FormatSum:
-    sizes = [file.bytes for receipt in receipts for file in receipt.files if file.format == format]
-    return FormatSum(len(sizes), sum(sizes))
+def _book(receipts: Iterable[Receipt], books: _Books, train: Plan) -> Iterator[Receipt]:
+    """The receipts, which are summed up in `books` as they pass."""
+    for receipt in receipts:
+        of_split, stage = books[receipt.split], train.stage_of(receipt.number) if receipt.split == train.split else 0
+        for name, rows in receipt.domain_rows.items():
+            of_split[name].rows += rows
+            of_split[name].stage_rows[stage] += rows
+            of_split[name].tokens += receipt.domain_tokens[name]
+        for name, count in receipt.copies.items():
+            of_split[name].copies += count.rows
+            of_split[name].most_copies = max(of_split[name].most_copies, count.most)
+        yield receipt
 
 
-def _check_written(layout: Layout, receipts: Sequence[Receipt], packed: bool) -> None:
+def _check_written(layout: Layout, books: Mapping[str, _Written], packed: bool) -> None:
     """What the receipts of a split count is what its plan delivers. `packed`: rows are sequences of several documents."""
     for stream in layout.streams:
         name, planned = stream.domain.name, int(stream.tokens.sum())
-        rows = sum(receipt.domain_rows.get(name, 0) for receipt in receipts)
-        tokens = sum(receipt.domain_tokens.get(name, 0) for receipt in receipts)
-        if tokens != planned or (stream.packing is None and not packed and rows != int(stream.delivered.sum())):
+        written = books.get(name, _Written())
+        whole = stream.packing is None and not packed
+        if written.tokens != planned or (whole and written.rows != int(stream.delivered.sum())):
             raise DefectError(
-                f"domain {name!r}, split {layout.plan.split}: {rows:,} rows with {tokens:,} tokens written, {planned:,} "
-                "tokens planned: the books do not balance; nothing was published"
+                f"domain {name!r}, split {layout.plan.split}: {written.rows:,} rows with {written.tokens:,} tokens written, "
+                f"{planned:,} tokens planned: the books do not balance; nothing was published"
             )
 
 
@@ -156,16 +170,15 @@ def _check_read(survey: Survey, selection: Selection) -> None:
             )
 
 
-def _stage(number: int, stage: WeighedStage, train: Layout, receipts: Sequence[Receipt], first: Mixture) -> StageRecord:
+def _stage(number: int, stage: WeighedStage, train: Layout, books: Mapping[str, _Written], first: Mixture) -> StageRecord:
     """What one stage holds. `first` is the mixture of the first stage."""
     here, plan = train.stages == number, train.plan
-    own = [receipt for receipt in receipts if plan.stage_of(receipt.number) == number]
     domains = {
         s.domain.name: StageDomain(
             weight=float(s.domain.weights[number]),
             target_tokens=s.domain.quotas[number],
             tokens=int(s.tokens[here].sum()),
-            rows=sum(receipt.domain_rows.get(s.domain.name, 0) for receipt in own),
+            rows=books.get(s.domain.name, _Written()).stage_rows[number],
         )
         for s in train.streams
         if s.domain.quotas[number]
@@ -177,13 +190,13 @@ def _stage(number: int, stage: WeighedStage, train: Layout, receipts: Sequence[R
 def _domain(
     stream: Stream,
     weight: str,
-    receipts: Sequence[Receipt],
+    books: Mapping[str, _Written],
     survey: Survey,
     selection: Selection,
     weights: MixtureDescription,
 ) -> DomainRecord:
     name = stream.domain.name
-    tally, written = survey.tallies[name], _split_domain(stream, weight, receipts)
+    tally, written = survey.tallies[name], _split_domain(stream, weight, books)
     return DomainRecord(
         **{field.name: getattr(written, field.name) for field in fields(written)},
         rows_read=tally.read,
@@ -196,15 +209,14 @@ def _domain(
     )
 
 
-def _split_domain(stream: Stream, weight: str, receipts: Sequence[Receipt]) -> SplitRecord:
-    domain, name = stream.domain, stream.domain.name
-    tokens = int(stream.tokens.sum())
-    copies = [receipt.copies[name] for receipt in receipts if name in receipt.copies]
+def _split_domain(stream: Stream, weight: str, books: Mapping[str, _Written]) -> SplitRecord:
+    domain, tokens = stream.domain, int(stream.tokens.sum())
+    written = books.get(domain.name, _Written())
     return SplitRecord(
         weight=float(weight),
         target_tokens=domain.quota,
         tokens=tokens,
-        rows=sum(receipt.domain_rows.get(name, 0) for receipt in receipts),
+        rows=written.rows,
         epochs=tokens / domain.tokens,
         available_tokens=domain.tokens,
         available_rows=domain.rows,
@@ -213,6 +225,6 @@ def _split_domain(stream: Stream, weight: str, receipts: Sequence[Receipt]) -> S
         multiset=f"{domain.multiset:032x}",
         rows_written_once=stream.first_epoch_rows,
         rows_not_selected=domain.rows - stream.first_epoch_rows,
-        copies_written=sum(count.rows for count in copies),
-        most_copies=max((count.most for count in copies), default=1),
+        copies_written=written.copies,
+        most_copies=written.most_copies,
     )

@@ -7,6 +7,7 @@ The domains of a shard are lists, of those that have rows in it; `domain_ids` ar
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 
 from chameleon_data.errors import InputError
 from chameleon_data.store.store import Store
-from chameleon_data.versions.manifest import Manifest
+from chameleon_data.versions.manifest import FormatSum, Manifest
 from chameleon_data.versions.tables import TableFile, read_rows, write_rows
 
 SHARDS_AT_ONCE = 1024
@@ -37,6 +38,7 @@ def _list_of(kind: pa.DataType) -> pa.DataType:
 
 FILE_TYPE = pa.struct([_required(name, pa.int64() if name == "bytes" else pa.string()) for name in
                        ("path", "format", "bytes", "sha256")])  # fmt: skip
+LINE_TYPE = pa.large_string()
 SHARD_SCHEMA = pa.schema([
     _required("split", pa.string()), _required("shard", pa.int64()), _required("rows", pa.int64()),
     _required("tokens", pa.int64()), _required("content", pa.string()), _required("domain_ids", _list_of(pa.int32())),
@@ -85,6 +87,41 @@ class ShardRecord:
     def of_format(self, format: str) -> tuple[ShardFile, ...]:
         """Its files in one format."""
         return tuple(file for file in self.files if file.format == format)
+
+
+@dataclass(frozen=True)
+class ShardSums:
+    """What a manifest says of all shards together."""
+
+    digest: str
+    """sha256 over the sorted lines of path in the build's folder and sha256 of each file."""
+    content: str
+    """sha256 over the shards' content hashes in order: it depends on the documents and their order, and on nothing of the
+    files."""
+    formats: dict[str, FormatSum]
+    """Format -> its files."""
+
+
+def sum_shards(tables: Iterable[pa.Table], folder: str) -> ShardSums:
+    """The sums over a table of shards, which comes in pieces; `folder` is the build's. Memory: the lines of `digest`, some 120
+    bytes a file, and the same again to sort them."""
+    content, lines, first = hashlib.sha256(), list[pa.Array](), True
+    formats: dict[str, FormatSum] = {}
+    for table in tables:
+        for hash in table["content"].to_pylist():
+            content.update(hash.encode() if first else f"\n{hash}".encode())
+            first = False
+        files = pc.list_flatten(table["files"]).combine_chunks()
+        path, form, size, sum_ = (pc.struct_field(files, name) for name in FILE_TYPE.names)
+        within = pc.utf8_slice_codeunits(path, len(folder) + 1)
+        lines.append(pc.cast(pc.binary_join_element_wise(within, pc.binary_join_element_wise(sum_, "", "\n"), "\0"), LINE_TYPE))
+        for count in pc.value_counts(form).to_pylist():
+            before, held = formats.get(count["values"], FormatSum(0, 0)), pc.equal(form, count["values"])
+            size_of_format = pc.sum(size.filter(held)).as_py()
+            formats[count["values"]] = FormatSum(before.files + count["counts"], before.bytes + size_of_format)
+    joined = pa.concat_arrays([pa.array([], LINE_TYPE), *lines])
+    ordered = joined.take(pc.array_sort_indices(joined))
+    return ShardSums(hashlib.sha256(ordered.buffers()[2] or b"").hexdigest(), content.hexdigest(), formats)
 
 
 def write_shard_table(store: Store, shards: Iterable[ShardRecord], domain_ids: Mapping[str, int]) -> tuple[TableFile, ...]:

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -39,13 +40,13 @@ from chameleon_data.store.paths import DOMAIN_IDS
 from chameleon_data.store.store import Store
 from chameleon_data.versions.checks.balance import Balance, BalanceFound, Deviation, describe_balance, find_broken_bounds
 from chameleon_data.versions.checks.books import check_manifest, check_shard_table
-from chameleon_data.versions.checks.copies import HashedFile, count_hash_bits, describe_copies
+from chameleon_data.versions.checks.copies import count_hash_bits, describe_copies
 from chameleon_data.versions.checks.problems import ProblemList
 from chameleon_data.versions.checks.split_facts import SplitFacts
 from chameleon_data.versions.checks.text_order import Cuts, TextFound, conclude_texts
 from chameleon_data.versions.checks.token_order import TokensFound, conclude_tokens
 from chameleon_data.versions.manifest import Manifest
-from chameleon_data.versions.shard_table import read_shard_rows, read_shards
+from chameleon_data.versions.shard_table import read_shard_rows
 from chameleon_data.versions.verify_shards import (
     ProofFunction,
     RangeFound,
@@ -58,6 +59,8 @@ from chameleon_data.versions.verify_shards import (
 
 PROOF_RANGE_BYTES, MOST_PROOF_RANGES = 64 << 20, 1024
 """Bytes of the shards of a range, or more where there would be more ranges than that."""
+FILES_COMPARED = 1 << 16
+"""Files that are compared at once with those that a version lists."""
 StreamTables = Callable[[Callable[[], ProofFunction], Sequence[pa.Table]], Iterable[pa.Table]]
 """Gives each table to the function that `make` makes, anywhere, and returns the answers in any order; see `Engine.stream`."""
 
@@ -91,6 +94,11 @@ class Verification:
         return not self.problems
 
 
+def fits_one_range(manifest: Manifest) -> bool:
+    """Whether the proof is so little work that nobody else needs to help."""
+    return sum(sums.bytes for sums in manifest.formats.values()) <= PROOF_RANGE_BYTES
+
+
 def stream_here(make: Callable[[], ProofFunction], tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
     """Prove the tables in this process, one after the other."""
     return map(make(), tables)
@@ -117,8 +125,9 @@ def verify_version(
         if scratch is None:
             scratch = Store(stack.enter_context(tempfile.TemporaryDirectory(prefix="chameleon-")))
         found = _join_ranges(partial(make_range_check, store, manifest, cuts, scratch), ranges, facts, stream, progress)
-        documents = {split: one.documents for split, one in found.items()}
-        problems.add("copies", _find_copies(scratch, manifest, documents, stream))
+        if manifest.recipe.input.dedup != "none":
+            whole = [split for split, one in found.items() if one.rows and facts[split].length is None]
+            problems.add("copies", _find_copies(scratch, manifest, whole, stream))
     balances = {split: _conclude_split(store, facts[split], cuts[split], one, problems) for split, one in found.items()}
     problems.add("manifest", check_manifest(manifest))
     problems.add("table of shards", check_shard_table(store, manifest))
@@ -261,16 +270,12 @@ def _join_ranges(
     return joined
 
 
-def _find_copies(
-    scratch: Store, manifest: Manifest, documents: Mapping[str, list[HashedFile]], stream: StreamTables
-) -> list[str]:
+def _find_copies(scratch: Store, manifest: Manifest, splits: Sequence[str], stream: StreamTables) -> list[str]:
     """Documents that stand twice in the first epoch of a split."""
     said = []
-    for split, files in documents.items():
-        if not files:
-            continue
+    for split in splits:
         groups = [pa.table({"split": [split], "group": [group]}) for group in range(1 << count_hash_bits(manifest))]
-        answers = [answer.to_pylist()[0] for answer in stream(partial(make_copy_finder, scratch, manifest, documents), groups)]
+        answers = [answer.to_pylist()[0] for answer in stream(partial(make_copy_finder, scratch, manifest), groups)]
         example = min((answer["example"] for answer in answers if answer["copies"]), default="")
         said += describe_copies(manifest, sum(answer["copies"] for answer in answers), example)
     return said
@@ -309,13 +314,18 @@ def _check_index(store: Store, path: str, expected: bytes, who: str) -> list[str
 
 def _find_foreign_files(store: Store, manifest: Manifest) -> list[str]:
     """Files in the folders that trainers read, but not of this version."""
-    known = {file.path for shard in read_shards(store, manifest) for file in shard.files}
-    for format in manifest.recipe.shards.formats:
-        folder = f"{manifest.build}/{format}"
-        known |= {f"{folder}/{name}" for split in manifest.shard_counts for name in FORMATS[format].index(split, [])}
-    return [
-        f"{path}: this file is not part of this version"
-        for format in sorted(manifest.recipe.shards.formats)
-        for path in store.list(f"{manifest.build}/{format}")
-        if path not in known
+    formats, foreign = sorted(manifest.recipe.shards.formats), list[str]()
+    indexes = [
+        f"{manifest.build}/{format}/{name}"
+        for format in formats
+        for split in manifest.shard_counts
+        for name in FORMATS[format].index(split, [])
     ]
+    shards = [pc.struct_field(_flatten(table["files"]), "path") for table in read_shard_rows(store, manifest)]
+    known = pa.concat_arrays([pa.array(indexes, pa.string()), *shards])
+    for format in formats:
+        listed, of_format = store.walk(f"{manifest.build}/{format}"), list[str]()
+        while some := [path for path, _ in islice(listed, FILES_COMPARED)]:
+            of_format += pc.filter(pa.array(some), pc.invert(pc.is_in(pa.array(some), known))).to_pylist()
+        foreign += sorted(of_format)
+    return [f"{path}: this file is not part of this version" for path in foreign]

@@ -24,7 +24,7 @@ from chameleon_data.shards.formats.files import IndexEntry
 from chameleon_data.shards.rows import DOC_STARTS, LABELS, LOSS_MASK, content_hash, token_ids, token_values
 from chameleon_data.store.store import Store
 from chameleon_data.versions.checks.balance import BalanceCheck, BalanceFound
-from chameleon_data.versions.checks.copies import DocumentFiles, HashedFile, count_hash_bits, find_repeated_documents
+from chameleon_data.versions.checks.copies import DocumentFiles, count_hash_bits, find_repeated_documents
 from chameleon_data.versions.checks.formats import read_shard
 from chameleon_data.versions.checks.problems import ProblemList
 from chameleon_data.versions.checks.rows import check_split, check_texts, read_doc_ids
@@ -77,8 +77,6 @@ class RangeFound:
     problems: ProblemList = field(default_factory=ProblemList)
     entries: dict[str, list[IndexEntry]] = field(default_factory=dict)
     """Format -> what its index must say of each shard, for formats that have one."""
-    documents: list[HashedFile] = field(default_factory=list)
-    """Where the documents of the first epoch are, where no text may stand twice."""
     first_shard: int = 0
 
     def join(self, facts: SplitFacts, later: RangeFound) -> None:
@@ -93,7 +91,6 @@ class RangeFound:
         self.rows, self.bytes_read = self.rows + later.rows, self.bytes_read + later.bytes_read
         for format, entries in later.entries.items():
             self.entries.setdefault(format, []).extend(entries)
-        self.documents += later.documents
 
     def pack(self) -> bytes:
         """The finding as the bytes of an .npz file; one of its arrays holds JSON."""
@@ -104,7 +101,7 @@ class RangeFound:
             plain[name] = {key: value for key, value in vars(part).items() if not isinstance(value, np.ndarray)}
         plain |= {
             "tokens": {str(index): asdict(found) for index, found in self.tokens.items()}, "entries": self.entries,
-            "problems": vars(self.problems), "documents": [asdict(file) for file in self.documents],
+            "problems": vars(self.problems),
         }  # fmt: skip
         sink = io.BytesIO()
         np.savez(sink, plain=np.frombuffer(canonical_json(plain), np.uint8), **arrays)
@@ -124,9 +121,8 @@ class RangeFound:
         problems = ProblemList()
         vars(problems).update(plain.pop("problems"))
         tokens = {int(index): _unpack_tokens(found) for index, found in plain.pop("tokens").items()}
-        documents = [HashedFile(file["path"], tuple(file["ends"]), tuple(file["sums"])) for file in plain.pop("documents")]
         texts = TextFound(**plain.pop("texts"))
-        return cls(balance=BalanceFound(**balance), texts=texts, tokens=tokens, problems=problems, documents=documents, **plain)
+        return cls(balance=BalanceFound(**balance), texts=texts, tokens=tokens, problems=problems, **plain)
 
 
 def _unpack_tokens(plain: dict[str, Any]) -> TokensFound:
@@ -164,7 +160,7 @@ class _RangeProof:
         self._held, self._index = wanted.held.copy(), {name: index for index, name in enumerate(facts.names)}
         self._documents: DocumentFiles | None = None
         if self._manifest.recipe.input.dedup != "none" and facts.length is None:
-            self._documents = DocumentFiles(scratch, f"{wanted.split}-{wanted.number:06d}", count_hash_bits(self._manifest))
+            self._documents = DocumentFiles(scratch, wanted.split, wanted.number, count_hash_bits(self._manifest))
         ids = self._manifest.provenance.writer.ids
         self._end_of_text = -1 if ids is None else ids.end_of_text
         self._found = RangeFound(wanted.split, self._balance.found, self._texts.found, first_shard=wanted.start - facts.first)
@@ -179,7 +175,6 @@ class _RangeProof:
             texts=self._texts.found,
             tokens={index: check.found for index, check in self._tokens.items()},
             problems=self._problems,
-            documents=self._documents.files if self._documents else [],
         )
 
     def add_shard(self, record: ShardRecord) -> None:
@@ -316,13 +311,13 @@ def make_end_finder(store: Store, manifest: Manifest) -> ProofFunction:
     return find
 
 
-def make_copy_finder(store: Store, manifest: Manifest, files: Mapping[str, list[HashedFile]]) -> ProofFunction:
-    """The function that takes `split` and `group`, and returns `copies` and an `example`. `store` holds the files."""
+def make_copy_finder(scratch: Store, manifest: Manifest) -> ProofFunction:
+    """The function that takes `split` and `group`, and returns `copies` and an `example`. `scratch` holds the documents."""
 
     def find(table: pa.Table) -> pa.Table:
         split, group = table["split"][0].as_py(), table["group"][0].as_py()
         names = SplitFacts(split, manifest).names
-        copies, example = find_repeated_documents(store, files[split], group, manifest, names)
+        copies, example = find_repeated_documents(scratch, split, group, manifest, names)
         return pa.table({"copies": [copies], "example": [example]})
 
     return find

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from chameleon_data.corpus.fragments import list_fragments
@@ -19,7 +20,7 @@ from chameleon_data.plan.plan import divide_budget
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.lay_out import ShardSpec, build_folder, plan_splits
 from chameleon_data.shards.levels import KeptCorpus, RowSource, StoredWork
-from chameleon_data.shards.receipts import Receipt
+from chameleon_data.shards.receipts import Receipt, read_receipts
 from chameleon_data.shards.spill import spill
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
@@ -102,10 +103,14 @@ class Ready:
     def write(self) -> list[Receipt]:
         """Write what is not there. All receipts in order."""
         rows = row_store_of(self.recipe, self.job.counter)
-        return write_missing_shards(INLINE, self.store, rows, self.job, self.selection, self.parts, silent)[0]
+        write_missing_shards(INLINE, self.store, rows, self.job, self.selection, self.parts, silent)
+        return list(read_receipts(self.store, self.build))
 
     def manifest(self) -> Manifest:
         """The manifest of the build, which is written first."""
+        return self.manifest_of(self.write())
+
+    def manifest_of(self, receipts: Iterable[Receipt]) -> Manifest:
         return make_manifest(
             self.store,
             self.recipe,
@@ -113,7 +118,7 @@ class Ready:
             self.selection,
             self.stages,
             self.job.layouts,
-            self.write(),
+            receipts,
             gather_provenance(self.survey, self.job.counter, self.recipe.shards),
             {},
             {},

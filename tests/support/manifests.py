@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -49,6 +50,17 @@ WEIGHTS = {
     "warnings": [],
 }  # fmt: skip
 RECIPE = {"name": "a", "out": "/out", "sources": {"s": {"path": ["/corpus"]}}}
+
+
+def digest_files(files: Mapping[str, str]) -> str:
+    """`digest` of path in the build's folder -> sha256, in three naive lines."""
+    lines = sorted(f"{path}\0{sha256}\n" for path, sha256 in files.items())
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def digest_contents(contents: Sequence[str]) -> str:
+    """`content_digest` of the shards' content hashes in order."""
+    return hashlib.sha256("\n".join(contents).encode()).hexdigest()
 
 
 def parse_manifest(plain: Mapping[str, Any]) -> Manifest:

@@ -22,7 +22,6 @@ from chameleon_data.recipe_file import load_recipe
 from chameleon_data.shards.formats import parquet
 from chameleon_data.shards.rows import content_hash
 from chameleon_data.store.store import Store
-from chameleon_data.versions.make_manifest import digest_contents, digest_files
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import verify_version
 from tests.support import orders
@@ -30,7 +29,7 @@ from tests.support.chat_builds import build, write_corpus
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import Ready, ready
 from tests.support.inline_builds import INLINE
-from tests.support.manifests import forge, list_files, with_files
+from tests.support.manifests import digest_contents, digest_files, forge, list_files, with_files
 
 
 def built(folder: Path, **sections: Any) -> tuple[Ready, Manifest]:

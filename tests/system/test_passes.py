@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import uuid
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from chameleon_data.store.store import Store
 from chameleon_data.versions.verify import verify_version
 from chameleon_data.versions.versions import list_versions
 from tests.support.corpus import documents_with_copies, lay_out, write_recipe
-from tests.support.inline_builds import INLINE, build, write_small_recipe
+from tests.support.inline_builds import INLINE, InlineEngine, build, write_small_recipe
 from tests.support.manifests import list_paths
 
 
@@ -48,6 +49,13 @@ def test_a_build_loads_its_tokenizer_once(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(list_versions(Store(recipe.out))) == 1
 
 
+class _IdleEngine(InlineEngine):
+    """An engine that nobody should ask."""
+
+    def stream(self, *_: object) -> Iterator[pa.Table]:
+        raise AssertionError
+
+
 def test_a_version_is_proved_on_any_engine(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A range a shard, with the hashes of documents on the store; a true version and one of which a file is damaged."""
     from chameleon_data.pipelines.verify import verify_on_engine
@@ -57,6 +65,7 @@ def test_a_version_is_proved_on_any_engine(engine: Engine, tmp_path: Path, monke
     recipe = load_recipe(write_recipe(tmp_path / "recipe.yaml", sources, shards={"size": "50KB"}, **sections))
     manifest, store = build(recipe), Store(recipe.out)
     whole = verify_version(store, manifest)
+    assert verify_on_engine(_IdleEngine(), store, manifest, lambda *_: None) == whole, "too little work for workers"
     monkeypatch.setattr("chameleon_data.versions.verify.PROOF_RANGE_BYTES", 1)
     told: list[tuple[str, int, int]] = []
     assert verify_on_engine(INLINE, store, manifest, lambda *done: told.append(done)) == whole

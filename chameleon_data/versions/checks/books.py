@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import zip_longest
+from typing import Any
 
 from chameleon_data.corpus.survey import DROP_RULE
 from chameleon_data.errors import list_some
@@ -25,9 +26,8 @@ from chameleon_data.shards.lay_out import build_digest
 from chameleon_data.shards.rows import number_domains
 from chameleon_data.store.paths import BUILDS
 from chameleon_data.store.store import Store
-from chameleon_data.versions.make_manifest import digest_contents, digest_files
-from chameleon_data.versions.manifest import DomainRecord, FormatSum, Manifest, SplitRecord, name_tokens, stage_targets
-from chameleon_data.versions.shard_table import read_shards
+from chameleon_data.versions.manifest import DomainRecord, Manifest, SplitRecord, name_tokens, stage_targets
+from chameleon_data.versions.shard_table import read_shard_rows, sum_shards
 
 
 def read_packing(recipe: Recipe) -> Packing | None:
@@ -209,24 +209,21 @@ def check_shard_table(store: Store, manifest: Manifest) -> list[str]:
         for split, count in manifest.shard_counts.items()
         for number in range(count)
     )  # fmt: skip
-    files, contents, sums, listed = dict[str, str](), list[str](), dict[str, FormatSum](), True
-    for shard, place in zip_longest(read_shards(store, manifest), expected):
-        if shard is None:
-            listed = False
-            break
-        listed &= [shard.split, shard.shard, [(file.path, file.format) for file in shard.files]] == place
-        contents.append(shard.content)
-        for file in shard.files:
-            files[file.path.removeprefix(folder)] = file.sha256
-            before = sums.get(file.format, FormatSum(0, 0))
-            sums[file.format] = FormatSum(before.files + 1, before.bytes + file.bytes)
-    problems = []
+    listed = all(place == other for place, other in zip_longest(_list_places(store, manifest), expected))
+    sums, problems = sum_shards(read_shard_rows(store, manifest), manifest.build), []
     if not listed:
         problems.append("the manifest does not list the shards of the plan in the recipe's formats, each once and in order")
-    if sums != manifest.formats:
+    if sums.formats != manifest.formats:
         problems.append("the files listed are not as many, or of other sizes, than 'formats' says")
-    if digest_files(files) != manifest.digest:
+    if sums.digest != manifest.digest:
         problems.append("the files listed are not those of 'digest'")
-    if digest_contents(contents) != manifest.content_digest:
+    if sums.content != manifest.content_digest:
         problems.append("the documents and their order are not those of 'content_digest'")
     return problems
+
+
+def _list_places(store: Store, manifest: Manifest) -> Iterator[list[Any]]:
+    """Split, number, and (path, format) of the files of each shard in the table."""
+    for table in read_shard_rows(store, manifest):
+        files = [[(file["path"], file["format"]) for file in of_shard] for of_shard in table["files"].to_pylist()]
+        yield from map(list, zip(table["split"].to_pylist(), table["shard"].to_pylist(), files, strict=True))

@@ -8,32 +8,21 @@ own, and a group of hashes is read from all of them. Memory: 2^22 rows of 28 byt
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import xxhash
+import pyarrow as pa
 
 from chameleon_data.arrays import I64, U64
-from chameleon_data.corpus.hash_partitions import DEDUP_ROWS_AT_ONCE, HashedRows, select_repeated_hashes
-from chameleon_data.errors import InputError
+from chameleon_data.corpus.hash_partitions import DEDUP_ROWS_AT_ONCE, select_repeated_hashes
 from chameleon_data.hashing import hex_digests
+from chameleon_data.store.slices import SlicedFile, read_slices, write_slices
 from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import Manifest
 
-_DOCUMENT = np.dtype([("lo", "<u8"), ("hi", "<u8"), ("size", "<i8"), ("domain", "<i4")])
+_DOCUMENT_SCHEMA = pa.schema([("lo", pa.uint64()), ("hi", pa.uint64()), ("size", pa.int64()), ("domain", pa.int32())])
 """`size` is in bytes, or in tokens where the rows do not hold their text."""
+_DOCUMENT = np.dtype([(field.name, field.type.to_pandas_dtype()) for field in _DOCUMENT_SCHEMA])
 DOCUMENTS_BUFFERED = 1 << 22
-
-
-@dataclass(frozen=True)
-class HashedFile:
-    """A file of documents, sorted by group of hashes."""
-
-    path: str
-    ends: tuple[int, ...]
-    """Group -> byte at which it ends; it begins where the one before ends."""
-    sums: tuple[int, ...]
-    """Group -> xxh3 of its bytes."""
 
 
 def count_hash_bits(manifest: Manifest) -> int:
@@ -43,42 +32,44 @@ def count_hash_bits(manifest: Manifest) -> int:
 
 
 class DocumentFiles:
-    """Writes the documents of a stretch of shards."""
+    """Writes the documents of a stretch of shards, in files with a slice for each group of hashes."""
 
-    def __init__(self, scratch: Store, prefix: str, bits: int) -> None:
-        self._scratch, self._prefix, self._bits = scratch, prefix, bits
-        self._held, self._rows = list[HashedRows](), 0
-        self.files: list[HashedFile] = []
+    def __init__(self, scratch: Store, split: str, number: int, bits: int) -> None:
+        self._scratch, self._prefix, self._bits = scratch, f"{_folder(split)}/{number:06d}", bits
+        self._held, self._rows, self._files = list[pa.Table](), 0, 0
 
     def add(self, domain: I64, hi: U64, lo: U64, size: I64) -> None:
         """(rows,) domain, hash and size of documents of the first epoch."""
-        rows = np.empty(len(hi), _DOCUMENT)
-        rows["domain"], rows["hi"], rows["lo"], rows["size"] = domain, hi, lo, size
-        self._held.append(rows)
-        self._rows += len(rows)
+        self._held.append(pa.table([lo, hi, size, domain.astype(np.int32)], schema=_DOCUMENT_SCHEMA))
+        self._rows += len(hi)
         if self._rows >= DOCUMENTS_BUFFERED:
             self.end()
 
     def end(self) -> None:
         """Write what is held."""
-        rows, self._held, self._rows = np.concatenate([np.zeros(0, _DOCUMENT), *self._held]), [], 0
+        rows, self._held, self._rows = pa.concat_tables([_DOCUMENT_SCHEMA.empty_table(), *self._held]), [], 0
         if not len(rows):
             return
-        group = (rows["lo"] >> np.uint64(64 - self._bits) if self._bits else np.zeros(len(rows), np.uint64)).astype(np.int64)
-        body = rows[np.argsort(group, kind="stable")].tobytes()
-        ends = (np.cumsum(np.bincount(group, minlength=1 << self._bits)) * _DOCUMENT.itemsize).tolist()
-        view = memoryview(body)
-        sums = [xxhash.xxh3_64_intdigest(view[a:b]) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
-        path = f"{self._prefix}-{len(self.files):04d}.documents"
-        self._scratch.write(path, body)
-        self.files.append(HashedFile(path, tuple(ends), tuple(sums)))
+        lo = rows["lo"].to_numpy()
+        group = (lo >> np.uint64(64 - self._bits) if self._bits else np.zeros(len(rows), np.uint64)).astype(np.int64)
+        order = np.argsort(group, kind="stable")
+        path = f"{self._prefix}-{self._files:04d}.slices"
+        write_slices(self._scratch, path, _DOCUMENT_SCHEMA, [(group[order], rows.take(order))], 1 << self._bits)
+        self._files += 1
 
 
-def find_repeated_documents(
-    scratch: Store, files: Sequence[HashedFile], group: int, manifest: Manifest, names: Sequence[str]
-) -> tuple[int, str]:
+def _folder(split: str) -> str:
+    return f"documents/{split}"
+
+
+def find_repeated_documents(scratch: Store, split: str, group: int, manifest: Manifest, names: Sequence[str]) -> tuple[int, str]:
     """How many documents of a group of hashes stand twice in an epoch, and the first of them. `names` are the domains'."""
-    rows = np.concatenate([np.zeros(0, _DOCUMENT), *(_read_group(scratch, file, group) for file in files)])
+    files = [SlicedFile(path) for path in scratch.list(_folder(split))]
+    (tables,) = read_slices(scratch, files, range(group, group + 1))
+    columns = pa.concat_tables([_DOCUMENT_SCHEMA.empty_table(), *tables])
+    rows = np.empty(len(columns), _DOCUMENT)
+    for name in _DOCUMENT_SCHEMA.names:
+        rows[name] = columns[name].to_numpy()
     same = ["lo", "size"] if manifest.hash == "id" else ["lo", "hi"]
     if manifest.recipe.input.dedup == "exact":
         same.append("domain")
@@ -91,16 +82,6 @@ def find_repeated_documents(
         return 0, ""
     one, other = (_name_document(row, names) for row in rows[repeated[0] : repeated[0] + 2])
     return len(repeated), f"{one} is {other}"
-
-
-def _read_group(scratch: Store, file: HashedFile, group: int) -> HashedRows:
-    begin, end = file.ends[group - 1] if group else 0, file.ends[group]
-    if begin == end:
-        return np.zeros(0, _DOCUMENT)
-    body = scratch.read_range(file.path, begin, end)
-    if xxhash.xxh3_64_intdigest(body) != file.sums[group]:
-        raise InputError(f"{scratch.url}/{file.path}: was damaged, by the disk or on the network; verify again")
-    return np.frombuffer(body, _DOCUMENT)
 
 
 def describe_copies(manifest: Manifest, copies: int, example: str) -> list[str]:

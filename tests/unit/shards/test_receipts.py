@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import uuid
 
+import numpy as np
 import pytest
 
 from chameleon_data.errors import InputError
-from chameleon_data.shards.receipts import CopyCount, Receipt, ReceiptFile, read_receipts, write_receipts
+from chameleon_data.shards import receipts
+from chameleon_data.shards.receipts import CopyCount, Receipt, ReceiptFile, find_finished, read_receipts, write_receipts
 from chameleon_data.store.checksummed import read_table, write_table
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import NameTakenError, Store
@@ -42,15 +44,32 @@ def store() -> Store:
 def test_receipts_come_back_in_the_order_of_their_shards(store):
     for shard in (100_000, 99_998, 7):
         write_receipts(store, BUILD, [receipt_of(shard), receipt_of(shard + 1)])
+    assert list(read_receipts(store, BUILD)) == [receipt_of(shard) for shard in (7, 8, 99_998, 99_999, 100_000, 100_001)]
+    assert np.flatnonzero(find_finished(store, BUILD)).tolist() == [7, 8, 99_998, 99_999, 100_000, 100_001]
+
+
+def test_receipts_of_ranges_that_overlap_come_once_each(store):
+    """A build that went on with more processors has other ranges."""
+    for shards in ((0, 1, 2, 3), (1, 2), (3, 4, 5), (5,)):
+        write_receipts(store, BUILD, [receipt_of(shard) for shard in shards])
+    assert list(read_receipts(store, BUILD)) == [receipt_of(shard) for shard in range(6)]
+
+
+def test_receipts_are_read_a_few_at_a_time(store, monkeypatch):
+    for shard in range(100):
+        write_receipts(store, BUILD, [receipt_of(shard)])
+    read, real = list[str](), receipts.read_table
+    monkeypatch.setattr(receipts, "read_table", lambda store, path: read.append(path) or real(store, path))
     found = read_receipts(store, BUILD)
-    assert list(found) == [7, 8, 99_998, 99_999, 100_000, 100_001]
-    assert all(found[shard] == receipt_of(shard) for shard in found)
+    assert next(found) == receipt_of(0)
+    assert len(read) == receipts.READERS
+    assert len(list(found)) == 99
 
 
 def test_a_shard_whose_file_has_another_size_is_not_finished(store):
     write_receipts(store, BUILD, [receipt_of(0)])
     store.write(BUILD.file("mds/shard.mds"), b"1234")
-    assert read_receipts(store, BUILD) == {}
+    assert list(read_receipts(store, BUILD)) == []
 
 
 def test_a_receipt_is_never_replaced(store):
@@ -66,4 +85,4 @@ def test_a_receipt_of_another_release_is_refused(store):
     table = read_table(store, path)
     write_table(store, path, table.replace_schema_metadata({**table.schema.metadata, b"format": b"1"}))
     with pytest.raises(InputError, match="not a receipt of this chameleon-data; finish the build with the release that began it"):
-        read_receipts(store, BUILD)
+        list(read_receipts(store, BUILD))

@@ -28,12 +28,11 @@ from chameleon_data.store.store import Store
 from chameleon_data.versions.checks.problems import ProblemList
 from chameleon_data.versions.checks.split_facts import SplitFacts
 from chameleon_data.versions.checks.text_order import Cuts, DocumentRows, TextFound, TextOrderCheck, conclude_texts, find_cuts
-from chameleon_data.versions.make_manifest import digest_contents, digest_files
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import verify_version
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import ready
-from tests.support.manifests import forge, list_files, list_paths, with_files
+from tests.support.manifests import digest_contents, digest_files, forge, list_files, list_paths, with_files
 
 Out = tuple[Path, Manifest]
 Forgery = Callable[[dict[str, Any]], object]

@@ -1,0 +1,130 @@
+"""What every pass sends to its workers, in builds and proofs of two corpora that differ in their number of files alone.
+
+A closure that grows with files, parts, runs, ranges or shards is seen here: it may grow by the digits of a number, so what is
+small for a few hundred files is as small for a million. Passes of `evaluate` send a specification of training, and passes over
+samples the embedder; neither has anything of the corpus.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from chameleon_data.corpus import row_records
+from chameleon_data.pipelines import lay_out as laying_out
+from chameleon_data.pipelines.build import build_recipe
+from chameleon_data.pipelines.engine import TableFunction, Task
+from chameleon_data.pipelines.verify import check_against_corpus, verify_on_engine
+from chameleon_data.recipe_file import load_recipe
+from chameleon_data.shards import grouping, levels
+from chameleon_data.shards import lay_out as laying
+from chameleon_data.store.store import Store
+from chameleon_data.versions import verify as verifying
+from tests.support.corpus import Documents, documents, lay_out, write_recipe
+from tests.support.inline_builds import CREATED, InlineEngine
+from tests.support.paths import ROOT
+
+MOST_BYTES = 10_000
+GROWTH = 40
+"""Bytes that digits may take."""
+SHARD_BYTES = 2_000
+SECTIONS = {
+    "kept": {"input": {"dedup": "exact"}},
+    "by id": {"input": {"dedup": "exact", "hash": "id"}, "survey": {"keep": False}},
+}
+SENT = r"(?:Task\(\s*|work = |stream\(|_join_ranges\()partial\((\w+)"
+"""How a function of a pass stands in the code."""
+OF_MODELS = {"_train_branch", "_train_trial", "make_embedding", "_make_summing"}
+
+
+class RecordingEngine(InlineEngine):
+    """An engine that keeps the size of what it would have sent."""
+
+    def __init__(self) -> None:
+        self.closures: dict[str, int] = {}
+        """Name of a pass's function -> bytes of it and its values."""
+        self.arguments: dict[str, int] = {}
+        """Name of a stream's function -> bytes of the largest table."""
+
+    def run(self, task: Task, numbers: Sequence[int]) -> Iterator[int]:
+        assert isinstance(task.work, partial)
+        self._keep(task.work)
+        assert all(isinstance(number, int) for number in numbers)
+        return super().run(task, numbers)
+
+    def stream(self, make: Callable[[], TableFunction], tables: Sequence[pa.Table], on_gpus: bool = False) -> Iterator[pa.Table]:
+        assert isinstance(make, partial)
+        self._keep(make)
+        largest = max(len(pickle.dumps(table)) for table in tables)
+        self.arguments[make.func.__name__] = max(largest, self.arguments.get(make.func.__name__, 0))
+        return super().stream(make, tables, on_gpus)
+
+    def _keep(self, work: partial[object]) -> None:
+        name = work.func.__name__
+        self.closures[name] = max(len(pickle.dumps(work)), self.closures.get(name, 0))
+
+
+def corpus() -> Documents:
+    """Three domains of 26 short texts, of which six stand twice."""
+    texts = {name: [f"{number} {text[:200]}" for number, text in enumerate(texts[:20])] for name, texts in documents().items()}
+    return {name: [*own, *own[:6]] for name, own in texts.items()}
+
+
+def run_everything(folder: Path, files: int, name: str) -> RecordingEngine:
+    """Build a version and prove it, from so many files a domain."""
+    engine, folder = RecordingEngine(), folder / name.replace(" ", "-") / f"{files:03d}"
+    sources = lay_out(folder / "corpus", corpus(), ["jsonl"], files)
+    if name == "by id":
+        sources = {source: {"path": path, "id": "id"} for source, path in sources.items()}
+    sections = {
+        "out": f"memory://{folder.parent.parent.name}-{folder.parent.name}-{folder.name}",
+        "mix": {"budget": 20_000, "max_epochs": 8, "exhausted": "repeat", "validation": 0.2},
+        "shards": {"size": SHARD_BYTES, "formats": ["parquet", "mds"], "lineage": True},
+    }
+    recipe = load_recipe(write_recipe(folder / "recipe.yaml", sources, **sections, **SECTIONS[name]))
+    scratch = Store(str(folder / "rows")) if name == "kept" else None
+    manifest = build_recipe(recipe, engine, lambda *_: None, CREATED, scratch=scratch).manifest
+    store = Store(recipe.out)
+    assert verify_on_engine(engine, store, manifest, lambda *_: None).problems == ()
+    assert check_against_corpus(engine, store, manifest, lambda *_: None) == []
+    return engine
+
+
+@pytest.fixture
+def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every pass has tasks, however small the corpus is: a part a file, 64 ranges of hashes, two levels of ranges of shards."""
+    monkeypatch.setattr("chameleon_data.corpus.parts.PART_BYTES", 1)
+    monkeypatch.setattr(row_records, "ROWS_IN_RANGE", 20)
+    monkeypatch.setattr(row_records, "RANGE_BITS", (0, 6))
+    monkeypatch.setattr(laying_out, "find_open_shards", lambda sketch, _: np.ones(sketch.plan.shards, bool))
+    monkeypatch.setattr(laying_out, "largest_full_shard_count", lambda plan: plan.shards - 1)
+    monkeypatch.setattr(grouping, "MOST_RANGES", 4)
+    monkeypatch.setattr(grouping, "JOINED_BYTES", SHARD_BYTES)
+    monkeypatch.setattr(grouping, "LARGEST_RANGE", 2 * SHARD_BYTES)
+    monkeypatch.setattr(levels, "EXCHANGED_BYTES", 20_000)
+    monkeypatch.setattr(laying, "ROWS_DIVIDED", 40)
+    monkeypatch.setattr(verifying, "PROOF_RANGE_BYTES", SHARD_BYTES)
+
+
+def test_what_is_sent_does_not_grow_with_the_corpus(tmp_path: Path, small_tasks: None) -> None:
+    seen: set[str] = set()
+    for name in SECTIONS:
+        few, many = (run_everything(tmp_path, files, name) for files in (2, 20))
+        assert few.closures.keys() == many.closures.keys()
+        for work, size in many.closures.items():
+            assert size < MOST_BYTES, work
+            assert size <= few.closures[work] + GROWTH, work
+        for make, size in many.arguments.items():
+            assert size < MOST_BYTES, make
+        seen |= many.closures.keys()
+    files = [file for folder in ("pipelines", "chameleon_data/versions") for file in (ROOT / folder).glob("*.py")]
+    sent = {function for file in files for function in re.findall(SENT, file.read_text())} - OF_MODELS
+    assert len(sent) > 12
+    assert sent <= seen, "a pass that this test does not see"
