@@ -6,14 +6,14 @@ Why there are three digests: docs/decisions/062-digests.md.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from chameleon_data.corpus.selection import Selection
 from chameleon_data.corpus.survey import Survey
 from chameleon_data.errors import DefectError
 from chameleon_data.plan.layout import Layout
-from chameleon_data.plan.plan import Plan, total_weights
+from chameleon_data.plan.plan import total_weights
 from chameleon_data.plan.streams import Stream
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.lay_out import build_digest
@@ -43,7 +43,7 @@ class _Written:
 
     rows: int = 0
     stage_rows: Counter[int] = field(default_factory=Counter)
-    """Stage -> rows, of the train split."""
+    """Stage -> rows; of the train split."""
     tokens: int = 0
     copies: int = 0
     most_copies: int = 1
@@ -77,7 +77,7 @@ def make_manifest(
     folder = f"{BUILDS}/{digest}"
     domain_ids = number_domains(stream.domain.name for layout in layouts for stream in layout.streams)
     books: _Books = {layout.plan.split: defaultdict(_Written) for layout in layouts}
-    shards = (_shard(receipt, folder) for receipt in _book(receipts, books, train.plan))
+    shards = (_shard(receipt, folder) for receipt in _book(receipts, books, train.plan.stage_of))
     tables = Tables(
         shards=write_shard_table(store, shards, domain_ids),
         inputs=write_input_table(store, list_input_files(survey)),
@@ -107,9 +107,7 @@ def make_manifest(
         },
         stages=tuple(_stage(number, stage, train, books["train"], mixture) for number, stage in enumerate(stages)),
         validation={
-            s.domain.name: _split_domain(s, s.domain.weights[0], books["validation"])
-            for layout in rest
-            for s in layout.streams
+            s.domain.name: _split_domain(s, s.domain.weights[0], books["validation"]) for layout in rest for s in layout.streams
         },
         weights=mixture.description,
         quarantine=survey.reasons,
@@ -132,10 +130,10 @@ def _shard(receipt: Receipt, folder: str) -> ShardRecord:
     return ShardRecord(receipt.split, receipt.number, receipt.rows, receipt.tokens, receipt.content, rows, tokens, files)
 
 
-def _book(receipts: Iterable[Receipt], books: _Books, train: Plan) -> Iterator[Receipt]:
-    """The receipts, which are summed up in `books` as they pass."""
+def _book(receipts: Iterable[Receipt], books: _Books, stage_of: Callable[[int], int]) -> Iterator[Receipt]:
+    """The receipts, which are summed up in `books` as they pass. `stage_of` gives the stage of a shard of the train split."""
     for receipt in receipts:
-        of_split, stage = books[receipt.split], train.stage_of(receipt.number) if receipt.split == train.split else 0
+        of_split, stage = books[receipt.split], stage_of(receipt.number)
         for name, rows in receipt.domain_rows.items():
             of_split[name].rows += rows
             of_split[name].stage_rows[stage] += rows

@@ -8,10 +8,16 @@ The steps run the code of the driver, or of one task, on tables that are drawn a
     parts        the driver: files are grouped in parts, and the list of parts is written
     totals       the driver: the counts of 1,024 ranges of hashes add up to the counts of the domains
     plan         the driver: quotas, phases and the number of shards
-    shards       the driver: the table of a million shards, of which each holds 8 domains
-    wide         the same of 2,000 shards that hold each of the 10,000 domains, as a real mixture of such a size would
+    sketch       the driver: the layout of 256 super-ranges as far as histograms say it
+    cuts         the driver: what 1,024 tasks found where bounds cut buckets adds up to the layout
+    receipts     the driver: receipts of a million shards, of 8 domains each, become the table of shards and digests
+    wide         the driver: the table of 2,000 shards that hold each of the 10,000 domains, as those of a real mixture would
     inputs       the driver: the table of a million files
-    range        one task: the rows of one of 1,024 ranges are counted
+    table        the driver of verify: ranges are planned, and the table of a million shards is compared with the plan
+    merge        the driver of verify: what 1,024 tasks found of 10,000 domains joins
+    range        one task: the rows of one of 1,024 ranges of hashes are counted
+    cut          one task: the documents of one of 1,024 ranges of hashes are compared with the bounds of 256 super-ranges
+    exchange     one task: the records of 2^24 rows, as a task puts them in order at the next level, are numbered and sorted
 
 What the passes take on 64, 512 and 4,096 cores is modelled by `pipelines/cost.py` from the rates that come with it.
 """
@@ -24,9 +30,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 
 from chameleon_data.corpus.copies import COPIES_SCHEMA
 from chameleon_data.corpus.fragments import Fragment
@@ -37,12 +46,28 @@ from chameleon_data.corpus.selection import _COUNTED, MOST_BUCKETS, RangedCorpus
 from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.jobs.cli import OWN_PRICES
 from chameleon_data.pipelines.cost import BuildSize, estimate_cost, read_prices, read_rates
-from chameleon_data.plan.plan import TRAIN, DomainCount, StageTarget, make_plan
+from chameleon_data.plan.copies import number_copies
+from chameleon_data.plan.cuts import Documents, SlotCuts, cut_slots, finish_layout, in_cut_slots, sum_cuts
+from chameleon_data.plan.layout import Layout, sketch_layout
+from chameleon_data.plan.plan import TRAIN, DomainCount, Plan, StageTarget, make_plan
 from chameleon_data.recipe import Embed, Input, Source
+from chameleon_data.shards.grouping import MOST_RANGES, begin_ranges
+from chameleon_data.shards.lay_out import ROWS_DIVIDED
+from chameleon_data.shards.receipts import Receipt, ReceiptFile, read_receipts, write_receipts
+from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
+from chameleon_data.versions.checks.balance import BalanceFound
+from chameleon_data.versions.checks.books import check_shard_table
+from chameleon_data.versions.checks.split_facts import SplitFacts
+from chameleon_data.versions.checks.text_order import OPEN, SUMS, TextFound
 from chameleon_data.versions.corpus_tables import InputFile, write_input_table
-from chameleon_data.versions.shard_table import ShardFile, ShardRecord, write_shard_table
+from chameleon_data.versions.make_manifest import _book, _Books, _shard, _Written
+from chameleon_data.versions.shard_table import SHARD_SCHEMA, sum_shards, write_shard_table
+from chameleon_data.versions.tables import read_rows
+from chameleon_data.versions.verify import _join_ranges, plan_ranges
+from chameleon_data.versions.verify_shards import RangeFound, ShardRange
 from tests.bench.figures import Figure, show
+from tests.support.large_versions import write_large_version
 from tests.support.paths import ROOT
 
 DOMAINS, FILES, SHARDS, ROWS, BYTES = 10_000, 10**6, 10**6, 3 * 10**10, 60 * 10**12
@@ -77,11 +102,10 @@ def count_domains() -> tuple[DomainCount, ...]:
     return totals.counts()
 
 
-def plan() -> None:
-    counts = count_domains()
+def _plan(counts: Sequence[DomainCount]) -> Plan:
     budget = sum(c.tokens for c in counts)
     weights = {c.name: f"{1 / DOMAINS:.4f}" for c in counts}
-    made = make_plan(
+    return make_plan(
         counts,
         [StageTarget(int(budget * 0.9), weights)],
         max_epochs=1,
@@ -91,6 +115,10 @@ def plan() -> None:
         hash="text",
         writer={},
     )
+
+
+def plan() -> None:
+    made = _plan(count_domains())
     assert len(made.digest) == 64
     assert 0.5 * SHARDS < made.shards < 2 * SHARDS, made.shards
 
@@ -109,28 +137,127 @@ def parts() -> None:
         write_part_list(Store(folder), made)
 
 
-def _shards(count: int, domains: int) -> Iterator[ShardRecord]:
-    for number in range(count):
-        names = [NAMES[(number * domains + i) % DOMAINS] for i in range(domains)]
-        files = tuple(
-            ShardFile(f"builds/{'0' * 64}/{form}/{number}", form, 60_000_000, f"{number:064x}") for form in ("parquet", "mds")
-        )
-        held = dict.fromkeys(names, 3)
-        yield ShardRecord(TRAIN, number, 30_000, 60_000_000, f"{number:064x}", held, held, files)
+def sketched() -> tuple[Layout, tuple[DomainCount, ...]]:
+    """The layout of all domains in super-ranges, before documents are looked at."""
+    counts = count_domains()
+    made = _plan(counts)
+    return sketch_layout(made, counts, begin_ranges(0, made.shards, -(-made.shards // MOST_RANGES))), counts
 
 
-def _write_shards(count: int, domains: int) -> None:
+def sketch() -> None:
+    assert sketched()[0].ranges == MOST_RANGES
+
+
+def _documents(layout: Layout, share: float = 1.0) -> Documents:
+    """The documents, or a share of them, of one of 1,024 ranges of hashes that lie in cut slots, with drawn hashes."""
+    drawn, rows = np.random.default_rng(0), int(ROWS * share) // 1024
+    hi = drawn.integers(0, 2**54, rows, np.uint64)
+    domain = drawn.integers(0, DOMAINS, rows)
+    wanted = in_cut_slots(layout.slots, domain, hi)
+    hi, domain = hi[wanted], domain[wanted]
+    part, tokens = drawn.integers(0, 58_000, len(hi)), drawn.integers(1_000, 3_000, len(hi))
+    return Documents(part, domain, hi, drawn.integers(0, 2**64, len(hi), np.uint64), tokens)
+
+
+def cut() -> None:
+    layout, _ = sketched()
+    assert len(cut_slots(layout, _documents(layout)).segments.slot) > DOMAINS // 10
+
+
+def cuts() -> None:
+    """The findings of one task stand for those of all, each in the slots of its own range of hashes. They have as many bounds as
+    all documents would give, from a part of these, so that the memory is the driver's."""
+    layout, _ = sketched()
+    one = cut_slots(layout, _documents(layout, 1 / 16))
+    buckets = np.int64(1) << layout.slots.depth[0]
+
+    def of_range(number: int) -> SlotCuts:
+        return replace(one, segments=replace(one.segments, slot=one.segments.slot + number * buckets // 1024))
+
+    finished = finish_layout(layout, sum_cuts(layout, [of_range(number) for number in range(1024)]))
+    assert finished.ranges == MOST_RANGES
+
+
+def exchange() -> None:
+    drawn, rows = np.random.default_rng(0), ROWS_DIVIDED
+    hi, lo = drawn.integers(0, 2**64, (2, rows), np.uint64)
+    domain = drawn.integers(0, DOMAINS // 7, rows)
+    assert number_copies(domain, hi, lo).max() == 0
+    assert len(np.lexsort((lo, hi, domain))) == rows
+
+
+class _Listed(Store):
+    """A store that says that the files of shards are there; they are not."""
+
+    def walk(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        yield from ((BUILD.file(file.path), file.bytes) for number in range(SHARDS) for file in _files(number))
+
+
+BUILD = BuildFolder("0" * 64, SHARDS, "corpus")
+RECEIPT_SHARDS = 256
+
+
+def _files(number: int) -> tuple[ReceiptFile, ...]:
+    return tuple(ReceiptFile(f"{form}/{number:07d}", form, 60_000_000, f"{number:064x}") for form in ("parquet", "arrow"))
+
+
+def _receipt(number: int, domains: int) -> Receipt:
+    held = {NAMES[(number * domains + i) % DOMAINS]: 3 for i in range(domains)}
+    return Receipt(number, TRAIN, number, 30_000, 60_000_000, held, held, {}, f"{number:064x}", _files(number), {})
+
+
+def _book_receipts(store: Store, receipts: Iterable[Receipt]) -> None:
     ids = {name: number for number, name in enumerate(NAMES)}
+    books: _Books = {TRAIN: defaultdict(_Written)}
+    table = write_shard_table(store, (_shard(receipt, BUILD.folder) for receipt in _book(receipts, books, lambda _: 0)), ids)
+    sums = sum_shards(read_rows(store, table, SHARD_SCHEMA), BUILD.folder)
+    assert sums.formats["parquet"].files == sum(file.rows for file in table)
+    assert len(books[TRAIN]) == DOMAINS
+
+
+def receipts() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        write_shard_table(Store(folder), _shards(count, domains), ids)
-
-
-def shards() -> None:
-    _write_shards(SHARDS, 8)
+        store = _Listed(folder)
+        for first in range(0, SHARDS, RECEIPT_SHARDS):
+            shards = range(first, min(first + RECEIPT_SHARDS, SHARDS))
+            write_receipts(store, BUILD, [_receipt(number, 8) for number in shards])
+        _book_receipts(store, read_receipts(store, BUILD))
 
 
 def wide() -> None:
-    _write_shards(WIDE, DOMAINS)
+    with tempfile.TemporaryDirectory() as folder:
+        _book_receipts(Store(folder), (_receipt(number, DOMAINS) for number in range(WIDE)))
+
+
+def table() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(folder)
+        manifest = write_large_version(store, "large", DOMAINS, SHARDS, 1)
+        ranges, _ = plan_ranges(store, {TRAIN: SplitFacts(TRAIN, manifest)})
+        assert ranges[-1].stop == SHARDS
+        assert check_shard_table(store, manifest), "what was drawn is no version"
+
+
+def merge() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = write_large_version(Store(folder), "large", DOMAINS, 1024, 1)
+    facts = SplitFacts(TRAIN, manifest)
+    ranges = [ShardRange(number, TRAIN, number, number + 1, 64, np.zeros(DOMAINS, np.int64)) for number in range(1024)]
+
+    def find(number: int) -> pa.Table:
+        opened = np.zeros(2 * DOMAINS, OPEN)
+        opened["domain"], opened["rows"], opened["shard"] = np.repeat(np.arange(DOMAINS), 2), 1, number
+        opened["rank"] = (2 * number + np.tile([0, 1], DOMAINS)).astype(np.uint64)
+        sums = np.zeros(DOMAINS, SUMS)
+        sums["domain"], sums["rows"] = np.arange(DOMAINS), 3
+        texts = replace(TextFound.nothing(DOMAINS), sums=sums, open=opened)
+        balance = BalanceFound.before(np.full(DOMAINS, number))
+        found = RangeFound(TRAIN, balance, texts, first_shard=number)
+        return pa.table({"number": [number], "found": pa.array([found.pack()], pa.large_binary())})
+
+    shuffled = np.random.default_rng(0).permutation(1024).tolist()
+    told = _join_ranges(lambda: find, ranges, {TRAIN: facts}, lambda *_: map(find, shuffled), lambda *_: None)
+    assert (told[TRAIN].texts.sums["rows"] == 3 * 1024).all()
 
 
 def inputs() -> None:
@@ -145,7 +272,7 @@ def inputs() -> None:
 def count_range() -> None:
     """The rows of range 0, in the slices of all groups."""
     ranges, drawn = corpus(), np.random.default_rng(0)
-    rules = SelectionRules("none", False, 0, None, 0)
+    rules = SelectionRules("none", False, False, 0, None, 0)
     each, groups = ROWS_IN_RANGE // ranges.ranges, ROWS // ROWS_IN_RANGE + 1
 
     def records() -> Iterator[RowRecords]:
@@ -164,10 +291,11 @@ def totals() -> None:
 
 
 STEPS: dict[str, Callable[[], None]] = {
-    "parts": parts, "totals": totals, "plan": plan, "shards": shards, "wide": wide, "inputs": inputs, "range": count_range,
+    "parts": parts, "totals": totals, "plan": plan, "sketch": sketch, "cuts": cuts, "receipts": receipts, "wide": wide,
+    "inputs": inputs, "table": table, "merge": merge, "range": count_range, "cut": cut, "exchange": exchange,
 }  # fmt: skip
-OF_DRIVER = ("parts", "plan", "shards", "inputs")
-"""Steps of one build's driver; `plan` contains `totals`, and `wide` is another form of `shards`."""
+OF_DRIVER = ("parts", "cuts", "receipts", "inputs")
+"""Steps of one build's driver; `cuts` contains `totals`, `plan` and `sketch`, and `wide` is another form of `receipts`."""
 
 
 def measure(step: str) -> tuple[float, int]:
@@ -207,7 +335,7 @@ def run() -> list[Figure]:
         if step in OF_DRIVER:
             seconds, memory = seconds + taken, max(memory, held)
         figures.append(Figure(step, taken, "s", None, f"{held / 2**30:.2f} GiB at its peak"))
-    figures.append(Figure("the driver's steps together", seconds, "s", MOST_SECONDS, "plan, parts, shards, inputs", True))
+    figures.append(Figure("the driver's steps together", seconds, "s", MOST_SECONDS, ", ".join(OF_DRIVER), True))
     figures.append(Figure("the driver's memory", memory / 2**30, "GiB", MOST_BYTES / 2**30, "of the largest step", True))
     return [*figures, *(figure for cores in CORES for figure in model(cores))]
 

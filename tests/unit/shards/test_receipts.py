@@ -62,7 +62,7 @@ def test_receipts_are_read_a_few_at_a_time(store, monkeypatch):
     monkeypatch.setattr(receipts, "read_table", lambda store, path: read.append(path) or real(store, path))
     found = read_receipts(store, BUILD)
     assert next(found) == receipt_of(0)
-    assert len(read) == receipts.READERS
+    assert len(read) <= receipts.READERS
     assert len(list(found)) == 99
 
 
