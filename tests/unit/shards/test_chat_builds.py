@@ -109,6 +109,16 @@ def test_a_template_makes_text_of_conversations_that_stand_beside_texts(tmp_path
     assert any("<|assistant|>[{" in row["text"] for row in rows if row["domain"] == "legal")  # a tool call
 
 
+def test_another_template_of_a_source_is_surveyed_anew(tmp_path):
+    sources = write_corpus(tmp_path / "corpus")
+    keys = []
+    for template in (TEMPLATE, TEMPLATE + " ", TEMPLATE):
+        texts = {name: {**{k: v for k, v in s.items() if k != "keep"}, "template": template} for name, s in sources.items()}
+        keys.append([part.key for part in build(tmp_path, texts, tokens={"unit": "bytes"}).parts])
+    assert keys[0] == keys[2]
+    assert not {*keys[0]} & {*keys[1]}
+
+
 def test_a_template_of_a_source_that_refuses_or_is_none(tmp_path):
     sources = write_corpus(tmp_path / "corpus")
     refusing = "{% if messages | length > 4 %}{{ raise_exception('too long') }}{% endif %}" + TEMPLATE
