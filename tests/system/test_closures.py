@@ -104,7 +104,7 @@ def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_records, "ROWS_IN_RANGE", 20)
     monkeypatch.setattr(row_records, "RANGE_BITS", (0, 6))
     monkeypatch.setattr(laying_out, "find_open_shards", lambda sketch, _: np.ones(sketch.plan.shards, bool))
-    monkeypatch.setattr(laying_out, "largest_full_shard_count", lambda plan: plan.shards - 1)
+    monkeypatch.setattr(laying_out, "largest_full_shard_counts", lambda plan: [count - 1 for count in plan.stage_shards])
     monkeypatch.setattr(grouping, "MOST_RANGES", 4)
     monkeypatch.setattr(grouping, "JOINED_BYTES", SHARD_BYTES)
     monkeypatch.setattr(grouping, "LARGEST_RANGE", 2 * SHARD_BYTES)
