@@ -18,6 +18,7 @@ from chameleon_data.pipelines import engine
 from chameleon_data.pipelines.engine import TableFunction, Task
 from chameleon_data.recipe import Recipe
 from chameleon_data.recipe_file import load_recipe
+from chameleon_data.store.paths import CATALOGUE
 from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import verify_version
@@ -84,5 +85,8 @@ def verify_versions(store: Store) -> list[Manifest]:
 
 
 def list_outputs(store: Store) -> dict[str, int]:
-    """Path -> bytes of everything outside `_chameleon`. Caches may differ between builds, and manifests hold timings."""
-    return {path: size for path, size in store.list().items() if not path.startswith("_chameleon/")}
+    """Path -> bytes of everything outside `_chameleon`, but for the catalogue, which the command alone writes.
+
+    Caches may differ between builds, and manifests hold timings.
+    """
+    return {path: size for path, size in store.list().items() if not path.startswith("_chameleon/") and path != CATALOGUE}

@@ -66,7 +66,7 @@ def test_every_pass_has_a_title_and_a_unit() -> None:
     called = set[str]()
     for file in [*(ROOT / "pipelines").glob("*.py"), ROOT / "jobs/cli.py"]:
         text = file.read_text(encoding="utf-8")
-        for call in ('progress("', 'run_pass(engine, "', 'delay_progress(progress, "'):
+        for call in ('progress("', ' show("', 'run_pass(engine, "', 'delay_progress(progress, "'):
             called |= {part.partition('"')[0] for part in text.split(call)[1:]}
     assert called == {*shown.PASSES, *shown.WORKS}
 

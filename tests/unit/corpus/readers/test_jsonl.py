@@ -91,7 +91,8 @@ def test_every_reason_has_a_line() -> None:
         "wrong number of columns", "broken CSV", "no domain", "bad domain name", "no id", "domain is a float", "id is a float",
         "domain is neither a string nor an integer", "id is neither a string nor an integer", "id is not UTF-8",
         "no conversation", "not a list of messages", "unknown role", "two system turns", "no assistant turn",
-        "a turn without content", "domain is not a number", "a column is not UTF-8", "'where' cannot be evaluated for its values",
+        "a turn without content", "the template refuses the conversation", "domain is not a number", "a column is not UTF-8",
+        "'where' cannot be evaluated for its values",
     }  # fmt: skip
 
 
