@@ -532,9 +532,9 @@ def export(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Export a version as a table, for a trainer or to the hub. A Delta Lake or Iceberg table refers to the shards where they lie;
-    a card or Croissant metadata says what the version is; hub pushes its Parquet with its card, in one commit with a tag; a
-    trainer's file holds the weights alone."""
+    """Export a version as a table, for a trainer or to the hub. A Delta Lake or Iceberg table refers to the shards where they
+    lie; a card or Croissant metadata says what the version is; hub pushes its Parquet with its card, in one commit with a tag;
+    a trainer's file holds the weights alone."""
     if (form == "hub") != (dataset is not None):
         raise InputError("export OUT@V hub ORG/NAME: names the dataset that is pushed to; no other form takes one")
     if dataset:
