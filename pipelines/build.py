@@ -17,7 +17,16 @@ from chameleon_data.corpus.sample import make_sample_spec
 from chameleon_data.corpus.selection import make_selection_rules
 from chameleon_data.corpus.tokens import DROPS_CHARACTERS, TokenCounter
 from chameleon_data.errors import DefectError, InputError
-from chameleon_data.pipelines.cost import BuildSize, PassCost, Rates, estimate_cost, read_rates, seconds_by_timed_pass
+from chameleon_data.pipelines.cost import (
+    BuildSize,
+    ExchangeSize,
+    PassCost,
+    Rates,
+    SelectionSize,
+    estimate_cost,
+    read_rates,
+    seconds_by_timed_pass,
+)
 from chameleon_data.pipelines.discover import discover_domains
 from chameleon_data.pipelines.engine import Engine, Progress
 from chameleon_data.pipelines.lay_out import lay_out_plans
@@ -25,11 +34,12 @@ from chameleon_data.pipelines.prepare import Prepared, prepare
 from chameleon_data.pipelines.select import select_rows
 from chameleon_data.pipelines.survey import sample_target, survey_corpus
 from chameleon_data.pipelines.weigh import Weighed, weigh_corpus
-from chameleon_data.pipelines.write import write_missing_shards
+from chameleon_data.pipelines.write import count_part_groups, write_missing_shards
 from chameleon_data.plan.layout import Layout
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.recipe import Domains, Group, Recipe, Weights
 from chameleon_data.shards.lay_out import ShardSpec, build_folder, plan_splits
+from chameleon_data.shards.levels import list_places
 from chameleon_data.shards.plan_summary import PlanSummary, summarise_plan
 from chameleon_data.shards.receipts import read_receipts
 from chameleon_data.store.store import Store
@@ -60,6 +70,8 @@ class Planned:
     """Where the survey keeps rows."""
     kept: KeptSummary
     """The rows that it kept."""
+    exchange: ExchangeSize
+    """To how many ranges of shards rows go."""
     formats: tuple[str, ...]
     """Those of the recipe."""
     cost: tuple[PassCost, ...] = ()
@@ -69,6 +81,7 @@ class Planned:
     def size(self) -> BuildSize:
         """What the cost of the build depends on."""
         survey, splits = self.weighed.survey, self.weighed.selection.splits.values()
+        corpus = self.weighed.selection.corpus
         embedded = self.weighed.mixture.description.embedder is not None
         return BuildSize(
             stored=sum(part_bytes(part) for part in survey.parts),
@@ -79,6 +92,8 @@ class Planned:
             kept_parts=self.kept.parts,
             windows=sum(len(windows) for windows in survey.sample["windows"].to_pylist()) if embedded else 0,
             shards=sum(self.summary.shard_counts.values()),
+            selection=SelectionSize(len(corpus.groups) - 1, corpus.ranges, self.weighed.selection.rules.dedup != "none"),
+            exchange=self.exchange,
             written=self.summary.bytes,
             formats=tuple(self.formats),
             tokenizer=self.weighed.unit != "bytes",
@@ -370,7 +385,11 @@ def _plan(engine: Engine, prepared: Prepared, scratch: Store | None, recipe: Rec
     if keep is None and recipe.survey.keep:
         reason = f"{store.url} is not a folder of this machine; --scratch names one"
     kept = summarise_kept_rows(keep, [part.key for part in weighed.survey.parts], reason)
+    rows = ShardSpec(layouts, weighed.selection.rules, counter, recipe.input, recipe.shards, {}, {})
+    small, large = list_places(rows)
+    groups = count_part_groups(rows, len(weighed.survey.parts) - kept.parts)
+    exchange = ExchangeSize(rows.ranges, sum(map(len, large)), len(small), rows.domain_groups, groups)
     planned = Planned(
-        weighed, layouts, counter, summary, timings, engine.cpus, exhausted, keep, kept, tuple(recipe.shards.formats)
+        weighed, layouts, counter, summary, timings, engine.cpus, exhausted, keep, kept, exchange, tuple(recipe.shards.formats)
     )
     return replace(planned, cost=estimate_cost(planned.size, rates, engine.cpus, engine.gpus))

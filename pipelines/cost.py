@@ -30,8 +30,22 @@ REQUEST_BYTES = 32 * 2**20
 """Bytes that a request for a large file asks for."""
 RECORD_BYTES = 26
 """Bytes of a row's record in the survey."""
-RUN_REQUESTS = 2
-"""Requests of a shard for each run: its index, and the rows."""
+RANGED_RECORD_BYTES = 40
+"""Bytes of a row's record once it lies by range of its hash."""
+SLICE_REQUESTS = 2
+"""Requests of a task for each sliced file: its part of the index, and the rows."""
+RUN_BYTES = 128 * 2**20
+"""Bytes of a run, about."""
+SORT_SECONDS, COUNT_SECONDS, CUT_SECONDS, DIVIDE_SECONDS = 3e-7, 2e-7, 1.3e-6, 1e-6
+"""Core-seconds for a row: to sort its record by hash, to count it, to compare it with bounds, and to put it in order in its
+range. See docs/scale.md."""
+EXCHANGE_SECONDS = 5.0
+"""Core-seconds to send 10^9 bytes of rows further: they are read, put in order and written, and not encoded. Guessed."""
+TIMED_WITH = {
+    "sort": "survey", "copies": "survey", "ranges": "survey", "cut": "plan",
+    "read": "write", "divide": "write", "exchange": "write",
+}  # fmt: skip
+"""Pass -> the pass whose seconds, as a version records them, contain it."""
 SURVEY_FILES = 4
 """Files that the survey writes for a part."""
 VECTOR_BYTES = 1_536
@@ -108,6 +122,34 @@ class Prices:
 
 
 @dataclass(frozen=True)
+class SelectionSize:
+    """In how many tasks the records of rows are looked at."""
+
+    groups: int
+    """Groups of parts whose records one task sorts."""
+    ranges: int
+    """Ranges of hashes; if there is one, the driver looks at it."""
+    dedup: bool
+    """Whether copies are dropped."""
+
+
+@dataclass(frozen=True)
+class ExchangeSize:
+    """To how many ranges of shards rows go."""
+
+    first: int
+    """Ranges of the first level, of all splits."""
+    divided: int
+    """Ranges of any level that are too large for one task; none: there is one level."""
+    small: int
+    """Ranges that one task each writes."""
+    domain_groups: int
+    """Groups of domains in which a range is divided."""
+    part_groups: int
+    """Groups of parts whose rows one task sends further."""
+
+
+@dataclass(frozen=True)
 class BuildSize:
     """What the cost of a build depends on."""
 
@@ -125,6 +167,8 @@ class BuildSize:
     """Windows of text that are embedded; 0 where weights are given."""
     shards: int
     """Of all splits."""
+    selection: SelectionSize
+    exchange: ExchangeSize
     written: int
     """Bytes of text (or token ids) in the shards, before compression."""
     formats: tuple[str, ...]
@@ -175,6 +219,9 @@ def estimate_cost(size: BuildSize, rates: Rates, cpus: float, gpus: int = 0) -> 
     kept = int(size.text * (1 - again))
     runs = int(size.text * again * rates.run_bytes)
     unkept = size.parts - size.kept_parts
+    run_files = unkept + runs // RUN_BYTES if unkept else 0
+    selection, exchange = size.selection, size.exchange
+    ranged, slices = size.rows * RANGED_RECORD_BYTES, SLICE_REQUESTS * selection.groups * selection.ranges
     shards = int(sum(size.written * rates.stored[form] for form in size.formats))
     encode = rates.write.gigabyte + sum(rates.encode[form] for form in size.formats)
     window, gpu = (rates.embed.gpu_window, True) if gpus else (rates.embed.window, False)
@@ -186,12 +233,30 @@ def estimate_cost(size: BuildSize, rates: Rates, cpus: float, gpus: int = 0) -> 
                  0.0 if gpu else embed / 3600, embed / 3600 if gpu else 0.0, 0, 0, size.windows * VECTOR_BYTES, 0, 0),
         _spread("plan", rates.plan.fixed, text * rates.plan.gigabyte, 1, 1, read=records, gets=parts),
     ]  # fmt: skip
+    if selection.ranges > 1:
+        tasks, seconds = selection.ranges, size.rows * COUNT_SECONDS
+        costs[1:1] = [
+            _spread("sort", 0.0, size.rows * SORT_SECONDS, cpus, selection.groups,
+                    read=records, written=ranged, gets=2 * parts, puts=selection.groups),
+            *([_spread("copies", 0.0, seconds, cpus, tasks, read=ranged, gets=2 * slices, puts=parts)] * selection.dedup),
+            _spread("ranges", 0.0, seconds, cpus, tasks, read=ranged, gets=slices, puts=2 * tasks),
+        ]  # fmt: skip
+        costs.append(_spread("cut", 0.0, size.rows * CUT_SECONDS, cpus, tasks, read=ranged, gets=slices, puts=tasks))
     if unkept:
         reading = text * again * (rates.read.gigabyte + rates.tokenizer * size.tokenizer)
         amounts = {"read": int(size.stored * again), "moved": runs, "gets": int(readings * again), "puts": 3 * unkept}
         costs.append(_spread("read", rates.read.fixed, reading, cpus, unkept, **amounts))
     written = size.written / GIGABYTE
-    searches = RUN_REQUESTS * unkept * size.shards + size.kept_parts * size.shards
+    searches = SLICE_REQUESTS * run_files * exchange.small
+    if exchange.divided:
+        sent, tasks = SLICE_REQUESTS * run_files * exchange.first, exchange.divided * exchange.domain_groups
+        costs.append(_spread("divide", 0.0, size.rows * DIVIDE_SECONDS, cpus, tasks,
+                             read=records, gets=sent * exchange.domain_groups, puts=tasks))  # fmt: skip
+    if exchange.divided and unkept:
+        tasks = exchange.divided * exchange.part_groups
+        costs.append(_spread("exchange", 0.0, runs / GIGABYTE * EXCHANGE_SECONDS, cpus, tasks,
+                             moved=2 * runs, gets=sent, puts=tasks))  # fmt: skip
+        searches = SLICE_REQUESTS * exchange.part_groups * exchange.small
     costs.append(
         _spread("write", rates.write.fixed, written * encode, cpus, size.shards, moved=size.written, written=shards,
                 gets=searches, puts=size.shards * (len(size.formats) + 1))
@@ -209,10 +274,10 @@ def _spread(
 
 
 def seconds_by_timed_pass(costs: Sequence[PassCost]) -> dict[str, float]:
-    """Pass whose seconds a version records -> its estimate. Such a version records the second reading with the writing."""
+    """Pass whose seconds a version records -> its estimate, with those of the passes that it contains."""
     seconds: dict[str, float] = {}
     for cost in costs:
-        name = "write" if cost.name == "read" else cost.name
+        name = TIMED_WITH.get(cost.name, cost.name)
         seconds[name] = round(seconds.get(name, 0.0) + cost.seconds, 2)
     return seconds
 

@@ -123,9 +123,14 @@ def _gather_rows(
     others = sorted({*range(len(parts))} - {part.number for part in (kept.parts if kept else ())})
     if others:
         _spill_parts(engine, store, work, selection, parts, others, spill, progress)
-    each = planned_bytes(spec.layouts) // spec.ranges
-    groups = max(1, min(len(others), -(-each // EXCHANGED_BYTES)))
+    groups = count_part_groups(spec, len(others))
     return RowSource(read_run_lists(store, [build.run_list(parts[number].key) for number in others]), kept, groups)
+
+
+def count_part_groups(spec: ShardSpec, unkept: int) -> int:
+    """Groups of the parts that are not kept, of which one task each sends the rows of a range further."""
+    each = planned_bytes(spec.layouts) // spec.ranges
+    return max(1, min(unkept, -(-each // EXCHANGED_BYTES)))
 
 
 def _find_kept_corpus(

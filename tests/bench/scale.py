@@ -39,20 +39,21 @@ import pyarrow as pa
 
 from chameleon_data.corpus.copies import COPIES_SCHEMA
 from chameleon_data.corpus.fragments import Fragment
-from chameleon_data.corpus.parts import split_parts, write_part_list
+from chameleon_data.corpus.parts import LARGEST_PART_BYTES, split_parts, write_part_list
 from chameleon_data.corpus.row_records import ROWS_IN_RANGE, RowRecords, range_bits
 from chameleon_data.corpus.sample import make_sample_spec
 from chameleon_data.corpus.selection import _COUNTED, MOST_BUCKETS, RangedCorpus, SelectionRules, _Totals, count_records
 from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.jobs.cli import OWN_PRICES
-from chameleon_data.pipelines.cost import BuildSize, estimate_cost, read_prices, read_rates
+from chameleon_data.pipelines.cost import BuildSize, ExchangeSize, SelectionSize, estimate_cost, read_prices, read_rates
 from chameleon_data.plan.copies import number_copies
 from chameleon_data.plan.cuts import Documents, SlotCuts, cut_slots, finish_layout, in_cut_slots, sum_cuts
 from chameleon_data.plan.layout import Layout, sketch_layout
 from chameleon_data.plan.plan import TRAIN, DomainCount, Plan, StageTarget, make_plan
 from chameleon_data.recipe import Embed, Input, Source
-from chameleon_data.shards.grouping import MOST_RANGES, begin_ranges
+from chameleon_data.shards.grouping import MOST_RANGES, begin_ranges, divide_shards
 from chameleon_data.shards.lay_out import ROWS_DIVIDED
+from chameleon_data.shards.levels import EXCHANGED_BYTES
 from chameleon_data.shards.receipts import Receipt, ReceiptFile, read_receipts, write_receipts
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
@@ -308,10 +309,16 @@ def measure(step: str) -> tuple[float, int]:
 
 
 def size_of_build() -> BuildSize:
-    """Of a build of 60 TB: parts of a file each, no rows kept, Parquet alone."""
+    """Of a build of 60 TB: parts of 1 GiB, no rows kept, no copies dropped, Parquet alone."""
+    written, size = int(BYTES * 0.9), BYTES // SHARDS
+    first = -(-SHARDS // MOST_RANGES)
+    small = (len(divide_shards(0, first, size) or ()) - 1) * MOST_RANGES
+    domain_groups, part_groups = -(-ROWS // MOST_RANGES // ROWS_DIVIDED), -(-written // MOST_RANGES // EXCHANGED_BYTES)
     return BuildSize(
-        stored=BYTES // 3, text=BYTES, rows=ROWS, files=FILES, parts=FILES, kept_parts=0, windows=DOMAINS * 256, shards=SHARDS,
-        written=int(BYTES * 0.9), formats=("parquet",), tokenizer=False,
+        stored=BYTES // 3, text=BYTES, rows=ROWS, files=FILES, parts=BYTES // 3 // LARGEST_PART_BYTES, kept_parts=0,
+        windows=DOMAINS * 256, shards=SHARDS, selection=SelectionSize(ROWS // ROWS_IN_RANGE, 1024, dedup=False),
+        exchange=ExchangeSize(MOST_RANGES, MOST_RANGES, small, domain_groups, part_groups),
+        written=written, formats=("parquet",), tokenizer=False,
     )  # fmt: skip
 
 

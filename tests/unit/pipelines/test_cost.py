@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from chameleon_data.jobs.cli import OWN_PRICES
 from chameleon_data.pipelines.cost import (
     BuildSize,
     EmbedRate,
+    ExchangeSize,
     PassCost,
     Prices,
     Rate,
     Rates,
+    SelectionSize,
     describe_cost,
     estimate_cost,
     read_prices,
@@ -24,6 +27,7 @@ from chameleon_data.pipelines.cost import (
     seconds_by_timed_pass,
 )
 from chameleon_data.shards.formats.registry import FORMATS
+from tests.support.paths import ROOT
 
 RATES = Rates(
     "here", Rate(1.0, 20.0), 100.0, EmbedRate(5.0, 0.5, 0.01), Rate(0.5, 1.0), Rate(2.0, 30.0), Rate(3.0, 10.0),
@@ -31,6 +35,7 @@ RATES = Rates(
 )  # fmt: skip
 SIZE = BuildSize(
     stored=400, text=1_000_000_000, rows=10, files=7, parts=8, kept_parts=8, windows=100, shards=6,
+    selection=SelectionSize(2, 1, dedup=True), exchange=ExchangeSize(6, 0, 6, 0, 1),
     written=500_000_000, formats=("parquet", "mds"), tokenizer=False,
 )  # fmt: skip
 
@@ -55,8 +60,34 @@ def test_rows_that_are_not_kept_are_read_again() -> None:
     assert costs["read"].moved == 0.75 * 1e9 * 1.5
     assert costs["survey"].moved == 0.25 * 1e9
     assert seconds_by_timed_pass(list(costs.values())).keys() == {"survey", "embed and weigh", "plan", "write"}
-    assert costs["write"].read_requests == 2 * 6 * 6 + 2 * 6
+    assert costs["write"].read_requests == 2 * (6 + int(0.75 * 1e9 * 1.5) // 2**27) * 6
     assert by_name(SIZE)["write"].write_requests == 6 * 3
+
+
+LARGE = replace(
+    SIZE, rows=10**9, kept_parts=0, parts=8_000, selection=SelectionSize(60, 64, dedup=True),
+    exchange=ExchangeSize(256, 250, 4_000, 3, 5),
+)  # fmt: skip
+
+
+def test_every_pass_of_a_build_has_its_cost() -> None:
+    """What the code of a build runs under a name stands in the estimate of a large one, and nothing else but what is no pass."""
+    code = "".join((ROOT / f"pipelines/{name}.py").read_text() for name in ("survey", "select", "lay_out", "write"))
+    names = set(re.findall(r'run_pass\(\s*engine,\s*"([a-z]+)"', code))
+    assert names | {"embed and weigh", "plan"} == by_name(LARGE).keys()
+    assert seconds_by_timed_pass(list(by_name(LARGE).values())).keys() == {"survey", "embed and weigh", "plan", "write"}
+    assert "copies" not in by_name(replace(LARGE, selection=SelectionSize(60, 64, dedup=False)))
+
+
+def test_requests_of_levels() -> None:
+    costs, runs = by_name(LARGE), 8_000 + int(1.5e9) // 2**27
+    assert costs["cut"].read_requests == costs["ranges"].read_requests == 2 * 60 * 64
+    assert costs["exchange"].read_requests == 2 * runs * 256
+    assert costs["divide"].read_requests == 3 * 2 * runs * 256
+    assert costs["write"].read_requests == 2 * 5 * 4_000
+    one_level = by_name(replace(LARGE, exchange=ExchangeSize(256, 0, 256, 0, 1)))
+    assert "divide" not in one_level
+    assert one_level["write"].read_requests == 2 * runs * 256
 
 
 def test_a_tokenizer_and_gpus_change_what_they_touch() -> None:
