@@ -55,7 +55,8 @@ def test_no_receipt_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             shards += 1
             yield known
             del known
-            gc.collect()
+            if len(alive) > 3:  # those of a cycle are still there, and count as kept by nobody
+                gc.collect()
             most = max(most, len(alive))
 
     made.manifest_of(watched())
