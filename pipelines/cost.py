@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from chameleon_data.errors import InputError, explain_errno, explaining, list_some
 from chameleon_data.recipe import say_fault
+from chameleon_data.shards.runs import RUN_BYTES
 
 RATES_FORMAT = 1
 OWN_RATES = Path(__file__).with_name("rates.json")
@@ -34,8 +35,6 @@ RANGED_RECORD_BYTES = 40
 """Bytes of a row's record once it lies by range of its hash."""
 SLICE_REQUESTS = 2
 """Requests of a task for each sliced file: its part of the index, and the rows."""
-RUN_BYTES = 128 * 2**20
-"""Bytes of a run, about."""
 SORT_SECONDS, COUNT_SECONDS, CUT_SECONDS, DIVIDE_SECONDS = 3e-7, 2e-7, 1.3e-6, 1e-6
 """Core-seconds for a row: to sort its record by hash, to count it, to compare it with bounds, and to put it in order in its
 range. See docs/scale.md."""

@@ -10,6 +10,7 @@ import pytest
 from chameleon_data.corpus.kept_rows import KeptSummary
 from chameleon_data.errors import InputError
 from chameleon_data.pipelines.build import Planned
+from chameleon_data.pipelines.cost import ExchangeSize
 from chameleon_data.pipelines.weigh import weigh_corpus
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.shards.plan_summary import summarise_plan
@@ -29,8 +30,9 @@ def planned(folder: Path, **sections: Any) -> Planned:
     target = weighed.mixture.description.unbounded
     rules = compare_exhaustion_rules(weighed.selection.counts, target, weighed.budget, recipe.mix, recipe.weights)
     summary = summarise_plan(made.job.layouts, recipe.shards.size)
-    kept = KeptSummary(0, 0, 1, "")
-    return Planned(weighed, made.job.layouts, made.job.counter, summary, {}, 2.0, rules, None, kept, recipe.shards.formats)
+    kept, formats = KeptSummary(0, 0, 1, ""), recipe.shards.formats
+    exchange = ExchangeSize(first=1, divided=0, small=1, domain_groups=0, part_groups=1)
+    return Planned(weighed, made.job.layouts, made.job.counter, summary, {}, 2.0, rules, None, kept, exchange, formats)
 
 
 def test_what_is_refused_is_counted_in_bytes_where_no_tokenizer_is_set(tmp_path):
