@@ -19,7 +19,7 @@ from chameleon_data.store.urls import scheme_of
 
 HUB_SCHEME = "hf"
 EVERYTHING = "**"
-"""As the whole pattern it means the dataset as a folder, of which a README and the like are left out and counted."""
+"""Where this is all of a pattern, the dataset is read as a folder: its README and the like are left out, and counted."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
 Commits = dict[tuple[str, str], str]
 """Dataset and revision -> commit."""

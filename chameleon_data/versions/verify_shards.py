@@ -54,7 +54,7 @@ class ShardRange:
     """(stages, domains of the split) tokens in the shards of the split before it."""
 
     def pack(self) -> pa.Table:
-        """The finding as a table of one row."""
+        """The range as a table of one row."""
         return pa.table({name: [value.tolist() if name == "held" else value] for name, value in vars(self).items()})
 
     @classmethod

@@ -40,7 +40,7 @@ class LineageRun:
     id: str
     """A UUID."""
     namespace: str
-    """Of the job, as a person's catalogue groups jobs."""
+    """The group of jobs that a catalogue of lineage shows it in."""
     recipe: Recipe
 
     def start(self, when: str) -> str:
@@ -131,4 +131,8 @@ def _list_columns(manifest: Manifest) -> list[dict[str, str]]:
     ]
     if manifest.recipe.shards.sequence_length != "none":
         fixed.append({"name": "doc_starts", "type": "list", "description": "the places at which documents begin"})
+    if turns := manifest.provenance.writer.turns:
+        fixed.append({"name": "loss_mask", "type": "list", "description": "1 where a trainer learns the token"})
+        if turns.labels:
+            fixed.append({"name": "labels", "type": "list", "description": "the ids that are learned, and -100 elsewhere"})
     return [body, *fixed, *({"name": name, "type": column.kind} for name, column in manifest.columns.items())]

@@ -14,7 +14,7 @@ import polars as pl
 from chameleon_data.versions.diff import ManifestChanges
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.views.report.changes import say_changes
-from chameleon_data.views.report.domains import epoch_limit
+from chameleon_data.views.report.domains import bounds_that_acted, epoch_limit
 from chameleon_data.views.report.words import format_percent, format_times, format_whole, isolate_name, list_names
 from chameleon_data.weights.evidence import BitsDifference, find_evidence
 
@@ -82,16 +82,15 @@ def _say_shares(domains: pl.DataFrame) -> Iterator[str]:
 
 def _say_bounds(manifest: Manifest) -> Iterator[str]:
     """What floors, caps, groups and the limit of epochs did."""
-    moved, limit = manifest.weights.moved, epoch_limit(manifest.recipe.mix)
-    for m in moved[:BOUNDS_TOLD]:
+    moved, limit = bounds_that_acted(manifest), epoch_limit(manifest.recipe.mix)
+    for number, m in moved[:BOUNDS_TOLD]:
         held = {
             "epochs": f"held at {limit or 0:g} epochs", "cap": "held at its cap", "floor": "raised to its floor",
             "group cap": "as a group held at its cap", "group floor": "as a group raised to its floor",
         }[m.bound]  # fmt: skip
-        yield (
-            f"{isolate_name(m.domain)} is {held}: it gets {format_percent(m.after, 1)}, where the weights alone would give "
-            f"{format_percent(m.before, 1)}."
-        )
+        where = f"In stage {number} " if len(manifest.stages) > 1 else ""
+        now, alone = format_percent(m.after, 1), format_percent(m.before, 1)
+        yield f"{where}{isolate_name(m.domain)} is {held}: it gets {now}, where the weights alone would give {alone}."
     if (rest := len(moved) - BOUNDS_TOLD) > 0:
         yield f"{rest:,} more bound{'s' * (rest > 1)} moved a weight."
 
@@ -103,6 +102,12 @@ def _say_expected(manifest: Manifest, k: int) -> Iterator[str]:
         return
     if about.origin != "computed":
         yield "The weights were given, so nothing is known of what they do; chameleon-data evaluate compares them with others."
+        return
+    if len(manifest.stages) > 1:
+        yield (
+            "The weights change in the course of the training, which no training run has measured, so no gain can be promised; "
+            "chameleon-data evaluate compares mixtures on held-out text."
+        )
         return
     finding = find_evidence(weights, about.preset)
     measured = weights.temperature == TILT_MEASURED and about.level == "domain" and about.kernel == "linear"

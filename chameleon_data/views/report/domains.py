@@ -13,6 +13,7 @@ from chameleon_data.store.store import Store
 from chameleon_data.versions.corpus_tables import InputFile, read_inputs, read_map
 from chameleon_data.versions.manifest import Manifest, name_tokens
 from chameleon_data.versions.shard_table import ShardRecord, sample_shards
+from chameleon_data.weights.bounds import MovedWeight
 from chameleon_data.weights.explain.movement import weight_ranges
 
 SHARDS_DRAWN = 1_200
@@ -77,6 +78,12 @@ def domain_frame(manifest: Manifest) -> pl.DataFrame:
 def epoch_limit(mix: Mix) -> float | None:
     """How often a domain is written at most. None: there is no limit."""
     return {"redistribute": mix.max_epochs, "fail": 1.0, "repeat": None}[mix.exhausted]
+
+
+def bounds_that_acted(manifest: Manifest) -> list[tuple[int, MovedWeight]]:
+    """The bounds that moved a weight, each with its stage, counted from one."""
+    stages = enumerate(manifest.stages, 1)
+    return [(number, moved) for number, stage in stages for moved in (stage.weights or manifest.weights).moved]
 
 
 def weights_moved(domains: pl.DataFrame) -> bool:

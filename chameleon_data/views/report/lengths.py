@@ -1,6 +1,7 @@
 """How long documents are: quantiles of what is written, by domain, from some of the shards.
 
-Every shard holds each domain's share, so a few shards at equal distances are a fair sample of all. Two columns of each are read.
+Every shard of a stage holds each domain's share, in the order of hashes, so a few shards at equal distances are a fair sample.
+Two columns of each are read.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def measure_lengths(store: Store, manifest: Manifest, shards: Sequence[ShardRecord]) -> pl.DataFrame | None:
-    """A row for each domain of these shards: `rows` that were measured, `q5`, `q25`, `q50`, `q75`, `q95` of their tokens.
+    """A row for each domain of these shards: `measured` is how many rows were, `q5`, `q25`, `q50`, `q75`, `q95` of their tokens.
 
     None where documents are packed in sequences or there are no Parquet shards. Raises InputError for a damaged shard.
     """

@@ -123,7 +123,7 @@ def _mixture(manifest: Manifest, domains: pl.DataFrame, rows: ReportRows) -> dic
         "about": about,
         "k": k,
         "facts": describe_weights(about, manifest.recipe, k),
-        "moved": tables.bounds_table(about.moved, manifest.recipe.weights.groups, k),
+        "moved": tables.bounds_table(manifest, k),
         "mixture": figures.mixture_figure(domains),
         "natural": figures.natural_figure(domains, epoch_limit(manifest.recipe.mix), manifest.budget) if k > 1 else None,
         "mixture_table": tables.mixture_table(domains),

@@ -13,8 +13,8 @@ import polars as pl
 import scipy
 
 from chameleon_data.versions.corpus_tables import InputFile
-from chameleon_data.versions.manifest import TIMED_PASSES, DomainRecord, SplitRecord, StageRecord
-from chameleon_data.views.report.domains import weights_moved
+from chameleon_data.versions.manifest import TIMED_PASSES, DomainRecord, Manifest, SplitRecord, StageRecord
+from chameleon_data.views.report.domains import bounds_that_acted, weights_moved
 from chameleon_data.views.report.words import (
     decimal_formatter,
     format_percent,
@@ -157,11 +157,15 @@ def quota_table(domains: pl.DataFrame) -> ReportTable:
     return make_report_table("Written against asked for", domains, columns, total)
 
 
-def bounds_table(moved: Sequence[MovedWeight], groups: Mapping[str, Group], k: int) -> ReportTable | None:
-    """The bounds that acted on the weights of k domains; `groups` are the recipe's."""
-    if not moved:
+def bounds_table(manifest: Manifest, k: int) -> ReportTable | None:
+    """The bounds that acted on the weights of k domains, in each stage."""
+    acted = bounds_that_acted(manifest)
+    if not acted:
         return None
     share = percent_formatter(k)
+    groups: dict[str, Group] = {}
+    for stage in manifest.recipe.stages:
+        groups |= stage.weights.groups
 
     def describe(m: MovedWeight) -> str:
         if not m.bound.startswith("group "):
@@ -172,12 +176,20 @@ def bounds_table(moved: Sequence[MovedWeight], groups: Mapping[str, Group], k: i
         return f"{m.bound.removeprefix('group ')} of the group{listed}"
 
     rows = pl.DataFrame(
-        [(m.domain, describe(m), m.before, m.after, m.shadow_price) for m in moved],
-        {"name": pl.String, "bound": pl.String, "before": pl.Float64, "after": pl.Float64, "price": pl.Float64},
+        [(m.domain, number, describe(m), m.before, m.after, m.shadow_price) for number, m in acted],
+        {
+            "name": pl.String,
+            "stage": pl.Int64,
+            "bound": pl.String,
+            "before": pl.Float64,
+            "after": pl.Float64,
+            "price": pl.Float64,
+        },
         orient="row",
     )
     columns = [
-        _text("Domain or group" if any(m.bound.startswith("group ") for m in moved) else "Domain", "name"),
+        _text("Domain or group" if any(m.bound.startswith("group ") for _, m in acted) else "Domain", "name"),
+        *([TableColumn("Stage", "stage", format_whole)] if len(manifest.stages) > 1 else []),
         _text("Bound", "bound"),
         TableColumn("Before", "before", share),
         TableColumn("After", "after", share),

@@ -12,6 +12,7 @@ from chameleon_data.versions.diff import ManifestChanges
 from chameleon_data.versions.manifest import DomainRecord, Manifest
 from chameleon_data.views.report.conclusions import Before, conclude
 from chameleon_data.views.report.domains import domain_frame
+from chameleon_data.views.report.tables import bounds_table
 from chameleon_data.weights.bounds import MovedWeight
 from tests.support.manifests import example_manifest
 
@@ -57,6 +58,19 @@ def test_bounds_say_what_they_took() -> None:
     assert said[3] == "web is held at its cap: it gets 30.0 %, where the weights alone would give 40.0 %."
     many = say(manifest_of(UNEVEN, **{**COMPUTED, "moved": [*moved, *moved, *moved]}))
     assert many[5] == "3 more bounds moved a weight."
+
+
+def test_of_several_stages_each_bound_is_that_of_its_stage() -> None:
+    one = manifest_of(UNEVEN, **{**COMPUTED, "moved": [vars(MovedWeight("papers", "epochs", 0.2, 0.12, 0.5))]})
+    (first,) = one.stages
+    later = replace(one.weights, moved=(MovedWeight("web", "cap", 0.4, 0.1, 0.1),))
+    staged = replace(one, stages=(first, replace(first, weights=later)))
+    said, table = say(staged), bounds_table(staged, 3)
+    assert table is not None
+    assert [row[:3] for row in table.rows] == [["papers", "1", "limit of epochs"], ["web", "2", "cap"]]
+    assert said[2] == "In stage 1 papers is held at 4 epochs: it gets 12.0 %, where the weights alone would give 20.0 %."
+    assert said[3] == "In stage 2 web is held at its cap: it gets 10.0 %, where the weights alone would give 40.0 %."
+    assert said[4].startswith("The weights change in the course of the training, which no training run has measured")
 
 
 def test_use_of_the_corpus_is_that_of_the_books() -> None:

@@ -10,10 +10,12 @@ from datetime import datetime
 from typing import Any
 
 import jsonschema
+import pyarrow as pa
 import pytest
 
 from chameleon_data.corpus.kept_columns import KeptColumn
-from chameleon_data.versions.manifest import FormatSum, InputSum
+from chameleon_data.shards.rows import LABELS, LOSS_MASK, sequence_schema
+from chameleon_data.versions.manifest import FormatSum, InputSum, PackedTurns
 from chameleon_data.versions.versions import Version
 from chameleon_data.views.openlineage import LineageRun, name_dataset
 from tests.support.manifests import example_manifest
@@ -113,6 +115,18 @@ def test_what_went_in_and_what_came_out() -> None:
     assert (size["rowCount"], size["size"], size["fileCount"]) == (10, 1_100, 4)
     assert "outputFacets" not in events()["START"]["outputs"][0], "nothing is there yet"
     assert events()["FAIL"]["run"]["facets"]["errorMessage"]["message"] == "no disk"
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_columns_of_packed_conversations_are_those_of_the_shards(labels: bool) -> None:
+    manifest = example_manifest("mix", domains={"a": {"rows": 7}})
+    recipe = manifest.recipe.model_copy(update={"shards": manifest.recipe.shards.model_copy(update={"sequence_length": 8})})
+    writer = replace(manifest.provenance.writer, turns=PackedTurns(8, labels))
+    manifest = replace(manifest, recipe=recipe, provenance=replace(manifest.provenance, writer=writer))
+    run = LineageRun(str(uuid.UUID(int=5)), "team", recipe)
+    event = json.loads(run.complete(WHEN, manifest, Version(4, SHA, SHA, SHA, WHEN, "mix", 7, "bytes", 1)))
+    fields = [column["name"] for column in event["outputs"][0]["facets"]["schema"]["fields"]]
+    assert fields == sequence_schema(8, pa.uint16(), [LOSS_MASK, *[LABELS] * labels]).names
 
 
 @pytest.mark.parametrize(
