@@ -185,6 +185,20 @@ def test_the_numbers_beside_the_shards_are_those_of_the_manifest(forged: Out, bo
 # Order and epochs
 
 
+def test_a_domain_that_is_crowded_into_a_shard(forged: Out) -> None:
+    """Its documents are all there, in their order, but the first shard has those of the second too."""
+    crowded = pl.when((pl.col("domain") == "legal") & (pl.col("shard") == 1)).then(0).otherwise(pl.col("shard"))
+    manifest = rewrite(*forged, lambda rows: rows.with_columns(shard=crowded))
+    assert_found(forged[0], manifest, r"domain 'legal': .* off its share at shard [01], more than its bound")
+
+
+def test_domains_that_follow_one_another_within_a_shard(forged: Out) -> None:
+    """Each shard has what it should, but a trainer that stops within it does not."""
+    manifest = rewrite(*forged, lambda rows: rows.sort("shard", "domain", maintain_order=True))
+    assert_found(forged[0], manifest, r"off its share at row [\d,]+ of shard \d+, more than its bound")
+    assert not any("off its share at shard" in problem for problem in problems(forged[0], manifest))
+
+
 @pytest.mark.parametrize("domain", ["legal", "code", "book"])
 def test_any_two_neighbours_of_a_domain_that_change_places(built: Out, domain: str) -> None:
     """All swaps of one domain's neighbours in its whole epochs, on the stream alone: some share a bucket, some a text."""
