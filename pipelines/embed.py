@@ -15,6 +15,7 @@ Why: docs/decisions/125-vectors-in-batches.md.
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -77,6 +78,8 @@ class EmbeddingPace:
     """Seconds of all actors, without loading the model."""
     forward_seconds: float
     """Seconds of them in which the model computed."""
+    busy_seconds: float
+    """Seconds of them in which the GPUs were at work, as their driver says. NaN: CPUs, or nobody says."""
     device: Device
 
     def __add__(self, other: EmbeddingPace) -> EmbeddingPace:
@@ -87,17 +90,23 @@ class EmbeddingPace:
             self.seconds + other.seconds,
             self.encode_seconds + other.encode_seconds,
             self.forward_seconds + other.forward_seconds,
+            self.busy_seconds + other.busy_seconds,
             self.device,
         )
 
     def describe(self) -> str:
         """One sentence for a person."""
         of_tokens = f"{self.tokens / self.seconds:,.0f} tokens/s" if self.tokens else "tokens not counted"
-        share = self.forward_seconds / max(self.encode_seconds, 1e-9)
-        where = "GPUs" if self.device == "cuda" else "CPUs"
+        share, busy = (part / max(self.encode_seconds, 1e-9) for part in (self.forward_seconds, self.busy_seconds))
+        if self.device == "cpu":
+            where, use = "CPUs", ""
+        elif math.isnan(busy):
+            where, use = "GPUs", "; nobody says how busy the GPUs were (pip install nvidia-ml-py)"
+        else:
+            where, use = "GPUs", f"; the GPUs were busy {busy:.0%} of it"
         return (
             f"{self.documents / self.seconds:,.0f} documents/s on {where}, {of_tokens}; the model computed {share:.0%} of the "
-            "actors' time"
+            f"actors' time{use}"
         )
 
 
@@ -255,7 +264,7 @@ def _embed_batches(
     progress("embed", done, total)
     vectors: dict[str, F32] = {}
     unrecorded: dict[str, F32] = {}
-    costs = np.zeros(3)  # tokens, seconds to encode, seconds in which the model computed
+    costs = np.zeros(len(COSTS))
     started = recorded = time.monotonic()
 
     def record() -> None:
@@ -279,9 +288,9 @@ def _embed_batches(
             with suppress(InputError):
                 record()
         raise
-    tokens, encode_seconds, forward_seconds = costs.tolist()
-    pace = EmbeddingPace(new, int(tokens), time.monotonic() - started, encode_seconds, forward_seconds, device)
-    return vectors, pace
+    tokens, encode_seconds, forward_seconds, busy_seconds = costs.tolist()
+    seconds = time.monotonic() - started
+    return vectors, EmbeddingPace(new, int(tokens), seconds, encode_seconds, forward_seconds, busy_seconds, device)
 
 
 def _fill_tables(batches: Sequence[_Batch], documents: int) -> list[pa.Table]:
@@ -332,7 +341,7 @@ def _read_batch_file(store: Store, path: str) -> _BatchFile | None:
     return _BatchFile(_split_by_batch(table), frozenset(table["sample"].unique().to_pylist()))
 
 
-COSTS = ("tokens", "encode_seconds", "forward_seconds")
+COSTS = ("tokens", "encode_seconds", "forward_seconds", "busy_seconds")
 """Columns of an actor's answer, the same in all its rows: what the whole table took."""
 
 

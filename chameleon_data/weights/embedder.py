@@ -90,7 +90,9 @@ class Embedder:
             else:
                 means.append(vectors)
         seconds = time.perf_counter() - started
-        return EncodedDocuments(means, encoded.tokens, seconds, seconds - (loaded - started), encoded.forward_seconds)
+        encode_seconds = seconds - (loaded - started)
+        busy_seconds = float("nan") if encoded.busy is None else encoded.busy * encode_seconds
+        return EncodedDocuments(means, encoded.tokens, seconds, encode_seconds, encoded.forward_seconds, busy_seconds)
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,8 @@ class EncodedDocuments:
     """The same without loading the model."""
     forward_seconds: float
     """Seconds of them in which the model computed."""
+    busy_seconds: float
+    """Seconds of them in which the GPU was at work, as its driver says. NaN: a CPU, or nobody says."""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
 TEXTS_TOKENISED_AT_ONCE = 256
 BATCHES_AHEAD = 4
 """Batches that are ready before a GPU takes them."""
+GPU_LOOK_SECONDS = 0.1
+"""Seconds between two looks at how busy a GPU is."""
 BATCHES_ON_GPU = 2
 """Batches that a GPU has at one time: one that it computes, and one that is copied there."""
 
@@ -42,6 +44,8 @@ class EncodedGroups:
     """Tokens of the model that were read, padding left out. 0: the model does not say."""
     forward_seconds: float
     """Seconds in which the model computed, without tokenising, copies and waits; of all its seconds where it does not say."""
+    busy: float | None = None
+    """Share of the time in which the GPU was at work, as its driver (NVML) says. None: a CPU, or nobody says."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def encode_groups(model: Any, groups: Sequence[Sequence[str]]) -> EncodedGroups:
             for i, vector in zip(at, vectors, strict=True):
                 rows[group][i] = vector
     width = next(len(vector) for group in rows for vector in group)
-    return EncodedGroups([np.stack(g) if g else np.zeros((0, width), np.float32) for g in rows], tokens, run.seconds)
+    return EncodedGroups([np.stack(g) if g else np.zeros((0, width), np.float32) for g in rows], tokens, run.seconds, run.busy)
 
 
 def _encode_bags(model: Any, groups: Sequence[Sequence[str]]) -> EncodedGroups:
@@ -175,6 +179,7 @@ class _Run:
         self._events: list[tuple[Any, Any]] = []
         """Of each batch on a GPU: marks before and after the model computes it."""
         self._copies: Any = None
+        self._card = GpuUse()
         self.seconds = 0.0
         """Seconds in which the model computed; whole after `end`."""
         if model.device.type == "cuda":
@@ -230,7 +235,13 @@ class _Run:
         vectors = torch.empty(encoded.shape, dtype=encoded.dtype, pin_memory=True)
         vectors.copy_(encoded, non_blocking=True)
         self._events.append((before, after))
+        self._card.look()
         return vectors
+
+    @property
+    def busy(self) -> float | None:
+        """As `EncodedGroups.busy`."""
+        return self._card.share
 
     def end(self) -> Iterator[tuple[int, list[int], F32]]:
         """Yield each batch's group, the places of its texts in the group, and their vectors."""
@@ -241,6 +252,28 @@ class _Run:
             self.seconds = sum(before.elapsed_time(after) for before, after in self._events) / 1e3
         for group, at, vectors in self._found:
             yield group, at, vectors.numpy()
+
+
+class GpuUse:
+    """How busy this process's GPU is, by its driver: each answer is the share of the last sixth of a second to second."""
+
+    def __init__(self) -> None:
+        self._seen: list[int] = []
+        self._next = 0.0
+
+    def look(self) -> None:
+        """Ask the driver, at most ten times a second. What it cannot tell stops nothing."""
+        import torch
+
+        if time.perf_counter() >= self._next:
+            with suppress(Exception):  # no package nvidia-ml-py, or an error of that package's own
+                self._seen.append(torch.cuda.utilization())
+            self._next = time.perf_counter() + GPU_LOOK_SECONDS
+
+    @property
+    def share(self) -> float | None:
+        """Mean of the answers, 0 to 1. None: there was none."""
+        return float(np.mean(self._seen)) / 100 if self._seen else None
 
 
 def token_batches(lengths: npt.NDArray[np.int64], tokens: int) -> list[list[int]]:

@@ -19,12 +19,12 @@ from chameleon_data.recipe_file import parse_recipe
 from chameleon_data.store.store import Store
 from chameleon_data.versions.records import describe_record
 
-_FOLDER = Path(__file__).parent
+_FOLDER = Path(__file__).resolve().parent  # the package links to `jobs`, and `out` is beside it
 MODULES: dict[str, Callable[[], dict[str, Any]]] = {
     "cost": cost.measure_cost,
 }
 """Experiments without a recipe of their own."""
-RECIPES = ("pretraining", "finetuning", "demo")
+RECIPES = ("pretraining", "from_scratch", "left_out", "finetuning", "like", "demo")
 EXPERIMENTS = (*MODULES, *RECIPES, "families")
 
 
@@ -36,12 +36,12 @@ def run_experiment(name: str, corpora: Path | None, judge: str | None = None, se
         changes = {key: value for key, value in (("judge", judge), ("seeds", seeds)) if value is not None}
         with local_engine() as engine:
             recipe = read_experiment("pretraining" if name == "families" else name, corpora)
+            asked = Evaluate.model_validate({**recipe.evaluate.model_dump(by_alias=True), **changes})
+            evaluate = _evaluator(engine, recipe)
             if name == "families":
-                evaluate = _evaluator(engine, recipe)
-                found = families.compare_judges(recipe.evaluate, evaluate)
+                found = families.compare_judges(asked, evaluate)
             else:
-                asked = Evaluate.model_validate({**recipe.evaluate.model_dump(by_alias=True), **changes})
-                found = _evaluator(engine, recipe)(asked)
+                found = evaluate(asked)
                 if name == "finetuning":
                     found = {**found, "tasks": finetuning.compare_on_tasks(Store(recipe.out), found["plan"])}
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,7 +74,7 @@ def encode(monkeypatch: pytest.MonkeyPatch) -> None:
         for group in groups:
             lengths = [sum(map(ord, windows[0])) for windows in group]
             vectors.append(np.array([[n, len(lengths), sum(lengths)] for n in lengths], np.float32))
-        return EncodedDocuments(vectors, 10 * sum(map(len, groups)), 4.0, 2.0, 1.5)
+        return EncodedDocuments(vectors, 10 * sum(map(len, groups)), 4.0, 2.0, 1.5, 0.5 if device == "cuda" else math.nan)
 
     monkeypatch.setattr(Embedder, "encode_groups", encode_groups)
 
@@ -174,7 +176,9 @@ def test_the_pace_is_that_of_the_actors(tmp_path: Path, gpus: int) -> None:
     tables = 1 if gpus else 5
     costs = (pace.documents, pace.tokens, pace.encode_seconds, pace.forward_seconds, pace.device)
     assert costs == (223, 2230, 2.0 * tables, 1.5 * tables, "cuda" if gpus else "cpu")
-    assert "the model computed 75% of the actors' time" in pace.describe()
+    said = "the model computed 75% of the actors' time" + ("; the GPUs were busy 25% of it" if gpus else "")
+    assert pace.describe().endswith(said)
+    assert "pip install nvidia-ml-py" in replace(pace, device="cuda", busy_seconds=math.nan).describe()
     assert run(Store(str(tmp_path / "out")), StoppingEngine(99, gpus=gpus), draw_sample()).pace is None
 
 
