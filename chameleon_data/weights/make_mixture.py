@@ -48,6 +48,9 @@ MISFILED_RECORDED = 20
 MOST_DOMAINS_SEARCHED = 200
 """Domains up to which misfiled documents are searched for. Beyond, the search would take longer than all else here."""
 
+NO_CHOICE = 1e-6
+"""Share below which a weight counts as being at its cap."""
+
 
 def make_mixture(
     result: DomainWeights,
@@ -96,9 +99,19 @@ def make_mixture(
         temperature=result.temperature,
         clipped_mass=result.clipped_mass,
         nystrom=None if by_domain.nystrom is None else _describe_landmarks(by_domain.nystrom, recorded_landmarks),
-        warnings=result.warnings,
+        warnings=(*result.warnings, *_warn_of_no_choice(bounded.weights, caps)),
     )
     return Mixture(bounded.decimals, description, {})
+
+
+def _warn_of_no_choice(weights: Mapping[str, float], caps: Mapping[str, float]) -> tuple[str, ...]:
+    """A sentence where every weight is at what its tokens allow, so that the scores decided nothing."""
+    if len(weights) < 2 or any(caps.get(name, 1.0) - weight > NO_CHOICE for name, weight in weights.items()):
+        return ()
+    return (
+        "the budget needs all that the epochs of every domain allow, so nothing was left to weigh; lower 'mix.budget', or raise "
+        "'mix.max_epochs'",
+    )
 
 
 def mix_between(before: Mixture, after: Mixture, at: float, caps: Mapping[str, float]) -> Mixture:
