@@ -16,7 +16,7 @@ from chameleon_data.corpus.fragments import list_fragments
 from chameleon_data.corpus.readers.blocks import read_blocks
 from chameleon_data.errors import InputError, locating
 from chameleon_data.evaluation.comparison import Comparison, MixtureTrials, compare_trials
-from chameleon_data.evaluation.mixtures import NamedMixture, find_shares, make_mixtures
+from chameleon_data.evaluation.mixtures import NamedMixture, find_shares, make_mixtures, short_name
 from chameleon_data.evaluation.ngram import (
     CONCENTRATION,
     SEARCHED_TOKENS,
@@ -282,7 +282,9 @@ def _compare(
     unseen = plan.left_out or plan.unseen
     tokens = sum(int((one.windows >= 0).sum()) for one in pool.held_out.values())
     size = sum(int(pool.vocabulary.bytes_of(np.maximum(one.windows, 0)).sum()) for one in pool.held_out.values())
-    shared = f"the first {asked.branch.at:g} of the tokens on {asked.branch.mixture}" if spec and asked.branch else None
+    shared = (
+        f"the first {asked.branch.at:g} of the tokens on {short_name(asked.branch.mixture)}" if spec and asked.branch else None
+    )
     comparison = Comparison(
         version=version.number, name=manifest.name, judge=asked.judge, tokens=asked.tokens,
         parameters=None if spec is None else count_parameters(spec, len(pool.vocabulary)), seeds=plan.seeds, band=plan.band,

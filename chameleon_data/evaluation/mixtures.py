@@ -44,8 +44,13 @@ def make_mixtures(manifest: Manifest, asked: tuple[str | TiltedMixture, ...], re
     """
     named = asked if UNIFORM in asked else (UNIFORM, *asked)
     made = tuple(_make_mixture(manifest, one, read) for one in named)
-    short = [PurePath(mixture.name).name if PurePath(mixture.name).suffix in FILES else mixture.name for mixture in made]
+    short = [short_name(mixture.name) for mixture in made]
     return tuple(replace(m, name=name if short.count(name) == 1 else m.name) for m, name in zip(made, short, strict=True))
+
+
+def short_name(mixture: str) -> str:
+    """The last name of a file of weights; any other mixture's as it is."""
+    return PurePath(mixture).name if PurePath(mixture).suffix in FILES else mixture
 
 
 def _make_mixture(manifest: Manifest, asked: str | TiltedMixture, read: ReadShares) -> NamedMixture:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chameleon_data.errors import InputError
-from chameleon_data.jobs.experiments import cost, families, finetuning
+from chameleon_data.jobs.experiments import cost, families, tasks
 from chameleon_data.pipelines.build import build_recipe
 from chameleon_data.pipelines.engine import Engine
 from chameleon_data.pipelines.evaluate import evaluate_version
@@ -25,6 +25,8 @@ MODULES: dict[str, Callable[[], dict[str, Any]]] = {
 }
 """Experiments without a recipe of their own."""
 RECIPES = ("pretraining", "from_scratch", "left_out", "finetuning", "like", "demo")
+COMPARED_ON_TASKS = {"finetuning": tasks.compare_on_tasks, "like": tasks.compare_on_aims}
+"""Experiment -> what compares its mixtures on the tasks that they are made for."""
 EXPERIMENTS = (*MODULES, *RECIPES, "families")
 
 
@@ -42,8 +44,8 @@ def run_experiment(name: str, corpora: Path | None, judge: str | None = None, se
                 found = families.compare_judges(asked, evaluate)
             else:
                 found = evaluate(asked)
-                if name == "finetuning":
-                    found = {**found, "tasks": finetuning.compare_on_tasks(Store(recipe.out), found["plan"])}
+                if name in COMPARED_ON_TASKS:
+                    found = {**found, "tasks": COMPARED_ON_TASKS[name](Store(recipe.out), found["plan"])}
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
 
 

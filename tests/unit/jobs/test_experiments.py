@@ -8,9 +8,15 @@ from typing import Any
 import pytest
 
 from chameleon_data.errors import InputError
+from chameleon_data.evaluation.plan_record import EvaluationPlan, list_trials
+from chameleon_data.evaluation.trial_record import SetBits, TrialRecord
 from chameleon_data.jobs.experiments import families
 from chameleon_data.jobs.experiments.run import RECIPES, read_experiment
+from chameleon_data.jobs.experiments.tasks import compare_on_aims
 from chameleon_data.recipe import Evaluate
+from chameleon_data.store.paths import evaluation_plan_path, trial_record_path
+from chameleon_data.store.store import Store
+from chameleon_data.versions.records import encode_record
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -45,3 +51,20 @@ def test_families_asks_every_judge_with_the_seeds_that_were_given() -> None:
     assert [section.seeds for section in asked] == [3] * len(families.MODEL_SHAPES)
     assert found["ranks"]["masked"]["trained"]["all"] == pytest.approx(1.0)
     assert found["ranks"]["ngram"]["trained"]["all"] == pytest.approx(-1.0)
+
+
+def test_a_mixture_that_is_aimed_at_a_task_is_compared_on_it_alone(local_store: Store) -> None:
+    """Three seeds: the aimed one gains .1 on its task and loses elsewhere; Holm doubles the smaller p of two."""
+    shares = {"uniform": {"a": 0.5, "b": 0.5}, "like-x.json": {"a": 1.0, "b": 0.0}, "like-y.json": {"a": 0.0, "b": 1.0}}
+    plan = EvaluationPlan(1, "m" * 64, "p" * 64, {}, shares, 3, 0.005, (), ("x", "y"))
+    local_store.write(evaluation_plan_path(plan.digest), encode_record(plan))
+    for trial in list_trials(plan):
+        gain = {"like-x.json": {"x": -0.1, "y": 0.2}, "like-y.json": {"x": 0.3, "y": 0.01}}.get(trial.mixture.name, {})
+        noise = 0.001 * trial.seed if gain else 0.0
+        sets = {name: SetBits(((2.0 + gain.get(name, 0.0) + noise) * 10,), (10,)) for name in "xy"}
+        record = TrialRecord(trial.key, trial.seed, None, trial.mixture.shares, sets)
+        local_store.write(trial_record_path(trial.key), encode_record(record))
+    x, y = compare_on_aims(local_store, plan.digest)
+    assert (x["mixture"], x["task"], x["mean"]) == ("like-x.json", "x", pytest.approx(-0.099))
+    assert (y["mixture"], y["task"], y["mean"]) == ("like-y.json", "y", pytest.approx(0.011))
+    assert x["p_holm"] == pytest.approx(2 * x["p"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,11 +27,16 @@ def test_batches_hold_every_row_once_within_the_budget(lengths, tokens):
         assert not following or longest * (len(batch) + 1) > tokens
 
 
+def answer_by(monkeypatch: pytest.MonkeyPatch, utilization: Callable[[], int]) -> None:
+    """In torch's place."""
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=SimpleNamespace(utilization=utilization)))
+
+
 def test_a_gpu_is_looked_at_ten_times_a_second_where_its_driver_tells(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([90, 50, 0])
     now = [100.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(torch.cuda, "utilization", lambda: next(answers))
+    answer_by(monkeypatch, lambda: next(answers))
     use = GpuUse()
     assert use.share is None
     for _ in range(3):
@@ -48,7 +55,7 @@ def test_a_driver_that_does_not_tell_stops_nothing(error: Exception, monkeypatch
     def refuse() -> int:
         raise error
 
-    monkeypatch.setattr(torch.cuda, "utilization", refuse)
+    answer_by(monkeypatch, refuse)
     use = GpuUse()
     use.look()
     assert use.share is None
