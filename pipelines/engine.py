@@ -15,7 +15,7 @@ Why: docs/decisions/150-tasks-carry-numbers.md.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from statistics import median
@@ -198,6 +198,22 @@ def explain_straggler(seconds: float, taken: Sequence[float]) -> str:
     if seconds < STRAGGLER_TIMES * usual:
         return ""
     return f"the task at work on it has run for {seconds:,.0f} s; half of the tasks of this pass took less than {usual:,.1f} s"
+
+
+class Stragglers:
+    """Tells of each task of a pass that takes far longer than others, once."""
+
+    def __init__(self, tell: Tell) -> None:
+        self.taken: list[float] = []
+        """Seconds of the tasks that are done."""
+        self._tell, self._told = tell, set[int]()
+
+    def look(self, running: Iterable[tuple[int, float, str]]) -> None:
+        """`running` are (number of the task, seconds since it began, what it reads)."""
+        for number, seconds, about in running:
+            if number not in self._told and (sentence := explain_straggler(seconds, self.taken)):
+                self._told.add(number)
+                self._tell(f"{about}: {sentence}")
 
 
 def explain_deaths(about: str, reason: str) -> InputError:

@@ -30,11 +30,11 @@ import chameleon_data
 from chameleon_data.errors import DefectError, InputError
 from chameleon_data.pipelines.engine import (
     DEATHS_OF_A_TASK,
+    Stragglers,
     TableFunction,
     Task,
     Tell,
     explain_deaths,
-    explain_straggler,
     keep_silent,
     pack_table,
     unpack_table,
@@ -90,8 +90,6 @@ class _Call:
     """Whether its last worker was ended because memory ran short."""
     started: float = 0.0
     """When it was given to its last worker, by this process' clock."""
-    told: bool = False
-    """Whether it was told that it takes long."""
 
 
 class _Worker:
@@ -203,8 +201,7 @@ class LocalEngine:
         waiting = (_Call(number, argument) for number, argument in enumerate(arguments))
         again = deque[_Call]()
         """Calls whose worker died; each is made when no other one is."""
-        taken: list[float] = []
-        """Seconds of the calls that are done."""
+        stragglers = Stragglers(self._tell)
         try:
             while True:
                 _hand_out(workers, make, waiting, again)
@@ -227,24 +224,19 @@ class LocalEngine:
                         self._tell(f"{call.reading or about(call.number)}: {body}")
                         continue
                     worker.call = None
-                    taken.append(time.monotonic() - call.started)
+                    stragglers.taken.append(time.monotonic() - call.started)
                     if kind == "refused":
                         raise InputError(body)
                     if kind == "failed":
                         raise DefectError(f"a task failed in a worker process\n{body}")
                     yield call.number, body
                 self._relieve(workers)
-                self._tell_stragglers(workers, taken, about)
+                calls, now = [worker.call for worker in workers if worker.call], time.monotonic()
+                stragglers.look((call.number, now - call.started, call.reading or about(call.number)) for call in calls)
         finally:
             for worker in workers:
                 if worker.call:
                     worker.end()
-
-    def _tell_stragglers(self, workers: Sequence[_Worker], taken: Sequence[float], about: Callable[[int], str]) -> None:
-        for call in (worker.call for worker in workers):
-            if call and not call.told and (sentence := explain_straggler(time.monotonic() - call.started, taken)):
-                call.told = True
-                self._tell(f"{call.reading or about(call.number)}: {sentence}")
 
     def _bury(self, worker: _Worker, call: _Call, about: Callable[[int], str]) -> None:
         """Count the death of a worker. Raises InputError where its call has cost enough of them."""

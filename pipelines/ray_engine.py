@@ -34,7 +34,9 @@ from chameleon_data.errors import DefectError, InputError, explaining, first_lin
 from chameleon_data.pipelines.engine import (
     COUNTERS,
     DEATHS_OF_A_TASK,
+    STRAGGLER_TASKS,
     Amount,
+    Stragglers,
     TableFunction,
     Task,
     Tell,
@@ -56,6 +58,8 @@ ANSWER_SECONDS = 180.0
 START_SECONDS = 180.0
 """How long to wait for the processes of a Ray that is started here."""
 ASK_SECONDS = 0.5
+STRAGGLER_LOOK_SECONDS = 5.0
+"""Time between two looks at how long the tasks of a pass have run."""
 EXTENSION_TYPES = (
     "ray.data.arrow_tensor", "ray.data.arrow_tensor_v2", "ray.data.arrow_variable_shaped_tensor", "ray.data.arrow_pickled_object",
     "pandas.period", "pandas.interval",
@@ -211,7 +215,10 @@ def _join(address: str, allow_open: bool, log: RaysLog) -> None:
 
 @contextmanager
 def _keep_sigterm_handler() -> Iterator[None]:
-    """Start or join Ray without its handlers of SIGTERM: those in Python exit with 1, the one in C++ aborts 3 s later."""
+    """Start or join Ray without its handlers of SIGTERM: those in Python exit with 1, the one in C++ aborts 3 s later.
+
+    `ray.init` has no argument for it. In another thread it would set none, but then Ctrl-C could not end a start that hangs.
+    """
     from ray._private import utils
 
     rays_own, handler = utils.set_sigterm_handler, signal.getsignal(signal.SIGTERM)
@@ -226,7 +233,10 @@ def _keep_sigterm_handler() -> Iterator[None]:
 
 @contextmanager
 def _more_time_to_start() -> Iterator[None]:
-    """Start Ray with more time for its processes than the 30 s that it gives them, which are too few on a busy machine."""
+    """Start Ray with more time for its processes than the 30 s that it gives them, which are too few on a busy machine.
+
+    Those seconds are a number in Ray's code; no argument or variable sets them.
+    """
     from ray._private import services
 
     os.environ.setdefault("RAY_gcs_server_port_wait_time_s", f"{START_SECONDS:.0f}")
@@ -324,6 +334,8 @@ class RayEngine:
         """What nodes must have in common with this process; None where nobody asks."""
         self._asked: set[str] = set()
         """Ids of the nodes that were asked and do not differ."""
+        self._running_tasks: Any = None
+        """The actor that knows which tasks run; None before the first pass that needs it."""
 
     def _resources(self) -> dict[str, float]:
         """What the cluster has; it is started or joined if that was not done yet."""
@@ -400,29 +412,43 @@ class RayEngine:
         import ray.data
 
         pass_, differs = ray.put((task.work, np.array(numbers, np.int64))), self._ask_nodes()
+        running = self._know_running_tasks() if len(numbers) > STRAGGLER_TASKS else None
 
         def do(table: pa.Table) -> pa.Table:
             if fault := differs():
-                return pa.table({"number": [-1], "error": [fault], "defect": [""], "told": pa.array([[]], pa.list_(pa.string()))})
+                told = pa.array([[]], pa.list_(pa.string()))
+                return pa.table({"number": [-1], "seconds": [0.0], "error": [fault], "defect": [""], "told": told})
             from chameleon_data.pipelines.ray_engine import _do_number  # by name: a node with other code gets no further
 
-            return _do_number(pass_, table)
+            return _do_number(pass_, running, table)
 
         data = ray.data.range(len(numbers), override_num_blocks=len(numbers))  # not blocks in the object store
         with warnings.catch_warnings():  # for a task that kills its process, Ray Data has no other way than this older one
             warnings.simplefilter("ignore", DeprecationWarning)
             how: dict[str, Any] = {"memory": TASK_BYTES, "max_retries": DEATHS_OF_A_TASK - 1, **OFF_GPU_NODES}
             outcomes = data.map_batches(do, batch_size=None, batch_format="pyarrow", **how)
-        missing = set(numbers)
-        for row in outcomes.iter_rows():
-            for sentence in row["told"]:
-                self._tell(f"{task.about(row['number'])}: {sentence}")
-            _raise_fault(row["error"], row["defect"])
-            missing.remove(row["number"])
-            yield row["number"]
+        missing, stragglers = set(numbers), Stragglers(self._tell)
+        with _looking(running, task, stragglers):
+            for row in outcomes.iter_rows():
+                for sentence in row["told"]:
+                    self._tell(f"{task.about(row['number'])}: {sentence}")
+                _raise_fault(row["error"], row["defect"])
+                missing.remove(row["number"])
+                stragglers.taken.append(row["seconds"])
+                yield row["number"]
         if missing:
             advice = "if memory ran out, give its nodes more, or fewer CPUs; or leave that file out"
             raise explain_deaths(task.about(min(missing)), advice + self._name_log())
+
+    def _know_running_tasks(self) -> Any:
+        """The actor to which the tasks of a pass say that they run. It takes the memory of a process, and no CPU."""
+        import ray
+
+        if self._running_tasks is None:
+            how: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, **OFF_GPU_NODES}
+            self._running_tasks = ray.remote(RunningTasks).options(**how).remote()
+        self._running_tasks.clear.remote()
+        return self._running_tasks
 
     def stream(self, make: Callable[[], TableFunction], tables: Sequence[pa.Table], on_gpus: bool = False) -> Iterator[pa.Table]:
         if not tables:
@@ -479,20 +505,86 @@ class RayEngine:
             raise explain_deaths(about, f"if memory ran out, give its nodes more{self._name_log()}")
 
 
-def _do_number(pass_: Any, table: pa.Table) -> pa.Table:
-    """Do the work of the number that stands at a place in the list of a pass. `pass_` refers to (work, numbers)."""
+class RunningTasks:
+    """Knows which tasks of a pass run, since when and at which file. Ray tells a driver nothing of a task before its end.
+
+    It lives in a process of its own on the cluster. Cost: two messages a task and one a file that is opened.
+    """
+
+    def __init__(self) -> None:
+        self._running: dict[int, tuple[float, str]] = {}
+        """Number -> when it began, by this process' clock; the file that it opened last."""
+
+    def clear(self) -> None:
+        self._running.clear()
+
+    def begin(self, number: int) -> None:
+        self._running[number] = (time.monotonic(), "")
+
+    def open(self, number: int, url: str) -> None:
+        if number in self._running:
+            self._running[number] = (self._running[number][0], url)
+
+    def end(self, number: int) -> None:
+        self._running.pop(number, None)
+
+    def find(self) -> list[tuple[int, float, str]]:
+        """(number, seconds since it began, the file that it opened last) of each."""
+        now = time.monotonic()
+        return [(number, now - began, reading) for number, (began, reading) in self._running.items()]
+
+
+@contextmanager
+def _looking(running: Any, task: Task, stragglers: Stragglers) -> Iterator[None]:
+    """Meanwhile a thread tells of stragglers. `running` is the actor that knows the tasks; None: nobody needs to look."""
+    if running is None:
+        yield
+        return
+    import ray
+    from ray.exceptions import RayError
+
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(STRAGGLER_LOOK_SECONDS):
+            with suppress(RayError):  # its node is gone, or it has no answer yet; Ray starts it again
+                found = ray.get(running.find.remote(), timeout=1.0)
+                stragglers.look((number, seconds, reading or task.about(number)) for number, seconds, reading in found)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _do_number(pass_: Any, running: Any, table: pa.Table) -> pa.Table:
+    """Do the work of the number that stands at a place in the list of a pass. `pass_` refers to (work, numbers), `running` to the
+    RunningTasks that are told of it, if any."""
+    from chameleon_data.corpus.fragments import call_at_opening
+
     work, numbers = _fetch(pass_)
     number, error, defect, told = int(numbers[table["id"][0].as_py()]), "", "", list[str]()
     _forget_extension_types()
     call_at_retry(told.append)
     call_at_count(_count)
+    if running is not None:
+        running.begin.remote(number)
+    call_at_opening(lambda url: running is not None and running.open.remote(number, url))
+    began = time.monotonic()
     try:
         work_patiently(work, number)
     except InputError as wrong:
         error = str(wrong)
     except Exception:  # noqa: BLE001 - Ray Data would leave it out
         defect = traceback.format_exc()
-    return pa.table({"number": [number], "error": [error], "defect": [defect], "told": pa.array([told], pa.list_(pa.string()))})
+    finally:
+        if running is not None:
+            running.end.remote(number)
+    outcome = {"number": [number], "seconds": [time.monotonic() - began], "error": [error], "defect": [defect]}
+    return pa.table({**outcome, "told": pa.array([told], pa.list_(pa.string()))})
 
 
 def counter_name(amount: Amount) -> str:

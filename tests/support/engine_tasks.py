@@ -26,13 +26,17 @@ def write(folder: Path, number: int) -> None:
 def die(folder: Path, times: int, signum: int, number: int) -> None:
     """Number 3 ends its own process the first `times` times, after it has opened its file."""
     if number == 3:
-        (fragment,) = list_fragments("own", Source(path=(str(folder / "read.jsonl"),))).fragments
-        list(read_blocks(fragment, Source(path=(str(folder / "read.jsonl"),)), MIB))
+        _read_file(folder)
         with (folder / "deaths").open("a") as file:
             file.write("x")
         if (folder / "deaths").stat().st_size <= times:
             os.kill(os.getpid(), signum)
     write(folder, number)
+
+
+def _read_file(folder: Path) -> None:
+    (fragment,) = list_fragments("own", Source(path=(str(folder / "read.jsonl"),))).fragments
+    list(read_blocks(fragment, Source(path=(str(folder / "read.jsonl"),)), MIB))
 
 
 def fail_at_first(folder: Path, number: int) -> None:
@@ -44,7 +48,9 @@ def fail_at_first(folder: Path, number: int) -> None:
 
 
 def wait_for_file(folder: Path, number: int) -> None:
-    """Number 3 ends when somebody makes a file, or after five minutes."""
+    """Number 3 reads a file, and ends when somebody makes another one, or after five minutes."""
+    if number == 3:
+        _read_file(folder)
     end = time.monotonic() + 300
     while number == 3 and not (folder / "go").exists() and time.monotonic() < end:
         time.sleep(0.05)
