@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Literal, cast
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -27,7 +27,8 @@ import pyarrow.parquet as pq
 from chameleon_data.corpus.boundaries import find_boundaries, read_arrow_blocks, read_arrow_footer
 from chameleon_data.corpus.content import ANNEX_POINTER, LFS_POINTER, START_BYTES, name_content
 from chameleon_data.corpus.file_counts import SourceFiles
-from chameleon_data.corpus.file_systems import ListingEntry, explain_read_errors, open_file_system
+from chameleon_data.corpus.file_systems import ListingEntry, explain_read_errors, is_local, open_file_system
+from chameleon_data.corpus.read_ahead import AHEAD_BYTES, ReadAhead
 from chameleon_data.corpus.source_files import find_files
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Source, check_condition
@@ -37,6 +38,14 @@ FRAGMENT_BYTES = 32 * 2**20
 CHANGE_MARKS = ("ETag", "etag", "md5Hash", "md5", "crc32c", "blob_id", "oid", "mtime", "last_modified", "LastModified", "created")
 """Keys of a listing whose value changes when the file does, the surest first."""
 
+Extent = Literal["all", "columns", "places"]
+"""How much of a file is read: all of it from first to last, columns that lie apart, or some places of it."""
+REQUESTS: dict[Extent, tuple[int, dict[str, Any]]] = {
+    "all": (AHEAD_BYTES, {"cache_type": "none"}),  # ReadAhead does it
+    "columns": (8 * 2**20, {"cache_type": "blockcache", "cache_options": {"maxblocks": 4}}),
+    "places": (2**18, {"cache_type": "blockcache", "cache_options": {"maxblocks": 4}}),
+}
+"""How much is read -> bytes of a request of a remote file, and which of them fsspec keeps."""
 LARGEST_POINTER = 1024
 """Bytes below which a file may be a pointer to another one, in place of it."""
 POINTERS = {LFS_POINTER: "git lfs pull", ANNEX_POINTER: "git annex get"}
@@ -133,10 +142,10 @@ def call_at_opening(function: Callable[[str], object]) -> None:
     _opening[:] = [function]
 
 
-def open_fragment(fragment: Fragment, sequential: bool = True) -> BinaryIO:
+def open_fragment(fragment: Fragment, extent: Extent) -> BinaryIO:
     """The fragment's file, open for reading; InputError if it is gone or is not the file that was listed.
 
-    Remote files are read in blocks of 8 MiB, of which at most four are kept.
+    Of a remote file at most four blocks are kept, and where all is read the next one is on its way while one is parsed.
     """
     for function in _opening:
         function(fragment.url)
@@ -148,10 +157,10 @@ def open_fragment(fragment: Fragment, sequential: bool = True) -> BinaryIO:
             raise InputError(f"{fragment.url}: not a regular file")
         if _identity(fragment.url, info) != fragment.identity:
             raise InputError(f"{fragment.url}: changed since it was listed; run the command again")
-        how: dict[str, Any] = (
-            {"cache_type": "readahead"} if sequential else {"cache_type": "blockcache", "cache_options": {"maxblocks": 4}}
-        )
-        file = cast(BinaryIO, fs.open(path, "rb", block_size=8 * 2**20, **how))
+        size, how = REQUESTS[extent]
+        file = cast(BinaryIO, fs.open(path, "rb", block_size=size, **how))
+        if extent == "all" and info["size"] is not None and not is_local(fs):
+            file = cast(BinaryIO, ReadAhead(file, info["size"], fragment.end))
         if (info["size"] or 0) < LARGEST_POINTER:
             content = name_content(file.read(START_BYTES))
             file.seek(0)
@@ -195,7 +204,7 @@ def _divide(fragment: Fragment) -> list[Fragment]:
         return _join_units(fragment, _row_group_sizes(fragment))
     if not large or fragment.format not in ("arrow", "jsonl"):
         return [fragment]
-    with explain_read_errors(fragment.url), open_fragment(fragment, sequential=False) as file:
+    with explain_read_errors(fragment.url), open_fragment(fragment, "places") as file:
         if fragment.format == "arrow":
             sizes = _batch_sizes(file, fragment.size)
             return _join_units(fragment, sizes) if sizes else [fragment]
@@ -221,7 +230,7 @@ def _join_units(fragment: Fragment, sizes: list[int]) -> list[Fragment]:
 
 def _row_group_sizes(fragment: Fragment) -> list[int]:
     """Bytes of each row group, unpacked: to look at a column's packed size aborts the process where the footer is damaged."""
-    with explain_read_errors(fragment.url), open_fragment(fragment, sequential=False) as file:
+    with explain_read_errors(fragment.url), open_fragment(fragment, "places") as file:
         try:
             footer = pq.ParquetFile(file, pre_buffer=False).metadata
         except pa.ArrowInvalid:

@@ -357,7 +357,7 @@ def _content_that_differs(fs: Any, info: ListingEntry) -> str | None:
     kind = kind_of_name(info["name"])
     if kind is None or info["type"] != "file":
         return None
-    with fs.open(info["name"], "rb") as file:
+    with fs.open(info["name"], "rb", block_size=PEEKED_BYTES) as file:
         start = file.read(PEEKED_BYTES)
     content, (format, compression) = name_content(start), kind
     if len(start) < LONGEST_MAGIC or start[:4] in OWN_REFUSALS or content in STANDS_FOR_OTHERS:
@@ -381,7 +381,7 @@ def _name_text(start: bytes) -> str | None:
 
 def _kind_of_content(fs: Any, path: str) -> tuple[str, str] | None:
     """Format and compression by the first bytes of a file; None where these do not say."""
-    with fs.open(path, "rb") as file:
+    with fs.open(path, "rb", block_size=PEEKED_BYTES) as file:
         start = file.read(PEEKED_BYTES)
         file.seek(0)
         content, compression = name_content(start), "none"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tests.bench import build, clusters, embed, formats, kernels, mds, one_file, peers, place, rates, reading, resume
+from tests.bench import build, clusters, embed, formats, kernels, mds, one_file, peers, place, rates, reading, remote, resume
 from tests.bench.figures import show
 
 show(
     [
         figure
-        for part in (mds, formats, reading, place, build, one_file, resume, rates, peers, embed, clusters, kernels)
+        for part in (mds, formats, reading, remote, place, build, one_file, resume, rates, peers, embed, clusters, kernels)
         for figure in part.run()
     ]
 )

@@ -50,7 +50,7 @@ def read_blocks(
     if vectors is not None and not columnar:
         raise InputError(f"{fragment.url}: holds no column of vectors, as 'embed.column' wants; only Parquet and Arrow files do")
     columns, in_folders = columns_of(source, fragment)
-    with explain_read_errors(fragment.url), open_fragment(fragment, sequential=not columnar) as file:
+    with explain_read_errors(fragment.url), open_fragment(fragment, "columns" if columnar else "all") as file:
         if fragment.format == "parquet":
             rows = read_parquet(file, fragment, columns, vectors, max_document)
         elif fragment.format == "arrow":

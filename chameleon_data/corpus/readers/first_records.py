@@ -29,7 +29,7 @@ def first_records(found: FoundFile, number: int) -> list[dict[str, Any]]:
     if found.format == "txt":
         return []
     fs, path = open_file_system(found.url)
-    with explain_read_errors(found.url), fs.open(path, "rb") as file:
+    with explain_read_errors(found.url), fs.open(path, "rb", block_size=LOOKED_AT_BYTES) as file:
         if found.format == "parquet":
             opened = pq.ParquetFile(file, pre_buffer=False, arrow_extensions_enabled=False)
             batches = opened.iter_batches(batch_size=number, use_threads=False)

@@ -36,7 +36,7 @@ def check_columns(fragment: Fragment, source: Source, vectors: str | None) -> No
     if vectors is not None and not columnar:
         next(read_blocks(fragment, source, 1, vectors=vectors))  # refuses it before it opens the file
     columns, _ = columns_of(source, fragment)
-    with explain_read_errors(fragment.url), open_fragment(fragment, sequential=not columnar) as file:
+    with explain_read_errors(fragment.url), open_fragment(fragment, "places") as file:
         if columnar:
             find_columns(_read_schema(file, fragment), columns, fragment, vectors)
         elif fragment.format == "jsonl":

@@ -7,6 +7,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -16,6 +17,7 @@ import pytest
 from chameleon_data.corpus.file_systems import explain_read_errors
 from chameleon_data.corpus.fragments import Fragment, list_fragments
 from chameleon_data.corpus.readers.blocks import read_blocks
+from chameleon_data.corpus.readers.first_rows import check_columns
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Source
 from tests.support.reader_files import compress
@@ -215,6 +217,32 @@ def test_identity_changes_with_a_file_that_kept_its_size_and_time(tmp_path: Path
     assert fragments(link)[0].identity != linked[0].identity
     with pytest.raises(InputError, match="changed since it was listed"):
         list(read_blocks(first[0], Source(path=(str(path),)), 100))
+
+
+def test_what_is_only_looked_at_is_asked_for_in_small_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """s3fs would fetch 50 MiB where nobody says how much."""
+    monkeypatch.setattr("chameleon_data.corpus.fragments.FRAGMENT_BYTES", 1_000)
+    fs, asked = fsspec.filesystem("memory"), []
+    real, table = fs.open, pa.BufferOutputStream()
+    pq.write_table(pa.table({"text": ["a"] * 9}), table, row_group_size=3)
+
+    def open_and_note(path: str, mode: str = "rb", block_size: int | None = None, **how: Any) -> Any:
+        asked.append(block_size or 50 * 2**20)
+        return real(path, mode, block_size=block_size, **how)
+
+    files = {"a.jsonl": LINE * 500, "b.jsonl.gz": gzip.compress(LINE), "c.parquet": table.getvalue().to_pybytes(), "d": LINE}
+    try:
+        for name, content in files.items():
+            fs.pipe_file(f"/looked/{name}", content)
+        monkeypatch.setattr(fs, "open", open_and_note)
+        found = fragments("memory://looked")
+        for fragment in found[::7]:
+            check_columns(fragment, Source(path=("memory://looked",)), None)
+    finally:
+        fs.rm("/looked", recursive=True)
+    assert len(found) > 7
+    assert len(asked) > len(files)
+    assert max(asked) <= 2**18
 
 
 def test_a_remote_file_system() -> None:
