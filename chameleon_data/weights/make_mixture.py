@@ -17,8 +17,9 @@ from chameleon_data.arrays import F32, I64
 from chameleon_data.errors import InputError, list_some
 from chameleon_data.recipe import Leverage, Weights
 from chameleon_data.weights.bounds import bound_weights, values_by_domain
-from chameleon_data.weights.domain_statistics import domain_statistics, moments
+from chameleon_data.weights.domain_statistics import DomainStatistics, domain_statistics, moments
 from chameleon_data.weights.evidence import aimed_at, cite_evidence
+from chameleon_data.weights.explain.closeness import mark_pairs
 from chameleon_data.weights.explain.misfiled import Misfiled, find_misfiled
 from chameleon_data.weights.explain.movement import OtherEmbedder, warn_of_movement, weight_ranges
 from chameleon_data.weights.explain.near_duplicates import nearest_pairs, warn_of_near_duplicates
@@ -134,6 +135,7 @@ def mix_between(before: Mixture, after: Mixture, at: float, caps: Mapping[str, f
         moved=bounded.moved,
         effective_domains=perplexity(np.array(list(bounded.weights.values()))),
         affinity=None,
+        beyond_noise=None,
         pairs=(),
         near_duplicates=(),
         neighbours=None,
@@ -210,6 +212,8 @@ def explain_mixture(
     if result.affinity is not None and result.ridge is not None:
         neighbours = find_neighbours(list(result.weights), result.affinity, result.ridge * len(result.weights))
         explained = replace(explained, neighbours={name: neighbours[unit] for name, unit in units.unit_of().items()})
+    if description.affinity is not None and result.statistics is not None:
+        explained = replace(explained, beyond_noise=_mark_pairs(merge_domains(result.statistics, units), units))
     if result.statistics is not None and result.temperature is not None and leverage.preset == "default":
         scored, tilt = merge_domains(result.statistics, units), make_tilt(weights, result.centre)
         settings = tuple(
@@ -224,6 +228,13 @@ def explain_mixture(
         misfiled = tuple(MisfiledDocument(m.domain, m.row, m.nearest, m.margin, *document_of(m)) for m in found)
         explained = replace(explained, misfiled=misfiled)
     return explained
+
+
+def _mark_pairs(scored: DomainStatistics, units: Units) -> tuple[tuple[int, ...], ...]:
+    """The marks of `mark_pairs` by domain; domains that are scored as one have those of their unit."""
+    order = {unit: i for i, unit in enumerate(scored.names)}
+    rows = [order[unit] for unit in units.unit_of().values()]
+    return tuple(map(tuple, mark_pairs(scored)[np.ix_(rows, rows)].tolist()))
 
 
 def add_other_embedders(description: MixtureDescription, others: Sequence[OtherEmbedder], own: str) -> MixtureDescription:

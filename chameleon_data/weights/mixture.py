@@ -33,7 +33,7 @@ from chameleon_data.weights.weigh import Match
 if TYPE_CHECKING:
     from chameleon_data.store.store import Store
 
-MIXTURE_FORMAT = 2
+MIXTURE_FORMAT = 3
 """Raise it when a field changes: records of another format are not read, the weights are computed again."""
 
 
@@ -164,6 +164,9 @@ class MixtureDescription:
     """Pairs of domains that are least apart, the nearest first."""
     near_duplicates: tuple[str, ...] = ()
     """A warning for each pair that embeddings do not tell apart."""
+    beyond_noise: tuple[tuple[int, ...], ...] | None = None
+    """(k, k) 1 where two domains are closer than their other distances and noise explain, -1 where they are farther, else 0.
+    None: there is no affinity."""
     neighbours: dict[str, tuple[Neighbour, ...]] | None = None
     """Domain -> the domains that lower its leverage most. None: there is no affinity."""
     sensitivity: tuple[Setting, ...] = ()

@@ -22,6 +22,7 @@ from chameleon_data.weights.bounds import bound_weights
 from chameleon_data.weights.domain_statistics import domain_statistics, moments
 from chameleon_data.weights.domain_weights import domain_weights
 from chameleon_data.weights.evidence import cite_evidence
+from chameleon_data.weights.explain.closeness import mark_pairs
 from chameleon_data.weights.explain.comparison import comparison_mixtures
 from chameleon_data.weights.explain.misfiled import find_misfiled
 from chameleon_data.weights.explain.near_duplicates import nearest_pairs
@@ -171,7 +172,8 @@ def _weights(rng: np.random.Generator, names: Sequence[str], samples: int) -> tu
         "origin": "computed", "objective": "pretrain", "preset": "default", "kernel": "linear", "ridge": found.ridge,
         "temperature": found.temperature, "effective_domains": found.effective_domains, "clipped_mass": found.clipped_mass,
         "warnings": [f"{names[1]!r} and {names[4]!r} are nearly the same"] if k > 4 else [], "names": ordered,
-        "affinity": found.affinity.tolist(), "intervals": found.intervals, "scores": found.scores,
+        "affinity": found.affinity.tolist(), "beyond_noise": mark_pairs(statistics).tolist(),
+        "intervals": found.intervals, "scores": found.scores,
         "rank_stability": found.rank_stability, "unbounded": found.weights, "kl": found.kl, "kl_after_bounds": 0.0321,
         "target": "unseen", "evidence": cite_evidence(Weights(), "default"),
         "centre": {"name": "uniform", "shares": dict.fromkeys(ordered, 1 / k)}, "variance_of_mean": found.variance_of_mean,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -17,6 +19,10 @@ from chameleon_data.views.report.changes import say_changes
 from chameleon_data.views.report.domains import bounds_that_acted, epoch_limit
 from chameleon_data.views.report.words import format_percent, format_times, format_whole, isolate_name, list_names
 from chameleon_data.weights.evidence import BitsDifference, find_evidence
+from chameleon_data.weights.explain.closeness import CLOSER
+
+if TYPE_CHECKING:
+    from chameleon_data.weights.mixture import MixtureDescription
 
 NEAR = 0.05
 """A share is the natural one where it differs from it by less than this part."""
@@ -52,6 +58,7 @@ def conclude(
         "evaluation": [*evaluated] or [*_say_expected(manifest, len(domains))],
         "epochs": [*_say_use(domains)],
         "books": [*_say_unusable(domains)],
+        "affinity": [*_say_closest(manifest.weights)],
         "changes": [f"Since v{before.number}, {say_changes(before.changes)}"] if before else [],
     }
     return tuple(Conclusion(text, section) for section, texts in sections.items() for text in texts)
@@ -131,6 +138,19 @@ def _say_expected(manifest: Manifest, k: int) -> Iterator[str]:
 
 def _expect(difference: BitsDifference) -> str:
     return {"no difference": "no difference", "better": "a little better", "worse": "worse"}[difference.verdict]
+
+
+def _say_closest(about: MixtureDescription) -> Iterator[str]:
+    """The two domains that are most alike, unless the noise of the sample may explain it."""
+    if about.affinity is None or about.beyond_noise is None:
+        return
+    affinity = about.affinity
+    a, b = max(combinations(range(len(affinity)), 2), key=lambda pair: affinity[pair[0]][pair[1]])
+    if affinity[a][b] > 0 and about.beyond_noise[a][b] == CLOSER:
+        yield (
+            f"{isolate_name(about.names[a])} and {isolate_name(about.names[b])} are the two domains that are most alike; "
+            "their distances from the others and the noise of the sample do not explain it."
+        )
 
 
 def _say_use(domains: pl.DataFrame) -> Iterator[str]:

@@ -32,6 +32,7 @@ from chameleon_data.views.report.canvas import (
 )
 from chameleon_data.views.report.domains import weights_moved
 from chameleon_data.views.report.words import format_bytes, format_compact, shorten_name
+from chameleon_data.weights.explain.closeness import CLOSER, FARTHER, FEWEST_DOMAINS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,6 +44,8 @@ MAP_POINTS_DRAWN = 6_000
 """Documents on the map. Of more, every n-th of each domain is drawn."""
 NAMED_CELLS, NUMBERED_CELLS = 60, 14
 """Most domains of which the heat map shows the names, and numbers in its cells."""
+PAIRS_NAMED = 12
+"""Most pairs of a kind that the heat map's words name."""
 SLICES = 120
 """Steps along the shards. More shards share a step."""
 NAMED_POINTS = 16
@@ -223,11 +226,15 @@ def leverage_figure(measured: pl.DataFrame) -> Figure:
     )  # fmt: skip
 
 
-def affinity_figure(affinity: Sequence[Sequence[float]], names: Sequence[str]) -> Figure:
-    """Heat map of the (k, k) affinity in two hues, which fade towards zero and so suit a light and a dark page."""
+def affinity_figure(
+    affinity: Sequence[Sequence[float]], names: Sequence[str], beyond_noise: Sequence[Sequence[int]] | None
+) -> Figure:
+    """Heat map of the (k, k) affinity in two hues, which fade towards zero and so suit a light and a dark page. Pairs that
+    `mark_pairs` found have a mark."""
     matrix, k = np.asarray(affinity, np.float64), len(names)
     order = alike_together(matrix)
     matrix, names = matrix[np.ix_(order, order)], [names[i] for i in order]
+    marks = np.zeros((k, k), np.int64) if beyond_noise is None else np.asarray(beyond_noise, np.int64)[np.ix_(order, order)]
     scale = float(np.trace(matrix)) / k or 1.0
     matrix = matrix / scale
     strength = np.abs(matrix) / (float(np.abs(matrix).max()) or 1.0)
@@ -263,14 +270,45 @@ def affinity_figure(affinity: Sequence[Sequence[float]], names: Sequence[str]) -
         for row, column in np.ndindex(k, k):
             value = f"{matrix[row, column]:.2f}".replace("-", "−")
             axes.text(column, row, "0" if value in ("0.00", "−0.00") else value, ha="center", va="center_baseline", fontsize=10)
+    legend = [Key("alike", swatch("alike")), Key("opposed", swatch("opposed"))]
+    corner, size = (0.36, 5.0) if k <= NUMBERED_CELLS else (0.0, 0.42 * cell)
+    for mark, fill, shape, label in (
+        (CLOSER, INK, "o", "closer than noise explains"),
+        (FARTHER, SURFACE, "ring", "farther than noise explains"),
+    ):
+        rows, columns = np.nonzero(marks == mark)
+        if named and len(rows):
+            axes.plot(columns + corner, rows - corner, "o", ms=size, mfc=fill, mec=INK, mew=1.0)
+            legend.append(Key(label, swatch("ink", shape)))
     axes.set_xlim(-0.5, k - 0.5)
     axes.set_ylim(k - 0.5, -0.5)
-    legend = (Key("alike", swatch("alike")), Key("opposed", swatch("opposed")))
+    unnamed = None if named else f"Too many domains to name here ({k:,}); the picture shows their order of likeness."
     return Figure(
-        draw_svg(canvas, "affinity", f"Heat map of the affinity of {k} domains"),
-        "Centred affinity over its mean diagonal; domains that are alike stand side by side", legend,
-        None if named else f"Too many domains to name here ({k:,}); the picture shows their order of likeness.",
+        draw_svg(canvas, "affinity", f"Heat map of the affinity of {k} domains{_name_marked(marks, names)}"),
+        "Centred affinity over its mean diagonal; domains that are alike stand side by side", tuple(legend),
+        " ".join(filter(None, (unnamed, None if beyond_noise is None or k < FEWEST_DOMAINS else _count_marked(marks)))) or None,
     )  # fmt: skip
+
+
+def _name_marked(marks: I64, names: Sequence[str]) -> str:
+    """The marked pairs in words, for a reader who does not see the picture."""
+    parts = []
+    for mark, label in ((CLOSER, "closer"), (FARTHER, "farther")):
+        pairs = [(row, column) for row, column in np.argwhere(marks == mark).tolist() if row < column]
+        told = "; ".join(f"{shorten_name(names[a], 40)} and {shorten_name(names[b], 40)}" for a, b in pairs[:PAIRS_NAMED])
+        more = f"; {len(pairs) - PAIRS_NAMED:,} more" if len(pairs) > PAIRS_NAMED else ""
+        parts += [f". Pairs {label} than noise explains: {told}{more}"] if pairs else []
+    return "".join(parts)
+
+
+def _count_marked(marks: I64) -> str:
+    """What the marks mean, and how many pairs have one."""
+    closer, farther = (int(np.count_nonzero(marks == mark)) // 2 for mark in (CLOSER, FARTHER))
+    return (
+        f"Of {len(marks) * (len(marks) - 1) // 2:,} pairs, {closer:,} {'is' if closer == 1 else 'are'} closer and {farther:,} "
+        "farther apart than their distances from all other domains and the noise of the sample explain. Noise alone would mark a "
+        "pair in at most one version of twenty (jackknife, Holm's correction)."
+    )
 
 
 def alike_together(matrix: F64) -> list[int]:

@@ -132,7 +132,9 @@ def _mixture(manifest: Manifest, domains: pl.DataFrame, rows: ReportRows) -> dic
         "leverage_table": tables.leverage_table(measured, k) if len(measured) else None,
         "neighbours_table": tables.neighbours_table(about.neighbours or {}, domains),
         "settings_table": tables.settings_table(about),
-        "affinity": None if about.affinity is None else figures.affinity_figure(about.affinity, about.names),
+        "affinity": (
+            None if about.affinity is None else figures.affinity_figure(about.affinity, about.names, about.beyond_noise)
+        ),
         "pairs_table": tables.pairs_table(about.pairs),
         "misfiled_table": tables.misfiled_table(misfiled),
         "misfiled_wide": sum(m.margin > WIDE_MARGIN for m in misfiled[: tables.MISFILED_LISTED]),

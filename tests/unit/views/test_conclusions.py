@@ -107,6 +107,28 @@ def test_an_evaluation_of_this_text_stands_in_the_place_of_others() -> None:
     assert not any("expect" in s for s in said)
 
 
+ALIKE = ((1.0, -0.2, 0.5), (-0.2, 1.0, -0.3), (0.5, -0.3, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("affinity", "marks", "told"),
+    [
+        (ALIKE, ((0, 0, 1), (0, 0, 0), (1, 0, 0)), "github and web are the two domains that are most alike; "),
+        (ALIKE, ((0, 0, 0), (0, 0, 0), (0, 0, 0)), None),
+        (ALIKE, ((0, 0, -1), (0, 0, 0), (-1, 0, 0)), None),
+        (ALIKE, ((0, 1, 0), (1, 0, 0), (0, 0, 0)), None),
+        (tuple(tuple(-abs(x) for x in row) for row in ALIKE), ((0, 1, 0), (1, 0, 0), (0, 0, 0)), None),
+        (None, None, None),
+    ],
+    ids=["beyond noise", "noise", "farther", "another pair", "opposed", "no affinity"],
+)
+def test_the_most_alike_domains_are_told_where_noise_does_not_explain_it(affinity, marks, told) -> None:
+    manifest = manifest_of(UNEVEN, **{**COMPUTED, "names": sorted(UNEVEN), "affinity": affinity, "beyond_noise": marks})
+    said = [sentence for sentence in say(manifest) if "most alike" in sentence]
+    assert len(said) == (told is not None)
+    assert all(sentence.startswith(told or "") for sentence in said)
+
+
 def test_unusable_rows_are_counted() -> None:
     clean = manifest_of(UNEVEN, **COMPUTED)
     assert not any("no usable text" in s for s in say(clean))

@@ -18,7 +18,7 @@ from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import Verification
 from chameleon_data.views.report import figures
-from chameleon_data.views.report.page import FORMAT_TITLES
+from chameleon_data.views.report.page import FORMAT_TITLES, figure_style
 from chameleon_data.weights.bounds import MovedWeight
 from chameleon_data.weights.mixture import MisfiledDocument
 from tests.support.manifests import list_files, with_files
@@ -495,3 +495,28 @@ def test_alike_domains_stand_side_by_side():
     order = figures.alike_together(affinity)
     assert sorted(order) == list(range(8))
     assert np.abs(np.diff(block[order])).sum() == 1
+
+
+def test_the_heat_map_marks_pairs_and_says_which_in_words() -> None:
+    affinity = np.eye(4) - 0.1
+    marks = np.zeros((4, 4), int)
+    marks[0, 1] = marks[1, 0] = 1
+    marks[2, 3] = marks[3, 2] = marks[0, 3] = marks[3, 0] = -1
+    with figure_style():
+        marked = figures.affinity_figure(affinity.tolist(), "abcd", marks.tolist())
+        plain = figures.affinity_figure(affinity.tolist(), "abcd", np.zeros((4, 4), int).tolist())
+        unknown = figures.affinity_figure(affinity.tolist(), "abcd", None)
+        many = figures.affinity_figure(np.eye(70).tolist(), [str(i) for i in range(70)], np.eye(70, k=1, dtype=int).tolist())
+    label = re.search(r'aria-label="([^"]*)"', marked.svg)
+    assert label
+    pairs = {kind: re.search(rf"Pairs {kind} than noise explains: ([^.]*)", label[1]) for kind in ("closer", "farther")}
+    named = {kind: {frozenset(pair.split(" and ")) for pair in found[1].split("; ")} for kind, found in pairs.items() if found}
+    assert named == {"closer": {frozenset("ab")}, "farther": {frozenset("cd"), frozenset("ad")}}
+    assert [key.label for key in marked.legend][2:] == ["closer than noise explains", "farther than noise explains"]
+    assert marked.note
+    assert marked.note.startswith("Of 6 pairs, 1 is closer and 2 farther apart")
+    assert marked.svg.count("<use") == plain.svg.count("<use") + 6, "each mark stands on both sides of the diagonal"
+    assert (len(plain.legend), unknown.note) == (2, None)
+    assert many.note
+    assert len(many.legend) == 2, "cells too small for marks"
+    assert "Pairs closer than noise explains" in many.svg
