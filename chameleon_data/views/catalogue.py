@@ -17,7 +17,6 @@ from chameleon_data.errors import InputError
 from chameleon_data.store.paths import (
     CATALOGUE,
     DELETED,
-    REPORT_PAGE,
     REPORTS,
     TAGS,
     VERSIONS,
@@ -109,7 +108,7 @@ def render_catalogue(store: Store) -> str:
     tags: dict[int, list[str]] = {}
     for name, entry in list_tags(store).items():
         tags.setdefault(entry.version, []).append(name)
-    pages = {path for path in store.list(REPORTS) if REPORT_PAGE.fullmatch(path)}
+    pages = set(store.list(REPORTS))
     entries, manifest = list[CatalogueEntry](), None
     for at in reversed(range(len(versions))):
         version, before = versions[at], versions[at - 1] if at else None
@@ -143,13 +142,13 @@ def _describe(
     changes = ""
     if before and earlier:
         changes = f"Since v{before.number}, {say_changes(compare_manifests((store, earlier), (store, manifest)))}"
-    heaviest = sorted(((n, d.weight) for n, d in manifest.domains.items()), key=lambda share: (-share[1], share[0]))[:5]
+    heaviest = sorted(((n, d.weight) for n, d in manifest.domains.items()), key=lambda share: (-share[1], share[0]))
     return CatalogueEntry(
         version.number,
         version,
         tags,
         _say_size(version),
-        tuple(heaviest),
+        tuple(heaviest[:SHARES_SHOWN]),
         changes,
         tuple(links),
         _list_downloads(store, manifest),

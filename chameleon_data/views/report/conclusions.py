@@ -141,15 +141,18 @@ def _expect(difference: BitsDifference) -> str:
 
 
 def _say_closest(about: MixtureDescription) -> Iterator[str]:
-    """The two domains that are most alike, unless the noise of the sample may explain it."""
-    if about.affinity is None or about.beyond_noise is None:
+    """Domains that are alike, where neither their other distances nor the noise of the sample explain it."""
+    affinity, marks = about.affinity, about.beyond_noise
+    if affinity is None or marks is None:
         return
-    affinity = about.affinity
-    a, b = max(combinations(range(len(affinity)), 2), key=lambda pair: affinity[pair[0]][pair[1]])
-    if affinity[a][b] > 0 and about.beyond_noise[a][b] == CLOSER:
+    pairs = combinations(range(len(affinity)), 2)
+    closer = [pair for pair in pairs if marks[pair[0]][pair[1]] == CLOSER and affinity[pair[0]][pair[1]] > 0]
+    if closer:
+        names = list_names([about.names[at] for at in max(closer, key=lambda pair: affinity[pair[0]][pair[1]])])
+        more = f", as are {len(closer) - 1:,} more pair{'s' * (len(closer) > 2)}" if len(closer) > 1 else ""
         yield (
-            f"{isolate_name(about.names[a])} and {isolate_name(about.names[b])} are the two domains that are most alike; "
-            "their distances from the others and the noise of the sample do not explain it."
+            f"{names} are closer than their distances from the other domains let expect{more}; the noise of the sample does not "
+            "explain it."
         )
 
 

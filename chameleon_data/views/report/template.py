@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from chameleon_data.views.report.words import format_bytes, format_compact, format_whole, shorten_path
+from chameleon_data.views.report.words import format_bytes, format_compact, format_moment, format_whole, shorten_path
 
 
 def fill_template(name: str, values: dict[str, Any]) -> str:
@@ -22,5 +22,7 @@ def _environment() -> Environment:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"whole": format_whole, "compact": format_compact, "size": format_bytes, "ending": shorten_path}
+    environment.filters |= {
+        "whole": format_whole, "compact": format_compact, "size": format_bytes, "ending": shorten_path, "moment": format_moment,
+    }  # fmt: skip
     return environment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from math import ceil, isfinite, log10
 
 
@@ -34,10 +35,16 @@ def format_times(ratio: float) -> str:
     return f"{ratio:.2f} times" if ratio < 100 else f"{ratio:,.0f} times"
 
 
+def format_moment(iso: str) -> str:
+    """A time of commit as people write it: its date and minute, in UTC."""
+    return f"{datetime.fromisoformat(iso).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
 def list_names(names: Sequence[str], most: int = 3) -> str:
-    """The first names in a sentence, and how many more there are."""
-    shown = [isolate_name(name) for name in names[:most]]
-    if len(names) > most:
+    """The first names in a sentence, and how many more there are; one more is named too."""
+    named = most + 1 if len(names) == most + 1 else most
+    shown = [isolate_name(name) for name in names[:named]]
+    if len(names) > named:
         return f"{', '.join(shown)} and {len(names) - most:,} more"
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 

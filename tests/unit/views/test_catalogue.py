@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -21,8 +22,8 @@ HOSTILE = "z<script>document.title='owned'</script>"
 
 
 def commit(store: Store, name: str, weight: float = 0.5, files: int = 2, **changes: Any) -> Version:
-    domains = {"a": {"weight": weight, "tokens": 600}, HOSTILE: {"weight": 1 - weight, "tokens": 400}}
-    shards = [
+    domains = changes.pop("domains", {"a": {"weight": weight, "tokens": 600}, HOSTILE: {"weight": 1 - weight, "tokens": 400}})
+    shards = changes.pop("shards", None) or [
         {"path": f"builds/{name}/parquet/train-{n:05}.parquet", "format": "parquet", "shard": n, "bytes": 1_500}
         for n in range(files)
     ]
@@ -78,7 +79,7 @@ def test_deleted_and_old_versions_are_told_in_a_line(store: Store, monkeypatch: 
     page = page_of(store)
     assert re.findall(r'<section id="(v\d+)"', page) == ["v3", "v2"]
     assert page.count("manifests/") == 1, "of the newest only"
-    assert "v1 (2026-02-02T00:00:00+00:00)" in page
+    assert "v1 (2026-02-02 00:00 UTC)" in page
 
 
 def test_a_dataset_without_versions_has_a_catalogue(store: Store) -> None:
@@ -86,7 +87,57 @@ def test_a_dataset_without_versions_has_a_catalogue(store: Store) -> None:
     assert "There is no version." in page_of(store)
 
 
-@pytest.mark.parametrize("between", ["version", "tag", "report"])
+def section_of(page: str, number: int) -> str:
+    return re.sub(r"\s+", " ", re.findall(rf'<section id="v{number}".*?</section>', page, re.S)[0])
+
+
+def test_a_version_shows_its_largest_shares_equal_ones_by_name(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    weights = {"f": 0.05, "e": 0.1, "d": 0.1, "c": 0.3, "b": 0.2, "a": 0.2, "g": 0.05}
+    commit(store, "seven", domains={name: {"weight": weight, "tokens": 100} for name, weight in weights.items()})
+    write_catalogue(store)
+    shares = re.findall(r"<bdi>([a-g])</bdi>", section_of(page_of(store), 1))
+    assert shares == ["c", "a", "b", "d", "e"]
+
+
+def test_each_version_shows_its_own_manifest_tags_and_files(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    versions = [commit(store, name) for name in ("first", "second", "third")]
+    for tag in ("prod", "best"):
+        tag_version(store, versions[1], tag)
+    write_catalogue(store)
+    for version, name in zip(versions, ("first", "second", "third"), strict=True):
+        section = section_of(page_of(store), version.number)
+        assert re.findall(r"manifests/([0-9a-f]{64})", section) == [version.manifest]
+        assert set(re.findall(r"builds/(\w+)/parquet/train", section)) == {name}
+        assert re.findall(r'class="tag">(?:<bdi>)?(\w+)', section) == (["best", "prod"] if name == "second" else [])
+
+
+def test_each_format_has_its_own_files_and_size_by_links_that_a_browser_follows(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    sizes = {"parquet": 1_500, "mds": 2_500}
+    shards = [
+        {"path": f"builds/a #1/{kind}/train-{n:05}.{kind}", "format": kind, "shard": n, "bytes": size}
+        for n in range(2)
+        for kind, size in sizes.items()
+    ]
+    commit(store, "two", shards=shards)
+    write_catalogue(store)
+    page = page_of(store)
+    for kind in sizes:
+        assert page.count(f"builds/a%20%231/{kind}/train-00001.{kind}") == 1
+    assert {"3 kB", "5 kB"} <= set(re.findall(r"\d+ kB", page)), "2 × 1,500 and 2 × 2,500"
+    assert "builds/a #1" not in page
+
+
+def test_tokens_are_told_as_tokens(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    commit(store, "tokens", unit="gpt2")
+    write_catalogue(store)
+    assert "1,000 tokens" in page_of(store)
+
+
+@pytest.mark.parametrize("between", ["version", "tag", "report", "deletion"])
 def test_what_comes_while_it_is_written_is_in_it(store: Store, monkeypatch: pytest.MonkeyPatch, between: str) -> None:
     """Another writer commits, and writes the page, after we have listed and before we write: ours must not be the last word."""
     first = commit(store, "first")
@@ -100,6 +151,8 @@ def test_what_comes_while_it_is_written_is_in_it(store: Store, monkeypatch: pyte
                 commit(store, "second")
             elif between == "tag":
                 tag_version(store, first, "prod")
+            elif between == "deletion":
+                delete_version(store, first, "2026-02-02T00:00:00+00:00")
             else:
                 store.write("reports/v1.html", b"a report")
             store.write(CATALOGUE, render(of).encode())
@@ -107,7 +160,7 @@ def test_what_comes_while_it_is_written_is_in_it(store: Store, monkeypatch: pyte
 
     monkeypatch.setattr(catalogue, "render_catalogue", render_slowly)
     write_catalogue(store)
-    shown = {"version": 'id="v2"', "tag": "prod", "report": "reports/v1.html"}[between]
+    shown = {"version": 'id="v2"', "tag": "prod", "report": "reports/v1.html", "deletion": "There is no version."}[between]
     assert shown in page_of(store)
 
 

@@ -72,7 +72,7 @@ def events() -> dict[str, dict[str, Any]]:
         manifest,
         formats={"parquet": FormatSum(2, 500), "mds": FormatSum(2, 600)},
         provenance=replace(manifest.provenance, inputs={"a": InputSum(3, 900, SHA), "b": InputSum(1, 1, SHA)}),
-        columns={"url": KeptColumn("string", {})},
+        columns={"url": KeptColumn("integer", {})},
     )
     version = Version(4, SHA, SHA, SHA, WHEN, "mix", 7, "bytes", 1)
     run = LineageRun(str(uuid.UUID(int=5)), "team", manifest.recipe)
@@ -113,8 +113,21 @@ def test_what_went_in_and_what_came_out() -> None:
     assert fields == ["text", "domain", "domain_id", "doc_id", "epoch", "tokens", "url"]
     size = output["outputFacets"]["outputStatistics"]
     assert (size["rowCount"], size["size"], size["fileCount"]) == (10, 1_100, 4)
+    types = {column["name"]: column["type"] for column in output["facets"]["schema"]["fields"]}
+    assert (types["text"], types["domain"], types["tokens"], types["url"]) == ("string", "string", "integer", "integer")
+    assert output["facets"]["lifecycleStateChange"]["lifecycleStateChange"] == "CREATE"
     assert "outputFacets" not in events()["START"]["outputs"][0], "nothing is there yet"
+    for kind in ("START", "FAIL", "ABORT"):
+        known = [(dataset["namespace"], dataset["name"]) for dataset in events()[kind]["inputs"]]
+        assert known == names, "what is read is known from the recipe"
     assert events()["FAIL"]["run"]["facets"]["errorMessage"]["message"] == "no disk"
+
+
+def test_the_text_of_conversations_is_their_messages() -> None:
+    manifest = replace(example_manifest("mix", domains={"a": {"rows": 7}}), messages={"content": "string"})
+    run = LineageRun(str(uuid.UUID(int=5)), "team", manifest.recipe)
+    event = json.loads(run.complete(WHEN, manifest, Version(4, SHA, SHA, SHA, WHEN, "mix", 7, "bytes", 1)))
+    assert event["outputs"][0]["facets"]["schema"]["fields"][0]["name"] == "messages"
 
 
 @pytest.mark.parametrize("labels", [False, True])
@@ -137,6 +150,7 @@ def test_columns_of_packed_conversations_are_those_of_the_shards(labels: bool) -
         ("gs://bucket", "gs://bucket", "/"),
         ("abfs://box@account.dfs.core.windows.net/a", "abfs://box@account.dfs.core.windows.net", "a"),
         ("file:///data/a", "file", "/data/a"),
+        ("local:///data/a", "file", "/data/a"),
     ],
 )
 def test_datasets_are_named_by_the_rules_for_stores(path: str, namespace: str, name: str) -> None:
