@@ -47,17 +47,19 @@ from chameleon_data.store.urls import refuse_secrets
 
 FORMAT_OF_SUFFIX = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".jsonlines": "jsonl", ".jl": "jsonl", ".json": "jsonl",
-    ".csv": "csv", ".tsv": "tsv", ".txt": "txt",
+    ".csv": "csv", ".tsv": "tsv", ".txt": "txt", ".md": "txt",
     ".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow",
 }  # fmt: skip
 COMPRESSION_OF_SUFFIX = {".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bz2", ".xz": "xz"}
-KNOWN_SUFFIXES = ".jsonl .ndjson .jl .json .csv .tsv .txt (each also with .gz .zst .bz2 .xz), .parquet .pq .arrow .feather .ipc"
+KNOWN_SUFFIXES = (
+    ".jsonl .ndjson .jl .json .csv .tsv .txt .md (each also with .gz .zst .bz2 .xz), .parquet .pq .arrow .feather .ipc"
+)
 NOTES = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 """Files, in lower case, that `datasets` writes beside its data."""
 NOTES_BESIDE_OTHERS = {
     "config.json", "index.json", "metadata.json", "license.txt", "licence.txt", "notice.txt", "readme.txt", "requirements.txt",
 }  # fmt: skip
-"""Files that may be data, but are notes beside data with other endings."""
+"""Files that may be data, but are notes beside data with other endings; so is Markdown."""
 MOST_OPENED = 10_000
 """Files that one path reaches, up to which the start of each is compared with its ending. Of more, reading them tells it."""
 MOST_NEIGHBOURS = 10_000
@@ -343,13 +345,15 @@ def _says_nothing(path: str) -> bool:
 
 
 def _may_be_note(path: str) -> bool:
-    return PurePosixPath(path.lower()).name in NOTES | NOTES_BESIDE_OTHERS
+    name = PurePosixPath(path.lower())
+    return name.name in NOTES | NOTES_BESIDE_OTHERS or name.suffix == ".md"
 
 
 def _is_note(path: str, suffixes: set[str]) -> bool:
     """Whether this is a note; `suffixes` are those of the data beside it."""
-    name = PurePosixPath(path.lower()).name
-    return bool(suffixes) and (name in NOTES or (name in NOTES_BESIDE_OTHERS and _suffix(path) not in suffixes))
+    name = PurePosixPath(path.lower())
+    beside_others = name.name in NOTES_BESIDE_OTHERS or name.suffix == ".md"
+    return bool(suffixes) and (name.name in NOTES or (beside_others and _suffix(path) not in suffixes))
 
 
 def _content_that_differs(fs: Any, info: ListingEntry) -> str | None:

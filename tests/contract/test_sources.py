@@ -95,7 +95,7 @@ def test_every_ending_is_read_or_counted(place: tuple[str, Put]) -> None:
     put("part-00002-0a1b.c000", parquet("m"))
     read = sorted(["a.jsonl", "b.jsonl.zst", "b2", "c.jsonl.bz2", "d.jl", "e", "f", "g.jsonl.xz", "h.ndjson.gz", *"ijklm"])
     assert texts(root) == texts(f"{root}/*") == read
-    for name in ("x.md", "y.md", "z.jsonl.lz4", "t.tar.gz", "part-00003", "_started", ".z.jsonl"):
+    for name in ("x.rst", "y.rst", "z.jsonl.lz4", "t.tar.gz", "part-00003", "_started", ".z.jsonl"):
         put(name, b"words\n")
     rows, files = look(root)
     assert sorted(text for _, text in rows) == read
@@ -103,7 +103,7 @@ def test_every_ending_is_read_or_counted(place: tuple[str, Put]) -> None:
     assert files.left_out == {
         "a name that begins with . or _": 2,
         "ending .lz4": 1,
-        "ending .md": 2,
+        "ending .rst": 2,
         "ending .tar.gz": 1,
         "no ending, and content that is not known": 1,
     }
@@ -139,6 +139,18 @@ def test_notes_of_libraries_are_no_data(place: tuple[str, Put]) -> None:
         "sources.own: reads files of several formats: parquet 1, txt 3; a pattern names those that are meant",
     ]
     assert texts(f"{root}/LICENSE.txt") == ["{\n}\n"]
+
+
+def test_markdown_is_text_where_it_lies_alone_or_is_named_and_a_note_beside_other_data(place: tuple[str, Put]) -> None:
+    root, put = place
+    put("notes/a.md", b"# a")
+    put("notes/README.md", b"# b")
+    put("mixed/README.md", b"# about the data")
+    put("mixed/data.parquet", parquet("a"))
+    assert look(f"{root}/notes")[1] == SourceFiles({"txt": 2}, {})
+    assert texts(f"{root}/notes/*.md") == ["# a", "# b"]
+    assert look(f"{root}/mixed") == ([("own", "a")], SourceFiles({"parquet": 1}, {"a note of a library": 1}))
+    assert texts(f"{root}/mixed/*.md") == ["# about the data"]
 
 
 @pytest.mark.parametrize("name", NAMES)

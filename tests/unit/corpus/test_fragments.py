@@ -36,7 +36,7 @@ def names(found: tuple[Fragment, ...], root: Path) -> list[str]:
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     for name in ("a.jsonl", "b.ndjson", "sub/c.json.gz", "sub/deep/d.jsonl.zst", "e.CSV", "f.txt.gz",
-                 "_SUCCESS", "_temporary/0/x.jsonl", ".hidden.jsonl", "sub/._c.jsonl", "README.md", "xx.jsonl.part"):  # fmt: skip
+                 "_SUCCESS", "_temporary/0/x.jsonl", ".hidden.jsonl", "sub/._c.jsonl", "notes.rst", "xx.jsonl.part"):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(compress(b"text\na\n" if name.endswith("CSV") else LINE, name))
     return tmp_path
@@ -93,10 +93,10 @@ def test_a_store_without_credentials_says_which(scheme: str, needed: str) -> Non
     [
         ("*.parquet", r"sources\.book: .*\*\.parquet matches no file; check the path"),
         ("none.jsonl", "no such file; check the path"),
-        ("README.mdd", r"no such file; did you mean .*/README\.md\?"),
+        ("notes.rstd", r"no such file; did you mean .*/notes\.rst\?"),
         ("gone/x.jsonl", "no such file; check the path"),
         ("none/*.jsonl", "matches no file"),
-        ("README.md", "suffix that no reader knows; .*known are"),
+        ("notes.rst", "suffix that no reader knows; .*known are"),
         ("x.parquet.gz", "suffix that no reader knows"),
         ("empty", "no file there has a suffix"),
         ("*pty", "no file there has a suffix"),
@@ -110,7 +110,7 @@ def test_a_store_without_credentials_says_which(scheme: str, needed: str) -> Non
 def test_what_cannot_be_found_is_an_error(tmp_path: Path, path: str, says: str) -> None:
     for name in ("empty", "dead", "loop"):
         (tmp_path / name).mkdir()
-    (tmp_path / "README.md").write_text("x")
+    (tmp_path / "notes.rst").write_text("x")
     (tmp_path / "x.parquet.gz").write_text("x")
     (tmp_path / "dead/x.jsonl").symlink_to("nowhere")
     os.mkfifo(tmp_path / "pipe.jsonl")
@@ -251,7 +251,7 @@ def test_a_remote_file_system() -> None:
         fs.pipe_file("/corpus/sub/b.jsonl.gz", gzip.compress(LINE))
         fs.pipe_file("/corpus/a.jsonl", LINE)
         fs.pipe_file("/corpus/_a.jsonl", LINE)
-        fs.pipe_file("/corpus/note.md", LINE)
+        fs.pipe_file("/corpus/note.rst", LINE)
         found = fragments("memory://corpus")
         assert [f.url for f in found] == ["memory:///corpus/a.jsonl", "memory:///corpus/sub/b.jsonl.gz"]
         assert fragments("memory://corpus/**/*.jsonl*") == found
