@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import doctest
+import importlib
 import re
-import runpy
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,6 +78,31 @@ def test_a_path_that_is_not_there_is_seen() -> None:
     assert _named_paths("[a](b/c.md) `store/paths.py` `out/demo/x` [w](https://x.org/y)") == {"b/c.md", "store/paths.py"}
 
 
+def _find_anchors(page: Path) -> set[str]:
+    """What a link to a heading of the page says behind its #, on GitHub and on the site."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def _broken_anchors(page: Path) -> list[str]:
+    """Links of a page to headings that are not there."""
+    links = re.findall(r"\]\(([^)\s:#]*)#([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    return [f"{to}#{anchor}" for to, anchor in links if anchor not in _find_anchors(page.parent / to if to else page)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_heading_that_a_page_links_to_exists(page: Path) -> None:
+    assert _broken_anchors(page) == []
+
+
+def test_a_heading_that_is_not_there_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("# A title, with marks\n```sh\n# no heading\n```\n[own](#a-title-with-marks) [own](#gone)")
+    (tmp_path / "b.md").write_text("[a](a.md#a-title-with-marks) [b](a.md#no-heading) [web](https://x.org/y#z)")
+    assert _broken_anchors(tmp_path / "a.md") == ["#gone"]
+    assert _broken_anchors(tmp_path / "b.md") == ["a.md#no-heading"]
+
+
 DECISIONS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
 
 
@@ -93,20 +120,43 @@ def test_a_decision_is_linked_from_what_it_decided(path: Path) -> None:
     assert any(path.name in file.read_text(encoding="utf-8") for file in files if file not in (path, index))
 
 
-def test_the_picture_of_the_anchors_is_what_its_script_draws() -> None:
-    drawing = runpy.run_path(str(ROOT / "docs/draw_anchors.py"))
-    assert drawing["FILE"].read_text(encoding="utf-8") == drawing["svg"]()
-    shards = [drawing["shard_of"](anchor) for anchor in drawing["anchors"]()]
+@pytest.fixture
+def pictures(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module that draws them."""
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    return importlib.import_module("draw")
+
+
+SHOWN = sorted(path.stem for path in (ROOT / "docs/_static").glob("*.svg"))
+
+
+def test_every_picture_is_drawn_by_a_script(pictures: Any) -> None:
+    assert sorted(pictures.PICTURES) == SHOWN
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_picture_is_what_its_script_draws_and_a_page_shows_it_with_words(name: str, pictures: Any) -> None:
+    drawn = pictures.PICTURES[name]()
+    assert (ROOT / f"docs/_static/{name}.svg").read_text(encoding="utf-8") == drawn
+    places = [element.get(key) for element in ElementTree.fromstring(drawn).iter() for key in ("x", "cx")]
+    assert all(0 <= float(place) <= 480 for place in places if place)
+    shown = [words for page in PAGES for words in re.findall(rf"!\[([^]]+)\]\(\S*_static/{name}\.svg\)", page.read_text("utf-8"))]
+    assert shown
+    assert all(len(words) > 40 for words in shown), "words for a reader who does not see it"
+
+
+def test_pictures_show_what_the_rules_say(pictures: Any) -> None:
+    anchors, order, prefixes, stages = (getattr(pictures, name) for name in ("anchors", "order", "prefixes", "stages"))
+    shards = anchors.find_shards()
     assert set(shards) == {0, 1, 2, None}
-    shares = [sum(n for n, s in zip(drawing["LENGTHS"], shards, strict=True) if s == shard) for shard in range(3)]
-    assert max(abs(tokens - drawing["QUOTA"] / 3) for tokens in shares) <= max(drawing["LENGTHS"])
-
-
-def test_the_picture_of_topics_is_what_its_script_draws() -> None:
-    drawing = runpy.run_path(str(ROOT / "docs/draw_topics.py"))
-    assert drawing["FILE"].read_text(encoding="utf-8") == drawing["svg"]()
-    left, right = drawing["PANEL"], 2 * drawing["PANEL"]
-    assert all(10 < x < left < right and y > 0 for x, y, _ in drawing["points"]()), "the points lie in their panel"
+    shares = [sum(n for n, s in zip(anchors.LENGTHS, shards, strict=True) if s == shard) for shard in range(3)]
+    assert max(abs(tokens - anchors.QUOTA / 3) for tokens in shares) <= max(anchors.LENGTHS)
+    assert sorted(order.order_epoch(0)) == sorted(order.order_epoch(1)) == list(range(64))
+    off = [value for name in prefixes.DOMAINS for value in prefixes.walk(name)[1]]
+    assert 0.5 < max(map(abs, off)) <= 1, "within the bound, and not far within"
+    steps = stages.find_steps()
+    assert sum(share for share, _ in steps) == pytest.approx(1)
+    assert (steps[0][1], steps[-1][1]) == (stages.STAGES[0][0], stages.STAGES[1][0])
 
 
 def test_pages_that_llms_txt_names_exist() -> None:
