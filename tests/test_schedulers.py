@@ -15,6 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from tests.support.pages import read_blocks
 from tests.support.paths import ROOT
 
 CONTAINER = ROOT / "jobs/container/Containerfile"
@@ -50,6 +51,18 @@ def test_scripts_pass_their_linter(script: Path) -> None:
 @pytest.mark.parametrize("file", [RAY_JOB, BATCH], ids=lambda path: path.name)
 def test_there_are_two_places_to_edit(file: Path) -> None:
     assert re.findall(r"# (EDIT \d)", file.read_text()) == ["EDIT 1", "EDIT 2"]
+
+
+@pytest.mark.parametrize(("page", "file"), [("kubernetes.md", RAY_JOB), ("slurm.md", BATCH)], ids=["kubernetes", "slurm"])
+def test_the_page_shows_the_places_to_edit_as_they_are_in_the_file(page: str, file: Path) -> None:
+    """Every line of the section's blocks is a line of the file, but for a comment behind it, and both marks are named."""
+    text = file.read_text()
+    lines = {re.sub(r"\s+#.*", "", line).strip(" -") for line in text.splitlines() if not line.startswith("# ")}
+    lines |= {line for line in text.splitlines() if line.startswith("#SBATCH")}
+    shown = [block for block in read_blocks(ROOT / "docs/howto" / page) if block.section == "Two places to edit"]
+    assert {line.strip() for block in shown for line in block.code.splitlines()} <= lines
+    assert len(shown) >= 2
+    assert all(f"`EDIT {number}`" in (ROOT / "docs/howto" / page).read_text() for number in (1, 2))
 
 
 def groups(job: dict[str, Any]) -> Iterator[dict[str, Any]]:

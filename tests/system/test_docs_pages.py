@@ -33,6 +33,8 @@ OTHERS = {
     "skypilot": {"name", "resources", "run"},
     "airflow": None,
     "cluster": None,
+    "kubernetes": None,
+    "slurm": None,
 }
 """Second word of a block -> keys that its YAML must have."""
 ALL = [(page, block) for page in PAGES for block in read_blocks(page)]
