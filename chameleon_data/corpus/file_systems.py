@@ -84,7 +84,7 @@ def _damage(error: BaseException) -> str:
     if "Unknown frame descriptor" in fault:  # not at its start, which was looked at
         return "holds something else behind the end of its zstd data; cut that off, or compress the content again"
     if "Truncated" in fault:
-        return f"truncated ({fault}); fetch it again, or name the other files in 'path'"
+        return f"truncated ({fault}); fetch it again, or leave it out of 'path'"
     if "too much memory" in fault:
         return "its zstd window is larger than 128 MiB; compress it again without --long, or with --long=27"
-    return f"truncated or damaged, or not what its name says ({fault}); fetch it again, or name the other files in 'path'"
+    return f"truncated or damaged, or not what its name says ({fault}); fetch it again, or leave it out of 'path'"
