@@ -271,14 +271,14 @@ def affinity_figure(
             value = f"{matrix[row, column]:.2f}".replace("-", "−")
             axes.text(column, row, "0" if value in ("0.00", "−0.00") else value, ha="center", va="center_baseline", fontsize=10)
     legend = [Key("alike", swatch("alike")), Key("opposed", swatch("opposed"))]
-    corner, size = (0.36, 5.0) if k <= NUMBERED_CELLS else (0.0, 0.42 * cell)
+    corner, across = (0.36, 5.0) if k <= NUMBERED_CELLS else (0.0, 0.42 * cell)
     for mark, fill, shape, label in (
         (CLOSER, INK, "o", "closer than noise explains"),
         (FARTHER, SURFACE, "ring", "farther than noise explains"),
     ):
         rows, columns = np.nonzero(marks == mark)
         if named and len(rows):
-            axes.plot(columns + corner, rows - corner, "o", ms=size, mfc=fill, mec=INK, mew=1.0)
+            axes.plot(columns + corner, rows - corner, "o", ms=across, mfc=fill, mec=INK, mew=1.0)
             legend.append(Key(label, swatch("ink", shape)))
     axes.set_xlim(-0.5, k - 0.5)
     axes.set_ylim(k - 0.5, -0.5)
