@@ -149,7 +149,8 @@ def _say_closest(about: MixtureDescription) -> Iterator[str]:
     closer = [pair for pair in pairs if marks[pair[0]][pair[1]] == CLOSER and affinity[pair[0]][pair[1]] > 0]
     if closer:
         names = list_names([about.names[at] for at in max(closer, key=lambda pair: affinity[pair[0]][pair[1]])])
-        more = f", as are {len(closer) - 1:,} more pair{'s' * (len(closer) > 2)}" if len(closer) > 1 else ""
+        others = len(closer) - 1
+        more = f", as {'is' if others == 1 else 'are'} {others:,} more pair{'s' * (others > 1)}" if others else ""
         yield (
             f"{names} are closer than their distances from the other domains let expect{more}; the noise of the sample does not "
             "explain it."

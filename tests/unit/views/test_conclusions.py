@@ -190,13 +190,18 @@ ALIKE = ((1.0, -0.2, 0.5), (-0.2, 1.0, -0.3), (0.5, -0.3, 1.0))
             ((0, 1, 1), (1, 0, 1), (1, 1, 0)),
             "papers and web are closer than their distances from the other domains let expect, as are 2 more pairs; ",
         ),
+        (
+            THREE,
+            ((0, 0, 1), (0, 0, 1), (1, 1, 0)),
+            "papers and web are closer than their distances from the other domains let expect, as is 1 more pair; ",
+        ),
         (ALIKE, ((0, 0, 0), (0, 0, 0), (0, 0, 0)), None),
         (ALIKE, ((0, 0, -1), (0, 0, 0), (-1, 0, 0)), None),
         (ALIKE, ((0, 1, 0), (1, 0, 0), (0, 0, 0)), None),
         (tuple(tuple(-abs(x) for x in row) for row in ALIKE), ((0, 1, 0), (1, 0, 0), (0, 0, 0)), None),
         (None, None, None),
     ],
-    ids=["beyond noise", "three pairs", "noise", "farther", "another pair", "opposed", "no affinity"],
+    ids=["beyond noise", "three pairs", "two pairs", "noise", "farther", "another pair", "opposed", "no affinity"],
 )
 def test_domains_that_are_alike_are_told_where_noise_does_not_explain_it(affinity, marks, told) -> None:
     manifest = manifest_of(UNEVEN, **{**COMPUTED, "names": sorted(UNEVEN), "affinity": affinity, "beyond_noise": marks})
