@@ -6,6 +6,7 @@ In finetuning the others are compared with equal shares of the tasks; where a mi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from chameleon_data.versions.records import load_record
 TASKS = "tasks.json"
 """The mixture that the others are compared with: its domains are the tasks, in equal shares."""
 AIMED = "like-"
-"""What the name of a mixture that is aimed at a task begins with; the task follows."""
+"""What the name of a mixture that is aimed at a task begins with; it ends in the task's."""
 
 
 def compare_on_tasks(store: Store, plan: str) -> list[dict[str, Any]]:
@@ -40,9 +41,12 @@ def compare_on_tasks(store: Store, plan: str) -> list[dict[str, Any]]:
 
 
 def compare_on_aims(store: Store, plan: str) -> list[dict[str, Any]]:
-    """A row for each mixture `like-TASK.json` of a plan: its task's bits, less those of uniform. Holm's p is over these rows."""
+    """A row for each mixture of a plan that is called like-TASK.json or like-NATS-TASK.json: its task's bits less uniform's.
+
+    Holm's p is over these rows.
+    """
     planned = load_record(store, evaluation_plan_path(plan), EvaluationPlan)
-    tasks = {name: name.removeprefix(AIMED).removesuffix(".json") for name in planned.mixtures if name.startswith(AIMED)}
+    tasks = {name: PurePath(name).stem.rsplit("-", 1)[-1] for name in planned.mixtures if name.startswith(AIMED)}
     rows: list[dict[str, Any]] = []
     for name, task in tasks.items():
         bits = _read_bits(store, planned, [task])

@@ -55,16 +55,16 @@ def test_families_asks_every_judge_with_the_seeds_that_were_given() -> None:
 
 def test_a_mixture_that_is_aimed_at_a_task_is_compared_on_it_alone(local_store: Store) -> None:
     """Three seeds: the aimed one gains .1 on its task and loses elsewhere; Holm doubles the smaller p of two."""
-    shares = {"uniform": {"a": 0.5, "b": 0.5}, "like-x.json": {"a": 1.0, "b": 0.0}, "like-y.json": {"a": 0.0, "b": 1.0}}
+    shares = {"uniform": {"a": 0.5, "b": 0.5}, "like-x.json": {"a": 1.0, "b": 0.0}, "like-0.3-y.json": {"a": 0.0, "b": 1.0}}
     plan = EvaluationPlan(1, "m" * 64, "p" * 64, {}, shares, 3, 0.005, (), ("x", "y"))
     local_store.write(evaluation_plan_path(plan.digest), encode_record(plan))
     for trial in list_trials(plan):
-        gain = {"like-x.json": {"x": -0.1, "y": 0.2}, "like-y.json": {"x": 0.3, "y": 0.01}}.get(trial.mixture.name, {})
+        gain = {"like-x.json": {"x": -0.1, "y": 0.2}, "like-0.3-y.json": {"x": 0.3, "y": 0.01}}.get(trial.mixture.name, {})
         noise = 0.001 * trial.seed if gain else 0.0
         sets = {name: SetBits(((2.0 + gain.get(name, 0.0) + noise) * 10,), (10,)) for name in "xy"}
         record = TrialRecord(trial.key, trial.seed, None, trial.mixture.shares, sets)
         local_store.write(trial_record_path(trial.key), encode_record(record))
-    x, y = compare_on_aims(local_store, plan.digest)
+    y, x = sorted(compare_on_aims(local_store, plan.digest), key=lambda row: row["mixture"])
     assert (x["mixture"], x["task"], x["mean"]) == ("like-x.json", "x", pytest.approx(-0.099))
-    assert (y["mixture"], y["task"], y["mean"]) == ("like-y.json", "y", pytest.approx(0.011))
+    assert (y["mixture"], y["task"], y["mean"]) == ("like-0.3-y.json", "y", pytest.approx(0.011))
     assert x["p_holm"] == pytest.approx(2 * x["p"])
