@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from chameleon_data.recipe import Like, Weights
+from chameleon_data.recipe import Divergence, Like, Weights
 
 Aim = Literal["unseen", "trained", "like"]
 
@@ -50,6 +50,16 @@ class Finding:
     """Mean over domains that were not. None: not measured."""
 
 
+@dataclass(frozen=True)
+class Aimed:
+    """What a mixture did that is aimed at a task."""
+
+    task: BitsDifference
+    """On the task itself, of which no document is trained on."""
+    trained: BitsDifference
+    """Mean over the domains that were trained on."""
+
+
 TILTS = {
     ("pretrain", "unseen"): Finding("Inverse leverage", BitsDifference(0.0015, 0.0005), BitsDifference(-0.0030, 0.0006)),
     ("pretrain", "trained"): Finding("Direct leverage", BitsDifference(0.0001, 0.0006), BitsDifference(0.0066, 0.0009)),
@@ -64,6 +74,20 @@ CENTRES = {
 }
 """Centre -> what it did."""
 
+AIMS = {
+    None: {
+        "legal": Aimed(BitsDifference(-0.0348, 0.0017), BitsDifference(0.0273, 0.0010)),
+        "medical": Aimed(BitsDifference(-0.0077, 0.0023), BitsDifference(0.1219, 0.0013)),
+        "technical": Aimed(BitsDifference(-0.0462, 0.0034), BitsDifference(0.0403, 0.0012)),
+    },
+    0.3: {
+        "legal": Aimed(BitsDifference(-0.0266, 0.0020), BitsDifference(0.0120, 0.0006)),
+        "medical": Aimed(BitsDifference(-0.0193, 0.0017), BitsDifference(0.0214, 0.0007)),
+        "technical": Aimed(BitsDifference(-0.0361, 0.0031), BitsDifference(0.0147, 0.0007)),
+    },
+}
+"""Nats (None: `temperature: auto`) -> task -> what a mixture of seven other domains did that 128 documents aim at the task."""
+
 
 def aimed_at(weights: Weights) -> Aim:
     """What the weights aim at: by default unseen domains to pretrain, and the trained ones to finetune."""
@@ -75,7 +99,7 @@ def aimed_at(weights: Weights) -> Aim:
 
 
 def find_evidence(weights: Weights, preset: str) -> Finding | None:
-    """What training showed of the weights that a recipe asks for. None: no run has measured these settings."""
+    """What training showed of weights by leverage that a recipe asks for. None: no run has measured these settings."""
     target = aimed_at(weights)
     if target == "like":
         return None
@@ -90,7 +114,7 @@ def cite_evidence(weights: Weights, preset: str) -> str:
     """A sentence on what the weights that a recipe asks for are good for, and how that is known."""
     target, finding = aimed_at(weights), find_evidence(weights, preset)
     if target == "like":
-        return f"target like: no training run has measured it yet ({RESULTS})"
+        return _cite_aimed(weights)
     aim = {"unseen": "domains that are not trained on", "trained": "the domains that are trained on"}[target]
     if finding is None:
         return f"target {target}: for {aim}; no training run has measured these settings yet ({RESULTS})"
@@ -101,3 +125,18 @@ def cite_evidence(weights: Weights, preset: str) -> str:
     ]
     against = f"{finding.mixture}, in small decoders, against equal shares"
     return f"target {target}: for {aim}. {against}: {'; '.join(said)} ({RESULTS})"
+
+
+def _cite_aimed(weights: Weights) -> str:
+    """The sentence of weights that samples of a task aim at it."""
+    nats = weights.temperature.kl if isinstance(weights.temperature, Divergence) else None
+    measured = (weights.objective, weights.centre) == ("pretrain", "uniform") and nats in AIMS
+    if not measured or isinstance(weights.temperature, float):
+        return f"target like: for what its files are of; no training run has measured these settings yet ({RESULTS})"
+    by_gain = sorted((one.task for one in AIMS[nats].values()), key=lambda one: one.mean)
+    by_cost = sorted((one.trained for one in AIMS[nats].values()), key=lambda one: one.mean)
+    return (
+        f"target like: for what its files are of. {len(by_gain)} tasks, in small decoders, against equal shares: each on its own "
+        f"task {by_gain[0]} to {by_gain[-1]} bits per byte, {by_gain[-1].verdict}; on the domains that are trained on "
+        f"{by_cost[0]} to {by_cost[-1]}, {by_cost[0].verdict} ({RESULTS})"
+    )

@@ -11,7 +11,8 @@ With A = C Cᵀ the dual is smooth and strongly convex in y, of as many numbers 
 So the answer is a tilt of the centre, and ρ is its temperature, in squared units of the embeddings: KL(w ‖ c) falls as ρ rises.
 `auto` judges the ρ of a grid by how near to the target their weights, from four fifths of the samples, lie in the last fifth,
 free of bias; it takes the largest that is as good as the best within one standard error. Why:
-docs/decisions/116-weights-towards-samples.md. Cost with error bars: .4 s for 10 domains, 6 s for 385, p = 384.
+docs/decisions/116-weights-towards-samples.md and 122-how-far-an-aim-goes.md. Cost with error bars: .4 s for 10 domains, 6 s for
+385, p = 384.
 """
 
 from __future__ import annotations

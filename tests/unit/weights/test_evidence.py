@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from chameleon_data.recipe import Like, Weights
-from chameleon_data.weights.evidence import BitsDifference, aimed_at, cite_evidence
+from chameleon_data.weights.evidence import AIMS, Aimed, BitsDifference, aimed_at, cite_evidence
 from chameleon_data.weights.tilt import make_tilt
 
 
@@ -32,7 +34,10 @@ def test_a_finding_is_cited_only_for_what_was_measured() -> None:
     assert "Natural shares alone" in cite_evidence(Weights(centre="natural"), "default")
     for weights, preset in (
         (Weights(centre="natural^0.3"), "default"), (Weights(target="trained"), "reference"),
-        (Weights(objective="finetune", centre="natural"), "default"), (Weights(target=Like(like=("x.txt",))), "default"),
+        (Weights(objective="finetune", centre="natural"), "default"),
+        (Weights(target=Like(like=("x.txt",)), centre="natural"), "default"),
+        (Weights(target=Like(like=("x.txt",)), temperature=2.0), "default"),
+        (Weights(target=Like(like=("x.txt",)), temperature={"kl": 0.2}), "default"),
     ):  # fmt: skip
         assert "yet (docs/results.md)" in cite_evidence(weights, preset)
 
@@ -52,3 +57,25 @@ def test_two_standard_errors_and_the_band_tell_a_difference(mean: float, error: 
     difference = BitsDifference(mean, error)
     assert str(difference) == shown
     assert difference.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("temperature", "gain", "cost"),
+    [
+        ("auto", "−0.0462 ± 0.0034 to −0.0077 ± 0.0023", "+0.0273 ± 0.0010 to +0.1219 ± 0.0013"),
+        (
+            {"kl": 0.3},
+            "−0.0361 ± 0.0031 to −0.0193 ± 0.0017",
+            "+0.0120 ± 0.0006 to +0.0214 ± 0.0007",
+        ),
+    ],
+)
+def test_what_is_said_of_an_aim_names_its_gain_and_its_cost(temperature: Any, gain: str, cost: str) -> None:
+    said = cite_evidence(Weights(target=Like(like=("x.txt",)), temperature=temperature), "default")
+    assert f"on its own task {gain} bits per byte, better; on the domains that are trained on {cost}, worse" in said
+
+
+@pytest.mark.parametrize("aims", AIMS.values(), ids=str)
+def test_an_aim_has_one_verdict_for_all_its_tasks(aims: dict[str, Aimed]) -> None:
+    """The sentence names one."""
+    assert len({one.task.verdict for one in aims.values()}) == len({one.trained.verdict for one in aims.values()}) == 1
