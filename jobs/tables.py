@@ -522,6 +522,8 @@ def print_registered(registered: RegisteredTable, form: str, number: int) -> Non
     ]
     if form == "delta" and registered.absolute:
         rows.append(("note", "absolute paths: deltalake's queries follow them, polars and to_pyarrow_table do not"))
+    elif form == "delta" and not registered.plain:
+        rows.append(("note", "deltalake and pyarrow read it; polars 2.1 finds no files below a folder with such a name"))
     print_pairs(rows)
 
 

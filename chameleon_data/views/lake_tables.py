@@ -41,10 +41,11 @@ DESCRIPTION = "versions of the chameleon-data dataset "
 FOR_EVER = "interval 36500 days"
 DATASET_KEY, MANIFEST_KEY = "chameleon.dataset", "chameleon.manifest"
 """Keys in a table: the id of its dataset; in a commit, the sha256 of the version's manifest."""
-MISREAD_IN_PATH = re.compile(r"%[0-9A-Fa-f]{2}|[#?\\\x00-\x1f]")
-"""What deltalake 1.6 misreads in the name of a local folder. A % before other letters is kept, as is every other character."""
-MISREAD_IN_URL = re.compile(r"[#%?\\\x00-\x1f]")
-"""The same in a URL."""
+MISREAD_IN_URL = re.compile(r"%[0-9A-Fa-f]{2}|[\x00-\x1f\x7f]")
+"""What deltalake 1.6 misreads in the name of a folder in a bucket, even where the URL is encoded: it decodes it twice."""
+MISREAD_IN_PATH = re.compile(rf"{MISREAD_IN_URL.pattern}|\\")
+"""The same in the name of a local folder."""
+DELTA_COMMIT = re.compile(r"_delta_log/(\d{20})\.json", re.ASCII)
 EXPORT_TRIES = 10
 """How often an Iceberg commit is tried, as another export may be faster."""
 
@@ -54,7 +55,7 @@ class RegisteredTable:
     """A version in a table."""
 
     table: str
-    """Folder or URL of the table."""
+    """Folder or URL of the table, as its readers take it. They take a URL encoded."""
     state: int
     """Delta's version, or Iceberg's snapshot, that is this version of ours."""
     files: int
@@ -65,6 +66,8 @@ class RegisteredTable:
     """False: it was registered before, and nothing was written."""
     absolute: bool
     """Whether the table names its files by absolute paths."""
+    plain: bool
+    """Whether its folder's name is the same in a URL. Where it is not, polars 2.1 does not find the files of a Delta table."""
 
 
 @dataclass(frozen=True)
@@ -92,33 +95,29 @@ def register_delta(store: Store, manifest: Manifest, version: Version, target: s
     from deltalake.transaction import AddAction, CommitProperties, create_table_with_add_actions
 
     shards = _shards(store, manifest, version)
-    table, data = _location(Store(target) if target else store), _location(store)
-    absolute = table != data
+    folder = Store(target) if target else store
+    place, data = _location(folder), _location(store)
+    table = _encode_url(place)
+    absolute = place != data
     options = _delta_options(table)
-    for place in (table, data):
+    for place in (place, data):
         if found := re.search(MISREAD_IN_URL if scheme_of(place) else MISREAD_IN_PATH, place):
             raise InputError(f"{place}: deltalake {_explain_misread(found[0])}; rename or copy the folder")
-    if absolute and quote(data, safe="/:") != data:  # Delta wants absolute paths encoded, and deltalake 1.6 does not decode them
+    if absolute and not _is_plain(data):  # Delta wants absolute paths encoded, and deltalake 1.6 does not decode them
         raise InputError(
             f"{data}: a Delta table elsewhere cannot name files in a folder with blanks or other than plain characters; leave "
             "--to out, so that the table is in the folder itself, or rename the folder"
         )
 
-    def find_state() -> int | None:
-        for commit in deltalake.DeltaTable(table, storage_options=options).history():
-            if commit.get(MANIFEST_KEY) == version.manifest:
-                return int(commit["version"])
-        return None
-
     def describe(state: int, new: bool) -> RegisteredTable:
-        return RegisteredTable(table, state, len(shards.files), shards.rows, new, absolute)
+        return RegisteredTable(table, state, len(shards.files), shards.rows, new, absolute, _is_plain(place))
 
     with _explaining(table, DeltaError):
         if deltalake.DeltaTable.is_deltatable(table, options):
             described = deltalake.DeltaTable(table, storage_options=options).metadata().description or ""
             whose = described.removeprefix(DESCRIPTION) if described.startswith(DESCRIPTION) else None
             _refuse_foreign(table, whose, shards.dataset)
-            state = find_state()
+            state = _find_delta_state(folder, version)
             if state is not None:
                 return describe(state, False)
         actions = [
@@ -143,17 +142,36 @@ def register_delta(store: Store, manifest: Manifest, version: Version, target: s
             storage_options=options,
             commit_properties=CommitProperties(custom_metadata=shards.commit),
         )
-        state = find_state()
+        state = _find_delta_state(folder, version)
     if state is None:
         raise InputError(f"{table}: the table does not show what was written to it; check the store, then export again")
     return describe(state, True)
 
 
+def _find_delta_state(folder: Store, version: Version) -> int | None:
+    """The state of a Delta table that is this version, by its log. `DeltaTable.history` is empty where a name has # or ?."""
+    for path in sorted(folder.list("_delta_log"), reverse=True):
+        if commit := DELTA_COMMIT.fullmatch(path):
+            actions = map(json.loads, folder.read(path).splitlines())
+            if any(action.get("commitInfo", {}).get(MANIFEST_KEY) == version.manifest for action in actions):
+                return int(commit[1])
+    return None
+
+
+def _is_plain(place: str) -> bool:
+    return quote(place, safe="/:") == place
+
+
+def _encode_url(place: str) -> str:
+    """A folder as deltalake takes it: a path as it is, a URL encoded."""
+    scheme, mark, key = place.partition("://")
+    return f"{scheme}{mark}{quote(key)}" if mark else place
+
+
 def _explain_misread(found: str) -> str:
-    if found in ("#", "?"):
-        return f"does not see the history of a table below a folder with {found} in its name, so nobody knows what it holds"
-    taken = "an encoded letter" if found.startswith("%") else "a slash" if found == "\\" else "nothing"
-    return f"writes to a folder with {found!r} in its name, but takes it for {taken} when it reads"
+    if found.startswith("%"):
+        return f"takes {found!r} in a name for an encoded letter when it reads"
+    return f"takes {found!r} in a name for a slash" if found == "\\" else f"refuses {found!r} in a name"
 
 
 def register_iceberg(store: Store, manifest: Manifest, version: Version, target: str | None = None) -> RegisteredTable:
@@ -169,7 +187,7 @@ def register_iceberg(store: Store, manifest: Manifest, version: Version, target:
     table = _location(folder)
 
     def describe(snapshot: int, new: bool) -> RegisteredTable:
-        return RegisteredTable(table, snapshot, len(shards.files), shards.rows, new, absolute=True)
+        return RegisteredTable(table, snapshot, len(shards.files), shards.rows, new, True, _is_plain(table))
 
     io = {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO"} if scheme_of(table) else {}  # the credentials that Store uses
     for _ in range(EXPORT_TRIES):  # whoever loses the race for a number looks again

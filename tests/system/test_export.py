@@ -37,10 +37,13 @@ def copy(built, tmp_path) -> Store:
     return Store(str(tmp_path / "out"))
 
 
-@pytest.mark.parametrize("form", ["delta", "iceberg"])
-def test_a_table_in_a_bucket(built: Path, s3_store: Store, form: str) -> None:
+ODD = "/a #b?c ü"
+
+
+@pytest.mark.parametrize(("form", "below"), [("delta", ""), ("delta", ODD), ("iceberg", ODD)])
+def test_a_table_in_a_bucket(built: Path, s3_store: Store, form: str, below: str) -> None:
     """In a process of its own: deltalake waits for the server with the lock that the server's threads want."""
-    original = Store(str(built / "out"))
+    original, s3_store = Store(str(built / "out")), Store(f"{s3_store.url}{below}")
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda path: s3_store.write_new(path, original.read(path)), original.list()))
     code = f"from tests.support.table_readers import check_table; check_table({s3_store.url!r}, {form!r})"
