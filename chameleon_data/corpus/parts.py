@@ -31,7 +31,7 @@ from chameleon_data.store.numbered_rows import NumberedRows, write_numbered_rows
 from chameleon_data.store.paths import DIVISIONS, PART_LISTS, division_path, survey_path
 from chameleon_data.store.store import Store
 
-SURVEY_FORMAT = 9
+SURVEY_FORMAT = 10
 """Part of every key. Raise it when a part's tables change, or what is counted."""
 PART_BYTES = 32 * 2**20
 """Stored bytes of a part of a small corpus."""

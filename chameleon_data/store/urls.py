@@ -43,6 +43,10 @@ def check_folder_url(url: str) -> str:
     refuse_chain(url)
     if "\0" in url:
         raise InputError("the path of the folder holds a NUL character, which no path does")
+    whole = url if scheme else str(Path(url).absolute())
+    if not is_unicode(whole):
+        where = f"{scheme}://…" if scheme else ascii(whole)[1:-1]
+        raise InputError(f"{where}: the folder's name, or that of one above it, is not UTF-8; rename it")
     if scheme not in ("", "file", "local", "memory", *EXTRAS):
         raise InputError(f"{scheme}://…: versions cannot be kept there; use a local folder, s3://, gs:// or abfs://")
     if not rest or (scheme in EXTRAS and not rest.strip("/")):
@@ -50,7 +54,16 @@ def check_folder_url(url: str) -> str:
     if scheme in ("file", "local") and not rest.startswith("/"):
         raise InputError(f"{scheme}://…: names a machine, not a folder; write {scheme}:///folder")
     refuse_secrets(url)
-    return url if scheme else str(Path(url).absolute())
+    return whole
+
+
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can write it. The name of a file that is not UTF-8 has halves of surrogate pairs in Python."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def refuse_chain(url: str) -> None:

@@ -96,11 +96,11 @@ def register_delta(store: Store, manifest: Manifest, version: Version, target: s
 
     shards = _shards(store, manifest, version)
     folder = Store(target) if target else store
-    place, data = _location(folder), _location(store)
-    table = _encode_url(place)
-    absolute = place != data
+    location, data = _location(folder), _location(store)
+    table = _encode_url(location)
+    absolute = location != data
     options = _delta_options(table)
-    for place in (place, data):
+    for place in (location, data):
         if found := re.search(MISREAD_IN_URL if scheme_of(place) else MISREAD_IN_PATH, place):
             raise InputError(f"{place}: deltalake {_explain_misread(found[0])}; rename or copy the folder")
     if absolute and not _is_plain(data):  # Delta wants absolute paths encoded, and deltalake 1.6 does not decode them
@@ -110,7 +110,7 @@ def register_delta(store: Store, manifest: Manifest, version: Version, target: s
         )
 
     def describe(state: int, new: bool) -> RegisteredTable:
-        return RegisteredTable(table, state, len(shards.files), shards.rows, new, absolute, _is_plain(place))
+        return RegisteredTable(table, state, len(shards.files), shards.rows, new, absolute, _is_plain(location))
 
     with _explaining(table, DeltaError):
         if deltalake.DeltaTable.is_deltatable(table, options):

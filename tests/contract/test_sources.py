@@ -135,7 +135,7 @@ def test_notes_of_libraries_are_no_data(place: tuple[str, Put]) -> None:
     rows, files = look(f"{root}/*")
     assert files == SourceFiles({"parquet": 1, "txt": 3}, {"a note of a library": 2})  # beside .txt, these may be documents
     assert describe_files({"own": files}) == [
-        "sources.own: left out 2 files: a note of a library 2",
+        "sources.own: left out 2 files: a note of a library",
         "sources.own: reads files of several formats: parquet 1, txt 3; a pattern names those that are meant",
     ]
     assert texts(f"{root}/LICENSE.txt") == ["{\n}\n"]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
+import select
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,8 +101,9 @@ start_command()
     assert (done.returncode, "Traceback" in done.stderr, list(json.loads(done.stdout))) == (2, False, ["error"])
 
 
-def test_tab_completes_verbs_options_datasets_and_versions_in_bash(tmp_path: Path) -> None:
-    """By the script that `--show-completion` prints, called as bash calls it: words are divided at @, : and = too."""
+@pytest.fixture
+def completing(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """The command as a program, in a folder with the dataset out/one, and an environment in which a shell finds it."""
     store = Store(str(tmp_path / "out/one"))
     version = commit_version(store, example_manifest(build="builds/x"), "2026-01-01")
     tag_version(store, version, "prod", "2026-01-01")
@@ -107,10 +111,23 @@ def test_tab_completes_verbs_options_datasets_and_versions_in_bash(tmp_path: Pat
     program.parent.mkdir()
     program.write_text(f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n{MAIN}\n")
     program.chmod(0o755)
-    named = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}  # else it looks for the shell that started it
-    script = subprocess.run([program, "--show-completion", "bash"], capture_output=True, text=True, timeout=120, env=named).stdout
-    assert "complete_bash" in script
-    out = store.url
+    path = f"{program.parent}:{os.environ['PATH']}"
+    # The last variable has it print the script of the shell that is named, not of the one that started it.
+    return program, {**os.environ, "PATH": path, "HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+
+
+def print_script(program: Path, shell: str, named: dict[str, str]) -> str:
+    shown = subprocess.run([program, "--show-completion", shell], capture_output=True, text=True, timeout=120, env=named)
+    assert f"complete_{shell}" in shown.stdout
+    return shown.stdout
+
+
+def test_tab_completes_verbs_options_datasets_and_versions_in_bash(
+    completing: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    """In bash, by the script that `--show-completion` prints, called as bash calls it: words are divided at @, : and = too."""
+    program, named = completing
+    script, out = print_script(program, "bash", named), f"{tmp_path}/out/one"
     typed = {
         ("sho",): ["show"],
         ("build", "x.yaml", "--progress", "=", "j"): ["json"],
@@ -130,6 +147,53 @@ def test_tab_completes_verbs_options_datasets_and_versions_in_bash(tmp_path: Pat
     done = subprocess.run(["bash", "-c", "\n".join(lines)], capture_output=True, text=True, cwd=tmp_path, timeout=240)
     assert done.stderr == ""
     assert [line.split() for line in done.stdout.splitlines()] == list(typed.values())
+
+
+TYPED = {"sho": "show", "diff out/one@v1 out/one@p": "diff out/one@v1 out/one@prod", "build rec": "build recipe.yaml"}
+"""What is typed behind the command, and what stands there after Tab."""
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+def test_tab_completes_in_fish(completing: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    program, named = completing
+    (tmp_path / "recipe.yaml").touch()
+    script = print_script(program, "fish", named)
+    asked = [f"complete -C {shlex.quote(f'chameleon-data {typed}')}" for typed in (*TYPED, "show out/one@")]
+    code = "\n".join([script, *asked])
+    done = subprocess.run(["fish", "-c", code], capture_output=True, text=True, cwd=tmp_path, env=named, timeout=120)
+    offered = [line.split("\t")[0] for line in done.stdout.splitlines()]
+    versions = ["out/one@latest", "out/one@prod", "out/one@v1"]
+    assert (offered, done.stderr) == ([*(whole.split()[-1] for whole in TYPED.values()), *versions], "")
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+def test_tab_completes_in_zsh(completing: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    """zsh completes in a terminal alone."""
+    program, named = completing
+    (tmp_path / "recipe.yaml").touch()
+    (tmp_path / "script").write_text(print_script(program, "zsh", named))
+    ours, theirs = pty.openpty()
+    plain = {**named, "TERM": "dumb", "COLUMNS": "200", "PS1": "> "}
+    with subprocess.Popen(
+        ["zsh", "-f", "-i"], stdin=theirs, stdout=theirs, stderr=theirs, cwd=tmp_path, env=plain, start_new_session=True
+    ) as shell:
+        type_and_see(ours, "autoload -U compinit; compinit -u -D; source ./script; print rea''dy\n", "ready")
+        for typed, whole in TYPED.items():
+            type_and_see(ours, f"chameleon-data {typed}\t", f"chameleon-data {whole} ")
+            type_and_see(ours, "\x15\nprint cle''ar\n", "clear")
+        os.write(ours, b"exit\n")
+        assert shell.wait(timeout=60) == 0
+    os.close(ours)
+    os.close(theirs)
+
+
+def type_and_see(terminal: int, typed: str, shown: str) -> None:
+    """Wait until a terminal shows what follows from what is typed."""
+    os.write(terminal, typed.encode())
+    seen = b""
+    while shown.encode() not in seen:
+        assert select.select([terminal], [], [], 60)[0], seen
+        seen += os.read(terminal, 2**16)
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,8 @@ def test_the_least_recipe_has_the_documented_defaults_and_absolute_paths():
         ("input: {hash: id}", "sources.a: lacks the key 'id', the column that 'input.hash: id' identifies"),
         ("input: {dedup: fuzzy}", "r.yaml:4: input.dedup: must be 'none', 'exact' or 'exact_across'"),
         ("sources2: {}", "did you mean 'sources'?"),
+        ('weights: {prior: {"a\\ud800": 2}}', r"r.yaml: weights.prior.a\ud800: half of a surrogate pair stands there"),
+        ('embed: {also: [tfidf, "\\udcff"]}', "r.yaml: embed.also.1: half of a surrogate pair stands there"),
         ("shards: {formats: [parqet]}", "r.yaml:4: shards.formats.0: must be 'parquet', "),
         ("shards: {formats: [parqet]}", "(given: 'parqet'); did you mean 'parquet'?"),
         ("seed: yes", "r.yaml:4: seed: yes, on or true is not a number"),

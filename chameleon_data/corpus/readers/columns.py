@@ -133,7 +133,14 @@ def _plain_values(column: pa.Array) -> Values:
         return [_decode(value) for value in _bytes_of(column).to_pylist()]
     if pa.types.is_temporal(kind) or pa.types.is_decimal(kind):
         column = column.cast(pa.string())
-    return [plain_value(_as_json(value)) for value in column.to_pylist()]
+    return [_nested_value(value) for value in column.to_pylist()]
+
+
+def _nested_value(value: Any) -> Any:
+    try:
+        return plain_value(_as_json(value))
+    except UnicodeDecodeError:
+        return NOT_TEXT
 
 
 def _decode(value: bytes | None) -> str | NotText | None:
@@ -144,7 +151,7 @@ def _decode(value: bytes | None) -> str | NotText | None:
 
 
 def _as_json(value: Any) -> Any:
-    """A value of Arrow as JSON has it."""
+    """A value of Arrow as JSON has it. UnicodeDecodeError for bytes that are not text."""
     if isinstance(value, dict):
         return {str(key): _as_json(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -152,7 +159,7 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, bytes):
-        return value.decode(errors="replace")
+        return value.decode()
     return value if value is None or isinstance(value, str | int) else str(value)
 
 

@@ -6,8 +6,9 @@ orjson parses at 690 MB/s on one core; a file of documents of 6 kB is read at 45
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,15 @@ import orjson
 import pyarrow as pa
 
 from chameleon_data.corpus.kept_columns import plain_value
-from chameleon_data.corpus.readers.rows import Columns, Fault, RawRows, Values, binary_array
+from chameleon_data.corpus.readers.rows import NOT_TEXT, Columns, Fault, RawRows, Values, binary_array
 from chameleon_data.corpus.readers.stream import split_lines
 
 LINE_BYTES_PER_TEXT_BYTE = 6
 r"""A character may be written as \u0001, which is six bytes for one."""
 LINE_BYTES_BESIDE_TEXT = 2**20
 """Bytes of a line that its other fields may take."""
+DOMAIN_FAULTS = (Fault.DOMAIN_IS_FLOAT, Fault.DOMAIN_OF_OTHER_TYPE, Fault.BAD_DOMAIN)
+ID_FAULTS = (Fault.ID_IS_FLOAT, Fault.ID_OF_OTHER_TYPE, Fault.ID_NOT_UTF8)
 
 
 def read_jsonl(chunks: Iterable[bytes], columns: Columns, longest: int, start: bool = True) -> Iterator[RawRows]:
@@ -60,6 +63,7 @@ def lines_reader(columns: Columns) -> Callable[[list[bytes | None], npt.NDArray[
 
     def read(lines: list[bytes | None], numbers: npt.NDArray[np.int64]) -> RawRows:
         documents: list[Any] = []
+        twins: dict[int, Any] = {}
         faults, key_faults = np.zeros((2, len(lines)), np.uint8)
         try:
             if domain_of or id_of or value_of:
@@ -69,13 +73,12 @@ def lines_reader(columns: Columns) -> Callable[[list[bytes | None], npt.NDArray[
                 texts = [text_of(_loads(line)).encode() for line in lines]
         except (ValueError, KeyError, TypeError, AttributeError):  # one of the lines is bad: each by itself, to see which
             parsed = [_parse(line, text_of, no_number) for line in lines]
-            documents, texts = [document for document, _, _ in parsed], [text for _, text, _ in parsed]
-            faults[:] = [fault for _, _, fault in parsed]
-        ids = _strings(documents, id_of, key_faults, Fault.ID_IS_FLOAT, Fault.ID_OF_OTHER_TYPE) if id_of else None
-        domain = None
-        if domain_of:
-            domain = _strings(documents, domain_of, key_faults, Fault.DOMAIN_IS_FLOAT, Fault.DOMAIN_OF_OTHER_TYPE)
-        values = {name: _values(documents, get) for name, get in value_of.items()}
+            documents, texts = [line.document for line in parsed], [line.text for line in parsed]
+            twins = {i: line.twin for i, line in enumerate(parsed) if line.twin is not None}
+            faults[:] = [line.fault for line in parsed]
+        ids = _strings(documents, twins, id_of, key_faults, ID_FAULTS) if id_of else None
+        domain = _strings(documents, twins, domain_of, key_faults, DOMAIN_FAULTS) if domain_of else None
+        values = {name: _values(documents, twins, get) for name, get in value_of.items()}
         return RawRows(binary_array(texts), numbers, faults, domain, ids, None, True, key_faults, values=values)
 
     return read
@@ -111,30 +114,58 @@ def _no_text(document: Any) -> str:
     return ""
 
 
-def _parse(line: bytes | None, text_of: Callable[[Any], Any], no_number: bytes) -> tuple[Any, bytes, Fault]:
-    """The document, its text and its fault, for one line."""
+@dataclass(frozen=True)
+class _Line:
+    """What is known of a line."""
+
+    document: Any
+    text: bytes
+    fault: Fault
+    twin: Any = None
+    """The document with other characters for halves of surrogate pairs, where it has any. A value that differs holds one."""
+
+
+def _parse(line: bytes | None, text_of: Callable[[Any], Any], no_number: bytes) -> _Line:
     if line is None:
-        return None, b"", Fault.TOO_LONG
+        return _Line(None, b"", Fault.TOO_LONG)
+    twin = None
     try:
         document = _loads(line)
     except ValueError:
+        mended = _without_infinities(line, no_number)
         try:
-            document = _loads(_without_infinities(line, no_number))
+            document = _loads(_without_halves(mended, rb"\ufffd"))
+            if b"\\u" in line:
+                twin = _loads(_without_halves(mended, rb"\ufffc"))
         except ValueError:
             try:
                 line.decode()
             except UnicodeDecodeError:
-                return None, b"", Fault.NOT_UTF8
-            return None, b"", Fault.BROKEN_JSON
+                return _Line(None, b"", Fault.NOT_UTF8)
+            return _Line(None, b"", Fault.BROKEN_JSON)
     if type(document) is not dict:
-        return None, b"", Fault.NOT_OBJECT
+        return _Line(None, b"", Fault.NOT_OBJECT)
     try:
         text = text_of(document)
+        half = twin is not None and text_of(twin) != text
     except KeyError:
-        return document, b"", Fault.NO_TEXT
+        return _Line(document, b"", Fault.NO_TEXT, twin)
     if text is None:
-        return document, b"", Fault.NULL_TEXT
-    return (document, text.encode(), Fault.NONE) if type(text) is str else (document, b"", Fault.NOT_STRING)
+        return _Line(document, b"", Fault.NULL_TEXT, twin)
+    if type(text) is not str:
+        return _Line(document, b"", Fault.NOT_STRING, twin)
+    return _Line(document, b"", Fault.HALF_CHARACTER, twin) if half else _Line(document, text.encode(), Fault.NONE, twin)
+
+
+_ESCAPE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
+)
+"""An escape; the group is half of a surrogate pair, which Python's json writes and JSON does not have."""
+
+
+def _without_halves(line: bytes, instead: bytes) -> bytes:
+    """The line with something else for halves of surrogate pairs."""
+    return _ESCAPE.sub(lambda found: instead if found[1] else found[0], line) if b"\\u" in line else line
 
 
 _NOT_FINITE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?Infinity|NaN', re.DOTALL)
@@ -149,7 +180,7 @@ def _without_infinities(line: bytes, no_number: bytes) -> bytes:
     return _NOT_FINITE.sub(lambda found: found[0] if found[0][:1] == b'"' else no_number, line)
 
 
-def _values(documents: list[Any], key_of: Callable[[Any], Any]) -> Values:
+def _values(documents: list[Any], twins: Mapping[int, Any], key_of: Callable[[Any], Any]) -> Values:
     """The value of a key in each document; null where there is none."""
     values = []
     for document in documents:
@@ -157,15 +188,22 @@ def _values(documents: list[Any], key_of: Callable[[Any], Any]) -> Values:
             values.append(plain_value(key_of(document)))
         except (KeyError, TypeError):
             values.append(None)
+    for row in _halves(documents, twins, key_of):
+        values[row] = NOT_TEXT
     return values
 
 
 def _strings(
-    documents: list[Any], key_of: Callable[[Any], Any], faults: npt.NDArray[np.uint8], is_float: Fault, other_type: Fault
+    documents: list[Any],
+    twins: Mapping[int, Any],
+    key_of: Callable[[Any], Any],
+    faults: npt.NDArray[np.uint8],
+    kinds: tuple[Fault, Fault, Fault],
 ) -> pa.LargeBinaryArray:
-    """The value of a key in each document, an integer in decimal; null where there is none or it is of another type. For the
-    types `faults` gets the reason."""
+    """The value of a key in each document, an integer in decimal; null where there is none or it is of another type. `faults`
+    gets the reason, one of `kinds`: it is a float, it is of another type, it holds half of a surrogate pair."""
     values: list[str | None] = []
+    is_float, other_type, half = kinds
     for i, document in enumerate(documents):
         try:
             value = key_of(document)
@@ -177,4 +215,14 @@ def _strings(
             faults[i] = is_float if type(value) is float else other_type
             value = None
         values.append(value)
+    for row in _halves(documents, twins, key_of):
+        faults[row], values[row] = faults[row] or half, None
     return pa.array(values, pa.large_binary())
+
+
+def _halves(documents: list[Any], twins: Mapping[int, Any], key_of: Callable[[Any], Any]) -> Iterator[int]:
+    """The rows whose value holds half of a surrogate pair."""
+    for row, twin in twins.items():
+        with suppress(KeyError, TypeError):
+            if key_of(documents[row]) != key_of(twin):
+                yield row

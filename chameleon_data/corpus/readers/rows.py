@@ -43,6 +43,7 @@ class Fault(IntEnum):
     NO_ASSISTANT = 26
     EMPTY_CONTENT = 27
     NOT_RENDERED = 28
+    HALF_CHARACTER = 29
 
 
 REASONS = (
@@ -51,7 +52,7 @@ REASONS = (
     "domain is a float", "domain is neither a string nor an integer", "id is a float", "id is neither a string nor an integer",
     "id is not UTF-8", "domain is not a number", "a column is not UTF-8", "'where' cannot be evaluated for its values",
     "no conversation", "not a list of messages", "unknown role", "two system turns", "no assistant turn",
-    "a turn without content", "the template refuses the conversation",
+    "a turn without content", "the template refuses the conversation", "half of a surrogate pair",
 )  # fmt: skip
 """The words for each `Fault`, in their order, as records and messages have them."""
 

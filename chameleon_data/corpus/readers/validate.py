@@ -24,7 +24,7 @@ from chameleon_data.corpus.readers.rows import NOT_TEXT, REASONS, BadRow, Block,
 from chameleon_data.corpus.readers.where import LEFT_OUT, NOT_JUDGED, judge_rows
 from chameleon_data.recipe import Source, check_domain_name
 
-JUDGED = (Fault.NONE, Fault.NO_TEXT, Fault.NULL_TEXT, Fault.NOT_STRING)
+JUDGED = (Fault.NONE, Fault.NO_TEXT, Fault.NULL_TEXT, Fault.NOT_STRING, Fault.HALF_CHARACTER)
 """Faults of rows whose columns can be read, and so judged; where they are not taken, their faults do not count."""
 DOMAIN_SEPARATOR = "/"
 """Between the values of several columns that name a domain together."""

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chameleon_data.corpus.kept_columns import kind_of
+from chameleon_data.corpus.readers.rows import NOT_TEXT
 from chameleon_data.recipe import check_condition, parse_decimals_as_floats
 
 TAKEN, LEFT_OUT, NOT_JUDGED = 1, 0, -1
@@ -31,7 +32,8 @@ def judge_rows(condition: str, columns: Mapping[str, Sequence[Any]]) -> npt.NDAr
     kinds = [[NULL if value is None else kind_of(value) for value in columns[name]] for name in names]
     groups: dict[tuple[str, ...], list[int]] = {}
     for row, of_row in enumerate(zip(*kinds, strict=True)):
-        groups.setdefault(of_row, []).append(row)
+        if not any(columns[name][row] is NOT_TEXT for name in names):
+            groups.setdefault(of_row, []).append(row)
     verdict = np.full(len(columns[names[0]]), NOT_JUDGED, np.int8)
     types = {
         "string": pl.String, "json": pl.String, "boolean": pl.Boolean, "float": pl.Float64, "integer": pl.Int64,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from chameleon_data.errors import InputError
 from chameleon_data.store.store import Store
+from chameleon_data.store.urls import check_folder_url
 from tests.support.secrets import CANARY, shown
 
 
@@ -46,3 +50,12 @@ def test_other_urls_that_name_no_folder(url: str) -> None:
 )
 def test_urls_that_only_look_odd(url: str) -> None:
     assert Store(url).url == url
+
+
+def test_a_folder_below_one_whose_name_is_not_utf8_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for url in (str(folder / "out"), "out"):
+        with pytest.raises(InputError, match=r"caf\\udce9/out: .* is not UTF-8; rename it"):
+            check_folder_url(url)

@@ -59,6 +59,16 @@ def test_a_row_does_not_depend_on_its_neighbours() -> None:
     assert judge_rows("score", {"score": [1]}).tolist() == [NOT_JUDGED]
 
 
+def test_a_column_that_is_not_text_cannot_be_judged(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_bytes(b"text,lang\none,en\ntwo,\xff\nthree,de\n")
+    lines = write_lines(tmp_path / "a.jsonl", ['{"text": "one", "lang": "en"}', '{"text": "two", "lang": "\\ud800"}'])
+    for path in (file, lines):
+        block = read(path, where="lang = 'en'")
+        assert block.text.to_pylist() == ["one"]
+        assert [(bad.row, bad.reason) for bad in block.bad] == [(1, "'where' cannot be evaluated for its values")]
+
+
 def test_rows_that_a_condition_leaves_out_are_counted_and_their_faults_are_not(tmp_path: Path) -> None:
     lines = [*ROWS, "{broken", {"text": "seven", "score": "many", "lang": "en"}]
     block = read(write_lines(tmp_path / "a.jsonl", lines), where="score >= 2.5 and lang = 'en'")
