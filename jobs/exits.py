@@ -28,7 +28,7 @@ from typer.exceptions import TyperException
 
 from chameleon_data.arrays import keep_pandas_out
 from chameleon_data.errors import InputError, explain_os_error
-from chameleon_data.jobs.completion import completing_in_bash
+from chameleon_data.jobs.completion import ASKED, completing_in_bash
 from chameleon_data.jobs.screen import drop_output, drop_unwritten, err, prepare_streams, print_json
 from chameleon_data.jobs.start import STOPPED, asks_for_json_lines
 
@@ -90,9 +90,9 @@ def _run(app: typer.Typer) -> int:
     try:
         with completing_in_bash():
             return app(args=sys.argv[1:] or ["--help"], standalone_mode=False) or 0
-    except SystemExit:  # typer's, where nobody reads its help to the end
+    except SystemExit as end:  # typer's, where nobody reads its help to the end; and of a completion, which answers fish by it
         drop_output(sys.stdout)
-        return 0
+        return end.code if ASKED in os.environ and isinstance(end.code, int) else 0
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def test_a_path_that_is_not_utf8_still_gets_its_document(tmp_path):
     typo = os.fsencode(tmp_path) + b"/caf\xe9"
     done = subprocess.run([Path(sys.executable).parent / "chameleon-data", "versions", typo, "--json"], capture_output=True)
     assert done.returncode == 2
-    assert "no dataset" in json.loads(done.stdout)["error"]
+    assert "is not UTF-8" in json.loads(done.stdout)["error"]
 
 
 def test_a_sigterm_ends_a_build_which_the_same_command_goes_on_with(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def _read_one(
 
 
 def _refuse_files_in_one(raw: pa.NativeFile, url: str) -> None:
-    """Raise InputError unless the batches that the footer lists end where the footer begins."""
+    """Raise InputError unless the batches that the footer lists end where the footer begins, and nothing ends before it."""
     found = read_arrow_footer(raw, raw.size())
     if found is None:
         refuse_what_follows(raw, FILE_MAGIC, url)
@@ -94,8 +94,10 @@ def _refuse_files_in_one(raw: pa.NativeFile, url: str) -> None:
         dictionaries, batches = read_arrow_blocks(footer)
     except (struct.error, IndexError):
         return  # damaged, as the reader will find
-    end = max((end for _, end in dictionaries + batches), default=0)
-    if end and footer_at - end > UNLISTED_BYTES:
+    end = max((end for _, end in dictionaries + batches), default=len(FILE_MAGIC))
+    listed = end if dictionaries + batches else len(footer)  # without batches a file holds its schema twice, and little else
+    raw.seek(end)
+    if footer_at - listed > UNLISTED_BYTES or FILE_MAGIC in raw.read(max(0, footer_at - end)):
         raise InputError(
             f"{url}: its footer lists {end:,} of {footer_at:,} bytes, as where files were joined by `cat`; give each its own file"
         )
