@@ -12,7 +12,7 @@ from chameleon_data.corpus.parts import Part, PartList, name_files, part_bytes, 
 from chameleon_data.corpus.row_store import RowStore
 from chameleon_data.corpus.selection import Selection
 from chameleon_data.errors import InputError
-from chameleon_data.pipelines.engine import Engine, Progress, Task, run_pass
+from chameleon_data.pipelines.engine import Engine, Progress, Task, count_work, run_pass
 from chameleon_data.shards.assemble import divide_large_range, encode_indexes, write_range
 from chameleon_data.shards.lay_out import ShardSpec, build_folder
 from chameleon_data.shards.levels import (
@@ -232,7 +232,9 @@ def _exchange(store: Store, work: StoredWork, level: int, number: int) -> None:
 
 def _write_range(store: Store, work: StoredWork, parts: PartList | None, number: int) -> None:
     spec, source = work.read(store)
-    write_range(store, work.build, spec, parts, source, list_places(spec)[0][number])
+    receipts = write_range(store, work.build, spec, parts, source, list_places(spec)[0][number])
+    size = sum(file.bytes for receipt in receipts for file in receipt.files)
+    count_work("write", {"rows": sum(r.rows for r in receipts), "tokens": sum(r.tokens for r in receipts), "bytes": size})
 
 
 def _describe_part(spec: ShardSpec, places: Sequence[Place], number: int) -> str:

@@ -57,9 +57,9 @@ from chameleon_data.store.store import Store
 
 def write_range(
     store: Store, build: BuildFolder, spec: ShardSpec, parts: PartList | None, source: RowSource, place: Place
-) -> None:
-    """Write the shards of a range in every format of the recipe, and then their receipt. `parts` are those of the corpus, where
-    the recipe asks for lineage."""
+) -> list[Receipt]:
+    """Write the shards of a range in every format of the recipe, and then their receipts, which are returned. `parts` are those of
+    the corpus, where the recipe asks for lineage."""
     receipts, held = list[Receipt](), Counter[str]()
     for shard, assembled in _assemble_range(store, build, spec, source, place):
         receipt = _write_shard(store, build, spec, parts, place.split, shard, assembled)
@@ -67,6 +67,7 @@ def write_range(
         receipts.append(receipt)
     _check_expected(find_layout(store, build, spec, place.above), place.path[-1], held)
     write_receipts(store, build, receipts)
+    return receipts
 
 
 def _check_expected(layout: Layout, number: int, held: Mapping[str, int]) -> None:

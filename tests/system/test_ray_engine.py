@@ -302,6 +302,9 @@ def test_tasks_count_their_work_on_rays_counters(monkeypatch, tmp_path):
     assert counted["chameleon_data_rows", "survey"] == sum(d.rows_read for d in domains)
     assert counted["chameleon_data_tokens", "survey"] == sum(d.available_tokens for d in domains)
     assert counted["chameleon_data_bytes", "survey"] == sum(d.available_bytes for d in domains)
+    assert counted["chameleon_data_rows", "write"] == sum(d.rows for d in domains)
+    assert counted["chameleon_data_tokens", "write"] == sum(d.tokens for d in domains)
+    assert counted["chameleon_data_bytes", "write"] == sum(sums.bytes for sums in manifest.formats.values())
     assert ("chameleon_data_retries", "all") not in counted
     with pytest.raises(InputError, match=r"failed \d+ times"):
         list(INLINE.run(Task(_lose_network, str), [1]))
