@@ -1,7 +1,7 @@
 """A folder in an object store, through the store's fsspec package: conditional puts, our own retries, one deadline for all.
 
 The packages' coroutines are called one by one, with their own retries off or within our deadline. A call is repeated while that
-can help. Cost: one request to write an object, one per 32 MiB to read it, one per 1,000 names to list.
+can help. Cost: one request to write an object, one per 32 MiB to read it, one per 1,000 names to list, and of S3 to delete.
 Why: docs/decisions/011-own-retries.md.
 """
 
@@ -42,6 +42,8 @@ LARGEST_PUT = 5 * 2**30
 """Bytes of the largest object that one S3 put takes; shards are below 4 GiB."""
 RANGE_BYTES = 32 * 2**20
 """Bytes that one request reads."""
+DELETED_AT_ONCE = 1_000
+"""Files that one request of S3 deletes at most."""
 READ_AHEAD_BYTES = 2**20
 """Bytes that an open file reads ahead."""
 
@@ -127,7 +129,22 @@ class RemoteFolder(Backend):
                 self._call(self.fs._rm_file, self._full(path))
 
         with ThreadPoolExecutor(16) as pool:
-            list(pool.map(delete_one, paths))
+            list(pool.map(delete_one, self._delete_together(paths) if len(paths) > 1 else paths))
+
+    def _delete_together(self, paths: list[str]) -> list[str]:
+        """Delete the files in requests of a thousand, where the store has such requests. Returns those that are left."""
+        if self.extra != "s3":
+            return paths
+        left = list[str]()
+        for start in range(0, len(paths), DELETED_AT_ONCE):
+            full = {self._full(path).partition("/")[2]: path for path in paths[start : start + DELETED_AT_ONCE]}
+            request = {"Objects": [{"Key": key} for key in full], "Quiet": True}
+            try:
+                answer = self._call(self.fs._call_s3, "delete_objects", Bucket=self.root.partition("/")[0], Delete=request)
+            except (StoreError, FileNotFoundError):  # not every server has such a request; the others say what is wrong
+                return [*left, *paths[start:]]
+            left += [full[error["Key"]] for error in answer.get("Errors", ())]
+        return left
 
     def uploads(self) -> Iterator[Upload]:
         """S3 alone keeps the parts of such an upload for ever: Google Cloud Storage and Azure drop them after a week."""

@@ -20,7 +20,7 @@ a manifest before its tables, a part's summary before its documents, a list befo
 whoever finds one after a gc was killed finds all of it. While any driver is at work, caches, landmarks, manifests, tables and
 temporary files stay, as nobody can say yet which it will need.
 Why: docs/decisions/070-active-records.md.
-Cost: a listing of the folder, and a request for each version, each file, and each cached weighing.
+Cost: a listing of the folder, a request for each version and each cached weighing, and for each file or, on S3, each 160.
 """
 
 from __future__ import annotations

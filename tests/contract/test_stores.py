@@ -11,11 +11,13 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from botocore.exceptions import ClientError
 
 from chameleon_data.errors import InputError
 from chameleon_data.store import object_store as remote
@@ -293,3 +295,41 @@ def test_a_folder_may_have_any_name(request: pytest.FixtureRequest, tmp_path: Pa
     store.remove(["a/b.json"])
     assert store.list() == {"a/c.json": 3}
     assert Store(base).list(name) == {f"{name}/a/c.json": 3}
+
+
+def test_s3_deletes_many_files_in_one_request(s3_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "DELETED_AT_ONCE", 4)
+    singly: list[str] = []
+    real = s3_store._backend.fs._rm_file
+    monkeypatch.setattr(s3_store._backend.fs, "_rm_file", lambda path, **how: singly.append(path) or real(path, **how))
+    names = [f"many/{number} &<é>" for number in range(10)]
+    for name in [*names, "stays"]:
+        s3_store.write_new(name, b"1")
+    s3_store.remove([*names, "gone/already"])
+    assert list(s3_store.list()) == ["stays"]
+    assert singly == []
+
+
+@pytest.mark.parametrize("refusal", [None, ("NotImplemented", 501), ("MethodNotAllowed", 405)])
+def test_what_s3_does_not_delete_with_others_is_deleted_by_itself(
+    s3_store: Store, monkeypatch: pytest.MonkeyPatch, refusal: tuple[str, int] | None
+) -> None:
+    """It fails for one file, or the server has no such request."""
+    fs = s3_store._backend.fs
+    real = fs._call_s3
+
+    async def answer(method: str, *given: Any, **request: Any) -> Any:
+        if method != "delete_objects":
+            return await real(method, *given, **request)
+        if refusal:
+            code, status = refusal
+            raise ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, method)
+        failing, *others = request["Delete"]["Objects"]
+        await real(method, *given, **{**request, "Delete": {"Objects": others}})
+        return {"Errors": [{**failing, "Code": "InternalError"}]}
+
+    monkeypatch.setattr(fs, "_call_s3", answer)
+    for name in ("a", "b", "c"):
+        s3_store.write_new(name, b"1")
+    s3_store.remove(["a", "b"])
+    assert list(s3_store.list()) == ["c"]
