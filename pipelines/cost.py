@@ -5,8 +5,10 @@ A pass takes `fixed` seconds, whatever the machine, and a number of core-seconds
     seconds = fixed + gigabytes × rate / min(CPUs, tasks)        CPU hours = (fixed + gigabytes × rate) / 3600
 
 The rates are measured on a machine by `make bench`, which writes them as a file, or are those of `rates.json` here. Bytes and
-requests follow from the plan. Requests are those of an object store; a folder of this machine has as many opened files. Money is
-these numbers times the prices of a file that a person edits. Error on the demo and on 200 MB: docs/decisions/167-cost-before.md.
+requests follow from the plan; `python -m tests.bench.requests` counts them on the wire. Requests are those of an object store; a
+folder of this machine has as many opened files. Left out are some 60 requests of any build: a probe, active records, the commit.
+Money is these numbers times the prices of a file that a person edits. Error on the demo and on 200 MB:
+docs/decisions/167-cost-before.md.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from chameleon_data.corpus.read_ahead import AHEAD_BYTES
 from chameleon_data.errors import InputError, explain_errno, explaining, list_some
 from chameleon_data.recipe import say_fault
 from chameleon_data.shards.runs import RUN_BYTES
@@ -27,8 +30,10 @@ from chameleon_data.shards.runs import RUN_BYTES
 RATES_FORMAT = 1
 OWN_RATES = Path(__file__).with_name("rates.json")
 """Rates that were measured while this was written; the file says on which machine."""
-REQUEST_BYTES = 32 * 2**20
-"""Bytes that a request for a large file asks for."""
+OPEN_REQUESTS, LOOK_REQUESTS = 2, 2
+"""Requests to open a file of the corpus, beside those of its blocks; and to look at its start while it is listed."""
+PART_REQUESTS, SPILL_REQUESTS = 8, 5
+"""Requests of the driver for what the survey left of a part; and of a task that reads a part again, for what it has to know."""
 RECORD_BYTES = 26
 """Bytes of a row's record in the survey."""
 RANGED_RECORD_BYTES = 40
@@ -213,12 +218,13 @@ def estimate_cost(size: BuildSize, rates: Rates, cpus: float, gpus: int = 0) -> 
     text, parts = size.text / GIGABYTE, max(1, size.parts)
     again = 1 - size.kept_parts / parts
     """Share of the text that is read twice."""
-    readings = size.files + -(-size.stored // REQUEST_BYTES)
+    files = max(1, size.files)
+    readings = files * (OPEN_REQUESTS + -(-size.stored // (files * AHEAD_BYTES)))
     records = size.rows * RECORD_BYTES
     kept = int(size.text * (1 - again))
     runs = int(size.text * again * rates.run_bytes)
     unkept = size.parts - size.kept_parts
-    run_files = unkept + runs // RUN_BYTES if unkept else 0
+    run_files = unkept * -(-runs // (unkept * RUN_BYTES)) if unkept else 0
     selection, exchange = size.selection, size.exchange
     ranged, slices = size.rows * RANGED_RECORD_BYTES, SLICE_REQUESTS * selection.groups * selection.ranges
     shards = int(sum(size.written * rates.stored[form] for form in size.formats))
@@ -227,10 +233,11 @@ def estimate_cost(size: BuildSize, rates: Rates, cpus: float, gpus: int = 0) -> 
     embed = size.windows * window
     costs = [
         _spread("survey", rates.survey.fixed, text * (rates.survey.gigabyte + rates.tokenizer * size.tokenizer), cpus, parts,
-                read=size.stored, moved=kept, written=records, gets=readings, puts=SURVEY_FILES * parts),
+                read=size.stored, moved=kept, written=records, gets=readings + LOOK_REQUESTS * files,
+                puts=SURVEY_FILES * parts),
         PassCost("embed and weigh", rates.embed.fixed + embed / max(1.0, gpus or cpus) if size.windows else 0.0,
                  0.0 if gpu else embed / 3600, embed / 3600 if gpu else 0.0, 0, 0, size.windows * VECTOR_BYTES, 0, 0),
-        _spread("plan", rates.plan.fixed, text * rates.plan.gigabyte, 1, 1, read=records, gets=parts),
+        _spread("plan", rates.plan.fixed, text * rates.plan.gigabyte, 1, 1, read=records, gets=PART_REQUESTS * parts),
     ]  # fmt: skip
     if selection.ranges > 1:
         tasks, seconds = selection.ranges, size.rows * COUNT_SECONDS
@@ -243,7 +250,9 @@ def estimate_cost(size: BuildSize, rates: Rates, cpus: float, gpus: int = 0) -> 
         costs.append(_spread("cut", 0.0, size.rows * CUT_SECONDS, cpus, tasks, read=ranged, gets=slices, puts=tasks))
     if unkept:
         reading = text * again * (rates.read.gigabyte + rates.tokenizer * size.tokenizer)
-        amounts = {"read": int(size.stored * again), "moved": runs, "gets": int(readings * again), "puts": 3 * unkept}
+        gets = int(readings * again) + SPILL_REQUESTS * unkept
+        puts = run_files * (2 if exchange.divided else 1) + unkept
+        amounts = {"read": int(size.stored * again), "moved": runs, "gets": gets, "puts": puts}
         costs.append(_spread("read", rates.read.fixed, reading, cpus, unkept, **amounts))
     written = size.written / GIGABYTE
     searches = SLICE_REQUESTS * run_files * exchange.small
@@ -254,11 +263,11 @@ def estimate_cost(size: BuildSize, rates: Rates, cpus: float, gpus: int = 0) -> 
     if exchange.divided and unkept:
         tasks = exchange.divided * exchange.part_groups
         costs.append(_spread("exchange", 0.0, runs / GIGABYTE * EXCHANGE_SECONDS, cpus, tasks,
-                             moved=2 * runs, gets=sent, puts=tasks))  # fmt: skip
+                             moved=2 * runs, gets=sent, puts=2 * tasks))  # fmt: skip
         searches = SLICE_REQUESTS * exchange.part_groups * exchange.small
     costs.append(
         _spread("write", rates.write.fixed, written * encode, cpus, size.shards, moved=size.written, written=shards,
-                gets=searches, puts=size.shards * (len(size.formats) + 1))
+                gets=searches, puts=size.shards * len(size.formats) + 2 * exchange.small)
     )  # fmt: skip
     return tuple(costs)
 

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
+import psutil
 import pyarrow as pa
 import pyarrow.json
 import zstandard
@@ -109,7 +110,7 @@ def merely_encode(build: Path, scratch: Path) -> float:
 
 
 class Peak(threading.Thread):
-    """Largest anonymous memory of any of Ray's worker processes, in bytes, looked up ten times a second."""
+    """Largest anonymous memory of any worker of this process, in bytes, looked up ten times a second."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -117,15 +118,18 @@ class Peak(threading.Thread):
 
     def run(self) -> None:
         while not self.ended.wait(0.1):
-            for process in Path("/proc").glob("[0-9]*"):
+            for process in psutil.Process().children():
                 try:
-                    if b"pipelines.local_worker" in (process / "cmdline").read_bytes():
-                        lines = (process / "status").read_text().splitlines()
-                        self.bytes = max(
-                            self.bytes, *(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
-                        )
-                except OSError:
+                    if any("local_worker" in word for word in process.cmdline()):
+                        self.bytes = max(self.bytes, memory_of(process.pid, "RssAnon"))
+                except (OSError, psutil.Error):
                     continue
+
+
+def memory_of(pid: int, what: str) -> int:
+    """A line of a process' status, in bytes: RssAnon is what it holds, VmHWM the most that it ever held, its files included."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{what}:"))
 
 
 @contextmanager
