@@ -25,7 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 from chameleon_data.corpus.read_ahead import AHEAD_BYTES
 from chameleon_data.errors import InputError, explain_errno, explaining, list_some
 from chameleon_data.recipe import say_fault
-from chameleon_data.shards.runs import RUN_BYTES
+from chameleon_data.shards.runs import RECORD_FILE_BYTES, RUN_BYTES
 
 RATES_FORMAT = 1
 OWN_RATES = Path(__file__).with_name("rates.json")
@@ -34,8 +34,8 @@ OPEN_REQUESTS, LOOK_REQUESTS = 2, 2
 """Requests to open a file of the corpus, beside those of its blocks; and to look at its start while it is listed."""
 PART_REQUESTS, SPILL_REQUESTS = 8, 5
 """Requests of the driver for what the survey left of a part; and of a task that reads a part again, for what it has to know."""
-RECORD_BYTES = 26
-"""Bytes of a row's record in the survey."""
+RECORD_BYTES, SENT_RECORD_BYTES = 26, 44
+"""Bytes of a row's record in the survey, and of one on its way to ranges that are divided."""
 RANGED_RECORD_BYTES = 40
 """Bytes of a row's record once it lies by range of its hash."""
 SLICE_REQUESTS = 2
@@ -225,6 +225,7 @@ def estimate_cost(size: BuildSize, rates: Rates, cpus: float, gpus: int = 0) -> 
     runs = int(size.text * again * rates.run_bytes)
     unkept = size.parts - size.kept_parts
     run_files = unkept * -(-runs // (unkept * RUN_BYTES)) if unkept else 0
+    record_files = unkept * -(-int(size.rows * again) * SENT_RECORD_BYTES // (unkept * RECORD_FILE_BYTES)) if unkept else 0
     selection, exchange = size.selection, size.exchange
     ranged, slices = size.rows * RANGED_RECORD_BYTES, SLICE_REQUESTS * selection.groups * selection.ranges
     shards = int(sum(size.written * rates.stored[form] for form in size.formats))
@@ -251,17 +252,17 @@ def estimate_cost(size: BuildSize, rates: Rates, cpus: float, gpus: int = 0) -> 
     if unkept:
         reading = text * again * (rates.read.gigabyte + rates.tokenizer * size.tokenizer)
         gets = int(readings * again) + SPILL_REQUESTS * unkept
-        puts = run_files * (2 if exchange.divided else 1) + unkept
+        puts = run_files + (record_files if exchange.divided else 0) + unkept
         amounts = {"read": int(size.stored * again), "moved": runs, "gets": gets, "puts": puts}
         costs.append(_spread("read", rates.read.fixed, reading, cpus, unkept, **amounts))
     written = size.written / GIGABYTE
     searches = SLICE_REQUESTS * run_files * exchange.small
     if exchange.divided:
-        sent, tasks = SLICE_REQUESTS * run_files * exchange.first, exchange.divided * exchange.domain_groups
+        asked, tasks = SLICE_REQUESTS * record_files * exchange.first, exchange.divided * exchange.domain_groups
         costs.append(_spread("divide", 0.0, size.rows * DIVIDE_SECONDS, cpus, tasks,
-                             read=records, gets=sent * exchange.domain_groups, puts=tasks))  # fmt: skip
+                             read=records, gets=asked * exchange.domain_groups, puts=tasks))  # fmt: skip
     if exchange.divided and unkept:
-        tasks = exchange.divided * exchange.part_groups
+        sent, tasks = SLICE_REQUESTS * run_files * exchange.first, exchange.divided * exchange.part_groups
         costs.append(_spread("exchange", 0.0, runs / GIGABYTE * EXCHANGE_SECONDS, cpus, tasks,
                              moved=2 * runs, gets=sent, puts=2 * tasks))  # fmt: skip
         searches = SLICE_REQUESTS * exchange.part_groups * exchange.small

@@ -30,7 +30,16 @@ from chameleon_data.shards.delivered import Delivered
 from chameleon_data.shards.grouping import divide_shards
 from chameleon_data.shards.lay_out import ShardSpec
 from chameleon_data.shards.layout_files import read_cuts, read_layout, write_cuts, write_layout
-from chameleon_data.shards.runs import RUN_SCHEMA, read_records, read_runs, write_run
+from chameleon_data.shards.runs import (
+    RUN_SCHEMA,
+    PartRuns,
+    read_records,
+    read_runs,
+    records_path,
+    select_records,
+    write_records,
+    write_run,
+)
 from chameleon_data.store.checksummed import column_sums, read_table, write_table
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.slices import SlicedFile
@@ -74,8 +83,8 @@ class KeptCorpus:
 class RowSource:
     """Where the rows of a build's shards are."""
 
-    runs: tuple[tuple[SlicedFile, ...], ...]
-    """Runs of each part whose rows are not kept. They lie in the build's store."""
+    runs: tuple[PartRuns, ...]
+    """Those of each part whose rows are not kept. They lie in the build's store."""
     kept: KeptCorpus | None
     """The other parts; None where there are none."""
     groups: int = 1
@@ -84,7 +93,7 @@ class RowSource:
     def of_group(self, group: int) -> list[SlicedFile]:
         """The runs of a group of parts."""
         first, end = (len(self.runs) * number // self.groups for number in (group, group + 1))
-        return [run for of_part in self.runs[first:end] for run in of_part]
+        return [run for of_part in self.runs[first:end] for run in of_part.runs]
 
 
 def list_places(spec: ShardSpec) -> tuple[list[Place], list[list[Place]]]:
@@ -187,22 +196,37 @@ def exchange_rows(store: Store, build: BuildFolder, spec: ShardSpec, source: Row
     sent = rows.take(row[order])
     sent = sent.set_column(RUN_SCHEMA.get_field_index("copy"), "copy", pa.array(copy[order]))
     path = build.exchanged(place.split, place.path, group)
-    write_run(store, path, [(number[order], sent)], layout.ranges, spec.domain_groups)
+    write_run(store, path, [(number[order], sent)], layout.ranges)
+    records = select_records(number[order], sent, spec.domain_groups)
+    write_records(store, records_path(path), [records], layout.ranges * spec.domain_groups)
 
 
 def read_spilled(
     store: Store, build: BuildFolder, spec: ShardSpec, source: RowSource, place: Place, groups: Sequence[int]
 ) -> list[pa.Table]:
     """The rows that were spilled to a range; a table for each of these groups of parts (RUN_SCHEMA)."""
-    number = place.path[-1] + (spec.first_range(place.split) if len(place.path) == 1 else 0)
-    files = [_files(build, source, place, group) for group in groups]
-    return [read_runs(store, of_group, number) for of_group in files]
+    number = _number_of(spec, place)
+    return [read_runs(store, _list_runs(build, source, place, group), number) for group in groups]
 
 
-def _files(build: BuildFolder, source: RowSource, place: Place, group: int) -> list[SlicedFile]:
+def _number_of(spec: ShardSpec, place: Place) -> int:
+    """The number by which the files of rows know a range."""
+    return place.path[-1] + (spec.first_range(place.split) if len(place.path) == 1 else 0)
+
+
+def _list_runs(build: BuildFolder, source: RowSource, place: Place, group: int) -> list[SlicedFile]:
+    """The runs in which a group of parts has its rows of a range."""
     if len(place.path) == 1:
         return source.of_group(group)
     return [SlicedFile(build.exchanged(place.split, place.path[:-1], group))] if source.runs else []
+
+
+def _list_records(build: BuildFolder, source: RowSource, place: Place) -> list[SlicedFile]:
+    """The files of records in which all parts have theirs of a range."""
+    if len(place.path) == 1:
+        return [file for of_part in source.runs for file in of_part.records]
+    runs = [run for group in range(source.groups) for run in _list_runs(build, source, place, group)]
+    return [SlicedFile(records_path(run.path)) for run in runs]
 
 
 def divide_place(
@@ -210,9 +234,8 @@ def divide_place(
 ) -> None:
     """Find the bounds of the smaller ranges of a range, in the streams of a group of domains. `kept` are the kept rows of the
     range."""
-    number = place.path[-1] + (spec.first_range(place.split) if len(place.path) == 1 else 0)
-    files = [file for of_parts in range(source.groups) for file in _files(build, source, place, of_parts)]
-    spilled = read_records(store, files, number * spec.domain_groups + group)
+    records = _list_records(build, source, place)
+    spilled = read_records(store, records, _number_of(spec, place) * spec.domain_groups + group)
     layout = find_layout(store, build, spec, place.above)
     among = np.arange(len(layout.streams)) % spec.domain_groups == group
     mine = among[kept.columns["domain"]]
@@ -251,10 +274,11 @@ def store_spec(store: Store, build: BuildFolder, spec: ShardSpec) -> StoredWork:
     return StoredWork(build, replace(spec, layouts=()), len(spec.layouts))
 
 
+RUNS, RECORDS, KEPT = range(3)
 _SOURCE_SCHEMA = pa.schema(
     [
-        ("part", pa.int64()),  # of kept rows, in the corpus; of runs, among the parts that are not kept
-        ("kept", pa.int8()),
+        ("part", pa.int64()),  # of kept rows, in the corpus; of the others, among the parts that are not kept
+        ("kind", pa.int8()),  # RUNS, RECORDS or KEPT
         ("path", pa.large_string()),
         ("listed", pa.large_string()),
         ("bytes", pa.int64()),
@@ -266,8 +290,11 @@ _SOURCE_SCHEMA = pa.schema(
 def store_source(store: Store, work: StoredWork, source: RowSource) -> StoredWork:
     """Leave where the rows are for the tasks."""
     kept = source.kept
-    runs = [(n, 0, run.path, run.listed, 0, 0) for n, of_part in enumerate(source.runs) for run in of_part]
-    files = [(p.number, 1, f.path, f.listed, f.bytes, f.rows) for p in (kept.parts if kept else ()) for f in p.files]
+    sliced = (
+        (n, kind, files) for n, part in enumerate(source.runs) for kind, files in ((RUNS, part.runs), (RECORDS, part.records))
+    )
+    runs = [(number, kind, file.path, file.listed, 0, 0) for number, kind, files in sliced for file in files]
+    files = [(p.number, KEPT, f.path, f.listed, f.bytes, f.rows) for p in (kept.parts if kept else ()) for f in p.files]
     columns = list(zip(*runs, *files, strict=True)) or [()] * len(_SOURCE_SCHEMA)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, _SOURCE_SCHEMA, strict=True)]
     about = [len(source.runs), source.groups, kept.store.url if kept else None, kept.copies if kept else ()]
@@ -281,16 +308,17 @@ def store_source(store: Store, work: StoredWork, source: RowSource) -> StoredWor
 def _read_source(store: Store, build: BuildFolder, digest: str) -> RowSource:
     table = read_table(store, build.source(digest))
     spilled, groups, url, copies = json.loads(table.schema.metadata[b"about"])
-    runs: list[list[SlicedFile]] = [[] for _ in range(spilled)]
+    sliced: dict[int, list[list[SlicedFile]]] = {kind: [[] for _ in range(spilled)] for kind in (RUNS, RECORDS)}
     parts: dict[int, list[KeptFile]] = {}
-    for part, kept, path, listed, size, rows in zip(*table.to_pydict().values(), strict=True):
-        if kept:
+    for part, kind, path, listed, size, rows in zip(*table.to_pydict().values(), strict=True):
+        if kind == KEPT:
             parts.setdefault(part, []).append(KeptFile(path, size, rows, listed))
         else:
-            runs[part].append(SlicedFile(path, listed))
+            sliced[kind][part].append(SlicedFile(path, listed))
+    runs = tuple(PartRuns(tuple(of), tuple(records)) for of, records in zip(sliced[RUNS], sliced[RECORDS], strict=True))
     of_parts = tuple(KeptPart(number, tuple(files)) for number, files in parts.items())
     corpus = KeptCorpus(Store(url), of_parts, tuple(copies)) if url else None
-    return RowSource(tuple(map(tuple, runs)), corpus, groups)
+    return RowSource(runs, corpus, groups)
 
 
 @lru_cache(maxsize=1)

@@ -1,10 +1,12 @@
-"""Runs: rows on their way to shards, in sliced files of about 128 MiB (`store/slices.py`) with a slice for each range of
-shards."""
+"""Runs: rows on their way to shards, in sliced files of about 128 MiB (`store/slices.py`) with a slice for each range of shards.
+Where ranges are divided, the rows of a part without their bodies lie in files of their own, as few as there can be: each is asked
+by every range and group of domains."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +18,10 @@ from chameleon_data.store.checksummed import read_record, write_record
 from chameleon_data.store.slices import SLICED_FILES_AT_ONCE, SlicedFile, read_slices, write_slices
 from chameleon_data.store.store import Store
 
-RUN_LIST_FORMAT = 2
+RUN_LIST_FORMAT = 3
 RUN_BYTES = 128 * 2**20
+RECORD_FILE_BYTES = 64 * 2**20
+"""Bytes of a file of records, about: 1.5 million rows, which is some 3 GB of text."""
 RUN_SCHEMA = pa.schema(
     [
         ("domain", pa.int32()),  # index in the layout of its split
@@ -36,46 +40,60 @@ RUN_SCHEMA = pa.schema(
 RECORDS_SCHEMA = pa.schema([field for field in RUN_SCHEMA if field.name not in ("fragment", "row", "body")])
 
 
-def write_run_list(store: Store, path: str, runs: Sequence[str]) -> None:
+@dataclass(frozen=True)
+class PartRuns:
+    """What one part left on the way to its shards."""
+
+    runs: tuple[SlicedFile, ...]
+    records: tuple[SlicedFile, ...]
+    """Files of records; none where no range is divided."""
+
+
+def write_run_list(store: Store, path: str, runs: Sequence[str], records: Sequence[str] = ()) -> None:
     """Record the paths of the runs of a part. With its list, a part is done."""
-    write_record(store, path, {"format": RUN_LIST_FORMAT, "runs": list(runs)})
+    write_record(store, path, {"format": RUN_LIST_FORMAT, "runs": list(runs), "records": list(records)})
 
 
-def read_run_lists(store: Store, paths: Sequence[str]) -> tuple[tuple[SlicedFile, ...], ...]:
-    """The runs that each list names."""
+def read_run_lists(store: Store, paths: Sequence[str]) -> tuple[PartRuns, ...]:
+    """What each list names."""
     with ThreadPoolExecutor(SLICED_FILES_AT_ONCE) as pool:
         return tuple(pool.map(lambda path: _read_run_list(store, path), paths))
 
 
-def _read_run_list(store: Store, path: str) -> tuple[SlicedFile, ...]:
+def _read_run_list(store: Store, path: str) -> PartRuns:
     record = read_record(store, path)
     if record.get("format") != RUN_LIST_FORMAT:
         raise InputError(
             f"{store.url}/{path}: runs of another release of chameleon-data; finish the build with that release, or remove the "
             "build's folder"
         )
-    runs: list[str] = type_adapter(list[str]).validate_python(record["runs"])
-    return tuple(SlicedFile(run, path) for run in runs)
+    runs, records = (type_adapter(list[str]).validate_python(record[name]) for name in ("runs", "records"))
+    return PartRuns(*(tuple(SlicedFile(file, path) for file in files) for files in (runs, records)))
 
 
-def write_run(store: Store, path: str, pending: Sequence[tuple[I64, pa.Table]], ranges: int, groups: int) -> None:
+def write_run(store: Store, path: str, pending: Sequence[tuple[I64, pa.Table]], ranges: int) -> None:
     """Write a run with a slice for each range.
 
-    `pending` are tables (RUN_SCHEMA) whose rows lie in the order of their ranges, which stand beside each. Where ranges are
-    divided, by `groups` groups of domains, the rows without their bodies are written beside it, with a slice for each range and
-    group.
+    `pending` are tables (RUN_SCHEMA) whose rows lie in the order of their ranges, which stand beside each.
     """
-    if groups:
-        records = []
-        for number, table in pending:
-            of_group = number * groups + table["domain"].to_numpy() % groups
-            order = np.argsort(of_group, kind="stable")
-            records.append((of_group[order], table.select(RECORDS_SCHEMA.names).take(order)))
-        write_slices(store, records_path(path), RECORDS_SCHEMA, records, ranges * groups)
     write_slices(store, path, RUN_SCHEMA, pending, ranges)
 
 
+def select_records(number: I64, table: pa.Table, groups: int) -> tuple[I64, pa.Table]:
+    """Rows without their bodies, in the order of their ranges and groups of domains, and the slice of each. `number` are their
+    ranges."""
+    slice = number * groups + table["domain"].to_numpy() % groups
+    order = np.argsort(slice, kind="stable")
+    return slice[order], table.select(RECORDS_SCHEMA.names).take(order)
+
+
+def write_records(store: Store, path: str, pending: Sequence[tuple[I64, pa.Table]], slices: int) -> None:
+    """Write a file of records, of what `select_records` gives."""
+    write_slices(store, path, RECORDS_SCHEMA, pending, slices)
+
+
 def records_path(run: str) -> str:
+    """The records of a run that a task sent further."""
     return f"{run}.records"
 
 
@@ -84,7 +102,6 @@ def read_runs(store: Store, runs: Sequence[SlicedFile], number: int) -> pa.Table
     return pa.concat_tables([RUN_SCHEMA.empty_table(), *read_slices(store, runs, range(number, number + 1))[0]])
 
 
-def read_records(store: Store, runs: Sequence[SlicedFile], slice: int) -> pa.Table:
+def read_records(store: Store, files: Sequence[SlicedFile], slice: int) -> pa.Table:
     """Every row of a range and group of domains, without its body (RECORDS_SCHEMA)."""
-    files = [SlicedFile(records_path(run.path), run.listed) for run in runs]
     return pa.concat_tables([RECORDS_SCHEMA.empty_table(), *read_slices(store, files, range(slice, slice + 1))[0]])

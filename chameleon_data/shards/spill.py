@@ -38,7 +38,15 @@ from chameleon_data.errors import InputError
 from chameleon_data.plan.routing import CopyCounter, route
 from chameleon_data.shards.lay_out import ShardSpec
 from chameleon_data.shards.rows import ROW_OVERHEAD
-from chameleon_data.shards.runs import RUN_BYTES, RUN_SCHEMA, write_run, write_run_list
+from chameleon_data.shards.runs import (
+    RECORD_FILE_BYTES,
+    RUN_BYTES,
+    RUN_SCHEMA,
+    select_records,
+    write_records,
+    write_run,
+    write_run_list,
+)
 from chameleon_data.store.checksummed import read_groups
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
@@ -50,8 +58,8 @@ ROUTED_BYTES = 16 * 2**20
 def spill(store: Store, build: BuildFolder, spec: ShardSpec, number: int, part: Part, copies: pa.Table) -> None:
     """Read part `number` of the corpus again and write its rows as runs.
 
-    `copies` are the part's (`copies.read_part_copies`). Memory: they, one run and a block. Raises InputError where a row is not
-    the one that was surveyed.
+    `copies` are the part's (`copies.read_part_copies`). Memory: they, a run, a file of records and a block. Raises InputError
+    where a row is not the one that was surveyed.
     """
     runs = _RunWriter(store, build, spec, number, part, copies)
     with _survey_removed_on_change(store, part):
@@ -126,6 +134,10 @@ class _RunWriter:
         """Rows that are in no run yet, and the range of each, among those of all splits."""
         self._bytes = 0
         self._runs: list[str] = []
+        self._pending_records: list[tuple[I64, pa.Table]] = []
+        """Records that are in no file yet, and the slice of each; none where no range is divided."""
+        self._record_bytes = 0
+        self._records: list[str] = []
 
     def add(self, names: pa.DictionaryArray, hi: U64, lo: U64, tokens: I64, row: I64, text: pa.Array, fragment: int) -> None:
         """Take the usable rows of a block. Rows of domains that were not surveyed are left to `_SurveyedRows.finish`."""
@@ -179,20 +191,33 @@ class _RunWriter:
     def _collect(self, number: I64, table: pa.Table) -> None:
         self._pending.append((number, table))
         self._bytes += table.nbytes  # all columns: beside a text of one word they are most of a row
+        if self._groups:
+            self._pending_records.append(select_records(number, table, self._groups))
+            self._record_bytes += self._pending_records[-1][1].nbytes
         if self._bytes >= RUN_BYTES:
-            self._write()
+            self._write_run()
+        if self._record_bytes >= RECORD_FILE_BYTES:
+            self._write_records()
 
-    def _write(self) -> None:
+    def _write_run(self) -> None:
         path = f"{self._prefix}-{len(self._runs)}.run"
-        write_run(self._store, path, self._pending, self._ranges, self._groups)
+        write_run(self._store, path, self._pending, self._ranges)
         self._runs.append(path)
         self._pending, self._bytes = [], 0
+
+    def _write_records(self) -> None:
+        path = f"{self._prefix}-{len(self._records)}.records"
+        write_records(self._store, path, self._pending_records, self._ranges * self._groups)
+        self._records.append(path)
+        self._pending_records, self._record_bytes = [], 0
 
     def finish(self) -> None:
         """Write what is left, and the list of the runs."""
         if self._pending:
-            self._write()
-        write_run_list(self._store, self._list, self._runs)
+            self._write_run()
+        if self._pending_records:
+            self._write_records()
+        write_run_list(self._store, self._list, self._runs, self._records)
 
 
 @contextmanager

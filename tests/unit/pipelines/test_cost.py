@@ -83,7 +83,7 @@ def test_requests_of_levels() -> None:
     costs, runs = by_name(LARGE), 8_000
     assert costs["cut"].read_requests == costs["ranges"].read_requests == 2 * 60 * 64
     assert costs["exchange"].read_requests == 2 * runs * 256
-    assert costs["divide"].read_requests == 3 * 2 * runs * 256
+    assert costs["divide"].read_requests == 3 * 2 * 8_000 * 256, "a file of records for each part"
     assert costs["write"].read_requests == 2 * 5 * 4_000
     one_level = by_name(replace(LARGE, exchange=ExchangeSize(256, 0, 256, 0, 1)))
     assert "divide" not in one_level

@@ -195,3 +195,14 @@ def test_requests_are_those_of_parts_and_ranges_not_of_parts_and_shards(tmp_path
             runs_of.append(runs)
     assert runs_of[0] == runs_of[1]
     assert counts[1] < counts[0] / 3
+
+
+def test_the_records_of_a_part_are_one_file_however_many_runs_it_has(tmp_path, monkeypatch):
+    """Every range and group of domains asks each of them."""
+    divide(monkeypatch, 2)
+    monkeypatch.setattr(spill, "RUN_BYTES", 20_000)
+    made = ready(recipe_of(tmp_path, "texts"))
+    made.send()
+    sent = [path for path in made.store.list(made.build.runs) if "/exchanged/" not in path]
+    runs, records = ([path for path in sent if path.endswith(end)] for end in (".run", ".records"))
+    assert len(records) == len(made.parts) < len(runs)

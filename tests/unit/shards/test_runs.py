@@ -31,7 +31,7 @@ def written() -> tuple[Store, tuple[SlicedFile, ...]]:
     for name, some in (("a", pending), ("b", [(np.array([3]), rows([6]))])):
         write_slices(store, f"{name}-0.run", RUN_SCHEMA, some, SHARDS)
         write_run_list(store, f"{name}.json", [f"{name}-0.run"])
-    return store, tuple(run for runs in read_run_lists(store, ["a.json", "b.json"]) for run in runs)
+    return store, tuple(run for part in read_run_lists(store, ["a.json", "b.json"]) for run in part.runs)
 
 
 EXPECTED = [[0, 1], [], [2, 4], [6], [], [3], [5]]
@@ -86,13 +86,13 @@ def test_a_run_that_a_power_failure_tore_is_seen_and_goes(tmp_path, kept, zeros)
     store, file = Store(str(tmp_path)), tmp_path / "a-0.run"
     write_slices(store, file.name, RUN_SCHEMA, [(np.array([0, 2]), rows([0, 1]))], SHARDS)
     write_run_list(store, "a.json", [file.name])
-    (runs,), body, listed = read_run_lists(store, ["a.json"]), file.read_bytes(), store.read("a.json")
+    (part,), body, listed = read_run_lists(store, ["a.json"]), file.read_bytes(), store.read("a.json")
     first = int(len(body) * kept)
     for shard in (2,) if first < len(body) else ():  # the last slice
         file.write_bytes(body[:first] + bytes(len(body) - first) * zeros)
         store.write("a.json", listed)
         with pytest.raises(InputError, match="run the same command again, which makes it anew"):
-            read_runs(store, runs, shard)
+            read_runs(store, part.runs, shard)
         assert store.list() == {}
 
 

@@ -136,9 +136,7 @@ def test_many_epochs_are_cut_into_slices(tmp_path, monkeypatch):
     monkeypatch.setattr(
         spilling,
         "write_run",
-        lambda s, p, pending, n, groups: (
-            largest.append(sum(t["body"].nbytes for _, t in pending)) or real(s, p, pending, n, groups)
-        ),
+        lambda s, p, pending, n: largest.append(sum(t["body"].nbytes for _, t in pending)) or real(s, p, pending, n),
     )
     corpus = {name: texts[:4] for name, texts in documents().items()}
     assert len(built(recipe_of(tmp_path, corpus=corpus, mix={"budget": 700_000}))[0]) == 64
