@@ -70,7 +70,7 @@ TASK_BYTES = 640 * 2**20
 """Memory that a task asks for. Where a node has less for each of its processors, fewer tasks run on it at a time."""
 OFF_GPU_NODES: dict[str, Any] = {"scheduling_strategy": "DEFAULT"}
 """Where Ray puts work that asks for no GPU: on nodes without one while they have room. Ray Data would spread it over all."""
-ANSWER = ("table", "error", "defect", "packed")
+ANSWER = ("table", "seconds", "error", "defect", "packed")
 """Columns of what an actor answers."""
 ADDRESS_ADVICE = "start a cluster with 'ray start --head', correct the address, or run it on this machine with --engine local"
 METHODS_WITHOUT_TOKEN = {"": "/ray.rpc.NodeInfoGcsService/CheckAlive", "ray": "/ray.rpc.RayletDriver/ClusterInfo"}
@@ -428,7 +428,7 @@ class RayEngine:
             how: dict[str, Any] = {"memory": TASK_BYTES, "max_retries": DEATHS_OF_A_TASK - 1, **OFF_GPU_NODES}
             outcomes = data.map_batches(do, batch_size=None, batch_format="pyarrow", **how)
         missing, stragglers = set(numbers), Stragglers(self._tell)
-        with _looking(running, task, stragglers):
+        with _looking(running, task.about, stragglers):
             for row in outcomes.iter_rows():
                 for sentence in row["told"]:
                     self._tell(f"{task.about(row['number'])}: {sentence}")
@@ -465,6 +465,7 @@ class RayEngine:
             pool = {"num_cpus": 0.5, "concurrency": min(max(1, int(self.cpus)), len(tables))}
 
         made, differs = ray.put(make), self._ask_nodes()
+        running = self._know_running_tasks() if len(tables) > STRAGGLER_TASKS else None
 
         class Actor:
             """Ray Data makes one in each process, so that a model is loaded once."""
@@ -474,7 +475,9 @@ class RayEngine:
                 self._function = None if self._fault else ray.get(made)()
 
             def __call__(self, row: pa.Table) -> pa.Table:
-                error, defect, answer = self._fault, "", None
+                error, defect, answer, began = self._fault, "", None, time.monotonic()
+                if running is not None:
+                    running.begin.remote(row["table"][0].as_py())
                 try:
                     if self._function:
                         from chameleon_data.pipelines.engine import pack_table, unpack_table  # by name, as in `run`
@@ -484,8 +487,11 @@ class RayEngine:
                     error = str(wrong)
                 except Exception:  # noqa: BLE001 - Ray Data would leave it out
                     defect = traceback.format_exc()
-                packed = pa.array([answer], pa.large_binary())
-                return pa.table({"table": row["table"], "error": [error], "defect": [defect], "packed": packed})
+                if running is not None:
+                    running.end.remote(row["table"][0].as_py())
+                packed, seconds = pa.array([answer], pa.large_binary()), [time.monotonic() - began]
+                outcome = {"table": row["table"], "seconds": seconds, "error": [error], "defect": [defect]}
+                return pa.table({**outcome, "packed": packed})
 
         # Each table is one row, as Ray Data would join small tables for an actor that has a GPU.
         packed = (pa.array([pack_table(table).to_pybytes()], pa.large_binary()) for table in tables)
@@ -493,13 +499,15 @@ class RayEngine:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # as in `run`
             answers = rows.map_batches(Actor, batch_size=1, batch_format="pyarrow", **pool, **OFF_GPU_NODES)
-        missing = set(range(len(tables)))
+        missing, stragglers = set(range(len(tables))), Stragglers(self._tell)
         batches: Iterator[Any] = iter(answers.iter_batches(batch_size=None, batch_format="pyarrow"))
-        for batch in batches:
-            for number, error, defect, answer in zip(*(batch[name] for name in ANSWER), strict=True):
-                _raise_fault(error.as_py(), defect.as_py())
-                missing.discard(number.as_py())
-                yield unpack_table(answer.as_buffer())
+        with _looking(running, lambda _: f"one of {len(tables):,} tables", stragglers):
+            for batch in batches:
+                for number, seconds, error, defect, answer in zip(*(batch[name] for name in ANSWER), strict=True):
+                    _raise_fault(error.as_py(), defect.as_py())
+                    missing.discard(number.as_py())
+                    stragglers.taken.append(seconds.as_py())
+                    yield unpack_table(answer.as_buffer())
         if missing:
             about = f"{len(missing):,} of {len(tables):,} tables"
             raise explain_deaths(about, f"if memory ran out, give its nodes more{self._name_log()}")
@@ -535,8 +543,11 @@ class RunningTasks:
 
 
 @contextmanager
-def _looking(running: Any, task: Task, stragglers: Stragglers) -> Iterator[None]:
-    """Meanwhile a thread tells of stragglers. `running` is the actor that knows the tasks; None: nobody needs to look."""
+def _looking(running: Any, about: Callable[[int], str], stragglers: Stragglers) -> Iterator[None]:
+    """Meanwhile a thread tells of stragglers.
+
+    `running` is the actor that knows the tasks; None: nobody needs to look. `about` says what a task reads.
+    """
     if running is None:
         yield
         return
@@ -549,7 +560,7 @@ def _looking(running: Any, task: Task, stragglers: Stragglers) -> Iterator[None]
         while not ended.wait(STRAGGLER_LOOK_SECONDS):
             with suppress(RayError):  # its node is gone, or it has no answer yet; Ray starts it again
                 found = ray.get(running.find.remote(), timeout=1.0)
-                stragglers.look((number, seconds, reading or task.about(number)) for number, seconds, reading in found)
+                stragglers.look((number, seconds, reading or about(number)) for number, seconds, reading in found)
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()

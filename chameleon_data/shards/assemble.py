@@ -58,8 +58,10 @@ from chameleon_data.store.store import Store
 def write_range(
     store: Store, build: BuildFolder, spec: ShardSpec, parts: PartList | None, source: RowSource, place: Place
 ) -> list[Receipt]:
-    """Write the shards of a range in every format of the recipe, and then their receipts, which are returned. `parts` are those of
-    the corpus, where the recipe asks for lineage."""
+    """Write the shards of a range in every format of the recipe, and then their receipts. Returns these.
+
+    `parts` are those of the corpus, where the recipe asks for lineage.
+    """
     receipts, held = list[Receipt](), Counter[str]()
     for shard, assembled in _assemble_range(store, build, spec, source, place):
         receipt = _write_shard(store, build, spec, parts, place.split, shard, assembled)

@@ -1,6 +1,6 @@
 """Runs: rows on their way to shards, in sliced files of about 128 MiB (`store/slices.py`) with a slice for each range of shards.
 Where ranges are divided, the rows of a part without their bodies lie in files of their own, as few as there can be: each is asked
-by every range and group of domains."""
+by every range and group of domains. Why: docs/decisions/155-records-in-few-files.md."""
 
 from __future__ import annotations
 

@@ -109,3 +109,13 @@ def make_doubling(factor: int) -> Callable[[pa.Table], pa.Table]:
         return pa.table({"x": [factor * x for x in table["x"].to_pylist()], "rows": [rows] * rows, "made": [made] * rows})
 
     return double
+
+
+def make_waiting(folder: Path) -> Callable[[pa.Table], pa.Table]:
+    """A function that waits with the table of number 3 as `wait_for_file` does."""
+
+    def wait(table: pa.Table) -> pa.Table:
+        wait_for_file(folder, table["x"][0].as_py())
+        return table
+
+    return wait

@@ -95,8 +95,9 @@ def test_a_task_that_is_tried_again_is_told(engine: Engine, tmp_path: Path, monk
     assert re.match(r"file 3: reading or writing failed, and is tried again in (0\.[5-9]|1\.0) s: the network is gone", sentence)
 
 
+@pytest.mark.parametrize("streams", [False, True])
 def test_a_task_that_takes_far_longer_than_others_is_told_once(
-    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streams: bool
 ) -> None:
     """The task ends because it was told of."""
     told: list[str] = []
@@ -109,9 +110,14 @@ def test_a_task_that_takes_far_longer_than_others_is_told_once(
 
     monkeypatch.setattr(engine, "_tell", tell)
     (tmp_path / "read.jsonl").write_text('{"text": "a"}\n')
-    assert sorted(engine.run(Task(partial(tasks.wait_for_file, tmp_path), about), range(12))) == list(range(12))
-    words = r"read\.jsonl: the task at work on it has run for \d+ s; half of the tasks of this pass took less"
-    assert re.match(re.escape(f"{tmp_path}/") + words, told[0])
+    if streams:
+        tables = [pa.table({"x": [number]}) for number in range(12)]
+        done = [answer["x"][0].as_py() for answer in engine.stream(partial(tasks.make_waiting, tmp_path), tables)]
+    else:
+        done = list(engine.run(Task(partial(tasks.wait_for_file, tmp_path), about), range(12)))
+    assert sorted(done) == list(range(12))
+    where = r"(one of 12 tables|.*/read\.jsonl)" if streams else re.escape(f"{tmp_path}/read.jsonl")
+    assert re.match(where + r": the task at work on it has run for \d+ s; half of the tasks of this pass took less", told[0])
     assert len(told) == 1
 
 
