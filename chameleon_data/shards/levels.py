@@ -33,10 +33,10 @@ from chameleon_data.shards.layout_files import read_cuts, read_layout, write_cut
 from chameleon_data.shards.runs import (
     RUN_SCHEMA,
     PartRuns,
+    drop_bodies,
     read_records,
     read_runs,
     records_path,
-    select_records,
     write_records,
     write_run,
 )
@@ -197,7 +197,7 @@ def exchange_rows(store: Store, build: BuildFolder, spec: ShardSpec, source: Row
     sent = sent.set_column(RUN_SCHEMA.get_field_index("copy"), "copy", pa.array(copy[order]))
     path = build.exchanged(place.split, place.path, group)
     write_run(store, path, [(number[order], sent)], layout.ranges)
-    records = select_records(number[order], sent, spec.domain_groups)
+    records = drop_bodies(number[order], sent, spec.domain_groups)
     write_records(store, records_path(path), [records], layout.ranges * spec.domain_groups)
 
 

@@ -79,7 +79,7 @@ def write_run(store: Store, path: str, pending: Sequence[tuple[I64, pa.Table]], 
     write_slices(store, path, RUN_SCHEMA, pending, ranges)
 
 
-def select_records(number: I64, table: pa.Table, groups: int) -> tuple[I64, pa.Table]:
+def drop_bodies(number: I64, table: pa.Table, groups: int) -> tuple[I64, pa.Table]:
     """Rows without their bodies, in the order of their ranges and groups of domains, and the slice of each. `number` are their
     ranges."""
     slice = number * groups + table["domain"].to_numpy() % groups
@@ -88,7 +88,7 @@ def select_records(number: I64, table: pa.Table, groups: int) -> tuple[I64, pa.T
 
 
 def write_records(store: Store, path: str, pending: Sequence[tuple[I64, pa.Table]], slices: int) -> None:
-    """Write a file of records, of what `select_records` gives."""
+    """Write a file of records, of what `drop_bodies` gives."""
     write_slices(store, path, RECORDS_SCHEMA, pending, slices)
 
 

@@ -42,7 +42,7 @@ from chameleon_data.shards.runs import (
     RECORD_FILE_BYTES,
     RUN_BYTES,
     RUN_SCHEMA,
-    select_records,
+    drop_bodies,
     write_records,
     write_run,
     write_run_list,
@@ -192,7 +192,7 @@ class _RunWriter:
         self._pending.append((number, table))
         self._bytes += table.nbytes  # all columns: beside a text of one word they are most of a row
         if self._groups:
-            self._pending_records.append(select_records(number, table, self._groups))
+            self._pending_records.append(drop_bodies(number, table, self._groups))
             self._record_bytes += self._pending_records[-1][1].nbytes
         if self._bytes >= RUN_BYTES:
             self._write_run()
