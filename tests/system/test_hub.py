@@ -76,7 +76,11 @@ def test_a_branch_is_read_at_one_commit_which_is_told_and_read_again(hub: Hub, t
     assert built["recipe"]["sources"]["legal"]["path"] == [f"hf://datasets/lab/legal@{first}"]
     assert built["recipe"]["sources"]["book"]["path"] == [f"hf://datasets/lab/book@{of_book}/a/*.jsonl"]
     files = built["provenance"]["files"]["legal"]
-    assert (files["commits"], files["read"], files["left_out"]) == ({"lab/legal@main": first}, {"jsonl": 2}, {"ending .md": 1})
+    assert (files["commits"], files["read"], files["left_out"]) == (
+        {"lab/legal@main": first},
+        {"jsonl": 2},
+        {"a note of a library": 1},
+    )
     assert built["domains"]["legal"]["rows_read"] == 40
     second = repository.commit(legal(last=30))  # the branch moves
     run(hub, "verify", f"{tmp_path}/out@v1", "--corpus")
