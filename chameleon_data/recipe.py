@@ -11,7 +11,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal
-from fractions import Fraction
 from itertools import pairwise
 from math import fsum
 from typing import Annotated, Any, Literal, Self
@@ -84,9 +83,11 @@ def parse_bytes(value: Any) -> Any:
 
 
 def _parse_budget(value: Any) -> Any:
-    if is_size(value):
-        return parse_bytes(value)
-    return value if value == "auto" else _parse_quantity(value, TOKEN_UNITS, "40M")
+    return value if value == "auto" else _parse_stage_budget(value)
+
+
+def _parse_stage_budget(value: Any) -> Any:
+    return parse_bytes(value) if is_size(value) else _parse_quantity(value, TOKEN_UNITS, "40M")
 
 
 def is_size(value: Any) -> bool:
@@ -183,8 +184,11 @@ WrittenBytes = Annotated[int, Field(gt=0)] | Annotated[str, Field(pattern=_quant
 ByteSize = Annotated[int, Field(gt=0), BeforeValidator(parse_bytes, json_schema_input_type=WrittenBytes)]
 BudgetTokens = Annotated[int, Field(gt=0, le=LARGEST_BUDGET)]
 _WRITTEN_UNITS = {**TOKEN_UNITS, **{unit: size for unit, size in BYTE_UNITS.items() if len(unit) > 1}}
-WrittenBudget = Literal["auto"] | BudgetTokens | Annotated[str, Field(pattern=_quantity_pattern(_WRITTEN_UNITS))]
+WrittenStageBudget = BudgetTokens | Annotated[str, Field(pattern=_quantity_pattern(_WRITTEN_UNITS))]
+"""What a person may write for a stage's budget."""
+WrittenBudget = Literal["auto"] | WrittenStageBudget
 """What a person may write for a budget."""
+StageBudget = Annotated[BudgetTokens, BeforeValidator(_parse_stage_budget, json_schema_input_type=WrittenStageBudget)]
 Budget = Annotated[Literal["auto"] | BudgetTokens, BeforeValidator(_parse_budget, json_schema_input_type=WrittenBudget)]
 WrittenTokens = BudgetTokens | Annotated[str, Field(pattern=_quantity_pattern(TOKEN_UNITS))]
 """What a person may write for a number of tokens."""
@@ -629,8 +633,10 @@ class Weights(Section):
 class Stage(Section):
     """A part of the training with weights of its own."""
 
-    share: Annotated[float, Field(gt=0.0, le=1.0), NO_BOOL]
-    """Share of `budget` that it gets; those of all stages sum to one."""
+    share: Annotated[float, Field(gt=0.0, le=1.0), NO_BOOL] | None = None
+    """Share of `mix.budget` that it gets; those of all stages that have one sum to one."""
+    budget: StageBudget | None = None
+    """Or its own tokens: such a stage is added to those before it, which stay as they are, and lies in a folder of its own."""
     weights: Weights = Weights()
     """Keys of `weights` that differ in this stage; the others are those at the top."""
     drop_below: Share = 0.0
@@ -638,10 +644,16 @@ class Stage(Section):
     ramp: Annotated[int, Field(ge=0, le=1000), NO_BOOL] = 0
     """Small stages that it begins with, on the line from the weights before to its own; they and the rest are equal parts."""
 
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if (self.share is None) == (self.budget is None):
+            raise ValueError("give one of 'share', of the budget of the mix, and 'budget', its own tokens")
+        return self
+
     @property
-    def shares(self) -> tuple[Fraction, ...]:
-        """Shares of the budget of the small stages of its ramp, and then of the rest."""
-        return (Fraction(str(self.share)) / (self.ramp + 1),) * (self.ramp + 1)
+    def parts(self) -> int:
+        """The small stages of its ramp, and the rest, which are of equal size."""
+        return self.ramp + 1
 
 
 class Mix(Section):
@@ -656,13 +668,30 @@ class Mix(Section):
     validation: Annotated[float, Field(ge=0.0, lt=1.0), NO_BOOL] = 0.0
     """Share of the documents that is held out as a split of its own; a text is always on the same side. 0: no such split."""
     stages: tuple[Stage, ...] = ()
-    """Stages of the training, written one after the other, each with its share of the budget and weights of its own."""
+    """Stages of the training, written one after the other, each with its share of the budget, or its own, and its weights."""
+    aggregate: Literal["free", "keep"] = "free"
+    """keep: all stages together have the weights at the top; the first one gets what those after it leave. free: as they come."""
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        if self.budget != "auto" and self.stages and all(stage.share is None for stage in self.stages):
+            raise ValueError("'budget' is of the stages with a 'share', and none has one; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _aggregate_of_stages(self) -> Self:
+        if self.aggregate == "keep" and (len(self.stages) < 2 or any(stage.share is None for stage in self.stages)):
+            raise ValueError("'aggregate: keep' is of two or more stages that share a budget; an added one would move the totals")
+        return self
 
     @field_validator("stages")
     @classmethod
     def _whole(cls, value: tuple[Stage, ...]) -> tuple[Stage, ...]:
-        if value and abs((total := fsum(stage.share for stage in value)) - 1) > 1e-9:
+        shares = [stage.share for stage in value if stage.share is not None]
+        if shares and abs((total := fsum(shares)) - 1) > 1e-9:
             raise ValueError(f"the shares of all stages sum to {total:.6g}; make them sum to 1")
+        if any(stage.share is None for stage in value[: len(shares)]):
+            raise ValueError("a stage with a 'budget' is added to those before it; put the stages with a 'share' first")
         if value and value[0].ramp:
             raise ValueError("the first stage has no weights before it, from which its 'ramp' could come; leave that out")
         return value
@@ -857,10 +886,16 @@ class Recipe(Section):
     @classmethod
     def _budget_in_its_unit(cls, value: Any, others: ValidationInfo) -> Any:
         tokens = others.data.get("tokens")
-        if isinstance(value, dict) and tokens is not None and tokens.tokenizer and is_size(value.get("budget")):
-            budget = value["budget"].strip()
-            what = f"{budget!r} is a number of bytes, and this budget counts tokens of the tokenizer; write, say, 40M"
-            raise MisplacedKeyError(("budget",), what)
+        if not isinstance(value, dict) or tokens is None or not tokens.tokenizer:
+            return value
+        stages = value.get("stages")
+        listed = list(enumerate(stages)) if isinstance(stages, list | tuple) else []
+        of_stages = [(("stages", str(n), "budget"), s.get("budget")) for n, s in listed if isinstance(s, dict)]
+        for keys, budget in [(("budget",), value.get("budget")), *of_stages]:
+            if is_size(budget):
+                size = repr(str(budget).strip())
+                what = f"{size} is a number of bytes, and this budget counts tokens of the tokenizer; write, say, 40M"
+                raise MisplacedKeyError(keys, what)
         return value
 
     @field_validator("sources", mode="before", json_schema_input_type=WrittenSources)
@@ -902,6 +937,9 @@ class Recipe(Section):
         if self.shards.sequence_length != "none" and (keeping := [n for n, source in self.sources.items() if source.keep]):
             what = "a packed sequence holds many documents, and no columns of each; leave 'keep' or 'shards.sequence_length' out"
             raise MisplacedKeyError(("sources", keeping[0], "keep"), what)
+        if self.mix.aggregate == "keep" and (self.stages[0].weights != self.weights or self.stages[0].drop_below):
+            what = "gets what later stages leave, as 'aggregate: keep' asks; leave its 'weights' and 'drop_below' out"
+            raise MisplacedKeyError(("mix", "stages", "0"), what)
         targets = [stage.weights.target for stage in self.stages]
         domain_means = (self.leverage.preset, self.leverage.level) == ("default", "domain")
         if any(isinstance(target, Like) for target in targets) and not domain_means:

@@ -271,13 +271,14 @@ def path(
     form: Annotated[FormatName, typer.Argument(metavar="FORMAT", help="A format of the recipe's `shards.formats`.")],
     as_json: AsJson = False,
 ) -> None:
-    """Print the folder of a version's shards in one format. Trainers and scripts take it from here."""
+    """Print the folder of a version's shards in one format. Trainers and scripts take it from here. Stages that were added to a
+    build lie in folders of their own: then each is printed, in the order in which they are read."""
     from chameleon_data.versions.loaded import load_version
 
     loaded = load_version(target)
-    folder = loaded.path(form)
-    document = {"version": f"v{loaded.version.number}", "format": form, "path": folder}
-    print_answer(as_json, document, lambda: print_text(folder))
+    folders = loaded.paths(form)
+    document = {"version": f"v{loaded.version.number}", "format": form, "paths": folders}
+    print_answer(as_json, document, lambda: print_text("\n".join(folders)))
 
 
 @app.command(epilog="Example: chameleon-data diff out/demo@v1 out/demo@v2 --html")
@@ -574,14 +575,16 @@ def _weigh_blend(path: Path, passes: EngineOptions) -> tuple[Blend, str]:
     """The mixture of a recipe that need not have been built, and the recipe's `out`."""
     from chameleon_data.pipelines.build import weigh_recipe
     from chameleon_data.versions.provenance import list_input_files
-    from chameleon_data.views.trainer_files import BlendEntry, make_blend
+    from chameleon_data.views.trainer_files import BlendEntry, BlendStage, make_blend
 
     recipe = load_recipe(path)
     with passes.start(recipe.out) as (runner, progress):
         weighed = weigh_recipe(recipe, runner, progress)
     weights = weighed.weights
     entries = [BlendEntry(c.name, float(weights.get(c.name, "0")), c.tokens, c.rows) for c in weighed.selection.counts]
-    return make_blend(f"recipe {recipe.name}", recipe, entries, weighed.budget, list_input_files(weighed.survey)), recipe.out
+    stages = [BlendStage(s.budget, {n: float(weight) for n, weight in s.mixture.decimals.items()}) for s in weighed.stages]
+    inputs = list_input_files(weighed.survey)
+    return make_blend(f"recipe {recipe.name}", recipe, entries, weighed.budget, inputs, stages), recipe.out
 
 
 def _export_card(target: str, form: str, to: str | None, as_json: bool) -> None:

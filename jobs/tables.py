@@ -167,7 +167,7 @@ def print_plan(planned: Planned, cost: Mapping[str, Any]) -> None:
     about, summary, budget = planned.weighed.mixture.description, planned.summary, planned.weighed.budget
     domains = summary.domains
     weights, several = {name: float(planned.weighed.weights[name]) for name in domains}, len(summary.stages) > 1
-    packed = planned.layouts[0].plan.packing is not None
+    packed = planned.layouts[0][0].plan.packing is not None
     rows_are = "sequences" if packed else "documents"
     tokens = name_tokens(planned.weighed.unit)
     ranges = {} if several else _ranges(about)
@@ -209,6 +209,8 @@ def print_plan(planned: Planned, cost: Mapping[str, Any]) -> None:
         *([("kept", _describe_kept(planned.kept))] if planned.kept.parts else []),
         ("plan", summary.plan_digest),
     ]
+    if planned.stages_there:
+        rows.append(("written", planned.stages_there))
     print_pairs(rows)
 
 
@@ -259,7 +261,7 @@ def print_build(built: Built) -> None:
         ("version", f"v{number}"),
         ("digest", manifest.digest),
         ("content", manifest.content_digest),
-        ("folder", f"{recipe.out}/{manifest.build}"),
+        *(("folder", f"{recipe.out}/{build}") for build in manifest.builds),
         ("catalogue", f"{recipe.out}/{CATALOGUE}"),
         ("shards", f"{manifest.shard_count:,} in each of {', '.join(f'{name}/' for name in recipe.shards.formats)}"),
     ]
@@ -280,7 +282,7 @@ def print_version(manifest: Manifest, version: Version) -> None:
         ("digest", manifest.digest),
         ("content", manifest.content_digest),
         ("plan", manifest.plan_digest),
-        ("folder", manifest.build),
+        *(("folder", build) for build in manifest.builds),
         ("shards", f"{manifest.shard_count:,}"),
         ("seed", str(manifest.seed)),
         ("tokens are", manifest.unit),

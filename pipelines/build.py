@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -38,10 +38,10 @@ from chameleon_data.pipelines.write import count_part_groups, write_missing_shar
 from chameleon_data.plan.layout import Layout
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.recipe import Domains, Group, Recipe, Weights
-from chameleon_data.shards.lay_out import ShardSpec, build_folder, plan_splits
+from chameleon_data.shards.lay_out import ShardSpec, build_folders, make_shard_specs, plan_splits
 from chameleon_data.shards.levels import list_places
-from chameleon_data.shards.plan_summary import PlanSummary, summarise_plan
-from chameleon_data.shards.receipts import read_receipts
+from chameleon_data.shards.plan_summary import PlanSummary, describe_finished, summarise_plan
+from chameleon_data.shards.receipts import find_finished, read_receipts
 from chameleon_data.store.store import Store
 from chameleon_data.versions.active import OwnRecord, active_driver
 from chameleon_data.versions.make_manifest import make_manifest
@@ -56,8 +56,8 @@ class Planned:
     """A plan, and all that is needed to write its shards."""
 
     weighed: Weighed
-    layouts: tuple[Layout, ...]
-    """One for each split, train first."""
+    layouts: tuple[tuple[Layout, ...], ...]
+    """Those of each folder, train first."""
     counter: TokenCounter
     summary: PlanSummary
     timings: dict[str, float]
@@ -76,6 +76,8 @@ class Planned:
     """Those of the recipe."""
     cost: tuple[PassCost, ...] = ()
     """What the passes take, where nothing of them was done before."""
+    finished: tuple[int, ...] = ()
+    """Shards of each folder that are there already, where somebody looked."""
 
     @property
     def size(self) -> BuildSize:
@@ -99,6 +101,11 @@ class Planned:
             tokenizer=self.weighed.unit != "bytes",
         )
 
+    @property
+    def stages_there(self) -> str:
+        """Which stages are there already, where others were added to them; empty where none is, or nobody looked."""
+        return describe_finished(self.summary.folders, self.finished) if self.finished else ""
+
     def describe(self) -> dict[str, Any]:
         """The plan as plain JSON, which `plan --json` prints."""
         plain, summary = self.weighed.describe(), self.summary
@@ -120,6 +127,8 @@ class Planned:
             "exhausted": describe_exhaustion(self.exhausted),
             "warnings": list(summary.warnings),
             "bytes": summary.bytes,
+            "folders": [asdict(folder) for folder in summary.folders],
+            "finished": list(self.finished),
             "kept_rows": asdict(self.kept),
             "timings": self.timings,
         }
@@ -185,7 +194,10 @@ def plan_recipe(
     with active_driver(prepared.store) as driver, engine.sharing(*_folders(prepared.store, scratch)):
         during = driver.keep_during(progress)
         _, read_as = _discover(engine, prepared, recipe, during)
-        return _plan(engine, prepared, scratch, read_as, during, rates or read_rates())
+        planned = _plan(engine, prepared, scratch, read_as, during, rates or read_rates())
+        builds = build_folders(planned.layouts, planned.weighed.survey.parts)
+        driver.use_plans([build.digest for build in builds])
+        return replace(planned, finished=tuple(int(find_finished(prepared.store, build).sum()) for build in builds))
 
 
 def build_recipe(
@@ -221,15 +233,23 @@ def _build(
     weighed, timings = planned.weighed, dict(planned.timings)
     survey, selection = weighed.survey, weighed.selection
     kinds = kinds_of(survey.columns)
-    job = ShardSpec(planned.layouts, selection.rules, planned.counter, recipe.input, recipe.shards, kinds, survey.messages)
-    build = build_folder(job.layouts, survey.parts)
-    driver.use_plan(build.digest)
+    jobs = make_shard_specs(
+        planned.layouts, selection.rules, planned.counter, recipe.input, recipe.shards, kinds, survey.messages
+    )
+    builds = build_folders(planned.layouts, survey.parts)
+    driver.use_plans([build.digest for build in builds])
     with _timed(timings, "write"):
-        there = write_missing_shards(engine, store, planned.keep, job, selection, survey.parts, progress)
+        finished = [
+            write_missing_shards(engine, store, planned.keep, build, job, selection, survey.parts, progress)
+            for build, job in zip(builds, jobs, strict=True)
+        ]
     progress("commit", 0, 0)
+    there, shards = sum(finished), sum(build.shards for build in builds)
     reused = dict(weighed.reused)
     if there:
-        reused["write"] = f"{there:,} of {build.shards:,} shards were there from an earlier run of the same plan"
+        reused["write"] = f"{there:,} of {shards:,} shards were there from an earlier run of the same plan"
+    if said := describe_finished(planned.summary.folders, finished):
+        reused["write"] = said
     manifest = make_manifest(
         store,
         recipe,
@@ -237,19 +257,17 @@ def _build(
         selection,
         weighed.stages,
         planned.layouts,
-        read_receipts(store, build),
+        [read_receipts(store, build) for build in builds],
         gather_provenance(survey, planned.counter, recipe.shards),
         timings,
         seconds_by_timed_pass(planned.cost),
         reused,
     )
     version = commit_version(store, manifest, created, driver.check)
-    store.remove(list(store.list(build.all_runs)))
+    store.remove([path for build in builds for path in store.list(build.all_runs)])
     new = is_version_of(version, manifest, created)
     beside = not new and version.number not in live
-    return Built(
-        read_manifest(store, version), version, new, beside, build.shards - there, planned.kept, planned.summary.warnings
-    )
+    return Built(read_manifest(store, version), version, new, beside, shards - there, planned.kept, planned.summary.warnings)
 
 
 def discover_recipe(recipe: Recipe, engine: Engine, progress: Progress, single_writer: bool = False) -> Clustering:
@@ -385,11 +403,21 @@ def _plan(engine: Engine, prepared: Prepared, scratch: Store | None, recipe: Rec
     if keep is None and recipe.survey.keep:
         reason = f"{store.url} is not a folder of this machine; --scratch names one"
     kept = summarise_kept_rows(keep, [part.key for part in weighed.survey.parts], reason)
-    rows = ShardSpec(layouts, weighed.selection.rules, counter, recipe.input, recipe.shards, {}, {})
-    small, large = list_places(rows)
-    groups = count_part_groups(rows, len(weighed.survey.parts) - kept.parts)
-    exchange = ExchangeSize(rows.ranges, sum(map(len, large)), len(small), rows.domain_groups, groups)
+    specs = make_shard_specs(layouts, weighed.selection.rules, counter, recipe.input, recipe.shards, {}, {})
+    exchange = _add_exchanges(specs, len(weighed.survey.parts) - kept.parts)
     planned = Planned(
         weighed, layouts, counter, summary, timings, engine.cpus, exhausted, keep, kept, exchange, tuple(recipe.shards.formats)
     )
     return replace(planned, cost=estimate_cost(planned.size, rates, engine.cpus, engine.gpus))
+
+
+def _add_exchanges(specs: Sequence[ShardSpec], unkept: int) -> ExchangeSize:
+    """To how many ranges the rows of all folders go; `unkept` parts of the corpus are not kept."""
+    sizes = []
+    for spec in specs:
+        small, large = list_places(spec)
+        groups = count_part_groups(spec, unkept)
+        sizes.append(ExchangeSize(spec.ranges, sum(map(len, large)), len(small), spec.domain_groups, groups))
+    added = {name: sum(getattr(size, name) for size in sizes) for name in ("first", "divided", "small")}
+    most = {name: max(getattr(size, name) for size in sizes) for name in ("domain_groups", "part_groups")}
+    return ExchangeSize(**added, **most)

@@ -47,11 +47,29 @@ def lay_out_plans(
     store: Store,
     survey: Survey,
     selection: Selection,
+    plans: Sequence[Sequence[Plan]],
+    shard_bytes: int,
+    progress: Progress,
+) -> tuple[tuple[Layout, ...], ...]:
+    """The layouts of the plans of each folder. One with so long documents that a shard would be empty gets fewer shards."""
+    layouts, first = list[tuple[Layout, ...]](), 0
+    for train, *rest in plans:
+        numbered = replace(train, first_shard=first)
+        of_folder = _lay_out_folder(engine, store, survey, selection, [numbered, *rest], shard_bytes, progress)
+        first = of_folder[0].plan.named_shards
+        layouts.append(of_folder)
+    return tuple(layouts)
+
+
+def _lay_out_folder(
+    engine: Engine,
+    store: Store,
+    survey: Survey,
+    selection: Selection,
     plans: Sequence[Plan],
     shard_bytes: int,
     progress: Progress,
 ) -> tuple[Layout, ...]:
-    """The layout of each plan. One with so long documents that a shard would be empty gets fewer shards."""
     layouts = []
     for plan in plans:
         full = _without_empty_shards(engine, store, survey, selection, plan, progress)

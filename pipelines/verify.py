@@ -20,11 +20,12 @@ from chameleon_data.pipelines.local_engine import LocalEngine
 from chameleon_data.pipelines.select import select_rows
 from chameleon_data.pipelines.survey import survey_corpus
 from chameleon_data.pipelines.write import describe_place, send_rows
+from chameleon_data.plan.plan import TRAIN
 from chameleon_data.shards.assemble import hash_range
-from chameleon_data.shards.lay_out import ShardSpec, build_folder
-from chameleon_data.shards.levels import StoredWork, list_places, numbers_of
+from chameleon_data.shards.lay_out import ShardSpec, build_folders, make_shard_specs
+from chameleon_data.shards.levels import StoredWork, list_places, numbers_of, shards_of
 from chameleon_data.store.checksummed import read_record, write_record
-from chameleon_data.store.paths import CHECKS
+from chameleon_data.store.paths import CHECKS, BuildFolder
 from chameleon_data.store.store import Store
 from chameleon_data.versions.active import active_driver
 from chameleon_data.versions.against_corpus import check_plan_against_corpus, spill_for_check
@@ -68,8 +69,13 @@ def check_against_corpus(engine: Engine, store: Store, manifest: Manifest, progr
             problems, layouts = check_plan_against_corpus(survey, selection, manifest, lay_out)
             if problems:
                 return problems
-            job = ShardSpec(layouts, rules, counter, recipe.input, recipe.shards, kinds_of(survey.columns), survey.messages)
-            return _make_again(engine, store, manifest, scratch, keep, job, selection, survey.parts, progress)
+            columns = kinds_of(survey.columns)
+            jobs = make_shard_specs(layouts, rules, counter, recipe.input, recipe.shards, columns, survey.messages)
+            found = ProblemList()
+            for build, job in zip(build_folders(layouts, survey.parts), jobs, strict=True):
+                made = _make_again(engine, store, manifest, scratch, keep, build, job, selection, survey.parts, progress)
+                found.join(made)
+            return found.sentences()
         finally:
             scratch.remove(list(scratch.list()))
 
@@ -99,34 +105,42 @@ def _make_again(
     manifest: Manifest,
     scratch: Store,
     keep: RowStore | None,
+    build: BuildFolder,
     job: ShardSpec,
     selection: Selection,
     parts: Sequence[Part],
     progress: Progress,
-) -> list[str]:
-    """Shards that do not hold the rows that the corpus gives them; each range of them is made by itself, on any worker."""
-    build = build_folder(job.layouts, parts)
+) -> ProblemList:
+    """Shards of a folder that do not hold the rows that the corpus gives them; each range of them is made by itself, on any
+    worker."""
     work = send_rows(engine, scratch, keep, build, job, selection, parts, spill_for_check, progress)
     places = list_places(job)[0]
-    task = Task(partial(_hash_range, store, manifest, scratch, work), lambda number: describe_place(job, places[number]))
+    wrong = f"{WRONG_SHARDS}/{build.digest}"
+    task = Task(partial(_hash_range, store, manifest, scratch, wrong, work), lambda number: describe_place(job, places[number]))
     sizes = [len(numbers_of(job, place)) for place in places]
     run_pass(engine, "make", task, range(len(places)), progress, sizes=sizes)
     problems = ProblemList()
-    for path in scratch.list(WRONG_SHARDS):
+    for path in scratch.list(wrong):
         vars(found := ProblemList()).update(read_record(scratch, path))
         problems.join(found)
-    return problems.sentences()
+    return problems
 
 
-def _hash_range(store: Store, manifest: Manifest, scratch: Store, work: StoredWork, number: int) -> None:
+def _hash_range(store: Store, manifest: Manifest, scratch: Store, wrong: str, work: StoredWork, number: int) -> None:
     """Compare the rows that the corpus gives a range of shards with the hashes in the table of shards; leave a record if any
     differ."""
     spec, source = work.read(scratch)
     place, problems = list_places(spec)[0][number], ProblemList()
-    shards, contents = numbers_of(spec, place), hash_range(scratch, work.build, spec, source, place)
-    for content, record in zip(contents, read_shards(store, manifest, shards.start, shards.stop), strict=False):
+    plan, shards, contents = (
+        spec.layouts[place.split].plan,
+        shards_of(spec, place),
+        hash_range(scratch, work.build, spec, source, place),
+    )
+    first = plan.first_shard if plan.split == TRAIN else manifest.shard_count
+    records = read_shards(store, manifest, first + shards.start, first + shards.stop)
+    for content, record in zip(contents, records, strict=False):
         if content != record.content:
             path = record.files[0].path
             problems.add("corpus", [f"{path}: does not hold the rows that the corpus gives it, in their order"])
     if problems.total:
-        write_record(scratch, f"{WRONG_SHARDS}/{number:06d}.json", vars(problems))
+        write_record(scratch, f"{wrong}/{number:06d}.json", vars(problems))

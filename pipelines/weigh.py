@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,9 @@ from chameleon_data.pipelines.embed import (
     sample_fingerprint,
 )
 from chameleon_data.pipelines.engine import Engine, Progress, TableFunction
-from chameleon_data.plan.plan import StageTarget, divide_budget, epoch_caps, stage_quotas, total_weights
+from chameleon_data.plan.plan import StageTarget, epoch_caps, stage_quotas, total_weights
 from chameleon_data.recipe import Embed, Leverage, Like, Mix, RecordedLandmarks, Stage, Weights, natural_exponent
+from chameleon_data.shards.lay_out import stage_budgets
 from chameleon_data.store.paths import weighing_path
 from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import Manifest
@@ -61,6 +63,7 @@ from chameleon_data.weights.make_mixture import (
     explain_mixture,
     make_mixture,
     mix_between,
+    take_rest,
     warn_of_unembedded,
 )
 from chameleon_data.weights.mixture import (
@@ -174,12 +177,12 @@ def weigh_corpus(
     if isinstance(embedder, Embedder):
         embedder = in_precision(embedder, embed.dtype, gpu)
     tokens, packing = {c.name: c.tokens for c in selection.counts}, selection.rules.packing
-    budget = sum(tokens.values()) if mix.budget == "auto" else mix.budget
-    epoch_caps(selection.counts, budget, mix.max_epochs, mix.exhausted)  # raises where all stages together ask for too much
+    budgets = stage_budgets(stages, sum(tokens.values()) if mix.budget == "auto" else mix.budget)
+    # raises where all stages together ask for too much
+    epoch_caps(selection.counts, sum(budgets), mix.max_epochs, mix.exhausted)
     weighed, all_reused = list[WeighedStage](), dict[str, str]()
-    budgets = divide_budget(budget, [share for stage in stages for share in stage.shares])
     if 0 in budgets:
-        empty = f"stage {budgets.index(0) + 1} would get none of a budget of {budget:,}"
+        empty = f"stage {budgets.index(0) + 1} would get none of a budget of {sum(budgets):,}"
         raise InputError(f"mix.stages: {empty}; raise 'mix.budget' or its 'share'")
 
     def caps_of(part: int) -> dict[str, float]:
@@ -187,9 +190,8 @@ def weigh_corpus(
         used = {name: sum(of_stage[name] for of_stage in quotas) for name in tokens}
         return epoch_caps(selection.counts, part, mix.max_epochs, mix.exhausted, used)
 
-    for stage in stages:
-        parts, weights = budgets[len(weighed) : len(weighed) + len(stage.shares)], stage.weights
-        caps = caps_of(sum(parts))
+    def mixture_of(weights: Weights, part: int) -> tuple[Mixture, dict[str, str]]:
+        caps = caps_of(part)
         if weights.from_:
             mixture, reused = _given_mixture(weights.from_, leverage, weights, caps, list(tokens))
         elif embedder is None:
@@ -201,12 +203,29 @@ def weigh_corpus(
             )
         files = {path: read_named_weights("weights.compare", path, list(tokens))[0].weights for path in weights.compare}
         beside = comparison_mixtures(tokens, mixture.description.unbounded, files)
-        mixture = replace(mixture, description=replace(mixture.description, mixtures=beside))
-        before = weighed[-1].mixture if weighed else mixture
+        return replace(mixture, description=replace(mixture.description, mixtures=beside)), reused
+
+    def append_steps(stage: Stage, mixture: Mixture, before: Mixture, parts: Sequence[int]) -> None:
         for number, part in enumerate(parts, 1):
-            own, bounds = caps_of(part), weights if number == len(parts) else Weights()
+            own, bounds = caps_of(part), stage.weights if number == len(parts) else Weights()
             step = mixture if len(parts) == 1 else mix_between(before, mixture, number / len(parts), own)
             weighed.append(WeighedStage(part, drop_small_domains(step, stage.drop_below, own, bounds)))
+
+    ends = tuple(accumulate((stage.parts for stage in stages), initial=0))
+    parts_of = [budgets[begin:end] for begin, end in pairwise(ends)]
+    if mix.aggregate == "keep":
+        whole, all_reused = mixture_of(stages[0].weights, sum(budgets))
+        later = [mixture_of(stage.weights, sum(parts))[0] for stage, parts in zip(stages[1:], parts_of[1:], strict=True)]
+        before = take_rest(whole, budgets[0], list(zip(parts_of[1:], later, strict=True)))
+        for stage, mixture, parts in zip(stages[1:], later, parts_of[1:], strict=True):
+            append_steps(stage, mixture, before, parts)
+            before = weighed[-1].mixture
+        written = [((one.budget,), one.mixture) for one in weighed]
+        first = WeighedStage(budgets[0], take_rest(whole, budgets[0], written))
+        return Weighed(survey, selection, (first, *weighed), all_reused)
+    for stage, parts in zip(stages, parts_of, strict=True):
+        mixture, reused = mixture_of(stage.weights, sum(parts))
+        append_steps(stage, mixture, weighed[-1].mixture if weighed else mixture, parts)
         all_reused = {**reused, **all_reused}
     return Weighed(survey, selection, tuple(weighed), all_reused)
 

@@ -14,7 +14,7 @@ from chameleon_data.corpus.selection import Selection
 from chameleon_data.errors import InputError
 from chameleon_data.pipelines.engine import Engine, Progress, Task, count_work, run_pass
 from chameleon_data.shards.assemble import divide_large_range, encode_indexes, write_range
-from chameleon_data.shards.lay_out import ShardSpec, build_folder
+from chameleon_data.shards.lay_out import ShardSpec
 from chameleon_data.shards.levels import (
     EXCHANGED_BYTES,
     KeptCorpus,
@@ -40,16 +40,17 @@ def write_missing_shards(
     engine: Engine,
     store: Store,
     keep: RowStore | None,
+    build: BuildFolder,
     spec: ShardSpec,
     selection: Selection,
     parts: Sequence[Part],
     progress: Progress,
 ) -> int:
-    """Write the shards that are not finished yet, then the index of each format; `read_receipts` then says what each holds.
+    """Write the shards of a folder that are not finished yet, then the index of each format; `read_receipts` then says what each
+    holds.
 
     Returns the number of shards that were finished before. `keep` is where the survey kept the rows of the parts.
     """
-    build = build_folder(spec.layouts, parts)
     finished = find_finished(store, build)
     if not finished.all():
         try:

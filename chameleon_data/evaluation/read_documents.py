@@ -52,7 +52,8 @@ def _read_rows(store: Store, manifest: Manifest, split: str) -> Iterator[tuple[s
         of_split = (shard for shard in read_shards(store, manifest) if shard.split == split)
         return _read_parquet(store, (file.path for shard in of_split for file in shard.of_format("parquet")))
     if "mds" in shards.formats:
-        return _read_mds(f"{store.url.rstrip('/')}/{manifest.build}/mds", split)
+        folders = (f"{store.url.rstrip('/')}/{build}/mds" for build in manifest.shards_by_build(split))
+        return (row for folder in folders for row in _read_mds(folder, split))
     raise InputError(f"{store.url}: texts are read from Parquet or MDS shards; add one of them to 'shards.formats' and build")
 
 

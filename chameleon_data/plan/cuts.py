@@ -151,11 +151,12 @@ def _cut(
         return found
 
     first, last = (range_at(place) for place in span_of(phase, packing, offset, tokens))
-    first, behind = np.maximum(first, 0), first >= layout.ranges  # a range of a layout's own begins within a document
-    last = np.where(behind, NO_RANGE, np.minimum(last, layout.ranges - 1))
-    first = np.where(behind, NO_RANGE, first)
-    kept = np.flatnonzero(~behind)
-    rows = np.bincount(domain[kept], minlength=len(layout.streams)).astype(np.int64) * first_epoch
+    begun = first >= 0  # else it begins in a plan or a range before, and may reach into this one
+    outside = (first >= layout.ranges) | (last < 0)
+    last = np.where(outside, NO_RANGE, np.minimum(last, layout.ranges - 1))
+    first = np.where(outside, NO_RANGE, np.maximum(first, 0))
+    kept = np.flatnonzero(~outside)
+    rows = np.bincount(domain[kept[begun[kept]]], minlength=len(layout.streams)).astype(np.int64) * first_epoch
     begins = np.ones(len(slot), bool)
     begins[1:] = (np.diff(slot) != 0) | (np.diff(first) != 0) | (np.diff(last) != 0)
     ranks = np.ones(len(slot), bool)
@@ -223,8 +224,11 @@ def finish_layout(layout: Layout, cuts: SlotCuts) -> Layout:
         for stage, quota in enumerate(domain.quotas):
             if quota and not stream.tokens[finished.stages == stage].sum():
                 where, absent = "", ""
-                if len(domain.quotas) > 1:
-                    where, absent = f" in stage {stage + 1}", ", or let it be absent by the stage's 'drop_below'"
+                if len(domain.quotas) > 1 or layout.plan.first_stage is not None:
+                    where, absent = (
+                        f" in stage {(layout.plan.first_stage or 0) + stage + 1}",
+                        ", or let it be absent by the stage's 'drop_below'",
+                    )
                 raise InputError(
                     f"domain {domain.name!r} would get no document{where}: its quota is {quota:,} tokens and its next document "
                     f"alone passes that (its largest holds {domain.largest:,}); raise 'mix.budget' or set 'weights.floor'{absent}"
@@ -304,12 +308,12 @@ def find_open_shards(layout: Layout, counts: Sequence[DomainCount]) -> Mask:
     for index, (domain, count, begin, epochs) in enumerate(places):
         if plan.packing and not plan.packing.whole:
             length = plan.packing.length
-            first = np.arange(domain.quota // length) * length + (length * domain.phase >> PHASE_BITS)
+            first = domain.begin + np.arange(domain.quota // length) * length + (length * domain.phase >> PHASE_BITS)
             last = first
         else:
             rows, tokens = (np.tile(column, epochs) for column in count.histogram.T)
             first = slots.start[begin : begin + len(rows)]
-            filled = (rows > 0) & (first < domain.quota)
+            filled = (rows > 0) & (first >= domain.begin) & (first < domain.begins[-1])
             first, last = first[filled], (first + tokens - 1)[filled]
         shard, end = (plan.shards_of(np.full(len(place), index), place) for place in (first, last))
         found[shard[shard == end]] = False
@@ -326,7 +330,7 @@ def in_open_slots(layout: Layout, open_: Mask, domain: I64, hi: U64) -> Mask:
         slot = layout.slots.slot(domain[rows], np.full(len(rows), epoch), hi[rows])
         start = layout.slots.start[slot]
         ends = (start, np.maximum(start, slot_ends[slot] - 1))
-        first, last = (np.minimum(layout.plan.shards_of(domain[rows], end), len(open_) - 1) for end in ends)
+        first, last = (np.clip(layout.plan.shards_of(domain[rows], end), 0, len(open_) - 1) for end in ends)
         found[rows[before[last + 1] > before[first]]] = True
         epoch += 1
     return found
@@ -360,6 +364,6 @@ def find_filled_shards(layout: Layout, documents: Documents) -> Mask:
             document, _, place = cut_into_pieces(phase, plan.packing, offset, tokens)
             domain = domain[document]
         shard = plan.shards_of(domain, place)
-        filled[shard[shard < plan.shards]] = True
+        filled[shard[(shard >= 0) & (shard < plan.shards)]] = True
         epoch += 1
     return filled

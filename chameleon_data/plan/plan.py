@@ -19,6 +19,9 @@ The order of the output does not depend on S. The phase keeps domains of equal s
 through them. With C_i the sum of its quotas up to stage i, the document with anchor p belongs to stage i where
 C_(i-1) <= p < C_i, and all above holds in the stage with p - C_(i-1) in the place of p. Q_i is 0 where a domain is absent.
 
+Stages that are added to others have a plan and a folder of their own. Their plan *begins* at the C of each domain at which the
+plan before it ends, so it goes on with the same streams, and what was written stays as it is.
+
 *Packed* into sequences of L tokens, every document followed by end-of-text, the same bounds hold with L in the place of m:
 
     cross   The stream of tokens is cut every L: sequence i is its tokens i L to (i + 1) L, as if it were a document of L tokens.
@@ -27,14 +30,14 @@ C_(i-1) <= p < C_i, and all above holds in the stage with p - C_(i-1) in the pla
             the next pieces of its domain in its shard as long as they fit; what is left of it is padding.
 
 Why: docs/decisions/039-cut-at-the-quota.md, docs/decisions/040-shards-are-not-taken-over.md, 041-limits-of-a-plan.md,
-docs/decisions/182-stages-in-one-stream.md.
+docs/decisions/182-stages-in-one-stream.md, docs/decisions/183-stages-added.md.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import accumulate, pairwise
 from math import ceil, floor
@@ -125,25 +128,28 @@ class DomainPlan:
     """Sum of the content hashes modulo 2^128."""
     phase: int
     """Numerator over 2^32."""
+    begin: int = 0
+    """The anchor at which the first stage begins: the quotas of the stages before this plan."""
 
     @property
     def quota(self) -> int:
-        """Tokens to write in all stages."""
+        """Tokens to write in all stages of this plan."""
         return sum(self.quotas)
 
     @property
     def begins(self) -> tuple[int, ...]:
-        """(stages + 1,) the anchors at which the stages begin, and the quota of all."""
-        return tuple(accumulate(self.quotas, initial=0))
+        """(stages + 1,) the anchors at which the stages begin, and the one behind the last."""
+        return tuple(accumulate(self.quotas, initial=self.begin))
 
     @property
-    def epochs(self) -> float:
-        """How often the domain is read."""
-        return self.quota / self.tokens
+    def epochs(self) -> int:
+        """Epochs of the stream up to the end of the last stage, the last one in part; at least one."""
+        return max(1, -(-self.begins[-1] // self.tokens))
 
     def bounds(self, shards: Sequence[int], packing: Packing | None, numbers: Sequence[int]) -> npt.NDArray[np.int64]:
         """(numbers,) where these shards begin, where the stages have so many shards: in a stage the anchors ceil(s Q / S) behind
-        its first one; the quota for the number behind the last shard. s Q passes 2^63, so these are made of Python integers.
+        its first one; the end of the stages for the number behind the last shard. s Q passes 2^63, so these are made of Python
+        integers.
 
         Packed across documents, they are tokens of the stream: L for each sequence whose anchor is below s Q / S.
         """
@@ -178,20 +184,30 @@ class Plan:
     packing: Packing | None = None
     """How rows are packed; None where rows are texts."""
     split: str = TRAIN
+    first_stage: int | None = None
+    """Number of its first stage among those of all folders; None where one folder holds all stages."""
+    first_shard: int = 0
+    """Number of its first shard among those of all plans; the names of files go on from there."""
 
     @property
     def shards(self) -> int:
         """Number of shards of all stages."""
         return sum(self.stage_shards)
 
+    @property
+    def named_shards(self) -> int:
+        """Shards of this plan and of those before it, which the names of its files count."""
+        return self.first_shard + self.shards
+
     def stage_of(self, shard: int) -> int:
         """The stage of a shard."""
         return bisect_right(tuple(accumulate(self.stage_shards)), shard)
 
     def shards_of(self, domain: I64, anchor: I64) -> I64:
-        """(rows,) the shard of each anchor; the number of shards for one behind the quota. `domain` is (rows,) the index."""
+        """(rows,) the shard of each anchor; -1 for one before the first stage, the number of shards for one behind the last.
+        `domain` is (rows,) the index."""
         begins = np.array([d.begins for d in self.domains], np.int64)
-        found, first = np.full(len(anchor), self.shards, np.int64), 0
+        found, first = np.where(anchor < begins[domain, 0], np.int64(-1), np.int64(self.shards)), 0
         for stage, shards in enumerate(self.stage_shards):
             begin, end = begins[domain, stage], begins[domain, stage + 1]
             here = np.flatnonzero((begin <= anchor) & (anchor < end))
@@ -211,6 +227,7 @@ class Plan:
                 "largest": d.largest,
                 "quota": _one_or_list(d.quotas),
                 "phase": d.phase,
+                **({"begin": d.begin} if self.first_shard else {}),
             }
             for d in self.domains
         }
@@ -224,6 +241,7 @@ class Plan:
                 "writer": self.writer,
                 "split": self.split,
                 "packing": [self.packing.length, self.packing.whole] if self.packing else None,
+                **({"first_shard": self.first_shard} if self.first_shard else {}),
             }
         )
 
@@ -346,6 +364,21 @@ def make_plan(
             raise InputError(f"domain {count.name!r} is in no stage; lower their 'drop_below', or take the domain out")
     weights = {c.name: tuple(stage.weights.get(c.name, "0") for stage in stages) for c in counts}
     return _plan(counts, weights, quotas, shard_bytes, seed, hash, writer, packing, TRAIN)
+
+
+def divide_plan(plan: Plan, folders: Sequence[int]) -> tuple[Plan, ...]:
+    """The plan of each folder, which holds so many stages; a later one goes on where the one before it ends."""
+    plans = []
+    for first, end in pairwise(accumulate(folders, initial=0)):
+        domains = tuple(
+            replace(d, weights=d.weights[first:end], quotas=d.quotas[first:end], begin=d.begins[first]) for d in plan.domains
+        )
+        shards = plan.stage_shards[first:end]
+        number = first if len(folders) > 1 else None
+        plans.append(
+            replace(plan, domains=domains, stage_shards=shards, first_stage=number, first_shard=sum(plan.stage_shards[:first]))
+        )
+    return tuple(plans)
 
 
 def _refuse_empty_quota(name: str, stage: StageTarget, number: int | None, unit: str, packing: Packing | None) -> None:

@@ -122,7 +122,7 @@ def place_slots(
     document's place depends on its depth, one of `DEPTHS`.
     """
     rows, tokens = histogram[:, 0], histogram[:, 1]
-    epochs = -(-domain.quota // domain.tokens)
+    epochs = domain.epochs
     salts = tuple(key64(plan.seed, domain.name, "epoch", e) for e in range(epochs))
     bounds = domain.bounds(plan.stage_shards, plan.packing, begins)
     start = np.empty((epochs, len(rows)), np.int64)

@@ -160,20 +160,21 @@ def encode_indexes(spec: ShardSpec, receipts: Iterable[Receipt]) -> dict[str, by
 def _write_shard(
     store: Store, build: BuildFolder, spec: ShardSpec, parts: PartList | None, split: int, number: int, assembled: _Assembled
 ) -> Receipt:
-    """Write the files of one shard, which has this number in its split."""
+    """Write the files of one shard, which has this number in its layout."""
     layout, table, domain = spec.layouts[split], assembled.table, assembled.domain
+    named = layout.plan.first_shard + number
     if parts:
-        _write_lineage(store, build.lineage(layout.plan.split, number), parts, assembled.origins)
+        _write_lineage(store, build.lineage(layout.plan.split, named), parts, assembled.origins)
     files, entries = list[ReceiptFile](), dict[str, IndexEntry]()
     for format in spec.shards.formats:
-        encoded = _encode(format, table, number, layout, spec)
+        encoded = _encode(format, table, named, layout, spec)
         files += _write_files(store, build, format, encoded)
         entries[format] = encoded.entry
     tokens = table["tokens"].to_numpy().astype(np.int64)
     return Receipt(
         shard=spec.first_shard(split) + number,
         split=layout.plan.split,
-        number=number,
+        number=named,
         rows=table.num_rows,
         tokens=int(tokens.sum()),
         domain_rows=_sum_by_domain(layout, domain, np.ones(table.num_rows, np.int64)),
@@ -376,7 +377,8 @@ def _write_lineage(store: Store, path: str, parts: PartList, origins: Mapping[st
 def _encode(format: str, table: pa.Table, number: int, layout: Layout, spec: ShardSpec) -> Encoded:
     if format == "megatron" and "text" in table.column_names:
         table = tokenise_rows(table, spec.counter)
-    return FORMATS[format].encode(table, number, layout.plan.shards, layout.plan.split, spec.shards.zstd_level)
+    plan = layout.plan
+    return FORMATS[format].encode(table, number, plan.named_shards, plan.split, spec.shards.zstd_level)
 
 
 def _write_files(store: Store, build: BuildFolder, format: str, encoded: Encoded) -> list[ReceiptFile]:

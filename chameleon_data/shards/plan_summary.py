@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 from chameleon_data.plan.layout import Layout
-from chameleon_data.plan.plan import Plan, shard_spread
-from chameleon_data.shards.lay_out import build_digest
+from chameleon_data.plan.plan import shard_spread
+from chameleon_data.shards.lay_out import folder_digests, plan_digest
 
 LARGEST_SHARD_SPREAD = 0.5
 """Share of the size asked for; a plan whose shards may be further off warns of it."""
@@ -52,6 +53,17 @@ class PlannedStage:
 
 
 @dataclass(frozen=True)
+class PlannedFolder:
+    """Stages that lie in one folder."""
+
+    digest: str
+    """Names the folder."""
+    stages: int
+    shards: int
+    """Shards of all splits in it."""
+
+
+@dataclass(frozen=True)
 class PlanSummary:
     """What the layouts of all splits come to."""
 
@@ -64,6 +76,8 @@ class PlanSummary:
     """Domain -> what the train split gives it."""
     stages: tuple[PlannedStage, ...]
     """The same by stage."""
+    folders: tuple[PlannedFolder, ...]
+    """Where the stages lie, in their order."""
     validation_tokens: int
     """Tokens of the validation split."""
     bytes: int
@@ -82,32 +96,55 @@ class PlanSummary:
         return sum(domain.rows for domain in self.domains.values())
 
 
-def summarise_plan(layouts: Sequence[Layout], shard_bytes: int) -> PlanSummary:
-    """`layouts` are those of all splits, train first; `shard_bytes` is `shards.size` of the recipe."""
-    train, *rest = layouts
+def summarise_plan(layouts: Sequence[Sequence[Layout]], shard_bytes: int) -> PlanSummary:
+    """`layouts` are those of each folder, train first; `shard_bytes` is `shards.size` of the recipe."""
+    trains, (_, *held_out) = [train for train, *_ in layouts], layouts[0]
+    digests = folder_digests([[layout.plan for layout in of_folder] for of_folder in layouts])
+    stages = [[_summarise_stage(train, stage) for stage in range(len(train.plan.stage_shards))] for train in trains]
+    folders = zip(digests, stages, layouts, strict=True)
     return PlanSummary(
-        build_digest([layout.plan for layout in layouts]),
-        {layout.plan.split: layout.plan.shards for layout in layouts},
+        plan_digest(digests),
+        {layout.plan.split: layout.plan.named_shards for layout in (trains[-1], *held_out)},
         shard_bytes,
-        _summarise_domains(train),
-        tuple(_summarise_stage(train, stage) for stage in range(len(train.plan.stage_shards))),
-        sum(int(layout.tokens.sum()) for layout in rest),
-        planned_bytes(layouts),
-        tuple(_warn(train.plan, shard_bytes)),
+        _summarise_domains(trains),
+        tuple(stage for of_folder in stages for stage in of_folder),
+        tuple(PlannedFolder(digest, len(own), sum(one.plan.shards for one in of)) for digest, own, of in folders),
+        sum(int(layout.tokens.sum()) for layout in held_out),
+        sum(map(planned_bytes, layouts)),
+        tuple(_warn(trains, shard_bytes)),
     )
 
 
+def describe_finished(folders: Sequence[PlannedFolder], finished: Sequence[int]) -> str:
+    """Which stages need not be written, as stages before an added one are there; empty where none is. `finished`: shards of each
+    folder that are there."""
+    ends = tuple(accumulate((folder.stages for folder in folders), initial=0))
+    there, missing = list[str](), list[str]()
+    for (first, end), folder, shards in zip(pairwise(ends), folders, finished, strict=True):
+        (there if shards == folder.shards else missing).extend(str(number) for number in range(first + 1, end + 1))
+    if len(folders) == 1 or not there:
+        return ""
+    are = f"{_name_stages(there)} {'is' if len(there) == 1 else 'are'} there already"
+    return f"{are}; only {_name_stages(missing)} {'is' if len(missing) == 1 else 'are'} written" if missing else are
+
+
+def _name_stages(numbers: Sequence[str]) -> str:
+    return f"stage {numbers[0]}" if len(numbers) == 1 else f"stages {', '.join(numbers[:-1])} and {numbers[-1]}"
+
+
 def planned_bytes(layouts: Sequence[Layout]) -> int:
-    """Estimated bytes of text (or token ids) in the shards of all splits, before compression."""
+    """Estimated bytes of text (or token ids) in the shards of these layouts, before compression."""
     return sum(s.domain.quota * s.domain.bytes // s.domain.tokens for layout in layouts for s in layout.streams)
 
 
-def _summarise_domains(train: Layout) -> dict[str, PlannedDomain]:
+def _summarise_domains(trains: Sequence[Layout]) -> dict[str, PlannedDomain]:
     domains = {}
-    for stream in train.streams:
-        domain, tokens = stream.domain, int(stream.tokens.sum())
-        rows = -(-tokens // stream.packing.length) if stream.packing else int(stream.delivered.sum())
-        domains[domain.name] = PlannedDomain(domain.quota, tokens, rows, tokens / domain.tokens)
+    for of_folders in zip(*(train.streams for train in trains), strict=True):
+        domain, packing = of_folders[0].domain, of_folders[0].packing
+        tokens = sum(int(stream.tokens.sum()) for stream in of_folders)
+        rows = -(-tokens // packing.length) if packing else sum(int(stream.delivered.sum()) for stream in of_folders)
+        quota = sum(stream.domain.quota for stream in of_folders)
+        domains[domain.name] = PlannedDomain(quota, tokens, rows, tokens / domain.tokens)
     return domains
 
 
@@ -121,9 +158,10 @@ def _summarise_stage(train: Layout, stage: int) -> PlannedStage:
     return PlannedStage(plan.stage_shards[stage], shares)
 
 
-def _warn(plan: Plan, shard_bytes: int) -> list[str]:
+def _warn(trains: Sequence[Layout], shard_bytes: int) -> list[str]:
+    plan = trains[0].plan
     warnings, spread = [], shard_spread(plan)
-    if plan.shards > 1 and spread > LARGEST_SHARD_SPREAD * shard_bytes:
+    if trains[-1].plan.named_shards > 1 and spread > LARGEST_SHARD_SPREAD * shard_bytes:
         largest = "sequence" if plan.packing else "document"
         warnings.append(
             f"a shard may be {spread:,} bytes off its {shard_bytes:,}, the sum of one largest {largest} a domain; a larger "

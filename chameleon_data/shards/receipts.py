@@ -69,10 +69,10 @@ class Receipt:
     """What one shard holds, and its files in every format."""
 
     shard: int
-    """Number among the shards of all splits."""
+    """Number among the shards of all splits in its folder."""
     split: str
     number: int
-    """Number among the shards of the split."""
+    """Number among the shards of the split, those of earlier folders included."""
     rows: int
     tokens: int
     domain_rows: Mapping[str, int]

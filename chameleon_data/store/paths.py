@@ -287,12 +287,12 @@ class LayoutFolder:
 
 @dataclass(frozen=True)
 class BuildFolder:
-    """Where the files of one build live."""
+    """Where the files of a build live, or of stages that were added to it."""
 
     digest: str
     """Digest of the plan, or of the plans of all splits."""
     shards: int
-    """Number of shards of all splits."""
+    """Number of shards of all splits in it."""
     corpus: str
     """Fingerprint of the ordered parts and of the ranges: rows of another division lie in other runs."""
 

@@ -22,7 +22,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
@@ -46,7 +46,7 @@ WAIT = 60.0
 """Seconds for which a driver waits for a gc."""
 SPARED_KINDS = ("caches", "landmarks", "manifests", "tables", "checks", "temporary files")
 """What gc spares for any driver. Nobody can say yet which of these it will need."""
-ACTIVE_FORMAT = 1
+ACTIVE_FORMAT = 2
 Kind = Literal["driver", "gc", "probe"]
 
 
@@ -61,8 +61,8 @@ class ActiveRecord:
     host: str
     pid: int
     """The process, on that host."""
-    plan: str | None = None
-    """Digest of the plan whose folder is used; None until it is known."""
+    plans: tuple[str, ...] = ()
+    """Digests that name the folders of builds that are used; none until they are known."""
     format: int = ACTIVE_FORMAT
 
 
@@ -76,8 +76,8 @@ class ActiveDriver:
     """Seconds of the store's time since the record was written."""
 
     def spares(self) -> list[str]:
-        """What gc spares for this driver, in words: the folder of its plan, where it is known, and SPARED_KINDS."""
-        return [*([f"{BUILDS}/{self.record.plan}"] if self.record.plan else []), *SPARED_KINDS]
+        """What gc spares for this driver, in words: the folders of its plan, where they are known, and SPARED_KINDS."""
+        return [*(f"{BUILDS}/{digest}" for digest in self.record.plans), *SPARED_KINDS]
 
 
 @dataclass(frozen=True)
@@ -151,12 +151,12 @@ class OwnRecord:
             raise self._missing()
         return entries.pop(self.path).modified, entries
 
-    def use_plan(self, digest: str) -> None:
-        """Say that the folder of this plan is used. What is in it may be looked at after this, not before.
+    def use_plans(self, digests: Sequence[str]) -> None:
+        """Say that the folders of these digests are used. What is in them may be looked at after this, not before.
 
         Raises InputError where the record is lost, or a gc is at work and does not end.
         """
-        self._record = replace(self._record, plan=digest)
+        self._record = replace(self._record, plans=tuple(digests))
         self.wait_for_gc()
 
     def wait_for_gc(self) -> None:
@@ -200,7 +200,7 @@ def own_record(store: Store, kind: Kind) -> Iterator[OwnRecord]:
 
 @contextmanager
 def active_driver(store: Store) -> Iterator[OwnRecord]:
-    """The record of a driver. In the body it may look at everything but the folder of its plan, see `OwnRecord.use_plan`."""
+    """The record of a driver. In the body it may look at everything but the folder of its plan, see `OwnRecord.use_plans`."""
     with own_record(store, "driver") as record:
         record.wait_for_gc()
         yield record
@@ -228,7 +228,7 @@ def read_active_record(store: Store, path: str) -> ActiveRecord | None:
     with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
         plain = json.loads(body)
         if plain.pop("sum") == fingerprint(plain) and plain["format"] == ACTIVE_FORMAT:
-            return ActiveRecord(**plain)
+            return ActiveRecord(**{**plain, "plans": tuple(plain["plans"])})
     raise InputError(
         f"{store.url}/{path}: damaged, or of another release, so that nobody knows what its process uses; run the command again, "
         "and if this stays, remove the file once no build is at work"

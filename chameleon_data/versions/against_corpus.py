@@ -21,18 +21,21 @@ from chameleon_data.corpus.survey import Survey
 from chameleon_data.errors import InputError
 from chameleon_data.plan.layout import Layout
 from chameleon_data.plan.plan import TRAIN, VALIDATION, Plan
-from chameleon_data.shards.lay_out import ShardSpec, build_digest, plan_splits
+from chameleon_data.shards.lay_out import ShardSpec, folder_digests, plan_digest, plan_splits
 from chameleon_data.shards.spill import spill, spill_records
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import Manifest, name_tokens, stage_targets
 
+LayOut = Callable[[Sequence[Sequence[Plan]]], tuple[tuple[Layout, ...], ...]]
+"""The layouts of the plans of each folder."""
+
 
 def check_plan_against_corpus(
-    survey: Survey, selection: Selection, manifest: Manifest, lay_out: Callable[[Sequence[Plan]], tuple[Layout, ...]]
-) -> tuple[list[str], tuple[Layout, ...]]:
-    """What is wrong with the counts and the plan of a version by its corpus; where nothing is, its layouts, as `lay_out` makes
-    them of plans."""
+    survey: Survey, selection: Selection, manifest: Manifest, lay_out: LayOut
+) -> tuple[list[str], tuple[tuple[Layout, ...], ...]]:
+    """What is wrong with the counts and the plan of a version by its corpus; where nothing is, the layouts of its folders, as
+    `lay_out` makes them of plans."""
     problems = [
         *(problem for split in (TRAIN, VALIDATION) for problem in _check_available(selection, manifest, split)),
         *_check_read(survey, manifest),
@@ -53,7 +56,7 @@ def check_plan_against_corpus(
         layouts = lay_out(plans)
     except InputError as error:
         return [f"the corpus does not give the plan of this version: {error}"], ()
-    if build_digest([layout.plan for layout in layouts]) != manifest.plan_digest:
+    if plan_digest(folder_digests([[layout.plan for layout in of_folder] for of_folder in layouts])) != manifest.plan_digest:
         return ["the corpus, the recipe and the weights give another plan than 'plan_digest'"], ()
     return [], layouts
 

@@ -87,8 +87,6 @@ class _Shard:
     sides: int
     """Which versions have it: BEFORE, AFTER or both."""
     store: Store
-    folder: str
-    """The format's folder, with a slash at the end."""
     files: tuple[ShardFile, ...]
 
 
@@ -207,14 +205,14 @@ def _pair(before: Side, after: Side) -> _Pairing:
 def _list_shards(before: Side, after: Side, pairing: _Pairing) -> Iterator[_Shard]:
     """Every shard in one format; those that both versions have once."""
     for side, (store, manifest), format in zip((BEFORE, AFTER), (before, after), pairing.formats, strict=True):
-        left, folder = pairing.both, f"{manifest.build}/{format}/"
+        left = pairing.both
         for record in read_shards(store, manifest):
             if not (files := record.of_format(format)):
                 continue
             shared = left[identity := _identify(record.split, [file.sha256 for file in files])] > 0
             left[identity] -= shared
             if not shared or side == BEFORE:
-                yield _Shard(record, BEFORE | AFTER if shared else side, store, folder, files)
+                yield _Shard(record, BEFORE | AFTER if shared else side, store, files)
 
 
 _Identities = tuple[I64, U64, U64]
@@ -240,7 +238,7 @@ def _read_identities(shard: _Shard, names: Sequence[str]) -> _Identities:
     if file.format == "parquet":
         rows = _read_two_columns(store, file.path, path)
     else:
-        stored = {part.path.removeprefix(shard.folder): store.read(part.path) for part in shard.files}
+        stored = {part.path_in_format: store.read(part.path) for part in shard.files}
         rows, _ = FORMATS[file.format].decode(stored, path)
     domain = pc.index_in(rows["domain"], pa.array(names, pa.string())).fill_null(-1).to_numpy().astype(np.int64)
     ids = rows["doc_id"].combine_chunks().cast(pa.large_string())

@@ -1,7 +1,7 @@
 """Garbage: files that no version refers to and no driver at work uses. Found first, removed only when asked.
 
-    builds/<plan digest>/…            of no live version: builds that were given up, and versions that were deleted
-    builds/<plan digest>/runs/…       sorted runs, of no use once there is a version
+    builds/<digest>/…                 of no live version: builds that were given up, and versions that were deleted
+    builds/<digest>/runs/…            sorted runs, of no use once there is a version
     _chameleon/manifests/<sha256>     of commits that did not come to their end, and of deleted versions
     _chameleon/tables/<sha256>        that no manifest of a live version names
     _chameleon/landmarks/<digest>     that no live version was weighed on and no cached weighing names
@@ -149,8 +149,8 @@ def _find(store: Store, own: OwnRecord, active: ActiveFolder, caches: bool) -> G
 class _Referred:
     """What the live versions refer to."""
 
-    plans: frozenset[str]
-    """Digests; the names of folders of builds."""
+    builds: frozenset[str]
+    """Digests; the names of folders of builds. A version to which stages were added has several."""
     manifests: frozenset[str]
     """sha256; the names of files."""
     tables: frozenset[str]
@@ -164,7 +164,7 @@ def _referred(store: Store) -> _Referred:
     with ThreadPoolExecutor(16) as pool:
         manifests = list(pool.map(lambda version: read_manifest(store, version), versions))
     return _Referred(
-        frozenset(version.plan_digest for version in versions) | {m.build.removeprefix(f"{BUILDS}/") for m in manifests},
+        frozenset(folder.removeprefix(f"{BUILDS}/") for m in manifests for folder in m.builds),
         frozenset(version.manifest for version in versions),
         frozenset(file.path for m in manifests for table in vars(m.tables).values() for file in table),
         frozenset(m.weights.nystrom.digest for m in manifests if m.weights.nystrom),
@@ -196,9 +196,9 @@ def _kind(path: str, entry: Entry, active: ActiveFolder, referred: _Referred, na
         kind = "temporary files" if ours and active.now - entry.modified > TEMPORARY_AGE else None
     elif match := BUILD_FILE.fullmatch(path):
         plan, rest = match.groups()
-        if plan in {driver.record.plan for driver in active.drivers}:
+        if any(plan in driver.record.plans for driver in active.drivers):
             return None
-        if plan in referred.plans:
+        if plan in referred.builds:
             return "runs" if rest.startswith("runs/") else None
         return "builds"
     elif match := MANIFEST_FILE.fullmatch(path):

@@ -31,11 +31,23 @@ class LoadedVersion:
         return f"{self.store.url}@v{self.version.number}"
 
     def path(self, format: str) -> str:
-        """The folder of the shards in one format, as a path or URL. Raises InputError for a format that was not written."""
+        """The folder of the shards in one format, as a path or URL. Raises InputError for a format that was not written, and
+        where stages were added, which lie in folders of their own: `paths` lists all."""
+        folder, *others = self.paths(format)
+        if others:
+            raise InputError(
+                f"{self.name}: lies in {1 + len(others)} folders, as stages were added to it; read those of `paths({format!r})` "
+                "one after the other"
+            )
+        return folder
+
+    def paths(self, format: str) -> tuple[str, ...]:
+        """The folders of the shards in one format, to be read one after the other. InputError for a format that was not
+        written."""
         formats = self.manifest.recipe.shards.formats
         if format not in formats:
             raise InputError(f"{self.name}: holds {' and '.join(formats)}, no {format}; name one of these")
-        return f"{self.store.url.rstrip('/')}/{self.manifest.build}/{format}"
+        return tuple(f"{self.store.url.rstrip('/')}/{build}/{format}" for build in self.manifest.builds)
 
     def shards(self) -> Iterator[ShardRecord]:
         """Every shard with its counts and its files, by split, then by number."""

@@ -23,7 +23,7 @@ from chameleon_data.versions.records import STRICT, Digest, decode_record, descr
 from chameleon_data.versions.tables import TableFile
 from chameleon_data.weights.mixture import MixtureDescription
 
-MANIFEST_FORMAT = 5
+MANIFEST_FORMAT = 6
 TIMED_PASSES = ("survey", "embed and weigh", "plan", "write")
 """Passes of a build whose seconds are recorded, in the order in which they run."""
 
@@ -109,6 +109,8 @@ class StageRecord:
     """Domain -> what the stage holds of it; one that is absent has no key."""
     weights: MixtureDescription | None
     """How its weights came about. None: as those of the first stage, which `weights` of the manifest describes."""
+    build: str | None
+    """Folder of its shards, where it begins one of its own. None: its shards lie in the folder of the stage before it."""
 
 
 @dataclass(frozen=True)
@@ -240,11 +242,11 @@ class Manifest:
     plan_digest: Digest
     """sha256 over everything that decides the bytes of the shards."""
     digest: Digest
-    """sha256 over the sorted (path in the build's folder, sha256) of the shards' files."""
+    """sha256 over the sorted (path in its build's folder, sha256) of the shards' files."""
     content_digest: Digest
     """sha256 over the rows in order, whatever the formats and libraries."""
     build: str
-    """Folder of the build, `builds/<plan digest>`."""
+    """Folder of the build, `builds/<digest>`: of the first stage, those that follow it there, and the validation split."""
     seed: int
     """The recipe's seed."""
     budget: int
@@ -289,6 +291,23 @@ class Manifest:
     """Pass -> seconds that were estimated before it wrote, for a build that finds nothing of an earlier one."""
     reused: dict[str, str]
     """Pass -> a sentence about the work of earlier runs that it did not do again."""
+
+    @property
+    def builds(self) -> tuple[str, ...]:
+        """Folders of the shards, in the order of the training; several where stages were added to a build."""
+        return (self.build, *(stage.build for stage in self.stages if stage.build is not None))
+
+    def shards_by_build(self, split: str) -> dict[str, range]:
+        """Folder -> numbers of the shards of a split that lie in it, in order."""
+        if split != TRAIN:
+            return {self.build: range(self.shard_counts[split])}
+        found, build, behind = {self.build: range(0)}, self.build, 0
+        for stage in self.stages:
+            if stage.build is not None:
+                build, found[stage.build] = stage.build, range(behind, behind)
+            behind += stage.shards
+            found[build] = range(found[build].start, behind)
+        return found
 
     def split_domains(self, split: str) -> Mapping[str, SplitRecord]:
         """The records of a split, in byte order of the domains' names."""
@@ -340,6 +359,8 @@ def decode_manifest(body: bytes, where: str) -> Manifest:
         wrong = "'shard_counts' does not name the splits that have domains"
     elif sum(stage.shards for stage in manifest.stages) != manifest.shard_counts[TRAIN]:
         wrong = "'stages' have not as many shards as 'shard_counts' says"
+    elif len({*manifest.builds}) < len(manifest.builds) or manifest.stages[0].build is not None:
+        wrong = "'stages' name a folder twice, or one for the first stage"
     elif {name for stage in manifest.stages for name in stage.domains} != {*manifest.domains}:
         wrong = "'stages' do not name the domains of the train split"
     elif stores_ids != (manifest.provenance.writer.ids is not None):

@@ -60,6 +60,21 @@ class ShardFile:
     sha256: str
     """sha256 of this file, in hexadecimal."""
 
+    @property
+    def path_in_build(self) -> str:
+        """Relative to its build's folder, `builds/<digest>`. No two files of a version have the same."""
+        return "/".join(self.path.split("/")[2:])
+
+    @property
+    def path_in_format(self) -> str:
+        """Relative to the folder of its format."""
+        return self.path_in_build.removeprefix(f"{self.format}/")
+
+    @property
+    def format_folder(self) -> str:
+        """Folder of its format, relative to `out`."""
+        return self.path.removesuffix(f"/{self.path_in_format}")
+
 
 @dataclass(frozen=True)
 class ShardRecord:
@@ -103,8 +118,10 @@ class ShardSums:
 
 
 def sum_shards(tables: Iterable[pa.Table], folder: str) -> ShardSums:
-    """The sums over a table of shards, which comes in pieces; `folder` is the build's. Memory: the lines of `digest`, some 120
-    bytes a file, and the same again to sort them."""
+    """The sums over a table of shards, which comes in pieces; `folder` is a build's, and those of others are as long.
+
+    Memory: the lines of `digest`, some 120 bytes a file, and the same again to sort them.
+    """
     content, lines, first = hashlib.sha256(), list[pa.Array](), True
     formats: dict[str, FormatSum] = {}
     for table in tables:

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import islice, product
 
 import numpy as np
 import pyarrow as pa
@@ -131,8 +131,9 @@ def verify_version(
     balances = {split: _conclude_split(store, facts[split], cuts[split], one, problems) for split, one in found.items()}
     problems.add("manifest", check_manifest(manifest))
     problems.add("table of shards", check_shard_table(store, manifest))
-    path = f"{manifest.build}/{DOMAIN_IDS}"
-    problems.add("indexes", _check_index(store, path, encode_domain_ids(manifest.domain_ids), "the manifest says"))
+    for folder in manifest.builds:
+        numbers = encode_domain_ids(manifest.domain_ids)
+        problems.add("indexes", _check_index(store, f"{folder}/{DOMAIN_IDS}", numbers, "the manifest says"))
     problems.add("foreign files", _find_foreign_files(store, manifest))
     by_split = [balances[split] for split in manifest.shard_counts]
     return Verification(
@@ -291,18 +292,20 @@ def _conclude_split(store: Store, facts: SplitFacts, cuts: Cuts, found: RangeFou
             conclude_tokens(facts, index, found.tokens.get(index, TokensFound()), problems)
     balance = describe_balance(facts, found.balance)
     problems.add("bounds", find_broken_bounds(facts, balance))
-    entries: dict[str, list[IndexEntry]] = {name: found.entries.get(name, []) for name in facts.manifest.recipe.shards.formats}
-    problems.add("indexes", _check_indexes(store, facts.manifest, facts.split, entries))
+    problems.add("indexes", _check_indexes(store, facts.manifest, facts.split, found.entries))
     return balance
 
 
 def _check_indexes(store: Store, manifest: Manifest, split: str, entries: Mapping[str, Sequence[IndexEntry]]) -> list[str]:
-    """A trainer decodes by what an index says of the shards, so it must be, byte for byte, what the shards say."""
+    """A trainer decodes by what an index says of the shards, so it must be, byte for byte, what the shards say. `entries`: folder
+    of a format -> what its index must say of each shard."""
     problems = []
-    for format, of_shards in entries.items():
-        for name, expected in FORMATS[format].index(split, of_shards).items():
-            path = f"{manifest.build}/{format}/{name}"
-            problems += _check_index(store, path, expected, "the bytes of the shards say, in their order")
+    for folder in manifest.shards_by_build(split):
+        for format in manifest.recipe.shards.formats:
+            of_format = f"{folder}/{format}"
+            for name, expected in FORMATS[format].index(split, entries.get(of_format, [])).items():
+                path = f"{of_format}/{name}"
+                problems += _check_index(store, path, expected, "the bytes of the shards say, in their order")
     return problems
 
 
@@ -316,15 +319,16 @@ def _find_foreign_files(store: Store, manifest: Manifest) -> list[str]:
     """Files in the folders that trainers read, but not of this version."""
     formats, foreign = sorted(manifest.recipe.shards.formats), list[str]()
     indexes = [
-        f"{manifest.build}/{format}/{name}"
+        f"{folder}/{format}/{name}"
         for format in formats
         for split in manifest.shard_counts
+        for folder in manifest.shards_by_build(split)
         for name in FORMATS[format].index(split, [])
     ]
     shards = [pc.struct_field(_flatten(table["files"]), "path") for table in read_shard_rows(store, manifest)]
     known = pa.concat_arrays([pa.array(indexes, pa.string()), *shards])
-    for format in formats:
-        listed, of_format = store.walk(f"{manifest.build}/{format}"), list[str]()
+    for folder, format in product(manifest.builds, formats):
+        listed, of_format = store.walk(f"{folder}/{format}"), list[str]()
         while some := [path for path, _ in islice(listed, FILES_COMPARED)]:
             of_format += pc.filter(pa.array(some), pc.invert(pc.is_in(pa.array(some), known))).to_pylist()
         foreign += sorted(of_format)

@@ -76,7 +76,7 @@ class RangeFound:
     bytes_read: int = 0
     problems: ProblemList = field(default_factory=ProblemList)
     entries: dict[str, list[IndexEntry]] = field(default_factory=dict)
-    """Format -> what its index must say of each shard, for formats that have one."""
+    """Folder of a format -> what its index must say of each shard, for formats that have one."""
     first_shard: int = 0
 
     def join(self, facts: SplitFacts, later: RangeFound) -> None:
@@ -89,8 +89,8 @@ class RangeFound:
         for index, found in later.tokens.items():
             self.tokens.setdefault(index, TokensFound()).join(facts, index, found, self.problems)
         self.rows, self.bytes_read = self.rows + later.rows, self.bytes_read + later.bytes_read
-        for format, entries in later.entries.items():
-            self.entries.setdefault(format, []).extend(entries)
+        for folder, entries in later.entries.items():
+            self.entries.setdefault(folder, []).extend(entries)
 
     def pack(self) -> bytes:
         """The finding as the bytes of an .npz file; one of its arrays holds JSON."""
@@ -192,8 +192,9 @@ class _RangeProof:
         shard = read_shard(self._store, self._manifest, facts.length, record)
         say("files and formats", shard.problems)
         found.bytes_read += shard.bytes
+        folders = {file.format: file.format_folder for file in record.files}
         for format, entry in shard.entries.items():
-            found.entries.setdefault(format, []).append(entry)
+            found.entries.setdefault(folders[format], []).append(entry)
         if not shard.tables:
             return
         path, rows = shard.choose()

@@ -60,7 +60,7 @@ class Download:
     """The shards of a version in one format."""
 
     title: str
-    folder: str
+    folders: tuple[str, ...]
     files: tuple[Link, ...]
     """Each file; empty where there are too many."""
     count: int
@@ -163,8 +163,8 @@ def _list_downloads(store: Store, manifest: Manifest) -> tuple[Download, ...]:
         links = [Link(f.path.rpartition("/")[2], quote(f.path), format_bytes(f.bytes)) for f in files if f.format == name]
         if not few:
             links = [Link("the list of all files, as Parquet", quote(table.path)) for table in manifest.tables.shards]
-        folder = quote(f"{manifest.build}/{name}/")
-        downloads.append(Download(FORMAT_TITLES[name], folder, tuple(links), sums.files, format_bytes(sums.bytes)))
+        folders = tuple(quote(f"{build}/{name}/") for build in manifest.builds)
+        downloads.append(Download(FORMAT_TITLES[name], folders, tuple(links), sums.files, format_bytes(sums.bytes)))
     return tuple(downloads)
 
 

@@ -95,13 +95,14 @@ def _file(file: ShardFile) -> dict[str, Any]:
 
 
 def _file_set(manifest: Manifest, split: str) -> dict[str, Any]:
+    includes = [f"{build}/parquet/{split}-*.parquet" for build in manifest.shards_by_build(split)]
     return {
         "@type": "cr:FileSet",
         "@id": f"{split}-files",
         "name": f"{split}-files",
         "description": f"the shards of the {split} split in Parquet, to be read in the order of their names",
         "encodingFormat": ENCODINGS["parquet"],
-        "includes": f"{manifest.build}/parquet/{split}-*.parquet",
+        "includes": includes[0] if len(includes) == 1 else includes,
     }
 
 

@@ -58,7 +58,7 @@ def push_version(
             _refuse_another(api, dataset, tag, card)
             return HubPush(dataset, url, tags[tag], tag, 0)
         shards = [file for record in read_shards(store, manifest) for file in record.of_format(PUSHED_FORMAT)]
-        names = {file.path: file.path.removeprefix(f"{manifest.build}/") for file in shards}
+        names = {file.path: file.path_in_build for file in shards}
         operations: list[Any] = [CommitOperationAdd(CARD_FILE, card)]
         for done, (path, name) in enumerate(names.items()):
             addition = CommitOperationAdd(name, io.BytesIO(store.read(path)))

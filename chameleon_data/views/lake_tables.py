@@ -265,7 +265,7 @@ def _shards(store: Store, manifest: Manifest, version: Version) -> _Shards:
             f"{store.url}@v{version.number}: has no Parquet shards, which these tables are made of; build it again "
             "with parquet among the recipe's `shards.formats`"
         )
-    sizes = store.list(f"{manifest.build}/parquet")
+    sizes = {path: size for build in manifest.builds for path, size in store.list(f"{build}/parquet").items()}
     for file, _ in wanted:
         if sizes.get(file.path) != file.bytes:
             fault = f"has {sizes[file.path]:,} bytes, not {file.bytes:,}" if file.path in sizes else "is missing"

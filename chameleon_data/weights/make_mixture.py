@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 RECORDED_DOMAINS = 300
 """Domains up to which a number for each pair, or for each domain and setting, is recorded: 1 MB at most."""
+NO_REST = 1e-5
+"""Share of all tokens up to which a rest is taken for none: recorded weights are rounded."""
 MISFILED_RECORDED = 20
 """Documents that look misfiled that are recorded."""
 MOST_DOMAINS_SEARCHED = 200
@@ -148,6 +150,43 @@ def mix_between(before: Mixture, after: Mixture, at: float, caps: Mapping[str, f
         centre=None,
     )
     return Mixture(bounded.decimals, description, {})
+
+
+def take_rest(whole: Mixture, budget: int, later: Sequence[tuple[Sequence[int], Mixture]]) -> Mixture:
+    """The mixture of the first stage, of `budget` tokens, with which all stages together have the weights of `whole`.
+
+    `later`: the tokens of the parts of each stage after it, and its mixture. Several parts lie on the line from the mixture
+    before to its own (`mix_between`); in the second stage the mixture before is the one that is looked for. With W the weights
+    of `whole`, B all tokens, b those of a part and t how far it is on the line, the mixture is in proportion to the rest: W B
+    less the sum of t b times the stage's own, less what stages after it take.
+
+    Raises InputError where later stages take more of a domain than its total.
+    """
+    taken, before = dict.fromkeys(whole.decimals, 0.0), dict[str, str]()
+    for parts, mixture in later:
+        for at, part in ((place / len(parts), part) for place, part in enumerate(parts, 1)):
+            for decimals, share in ((mixture.decimals, at), (before, 1 - at)):
+                for name, weight in decimals.items():
+                    taken[name] += float(weight) * share * part
+        before = mixture.decimals
+    total = budget + sum(sum(parts) for parts, _ in later)
+    rest = {name: float(weight) * total - taken[name] for name, weight in whole.decimals.items()}
+    least = min(rest, key=rest.__getitem__)
+    if rest[least] < -NO_REST * total:
+        raise InputError(
+            f"mix.aggregate: keep: the stages after the first take {taken[least] / total:.4g} of all tokens from domain "
+            f"{least!r}, whose total is {float(whole.decimals[least]):.4g}; lower its weight or the share of those stages, or "
+            "raise its total in 'weights'"
+        )
+    bounded = bound_weights({name: share for name, share in rest.items() if share > NO_REST * total})
+    told = "what later stages leave of each domain's share of all tokens, as 'mix.aggregate: keep' asks"
+    shares = np.array(list(bounded.weights.values()))
+    warnings = (*whole.description.warnings, told)
+    return replace(
+        whole,
+        decimals=bounded.decimals,
+        description=replace(whole.description, effective_domains=perplexity(shares), warnings=warnings),
+    )
 
 
 def drop_small_domains(mixture: Mixture, below: float, caps: Mapping[str, float], weights: Weights) -> Mixture:

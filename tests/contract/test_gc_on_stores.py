@@ -32,9 +32,9 @@ def test_garbage_of_every_kind_goes_and_all_else_stays(store: Store) -> None:
 def test_a_driver_at_work_keeps_what_it_uses(store: Store) -> None:
     garbage = litter(store)
     with active_driver(store) as driver:
-        driver.use_plan(fingerprint("gone"))
+        driver.use_plans([fingerprint("gone")])
         found = remove_garbage(store)
-        assert [one.record.plan for one in found.drivers] == [fingerprint("gone")]
+        assert [one.record.plans for one in found.drivers] == [(fingerprint("gone"),)]
     other_builds = {p: kind for p, kind in garbage.items() if kind in ("builds", "runs") and fingerprint("gone") not in p}
     assert {path: kind for path, (kind, _) in found.files.items()} == other_builds
     assert store.list(ACTIVE) == {}, "a record ends with its work"
@@ -45,7 +45,7 @@ def test_a_driver_at_work_keeps_what_it_uses(store: Store) -> None:
 def test_the_record_of_a_killed_driver_expires_by_the_stores_time(store: Store) -> None:
     litter(store)
     dead = OwnRecord(store, "driver")
-    dead.use_plan(fingerprint("given up"))
+    dead.use_plans([fingerprint("given up")])
     assert shard_path("given up") not in find_garbage(store).files
     grow_old(store, ACTIVE, OLDER_THAN - HOUR)
     assert shard_path("given up") not in find_garbage(store).files

@@ -16,9 +16,8 @@ from chameleon_data.corpus.tokens import TokenCounter, load_token_counter
 from chameleon_data.pipelines.lay_out import lay_out_plans
 from chameleon_data.pipelines.select import select_rows
 from chameleon_data.pipelines.write import send_rows, write_missing_shards
-from chameleon_data.plan.plan import divide_budget
 from chameleon_data.recipe import Recipe
-from chameleon_data.shards.lay_out import ShardSpec, build_folder, plan_splits
+from chameleon_data.shards.lay_out import ShardSpec, build_folders, make_shard_specs, plan_splits, stage_budgets
 from chameleon_data.shards.levels import KeptCorpus, RowSource, StoredWork
 from chameleon_data.shards.receipts import Receipt, read_receipts
 from chameleon_data.shards.spill import spill
@@ -103,7 +102,7 @@ class Ready:
     def write(self) -> list[Receipt]:
         """Write what is not there. All receipts in order."""
         rows = row_store_of(self.recipe, self.job.counter)
-        write_missing_shards(INLINE, self.store, rows, self.job, self.selection, self.parts, silent)
+        write_missing_shards(INLINE, self.store, rows, self.build, self.job, self.selection, self.parts, silent)
         return list(read_receipts(self.store, self.build))
 
     def manifest(self) -> Manifest:
@@ -117,8 +116,8 @@ class Ready:
             self.survey,
             self.selection,
             self.stages,
-            self.job.layouts,
-            receipts,
+            [self.job.layouts],
+            [receipts],
             gather_provenance(self.survey, self.job.counter, self.recipe.shards),
             {},
             {},
@@ -133,7 +132,7 @@ def ready(recipe: Recipe, *weights: dict[str, str], keep: bool = False) -> Ready
     selection = selected(store, survey, recipe, counter)
     budget = sum(c.tokens for c in selection.counts) if recipe.mix.budget == "auto" else recipe.mix.budget
     writer = describe_writer(recipe.shards, counter, survey).describe()
-    parts_of_budget = divide_budget(budget, [share for stage in recipe.stages for share in stage.shares])
+    parts_of_budget = stage_budgets(recipe.stages, budget)
     stages = tuple(
         WeighedStage(part, example_mixture(of_stage))
         for part, of_stage in zip(parts_of_budget, weights or STAGE_WEIGHTS[: len(recipe.stages)], strict=True)
@@ -141,5 +140,6 @@ def ready(recipe: Recipe, *weights: dict[str, str], keep: bool = False) -> Ready
     targets = [stage.target for stage in stages]
     plans = plan_splits(recipe.mix, recipe.shards, recipe.input.hash, recipe.seed, selection, targets, writer)
     layouts = lay_out_plans(INLINE, store, survey, selection, plans, recipe.shards.size, silent)
-    job = ShardSpec(layouts, selection.rules, counter, recipe.input, recipe.shards, kinds_of(survey.columns), survey.messages)
-    return Ready(recipe, store, parts, survey, selection, stages, job, build_folder(layouts, parts))
+    columns = kinds_of(survey.columns)
+    (job,) = make_shard_specs(layouts, selection.rules, counter, recipe.input, recipe.shards, columns, survey.messages)
+    return Ready(recipe, store, parts, survey, selection, stages, job, *build_folders(layouts, parts))

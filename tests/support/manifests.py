@@ -87,7 +87,7 @@ def example_manifest(name: str = "a", store: Store | None = None, **changes: Any
         "weights": {**WEIGHTS, **changes.get("weights", {})},
         "provenance": {**PROVENANCE, "inputs": {}, **changes.get("provenance", {})},
     }  # fmt: skip
-    stage = {"budget": plain["budget"], "shards": plain["shard_counts"]["train"], "weights": None, "domains": {
+    stage = {"budget": plain["budget"], "shards": plain["shard_counts"]["train"], "weights": None, "build": None, "domains": {
         n: {key: d[key] for key in ("weight", "target_tokens", "tokens", "rows")} for n, d in plain["domains"].items()
     }}  # fmt: skip
     plain.setdefault("stages", [stage])

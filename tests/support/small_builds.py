@@ -72,7 +72,7 @@ def table_of_build(name: str) -> str:
 def make_version(store: Store, name: str, landmarks: str | None = None) -> Version:
     """A driver that claims the folder of its plan, trusts shards that have a receipt, writes them otherwise, and commits."""
     with active_driver(store) as driver:
-        driver.use_plan(fingerprint(name))
+        driver.use_plans([fingerprint(name)])
         if receipt_path(name) not in store.list(folder_of(name)):
             store.write(f"{folder_of(name)}/runs/x/0.arrow", b"run")
             for shard in range(SHARDS):

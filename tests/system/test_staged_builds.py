@@ -170,3 +170,35 @@ def test_diff_pairs_the_weights_of_each_stage(staged: tuple[Store, Manifest], tm
     found = diff_versions(staged, (Store(recipe.out), build(plain)))
     assert found.stages[0]["book"] == [0.3, 0.3]
     assert found.stages[1] == {"code": [pytest.approx(0.95, abs=0.001), None], "legal": [pytest.approx(0.05, abs=0.001), None]}
+
+
+@pytest.mark.parametrize("ramp", [0, 3])
+def test_totals_stay_as_they_are_while_stages_move_them(tmp_path: Path, ramp: int) -> None:
+    """legal .5, book .3 and code .2 of all tokens, though the last tenth has half of code and none of book."""
+    (tmp_path / "last.json").write_text(json.dumps({"legal": 0.5, "book": 0.0, "code": 0.5}))
+    recipe = staged_recipe(tmp_path, ramp=ramp, **{"from": "last.json"})
+    recipe = recipe.model_copy(update={"mix": recipe.mix.model_copy(update={"aggregate": "keep"})})
+    manifest = build(recipe)
+    totals = {name: domain.weight for name, domain in manifest.domains.items()}
+    assert totals == pytest.approx({"legal": 0.5, "book": 0.3, "code": 0.2}, abs=1e-5)
+    for name, domain in manifest.domains.items():
+        assert abs(domain.tokens - totals[name] * manifest.budget) <= 704, "a document"
+    first, last = ({n: d.weight for n, d in stage.domains.items()} for stage in (manifest.stages[0], manifest.stages[-1]))
+    assert last == {"legal": 0.5, "code": 0.5}
+    if ramp:  # at 1/4, 1/2, 3/4 of the way from the first stage, in parts of a fortieth
+        line = [stage.domains["code"].weight for stage in manifest.stages[1:]]
+        assert line == pytest.approx([first["code"] + at / 4 * (0.5 - first["code"]) for at in range(1, 5)], abs=2e-5)
+    else:
+        assert first == pytest.approx({"legal": 0.5, "book": 0.3 / 0.9, "code": 0.15 / 0.9}, abs=1e-5)
+    assert "what later stages leave" in " ".join(manifest.weights.warnings)
+    assert verify_version(Store(recipe.out), manifest).problems == ()
+
+
+def test_a_stage_that_takes_more_than_a_total_is_refused(tmp_path: Path) -> None:
+    recipe = staged_recipe(tmp_path, **{"from": "later.json"})
+    stages = (recipe.mix.stages[0].model_copy(update={"share": 0.7}), recipe.mix.stages[1].model_copy(update={"share": 0.3}))
+    recipe = recipe.model_copy(update={"mix": recipe.mix.model_copy(update={"aggregate": "keep", "stages": stages})})
+    with pytest.raises(
+        InputError, match=r"the stages after the first take 0\.285 of all tokens from domain 'code', whose total is 0\.2;"
+    ):
+        build(recipe)

@@ -127,7 +127,7 @@ def test_it_takes_the_short_forms_of_a_source(source: str) -> None:
     [
         "mix: {budget: lots}", "mix: {budget: 0}", "mix: {budget: 3 potatoes}", "mix: {max_epochs: 0}",
         "mix: {validation: 1}", "mix: 5",
-        "mix: {stages: [{weights: {}}]}", "mix: {stages: [{share: 2}]}",
+        "mix: {stages: [{share: 2}]}",
         "shards: {size: 3 potatoes}", "shards: {size: 0}", "shards: {formats: []}",
         "shards: {formats: [parqet]}", "shards: {sequence_length: 1}", "input: {max_bad: 2}", "input: {max_bad: yes}",
         "embed: {samples: 0}", "embed: {window: 7}", "embed: {tolerance: 2}", "leverage: {degree: 4}", "leverage: {debias: 2}",

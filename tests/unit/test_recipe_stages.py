@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Recipe
 from chameleon_data.recipe_file import check_recipe, parse_recipe
+from chameleon_data.shards.lay_out import stage_budgets, stages_by_folder
 
 LEAST = "name: x\nout: out\nsources: {a: corpus/*.jsonl}\n"
 
@@ -48,7 +48,16 @@ def test_a_recipe_that_was_recorded_is_read_as_it_was() -> None:
 
 def test_a_ramp_and_the_rest_of_its_stage_are_equal_parts() -> None:
     (_, ramped) = parse("mix: {stages: [{share: 0.9}, {share: 0.1, ramp: 4}]}\n").stages
-    assert ramped.shares == (Fraction(1, 50),) * 5
+    assert stage_budgets([ramped], 1000) == (200,) * 5
+
+
+def test_stages_with_a_share_divide_the_budget_and_others_are_added_to_it() -> None:
+    stages = parse(
+        "mix: {budget: 1000, stages: [{share: 0.9}, {share: 0.1, ramp: 1}, {budget: 1kB, ramp: 1}, {budget: 7}]}\n"
+    ).stages
+    assert stage_budgets(stages, 1000) == (900, 50, 50, 500, 500, 7)
+    assert stages_by_folder(stages) == (3, 2, 1)
+    assert stages_by_folder(parse("mix: {stages: [{budget: 8}, {budget: 7}]}\n").stages) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -60,9 +69,28 @@ def test_a_ramp_and_the_rest_of_its_stage_are_equal_parts() -> None:
         ("{stages: [{share: 1, ramp: 3}]}", "mix.stages: the first stage has no weights before it"),
         ("{stages: [{share: 0}]}", "mix.stages.0.share: must be greater than 0"),
         ("{stages: [{share: 1, weights: {from: 's3://key:secret@host/w.json'}}]}", "mix.stages.0.weights.from"),
+        (
+            "{stages: [{weights: {}}]}",
+            "mix.stages.0: give one of 'share', of the budget of the mix, and 'budget', its own tokens",
+        ),
+        ("{stages: [{share: 1, budget: 5}]}", "mix.stages.0: give one of 'share'"),
+        ("{stages: [{budget: auto}]}", "mix.stages.0.budget: 'auto' is not a quantity"),
+        ("{stages: [{budget: 5}, {share: 1}]}", "mix.stages: a stage with a 'budget' is added to those before it"),
+        ("{budget: 9, stages: [{budget: 5}]}", "mix: 'budget' is of the stages with a 'share', and none has one; leave it out"),
+        ("{aggregate: keep, stages: [{share: 1}, {budget: 5}]}", "mix: 'aggregate: keep' is of two or more stages that share"),
+        ("{aggregate: keep}", "mix: 'aggregate: keep' is of two or more stages that share"),
+        (
+            "{aggregate: keep, stages: [{share: 0.5, weights: {cap: 0.4}}, {share: 0.5}]}",
+            "mix.stages.0: gets what later stages leave, as 'aggregate: keep' asks; leave its 'weights' and 'drop_below' out",
+        ),
     ],
 )
 def test_what_is_wrong_in_a_stage_is_told_with_its_place(mix: str, said: str) -> None:
     with pytest.raises(InputError) as refused:
         parse(f"mix: {mix}\n")
     assert said in str(refused.value)
+
+
+def test_a_stage_of_so_many_bytes_is_refused_where_tokens_are_counted() -> None:
+    with pytest.raises(InputError, match=r"mix\.stages\.1\.budget: '5MB' is a number of bytes, and this budget counts tokens"):
+        parse("tokens: {tokenizer: t.json}\nmix: {stages: [{share: 1}, {budget: 5MB}]}\n")

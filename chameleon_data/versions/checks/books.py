@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from typing import Any
 
 from chameleon_data.corpus.survey import DROP_RULE
@@ -14,7 +14,7 @@ from chameleon_data.plan.plan import (
     DomainPlan,
     Packing,
     Plan,
-    divide_budget,
+    divide_plan,
     phase_of,
     stage_quotas,
     total_weights,
@@ -22,7 +22,7 @@ from chameleon_data.plan.plan import (
 )
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.formats.registry import FORMATS
-from chameleon_data.shards.lay_out import build_digest
+from chameleon_data.shards.lay_out import folder_digests, plan_digest, stage_budgets
 from chameleon_data.shards.rows import number_domains
 from chameleon_data.store.paths import BUILDS
 from chameleon_data.store.store import Store
@@ -124,10 +124,11 @@ def _check_recipe_values(manifest: Manifest) -> list[str]:
 def _check_budget(manifest: Manifest) -> list[str]:
     """The budget is the recipe's, where `auto` is every token that may go into the train split, and stages share it as asked."""
     asked, unit = manifest.recipe.mix.budget, name_tokens(manifest.unit)
-    if manifest.budget != (sum(d.available_tokens for d in manifest.domains.values()) if asked == "auto" else asked):
+    shared = sum(d.available_tokens for d in manifest.domains.values()) if asked == "auto" else asked
+    expected, budgets = stage_budgets(manifest.recipe.stages, shared), tuple(stage.budget for stage in manifest.stages)
+    if manifest.budget != sum(expected):
         return [f"the budget of {manifest.budget:,} {unit} is not the recipe's"]
-    budgets = tuple(stage.budget for stage in manifest.stages)
-    if budgets != divide_budget(manifest.budget, [share for stage in manifest.recipe.stages for share in stage.shares]):
+    if budgets != expected:
         return [f"the stages have {list_some([f'{budget:,}' for budget in budgets])} {unit}, other shares than the recipe's"]
     return []
 
@@ -172,9 +173,12 @@ def _check_quotas(manifest: Manifest) -> list[str]:
 
 
 def _check_plan_digest(manifest: Manifest) -> list[str]:
-    """`plan_digest` and the folder follow from the plan that the manifest records."""
-    digest = build_digest([_recorded_plan(manifest, split) for split in manifest.shard_counts])
-    if (manifest.plan_digest, manifest.build) == (digest, f"{BUILDS}/{digest}"):
+    """`plan_digest` and the folders follow from the plan that the manifest records."""
+    ends = [number for number, stage in enumerate(manifest.stages) if stage.build is not None] + [len(manifest.stages)]
+    train, *held_out = (_recorded_plan(manifest, split) for split in manifest.shard_counts)
+    first, *later = divide_plan(train, [end - begin for begin, end in pairwise([0, *ends])])
+    digests = folder_digests([[first, *held_out], *([plan] for plan in later)])
+    if (manifest.plan_digest, manifest.builds) == (plan_digest(digests), tuple(f"{BUILDS}/{digest}" for digest in digests)):
         return []
     return ["the seed, the writer and the counts of the domains are not those of 'plan_digest'"]
 
@@ -202,12 +206,13 @@ def _recorded_plan(manifest: Manifest, split: str) -> Plan:
 def check_shard_table(store: Store, manifest: Manifest) -> list[str]:
     """The table of shards lists each shard of the plan once, in order, with its files in each format of the recipe under their
     names; sums and digests are of what it lists. Raises InputError where the table cannot be read."""
-    recipe, folder = manifest.recipe.shards, f"{manifest.build}/"
+    recipe = manifest.recipe.shards
     expected = (
-        [split, number, [(f"{folder}{format}/{name}", format) for format in recipe.formats
-                         for name in FORMATS[format].names(number, count, split, recipe.zstd_level)]]
-        for split, count in manifest.shard_counts.items()
-        for number in range(count)
+        [split, number, [(f"{folder}/{format}/{name}", format) for format in recipe.formats
+                         for name in FORMATS[format].names(number, numbers.stop, split, recipe.zstd_level)]]
+        for split in manifest.shard_counts
+        for folder, numbers in manifest.shards_by_build(split).items()
+        for number in numbers
     )  # fmt: skip
     listed = all(place == other for place, other in zip_longest(_list_places(store, manifest), expected))
     sums, problems = sum_shards(read_shard_rows(store, manifest), manifest.build), []

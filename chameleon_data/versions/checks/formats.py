@@ -61,7 +61,7 @@ def read_shard(store: Store, manifest: Manifest, length: int | None, record: Sha
         by_format.setdefault(file.format, []).append(file)
     for format, of_format in by_format.items():
         path = of_format[0].path
-        stored = _read_files(store, f"{manifest.build}/{format}/", of_format, shard)
+        stored = _read_files(store, of_format, shard)
         if len(stored) < len(of_format):
             continue
         try:
@@ -85,7 +85,7 @@ def read_shard(store: Store, manifest: Manifest, length: int | None, record: Sha
     return shard
 
 
-def _read_files(store: Store, folder: str, files: Sequence[ShardFile], shard: StoredShard) -> dict[str, bytes]:
+def _read_files(store: Store, files: Sequence[ShardFile], shard: StoredShard) -> dict[str, bytes]:
     """Path in the format's folder -> bytes, of the files that are as they were written."""
     stored = {}
     for file in files:
@@ -99,7 +99,7 @@ def _read_files(store: Store, folder: str, files: Sequence[ShardFile], shard: St
         if hashlib.sha256(data).hexdigest() != file.sha256:
             shard.problems.append(f"{file.path}: its bytes are not the ones that were written (sha256 differs)")
         else:
-            stored[file.path.removeprefix(folder)] = data
+            stored[file.path_in_format] = data
     return stored
 
 

@@ -100,6 +100,7 @@ class SplitFacts:
 
     def path(self, shard: int) -> str:
         """The first file of a shard of the split, which stands for it in sentences."""
-        shards = self.manifest.recipe.shards
-        (name, *_) = FORMATS[shards.formats[0]].names(shard, self.shards, self.split, shards.zstd_level)
-        return f"{self.manifest.build}/{shards.formats[0]}/{name}"
+        shards, folders = self.manifest.recipe.shards, self.manifest.shards_by_build(self.split)
+        folder, numbers = next((f, n) for f, n in folders.items() if shard < n.stop or n.stop == self.shards)
+        (name, *_) = FORMATS[shards.formats[0]].names(shard, numbers.stop, self.split, shards.zstd_level)
+        return f"{folder}/{shards.formats[0]}/{name}"

@@ -194,7 +194,7 @@ def test_the_folder_of_a_format_is_printed_for_scripts(command, three):
     build = read_manifest(Store(three), list_versions(Store(three))[0]).build
     assert command("path", f"{three}@prod", "mds") == (0, f"{three}/{build}/mds\n", "")
     document = json.loads(command("path", f"{three}@prod", "parquet", "--json")[1])
-    assert document == {"version": "v1", "format": "parquet", "path": f"{three}/{build}/parquet"}
+    assert document == {"version": "v1", "format": "parquet", "paths": [f"{three}/{build}/parquet"]}
     for wrong, says in (("arrow", "holds parquet and mds, no arrow"), ("mps", "mds")):
         code, out, err = command("path", f"{three}@prod", wrong)
         assert (code, out, says in err) == (2, "", True)
@@ -271,7 +271,7 @@ def test_gc_is_a_dry_run_unless_told(command, three):
 def test_gc_says_who_is_at_work_and_what_stays(command, three):
     store = Store(three)
     with active_driver(store) as driver:
-        driver.use_plan(fingerprint(1))
+        driver.use_plans([fingerprint(1)])
         code, out, _ = command("gc", three)
         assert code == 0
         assert f"process {os.getpid()} on {socket.gethostname()} was at work less than a minute ago" in out

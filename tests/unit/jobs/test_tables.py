@@ -104,8 +104,8 @@ def print_example_plan(capsys, packed=False, shards=None, size=900, seconds=1.0,
     stages = [SimpleNamespace(mixture=mixture)]
     weighed = SimpleNamespace(survey=survey, unit="bytes", reused={}, budget=10, mixture=mixture, weights={}, stages=stages)
     planned = SimpleNamespace(
-        layouts=[layout], weighed=weighed, cpus=2.0, exhausted={}, kept=kept,
-        summary=PlanSummary("p", shards or {"train": 1}, 900, {}, (PlannedStage(1, {}),), 0, size, ()),
+        layouts=[[layout]], weighed=weighed, cpus=2.0, exhausted={}, kept=kept, stages_there="",
+        summary=PlanSummary("p", shards or {"train": 1}, 900, {}, (PlannedStage(1, {}),), (), 0, size, ()),
     )  # fmt: skip
     one = PassCost("write", seconds, seconds / 3600, 0.0, 0, size, size, 7, 2)
     prices = Prices("EUR", 36.0, 0.0, 0.0, 1e6, 0.0, 1e6)

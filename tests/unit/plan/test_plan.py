@@ -29,10 +29,10 @@ def planned(folder: Path, **sections: Any) -> Planned:
     )  # fmt: skip
     target = weighed.mixture.description.unbounded
     rules = compare_exhaustion_rules(weighed.selection.counts, target, weighed.budget, recipe.mix, recipe.weights)
-    summary = summarise_plan(made.job.layouts, recipe.shards.size)
+    summary = summarise_plan([made.job.layouts], recipe.shards.size)
     kept, formats = KeptSummary(0, 0, 1, ""), recipe.shards.formats
     exchange = ExchangeSize(first=1, divided=0, small=1, domain_groups=0, part_groups=1)
-    return Planned(weighed, made.job.layouts, made.job.counter, summary, {}, 2.0, rules, None, kept, exchange, formats)
+    return Planned(weighed, (made.job.layouts,), made.job.counter, summary, {}, 2.0, rules, None, kept, exchange, formats)
 
 
 def test_what_is_refused_is_counted_in_bytes_where_no_tokenizer_is_set(tmp_path):
@@ -51,7 +51,7 @@ def test_each_rule_for_exhausted_domains_is_shown_before_anything_is_written(tmp
     assert redistribute["legal"].target_tokens <= 1.5 * counts["legal"] < 250_000
     assert redistribute["book"].target_tokens > repeat["book"].target_tokens, "what legal cannot give goes to the others"
     assert rules["fail"].refused == f"'legal' would be read {250_000 / counts['legal']:.2f} times"
-    quotas = {s.domain.name: s.domain.quota for s in found.layouts[0].streams}
+    quotas = {s.domain.name: s.domain.quota for s in found.layouts[0][0].streams}
     show_plan(found)
     shown = capsys.readouterr().out
     for rule in redistribute.values():

@@ -34,6 +34,7 @@ from chameleon_data.plan.plan import (
     Plan,
     StageTarget,
     divide_budget,
+    divide_plan,
     epoch_caps,
     histogram_depth,
     largest_full_shard_counts,
@@ -264,6 +265,29 @@ def test_ranges_and_levels_of_them_change_no_row(case, each):
     assert rows == [(d, e, hi, lo, t, s) for _, d, _, e, hi, lo, t, s in oracle(plan, corpus)]
 
 
+@settings(max_examples=40, deadline=None)
+@given(cases(), st.booleans(), st.sampled_from([(1,), (3,), (7, 2)]))
+def test_stages_in_folders_of_their_own_hold_the_rows_of_one_folder(case, later_together, each):
+    corpus, weights, budget, shard_bytes, seed, parts = case
+    stages, once, rows = len(weights), np.zeros(len(corpus), int), []
+    folders = [1, *([stages - 1] * (stages > 1) if later_together else [1] * (stages - 1))]
+    try:
+        plan = plan_of(corpus, weights, budget, shard_bytes, seed)
+        for one in divide_plan(plan, folders):
+            layout, found = distributed(one, corpus, parts, each=each)
+            rows += [(*row, shard + one.first_shard) for *row, shard in found]
+            once += [s.first_epoch_rows for s in layout.streams]
+    except InputError as error:
+        if "would get no" not in str(error):
+            raise
+        event("refused: a domain would get nothing")
+        return
+    event(f"{len(folders)} folders")
+    everything = oracle(plan, corpus)
+    assert rows == [(d, e, hi, lo, t, s) for _, d, _, e, hi, lo, t, s in everything]
+    assert once.tolist() == [sum(r[1] == i and r[3] == 0 for r in everything) for i in range(len(plan.domains))]
+
+
 @settings(max_examples=60, deadline=None)
 @given(cases(), st.integers(1, 4), st.sampled_from([0, 6, 10]))
 def test_shards_without_a_row_are_found_without_looking_at_all_documents(case, more, depth):
@@ -275,12 +299,17 @@ def test_shards_without_a_row_are_found_without_looking_at_all_documents(case, m
         return
     plan = replace(plan, stage_shards=tuple(shards * more for shards in plan.stage_shards))
     counts = sorted(counts_of(corpus, depth), key=lambda c: c.name.encode())
-    sketch, documents = sketch_layout(plan, counts, (0, plan.shards)), documents_of(plan, parts)
-    open_ = find_open_shards(sketch, counts)
-    near = documents.take(in_open_slots(sketch, open_, documents.domain, documents.hi))
-    empty = open_ & ~find_filled_shards(sketch, near)
-    event("some are empty" if empty.any() else "some were open" if open_.any() else "none was open")
-    assert set(np.flatnonzero(~empty).tolist()) == {row[-1] for row in oracle(plan, corpus)}
+    documents, filled = documents_of(plan, parts), {row[-1] for row in oracle(plan, corpus)}
+    for folders in ([len(weights)], [1] * len(weights)):
+        found = set()
+        for one in divide_plan(plan, folders):
+            sketch = sketch_layout(one, counts, (0, one.shards))
+            open_ = find_open_shards(sketch, counts)
+            near = documents.take(in_open_slots(sketch, open_, documents.domain, documents.hi))
+            empty = open_ & ~find_filled_shards(sketch, near)
+            event("some are empty" if empty.any() else "some were open" if open_.any() else "none was open")
+            found |= {one.first_shard + shard for shard in np.flatnonzero(~empty).tolist()}
+        assert found == filled
 
 
 @given(st.lists(st.tuples(st.integers(1, 2**40), st.integers(0, 2**40)), min_size=1), st.integers(1, 2**22))

@@ -131,7 +131,7 @@ def test_it_verifies_and_rows_are_of_one_length(built):
 def test_a_plan_says_how_many_sequences_whole_documents_may_need(built):
     packing, made, manifest, table = built
     plan = made.job.layouts[0].plan
-    warnings = summarise_plan(made.job.layouts, 2**40).warnings
+    warnings = summarise_plan([made.job.layouts], 2**40).warnings
     assert ["twice as many" in warning for warning in warnings] == ([True] if packing == "whole" else [])
     fewest = sum(d.tokens for d in manifest.domains.values()) / LENGTH
     assert fewest <= len(table) <= (1 if packing == "cross" else 2) * fewest + plan.shards * len(plan.domains)

@@ -49,7 +49,7 @@ def leave_record(store: Store, kind: active.Kind, plan: str | None = None) -> Ow
     """The record of a process that is killed right after."""
     record = OwnRecord(store, kind)
     if plan:
-        record.use_plan(plan)
+        record.use_plans([plan])
     else:
         record.write()
     return record
@@ -177,11 +177,11 @@ def test_a_driver_says_who_it_is_and_what_it_uses(memory_store: Store) -> None:
     with active_driver(memory_store) as driver:
         (path,) = memory_store.list(ACTIVE)
         before = active.read_active_record(memory_store, path)
-        driver.use_plan("a" * 64)
+        driver.use_plans(["a" * 64])
         assert list(memory_store.list(ACTIVE)) == [path]
         after = active.read_active_record(memory_store, path)
         (found,) = find_garbage(memory_store).drivers
-    assert (before.plan, after.plan, found.record, found.path) == (None, "a" * 64, after, path)
+    assert (before.plans, after.plans, found.record, found.path) == ((), ("a" * 64,), after, path)
     assert 0 <= found.age < 60
     assert found.spares() == [f"builds/{'a' * 64}", "caches", "landmarks", "manifests", "tables", "checks", "temporary files"]
     assert memory_store.list(ACTIVE) == {}, "it ends with its work"
@@ -208,7 +208,7 @@ def test_a_wrong_clock_deletes_nothing_that_lives(memory_store: Store, hours: in
     """The gc runs on a machine whose clocks are all off; only the store's own time counts."""
     litter(memory_store)
     with active_driver(memory_store) as driver:
-        driver.use_plan(fingerprint("given up"))
+        driver.use_plans([fingerprint("given up")])
         real = time.time
         with monkeypatch.context() as patch:
             patch.setattr(time, "time", lambda: real() + HOUR * hours)
@@ -221,7 +221,7 @@ def test_the_record_is_written_again_as_tasks_end(memory_store: Store, monkeypat
     clock, told = [1000.0], list[tuple[str, int, int]]()
     monkeypatch.setattr(active, "_now", lambda: clock[0])
     with active_driver(memory_store) as driver:
-        driver.use_plan("a" * 64)
+        driver.use_plans(["a" * 64])
         progress = driver.keep_during(lambda *about: told.append(about))
         for day in range(1, 20):
             grow_old(memory_store, ACTIVE, DAY)
@@ -234,7 +234,7 @@ def test_the_record_is_written_again_as_tasks_end(memory_store: Store, monkeypat
             (entry,) = memory_store.entries(ACTIVE).values()
             assert entry.modified > written[driver.path].modified + DAY / 2
         (found,) = find_garbage(memory_store).drivers
-        assert found.record.plan == "a" * 64
+        assert found.record.plans == ("a" * 64,)
         driver.check()
     assert told == [("survey", day, 20) for day in range(1, 20) for _ in range(2)]
 
@@ -250,7 +250,7 @@ def test_a_record_that_was_not_written_in_time_is_lost_for_good(memory_store: St
         driver.check()
         clock[0] += 2
         written = memory_store.entries(ACTIVE)
-        for lost in (driver.check, driver.keep, lambda: driver.use_plan("a" * 64)):
+        for lost in (driver.check, driver.keep, lambda: driver.use_plans(["a" * 64])):
             with pytest.raises(
                 RecordLostError, match=r"could not write its record for 24 hours, as the machine slept .* run the same"
             ):
@@ -265,12 +265,12 @@ def test_a_record_that_somebody_removed_is_lost_for_good(memory_store: Store, mo
     monkeypatch.setattr(active, "REWRITE", 0.0)
     with active_driver(memory_store) as driver:
         memory_store.remove([driver.path])
-        for lost in (driver.check, driver.keep, lambda: driver.use_plan("a" * 64)):
+        for lost in (driver.check, driver.keep, lambda: driver.use_plans(["a" * 64])):
             with pytest.raises(RecordLostError, match=r"somebody removed this record .* run the same command again"):
                 lost()
         assert memory_store.list(ACTIVE) == {}, "what was removed meanwhile is not claimed again"
     with active_driver(memory_store) as driver:
-        driver.use_plan("a" * 64)  # the same command makes a record anew
+        driver.use_plans(["a" * 64])  # the same command makes a record anew
 
 
 def test_a_gc_that_slept_removes_nothing_more(memory_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,15 +346,15 @@ def test_a_driver_waits_for_a_gc(memory_store: Store, monkeypatch: pytest.Monkey
         assert list(memory_store.list(ACTIVE)) == [driver.path]
 
 
-@pytest.mark.parametrize("step", ["begin", "use_plan"])
+@pytest.mark.parametrize("step", ["begin", "use_plans"])
 def test_a_driver_gives_up_on_a_long_gc(memory_store: Store, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(active, "WAIT", 0.0)
 
     def work() -> None:
         with active_driver(memory_store) as driver:
-            if step == "use_plan":
+            if step == "use_plans":
                 leave_record(memory_store, "gc")
-            driver.use_plan("a" * 64)
+            driver.use_plans(["a" * 64])
 
     if step == "begin":
         leave_record(memory_store, "gc")
@@ -369,7 +369,7 @@ def test_a_driver_gives_up_on_a_long_gc(memory_store: Store, step: str, monkeypa
         work()
     grow_old(memory_store, ACTIVE, 60)
     with active_driver(memory_store) as driver:
-        driver.use_plan("a" * 64)
+        driver.use_plans(["a" * 64])
     assert list(kinds(remove_garbage(memory_store)).values()) == ["active records"]
 
 
