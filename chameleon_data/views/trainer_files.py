@@ -9,7 +9,9 @@ in domain d:
     a share of each domain's documents, once an epoch (axolotl, TRL)              f_d = (w_d / t_d) / max_e (w_e / t_e)
 
 `datasets` reads the raw files as they are. The others read formats of their own: their paths name a folder for each domain's
-converted files, and a comment names the raw ones. Why: docs/decisions/082-weights-for-trainers.md.
+converted files, and a comment names the raw ones. Of several stages, levanter takes a schedule, and Megatron and OLMo-core a
+blend for the run of each; the other forms have the weights of all stages together.
+Why: docs/decisions/082-weights-for-trainers.md, docs/decisions/184-schedules-of-trainers.md.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ import math
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 import yaml
@@ -32,6 +35,8 @@ from chameleon_data.store.store import Store
 from chameleon_data.versions.corpus_tables import InputFile, read_inputs
 from chameleon_data.versions.manifest import Manifest
 
+STEP_TOKENS = 1 << 20
+"""Tokens of a training step, where a schedule counts steps and nobody said the batch."""
 BUILDERS = {"jsonl": "json", "parquet": "parquet", "arrow": "arrow", "csv": "csv", "tsv": "csv", "txt": "text"}
 """Format of a fragment -> the name of the `datasets` builder that reads it."""
 BUILDER_OPTIONS = {"tsv": ', sep="\\t"', "txt": ', sample_by="document"'}
@@ -58,6 +63,16 @@ class BlendEntry:
 
 
 @dataclass(frozen=True)
+class BlendStage:
+    """A stage of the training."""
+
+    budget: int
+    """Tokens."""
+    weights: dict[str, float]
+    """Domain -> share of its tokens; one that is absent has no key."""
+
+
+@dataclass(frozen=True)
 class Blend:
     """All that a trainer can be told."""
 
@@ -80,6 +95,22 @@ class Blend:
     tokenizer: str | None
     """The recipe's; None: a token is a byte of text."""
     seed: int
+    stages: tuple[BlendStage, ...] = ()
+    """In the order of the training; none or one where the weights do not change."""
+
+    def by_stage(self) -> tuple[Blend, ...]:
+        """The mixture of each stage, with its budget; this one alone where the weights do not change."""
+        if len(self.stages) < 2:
+            return (self,)
+        return tuple(
+            replace(
+                self,
+                entries=tuple(replace(e, weight=stage.weights[e.name]) for e in self.entries if stage.weights.get(e.name)),
+                budget=stage.budget,
+                stages=(),
+            )
+            for stage in self.stages
+        )
 
     @property
     def documents_per_token(self) -> float:
@@ -104,7 +135,14 @@ class Blend:
         return self.budget / math.fsum(self.kept(entry) * entry.tokens for entry in self.entries)
 
 
-def make_blend(title: str, recipe: Recipe, entries: Iterable[BlendEntry], budget: int, inputs: Iterable[InputFile]) -> Blend:
+def make_blend(
+    title: str,
+    recipe: Recipe,
+    entries: Iterable[BlendEntry],
+    budget: int,
+    inputs: Iterable[InputFile],
+    stages: Iterable[BlendStage] = (),
+) -> Blend:
     """The mixture of these domains; `inputs` are the fragments of the corpus. Raises InputError where no file says a domain."""
     if recipe.domains:
         raise InputError(
@@ -118,13 +156,15 @@ def make_blend(title: str, recipe: Recipe, entries: Iterable[BlendEntry], budget
         title=title, entries=tuple(sorted((e for e in entries if e.weight > 0), key=lambda e: e.name)), budget=budget,
         files={name: tuple(sorted(found)) for name, found in files.items()}, sources=recipe.sources, mix=recipe.mix,
         dedup=recipe.input.dedup, chat=recipe.is_chat, tokenizer=recipe.tokens.tokenizer, seed=recipe.seed,
+        stages=tuple(stages),
     )  # fmt: skip
 
 
 def blend_of_version(title: str, store: Store, manifest: Manifest) -> Blend:
     """The mixture that a version recorded."""
     entries = (BlendEntry(n, d.weight, d.available_tokens, d.available_rows) for n, d in manifest.domains.items())
-    return make_blend(title, manifest.recipe, entries, manifest.budget, read_inputs(store, manifest))
+    stages = (BlendStage(s.budget, {name: d.weight for name, d in s.domains.items()}) for s in manifest.stages)
+    return make_blend(title, manifest.recipe, entries, manifest.budget, read_inputs(store, manifest), stages)
 
 
 def mosaicml(blend: Blend, folder: str) -> str:
@@ -143,22 +183,39 @@ def mosaicml(blend: Blend, folder: str) -> str:
 
 
 def megatron(blend: Blend, folder: str) -> str:
-    """The blend as Megatron's --data-path takes it: weight and prefix, weight and prefix."""
-    pairs = [f"{s.weight!r} {shlex.quote(f'{folder}/{_folder_name(s.name)}_text_document')}" for s in blend.entries]
+    """The blend as Megatron's --data-path takes it: weight and prefix, weight and prefix. Of several stages, one for each."""
+    blends = []
+    for part in blend.by_stage():
+        pairs = [f"{s.weight!r} {shlex.quote(f'{folder}/{_folder_name(s.name)}_text_document')}" for s in part.entries]
+        blends.append(f"--data-path {' '.join(pairs)}\n")
     notes = [
+        *_say_runs(blend, "each line"),
         "a prefix is a .bin and an .idx file: convert each domain's files first, by Megatron's tools/preprocess_data.py, whose "
         "--output-prefix is the prefix without _text_document",
         f"the budget of {blend.budget:,} tokens is --train-samples, in sequences",
         *_limits(blend),
         *_mixed_sources(blend),
     ]
-    return _commented(blend, notes, {}) + f"--data-path {' '.join(pairs)}\n"
+    return _commented(blend, notes, {}, scheduled=True) + _by_stage(blend, blends, "")
 
 
 def olmo(blend: Blend, folder: str) -> str:
-    """A `SourceMixtureList` of OLMo-core, for its `from_yaml`."""
-    mix = blend.mix
-    sources = []
+    """A `SourceMixtureList` of OLMo-core, for its `from_yaml`. Of several stages, a YAML document for each."""
+    notes = [
+        *_say_runs(blend, "each document, in a file of its own,"),
+        "a path is a file of token ids: tokenise each domain's files first, by dolma's `dolma tokens`",
+        f"the budget is requested_tokens: {blend.budget}, and the seed {blend.seed}, of the SourceMixtureDatasetConfig",
+        "max_repetition_ratio holds the recipe's max_epochs as counted in the recipe's tokens; where OLMo-core counts fewer in a "
+        "domain it says that its tokens are insufficient: raise that domain's ratio",
+        *_limits(blend, epochs=False),
+        *_mixed_sources(blend),
+    ]
+    documents = [_yaml({"sources": _olmo_sources(part, folder)}) for part in blend.by_stage()]
+    return _commented(blend, notes, {}, scheduled=True) + _by_stage(blend, documents, "---\n")
+
+
+def _olmo_sources(blend: Blend, folder: str) -> list[dict[str, Any]]:
+    mix, sources = blend.mix, []
     for share in blend.entries:
         epochs = share.weight * blend.budget / share.tokens
         limit = {"redistribute": max(mix.max_epochs, epochs), "fail": max(1.0, epochs), "repeat": epochs}[mix.exhausted]
@@ -172,15 +229,7 @@ def olmo(blend: Blend, folder: str) -> str:
                 "max_source_fraction": min(1.0, ratio),
             }
         )
-    notes = [
-        "a path is a file of token ids: tokenise each domain's files first, by dolma's `dolma tokens`",
-        f"the budget is requested_tokens: {blend.budget}, and the seed {blend.seed}, of the SourceMixtureDatasetConfig",
-        "max_repetition_ratio holds the recipe's max_epochs as counted in the recipe's tokens; where OLMo-core counts fewer in a "
-        "domain it says that its tokens are insufficient: raise that domain's ratio",
-        *_limits(blend, epochs=False),
-        *_mixed_sources(blend),
-    ]
-    return _commented(blend, notes, {}) + _yaml({"sources": sources})
+    return sources
 
 
 def datasets_script(blend: Blend) -> str:
@@ -230,7 +279,8 @@ def datasets_script(blend: Blend) -> str:
 
 
 def levanter(blend: Blend, folder: str) -> str:
-    """`data` of a levanter configuration: a component for each domain, and `train_weights`."""
+    """`data` of a levanter configuration: a component for each domain, and `train_weights`, of several stages with the step at
+    which each begins."""
     configs = {s.name: {"train_urls": [f"{folder}/{_folder_name(s.name)}/*.jsonl.gz"]} for s in blend.entries}
     notes = [
         "a url names JSON lines with a key `text`: convert each domain's files first; `tokenizer` and `cache_dir` are for you",
@@ -238,8 +288,20 @@ def levanter(blend: Blend, folder: str) -> str:
         *_limits(blend),
         *_mixed_sources(blend),
     ]
-    data = {"configs": configs, "train_weights": {s.name: s.weight for s in blend.entries}}
-    return _commented(blend, notes, {}) + _yaml({"data": data})
+    weights: Any = [{s.name: s.weight for s in part.entries} for part in blend.by_stage()]
+    if len(weights) == 1:
+        (weights,) = weights
+    else:
+        begins = list(accumulate((stage.budget for stage in blend.stages[:-1]), initial=0))
+        notes = [
+            f"each stage begins at a step, of {STEP_TOKENS:,} tokens here: the stages begin at "
+            f"{list_some([f'{begin:,}' for begin in begins])} tokens, which are to be divided by the tokens of your batch, and "
+            "levanter wants multiples of mixture_block_size sequences",
+            *notes,
+        ]
+        weights = [[round(begin / STEP_TOKENS), of_stage] for begin, of_stage in zip(begins, weights, strict=True)]
+    data = {"configs": configs, "train_weights": weights}
+    return _commented(blend, notes, {}, scheduled=True) + _yaml({"data": data})
 
 
 def automodel(blend: Blend, folder: str) -> str:
@@ -561,10 +623,32 @@ def _mixed_sources(blend: Blend) -> list[str]:
     return notes
 
 
-def _commented(blend: Blend, notes: Sequence[str], beside: Mapping[str, str] | None) -> str:
-    """The comments at the head of a file: what it is, notes and, unless `beside` is None, the raw files of each domain."""
-    if blend.mix.stages:
-        notes = [f"the weights of all {len(blend.mix.stages)} stages together: only the shards say which come when", *notes]
+def _say_runs(blend: Blend, each: str) -> list[str]:
+    """What it means that a trainer takes a blend for the run of each stage."""
+    if len(blend.stages) < 2:
+        return []
+    return [
+        f"{each} is of a stage: its run goes on from the checkpoint of the one before, and reads each domain from its beginning "
+        "again; only the shards go on where the stage before ended"
+    ]
+
+
+def _by_stage(blend: Blend, parts: Sequence[str], between: str) -> str:
+    """The part of each stage behind a comment that says which it is; the only one as it is."""
+    if len(parts) == 1:
+        return parts[0]
+    tokens = [f"{stage.budget:,} tokens" for stage in blend.stages]
+    heads = [f"# stage {number} of {len(parts)}: {tokens[number - 1]}\n" for number in range(1, len(parts) + 1)]
+    return between.join(head + part for head, part in zip(heads, parts, strict=True))
+
+
+def _commented(blend: Blend, notes: Sequence[str], beside: Mapping[str, str] | None, scheduled: bool = False) -> str:
+    """The comments at the head of a file: what it is, notes and, unless `beside` is None, the raw files of each domain.
+
+    `scheduled`: the file says which weights come when.
+    """
+    if len(blend.stages) > 1 and not scheduled:
+        notes = [f"the weights of all {len(blend.stages)} stages together: only the shards say which come when", *notes]
     lines = [f"The mixture of {blend.title}, written by `chameleon-data export`.", *(f"- {note}" for note in notes)]
     if beside is not None:
         for share in blend.entries:

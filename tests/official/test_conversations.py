@@ -144,3 +144,22 @@ def test_datasets_opens_conversations(tmp_path: Path, format: str) -> None:
     tokenizer = load_tokenizer(tmp_path, TEMPLATE)
     rendered = tokenizer.apply_chat_template(found[0]["messages"], tokenize=False)
     assert rendered.startswith("<|")
+
+
+def test_trl_renders_conversations_as_transformers_does(tmp_path: Path) -> None:
+    """Rows as `datasets` gives them, through the functions with which TRL's trainers prepare a data set.
+    Why it may be absent: docs/decisions/187-trl-beside-the-tests.md."""
+    datasets, data_utils = pytest.importorskip("datasets"), pytest.importorskip("trl.data_utils", reason="TRL is not installed")
+    made = build(tmp_path, write_corpus(tmp_path / "corpus"), shards={"size": "9KB", "formats": ["parquet"]})
+    made.write()
+    folder = f"{made.store.url.removeprefix('file://')}/{made.build.folder}/parquet"
+    rows = datasets.load_dataset("parquet", data_dir=folder, split="train", cache_dir=str(tmp_path / "cache"))
+    tokenizer = load_tokenizer(tmp_path, TEMPLATE)
+    tooled = 0
+    for row in rows:
+        assert data_utils.is_conversational(row)
+        tools = row["tools"] and json.loads(row["tools"])
+        expected = tokenizer.apply_chat_template(plain(row)["messages"], tools, tokenize=False)
+        assert data_utils.apply_chat_template(row, tokenizer)["text"] == expected
+        tooled += bool(tools)
+    assert tooled > 3

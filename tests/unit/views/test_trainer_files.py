@@ -18,7 +18,7 @@ from chameleon_data.recipe import Source
 from chameleon_data.recipe_file import parse_recipe
 from chameleon_data.versions.corpus_tables import InputFile
 from chameleon_data.views import trainer_files
-from chameleon_data.views.trainer_files import TRAINER_WRITERS, Blend, BlendEntry, make_blend
+from chameleon_data.views.trainer_files import TRAINER_WRITERS, Blend, BlendEntry, BlendStage, make_blend
 from tests.support.exports import ODD, WEIGHTS
 
 SOURCES = {
@@ -82,7 +82,6 @@ def test_what_cannot_be_said_is_said_in_comments() -> None:
         comments = " ".join(line for line in text.splitlines() if line.startswith("#"))
         assert "500,000 tokens" in comments or "requested_tokens: 500000" in comments
         assert "held on average" in comments
-        assert "of all 2 stages together: only the shards" in write(form, stages=[{"share": 0.5}, {"share": 0.5}])
         assert ("max_epochs cannot be said" in comments) == (form != "olmo")
         assert ("no path can name the domains of source web" in comments) == (form != "datasets")
         if form != "datasets":
@@ -94,6 +93,43 @@ def test_what_cannot_be_said_is_said_in_comments() -> None:
             assert "/corpus/book/*.parquet" in comments
     assert ".repeat(None)" in write("datasets")
     assert ".repeat(None)" not in write("datasets", exhausted="fail")
+
+
+LATER = {"book": 0.75, "code": 0.25}
+STAGES = (BlendStage(450_000, WEIGHTS), BlendStage(50_000, LATER))
+
+
+def write_stages(form: str) -> str:
+    return TRAINER_WRITERS[form](replace(blend_of(), stages=STAGES), "s3://bucket/converted data")
+
+
+def test_each_form_says_the_schedule_or_that_it_cannot() -> None:
+    together = {form for form in TRAINER_WRITERS if "of all 2 stages together: only the shards say" in write_stages(form)}
+    assert {*TRAINER_WRITERS} - together == {"levanter", "megatron", "olmo"}
+    assert "stage" not in "".join(map(write, TRAINER_WRITERS))
+
+
+def test_megatron_and_olmo_take_a_blend_for_each_stage() -> None:
+    lines = [shlex.split(line) for line in write_stages("megatron").splitlines() if line.startswith("--data-path ")]
+    named = [
+        dict(zip((p.split("/")[-1].split("_text")[0] for p in line[2::2]), map(float, line[1::2]), strict=True)) for line in lines
+    ]
+    assert [sorted(blend.values()) for blend in named] == [sorted(WEIGHTS.values()), [0.25, 0.75]]
+    assert named[1] == LATER
+    first, second = yaml.safe_load_all(write_stages("olmo"))
+    assert {s["source_name"]: s["target_ratio"] for s in first["sources"]} == WEIGHTS
+    assert {s["source_name"]: s["target_ratio"] for s in second["sources"]} == LATER
+    for form in ("megatron", "olmo"):
+        assert "# stage 2 of 2: 50,000 tokens\n" in write_stages(form)
+        assert "reads each domain from its beginning again; only the shards go on" in write_stages(form)
+
+
+def test_levanter_takes_a_schedule_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `train_weights` of its LmDataConfig: (step, weights) of each stage, whose names are components."""
+    monkeypatch.setattr(trainer_files, "STEP_TOKENS", 1_000)
+    data = yaml.safe_load(write_stages("levanter"))["data"]
+    assert data["train_weights"] == [[0, WEIGHTS], [450, LATER]]
+    assert all({*weights} <= {*data["configs"]} for _, weights in data["train_weights"])
 
 
 def test_shares_of_rows_give_the_weights() -> None:
