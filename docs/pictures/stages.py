@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chameleon_data.recipe import Leverage, Stage, Weights
+from chameleon_data.recipe import Leverage, Weights
 from chameleon_data.weights.make_mixture import make_mixture, mix_between
 from chameleon_data.weights.mixture import Mixture
 from chameleon_data.weights.weigh import weights_without_scores
 from pictures.drawing import COLOURS, TEXT, WIDTH, area, line, picture, words
 
 STAGES = (
-    ({"books": 0.3, "code": 0.2, "web": 0.5}, Stage(share=0.6)),
-    ({"books": 0.3, "code": 0.6, "web": 0.1}, Stage(share=0.4, ramp=8)),
+    ({"books": 0.3, "code": 0.2, "web": 0.5}, 0.6, 0),
+    ({"books": 0.3, "code": 0.6, "web": 0.1}, 0.4, 8),
 )
-"""The weights of each stage, and its share of the budget."""
+"""The weights of each stage, its share of the budget, and its ramp."""
 LEFT, RIGHT, TOP, HEIGHT = 46, 8, 36, 170
 
 
@@ -27,11 +27,11 @@ def find_steps() -> list[tuple[float, dict[str, float]]]:
     """The share of the budget of each step, and its weights."""
     steps: list[tuple[float, dict[str, float]]] = []
     before: Mixture | None = None
-    for weights, stage in STAGES:
+    for weights, share, ramp in STAGES:
         after = _mixture(weights)
-        for number, share in enumerate(stage.shares, 1):
-            part = after if before is None else mix_between(before, after, number / len(stage.shares), {})
-            steps.append((float(share), {name: float(weight) for name, weight in part.decimals.items()}))
+        for number in range(1, ramp + 2):
+            part = after if before is None else mix_between(before, after, number / (ramp + 1), {})
+            steps.append((share / (ramp + 1), {name: float(weight) for name, weight in part.decimals.items()}))
         before = after
     return steps
 
@@ -55,7 +55,7 @@ def _panel() -> Iterator[str]:
         below = above
     for share in (0.0, 0.5, 1.0):
         yield words(LEFT - 6, _up(share) + 5, f"{share:.0%}", "end")
-    border = _across(float(STAGES[0][1].share))
+    border = _across(STAGES[0][1])
     yield line([(border, TOP - 6), (border, TOP + HEIGHT + 8)], TEXT, 1.5, dashed=True)
     yield words((LEFT + border) / 2, TOP + HEIGHT + 24, "first stage", "middle")
     yield words((border + WIDTH - RIGHT) / 2, TOP + HEIGHT + 24, "second, ramp: 8", "middle")

@@ -11,10 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from chameleon_data.errors import InputError
+from chameleon_data.evaluation.read_documents import read_split
 from chameleon_data.pipelines.build import Built, build_recipe, plan_recipe
 from chameleon_data.recipe import Recipe
 from chameleon_data.recipe_file import load_recipe
+from chameleon_data.store.paths import ACTIVE
 from chameleon_data.store.store import Store
+from chameleon_data.versions.active import read_active_record
 from chameleon_data.versions.diff import diff_versions
 from chameleon_data.versions.gc import remove_garbage
 from chameleon_data.versions.loaded import load_version
@@ -22,6 +25,8 @@ from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.shard_table import read_shards
 from chameleon_data.versions.verify import verify_version
 from chameleon_data.versions.versions import delete_version, list_versions
+from chameleon_data.views.catalogue import write_catalogue
+from chameleon_data.views.croissant import croissant
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.inline_builds import CREATED, INLINE
 from tests.support.manifests import forge, list_paths
@@ -203,3 +208,33 @@ def test_a_manifest_that_names_another_folder_is_caught(tmp_path: Path) -> None:
     assert "the seed, the writer and the counts of the domains are not those of 'plan_digest'" in found.problems
     with pytest.raises(InputError, match="'stages' name a folder twice"):
         forge(store, manifest, lambda plain: plain["stages"][1].update(build=plain["build"]))
+
+
+def test_a_driver_names_all_folders_that_it_uses(tmp_path: Path) -> None:
+    """So gc spares the earlier ones too, while the version that named them is deleted."""
+    make(recipe_of(tmp_path, 2))
+    store, named = Store(str(tmp_path / "out")), set[tuple[str, ...]]()
+
+    def look(name: str, *_: int) -> None:
+        if name in ("write", "commit"):
+            (path,) = store.list(ACTIVE)
+            record = read_active_record(store, path)
+            assert record is not None
+            named.add(record.plans)
+
+    built = build_recipe(recipe_of(tmp_path, 3), INLINE, look, CREATED)
+    assert named == {tuple(build.removeprefix("builds/") for build in built.manifest.builds)}
+
+
+def test_views_name_the_shards_of_all_folders(tmp_path: Path) -> None:
+    built = make(recipe_of(tmp_path, 3, mix={"stages": list(STAGES[:2])}))
+    store, manifest = Store(str(tmp_path / "out")), built.manifest
+    paths = list_paths(store, manifest)
+    (train,) = (s for s in json.loads(croissant(store, manifest, built.version))["distribution"] if s["@id"] == "train-files")
+    found = [path.relative_to(tmp_path / "out") for pattern in train["includes"] for path in (tmp_path / "out").glob(pattern)]
+    assert sorted(map(str, found)) == sorted(paths)
+    write_catalogue(store)
+    page = (tmp_path / "out/index.html").read_text()
+    assert all(f'href="{build}/parquet/"' in page for build in manifest.builds)
+    texts = read_split(store, manifest, "train", dict.fromkeys(manifest.domains, 10**9))
+    assert sum(map(len, texts.values())) == sum(d.rows_written_once for d in manifest.domains.values())

@@ -24,9 +24,10 @@ def test_every_prefix_of_the_recipe_of_two_stages_is_proved(tmp_path: Path) -> N
     manifest = build(recipe.model_copy(update={"out": str(tmp_path / "out"), "embed": embed}))
     store, rows = Store(str(tmp_path / "out")), 0
     paths = list_paths(store, manifest)
-    assert len(manifest.stages) == 4
+    assert len(manifest.stages) == 2
     assert sum(stage.budget for stage in manifest.stages) == 6_000_000
-    assert manifest.stages[-1].domains["github"].weight > 1.5 * manifest.stages[0].domains["github"].weight
+    assert manifest.stages[1].domains["github"].weight > 1.5 * manifest.stages[0].domains["github"].weight
+    assert {"c4", "cc"} <= {*manifest.domains} - {*manifest.stages[1].domains}
     for stage in manifest.stages:
         own, paths = paths[: stage.shards], paths[stage.shards :]
         quotas = {name: floor(Fraction(str(d.weight)) * stage.budget) for name, d in stage.domains.items()}

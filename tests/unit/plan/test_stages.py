@@ -19,6 +19,7 @@ from chameleon_data.plan.plan import (
     Plan,
     StageTarget,
     divide_budget,
+    divide_plan,
     epoch_caps,
     make_plan,
     stage_quotas,
@@ -73,6 +74,31 @@ def test_bounds_and_shards_of_anchors_are_one_rule(stages: list[tuple[int, int]]
     assert plan.shards_of(np.zeros(1, np.int64), np.array([sum(quotas)])).tolist() == [plan.shards]
     assert [plan.stage_of(shard) for shard in range(plan.shards)] == [i for i, n in enumerate(shards) for _ in range(n)]
     assert (np.diff(bounds) % unit == 0).all(), "a sequence would be torn"
+
+
+@pytest.mark.parametrize("rows", ["texts", "cross", "whole"])
+def test_plans_of_folders_are_stretches_of_one(rows: str) -> None:
+    """Their bounds and shards are those of the whole plan; anchors outside of a folder's stages lie in no shard of it."""
+    packing = None if rows == "texts" else Packing(64, rows == "whole")
+    stages = [StageTarget(6400, BOTH), StageTarget(1280, {"a": "1"}), StageTarget(2560, BOTH)]
+    whole = plan_of(stages, packing=packing)
+    parts = divide_plan(whole, [1, 2])
+    assert divide_plan(whole, [3]) == (whole,)
+    assert [(part.first_stage, part.first_shard, part.named_shards) for part in parts] == [
+        (0, 0, whole.stage_shards[0]), (1, whole.stage_shards[0], whole.shards)
+    ]  # fmt: skip
+    assert len({whole.digest, *(part.digest for part in parts)}) == 3
+    assert parts[0].digest == plan_of(stages[:1], packing=packing).digest, "what a plan of the first stage alone has"
+    for index, domain in enumerate(whole.domains):
+        bounds = domain.bounds(whole.stage_shards, packing, range(whole.shards + 1)).tolist()
+        anchors = np.arange(domain.begins[-1] + 100)
+        shard = whole.shards_of(np.full(len(anchors), index), anchors)
+        for part in parts:
+            own, first = part.domains[index], part.first_shard
+            expected = bounds[first : part.named_shards + 1]
+            assert own.bounds(part.stage_shards, packing, range(part.shards + 1)).tolist() == expected
+            inside = np.clip(shard - first, -1, part.shards)
+            assert (part.shards_of(np.full(len(anchors), index), anchors) == inside).all()
 
 
 def test_ranges_lie_in_one_stage() -> None:
