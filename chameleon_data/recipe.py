@@ -336,6 +336,13 @@ class LabelledSource(Source):
     """Decides which window of a text is looked at."""
     window: int
     """Its length, in tokens of the embedding model."""
+    embedder: str | None
+    """Fingerprint of the embedder whose vectors decide the topics. None: words do."""
+    assigned: str | None = None
+    """Where the topics of a part's texts are recorded, below `topics_url`. None: the part is not known, or words decide."""
+
+
+Assign = Literal["fast", "embed"]
 
 
 class Discover(Section):
@@ -344,7 +351,9 @@ class Discover(Section):
     clusters: Annotated[int, Field(ge=2, le=4096), NO_BOOL] = 64
     """Topics to look for. There are fewer where some are small or one with others."""
     samples: Annotated[int, Field(ge=64, le=1_000_000), NO_BOOL] = 4096
-    """Documents of each source that are embedded and clustered; the others get their topic by their words."""
+    """Documents of each source that are embedded and clustered."""
+    assign: Assign = "fast"
+    """How every document gets its topic. fast: by its words, which learn the clusters. embed: by its vector; all are embedded."""
 
 
 class Refine(Section):
@@ -354,6 +363,8 @@ class Refine(Section):
     """Topics to look for in each source. Their domains are called source/topic."""
     samples: Annotated[int, Field(ge=64, le=1_000_000), NO_BOOL] = 2048
     """Documents of each source that are embedded and clustered."""
+    assign: Assign = "fast"
+    """As in `discover`."""
     hold: dict[str, Share] = {}
     """Source -> share of the tokens that its topics get together."""
 
@@ -367,6 +378,14 @@ class Domains(Section):
     """Topics within each source."""
     clustering: Annotated[int, Field(ge=1), NO_BOOL] | None = None
     """Number of a clustering that `out` holds. null: the one that these settings made before, or a new one."""
+
+    @property
+    def asked(self) -> Discover | Refine:
+        """The one of both that is given."""
+        asked = self.discover or self.refine
+        if asked is None:
+            raise ValueError("a recipe whose domains are not discovered passed its own check")
+        return asked
 
     @model_validator(mode="after")
     def _one(self) -> Self:

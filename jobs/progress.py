@@ -29,6 +29,7 @@ PASSES = {
     "divide": ("divide large ranges", "ranges"),
     "exchange": ("sort further", "ranges"),
     "embed": ("embed the samples", "documents"),
+    "assign": ("embed the texts and assign them to domains", "bytes"),
     "read": ("read and sort", "bytes"),
     "write": ("write shards", "bytes"),
     "make": ("make the shards again", "shards"),
@@ -52,7 +53,7 @@ WORKS = {
     "commit": "committing the version",
 }
 """The same for work that is not counted."""
-BEFORE_THE_FIRST = {"embed": "loading the model"}
+BEFORE_THE_FIRST = {"embed": "loading the model", "assign": "loading the model"}
 """Name of a pass -> what is done before the first of what it counts."""
 LINE_SECONDS, JSON_SECONDS, STALL_SECONDS = 10.0, 1.0, 30.0
 """Time between two lines for a person and for a program; and without progress, until that is told."""

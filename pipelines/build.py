@@ -17,6 +17,7 @@ from chameleon_data.corpus.sample import make_sample_spec
 from chameleon_data.corpus.selection import make_selection_rules
 from chameleon_data.corpus.tokens import DROPS_CHARACTERS, TokenCounter
 from chameleon_data.errors import DefectError, InputError
+from chameleon_data.pipelines.assign import assign_topics
 from chameleon_data.pipelines.cost import (
     BuildSize,
     ExchangeSize,
@@ -314,8 +315,23 @@ def _discover(engine: Engine, prepared: Prepared, recipe: Recipe, progress: Prog
         return weights.model_copy(update={"groups": {**weights.groups, **held}})
 
     stages = tuple(stage.model_copy(update={"weights": hold(stage.weights)}) for stage in recipe.mix.stages)
+    sources = label_sources(prepared.store, recipe.sources, clustering, domains)
+    if domains.asked.assign == "embed":
+        spec = make_sample_spec(recipe.embed, recipe.seed, recipe.is_chat)
+        assign_topics(
+            engine,
+            prepared.store,
+            recipe.embed,
+            prepared.fragments,
+            sources,
+            recipe.input,
+            spec,
+            prepared.counter,
+            prepared.embedder,
+            progress,
+        )
     update = {
-        "sources": label_sources(prepared.store, recipe.sources, clustering),
+        "sources": sources,
         "weights": hold(recipe.weights),
         "mix": recipe.mix.model_copy(update={"stages": stages}),
     }

@@ -17,12 +17,19 @@ import numpy as np
 import pyarrow as pa
 
 from chameleon_data.arrays import F32, I64
-from chameleon_data.corpus.clusterings import CLUSTERING_FORMAT, Cluster, Clustering, read_clusterings, write_clustering
+from chameleon_data.corpus.clusterings import (
+    CLUSTERING_FORMAT,
+    Cluster,
+    Clustering,
+    next_number,
+    read_clusterings,
+    write_clustering,
+)
 from chameleon_data.corpus.fragments import Fragment
 from chameleon_data.corpus.sample import SampleSpec
 from chameleon_data.corpus.tokens import TokenCounter
 from chameleon_data.corpus.topics import TOPICS_FORMAT, Topics, hashed_words, label_slices, read_topics
-from chameleon_data.errors import DefectError, InputError
+from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
 from chameleon_data.pipelines.embed import embed_sample, group_sample_by_domain
 from chameleon_data.pipelines.engine import Engine, Progress
@@ -68,9 +75,7 @@ def discover_domains(
     if isinstance(embedder, Embedder):
         embedder = in_precision(embedder, embed.dtype, engine.gpus > 0)
     recorded = read_clusterings(store)
-    asked = domains.discover or domains.refine
-    if asked is None:
-        raise DefectError("a recipe whose domains are not discovered passed its own check")
+    asked = domains.asked
     split = asked is domains.refine
     key = fingerprint({
         "format": [TOPICS_FORMAT, CLUSTERING_FORMAT], "clusters": asked.clusters, "samples": asked.samples,
@@ -82,6 +87,11 @@ def discover_domains(
             raise InputError(
                 f"domains.clustering: {store.url} has no clustering {domains.clustering}; leave the key out, or name one of "
                 f"{', '.join(str(one.number) for one in recorded) or 'none'}"
+            )
+        if asked.assign == "embed" and chosen[0].embedder != embedder.fingerprint:
+            raise InputError(
+                f"domains.clustering: clustering {domains.clustering} was made with another embedder, or in another precision, "
+                "which 'assign: embed' needs too; name that one in 'embed', or leave 'clustering' out"
             )
         return chosen[0]
     if known := [one for one in recorded if one.key == key]:
@@ -114,7 +124,7 @@ def discover_domains(
         labels = np.concatenate([one.label + 10**6 * i for i, one in enumerate(found)])
         drift = _measure_drift(read_topics(store, recorded[-1].topics), of_source, groups, labels)
     clustering = Clustering(
-        recorded[-1].number + 1 if recorded else 1,
+        next_number(store),
         key,
         topics,
         tuple(cluster for one in found for cluster in one.clusters),
@@ -126,6 +136,7 @@ def discover_domains(
         drift,
         seed,
         embed.window,
+        embedder.fingerprint,
     )
     write_clustering(store, clustering)
     return clustering
@@ -167,9 +178,9 @@ def _cluster(source: str, sample: pa.Table, vectors: F32, clusters: int, seed: i
     _, distance = assign_vectors(unit, found.centres)
     nearest, sizes = nearest_clusters(found.centres), np.bincount(found.label, minlength=count)
     described = []
-    for number, name in enumerate(names):
-        rows = np.flatnonzero(found.label == number)
-        first = rows[np.argsort(distance[rows], kind="stable")[:EXAMPLES_SHOWN]]
+    by_cluster = np.split(np.lexsort((distance, found.label)), np.cumsum(sizes)[:-1])
+    for number, (name, rows) in enumerate(zip(names, by_cluster, strict=True)):
+        first = rows[:EXAMPLES_SHOWN]
         other = nearest[number]
         examples = tuple(" ".join(texts[i][: 2 * EXAMPLE_CHARACTERS].split())[:EXAMPLE_CHARACTERS] for i in first)
         size = int(sizes[number])

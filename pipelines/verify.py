@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from chameleon_data.corpus.clusterings import find_clustering, label_sources
@@ -14,6 +14,7 @@ from chameleon_data.corpus.row_store import RowStore, choose_row_store
 from chameleon_data.corpus.sample import make_sample_spec
 from chameleon_data.corpus.selection import Selection, make_selection_rules
 from chameleon_data.corpus.tokens import load_token_counter
+from chameleon_data.pipelines.assign import assign_topics
 from chameleon_data.pipelines.engine import Engine, Progress, Task, run_pass
 from chameleon_data.pipelines.lay_out import lay_out_plans
 from chameleon_data.pipelines.local_engine import LocalEngine
@@ -21,6 +22,7 @@ from chameleon_data.pipelines.select import select_rows
 from chameleon_data.pipelines.survey import survey_corpus
 from chameleon_data.pipelines.write import describe_place, send_rows
 from chameleon_data.plan.plan import TRAIN
+from chameleon_data.recipe import Source
 from chameleon_data.shards.assemble import hash_range
 from chameleon_data.shards.lay_out import ShardSpec, build_folders, make_shard_specs
 from chameleon_data.shards.levels import StoredWork, list_places, numbers_of, shards_of
@@ -49,18 +51,20 @@ def check_against_corpus(engine: Engine, store: Store, manifest: Manifest, progr
     with active_driver(store) as driver, engine.sharing(store):
         progress = driver.keep_during(progress)
         try:
-            sources = recipe.sources
-            if clustering := find_clustering(store, recipe.domains):
-                sources = label_sources(store, sources, clustering)
             counter = load_token_counter(recipe.tokens, recipe.is_chat, recipe.shards)
             spec = make_sample_spec(recipe.embed, recipe.seed, recipe.is_chat)
+            progress("list", 0, 0)
+            fragments = {name: list_fragments(name, source).fragments for name, source in recipe.sources.items()}
+            sources: Mapping[str, Source] = recipe.sources
+            if recipe.domains and (clustering := find_clustering(store, recipe.domains)):
+                sources = labelled = label_sources(store, recipe.sources, clustering, recipe.domains)
+                if recipe.domains.asked.assign == "embed":
+                    assign_topics(engine, scratch, recipe.embed, fragments, labelled, recipe.input, spec, counter, None, progress)
             rules = make_selection_rules(recipe.input, recipe.mix.validation, recipe.shards, counter, recipe.keeps_columns)
             # Texts are not needed again, but ids are, and to make them takes longer than all else. Conversations make theirs
             # anew.
             again = recipe.shards.sequence_length != "none"
             keep = choose_row_store("auto" if again else False, scratch, None, recipe.packs_texts, counter)
-            progress("list", 0, 0)
-            fragments = {name: list_fragments(name, source).fragments for name, source in recipe.sources.items()}
             survey = survey_corpus(engine, scratch, keep, fragments, sources, recipe.input, spec, counter, progress)
             selection = select_rows(engine, scratch, survey, rules, tuple(recipe.sources), progress)
             lay_out = partial(

@@ -16,7 +16,7 @@ from chameleon_data.store.checksummed import read_record, write_record
 from chameleon_data.store.paths import TOPICS, clustering_path
 from chameleon_data.store.store import Store
 
-CLUSTERING_FORMAT = 1
+CLUSTERING_FORMAT = 2
 """Raise it when a field of `Clustering` or a column of its table changes."""
 
 
@@ -64,6 +64,8 @@ class Clustering:
     """1 - normalised mutual information of the topics of these documents by this clustering and by the one before."""
     seed: int
     window: int
+    embedder: str
+    """Fingerprint of what made the vectors."""
     format: int = CLUSTERING_FORMAT
 
     def say(self) -> str:
@@ -85,10 +87,12 @@ def write_clustering(store: Store, clustering: Clustering) -> None:
     write_record(store, clustering_path(clustering.number), asdict(clustering), new=True)
 
 
-def label_sources(store: Store, sources: Mapping[str, Source], clustering: Clustering) -> dict[str, Source]:
+def label_sources(
+    store: Store, sources: Mapping[str, Source], clustering: Clustering, domains: Domains
+) -> dict[str, LabelledSource]:
     """The sources, as they are read with the topics of a clustering for domains."""
     refined = {cluster.source for cluster in clustering.clusters}
-    labelled: dict[str, Source] = {}
+    labelled: dict[str, LabelledSource] = {}
     for name, source in sources.items():
         if "" not in refined and name not in refined:
             raise InputError(
@@ -101,6 +105,7 @@ def label_sources(store: Store, sources: Mapping[str, Source], clustering: Clust
             topics=clustering.topics,
             seed=clustering.seed,
             window=clustering.window,
+            embedder=clustering.embedder if domains.asked.assign == "embed" else None,
         )
     return labelled
 
@@ -116,6 +121,12 @@ def read_clustering(store: Store, number: int) -> Clustering:
 def find_clustering(store: Store, domains: Domains | None) -> Clustering | None:
     """The clustering that a version's recipe names; None where its sources say their domains."""
     return read_clustering(store, domains.clustering) if domains and domains.clustering else None
+
+
+def next_number(store: Store) -> int:
+    """The number of a new clustering."""
+    taken = [path for path in store.list(TOPICS) if path.endswith(".json")]
+    return int(max(taken).rpartition("/")[2].removesuffix(".json")) + 1 if taken else 1
 
 
 def read_clusterings(store: Store) -> list[Clustering]:

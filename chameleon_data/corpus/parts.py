@@ -23,12 +23,13 @@ import pyarrow as pa
 from chameleon_data.corpus.fragments import Fragment
 from chameleon_data.corpus.sample import SampleSpec
 from chameleon_data.corpus.tokens import TokenCounter
+from chameleon_data.corpus.topics import TOPICS_FORMAT
 from chameleon_data.hashing import HASH_FUNCTION, fingerprint
 from chameleon_data.recipe import Input, LabelledSource, Source
 from chameleon_data.store.adapters import type_adapter
 from chameleon_data.store.checksummed import read_table, write_table
 from chameleon_data.store.numbered_rows import NumberedRows, write_numbered_rows
-from chameleon_data.store.paths import DIVISIONS, PART_LISTS, division_path, survey_path
+from chameleon_data.store.paths import DIVISIONS, PART_LISTS, assigned_path, division_path, survey_path
 from chameleon_data.store.store import Store
 
 SURVEY_FORMAT = 10
@@ -136,13 +137,12 @@ def write_part_list(store: Store, parts: Sequence[Part]) -> PartList:
         codes, names = pa.array(values, pa.large_string()).dictionary_encode().indices, dict.fromkeys(values)
         return pa.array(list(names), pa.large_string()).take(pa.array(np.repeat(codes.to_numpy(), counts)))
 
-    read_as = {name: source.model_dump_json() for name, source in {part.source: part.read_as for part in parts}.items()}
     columns = [
         np.repeat(np.arange(len(parts)), counts),
         of_part([part.key for part in parts]),
         of_part([part.sample for part in parts]),
         of_part([part.source for part in parts]),
-        of_part([read_as[part.source] for part in parts]),
+        of_part([part.read_as.model_dump_json() for part in parts]),
         [fragment.url for fragment in fragments],
         [fragment.format for fragment in fragments],
         [fragment.compression for fragment in fragments],
@@ -193,15 +193,26 @@ def split_parts(
     parts, sample = list[Part](), f"sample-{fingerprint(asdict(spec))[:16]}.parquet"
     found: dict[str, Division] = {}
     for name, of_source in fragments.items():
-        read_as = sources[name].model_copy(update={"path": sources[name].path[:1]})
+        source = sources[name].model_copy(update={"path": sources[name].path[:1]})
         groups = _group(of_source, size, divisions.get(name, ()))
         found[name] = tuple(tuple((f.url, f.begin, f.end, f.identity) for f in group) for group in groups)
         for group, places in zip(groups, found[name], strict=True):
             key = fingerprint({"format": SURVEY_FORMAT, "reader": readers[name], "fragments": list(map(list, places))})
+            read_as = _name_assigned(source, input, spec, places)
             parts.append(Part(key, name, read_as, group, sample, (0,) * len(group)))
     if store:
         _write_divisions(store, {paths[name]: found[name] for name in found if found[name] != divisions.get(name)})
     return tuple(parts)
+
+
+def _name_assigned(source: Source, input: Input, spec: SampleSpec, places: Sequence[object]) -> Source:
+    """The source of a part, with the name of the record of its texts' topics, where vectors decide them. The name stays where
+    only the tokenizer, the kept columns or the source's name change."""
+    if not isinstance(source, LabelledSource) or source.embedder is None:
+        return source
+    texts = [source.text, source.chat, source.tools, source.prompt, source.completion, source.template, source.where, spec.turns]
+    part = fingerprint([TOPICS_FORMAT, source.embedder, source.seed, source.window, texts, input.max_document, places])
+    return source.model_copy(update={"assigned": assigned_path(source.topics, part)})
 
 
 def _group(fragments: Sequence[Fragment], size: int, division: Division) -> list[tuple[Fragment, ...]]:
@@ -303,5 +314,5 @@ def _describe_reader(name: str, source: Source, input: Input, vectors: str | Non
     if source.template is not None:
         reader["template"] = source.template
     if isinstance(source, LabelledSource):
-        reader |= {"topics": source.topics, "seed": source.seed, "window": source.window}
+        reader |= {"topics": source.topics, "seed": source.seed, "window": source.window, "embedder": source.embedder}
     return reader

@@ -158,6 +158,12 @@ def _smallest(codes: npt.NDArray[np.integer[Any]], hi: U64, lo: U64, priority: F
     return order[np.sort(kept)]
 
 
+def cut_windows(texts: pa.LargeStringArray, hi: U64, lo: U64, seed: int, window: int) -> list[str]:
+    """One window of each text, as a sample of many documents has it."""
+    places = mix64([hi, lo], key64(seed, "window")).tolist()
+    return [_windows(texts, row, place, 1, window)[0] for row, place in enumerate(places)]
+
+
 def _windows(texts: pa.LargeStringArray, row: int, place: int, count: int, window: int) -> list[str]:
     """Up to `count` windows of one text, each of 6 x `window` characters, or the whole text where it is shorter. There are fewer
     where windows would mostly overlap."""

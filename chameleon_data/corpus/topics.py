@@ -6,6 +6,10 @@ The window is as long as the embedder's, and its place comes from the text's has
 finds the same topic, whatever the files, the workers and the engine. `weights/clustering.py` makes them. Cost: some 20 MB of
 windows a second on one core for 64 topics. Words are runs of letters, digits and bytes above 127, so a text without blanks
 between words is told apart badly.
+
+Where vectors decide instead (`assign: embed`), a pass before the survey records the topic of each text by its content hash, in a
+table for each part, and the reader looks it up: 20 bytes of memory a text of the part.
+Why: docs/decisions/092-every-document-embedded.md.
 """
 
 from __future__ import annotations
@@ -17,9 +21,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from chameleon_data.arrays import I64, U64, string_offsets
+from chameleon_data.arrays import F32, I64, U64, string_offsets
 from chameleon_data.corpus.readers.rows import Block
 from chameleon_data.corpus.sample import CHARACTERS_PER_TOKEN
+from chameleon_data.errors import InputError
 from chameleon_data.hashing import content_hashes, key64, mix64
 from chameleon_data.recipe import LabelledSource, Source
 from chameleon_data.store.checksummed import read_table
@@ -52,11 +57,62 @@ def label_block(block: Block, source: Source, name: str) -> Block:
     """The block with its topics as domains, where the source called `name` is labelled. Bad rows keep the source's name."""
     if not isinstance(source, LabelledSource) or not len(block.text):
         return block
-    topics = _load_topics(source.topics_url, source.topics)
+    topics = load_topics(source.topics_url, source.topics)
     own = topics[name] if name in topics else topics[""]
-    label = label_texts(own, block.text, source.seed, source.window)
+    if source.assigned is None:
+        label = label_texts(own, block.text, source.seed, source.window)
+    else:
+        label = _load_assigned(source.topics_url, source.assigned).find(block.text, name)
     present, domain = np.unique(label, return_inverse=True)
     return replace(block, names=tuple(own.names[i] for i in present), domain=domain.astype(np.int32))
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """Topics of texts by content hash; each text once."""
+
+    lo: U64
+    """(texts,) ascending."""
+    hi: U64
+    topic: npt.NDArray[np.int32]
+
+    @classmethod
+    def of(cls, table: pa.Table) -> Assigned:
+        """Of a table with these columns, in any order and with repeats, of which the first counts."""
+        lo = table["lo"].to_numpy()
+        kept, at = np.unique(lo, return_index=True)
+        return cls(kept, table["hi"].to_numpy()[at], table["topic"].to_numpy()[at])
+
+    @classmethod
+    def empty(cls) -> Assigned:
+        return cls(np.zeros(0, np.uint64), np.zeros(0, np.uint64), np.zeros(0, np.int32))
+
+    def table(self) -> pa.Table:
+        return pa.table({"lo": self.lo, "hi": self.hi, "topic": self.topic})
+
+    def holds(self, hi: U64, lo: U64) -> npt.NDArray[np.bool_]:
+        """(rows,) whether the topic of the text with this hash is known."""
+        if not len(self.lo):
+            return np.zeros(len(lo), bool)
+        at = np.minimum(np.searchsorted(self.lo, lo), len(self.lo) - 1)
+        return (self.lo[at] == lo) & (self.hi[at] == hi)
+
+    def find(self, texts: pa.LargeStringArray, name: str) -> I64:
+        """(rows,) the topic of each text. Raises InputError where one is not known."""
+        hi, lo = content_hashes(texts)
+        if not self.holds(hi, lo).all():
+            raise InputError(
+                f"sources.{name}: a text changed after its topic was assigned; leave its files alone and build again"
+            )
+        return self.topic[np.searchsorted(self.lo, lo)].astype(np.int64)
+
+
+@lru_cache(maxsize=1)
+def _load_assigned(url: str, path: str) -> Assigned:
+    store = Store(url)
+    if not store.exists(path):
+        raise InputError(f"{url}/{path}: the topics of these texts are gone; run the same command again, which assigns them")
+    return Assigned.of(read_table(store, path))
 
 
 def label_texts(topics: Topics, texts: pa.LargeStringArray, seed: int, window: int) -> I64:
@@ -157,8 +213,18 @@ def _cut_windows(offsets: I64, hi: U64, lo: U64, seed: int, window: int) -> tupl
 
 
 @lru_cache(maxsize=4)
-def _load_topics(url: str, digest: str) -> dict[str, Topics]:
+def load_topics(url: str, digest: str) -> dict[str, Topics]:
+    """`read_topics`, once in a process."""
     return read_topics(Store(url), digest)
+
+
+@lru_cache(maxsize=4)
+def load_centres(url: str, digest: str) -> dict[str, F32]:
+    """Source -> (topics, p) centre of each of its topics; "" for all sources."""
+    table = read_table(Store(url), topics_path(digest))
+    sources = np.array(table["source"].to_pylist())
+    centres = np.array(table["centre"].to_pylist(), np.float32)
+    return {name: centres[sources == name] for name in dict.fromkeys(sources.tolist())}
 
 
 def read_topics(store: Store, digest: str) -> dict[str, Topics]:

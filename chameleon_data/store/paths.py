@@ -112,6 +112,16 @@ def landmarks_path(digest: str) -> str:
     return f"{LANDMARKS}/{digest}.parquet"
 
 
+def assigned_path(topics: str, part: str) -> str:
+    """Topics of the texts of some fragments."""
+    return f"{CACHE}/assigned/{topics}/{part}.parquet"
+
+
+def unfinished_topics(assigned: str) -> str:
+    """Topics of some texts of fragments of which not all are known; `assigned` is as above."""
+    return assigned.removesuffix(".parquet")
+
+
 def topics_path(sha256: str) -> str:
     return f"{TOPICS}/{sha256}.parquet"
 

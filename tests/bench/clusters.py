@@ -10,19 +10,28 @@ measured on real texts by TF-IDF vectors, as both sides get the same.
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from chameleon_data.arrays import F32, I64
+from chameleon_data.corpus.clusterings import label_sources
 from chameleon_data.corpus.fragments import list_fragments
 from chameleon_data.corpus.readers.blocks import read_blocks
+from chameleon_data.corpus.sample import make_sample_spec
+from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.corpus.topics import Topics, hashed_words, label_texts
+from chameleon_data.pipelines.assign import assign_topics
+from chameleon_data.pipelines.build import discover_recipe
 from chameleon_data.recipe import Source
+from chameleon_data.recipe_file import check_recipe
+from chameleon_data.store.store import Store
 from chameleon_data.weights.clustering import (
     assign_vectors,
     cluster_vectors,
@@ -34,9 +43,12 @@ from chameleon_data.weights.clustering import (
 from chameleon_data.weights.tfidf import tfidf_vectors
 from tests.bench.figures import Figure, show
 from tests.support.corpus import demo_texts
+from tests.support.inline_builds import INLINE
+from tests.support.static_models import save_static_model
 
 VECTORS, DIMENSIONS, DIRECTIONS, CLUSTERS = 200_000, 384, 2_000, 1_000
 LABELLED_CLUSTERS = 64
+STATIC_WORDS, TRANSFORMER_TEXTS = 30_000, 500
 TEXTS_A_CORPUS = 2_000
 
 
@@ -88,6 +100,40 @@ def measure_labels() -> Figure:
     return Figure(
         f"topic by words, {LABELLED_CLUSTERS} topics", len(texts) / (time.perf_counter() - started), "documents/s a core"
     )
+
+
+def measure_assignment(clusters: int = LABELLED_CLUSTERS) -> list[Figure]:
+    """Every document of the demo, some times over, by its own vector: static ones of its words, and the demo's model."""
+    texts = [text for own in demo_texts().values() for text in own]
+    words = sorted({word for text in texts for word in text.split()})[:STATIC_WORDS]
+    figures = []
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        vectors = np.random.default_rng(0).normal(size=(len(words) + 1, 256)).astype(np.float32)
+        model = str(save_static_model(folder / "model", words, vectors))
+        for name, copies, embed in (("static vectors", 8, {"model": model}), ("MiniLM", 1, {"window": 256})):
+            corpus = folder / f"{copies}.jsonl"
+            some = texts if copies > 1 else texts[:TRANSFORMER_TEXTS]
+            corpus.write_bytes(b"".join(orjson.dumps({"text": f"{i} {t}"}) + b"\n" for i in range(copies) for t in some))
+            recipe = check_recipe(
+                {
+                    "name": "bench", "out": str(folder / f"out-{copies}"), "sources": {"own": str(corpus)}, "embed": embed,
+                    "domains": {"discover": {"clusters": clusters, "samples": len(texts), "assign": "embed"}},
+                },
+                folder,
+            )  # fmt: skip
+            clustering = discover_recipe(recipe, INLINE, lambda *_: None)
+            store, counter = Store(recipe.out), load_token_counter(recipe.tokens, False, recipe.shards)
+            assert recipe.domains is not None
+            sources = label_sources(store, recipe.sources, clustering, recipe.domains)
+            fragments = {source: list_fragments(source, recipe.sources[source]).fragments for source in sources}
+            spec = make_sample_spec(recipe.embed, recipe.seed)
+            started = time.perf_counter()
+            assign_topics(INLINE, store, recipe.embed, fragments, sources, recipe.input, spec, counter, None, lambda *_: None)
+            rate = copies * len(some) / (time.perf_counter() - started)
+            what = f"topic by its own vector, {name}, {len(clustering.clusters)} topics"
+            figures.append(Figure(what, rate, "documents/s a core"))
+    return figures
 
 
 def purity(label: I64, truth: I64) -> float:
@@ -142,7 +188,7 @@ def read_corpora(folder: Path) -> dict[str, list[str]]:
 
 def run() -> list[Figure]:
     some = {name: [text[:1500] for text in own[:TEXTS_A_CORPUS]] for name, own in demo_texts().items()}
-    return [*measure_k_means(), measure_labels(), *measure_agreement(some)]
+    return [*measure_k_means(), measure_labels(), *measure_assignment(), *measure_agreement(some)]
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pytest
 
 from chameleon_data.corpus.clusterings import Clustering, find_clustering
 from chameleon_data.errors import InputError
+from chameleon_data.pipelines import assign
 from chameleon_data.pipelines.build import build_recipe, discover_recipe, weigh_recipe
 from chameleon_data.pipelines.engine import Engine
 from chameleon_data.pipelines.verify import check_against_corpus
@@ -23,7 +24,10 @@ from chameleon_data.versions.verify import verify_version
 from chameleon_data.views.report.domains import read_report_rows
 from chameleon_data.views.report.page import render_report
 from chameleon_data.views.trainer_files import make_blend
+from chameleon_data.weights.embedder import Embedder
+from tests.support.deaths import Killed, die_at
 from tests.support.inline_builds import INLINE
+from tests.support.static_models import save_static_model
 from tests.support.vector_corpora import recipe
 
 TOPICS = {
@@ -55,6 +59,14 @@ def write_corpus(folder: Path, files: int = 1) -> None:
 
 def discover(path: Path, engine: Engine = INLINE) -> Clustering:
     return discover_recipe(load_recipe(path), engine, lambda *_: None)
+
+
+def static_model(folder: Path) -> Path:
+    """A model of static vectors, those of a topic's words near each other."""
+    words = [word for own in TOPICS.values() for word in own.split()]
+    middles = np.repeat(np.eye(8)[: len(TOPICS)], len(words) // len(TOPICS), axis=0)
+    vectors = np.vstack([middles + 0.2 * np.random.default_rng(0).normal(size=middles.shape), np.zeros(8)])
+    return save_static_model(folder, words, vectors.astype(np.float32))
 
 
 def topic_of(name: str) -> str:
@@ -170,3 +182,52 @@ def test_too_few_documents_are_refused(tmp_path: Path) -> None:
     write_source(tmp_path / "in", "a", {"sea": 20}, 0)
     with pytest.raises(InputError, match="the sources have 20 different documents, and a cluster needs 16"):
         discover(recipe(tmp_path, EMBED, "a", domains=DISCOVER))
+
+
+def test_every_document_gets_the_topic_of_its_own_vector(engine: Engine, tmp_path: Path) -> None:
+    """Words would say otherwise: those of some texts are of another topic than their vectors."""
+    write_corpus(tmp_path, files=3)
+    strangers = pa.table({"text": [f"{TOPICS['law']} {i}" for i in range(9)], "vector": [np.eye(8)[0].tolist()] * 9})
+    pq.write_table(strangers, tmp_path / "in/a/strangers.parquet")
+    asked = {"discover": {"clusters": 3, "samples": 100, "assign": "embed"}}
+    path = recipe(tmp_path, EMBED, "ab", domains=asked)
+    manifest = build_recipe(load_recipe(path), engine, lambda *_: None, "now").manifest
+    assert {topic_of(name): d.rows_read for name, d in manifest.domains.items()} == {"sea": 99, "code": 90, "law": 120}
+    store = Store(str(tmp_path / "out"))
+    assert check_against_corpus(engine, store, manifest, lambda *_: None) == []
+
+
+def test_a_model_assigns_every_document_and_goes_on_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By static vectors of the topics' words. What the first try recorded is not embedded again, and topics are the same."""
+    model = static_model(tmp_path / "model")
+    write_corpus(tmp_path, files=2)
+    asked = {"discover": {"clusters": 3, "samples": 64, "assign": "embed"}}
+    path = recipe(tmp_path, {"model": str(model), "samples": 50}, "ab", domains=asked)
+    embedded: list[int] = []
+    encode = Embedder.encode_groups
+
+    def counted(self: Embedder, groups: Any, device: Any) -> Any:
+        embedded.append(sum(map(len, groups)))
+        return encode(self, groups, device)
+
+    monkeypatch.setattr(Embedder, "encode_groups", counted)
+    monkeypatch.setattr(assign, "RECORD_SECONDS", 0.0)
+    discover(path)
+    embedded.clear()
+    with monkeypatch.context() as dying:
+        die_at(1, True, dying, assign, ("write_table",))
+        with pytest.raises(Killed):
+            weigh_recipe(load_recipe(path), INLINE, lambda *_: None)
+    first = sum(embedded)
+    assert 0 < first < 300
+    found = weigh_recipe(load_recipe(path), INLINE, lambda *_: None)
+    assert {topic_of(c.name): c.rows for c in found.selection.counts} == {"sea": 90, "code": 90, "law": 120}
+    samples = 3 * 50  # of the domains, to weigh them
+    assert sum(embedded) == 300 + samples
+    embedded.clear()
+    pinned = json.loads(path.read_text())
+    pinned["domains"]["clustering"] = 1
+    pinned["embed"]["window"] = 32
+    path.write_text(json.dumps(pinned))
+    with pytest.raises(InputError, match="clustering 1 was made with another embedder"):
+        weigh_recipe(load_recipe(path), INLINE, lambda *_: None)

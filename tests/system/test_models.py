@@ -13,6 +13,7 @@ from chameleon_data.errors import DefectError, InputError
 from chameleon_data.recipe import Embed
 from chameleon_data.weights.embedder import load_embedder, load_model
 from chameleon_data.weights.encode_texts import encode_texts
+from tests.support.static_models import save_static_model
 
 WORDS = ["the", "of", "and", "river", "model", "leverage", "ridge", "zwölf", "漢字", "x", "=", "y", "+", "1", "domain", "token"]
 
@@ -83,14 +84,8 @@ def test_prompts_and_padding_are_as_in_sentence_transformers(tiny, side):
 
 def test_static_vectors_need_no_batches(tmp_path):
     """The mean over the first tokens of a text, as many as the window holds, from a folder that was saved."""
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate([*WORDS, "[UNK]"])}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     weights = np.random.default_rng(0).standard_normal((len(WORDS) + 1, 8)).astype(np.float32)
-    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=weights)], device="cpu").save(str(tmp_path))
+    save_static_model(tmp_path, WORDS, weights)
     for window in (512, 8):
         found = load_embedder(Embed(model=str(tmp_path), window=window)).encode([[text] for text in TEXTS])
         wanted = [np.mean([weights[WORDS.index(w)] for w in text.split()[:window]], axis=0) for text in TEXTS]

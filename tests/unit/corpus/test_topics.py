@@ -6,12 +6,14 @@ import re
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chameleon_data.corpus import topics as module
-from chameleon_data.corpus.topics import Topics, hashed_words, label_slices, label_texts
-from chameleon_data.hashing import key64, mix64
+from chameleon_data.corpus.topics import Assigned, Topics, hashed_words, label_slices, label_texts
+from chameleon_data.errors import InputError
+from chameleon_data.hashing import content_hashes, key64, mix64
 
 BUCKETS = 64
 TEXTS = st.lists(st.text(st.sampled_from("aBcé字1 .\n-"), max_size=40), min_size=1, max_size=8)
@@ -72,3 +74,17 @@ def test_neither_neighbours_nor_order_nor_slices_decide_a_topic():
     np.testing.assert_array_equal(label_texts(some_topics(), column.slice(20, 9), 3, 16), whole[20:29])
     np.testing.assert_array_equal(label_texts(some_topics(), column.take(pa.array(range(49, -1, -1))), 3, 16), whole[::-1])
     assert (label_texts(some_topics(), column, seed=4, window=16) != whole).any(), "another window is looked at"
+
+
+@given(st.lists(st.text("ab", max_size=3), min_size=1, max_size=9))
+def test_an_assigned_topic_is_found_by_the_text(texts: list[str]) -> None:
+    column = pa.array(texts, pa.large_string())
+    hi, lo = content_hashes(column)
+    wanted = np.array([1000 + len(text) for text in texts], np.int32)
+    known = Assigned.of(pa.table({"lo": lo, "hi": hi, "topic": wanted}))
+    assert len(known.lo) == len(set(texts))
+    assert Assigned.of(known.table()).find(column, "s").tolist() == wanted.tolist()
+    with pytest.raises(InputError, match=r"sources\.s: a text changed after its topic was assigned"):
+        known.find(pa.array([*texts, "other"], pa.large_string()), "s")
+    with pytest.raises(InputError, match="a text changed"):
+        Assigned.empty().find(column, "s")

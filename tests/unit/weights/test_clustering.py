@@ -12,6 +12,8 @@ from chameleon_data.weights.clustering import (
     LEAST_DOCUMENTS,
     SMOOTHING,
     UNIT,
+    assign_exactly,
+    assign_surely,
     assign_vectors,
     check_sample,
     cluster_vectors,
@@ -123,3 +125,17 @@ def test_weights_fit_and_a_sample_that_is_too_small_is_refused():
     with pytest.raises(InputError, match=r"source 'a' has 31 different documents, and a cluster needs 16"):
         check_sample(31, 8, "a")
     check_sample(32, 8, "a")
+
+
+@pytest.mark.parametrize("centres", [1, 2, 50])
+def test_a_vector_is_sure_of_its_centre_where_no_other_is_as_near(centres: int) -> None:
+    rng = np.random.default_rng(1)
+    middles, x = (rng.normal(size=(n, 8)).astype(np.float32) for n in (centres, 300))
+    distances = ((x[:, None].astype(np.float64) - middles) ** 2).sum(axis=2)
+    label, sure = assign_surely(x, middles, 0.5)
+    two = np.sort(distances, axis=1)[:, :2]
+    assert (sure == (two[:, -1] - two[:, 0] > 0.5)).all() if centres > 1 else sure.all()
+    assert (label == distances.argmin(axis=1)).all()
+    exact = assign_exactly(x, middles)
+    assert (exact == distances.argmin(axis=1)).all()
+    assert [assign_exactly(x[i : i + 1], middles)[0] for i in range(0, 300, 7)] == exact[::7].tolist()
