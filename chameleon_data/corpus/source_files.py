@@ -71,6 +71,8 @@ _MAGIC = re.compile(r"[*?\[]")
 HIDDEN, NOTE, SECOND_NAME, SHADOWED = (
     "a name that begins with . or _", "a note of a library", "a second name of a file", "below the name of a file",
 )  # fmt: skip
+FOLDER_MARKS = ("/", "_$folder$")
+"""Ends of the keys that some tools put in an object store for a folder, with nothing in them; Hadoop's is the second."""
 UNKNOWN = "no ending, and content that is not known"
 JSON_LINES, TEXT = "JSON lines", "plain text"
 STANDS_FOR_OTHERS = (LFS_POINTER, ANNEX_POINTER, "UTF-16")
@@ -151,7 +153,7 @@ def _take(fs: Any, path: str, where: str, left_out: Counter[str]) -> Iterator[tu
     taken: list[tuple[_Reached, tuple[str, str] | None]] = []
     for reached in _reach(fs, path, where, left_out):
         full = reached.info["name"]
-        if full.endswith("/"):  # what some tools put in an object store for a folder
+        if full.endswith(FOLDER_MARKS):
             continue
         if reached.below is not None and _hidden(full, reached.below):
             left_out[HIDDEN] += 1
@@ -226,7 +228,7 @@ def _reach(fs: Any, path: str, where: str, left_out: Counter[str]) -> Iterator[_
         files = [info for info in infos if info["type"] != "directory"]
         yield from (_Reached(info, True, None if asked else root) for info in files)
         if len(files) < len(infos):
-            below = [info for info in _files_below(fs, name) if not info["name"].endswith("/")]
+            below = [info for info in _files_below(fs, name) if not info["name"].endswith(FOLDER_MARKS)]
             if files:
                 left_out[SHADOWED] += len(below)
             elif not asked and _hidden(name, root):

@@ -192,6 +192,7 @@ def test_keys_that_are_also_prefixes(s3_bucket: str) -> None:
         ("w/", b""), ("w/data.parquet/", b""), ("w/data.parquet/part-0.parquet", parquet("x", "y")),
         ("w/data.parquet/_SUCCESS", b""),
         ("q/a.jsonl", b'{"text": "a"}\n'), ("q/a.jsonl/b.jsonl", b'{"text": "b"}\n'), ("q/c.jsonl", b'{"text": "c"}\n'),
+        ("h/x.jsonl", b'{"text": "h"}\n'), ("h/below_$folder$", b""),
     ):  # fmt: skip
         bucket, _, key = f"{root}/{name}".removeprefix("s3://").partition("/")
         fs.call_s3("put_object", Bucket=bucket, Key=key, Body=body)
@@ -203,6 +204,8 @@ def test_keys_that_are_also_prefixes(s3_bucket: str) -> None:
     rows, files = look(f"{root}/q/*.jsonl")
     assert rows == [("own", "a"), ("own", "c")]
     assert files == SourceFiles({"jsonl": 2}, {"below the name of a file": 1})
+    for path in ("h", "h/*", "h/**"):
+        assert look(f"{root}/{path}") == ([("own", "h")], SourceFiles({"jsonl": 1}, {}))
 
 
 def test_endings_that_lie_are_counted_in_a_folder_and_refused_by_name(place: tuple[str, Put]) -> None:
