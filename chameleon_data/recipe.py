@@ -343,6 +343,7 @@ class LabelledSource(Source):
 
 
 Assign = Literal["fast", "embed"]
+"""How documents get a topic: by their words, or by their vectors."""
 
 
 class Discover(Section):

@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from chameleon_data.arrays import F32, I64, U64
@@ -196,5 +195,5 @@ def _unit(embedder: Embedder, groups: Sequence[Sequence[Sequence[str]]], device:
 
 
 def _normalise(vectors: F32) -> F32:
-    norms: npt.NDArray[np.float32] = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(norms, np.float32(1e-12))
+    unit: F32 = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+    return unit

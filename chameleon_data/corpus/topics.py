@@ -95,7 +95,8 @@ class Assigned:
         if not len(self.lo):
             return np.zeros(len(lo), bool)
         at = np.minimum(np.searchsorted(self.lo, lo), len(self.lo) - 1)
-        return (self.lo[at] == lo) & (self.hi[at] == hi)
+        same: npt.NDArray[np.bool_] = np.logical_and(self.lo[at] == lo, self.hi[at] == hi)
+        return same
 
     def find(self, texts: pa.LargeStringArray, name: str) -> I64:
         """(rows,) the topic of each text. Raises InputError where one is not known."""
