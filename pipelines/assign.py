@@ -40,7 +40,7 @@ from chameleon_data.weights.embedder import ColumnEmbedder, Device, Embedder, Pr
 
 TOLERANCE: dict[Precision, float] = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 3e-2}
 """Squared distance that what is embedded beside a text may move, with room: vectors of length one move by 2e-7 in float32."""
-RECORD_SECONDS = 30.0
+TOPICS_SECONDS = 30.0
 """Time between two records of a part that is not whole yet. A kill costs as much."""
 
 
@@ -141,7 +141,7 @@ def _assign_part(
             found = pa.table({"lo": lo[new], "hi": hi[new], "topic": topic.astype(np.int32)})
             unrecorded.append(found)
             known = Assigned.of(pa.concat_tables([known.table(), found]))
-            if time.monotonic() - recorded >= RECORD_SECONDS:
+            if time.monotonic() - recorded >= TOPICS_SECONDS:
                 batches.append(f"{unfinished_topics(path)}/{len(batches):06d}.parquet")
                 write_table(records, batches[-1], pa.concat_tables(unrecorded))
                 unrecorded, recorded = [], time.monotonic()

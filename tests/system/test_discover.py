@@ -26,7 +26,7 @@ from chameleon_data.views.report.page import render_report
 from chameleon_data.views.trainer_files import make_blend
 from chameleon_data.weights.embedder import Embedder
 from tests.support.deaths import Killed, die_at
-from tests.support.inline_builds import INLINE
+from tests.support.inline_builds import CREATED, INLINE
 from tests.support.static_models import save_static_model
 from tests.support.vector_corpora import recipe
 
@@ -79,7 +79,7 @@ def topic_of(name: str) -> str:
 def test_topics_become_domains_and_a_version_of_them_is_proved(tmp_path: Path) -> None:
     write_corpus(tmp_path)
     path = recipe(tmp_path, EMBED, "ab", domains=DISCOVER, mix={"validation": 0.1})
-    built = build_recipe(load_recipe(path), INLINE, lambda *_: None, "now")
+    built = build_recipe(load_recipe(path), INLINE, lambda *_: None, CREATED)
     manifest = built.manifest
     assert {topic_of(name): d.rows_read for name, d in manifest.domains.items()} == {"sea": 90, "code": 90, "law": 120}
     assert manifest.recipe.domains is not None
@@ -88,7 +88,7 @@ def test_topics_become_domains_and_a_version_of_them_is_proved(tmp_path: Path) -
     assert check_against_corpus(INLINE, store, manifest, lambda *_: None) == []
     assert verify_version(store, manifest).problems == ()
     clustering = find_clustering(store, manifest.recipe.domains)
-    page = render_report(manifest, read_report_rows(store, manifest), 1, "now", None, (), clustering)
+    page = render_report(manifest, read_report_rows(store, manifest), 1, CREATED, None, (), clustering)
     assert "clustering 1: 3 domains" in page
     assert all(cluster.examples[0][:40] in page for cluster in clustering.clusters)
     with pytest.raises(InputError, match="no file of the sources names them; train on the shards"):
@@ -191,7 +191,7 @@ def test_every_document_gets_the_topic_of_its_own_vector(engine: Engine, tmp_pat
     pq.write_table(strangers, tmp_path / "in/a/strangers.parquet")
     asked = {"discover": {"clusters": 3, "samples": 100, "assign": "embed"}}
     path = recipe(tmp_path, EMBED, "ab", domains=asked)
-    manifest = build_recipe(load_recipe(path), engine, lambda *_: None, "now").manifest
+    manifest = build_recipe(load_recipe(path), engine, lambda *_: None, CREATED).manifest
     assert {topic_of(name): d.rows_read for name, d in manifest.domains.items()} == {"sea": 99, "code": 90, "law": 120}
     store = Store(str(tmp_path / "out"))
     assert check_against_corpus(engine, store, manifest, lambda *_: None) == []
@@ -211,7 +211,7 @@ def test_a_model_assigns_every_document_and_goes_on_after_a_kill(tmp_path: Path,
         return encode(self, groups, device)
 
     monkeypatch.setattr(Embedder, "encode_groups", counted)
-    monkeypatch.setattr(assign, "RECORD_SECONDS", 0.0)
+    monkeypatch.setattr(assign, "TOPICS_SECONDS", 0.0)
     discover(path)
     embedded.clear()
     with monkeypatch.context() as dying:
