@@ -112,7 +112,7 @@ def render_catalogue(store: Store) -> str:
     entries, manifest = list[CatalogueEntry](), None
     for at in reversed(range(len(versions))):
         version, before = versions[at], versions[at - 1] if at else None
-        names = tuple(sorted(tags.get(version.number, ())))
+        names = tuple(tags.get(version.number, ()))
         if len(entries) >= VERSIONS_DETAILED:
             entries.append(CatalogueEntry(version.number, version, names, _say_size(version), (), "", (), ()))
             continue

@@ -71,6 +71,16 @@ def test_many_files_are_told_by_their_table(store: Store) -> None:
     assert not [link for link in links if link.endswith("00001.parquet")]
 
 
+def test_one_format_of_many_files_is_enough_for_the_table(tmp_path: Path) -> None:
+    store, many = Store(str(tmp_path)), catalogue.FILES_LISTED + 1
+    shards = [{"path": f"builds/b/parquet/{n}.parquet", "format": "parquet", "shard": n} for n in range(many)]
+    commit(store, "b", files=many, shards=[*shards, {"path": "builds/b/megatron/all.bin", "format": "megatron", "shard": 0}])
+    write_catalogue(store)
+    links = links_of(page_of(store))
+    assert not [link for link in links if link.endswith((".parquet", ".bin")) and link.startswith("builds/")]
+    assert len([link for link in links if link.startswith("_chameleon/tables/")]) == 2, "one for each format"
+
+
 def test_deleted_and_old_versions_are_told_in_a_line(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "VERSIONS_DETAILED", 1)
     first, *_ = [commit(store, name) for name in ("first", "second", "third")]
