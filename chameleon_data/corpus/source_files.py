@@ -59,7 +59,7 @@ NOTES = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.
 NOTES_BESIDE_OTHERS = {
     "config.json", "index.json", "metadata.json", "license.txt", "licence.txt", "notice.txt", "readme.txt", "requirements.txt",
 }  # fmt: skip
-"""Files that may be data, but are notes beside data with other endings; so is Markdown."""
+"""Files that may be data, but are notes beside data with other endings; so is Markdown, in a folder of such data or above it."""
 MOST_OPENED = 10_000
 """Files that one path reaches, up to which the start of each is compared with its ending. Of more, reading them tells it."""
 MOST_NEIGHBOURS = 10_000
@@ -172,7 +172,8 @@ def _take(fs: Any, path: str, where: str, left_out: Counter[str]) -> Iterator[tu
         if len(known) <= MOST_OPENED:
             found = pool.map(lambda r: _content_that_differs(fs, r.info), known)
             lies = {id(reached): content for reached, content in zip(known, found, strict=True) if content}
-    suffixes = {_suffix(r.info["name"]) for r, kind in taken if kind and not _may_be_note(r.info["name"])}
+    data = [r.info["name"] for r, kind in taken if kind and not _may_be_note(r.info["name"])]
+    suffixes, holders = {_suffix(name) for name in data}, _folders_above(data)
     number = 0
     for reached, kind in taken:
         full = reached.info["name"]
@@ -181,7 +182,7 @@ def _take(fs: Any, path: str, where: str, left_out: Counter[str]) -> Iterator[tu
             raise InputError(f"{where}: {full} has a suffix that no reader knows; narrow the pattern. Known are {KNOWN_SUFFIXES}")
         if not kind:
             left_out[UNKNOWN if _says_nothing(full) else f"ending {_suffix(full)}"] += 1
-        elif reached.below is not None and _is_note(full, suffixes):
+        elif reached.below is not None and _is_note(full, suffixes, holders):
             left_out[NOTE] += 1
         elif (content := lies.get(id(reached))) and full.rstrip("/") == path.rstrip("/") and kind[0] in ("parquet", "arrow"):
             raise InputError(f"{where}: its name ends with {_suffix(full)}, but it holds {content}; name it as what it is")
@@ -351,11 +352,24 @@ def _may_be_note(path: str) -> bool:
     return name.name in NOTES | NOTES_BESIDE_OTHERS or name.suffix == ".md"
 
 
-def _is_note(path: str, suffixes: set[str]) -> bool:
-    """Whether this is a note; `suffixes` are those of the data beside it."""
+def _is_note(path: str, suffixes: set[str], holders: set[str]) -> bool:
+    """Whether this is a note. `suffixes` are those of the data that the path reaches, `holders` the folders in which, or below
+    which, they lie."""
     name = PurePosixPath(path.lower())
-    beside_others = name.name in NOTES_BESIDE_OTHERS or name.suffix == ".md"
-    return bool(suffixes) and (name.name in NOTES or (beside_others and _suffix(path) not in suffixes))
+    if name.suffix == ".md":
+        return path.rpartition("/")[0] in holders
+    return bool(suffixes) and (name.name in NOTES or (name.name in NOTES_BESIDE_OTHERS and _suffix(path) not in suffixes))
+
+
+def _folders_above(paths: Iterable[str]) -> set[str]:
+    """All folders in which, or below which, these files lie."""
+    found: set[str] = set()
+    for folder in {path.rpartition("/")[0] for path in paths}:
+        above = folder
+        while above not in found:
+            found.add(above)
+            above = above.rpartition("/")[0]
+    return found
 
 
 def _content_that_differs(fs: Any, info: ListingEntry) -> str | None:

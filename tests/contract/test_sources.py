@@ -151,6 +151,10 @@ def test_markdown_is_text_where_it_lies_alone_or_is_named_and_a_note_beside_othe
     assert texts(f"{root}/notes/*.md") == ["# a", "# b"]
     assert look(f"{root}/mixed") == ([("own", "a")], SourceFiles({"parquet": 1}, {"a note of a library": 1}))
     assert texts(f"{root}/mixed/*.md") == ["# about the data"]
+    put("README.md", b"# about all of it")
+    rows, files = look(root)
+    assert sorted(text for _, text in rows) == ["# a", "# b", "a"], "a folder of Markdown is data beside folders of other data"
+    assert files == SourceFiles({"parquet": 1, "txt": 2}, {"a note of a library": 2})
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
+import scipy
 from numpy.testing import assert_allclose
 
 from chameleon_data.recipe import Leverage, Weights
@@ -102,3 +105,39 @@ def test_the_mixture_records_the_marks_of_its_domains(merge: str) -> None:
     halves = [about.names.index("06"), about.names.index("06a")]
     assert marks[np.ix_(halves, halves)].any() == (merge == "none"), "they are closer than any other pair, or one"
     assert merge == "none" or (marks[halves[0]] == marks[halves[1]]).all()
+
+
+def mark_naively(samples: dict[str, np.ndarray]) -> np.ndarray:
+    """The rule of the module's head, pair by pair, from the samples themselves."""
+
+    def distances(group: int | None) -> np.ndarray:
+        kept = [x if group is None else x[np.arange(len(x)) % 20 != group] for x in samples.values()]
+        means, noise = [x.mean(axis=0) for x in kept], [x.var(axis=0, ddof=1).sum() / len(x) for x in kept]
+        pairs = zip(means, noise, strict=True)
+        apart = [[np.square(a - b).sum() - u - v for b, v in zip(means, noise, strict=True)] for a, u in pairs]
+        return centre_distances(np.array(apart))
+
+    whole, rest = distances(None), [distances(group) for group in range(20)]
+    pairs = list(combinations(range(len(samples)), 2))
+    p = []
+    for pair in pairs:
+        error = np.sqrt(19 / 20 * sum((one[pair] - whole[pair]) ** 2 for one in rest))
+        p.append(2 * scipy.stats.t.sf(abs(whole[pair]) / error, 19))
+    marks = np.zeros((len(samples), len(samples)), int)
+    for rank, at in enumerate(np.argsort(p)):
+        if p[at] > 0.05 / (len(pairs) - rank):
+            break
+        (a, b), far = pairs[at], whole[pairs[at]] > 0
+        marks[a, b] = marks[b, a] = FARTHER if far else CLOSER
+    return marks
+
+
+def test_marks_are_those_of_the_rule_pair_by_pair() -> None:
+    seen = set()
+    for seed in range(60):
+        samples = equally_far(seed, k=5, n=60, apart=1.0)
+        samples["01"] = samples["01"] + 0.55 * np.eye(5, 24)[0]
+        marks = marks_of(samples)
+        assert (marks == mark_naively(samples)).all()
+        seen.add(bool(marks.any()))
+    assert seen == {True, False}, "some stand at the border"
