@@ -31,6 +31,7 @@ from chameleon_data.plan.layout import Layout, sketch_layout
 from chameleon_data.plan.order import DEPTHS, order_keys, rank_buckets
 from chameleon_data.plan.plan import (
     DomainCount,
+    Packing,
     Plan,
     StageTarget,
     divide_budget,
@@ -564,3 +565,16 @@ def test_a_shard_is_off_its_size_by_no_more_than_one_largest_document_a_domain()
     assert shard_spread(plan) == 40 + 900 + 7
     assert (abs(held - 100_000 / plan.shards) <= shard_spread(plan)).all()
     assert held.max() - held.min() > 7, "or the test would hold for any spread"
+
+
+def test_a_document_that_is_packed_into_two_folders_counts_in_the_first():
+    """Sequences of 64 tokens, 15 of them in each stage: the document of tokens 900 to 999 ends in the second folder."""
+    corpus = uniform({"a": (40, 100)})
+    counts = counts_of(corpus)
+    plan = make_plan(
+        counts, [StageTarget(1000, {"a": "1"})] * 2, max_epochs=4, exhausted="repeat", shard_bytes=200, seed=0, hash="text",
+        writer={}, packing=Packing(64, whole=False),
+    )  # fmt: skip
+    parts = [[("a", *document) for document in corpus["a"]]]
+    found = [lay_out(one, counts, parts).streams[0].first_epoch_rows for one in (plan, *divide_plan(plan, [1, 1]))]
+    assert found == [20, 10, 10]

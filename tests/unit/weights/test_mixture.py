@@ -16,6 +16,7 @@ from chameleon_data.weights.explain.near_duplicates import Pair
 from chameleon_data.weights.explain.neighbours import Neighbour
 from chameleon_data.weights.explain.sensitivity import Setting
 from chameleon_data.weights.kernels.kernel import Kernel
+from chameleon_data.weights.make_mixture import take_rest
 from chameleon_data.weights.mixture import (
     LandmarksUsed,
     MisfiledDocument,
@@ -28,6 +29,7 @@ from chameleon_data.weights.mixture import (
     read_mixture,
     write_mixture,
 )
+from tests.support.manifests import example_mixture
 
 GIVEN = MixtureDescription(
     origin="w.json (plain)",
@@ -118,3 +120,12 @@ def test_the_plain_description_shows_its_parts_by_name() -> None:
         {"domain": "a", "row": 3, "nearest": "b", "margin": 0.2, "document": "0" * 32, "text": "its text"}
     ]
     assert describe_mixture(CASES["of a column"])["embedder"] == {"column": "vector", "fingerprint": "2" * 64}
+
+
+def test_the_first_stage_gets_what_later_ones_leave_of_each_total() -> None:
+    """Of 100 tokens: 20 of a second stage, then a ramp of two parts of 10 from there to a third."""
+    whole, second, third = (example_mixture(w) for w in ({"a": "0.5", "b": "0.5"}, {"a": "0.8", "b": "0.2"}, {"b": "1"}))
+    found = take_rest(whole, 60, [((20,), second), ((10, 10), third)]).decimals
+    taken = 20 * 0.8 + 10 * 0.5 * 0.8
+    assert float(found["a"]) == pytest.approx((50 - taken) / 60, abs=1e-5)
+    assert float(found["b"]) == pytest.approx((50 - (40 - taken)) / 60, abs=1e-5)
