@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -168,16 +169,24 @@ def _without_halves(line: bytes, instead: bytes) -> bytes:
     return _ESCAPE.sub(lambda found: instead if found[1] else found[0], line) if b"\\u" in line else line
 
 
-_NOT_FINITE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?Infinity|NaN', re.DOTALL)
-"""A string, or one of the numbers that Python's json writes and JSON does not have."""
+_NUMBER = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?Infinity|NaN|-?\d[\d.]*+(?:[eE][+-]?\d++)?', re.DOTALL)
+"""A string, a number, or one that Python's json writes and JSON does not have."""
+_MAY_BE_INFINITE = re.compile(rb"NaN|Infinity|\d[eE]\+?\d{3}|[\d.]{309}")
+"""What a line has, be it in a string, that holds a number which is none or beyond 1.8e308."""
 
 
 def _without_infinities(line: bytes, no_number: bytes) -> bytes:
     """The line with something else for NaN and infinities: null where columns of numbers are read, else 0.0, which is as wrong
     for a text or domain as they are."""
-    if b"NaN" not in line and b"Infinity" not in line:
-        return line
-    return _NOT_FINITE.sub(lambda found: found[0] if found[0][:1] == b'"' else no_number, line)
+
+    def replace_infinite(found: re.Match[bytes]) -> bytes:
+        said = found[0]
+        try:
+            return said if said[:1] == b'"' or isfinite(float(said)) else no_number
+        except ValueError:  # such as 1.2.3
+            return said
+
+    return _NUMBER.sub(replace_infinite, line) if _MAY_BE_INFINITE.search(line) else line
 
 
 def _values(documents: list[Any], twins: Mapping[int, Any], key_of: Callable[[Any], Any]) -> Values:

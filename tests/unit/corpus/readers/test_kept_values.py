@@ -22,6 +22,7 @@ OF_JSON = [
     ("123456789012345678901234567890", "1.2345678901234568e+29"), ('"x\\u0000\\ny"', '"x\\u0000\\ny"'), ('""', '""'),
     ('{"b": [1, {"c": null}], "a": "\\ud83d\\ude00"}', json.dumps('{"a":"\U0001f600","b":[1,{"c":null}]}', ensure_ascii=False)),
     ("null", None), ("NaN", None), ("-Infinity", None), ("[NaN]", '"[null]"'),
+    ("1e400", None), ("-1E+400", None), ("9" * 400, None), ("[1e400, 1]", '"[null,1]"'),
     ('"\\ud800"', NOT_TEXT), ('"\\ude00\\ud83d"', NOT_TEXT), ('["a", {"b": "\\udfff"}]', NOT_TEXT), ('{"\\ud800": 1}', NOT_TEXT),
 ]  # fmt: skip
 """A value of JSON, and what is kept of it as JSON; None: nothing."""
