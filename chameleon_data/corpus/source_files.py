@@ -68,8 +68,9 @@ NO_ENDING = re.compile(r"|\.c?[0-9]+")
 """The last suffix of a name that does not say what the file holds, as of part-00000 and part-00000.c000."""
 _MAGIC = re.compile(r"[*?\[]")
 
-HIDDEN, NOTE, SECOND_NAME, SHADOWED = (
+HIDDEN, NOTE, SECOND_NAME, SHADOWED, FOLDERS_NAME = (
     "a name that begins with . or _", "a note of a library", "a second name of a file", "below the name of a file",
+    "a name that ends with /",
 )  # fmt: skip
 FOLDER_MARKS = ("/", "_$folder$")
 """Ends of the keys that some tools put in an object store for a folder, with nothing in them; Hadoop's is the second."""
@@ -153,7 +154,10 @@ def _take(fs: Any, path: str, where: str, left_out: Counter[str]) -> Iterator[tu
     taken: list[tuple[_Reached, tuple[str, str] | None]] = []
     for reached in _reach(fs, path, where, left_out):
         full = reached.info["name"]
-        if full.endswith(FOLDER_MARKS):
+        if _is_folder_mark(reached.info):
+            continue
+        if full.endswith("/"):
+            left_out[FOLDERS_NAME] += 1
             continue
         if reached.below is not None and _hidden(full, reached.below):
             left_out[HIDDEN] += 1
@@ -229,13 +233,18 @@ def _reach(fs: Any, path: str, where: str, left_out: Counter[str]) -> Iterator[_
         files = [info for info in infos if info["type"] != "directory"]
         yield from (_Reached(info, True, None if asked else root) for info in files)
         if len(files) < len(infos):
-            below = [info for info in _files_below(fs, name) if not info["name"].endswith(FOLDER_MARKS)]
+            below = [info for info in _files_below(fs, name) if not _is_folder_mark(info)]
             if files:
-                left_out[SHADOWED] += len(below)
+                left_out[SHADOWED] += sum(info["name"].rstrip("/") != name for info in below)
             elif not asked and _hidden(name, root):
                 left_out[HIDDEN] += len(below)
             else:
                 yield from (_Reached(info, False, name) for info in below if info["name"] not in matches)
+
+
+def _is_folder_mark(info: ListingEntry) -> bool:
+    """Whether this is an empty object that stands for a folder."""
+    return info["name"].endswith(FOLDER_MARKS) and not info["size"]
 
 
 def _split_pattern(fs: Any, path: str) -> tuple[str, list[str]]:

@@ -197,6 +197,7 @@ def test_keys_that_are_also_prefixes(s3_bucket: str) -> None:
         ("w/data.parquet/_SUCCESS", b""),
         ("q/a.jsonl", b'{"text": "a"}\n'), ("q/a.jsonl/b.jsonl", b'{"text": "b"}\n'), ("q/c.jsonl", b'{"text": "c"}\n'),
         ("h/x.jsonl", b'{"text": "h"}\n'), ("h/below_$folder$", b""),
+        ("d/x.jsonl", b'{"text": "d"}\n'), ("d/y.jsonl/", b'{"text": "lost"}\n'), ("d/e/", b""),
     ):  # fmt: skip
         bucket, _, key = f"{root}/{name}".removeprefix("s3://").partition("/")
         fs.call_s3("put_object", Bucket=bucket, Key=key, Body=body)
@@ -210,6 +211,9 @@ def test_keys_that_are_also_prefixes(s3_bucket: str) -> None:
     assert files == SourceFiles({"jsonl": 2}, {"below the name of a file": 1})
     for path in ("h", "h/*", "h/**"):
         assert look(f"{root}/{path}") == ([("own", "h")], SourceFiles({"jsonl": 1}, {}))
+    for path in ("d", "d/*", "d/**"):
+        left_out = {"a name that ends with /": 1}
+        assert look(f"{root}/{path}") == ([("own", "d")], SourceFiles({"jsonl": 1}, left_out))
 
 
 def test_endings_that_lie_are_counted_in_a_folder_and_refused_by_name(place: tuple[str, Put]) -> None:
