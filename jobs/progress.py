@@ -174,7 +174,7 @@ class PassProgress:
 
 
 class Lines:
-    """A line at the start of a pass, at its end, and now and then."""
+    """A line at the start of a pass, at its end, and now and then; within it never the same one twice on end."""
 
     def __init__(self, seconds: float, write: Callable[[Standing, float], str], write_note: Callable[[str], str]) -> None:
         """`seconds` lie between two lines; `write` makes one of a standing and the time, `write_note` of a sentence."""
@@ -182,15 +182,18 @@ class Lines:
         self._started: float | None = None
         self._due = 0.0
         """When the next line is to be printed."""
+        self._last = ""
 
     def show(self, standing: Standing, now: float) -> None:
         counted = standing.name in PASSES
         if self._started != standing.started:
-            self._started = standing.started
+            self._started, self._last = standing.started, ""
             self._due = now if counted else now + SILENT_SECONDS
         if now < self._due and not (standing.ended and isfinite(self._due)):
             return
-        err.print(self._write(standing, now), soft_wrap=True)
+        if (line := self._write(standing, now)) != self._last:
+            err.print(line, soft_wrap=True)
+            self._last = line
         if standing.ended or not counted:
             self._due = inf
         elif now == standing.started and standing.name in BEFORE_THE_FIRST:

@@ -135,10 +135,10 @@ def test_work_that_is_not_counted_is_named_after_two_seconds_once(clock, capsys)
     assert capsys.readouterr().err == "planning the shards …\n"
 
 
-def test_a_model_that_is_loaded_for_long_is_told(clock, capsys) -> None:
+def test_a_model_that_is_loaded_for_long_is_told_once(clock, capsys) -> None:
     progress = PassProgress(shown.lines_for_people())
     progress("embed", 0, 9)
-    for _ in range(10):
+    for _ in range(28):
         clock.now += 0.5
         progress.look()
     assert capsys.readouterr().err.splitlines() == [
