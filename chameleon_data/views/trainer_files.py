@@ -280,8 +280,9 @@ def datasets_script(blend: Blend) -> str:
 
 def levanter(blend: Blend, folder: str) -> str:
     """`data` of a levanter configuration: a component for each domain, and `train_weights`, of several stages with the step at
-    which each begins."""
-    configs = {s.name: {"train_urls": [f"{folder}/{_folder_name(s.name)}/*.jsonl.gz"]} for s in blend.entries}
+    which each begins. Its `LmDataConfig` of 2026; before, it said `configs`."""
+    urls = {s.name: [f"{folder}/{_folder_name(s.name)}/*.jsonl.gz"] for s in blend.entries}
+    components = {name: {"source": {"type": "url", "train_urls": of_domain}} for name, of_domain in urls.items()}
     notes = [
         "a url names JSON lines with a key `text`: convert each domain's files first; `tokenizer` and `cache_dir` are for you",
         f"the budget of {blend.budget:,} tokens is num_train_steps times the batch, in sequences",
@@ -300,7 +301,7 @@ def levanter(blend: Blend, folder: str) -> str:
             *notes,
         ]
         weights = [[round(begin / STEP_TOKENS), of_stage] for begin, of_stage in zip(begins, weights, strict=True)]
-    data = {"configs": configs, "train_weights": weights}
+    data = {"components": components, "train_weights": weights}
     return _commented(blend, notes, {}, scheduled=True) + _yaml({"data": data})
 
 

@@ -129,7 +129,8 @@ def test_levanter_takes_a_schedule_of_steps(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(trainer_files, "STEP_TOKENS", 1_000)
     data = yaml.safe_load(write_stages("levanter"))["data"]
     assert data["train_weights"] == [[0, WEIGHTS], [450, LATER]]
-    assert all({*weights} <= {*data["configs"]} for _, weights in data["train_weights"])
+    assert all({*weights} <= {*data["components"]} for _, weights in data["train_weights"])
+    assert all(one["source"]["type"] == "url" and one["source"]["train_urls"] for one in data["components"].values())
 
 
 def test_shares_of_rows_give_the_weights() -> None:
