@@ -27,6 +27,7 @@ from chameleon_data.versions.verify import verify_version
 from chameleon_data.versions.versions import delete_version, list_versions
 from chameleon_data.views.catalogue import write_catalogue
 from chameleon_data.views.croissant import croissant
+from chameleon_data.views.lake_tables import register_delta, register_iceberg
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.inline_builds import CREATED, INLINE
 from tests.support.manifests import forge, list_paths
@@ -238,3 +239,17 @@ def test_views_name_the_shards_of_all_folders(tmp_path: Path) -> None:
     assert all(f'href="{build}/parquet/"' in page for build in manifest.builds)
     texts = read_split(store, manifest, "train", dict.fromkeys(manifest.domains, 10**9))
     assert sum(map(len, texts.values())) == sum(d.rows_written_once for d in manifest.domains.values())
+
+
+def test_tables_name_the_shards_of_all_folders(tmp_path: Path) -> None:
+    import deltalake
+
+    built = make(recipe_of(tmp_path, 2))
+    store = Store(str(tmp_path / "out"))
+    found = register_delta(store, built.manifest, built.version)
+    paths = {path for path in list_paths(store, built.manifest) if "/parquet/train-" in path}
+    assert {uri.split("/out/")[1] for uri in deltalake.DeltaTable(found.table).file_uris()} == paths
+    assert {path.rpartition("/parquet/")[0] for path in paths} == {*built.manifest.builds}
+    iceberg = register_iceberg(store, built.manifest, built.version)
+    assert (iceberg.files, iceberg.rows) == (found.files, found.rows)
+    assert found.rows == sum(d.rows for d in built.manifest.domains.values())

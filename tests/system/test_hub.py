@@ -131,15 +131,17 @@ def load_by_datasets(hub: Hub, folder: Path) -> list[Any]:
 
 
 def test_a_version_is_one_commit_with_its_card_and_a_tag(hub: Hub, tmp_path: Path) -> None:
-    run(hub, "build", str(write_recipe(tmp_path)))
+    """The shards of all its folders are in one there."""
+    run(hub, "build", str(write_recipe(tmp_path, mix={"stages": [{"budget": 20_000}, {"budget": 10_000}]})))
     pushed = run(hub, "export", f"{tmp_path}/out@v1", "hub", "lab/mixture")
     repository, store = hub.repositories["lab/mixture"], Store(str(tmp_path / "out"))
     assert repository.private
     assert len(repository.commits) == 2  # the one that makes the dataset, and the version
     assert repository.tags == {"v1": pushed["commit"]}
     manifest = read_manifest(store, resolve_version(store, "v1"))
+    assert len(manifest.builds) == 2
     shards = {
-        file.path.removeprefix(f"{manifest.build}/"): store.read(file.path)
+        file.path.split("/", 2)[2]: store.read(file.path)  # behind builds/DIGEST/
         for s in read_shards(store, manifest)
         for file in s.files
     }
