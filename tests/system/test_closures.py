@@ -41,7 +41,7 @@ SECTIONS = {
 }
 SENT = r"(?:Task\(\s*|work = |stream\(|_join_ranges\()partial\((\w+)"
 """How a function of a pass stands in the code."""
-OF_MODELS = {"_train_branch", "_train_trial", "make_embedding", "_make_summing"}
+OF_MODELS = {"_assign_part", "_train_branch", "_train_trial", "make_embedding", "_make_summing"}
 
 
 class RecordingEngine(InlineEngine):

@@ -14,6 +14,7 @@ from chameleon_data.versions.manifest import describe_manifest, encode_manifest
 from chameleon_data.versions.versions import commit_version, list_versions, read_manifest
 from chameleon_data.views.report.domains import SHARDS_DRAWN, read_report_rows
 from chameleon_data.views.report.page import render_report
+from tests.support.inline_builds import CREATED
 from tests.support.large_versions import DOMAINS_A_SHARD, write_large_version
 
 DOMAINS, SHARDS, INPUTS = 10_000, 100_000, 50_000
@@ -26,7 +27,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Two such versions, of the same shards."""
     store = Store(str(tmp_path_factory.mktemp("large") / "out"))
     for name in "ab":
-        commit_version(store, write_large_version(store, name, DOMAINS, SHARDS, INPUTS), "now")
+        commit_version(store, write_large_version(store, name, DOMAINS, SHARDS, INPUTS), CREATED)
     return store
 
 
@@ -66,7 +67,7 @@ def test_the_page_stays_small_and_says_what_it_draws(large: Store) -> None:
     manifest = read_manifest(large, version)
     rows = read_report_rows(large, manifest)
     assert (len(rows.shards), len(rows.inputs)) == (SHARDS_DRAWN, 500)
-    page = render_report(manifest, rows, 1, "now", None)
+    page = render_report(manifest, rows, 1, CREATED, None)
     assert len(page) < 3e6
     assert f"Drawn: {SHARDS_DRAWN:,} of 100,000 shards, at equal distances." in page
     assert "The 24 largest of 10,000 domains; the table holds the others." in page

@@ -106,11 +106,11 @@ def test_a_worker_that_takes_kept_rows_gets_no_copies_and_looks_them_up(tmp_path
     given: list[RowSource] = []
     real = passes.write_range
 
-    def watched(store: Store, build: Any, spec: Any, parts: Any, source: RowSource, place: Any) -> None:
+    def watched(store: Store, build: Any, spec: Any, parts: Any, source: RowSource, place: Any) -> Any:
         given.append(source)
         assert source.kept is not None
         assert all(source.kept.store.exists(path) for path in source.kept.copies)
-        real(store, build, spec, parts, source, place)
+        return real(store, build, spec, parts, source, place)
 
     monkeypatch.setattr(passes, "write_range", watched)
     sources = lay_out(tmp_path / "corpus", documents_with_copies(), ["jsonl"], 4)
