@@ -412,7 +412,7 @@ class RayEngine:
         import ray.data
 
         pass_, differs = ray.put((task.work, np.array(numbers, np.int64))), self._ask_nodes()
-        running = self._know_running_tasks() if len(numbers) > STRAGGLER_TASKS else None
+        running = self._know_running_tasks(len(numbers))
 
         def do(table: pa.Table) -> pa.Table:
             if fault := differs():
@@ -440,10 +440,15 @@ class RayEngine:
             advice = "if memory ran out, give its nodes more, or fewer CPUs; or leave that file out"
             raise explain_deaths(task.about(min(missing)), advice + self._name_log())
 
-    def _know_running_tasks(self) -> Any:
-        """The actor to which the tasks of a pass say that they run. It takes the memory of a process, and no CPU."""
+    def _know_running_tasks(self, tasks: int) -> Any:
+        """The actor to which the tasks of a pass say that they run. It takes the memory of a process, and no CPU.
+
+        None where they are few, and on a Ray that was started here: its start is some 4 s of a small build on one machine.
+        """
         import ray
 
+        if not self._has_nodes or tasks <= STRAGGLER_TASKS:
+            return None
         if self._running_tasks is None:
             how: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, **OFF_GPU_NODES}
             self._running_tasks = ray.remote(RunningTasks).options(**how).remote()
@@ -465,7 +470,7 @@ class RayEngine:
             pool = {"num_cpus": 0.5, "concurrency": min(max(1, int(self.cpus)), len(tables))}
 
         made, differs = ray.put(make), self._ask_nodes()
-        running = self._know_running_tasks() if len(tables) > STRAGGLER_TASKS else None
+        running = self._know_running_tasks(len(tables))
 
         class Actor:
             """Ray Data makes one in each process, so that a model is loaded once."""

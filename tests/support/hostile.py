@@ -176,7 +176,7 @@ def cases() -> list[Case]:
         Case("NaN literals", put("a.jsonl", body + b'{"text": "x", "score": NaN}\n{"text": NaN}\n'), kept=4,
              reasons={"text is not a string": 1}),
         Case("100,000 levels deep", put("a.jsonl", body + deep), kept=3, reasons={"broken JSON": 1}),
-        Case("a number of 5,000 digits", put("a.jsonl", body + digits), kept=3, reasons={"broken JSON": 1}),
+        Case("a number of 5,000 digits", put("a.jsonl", body + digits), kept=4),
         Case("an array in place of lines", put("a.json", b'[{"text": "a"}, {"text": "b"}]\n'), kept=2),
         # Names and files
         Case("gzip called .jsonl", put("a.jsonl", zipped), refused="gzip"),
