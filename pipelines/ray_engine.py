@@ -329,6 +329,7 @@ class RayEngine:
     def __init__(self, start: Callable[[], RaysLog | None], tell: Tell, has_nodes: bool = True) -> None:
         """`start` starts Ray or joins the cluster. `has_nodes`: it may have other machines than this one."""
         self._start, self._tell, self._has_nodes, self._running = start, tell, has_nodes, False
+        self._looks_for_stragglers = has_nodes
         self._log: RaysLog | None = None
         self._common: Common | None = None
         """What nodes must have in common with this process; None where nobody asks."""
@@ -447,7 +448,7 @@ class RayEngine:
         """
         import ray
 
-        if not self._has_nodes or tasks <= STRAGGLER_TASKS:
+        if not self._looks_for_stragglers or tasks <= STRAGGLER_TASKS:
             return None
         if self._running_tasks is None:
             how: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, **OFF_GPU_NODES}
