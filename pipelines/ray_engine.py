@@ -23,7 +23,8 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout, suppress
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -329,12 +330,13 @@ class RayEngine:
     def __init__(self, start: Callable[[], RaysLog | None], tell: Tell, has_nodes: bool = True) -> None:
         """`start` starts Ray or joins the cluster. `has_nodes`: it may have other machines than this one."""
         self._start, self._tell, self._has_nodes, self._running = start, tell, has_nodes, False
-        self._looks_for_stragglers = has_nodes
         self._log: RaysLog | None = None
         self._common: Common | None = None
         """What nodes must have in common with this process; None where nobody asks."""
         self._asked: set[str] = set()
         """Ids of the nodes that were asked and do not differ."""
+        self._passes = 0
+        """Passes whose tasks say that they run."""
         self._running_tasks: Any = None
         """The actor that knows which tasks run; None before the first pass that needs it."""
 
@@ -441,20 +443,20 @@ class RayEngine:
             advice = "if memory ran out, give its nodes more, or fewer CPUs; or leave that file out"
             raise explain_deaths(task.about(min(missing)), advice + self._name_log())
 
-    def _know_running_tasks(self, tasks: int) -> Any:
-        """The actor to which the tasks of a pass say that they run. It takes the memory of a process, and no CPU.
+    def _know_running_tasks(self, tasks: int) -> RunningPass | None:
+        """Whom the tasks of a new pass tell that they run: an actor, which takes the memory of a process and no CPU.
 
         None where they are few, and on a Ray that was started here: its start is some 4 s of a small build on one machine.
         """
         import ray
 
-        if not self._looks_for_stragglers or tasks <= STRAGGLER_TASKS:
+        if not self._has_nodes or tasks <= STRAGGLER_TASKS:
             return None
         if self._running_tasks is None:
             how: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, **OFF_GPU_NODES}
             self._running_tasks = ray.remote(RunningTasks).options(**how).remote()
-        self._running_tasks.clear.remote()
-        return self._running_tasks
+        self._passes += 1
+        return RunningPass(self._running_tasks, self._passes)
 
     def stream(self, make: Callable[[], TableFunction], tables: Sequence[pa.Table], on_gpus: bool = False) -> Iterator[pa.Table]:
         if not tables:
@@ -482,8 +484,8 @@ class RayEngine:
 
             def __call__(self, row: pa.Table) -> pa.Table:
                 error, defect, answer, began = self._fault, "", None, time.monotonic()
-                if running is not None:
-                    running.begin.remote(row["table"][0].as_py())
+                if running:
+                    running.begin(row["table"][0].as_py())
                 try:
                     if self._function:
                         from chameleon_data.pipelines.engine import pack_table, unpack_table  # by name, as in `run`
@@ -493,8 +495,8 @@ class RayEngine:
                     error = str(wrong)
                 except Exception:  # noqa: BLE001 - Ray Data would leave it out
                     defect = traceback.format_exc()
-                if running is not None:
-                    running.end.remote(row["table"][0].as_py())
+                if running:
+                    running.end(row["table"][0].as_py())
                 packed, seconds = pa.array([answer], pa.large_binary()), [time.monotonic() - began]
                 outcome = {"table": row["table"], "seconds": seconds, "error": [error], "defect": [defect]}
                 return pa.table({**outcome, "packed": packed})
@@ -526,38 +528,62 @@ class RunningTasks:
     """
 
     def __init__(self) -> None:
+        self._pass = 0
+        """The newest pass that was heard of. What is said of an earlier one comes late and counts for nothing."""
         self._running: dict[int, tuple[float, str]] = {}
         """Number -> when it began, by this process' clock; the file that it opened last."""
 
-    def clear(self) -> None:
-        self._running.clear()
+    def begin(self, pass_: int, number: int) -> None:
+        if pass_ > self._pass:
+            self._pass, self._running = pass_, {}
+        if pass_ == self._pass:
+            self._running[number] = (time.monotonic(), "")
 
-    def begin(self, number: int) -> None:
-        self._running[number] = (time.monotonic(), "")
-
-    def open(self, number: int, url: str) -> None:
-        if number in self._running:
+    def open(self, pass_: int, number: int, url: str) -> None:
+        if pass_ == self._pass and number in self._running:
             self._running[number] = (self._running[number][0], url)
 
-    def end(self, number: int) -> None:
-        self._running.pop(number, None)
+    def end(self, pass_: int, number: int) -> None:
+        if pass_ == self._pass:
+            self._running.pop(number, None)
+
+    def find(self, pass_: int) -> list[tuple[int, float, str]]:
+        """(number, seconds since it began, the file that it opened last) of each."""
+        running, now = self._running if pass_ == self._pass else {}, time.monotonic()
+        return [(number, now - began, reading) for number, (began, reading) in running.items()]
+
+
+@dataclass(frozen=True)
+class RunningPass:
+    """One pass, as its tasks tell of themselves. Messages of different processes come in any order, so each names its pass."""
+
+    actor: Any
+    """Refers to RunningTasks."""
+    number: int
+
+    def begin(self, task: int) -> None:
+        self.actor.begin.remote(self.number, task)
+
+    def open(self, task: int, url: str) -> None:
+        self.actor.open.remote(self.number, task, url)
+
+    def end(self, task: int) -> None:
+        self.actor.end.remote(self.number, task)
 
     def find(self) -> list[tuple[int, float, str]]:
-        """(number, seconds since it began, the file that it opened last) of each."""
-        now = time.monotonic()
-        return [(number, now - began, reading) for number, (began, reading) in self._running.items()]
+        """As RunningTasks says them. Raises RayError where it has no answer within a second."""
+        import ray
+
+        found: list[tuple[int, float, str]] = ray.get(self.actor.find.remote(self.number), timeout=1.0)
+        return found
 
 
 @contextmanager
-def _looking(running: Any, about: Callable[[int], str], stragglers: Stragglers) -> Iterator[None]:
-    """Meanwhile a thread tells of stragglers.
-
-    `running` is the actor that knows the tasks; None: nobody needs to look. `about` says what a task reads.
-    """
+def _looking(running: RunningPass | None, about: Callable[[int], str], stragglers: Stragglers) -> Iterator[None]:
+    """Meanwhile a thread tells of stragglers; where `running` is None, nobody looks. `about` says what a task reads."""
     if running is None:
         yield
         return
-    import ray
     from ray.exceptions import RayError
 
     ended = threading.Event()
@@ -565,8 +591,7 @@ def _looking(running: Any, about: Callable[[int], str], stragglers: Stragglers) 
     def look() -> None:
         while not ended.wait(STRAGGLER_LOOK_SECONDS):
             with suppress(RayError):  # its node is gone, or it has no answer yet; Ray starts it again
-                found = ray.get(running.find.remote(), timeout=1.0)
-                stragglers.look((number, seconds, reading or about(number)) for number, seconds, reading in found)
+                stragglers.look((number, seconds, reading or about(number)) for number, seconds, reading in running.find())
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
@@ -577,9 +602,9 @@ def _looking(running: Any, about: Callable[[int], str], stragglers: Stragglers) 
         thread.join()
 
 
-def _do_number(pass_: Any, running: Any, table: pa.Table) -> pa.Table:
-    """Do the work of the number that stands at a place in the list of a pass. `pass_` refers to (work, numbers), `running` to the
-    RunningTasks that are told of it, if any."""
+def _do_number(pass_: Any, running: RunningPass | None, table: pa.Table) -> pa.Table:
+    """Do the work of the number that stands at a place in the list of a pass. `pass_` refers to (work, numbers); `running` is
+    told that it runs."""
     from chameleon_data.corpus.fragments import call_at_opening
 
     work, numbers = _fetch(pass_)
@@ -587,9 +612,9 @@ def _do_number(pass_: Any, running: Any, table: pa.Table) -> pa.Table:
     _forget_extension_types()
     call_at_retry(told.append)
     call_at_count(_count)
-    if running is not None:
-        running.begin.remote(number)
-    call_at_opening(lambda url: running is not None and running.open.remote(number, url))
+    if running:
+        running.begin(number)
+    call_at_opening(partial(running.open, number) if running else lambda url: None)
     began = time.monotonic()
     try:
         work_patiently(work, number)
@@ -598,8 +623,8 @@ def _do_number(pass_: Any, running: Any, table: pa.Table) -> pa.Table:
     except Exception:  # noqa: BLE001 - Ray Data would leave it out
         defect = traceback.format_exc()
     finally:
-        if running is not None:
-            running.end.remote(number)
+        if running:
+            running.end(number)
     outcome = {"number": [number], "seconds": [time.monotonic() - began], "error": [error], "defect": [defect]}
     return pa.table({**outcome, "told": pa.array([told], pa.list_(pa.string()))})
 

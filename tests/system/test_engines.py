@@ -103,7 +103,7 @@ def test_a_task_that_takes_far_longer_than_others_is_told_once(
     told: list[str] = []
     monkeypatch.setattr(engines, "STRAGGLER_SECONDS", 0.5)
     monkeypatch.setattr(ray_engine, "STRAGGLER_LOOK_SECONDS", 0.1)
-    monkeypatch.setattr(engine, "_looks_for_stragglers", True, raising=False)  # on a Ray that was started here nobody looks
+    monkeypatch.setattr(engine, "_has_nodes", True, raising=False)  # on a Ray that was started here nobody looks
 
     def tell(sentence: str) -> None:
         told.append(sentence)
