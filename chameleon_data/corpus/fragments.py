@@ -40,12 +40,10 @@ CHANGE_MARKS = ("ETag", "etag", "md5Hash", "md5", "crc32c", "blob_id", "oid", "m
 
 Extent = Literal["all", "columns", "places"]
 """How much of a file is read: all of it from first to last, columns that lie apart, or some places of it."""
-REQUESTS: dict[Extent, tuple[int, dict[str, Any]]] = {
-    "all": (AHEAD_BYTES, {"cache_type": "none"}),  # ReadAhead does it
-    "columns": (8 * 2**20, {"cache_type": "blockcache", "cache_options": {"maxblocks": 4}}),
-    "places": (2**18, {"cache_type": "blockcache", "cache_options": {"maxblocks": 4}}),
-}
-"""How much is read -> bytes of a request of a remote file, and which of them fsspec keeps."""
+REMOTE_BLOCK_BYTES: dict[Extent, int] = {"all": AHEAD_BYTES, "columns": 8 * 2**20, "places": 2**18}
+"""How much is read -> bytes of a request of a remote file."""
+BLOCKS_KEPT = 4
+"""Blocks of a remote file that fsspec keeps, unless `ReadAhead` reads it all."""
 LARGEST_POINTER = 1024
 """Bytes below which a file may be a pointer to another one, in place of it."""
 POINTERS = {LFS_POINTER: "git lfs pull", ANNEX_POINTER: "git annex get"}
@@ -145,7 +143,7 @@ def call_at_opening(function: Callable[[str], object]) -> None:
 def open_fragment(fragment: Fragment, extent: Extent) -> BinaryIO:
     """The fragment's file, open for reading; InputError if it is gone or is not the file that was listed.
 
-    Of a remote file at most four blocks are kept, and where all is read the next one is on its way while one is parsed.
+    Of a remote file few blocks are kept, and where all is read the next one is on its way while one is parsed.
     """
     for function in _opening:
         function(fragment.url)
@@ -157,8 +155,10 @@ def open_fragment(fragment: Fragment, extent: Extent) -> BinaryIO:
             raise InputError(f"{fragment.url}: not a regular file")
         if _identity(fragment.url, info) != fragment.identity:
             raise InputError(f"{fragment.url}: changed since it was listed; run the command again")
-        size, how = REQUESTS[extent]
-        file = cast(BinaryIO, fs.open(path, "rb", block_size=size, **how))
+        how: dict[str, Any] = {"cache_type": "none"}
+        if extent != "all":
+            how = {"cache_type": "blockcache", "cache_options": {"maxblocks": BLOCKS_KEPT}}
+        file = cast(BinaryIO, fs.open(path, "rb", block_size=REMOTE_BLOCK_BYTES[extent], **how))
         if extent == "all" and info["size"] is not None and not is_local(fs):
             file = cast(BinaryIO, ReadAhead(file, info["size"], fragment.end))
         if (info["size"] or 0) < LARGEST_POINTER:

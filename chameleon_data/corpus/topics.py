@@ -78,7 +78,7 @@ class Assigned:
 
     @classmethod
     def of(cls, table: pa.Table) -> Assigned:
-        """Of a table with these columns, in any order and with repeats, of which the first counts."""
+        """Read a table of the columns lo, hi and topic, in any order. Where a text stands twice its first row counts."""
         lo = table["lo"].to_numpy()
         kept, at = np.unique(lo, return_index=True)
         return cls(kept, table["hi"].to_numpy()[at], table["topic"].to_numpy()[at])

@@ -14,12 +14,13 @@ import numpy as np
 from pydantic import with_config
 
 from chameleon_data.arrays import F64
-from chameleon_data.evaluation.intervals import LEVEL, compare_pairs, holm, resample_documents
+from chameleon_data.evaluation.intervals import LEVEL, compare_pairs, resample_documents
 from chameleon_data.evaluation.mixtures import UNIFORM, NamedMixture
 from chameleon_data.evaluation.trial_record import TrialRecord
 from chameleon_data.hashing import key64
 from chameleon_data.store.paths import EVALUATIONS, comparison_prefix
 from chameleon_data.versions.records import STRICT, load_record
+from chameleon_data.weights.many_tests import holm
 
 if TYPE_CHECKING:
     from chameleon_data.store.store import Store
@@ -147,7 +148,7 @@ def compare_trials(
         found = [judged[n].differences[metric] for n in tested]
         if any(difference.p is None for difference in found):
             continue
-        for n, difference, p in zip(tested, found, holm([float(d.p or 0) for d in found]), strict=True):
+        for n, difference, p in zip(tested, found, holm(np.array([d.p or 0.0 for d in found])).tolist(), strict=True):
             verdict = difference.verdict
             if verdict in ("better", "worse") and p >= LEVEL:
                 verdict = "open"

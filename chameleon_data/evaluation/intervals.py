@@ -78,16 +78,6 @@ def _pairs_for(effect: float, level: float) -> float:
     return n
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values of a family of tests, in their order."""
-    order = np.argsort(p_values, kind="stable")
-    adjusted, highest = np.zeros(len(p_values)), 0.0
-    for rank, at in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[at]))
-        adjusted[at] = highest
-    return [float(p) for p in adjusted]
-
-
 def resample_documents(documents: int, replicates: int, key: int) -> I64:
     """(replicates, documents) how often each document is drawn, with replacement."""
     rng = np.random.default_rng(key)

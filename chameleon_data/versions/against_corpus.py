@@ -34,8 +34,8 @@ LayOut = Callable[[Sequence[Sequence[Plan]]], tuple[tuple[Layout, ...], ...]]
 def check_plan_against_corpus(
     survey: Survey, selection: Selection, manifest: Manifest, lay_out: LayOut
 ) -> tuple[list[str], tuple[tuple[Layout, ...], ...]]:
-    """What is wrong with the counts and the plan of a version by its corpus; where nothing is, the layouts of its folders, as
-    `lay_out` makes them of plans."""
+    """Sentences on what is wrong with the counts and the plan of a version, by its corpus; and the layouts of its folders, as
+    `lay_out` makes them of plans, where nothing is."""
     problems = [
         *(problem for split in (TRAIN, VALIDATION) for problem in _check_available(selection, manifest, split)),
         *_check_read(survey, manifest),

@@ -163,7 +163,10 @@ def _book(receipts: Iterable[Receipt], books: _Books, train: Layout) -> Iterator
 
 
 def _check_written(layouts: Sequence[Layout], books: Mapping[str, _Written], packed: bool) -> None:
-    """What the receipts of a split count is what its plans deliver. `packed`: rows are sequences of several documents."""
+    """Raise DefectError where the receipts of a split count something else than its plans deliver.
+
+    `packed`: rows are sequences of several documents.
+    """
     for streams in zip(*(layout.streams for layout in layouts), strict=True):
         name, planned = streams[0].domain.name, sum(int(stream.tokens.sum()) for stream in streams)
         written = books.get(name, _Written())

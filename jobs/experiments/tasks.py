@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 
 from chameleon_data.arrays import F64
-from chameleon_data.evaluation.intervals import compare_pairs, holm
+from chameleon_data.evaluation.intervals import compare_pairs
 from chameleon_data.evaluation.mixtures import UNIFORM
 from chameleon_data.evaluation.plan_record import EvaluationPlan, list_trials
 from chameleon_data.evaluation.trial_record import TrialRecord
 from chameleon_data.store.paths import evaluation_plan_path, trial_record_path
 from chameleon_data.store.store import Store
 from chameleon_data.versions.records import load_record
+from chameleon_data.weights.many_tests import holm
 
 TASKS = "tasks.json"
 """The mixture that the others are compared with: its domains are the tasks, in equal shares."""
 AIMED = "like-"
-"""What the name of a mixture that is aimed at a task begins with; it ends in the task's."""
+"""Start of the name of each mixture that is aimed at a task; it ends in the task's name."""
 
 
 def compare_on_tasks(store: Store, plan: str) -> list[dict[str, Any]]:
@@ -66,7 +67,7 @@ def _read_bits(store: Store, planned: EvaluationPlan, tasks: Sequence[str]) -> d
 
 def _adjust(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows with Holm's p, over them all."""
-    return [{**row, "p_holm": p} for row, p in zip(rows, holm([row["p"] or 0.0 for row in rows]), strict=True)]
+    return [{**row, "p_holm": p} for row, p in zip(rows, holm(np.array([row["p"] or 0.0 for row in rows])).tolist(), strict=True)]
 
 
 def _say(differences: Any, band: float) -> dict[str, Any]:

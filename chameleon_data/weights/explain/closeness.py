@@ -9,19 +9,19 @@ Source: U-centred distances, Székely and Rizzo, Annals of Statistics 42 (2014),
 
 The error of u is the delete-a-group jackknife's (`uncertainty.py`), so it is over other samples of the same domains. u over its
 error is held against Student's t with one degree less than there are groups. There are k (k - 1) / 2 pairs, and their errors
-depend on one another. Holm's correction keeps the chance that noise marks any pair below 5 % under any dependence (Holm,
-Scandinavian Journal of Statistics 6, 1979). Why: docs/decisions/194-pairs-beyond-noise.md.
+depend on one another. Holm's correction (`many_tests.py`) keeps the chance that noise marks any pair below 5 %.
+Why: docs/decisions/194-pairs-beyond-noise.md.
 Cost on one core, p = 384: 3 ms for 10 domains, .2 s for 100, 1.2 s for 300, beyond which no pairs are recorded.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import scipy
 
 from chameleon_data.arrays import F64, I64
 from chameleon_data.weights.domain_statistics import DomainStatistics, jackknife, moments
+from chameleon_data.weights.many_tests import holm
 from chameleon_data.weights.merge import squared_distances
 
 FALSE_MARKS = 0.05
@@ -51,7 +51,7 @@ def mark_pairs(statistics: DomainStatistics) -> I64:
         return marks
     t = whole[known] / np.sqrt((groups - 1) / groups * squares[known])
     beyond = np.zeros(len(whole), np.bool_)
-    beyond[known] = reject_by_holm(2 * scipy.special.stdtr(groups - 1, -np.abs(t)))
+    beyond[known] = holm(2 * scipy.special.stdtr(groups - 1, -np.abs(t))) <= FALSE_MARKS
     marks[upper] = np.where(beyond, np.where(whole < 0, CLOSER, FARTHER), NOT_TOLD)
     return marks + marks.T
 
@@ -63,12 +63,3 @@ def centre_distances(distances: F64) -> F64:
     sums = apart.sum(axis=1)
     centred: F64 = apart - (sums[:, None] + sums) / (k - 2) + sums.sum() / ((k - 1) * (k - 2))
     return centred
-
-
-def reject_by_holm(p: F64) -> npt.NDArray[np.bool_]:
-    """Which of these p-values are rejected, so that any is rejected wrongly with a chance of FALSE_MARKS at most."""
-    order = np.argsort(p, kind="stable")
-    fails = p[order] > FALSE_MARKS / np.arange(len(p), 0, -1)
-    rejected = np.zeros(len(p), np.bool_)
-    rejected[order[: int(fails.argmax()) if fails.any() else len(p)]] = True
-    return rejected

@@ -13,7 +13,7 @@ from chameleon_data.recipe import Leverage, Weights
 from chameleon_data.weights.centre import CentreRule
 from chameleon_data.weights.domain_statistics import domain_statistics
 from chameleon_data.weights.domain_weights import weigh_features
-from chameleon_data.weights.explain.closeness import CLOSER, FARTHER, NOT_TOLD, centre_distances, mark_pairs, reject_by_holm
+from chameleon_data.weights.explain.closeness import CLOSER, FARTHER, NOT_TOLD, centre_distances, mark_pairs
 from chameleon_data.weights.make_mixture import explain_mixture, make_mixture
 
 
@@ -80,12 +80,6 @@ def test_nothing_is_told_of_three_domains_of_single_samples_and_of_equal_ones() 
     lone = equally_far(1, n=256) | {"00": equally_far(1)["01"][:1]}
     assert not marks_of(lone)[0].any(), "one sample has no error"
     assert not marks_of(dict.fromkeys("abcde", np.ones((40, 3)))).any()
-
-
-def test_holm_rejects_the_smallest_against_the_number_of_all_and_stops_at_the_first_that_fails() -> None:
-    assert reject_by_holm(np.array([0.02, 0.01, 0.5, 0.013])).tolist() == [True, True, False, True]
-    assert reject_by_holm(np.array([0.02, 0.013, 0.5, 0.013])).tolist() == [False] * 4, "0.013 is above 0.05 / 4"
-    assert reject_by_holm(np.array([0.01, 0.01])).tolist() == [True, True]
 
 
 @pytest.mark.parametrize("merge", ["none", "auto"])
