@@ -39,12 +39,12 @@ def run() -> dict[str, object]:
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64}
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 8, "num_gpus": 0, "include_dashboard": False})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 0, "include_dashboard": False})
     try:
         gpu_node = cluster.add_node(num_cpus=CPUS, num_gpus=GPUS).node_id
         with tempfile.TemporaryDirectory() as folder, ray_engine(cluster.address) as engine:
-            tables = [pa.table({"x": [at]}) for at in range(6)]
-            list(engine.run(Task(partial(note_node, Path(folder)), str), range(6)))
+            tables = [pa.table({"x": [at]}) for at in range(4)]
+            list(engine.run(Task(partial(note_node, Path(folder)), str), range(4)))
             tasks = {file.read_text() for file in Path(folder).iterdir()}
             cpu_actors = {answer["node"][0].as_py() for answer in engine.stream(make_noting, tables)}
             gpu_actors = {answer["node"][0].as_py() for answer in engine.stream(make_noting, tables, on_gpus=True)}
