@@ -10,6 +10,8 @@ ENGINE ?= local
 # Two processes. Each test file goes to one of them, and everything with Ray to the first, one after the other.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 export HF_HUB_OFFLINE ?= 1
+# Where this is set, as containers like to, each of the hundreds of processes of the tests compiles every module anew.
+unexport PYTHONDONTWRITEBYTECODE
 # One thread a process: two processes whose matrix products take two threads each wait for one another.
 test test-fast: export OMP_NUM_THREADS ?= 1
 
