@@ -64,10 +64,11 @@ def race_builds(folder: Path) -> Figures:
 
 
 def start_builds(folder: Path) -> Figures:
-    """Ten processes that build one recipe are started at once."""
+    """Ten processes that build one recipe are started at once, and two, each of which starts a Ray."""
     clean = crash.build_clean(write_small_recipe(folder, f"{folder}/clean"))
-    for number in range(3):
-        yield Counter({"builds started at once": starts.start_at_once(clean, folder / f"at-once-{number}", STARTS)})
+    for number, (engine, builds) in enumerate((("local", STARTS), ("local", STARTS), ("ray", 2))):
+        started = starts.start_at_once(clean, folder / f"at-once-{number}", builds, engine)
+        yield Counter({f"builds started at once, {engine}": started})
 
 
 def clean_beside_builds(folder: Path) -> Figures:

@@ -20,9 +20,10 @@ from tests.support.paths import ROOT
 START = "from chameleon_data.jobs.start import start_command; start_command()"
 
 
-def start_at_once(clean: CleanBuild, folder: Path, builds: int) -> int:
+def start_at_once(clean: CleanBuild, folder: Path, builds: int, engine: str = "local") -> int:
     """Start so many builds of one recipe in a new folder, and wait for all. Returns how many there were."""
-    command = [sys.executable, "-c", START, "build", str(write_recipe_for(clean, folder)), "--json", "--workers", "1"]
+    options = ["--json", "--workers", "1", "--engine", engine]
+    command = [sys.executable, "-c", START, "build", str(write_recipe_for(clean, folder)), *options]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     started = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=env)
