@@ -25,9 +25,9 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic.json_schema import GenerateJsonSchema
 
 from chameleon_data.errors import first_line, list_some
+from chameleon_data.store.json_schema import DescribedJsonSchema
 
 BYTE_UNITS = {
     "": 1,
@@ -232,7 +232,7 @@ def say_fault(kind: str, message: str) -> str:
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
 CHAT_FORMATS = ("parquet", "mds", "arrow", "jsonl", "webdataset")
@@ -1027,12 +1027,7 @@ def check_domain_name(name: str) -> None:
         raise ValueError(f"{name[:60]!r} cannot be a domain name: 1 to 200 printable characters, no blanks at the ends")
 
 
-class _WithoutTitles(GenerateJsonSchema):
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        return False  # it would repeat the key
-
-
 def recipe_schema() -> dict[str, Any]:
     """JSON schema of a recipe as a person may write it, short forms included. It does not know rules that join two keys."""
-    schema = Recipe.model_json_schema(schema_generator=_WithoutTitles)
-    return {"$schema": GenerateJsonSchema.schema_dialect, **schema}
+    schema = Recipe.model_json_schema(schema_generator=DescribedJsonSchema)
+    return {"$schema": DescribedJsonSchema.schema_dialect, **schema}

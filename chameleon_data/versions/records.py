@@ -15,12 +15,13 @@ from pydantic import ConfigDict, Field, ValidationError, with_config
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import canonical_json
 from chameleon_data.store.adapters import type_adapter
+from chameleon_data.store.json_schema import DescribedJsonSchema
 
 if TYPE_CHECKING:
     from chameleon_data.store.store import Store
 
-STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
-"""For `with_config` of a record class: no unknown keys, no conversions, no NaN; lines under fields go into the JSON schema."""
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+"""For `with_config` of a record class: no unknown keys, no conversions, no NaN."""
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 """A sha256 in hexadecimal."""
 LAYOUT_FORMAT = 2
@@ -44,7 +45,7 @@ def describe_record(record: Any) -> dict[str, Any]:
 
 def record_schema(kind: type) -> dict[str, Any]:
     """The JSON schema of what is stored of a record class."""
-    return type_adapter(kind).json_schema(by_alias=True, mode="serialization")
+    return type_adapter(kind).json_schema(by_alias=True, mode="serialization", schema_generator=DescribedJsonSchema)
 
 
 def encode_record(record: Any) -> bytes:
