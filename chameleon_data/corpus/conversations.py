@@ -7,20 +7,21 @@ of a prompt and one of its completion, as Alpaca has them. Keys whose value is n
 equal conversations are equal bytes, whatever file format they came from, and the pipeline hashes, keeps and sorts them as texts.
 
 In a shard `messages` is a list of structs. Its fields are `role`, `content`, and those that occur in the corpus, each of one
-type, as kept columns are (`kept_columns.py`): what is no plain value, such as tool calls, is JSON text. `tools` is JSON text too.
-Why: docs/decisions/181-conversations-as-canonical-json.md.
+type, as kept columns are (`kept_columns.py`). What is no plain value, such as tool calls, is text of Arrow's JSON type, which
+`datasets` opens as the lists and objects that it holds. `tools` is plain text that holds JSON.
+Why: docs/decisions/181-conversations-as-canonical-json.md, docs/decisions/188-tool-calls-as-json.md.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
 import pyarrow as pa
 
-from chameleon_data.corpus.kept_columns import ARROW_TYPES, kind_of, plain_value, whole_number
+from chameleon_data.corpus.kept_columns import ARROW_TYPES, join_kinds, kind_of, plain_value, whole_number
 from chameleon_data.corpus.readers.rows import Fault
 from chameleon_data.hashing import canonical_json
 
@@ -33,6 +34,8 @@ SHAREGPT_ROLES = {
 """What ShareGPT's `from` says -> the role."""
 FIRST_FIELDS = ("role", "content")
 """Fields that every message has, before those that occur, which are sorted."""
+FIELD_TYPES = {**ARROW_TYPES, "string": pa.string(), "json": pa.json_()}
+"""Kind of a field of the messages -> its type in a shard."""
 CALLS = "tool_calls"
 ChatMessage = dict[str, Any]
 
@@ -107,13 +110,21 @@ def read_conversation(text: str | bytes) -> tuple[list[ChatMessage], Any]:
 
 def field_kinds(texts: pa.LargeStringArray) -> dict[str, set[str]]:
     """Field of the messages of these conversations -> the kinds of its values."""
+    return _kinds_of_turns(_plain_turns(read_conversation(text)[0]) for text in texts.to_pylist())
+
+
+def _plain_turns(messages: Sequence[Mapping[str, Any]]) -> list[ChatMessage]:
+    """The messages with values as kept columns hold them: what is none of theirs is JSON text."""
+    return [{name: plain_value(value) for name, value in message.items()} for message in messages]
+
+
+def _kinds_of_turns(conversations: Iterable[Sequence[ChatMessage]]) -> dict[str, set[str]]:
     kinds: dict[str, set[str]] = {}
-    for text in texts.to_pylist():
-        for message in read_conversation(text)[0]:
+    for messages in conversations:
+        for message in messages:
             for name, value in message.items():
-                plain = plain_value(value)
-                if plain is not None:
-                    kinds.setdefault(name, set()).add(kind_of(plain))
+                if value is not None:
+                    kinds.setdefault(name, set()).add(kind_of(value))
     return kinds
 
 
@@ -124,16 +135,15 @@ def order_fields(names: Mapping[str, Any] | set[str]) -> list[str]:
 
 def messages_type(fields: Mapping[str, str]) -> pa.DataType:
     """The type of `messages` in a shard; `fields` gives the kind of each field."""
-    types = {kind: pa.string() if pa.types.is_large_string(of_kind) else of_kind for kind, of_kind in ARROW_TYPES.items()}
-    return pa.list_(pa.struct([(name, types[fields.get(name, "string")]) for name in order_fields({*fields})]))
+    return pa.list_(pa.struct([(name, FIELD_TYPES[fields.get(name, "string")]) for name in order_fields({*fields})]))
 
 
 def decode_conversations(texts: pa.LargeBinaryArray, fields: Mapping[str, str]) -> tuple[pa.Array, pa.Array]:
     """(rows,) `messages` and `tools` of a shard, out of canonical JSON."""
     found = [read_conversation(text) if text else ([], None) for text in texts.to_pylist()]
-    messages = [[{name: plain_value(value) for name, value in message.items()} for message in turns] for turns, _ in found]
+    messages = [_plain_turns(turns) for turns, _ in found]
     tools = [None if known is None else canonical_json(known).decode() for _, known in found]
-    return pa.array(messages, messages_type(fields)), pa.array(tools, pa.large_string())
+    return _make_messages(messages, fields), pa.array(tools, pa.large_string())
 
 
 def encode_conversations(messages: pa.ChunkedArray, tools: pa.ChunkedArray, fields: Mapping[str, str]) -> pa.LargeStringArray:
@@ -154,6 +164,41 @@ def encode_conversations(messages: pa.ChunkedArray, tools: pa.ChunkedArray, fiel
             conversation["tools"] = json.loads(known)
         texts.append(canonical_json(conversation).decode())
     return pa.array(texts, pa.large_string())
+
+
+def message_objects(messages: pa.Array, parse: Callable[[str], Any]) -> list[list[dict[str, Any]]]:
+    """(rows,) `messages` of a shard as objects of JSON: role and content, and the other fields that a message has.
+
+    `parse` makes the value of a field that is JSON text out of it.
+    """
+    parsed = {field.name for field in messages.type.value_type if field.type == FIELD_TYPES["json"]}
+    return [
+        [
+            {
+                name: parse(value) if name in parsed and value is not None else value
+                for name, value in message.items()
+                if value is not None or name in FIRST_FIELDS
+            }
+            for message in turns
+        ]
+        for turns in messages.to_pylist()
+    ]
+
+
+def messages_array(conversations: Sequence[Sequence[Mapping[str, Any]]]) -> pa.Array:
+    """The inverse of `message_objects`. ValueError where a field has several types."""
+    turns = [_plain_turns(messages) for messages in conversations]
+    fields = {name: join_kinds(found) for name, found in _kinds_of_turns(turns).items()}
+    known = {name: kind for name, kind in fields.items() if kind}
+    if mixed := {*fields} - {*known}:
+        raise ValueError(f"the field {min(mixed)!r} of messages has values of several types")
+    return _make_messages(turns, known)
+
+
+def _make_messages(turns: Sequence[Sequence[ChatMessage]], fields: Mapping[str, str]) -> pa.Array:
+    """(rows,) `messages` of a shard. JSON is text until the end, since pyarrow makes no structs of it."""
+    as_text = messages_type({name: "string" if kind == "json" else kind for name, kind in fields.items()})
+    return pa.array(turns, as_text).cast(messages_type(fields))
 
 
 def contents(messages: Sequence[ChatMessage], of: str) -> Iterator[str]:

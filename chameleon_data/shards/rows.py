@@ -28,6 +28,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from chameleon_data.corpus.conversations import FIELD_TYPES, FIRST_FIELDS
 from chameleon_data.corpus.kept_columns import ARROW_TYPES
 from chameleon_data.hashing import canonical_json
 from chameleon_data.recipe import SHARD_COLUMNS
@@ -126,8 +127,7 @@ def _plain_messages(stored: pa.DataType) -> pa.DataType:
     if not pa.types.is_list(stored) or not pa.types.is_struct(stored.value_type):
         raise ValueError(f"'{MESSAGES}' is {stored}; a list of structs is expected")
     fields = [(field.name, field.type) for field in stored.value_type]
-    known = {pa.string(), pa.int64(), pa.float64(), pa.bool_()}
-    if [name for name, _ in fields][:2] != ["role", "content"] or not {kind for _, kind in fields} <= known:
+    if [name for name, _ in fields][:2] != [*FIRST_FIELDS] or not {kind for _, kind in fields} <= {*FIELD_TYPES.values()}:
         raise ValueError(f"'{MESSAGES}' is {stored}; its structs begin with role and content, and hold plain values")
     return pa.list_(pa.struct(fields))
 
@@ -204,8 +204,9 @@ def _body_sizes(rows: pa.Table) -> npt.NDArray[np.int64]:
         return np.asarray(pc.binary_length(rows["text"]).to_numpy(), np.int64)
     messages = column_array(rows, MESSAGES)
     sizes = np.zeros(len(messages.values), np.int64)
-    for name in (field.name for field in messages.type.value_type if field.type == pa.string()):
-        sizes += pc.binary_length(pc.struct_field(messages.values, name)).fill_null(0).to_numpy()
+    for field in (field for field in messages.type.value_type if field.type in (FIELD_TYPES["string"], FIELD_TYPES["json"])):
+        texts = pc.struct_field(messages.values, field.name).cast(pa.string())
+        sizes += pc.binary_length(texts).fill_null(0).to_numpy()
     ends = np.append(0, np.cumsum(sizes))[messages.offsets.to_numpy()]
     return np.asarray(np.diff(ends), np.int64)
 

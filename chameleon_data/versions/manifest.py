@@ -196,7 +196,7 @@ class Writer:
     columns: dict[str, str]
     """Kept column -> its kind."""
     messages: dict[str, str]
-    """Field of the messages of conversations -> its kind."""
+    """Field of the messages of conversations -> its type in Arrow."""
     turns: PackedTurns | None
     """None: rows are no packed conversations."""
 

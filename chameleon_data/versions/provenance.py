@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import chameleon_data
+from chameleon_data.corpus.conversations import FIELD_TYPES
 from chameleon_data.corpus.kept_columns import kinds_of
 from chameleon_data.corpus.survey import Survey
 from chameleon_data.corpus.tokens import TokenCounter
@@ -77,7 +78,8 @@ def describe_writer(shards: Shards, counter: TokenCounter, survey: Survey) -> Wr
     ids = TokenIds(counter.required_end, counter.dtype.name) if stores_ids else None
     formats: dict[str, dict[str, Any]] = {format: FORMATS[format].WRITER for format in shards.formats}
     turns = PackedTurns(counter.length, shards.labels) if counter.length else None
-    columns, messages = kinds_of(survey.columns), dict(survey.messages)
+    columns = kinds_of(survey.columns)
+    messages = {name: str(FIELD_TYPES[kind]) for name, kind in survey.messages.items()}
     return Writer(formats, shards.compression, shards.zstd_level, counter.fingerprint, ids, columns, messages, turns)
 
 

@@ -284,11 +284,16 @@ def _shards(store: Store, manifest: Manifest, version: Version) -> _Shards:
 
 
 def _signed(kind: pa.DataType) -> pa.DataType:
-    """The type that tables declare for a column of a shard: unsigned integers one size wider, lists of any length."""
+    """The type of a column of a shard in a table: unsigned integers one size wider, lists of any length, text for JSON."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return pa.list_(pa.field("element", _signed(kind.value_type)))
-    wider = {pa.uint8(): pa.int32(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64(), pa.large_string(): pa.string()}
-    return wider.get(kind, kind)
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_signed(field.type)) for field in kind])
+    declared = {
+        pa.uint8(): pa.int32(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64(), pa.large_string(): pa.string(),
+        pa.json_(): pa.string(),
+    }  # fmt: skip
+    return declared.get(kind, kind)
 
 
 def _refuse_foreign(table: str, found: str | None, dataset: str) -> None:

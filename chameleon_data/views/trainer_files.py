@@ -36,7 +36,7 @@ from chameleon_data.versions.corpus_tables import InputFile, read_inputs
 from chameleon_data.versions.manifest import Manifest
 
 STEP_TOKENS = 1 << 20
-"""Tokens of a training step, where a schedule counts steps and nobody said the batch."""
+"""Most tokens of a training step, where a schedule counts steps and nobody said the batch."""
 BUILDERS = {"jsonl": "json", "parquet": "parquet", "arrow": "arrow", "csv": "csv", "tsv": "csv", "txt": "text"}
 """Format of a fragment -> the name of the `datasets` builder that reads it."""
 BUILDER_OPTIONS = {"tsv": ', sep="\\t"', "txt": ', sample_by="document"'}
@@ -92,6 +92,8 @@ class Blend:
     """The recipe's `input.dedup`."""
     chat: bool
     """Whether its documents are conversations."""
+    trained: bool
+    """Whether tokens are those of conversations that a trainer learns from."""
     tokenizer: str | None
     """The recipe's; None: a token is a byte of text."""
     seed: int
@@ -155,7 +157,8 @@ def make_blend(
     return Blend(
         title=title, entries=tuple(sorted((e for e in entries if e.weight > 0), key=lambda e: e.name)), budget=budget,
         files={name: tuple(sorted(found)) for name, found in files.items()}, sources=recipe.sources, mix=recipe.mix,
-        dedup=recipe.input.dedup, chat=recipe.is_chat, tokenizer=recipe.tokens.tokenizer, seed=recipe.seed,
+        dedup=recipe.input.dedup, chat=recipe.is_chat, trained=recipe.is_chat and recipe.tokens.count == "trained",
+        tokenizer=recipe.tokens.tokenizer, seed=recipe.seed,
         stages=tuple(stages),
     )  # fmt: skip
 
@@ -175,6 +178,7 @@ def mosaicml(blend: Blend, folder: str) -> str:
         "`proportion` counts samples, so these are right for packed sequences (--concat_tokens); for one document a "
         "sample, the shares that give the same tokens stand beside the files below",
         f"the budget of {blend.budget:,} tokens is `epoch_size`, in samples, of the StreamingDataset",
+        *_masks_lost(blend),
         *_limits(blend),
         *_mixed_sources(blend),
     ]
@@ -193,6 +197,7 @@ def megatron(blend: Blend, folder: str) -> str:
         "a prefix is a .bin and an .idx file: convert each domain's files first, by Megatron's tools/preprocess_data.py, whose "
         "--output-prefix is the prefix without _text_document",
         f"the budget of {blend.budget:,} tokens is --train-samples, in sequences",
+        *_masks_lost(blend),
         *_limits(blend),
         *_mixed_sources(blend),
     ]
@@ -207,6 +212,7 @@ def olmo(blend: Blend, folder: str) -> str:
         f"the budget is requested_tokens: {blend.budget}, and the seed {blend.seed}, of the SourceMixtureDatasetConfig",
         "max_repetition_ratio holds the recipe's max_epochs as counted in the recipe's tokens; where OLMo-core counts fewer in a "
         "domain it says that its tokens are insufficient: raise that domain's ratio",
+        *_masks_lost(blend),
         *_limits(blend, epochs=False),
         *_mixed_sources(blend),
     ]
@@ -280,12 +286,16 @@ def datasets_script(blend: Blend) -> str:
 
 def levanter(blend: Blend, folder: str) -> str:
     """`data` of a levanter configuration: a component for each domain, and `train_weights`, of several stages with the step at
-    which each begins. Its `LmDataConfig` of 2026; before, it said `configs`."""
+    which each begins. Its `LmDataConfig` of 2026; before, it said `configs`. No stage is shorter than a step, since levanter
+    refuses two that begin at one."""
     urls = {s.name: [f"{folder}/{_folder_name(s.name)}/*.jsonl.gz"] for s in blend.entries}
-    components = {name: {"source": {"type": "url", "train_urls": of_domain}} for name, of_domain in urls.items()}
+    rows = {"type": "chat", "messages_field": _body_column(blend)} if blend.chat else {"type": "text", "text_key": "text"}
+    components = {name: {"source": {"type": "url", "train_urls": found}, "format": rows} for name, found in urls.items()}
     notes = [
-        "a url names JSON lines with a key `text`: convert each domain's files first; `tokenizer` and `cache_dir` are for you",
+        f"a url names JSON lines with a key `{_body_column(blend)}`: convert each domain's files first; `tokenizer` and "
+        "`cache_dir` are for you",
         f"the budget of {blend.budget:,} tokens is num_train_steps times the batch, in sequences",
+        *(["weights count packed sequences, however much of each is learned from"] if blend.chat else []),
         *_limits(blend),
         *_mixed_sources(blend),
     ]
@@ -294,13 +304,14 @@ def levanter(blend: Blend, folder: str) -> str:
         (weights,) = weights
     else:
         begins = list(accumulate((stage.budget for stage in blend.stages[:-1]), initial=0))
+        step = min(STEP_TOKENS, 1 << min(stage.budget for stage in blend.stages).bit_length() - 1)
         notes = [
-            f"each stage begins at a step, of {STEP_TOKENS:,} tokens here: the stages begin at "
+            f"each stage begins at a step, of {step:,} tokens here: the stages begin at "
             f"{list_some([f'{begin:,}' for begin in begins])} tokens, which are to be divided by the tokens of your batch, and "
             "levanter wants multiples of mixture_block_size sequences",
             *notes,
         ]
-        weights = [[round(begin / STEP_TOKENS), of_stage] for begin, of_stage in zip(begins, weights, strict=True)]
+        weights = [[round(begin / step), of_stage] for begin, of_stage in zip(begins, weights, strict=True)]
     data = {"components": components, "train_weights": weights}
     return _commented(blend, notes, {}, scheduled=True) + _yaml({"data": data})
 
@@ -312,6 +323,7 @@ def automodel(blend: Blend, folder: str) -> str:
         "a prefix is a .bin and an .idx file: convert each domain's files first, by Automodel's or Megatron's preprocess_data.py",
         f"the budget of {blend.budget:,} tokens is max_steps times the global batch, in sequences",
         "its datasets for instructions and chats take no weights: train on the shards of a build there",
+        *_masks_lost(blend),
         *_limits(blend),
         *_mixed_sources(blend),
     ]
@@ -337,15 +349,14 @@ def swift(blend: Blend, folder: str) -> str:
 
 
 def axolotl(blend: Blend, folder: str) -> str:
-    """`datasets` of an axolotl configuration: a folder for each domain, and the share of its rows that is taken."""
+    """`datasets` of an axolotl configuration: a folder for each domain, and how many of its rows."""
     rows = {"type": "chat_template", "field_messages": "messages"} if blend.chat else {"type": "completion", "field": "text"}
-    listed = [
-        {"path": f"{folder}/{_folder_name(s.name)}", "ds_type": "json", **rows, "weight": blend.kept(s)} for s in blend.entries
-    ]
+    listed = [{"path": f"{folder}/{_folder_name(s.name)}", "split": _first_rows(blend, s), **rows} for s in blend.entries]
     notes = [
-        f"a path is a folder of JSON lines with `{_body_column(blend)}`: put each domain's rows there",
-        "`weight` is the share of a dataset's rows that axolotl draws once, before the first epoch (its pull request 3690); "
-        "the domain that is read most often has 1",
+        f"a path is a folder of this machine, of JSON lines with `{_body_column(blend)}`: put each domain's rows there, "
+        "shuffled, since a split takes the first ones",
+        "axolotl puts the datasets one behind the other, and its releases until 0.19 have no weights; the number of rows says "
+        "the share",
         *_epoch_notes(blend),
         *_limits(blend),
         *_mixed_sources(blend),
@@ -359,7 +370,7 @@ def trl(blend: Blend, folder: str) -> str:
         {
             "path": "json",
             "data_dir": f"{folder}/{_folder_name(s.name)}",
-            "split": f"train[:{max(1, round(blend.kept(s) * s.rows))}]",
+            "split": _first_rows(blend, s),
             "columns": [_body_column(blend)],
         }
         for s in blend.entries
@@ -375,6 +386,11 @@ def trl(blend: Blend, folder: str) -> str:
     return _commented(blend, notes, {}) + _yaml({"datasets": listed, "num_train_epochs": round(blend.epochs, 4)})
 
 
+def _first_rows(blend: Blend, entry: BlendEntry) -> str:
+    """The share of a domain's rows that `Blend.kept` says, as a slice of `datasets`."""
+    return f"train[:{max(1, round(blend.kept(entry) * entry.rows))}]"
+
+
 def _body_column(blend: Blend) -> str:
     return "messages" if blend.chat else "text"
 
@@ -388,25 +404,22 @@ def _epoch_notes(blend: Blend) -> list[str]:
 
 
 def torchtitan(blend: Blend, folder: str) -> str:
-    """A Python module for torchtitan that ends with `dataset`, a mixture of packed rows for its `GrainDataLoader.Config`."""
+    """A Python module for torchtitan 0.3 that ends with `dataloader`, the configuration of a loader of packed rows."""
     if blend.chat:
         raise InputError(
-            "torchtitan's processor of chats takes one question and its answer, and its mixture counts packed rows whatever "
-            "their masks; export llamafactory, swift, axolotl or trl, or train on the shards"
+            "torchtitan's mixture of data sets reads texts; export llamafactory, swift, axolotl or trl, or train on the shards"
         )
-    parts = "".join(
-        f"    WeightedDataset(weight={s.weight!r}, dataset=pack({f'{folder}/{_folder_name(s.name)}/*.jsonl'!r})),\n"
-        for s in blend.entries
-    )
+    parts = "".join(f"    ({f'{folder}/{_folder_name(s.name)}/*.jsonl'!r}, {s.weight!r}),\n" for s in blend.entries)
+    mixed = TITAN_MIXTURE.format(repeated=blend.mix.exhausted != "fail", seed=blend.seed)
     notes = [
         "a pattern names JSON lines with a key `text`: convert each domain's files first",
         "weights count packed rows, which hold as many tokens each, so they are the shares of tokens",
-        "written for torchtitan.components.data, which is under change: it replaced InterleavedHuggingFaceTextDataLoader in 2026",
-        f"the budget of {blend.budget:,} tokens is training.steps times the batch, in tokens; the loader's seed is {blend.seed}",
+        "written for torchtitan 0.3; later it mixes by torchtitan.components.data, which is in no release yet",
+        f"the budget of {blend.budget:,} tokens is training.steps times the batch, in tokens",
         *_limits(blend),
         *_mixed_sources(blend),
     ]
-    return _commented(blend, notes, {}) + TITAN + f"dataset = DatasetMixConfig(datasets=(\n{parts}))\n"
+    return _commented(blend, notes, {}) + TITAN + f"MIXTURE = [\n{parts}]\n" + mixed
 
 
 def llamafactory(blend: Blend, folder: str) -> str:
@@ -454,9 +467,12 @@ def _describe_columns(source: Source) -> dict[str, Any]:
         "content_tag": "content",
         "user_tag": "user",
         "assistant_tag": "assistant",
+        "observation_tag": "tool",
+        "function_tag": "function_call",
         "system_tag": "system",
     }
-    return {"formatting": "sharegpt", "columns": columns, "tags": tags}
+    # Its converter called openai reads `tool_calls`, and adds a system turn where there are no tools
+    return {"formatting": "openai" if source.tools else "sharegpt", "columns": columns, "tags": tags}
 
 
 TRAINER_WRITERS: dict[str, Callable[[Blend, str], str]] = {
@@ -476,29 +492,28 @@ TRAINER_WRITERS: dict[str, Callable[[Blend, str], str]] = {
 FILES_BESIDE: dict[str, dict[str, Callable[[Blend], str]]] = {"llamafactory": {"dataset_info.json": dataset_info}}
 """FORM -> name of a further file, which stands beside the first -> what writes it."""
 
-TITAN = '''\
-from torchtitan.components.data import (
-    ConcatThenSplitPackingConfig,
-    DatasetMixConfig,
-    IndexedJsonlSource,
-    SingleDatasetConfig,
-    WeightedDataset,
-)
-from torchtitan.hf_datasets.text_datasets import HuggingFaceTextProcessor
+TITAN = """\
+from datasets import load_dataset
+from torchtitan.hf_datasets import DatasetConfig
+from torchtitan.hf_datasets.text_datasets import DATASETS, HFDataSource, InterleavedHuggingFaceTextDataLoader
+
+
+def read(pattern):
+    return load_dataset("json", data_files=pattern, split="train")
 
 
 def text_of(row):
     return row["text"]
 
 
-def pack(pattern):
-    """Packed rows of the documents in these files."""
-    source = IndexedJsonlSource.Config(patterns=(pattern,))
-    documents = SingleDatasetConfig(source=source, process=HuggingFaceTextProcessor.Config(text_processor=text_of))
-    return ConcatThenSplitPackingConfig(dataset=documents)
-
-
-'''
+"""
+TITAN_MIXTURE = """\
+sources = []
+for number, (pattern, weight) in enumerate(MIXTURE):
+    DATASETS[f"mixture-{{number}}"] = DatasetConfig(path=pattern, loader=read, sample_processor=text_of)
+    sources.append(HFDataSource(dataset=f"mixture-{{number}}", weight=weight, infinite={repeated}))
+dataloader = InterleavedHuggingFaceTextDataLoader.Config(sources=sources, seed={seed})
+"""
 PREAMBLE = '''\
 from datasets import Features, IterableDataset, Value, concatenate_datasets, interleave_datasets, load_dataset
 
@@ -593,7 +608,8 @@ def _limits(blend: Blend, epochs: bool = True) -> list[str]:
     """What a build of the recipe holds and a trainer's own mixing does not."""
     mix = blend.mix
     unit = "bytes of text" if blend.tokenizer is None else f"tokens of {blend.tokenizer}"
-    limits = [f"weights are shares of {unit}, held on average; a build holds them in every shard and every prefix"]
+    learned = "trained " * blend.trained
+    limits = [f"weights are shares of {learned}{unit}, held on average; a build holds them in every shard and every prefix"]
     if epochs and mix.exhausted == "redistribute":
         limits.append(
             f"max_epochs cannot be said: up to {blend.budget:,} tokens the weights keep every domain within {mix.max_epochs:g} "
@@ -608,6 +624,16 @@ def _limits(blend: Blend, epochs: bool = True) -> list[str]:
     if mix.validation:
         limits.append("validation cannot be said: the raw files still hold the held-out documents")
     return limits
+
+
+def _masks_lost(blend: Blend) -> list[str]:
+    """A note where a trainer that knows no roles is given conversations."""
+    if not blend.chat:
+        return []
+    return [
+        "conversations become texts here, and the trainer learns from every token of them, not from the assistant's alone; train "
+        "on the shards, or export llamafactory, swift, axolotl or trl"
+    ]
 
 
 def _mixed_sources(blend: Blend) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from chameleon_data.recipe import Divergence, Like, Weights
+from chameleon_data.recipe import Divergence, Leverage, Like, Weights
 
 Aim = Literal["unseen", "trained", "like"]
 
@@ -66,7 +66,9 @@ TILTS = {
     ("finetune", "trained"): Finding("Direct leverage, finetuning", BitsDifference(-0.0012, 0.0007), None),
     ("finetune", "unseen"): Finding("Inverse leverage, finetuning", BitsDifference(0.0041, 0.0007), None),
 }
-"""(objective, target) -> what leverage did around equal shares, by the default preset."""
+"""(objective, target) -> what leverage did around equal shares, by the default preset and its tilt."""
+SHARPER_TEMPERATURE = 1.5
+SHARPER = Finding("Inverse leverage at T = 1.5", BitsDifference(0.0056, 0.0007), BitsDifference(-0.0057, 0.0012))
 PUBLISHED = Finding("The published preset", BitsDifference(0.0856, 0.0014), BitsDifference(0.0117, 0.0025))
 CENTRES = {
     "natural": Finding("Natural shares alone", BitsDifference(0.0288, 0.0012), BitsDifference(-0.0242, 0.0009)),
@@ -98,21 +100,30 @@ def aimed_at(weights: Weights) -> Aim:
     return weights.target
 
 
-def find_evidence(weights: Weights, preset: str) -> Finding | None:
+def find_evidence(weights: Weights, leverage: Leverage) -> Finding | None:
     """What training showed of weights by leverage that a recipe asks for. None: no run has measured these settings."""
     target = aimed_at(weights)
-    if target == "like":
+    if target == "like" or not _is_measured(leverage):
         return None
-    if preset == "reference":
-        return PUBLISHED if (weights.objective, target) == ("pretrain", "unseen") else None
-    if weights.centre != "uniform":
-        return CENTRES.get(weights.centre) if weights.objective == "pretrain" else None
-    return TILTS[weights.objective, target]
+    aim, plain = (weights.objective, target), weights.centre == "uniform"
+    if weights.temperature != "auto":
+        sharper = aim == ("pretrain", "unseen") and plain and leverage.preset == "default"
+        return SHARPER if sharper and weights.temperature == SHARPER_TEMPERATURE else None
+    if leverage.preset == "reference":
+        return PUBLISHED if aim == ("pretrain", "unseen") and plain else None
+    if not plain:
+        return CENTRES.get(weights.centre) if aim == ("pretrain", "unseen") else None
+    return TILTS[aim]
 
 
-def cite_evidence(weights: Weights, preset: str) -> str:
+def _is_measured(leverage: Leverage) -> bool:
+    """Whether these are scores that were measured: those of the defaults, by either preset."""
+    return leverage.model_copy(update={"preset": "default"}) == Leverage()
+
+
+def cite_evidence(weights: Weights, leverage: Leverage) -> str:
     """A sentence on what the weights that a recipe asks for are good for, and how that is known."""
-    target, finding = aimed_at(weights), find_evidence(weights, preset)
+    target, finding = aimed_at(weights), find_evidence(weights, leverage)
     if target == "like":
         return _cite_aimed(weights)
     aim = {"unseen": "domains that are not trained on", "trained": "the domains that are trained on"}[target]

@@ -85,7 +85,7 @@ def make_mixture(
         names=tuple(sorted(by_domain.weights)),
         unbounded=by_domain.weights,
         target=None if centre is None else aimed_at(weights),
-        evidence="" if centre is None or len(shares) == 1 else cite_evidence(weights, leverage.preset),
+        evidence="" if centre is None or len(shares) == 1 else cite_evidence(weights, leverage),
         match=result.match,
         merged=() if result.units is None else result.units.merged,
         centre=centre,

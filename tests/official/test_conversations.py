@@ -134,16 +134,25 @@ def test_trainers_readers_open_packed_conversations(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("format", ["parquet", "arrow", "jsonl"])
 def test_datasets_opens_conversations(tmp_path: Path, format: str) -> None:
+    """As a trainer does, and with nothing parsed by hand: tool calls are lists, and what transformers makes of a row is what was
+    counted."""
     datasets = pytest.importorskip("datasets")
     made = build(tmp_path, write_corpus(tmp_path / "corpus"), shards={"size": "9KB", "formats": [format], "compression": "none"})
     made.write()
     folder = f"{made.store.url.removeprefix('file://')}/{made.build.folder}/{format}"
     builder = {"jsonl": "json"}.get(format, format)
     found = datasets.load_dataset(builder, data_dir=folder, split="train", cache_dir=str(tmp_path / "cache"))
-    assert [plain(row) for row in found] == [plain(row) for row in stored(made, format)]
-    tokenizer = load_tokenizer(tmp_path, TEMPLATE)
-    rendered = tokenizer.apply_chat_template(found[0]["messages"], tokenize=False)
-    assert rendered.startswith("<|")
+    kept = stored(made, format)
+    assert [{**row, "messages": 0} for row in found] == [{**row, "messages": 0} for row in kept]
+    tokenizer, called = load_tokenizer(tmp_path, TEMPLATE), 0
+    for row, expected in zip(found, kept, strict=True):
+        for message, as_text in zip(plain(row)["messages"], plain(expected)["messages"], strict=True):
+            calls = json.loads(as_text.pop("tool_calls", "null"))
+            assert message == {**as_text, **({"tool_calls": calls} if calls else {})}
+            called += bool(calls)
+        tokens = tokenizer.apply_chat_template(row["messages"], return_assistant_tokens_mask=True, return_dict=True)
+        assert sum(tokens["assistant_masks"]) == row["tokens"]
+    assert called > 3
 
 
 def test_trl_renders_conversations_as_transformers_does(tmp_path: Path) -> None:

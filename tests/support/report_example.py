@@ -175,7 +175,7 @@ def _weights(rng: np.random.Generator, names: Sequence[str], samples: int) -> tu
         "affinity": found.affinity.tolist(), "beyond_noise": mark_pairs(statistics).tolist(),
         "intervals": found.intervals, "scores": found.scores,
         "rank_stability": found.rank_stability, "unbounded": found.weights, "kl": found.kl, "kl_after_bounds": 0.0321,
-        "target": "unseen", "evidence": cite_evidence(Weights(), "default"),
+        "target": "unseen", "evidence": cite_evidence(Weights(), Leverage()),
         "centre": {"name": "uniform", "shares": dict.fromkeys(ordered, 1 / k)}, "variance_of_mean": found.variance_of_mean,
         "moved": [], "level": "domain", "pairs": [asdict(p) for p in pairs],
         "near_duplicates": [f"{names[0]!r} and {names[-1]!r} look like one domain"],

@@ -41,6 +41,7 @@ def shorten(difference: BitsDifference) -> str:
     [
         (evidence.TILTS["pretrain", "unseen"], "inverse"),
         (evidence.TILTS["pretrain", "trained"], "direct"),
+        (evidence.SHARPER, "inverse, T = 1.5"),
         (evidence.PUBLISHED, "published.json"),
         (evidence.CENTRES["natural"], "slimpajama.json"),
         (evidence.CENTRES["natural^0.5"], "slimpajama^0.5 × inverse"),

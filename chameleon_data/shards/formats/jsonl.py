@@ -19,7 +19,7 @@ import orjson
 import polars as pl
 import pyarrow as pa
 
-from chameleon_data.corpus.conversations import order_fields
+from chameleon_data.corpus.conversations import message_objects, messages_array
 from chameleon_data.recipe import SHARD_COLUMNS
 from chameleon_data.shards.formats.files import (
     Encoded,
@@ -36,6 +36,7 @@ from chameleon_data.shards.rows import (
     MESSAGES,
     TEXT_SCHEMA,
     chat_schema,
+    column_array,
     conform,
     is_sequences,
     sequence_schema,
@@ -80,6 +81,11 @@ def decode(files: Mapping[str, pa.Buffer | bytes], where: str) -> tuple[pa.Table
 
 def encode_lines(rows: pa.Table) -> pa.Buffer:
     """A line for each row, with the columns in the order that they have. No row has a line break inside."""
+    if MESSAGES in rows.schema.names:
+        messages = message_objects(column_array(rows, MESSAGES), lambda text: orjson.Fragment(text))
+        others = rows.drop_columns([MESSAGES]).to_pylist()
+        lines = [orjson.dumps({MESSAGES: turns, **row}) for turns, row in zip(messages, others, strict=True)]
+        return pa.py_buffer(b"".join(line + b"\n" for line in lines))
     sink = io.BytesIO()
     pl.DataFrame(rows).write_ndjson(sink)
     return pa.py_buffer(sink.getbuffer())
@@ -99,15 +105,6 @@ def chat_rows(objects: Sequence[Mapping[str, Any]]) -> pa.Table:
     names = sorted({*objects[0]} - SHARD_COLUMNS, key=str.encode)
     schema = chat_schema(messages.type, ((name, type_of_values([o[name] for o in objects])) for name in names))
     return rows_from_objects(objects, messages, schema)
-
-
-def messages_array(conversations: Sequence[Sequence[Mapping[str, Any]]]) -> pa.Array:
-    """(rows,) `messages` of a shard. ValueError where a field has several types."""
-    names = order_fields({name for turns in conversations for message in turns for name in message})
-    values = {name: [message.get(name) for turns in conversations for message in turns] for name in names}
-    kinds = {name: type_of_values(values[name]) for name in names}
-    plain = {name: pa.string() if kind == pa.large_string() else kind for name, kind in kinds.items()}
-    return pa.array(conversations, pa.list_(pa.struct([(name, plain[name]) for name in names])))
 
 
 def type_of_values(values: Sequence[Any]) -> pa.DataType:

@@ -28,10 +28,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from chameleon_data.corpus.conversations import message_objects, messages_array
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import SHARD_COLUMNS
 from chameleon_data.shards.formats.files import Encoded, IndexEntry, Level, pad_number, refusing_damage, split_folder
-from chameleon_data.shards.formats.jsonl import messages_array, type_of_values
+from chameleon_data.shards.formats.jsonl import type_of_values
 from chameleon_data.shards.formats.row_bytes import (
     BYTES_TYPE,
     U32,
@@ -131,9 +132,8 @@ def json_values(column: pa.Array) -> pa.Array:
 
 
 def json_messages(column: pa.Array) -> pa.Array:
-    """(rows,) `messages`, as json.dumps spells them; without the fields that a message has not."""
-    found = [[{k: v for k, v in message.items() if v is not None} for message in turns] for turns in column.to_pylist()]
-    return pa.array([json.dumps(turns).encode() for turns in found], BYTES_TYPE)
+    """(rows,) `messages`, as json.dumps spells them."""
+    return pa.array([json.dumps(turns).encode() for turns in message_objects(column, json.loads)], BYTES_TYPE)
 
 
 def parse_json_messages(strings: pa.Array) -> pa.Array:

@@ -28,8 +28,6 @@ NEAR = 0.05
 """A share is the natural one where it differs from it by less than this part."""
 BOUNDS_TOLD = 3
 """Bounds that have a sentence of their own."""
-TILT_MEASURED = "auto"
-"""`weights.temperature` with which the trainings were run that `evidence.py` cites."""
 
 
 @dataclass(frozen=True)
@@ -116,9 +114,8 @@ def _say_expected(manifest: Manifest, k: int) -> Iterator[str]:
             "chameleon-data evaluate compares mixtures on held-out text."
         )
         return
-    finding = find_evidence(weights, about.preset)
-    measured = weights.temperature == TILT_MEASURED and about.level == "domain" and about.kernel == "linear"
-    if finding is None or not measured:
+    finding = find_evidence(weights, manifest.recipe.leverage)
+    if finding is None:
         yield (
             "No training run has measured weights of these settings, so no gain can be promised; chameleon-data evaluate "
             "compares them with others on held-out text."
@@ -133,7 +130,7 @@ def _say_expected(manifest: Manifest, k: int) -> Iterator[str]:
         if difference
     ]
     moved = " Bounds and priors came after, and were not part of it." if about.moved or weights.prior else ""
-    yield f"Against equal shares, expect {' and '.join(parts)}, as small decoders showed.{moved}"
+    yield f"Against equal shares, expect {' and '.join(parts)}, as small decoders showed ({finding.mixture}).{moved}"
 
 
 def _expect(difference: BitsDifference) -> str:

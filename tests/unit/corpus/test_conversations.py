@@ -18,6 +18,8 @@ from chameleon_data.corpus.conversations import (
     field_kinds,
     make_conversation,
     make_exchange,
+    message_objects,
+    messages_array,
     messages_type,
     shown_texts,
 )
@@ -56,7 +58,16 @@ def test_a_shard_gives_back_the_canonical_json(turns: list[tuple[str, str, Any, 
     assert stored.type.value_type.field(0).name == "role"
     assert encode_conversations(pa.chunked_array([stored]), pa.chunked_array([known]), kinds).equals(texts)
     expected = [{k: v for k, v in message.items() if v is not None} for message in messages]
+    objects = message_objects(stored, json.loads)
+    assert [{k: v for k, v in message.items() if v is not None} for message in objects[0]] == expected
+    assert {**objects[0][2]} == CALL, "content stands in every message, and tool calls are a list"
+    assert messages_array(json.loads(json.dumps(objects))).equals(stored)
     assert json.loads(made) == {"messages": expected, **({"tools": TOOLS} if tools else {})}
+
+
+def test_messages_of_several_types_are_no_shard() -> None:
+    with pytest.raises(ValueError, match="'content' of messages has values of several types"):
+        messages_array([[QUESTION, {**ANSWER, "content": [{"type": "text", "text": "So."}]}]])
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from chameleon_data.recipe import Leverage
 from chameleon_data.versions.diff import ManifestChanges
 from chameleon_data.versions.manifest import DomainRecord, Manifest
 from chameleon_data.views.report.conclusions import Before, conclude
@@ -123,15 +124,17 @@ def test_nothing_is_promised_that_training_did_not_show() -> None:
     measured = manifest_of(UNEVEN, **COMPUTED)
     expected = (
         "Against equal shares, expect no difference on trained domains (+0.0015 ± 0.0005 bits per byte) and no difference on "
-        "domains not trained on (−0.0030 ± 0.0006 bits per byte), as small decoders showed."
+        "domains not trained on (−0.0030 ± 0.0006 bits per byte), as small decoders showed (Inverse leverage)."
     )
     assert expected in say(measured)
     moved = replace(measured, weights=replace(measured.weights, moved=(MovedWeight("web", "cap", 0.4, 0.3, 0.1),)))
     assert f"{expected} Bounds and priors came after, and were not part of it." in say(moved)
     hotter = measured.recipe.weights.model_copy(update={"temperature": 3.0})
     other = replace(measured, recipe=measured.recipe.model_copy(update={"weights": hotter}))
-    samples = replace(measured, weights=replace(measured.weights, level="sample"))
-    curved = replace(measured, weights=replace(measured.weights, kernel="rbf"))
+    samples, curved = (
+        replace(measured, recipe=measured.recipe.model_copy(update={"leverage": Leverage(**keys)}))
+        for keys in ({"level": "sample"}, {"kernel": "rbf"})
+    )
     prior = measured.recipe.weights.model_copy(update={"prior": {"web": 2.0}})
     with_prior = replace(measured, recipe=measured.recipe.model_copy(update={"weights": prior}))
     assert f"{expected} Bounds and priors came after, and were not part of it." in say(with_prior)
@@ -146,12 +149,12 @@ def test_nothing_is_promised_that_training_did_not_show() -> None:
     [
         (
             {"objective": "finetune", "target": "unseen"},
-            "worse on trained domains (+0.0041 ± 0.0007 bits per byte), as small decoders showed.",
+            "worse on trained domains (+0.0041 ± 0.0007 bits per byte), as small decoders showed (Inverse leverage, finetuning).",
         ),
         (
             {"centre": "natural"},
             "worse on trained domains (+0.0288 ± 0.0012 bits per byte) and a little better on domains "
-            "not trained on (−0.0242 ± 0.0009 bits per byte), as small decoders showed.",
+            "not trained on (−0.0242 ± 0.0009 bits per byte), as small decoders showed (Natural shares alone).",
         ),
     ],
     ids=["one of the two was measured", "worse and better"],

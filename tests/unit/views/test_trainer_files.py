@@ -124,6 +124,24 @@ def test_megatron_and_olmo_take_a_blend_for_each_stage() -> None:
         assert "reads each domain from its beginning again; only the shards go on" in write_stages(form)
 
 
+def test_no_two_stages_of_levanter_begin_at_one_step() -> None:
+    """Its MixtureDataset refuses a schedule that does not rise; here the stages are shorter than a step of a mebitoken."""
+    weights = yaml.safe_load(write_stages("levanter"))["data"]["train_weights"]
+    assert weights == [[0, WEIGHTS], [14, LATER]]
+    assert "at a step, of 32,768 tokens here" in write_stages("levanter")
+
+
+def test_what_is_lost_of_conversations_is_said() -> None:
+    chats = replace(blend_of(), chat=True, trained=True)
+    texts = {form: TRAINER_WRITERS[form](chats, "/d") for form in TRAINER_WRITERS if form != "torchtitan"}
+    assert all("weights are shares of trained bytes of text" in text for text in texts.values())
+    lost = {form for form, text in texts.items() if "learns from every token of them" in text}
+    assert lost == {"mosaicml", "megatron", "olmo", "automodel"}
+    assert "however much of each is learned from" in texts["levanter"]
+    formats = [one["format"] for one in yaml.safe_load(texts["levanter"])["data"]["components"].values()]
+    assert formats == [{"type": "chat", "messages_field": "messages"}] * 4
+
+
 def test_levanter_takes_a_schedule_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """As `train_weights` of its LmDataConfig: (step, weights) of each stage, whose names are components."""
     monkeypatch.setattr(trainer_files, "STEP_TOKENS", 1_000)
@@ -137,15 +155,16 @@ def test_shares_of_rows_give_the_weights() -> None:
     """axolotl and TRL read a share of each domain's rows once an epoch, and as many epochs as make the budget."""
     blend = blend_of()
     mixed, script = yaml.safe_load(write("axolotl")), yaml.safe_load(write("trl"))
-    kept = dict(zip(WEIGHTS_IN_ORDER, (each["weight"] for each in mixed["datasets"]), strict=True))
+    kept = dict(zip(WEIGHTS_IN_ORDER, map(blend.kept, blend.entries), strict=True))
     tokens = {name: share * AVAILABLE[name][0] for name, share in kept.items()}
     assert {name: count / sum(tokens.values()) for name, count in tokens.items()} == pytest.approx(WEIGHTS)
     assert max(kept.values()) == 1
     assert mixed["num_epochs"] * sum(tokens.values()) == pytest.approx(500_000, rel=1e-3)
     assert script["num_train_epochs"] == mixed["num_epochs"]
-    for name, each in zip(WEIGHTS_IN_ORDER, script["datasets"], strict=True):
+    for name, each, other in zip(WEIGHTS_IN_ORDER, script["datasets"], mixed["datasets"], strict=True):
         assert each.keys() == {"path", "data_dir", "split", "columns"}
-        assert each["split"] == f"train[:{round(kept[name] * AVAILABLE[name][1])}]"
+        assert other.keys() == {"path", "split", "type", "field"}
+        assert each["split"] == other["split"] == f"train[:{round(kept[name] * AVAILABLE[name][1])}]"
         assert each["columns"] == ["text"]
     chats = replace(blend, chat=True)
     assert {each["type"] for each in yaml.safe_load(TRAINER_WRITERS["axolotl"](chats, "/d"))["datasets"]} == {"chat_template"}
@@ -154,13 +173,14 @@ def test_shares_of_rows_give_the_weights() -> None:
 
 def test_a_mixture_of_torchtitan_counts_packed_rows() -> None:
     """Weights are of packed rows, so they are those of the tokens. Conversations are refused."""
-    tree = ast.parse(write("torchtitan"))
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "WeightedDataset"]
-    found = [{key.arg: key.value for key in call.keywords} for call in calls]
-    assert [ast.literal_eval(each["weight"]) for each in found] == [WEIGHTS[name] for name in WEIGHTS_IN_ORDER]
-    patterns = [ast.literal_eval(each["dataset"].args[0]) for each in found]
+    text = write("torchtitan")
+    (mixture,) = [node.value for node in ast.parse(text).body if isinstance(node, ast.Assign) and "MIXTURE" in ast.unparse(node)]
+    patterns, weights = zip(*ast.literal_eval(mixture), strict=True)
+    assert list(weights) == [WEIGHTS[name] for name in WEIGHTS_IN_ORDER]
     assert "s3://bucket/converted data/legal/*.jsonl" in patterns
-    with pytest.raises(InputError, match="takes one question and its answer"):
+    assert "infinite=True" in text
+    assert "infinite=False" in write("torchtitan", exhausted="fail")
+    with pytest.raises(InputError, match="reads texts"):
         TRAINER_WRITERS["torchtitan"](replace(blend_of(), chat=True), "/d")
 
 
@@ -184,6 +204,12 @@ def test_finetuning_tools_get_the_numbers_that_they_count_by() -> None:
     assert info["code"] == {"file_name": "code", "columns": {"prompt": "body"}}
 
 
+ROLES = {
+    "role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant", "observation_tag": "tool",
+    "function_tag": "function_call", "system_tag": "system",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("keys", "described"),
     [
@@ -191,9 +217,8 @@ def test_finetuning_tools_get_the_numbers_that_they_count_by() -> None:
          {"formatting": "alpaca", "columns": {"prompt": "instruction", "query": "input", "response": "output"}}),
         ({"chat": "conversations"}, {"formatting": "sharegpt", "columns": {"messages": "conversations"}}),
         ({"chat": "messages", "tools": "tools"},
-         {"formatting": "sharegpt", "columns": {"messages": "messages", "tools": "tools"},
-          "tags": {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant",
-                   "system_tag": "system"}}),
+         {"formatting": "openai", "columns": {"messages": "messages", "tools": "tools"}, "tags": ROLES}),
+        ({"chat": "messages"}, {"formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": ROLES}),
     ],
 )  # fmt: skip
 def test_columns_of_conversations_in_dataset_info(keys: dict[str, Any], described: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chameleon_data.recipe import Like, Weights
+from chameleon_data.recipe import Leverage, Like, Weights
 from chameleon_data.weights.evidence import AIMS, Aimed, BitsDifference, aimed_at, cite_evidence
 from chameleon_data.weights.tilt import make_tilt
 
@@ -24,22 +24,27 @@ def test_the_objective_decides_the_sign_unless_a_target_is_named(options: dict, 
     weights = Weights(**options)
     assert aimed_at(weights) == aim
     assert make_tilt(weights).direction == direction
-    assert f"target {aim}: for " in cite_evidence(weights, "default")
+    assert f"target {aim}: for " in cite_evidence(weights, Leverage())
 
 
 def test_a_finding_is_cited_only_for_what_was_measured() -> None:
-    assert "not yet" not in cite_evidence(Weights(), "default")
-    assert "Inverse leverage" in cite_evidence(Weights(), "default")
-    assert "published preset" in cite_evidence(Weights(), "reference")
-    assert "Natural shares alone" in cite_evidence(Weights(centre="natural"), "default")
-    for weights, preset in (
-        (Weights(centre="natural^0.3"), "default"), (Weights(target="trained"), "reference"),
-        (Weights(objective="finetune", centre="natural"), "default"),
-        (Weights(target=Like(like=("x.txt",)), centre="natural"), "default"),
-        (Weights(target=Like(like=("x.txt",)), temperature=2.0), "default"),
-        (Weights(target=Like(like=("x.txt",)), temperature={"kl": 0.2}), "default"),
+    assert "not yet" not in cite_evidence(Weights(), Leverage())
+    assert "Inverse leverage" in cite_evidence(Weights(), Leverage())
+    assert "published preset" in cite_evidence(Weights(), Leverage(preset="reference"))
+    assert "Inverse leverage at T = 1.5" in cite_evidence(Weights(temperature=1.5), Leverage())
+    assert "Natural shares alone" in cite_evidence(Weights(centre="natural"), Leverage())
+    for weights, leverage in (
+        (Weights(centre="natural^0.3"), Leverage()), (Weights(target="trained"), Leverage(preset="reference")),
+        (Weights(objective="finetune", centre="natural"), Leverage()),
+        (Weights(target=Like(like=("x.txt",)), centre="natural"), Leverage()),
+        (Weights(target=Like(like=("x.txt",)), temperature=2.0), Leverage()),
+        (Weights(target=Like(like=("x.txt",)), temperature={"kl": 0.2}), Leverage()),
+        (Weights(temperature=0.7), Leverage()), (Weights(temperature={"kl": 0.1}), Leverage()),
+        (Weights(temperature=1.5, target="trained"), Leverage()), (Weights(temperature=1.5), Leverage(preset="reference")),
+        (Weights(target="trained", centre="natural^0.5"), Leverage()), (Weights(), Leverage(kernel="rbf")),
+        (Weights(), Leverage(level="sample")), (Weights(), Leverage(ridge=10.0)),
     ):  # fmt: skip
-        assert "yet (docs/results.md)" in cite_evidence(weights, preset)
+        assert "yet (docs/results.md)" in cite_evidence(weights, leverage)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +76,7 @@ def test_two_standard_errors_and_the_band_tell_a_difference(mean: float, error: 
     ],
 )
 def test_what_is_said_of_an_aim_names_its_gain_and_its_cost(temperature: Any, gain: str, cost: str) -> None:
-    said = cite_evidence(Weights(target=Like(like=("x.txt",)), temperature=temperature), "default")
+    said = cite_evidence(Weights(target=Like(like=("x.txt",)), temperature=temperature), Leverage())
     assert f"on its own task {gain} bits per byte, better; on the domains that are trained on {cost}, worse" in said
 
 
