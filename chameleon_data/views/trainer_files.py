@@ -11,7 +11,8 @@ in domain d:
 `datasets` reads the raw files as they are. The others read formats of their own: their paths name a folder for each domain's
 converted files, and a comment names the raw ones. Of several stages, levanter takes a schedule, and Megatron and OLMo-core a
 blend for the run of each; the other forms have the weights of all stages together.
-Why: docs/decisions/082-weights-for-trainers.md, docs/decisions/184-schedules-of-trainers.md.
+Why: docs/decisions/082-weights-for-trainers.md, docs/decisions/184-schedules-of-trainers.md,
+docs/decisions/189-exports-in-trainers-packages.md.
 """
 
 from __future__ import annotations
