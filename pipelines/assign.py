@@ -18,7 +18,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from chameleon_data.arrays import F32, I64, U64
+from chameleon_data.arrays import F32, I64, U64, byte_lengths
 from chameleon_data.corpus.conversations import shown_texts
 from chameleon_data.corpus.fragments import Fragment
 from chameleon_data.corpus.parts import PartList, part_bytes, split_parts, write_part_list
@@ -30,7 +30,7 @@ from chameleon_data.corpus.topics import Assigned, label_texts, load_centres, lo
 from chameleon_data.errors import DefectError, InputError
 from chameleon_data.hashing import content_hashes
 from chameleon_data.pipelines.embed import DOCUMENTS_TOGETHER
-from chameleon_data.pipelines.engine import Engine, Progress, TableFunction, work_patiently
+from chameleon_data.pipelines.engine import Engine, Progress, TableFunction, count_work, work_patiently
 from chameleon_data.recipe import Embed, Input, LabelledSource, Source
 from chameleon_data.store.checksummed import read_table, write_table
 from chameleon_data.store.paths import unfinished_topics
@@ -131,6 +131,7 @@ def _assign_part(
         for block in read_blocks(fragment, unlabelled, input.max_document, vectors=spec.column):
             if not len(block.text):
                 continue
+            count_work("assign", {"rows": len(block.text), "bytes": int(byte_lengths(block.text).sum())})
             hi, lo = content_hashes(block.text)
             _, first = np.unique(lo, return_index=True)
             new = np.sort(first[~known.holds(hi[first], lo[first])])

@@ -31,7 +31,7 @@ import pyarrow.compute as pc
 
 from chameleon_data.arrays import F32
 from chameleon_data.errors import InputError
-from chameleon_data.pipelines.engine import Engine, Progress, TableFunction
+from chameleon_data.pipelines.engine import Engine, Progress, TableFunction, count_work
 from chameleon_data.store.checksummed import read_table, write_table
 from chameleon_data.store.paths import embedding_batches, embedding_folder
 from chameleon_data.store.store import Store
@@ -357,6 +357,8 @@ def make_embedding(embedder: Embedder, device: Device) -> TableFunction:
         ends = [*np.flatnonzero(keys[1:] != keys[:-1]) + 1, len(keys)]
         groups = [windows[start:end] for start, end in zip([0, *ends], ends, strict=False)]
         encoded = embedder.encode_groups(groups, device)
+        size = sum(len(window.encode()) for of_document in windows for window in of_document)
+        count_work("embed", {"rows": len(table), "tokens": encoded.tokens, "bytes": size})
         vectors = np.concatenate(encoded.vectors)
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
         table = table.drop_columns(["windows"]).append_column("vector", column)

@@ -34,6 +34,8 @@ Tell = Callable[[str], object]
 TableFunction = Callable[[pa.Table], pa.Table]
 STRAGGLER_TIMES, STRAGGLER_SECONDS, STRAGGLER_TASKS = 10, 60.0, 5
 """A task is told of that runs so many times as long as the median of its pass, and for so many seconds, once so many are done."""
+TASK_BYTES = 640 * 2**20
+"""Memory of a task that does not say what it takes."""
 DEATHS_OF_A_TASK = 3
 """A task whose process died so many times is given up."""
 FIRST_RETRY_SECONDS = 1.0
@@ -54,6 +56,8 @@ class Task:
     """Reads and writes files on the store. It may run again, after a process died in the middle of it."""
     about: Callable[[int], str]
     """What the work of a number reads, for the message where its process dies. It stays on the driver."""
+    memory: int = TASK_BYTES
+    """Bytes that the work of a number takes, about. On a cluster a node gets no more tasks than it has memory for."""
 
 
 class Engine(Protocol):
@@ -138,7 +142,7 @@ def call_at_retry(tell: Tell) -> None:
 Amount = Literal["rows", "bytes", "tokens", "quarantined", "retries"]
 COUNTERS: dict[Amount, str] = {
     "rows": "Rows that a pass has read or written",
-    "bytes": "Bytes of text that a pass has read, or of shards that it has written",
+    "bytes": "Bytes of text that a pass has read, or of shards that it has read or written",
     "tokens": "Tokens that a pass has read or written",
     "quarantined": "Rows that a pass has set aside as unusable",
     "retries": "Tasks whose reading or writing failed and was tried again",

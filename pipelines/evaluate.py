@@ -7,7 +7,7 @@ whatever is recorded is not done again, so the same command goes on after a kill
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, cast
 
 import numpy as np
@@ -28,7 +28,7 @@ from chameleon_data.evaluation.ngram import (
     count_ngrams,
     without_domain,
 )
-from chameleon_data.evaluation.plan_record import EvaluationPlan, PlannedTrial, list_trials
+from chameleon_data.evaluation.plan_record import EvaluationPlan, PlannedTrial, list_branches, list_trials
 from chameleon_data.evaluation.pool import Pool, decode_pool, encode_pool, held_out_bytes, hold_out, make_pool, pool_digest
 from chameleon_data.evaluation.read_documents import read_split
 from chameleon_data.evaluation.training import (
@@ -215,6 +215,7 @@ def _record(store: Store, key: str, make: Callable[[], TrialRecord]) -> None:
 
 def _run_models(engine: Engine, store: Store, pool: Pool, spec: TrainingSpec, plan: EvaluationPlan, progress: Progress) -> None:
     """Every trial of the plan that has no record yet, and before them the checkpoints that these need."""
+    plan = _read_plan(store, plan.digest)  # in the order of its file, by which tasks are numbered
     trials = list_trials(plan)
     recorded = set(store.list(trial_record_path("").rpartition("/")[0]))
     missing = [number for number, trial in enumerate(trials) if trial_record_path(trial.key) not in recorded]
@@ -223,28 +224,38 @@ def _run_models(engine: Engine, store: Store, pool: Pool, spec: TrainingSpec, pl
     if not store.exists(pool_path(plan.pool)):
         store.write(pool_path(plan.pool), encode_pool(pool))
     if spec.branch_steps:
-        pairs = sorted({(trials[number].seed, trials[number].without or "") for number in missing})
-        branches = [(seed, without or None) for seed, without in pairs]
+        branches = list_branches(plan)
         there = set(store.list(checkpoint_path("").rpartition("/")[0]))
-        needed = [n for n, pair in enumerate(branches) if checkpoint_path(checkpoint_key(plan.pool, spec, *pair)) not in there]
-        about = Task(partial(_train_branch, store, plan.pool, spec, tuple(branches)), lambda n: f"seed {branches[n][0]}")
+        asked = {(trials[number].seed, trials[number].without) for number in missing}
+        keys = [checkpoint_path(checkpoint_key(plan.pool, spec, *branch)) for branch in branches]
+        needed = [number for number, branch in enumerate(branches) if branch in asked and keys[number] not in there]
+        about = Task(partial(_train_branch, store, plan.digest), lambda number: f"seed {branches[number][0]}")
         run_pass(engine, "branch", about, needed, progress)
-    task = Task(partial(_train_trial, store, spec, plan), lambda n: f"mixture {trials[n].mixture.name!r}, seed {trials[n].seed}")
-    run_pass(engine, "judge", task, missing, progress, done=len(trials) - len(missing))
+    about = Task(
+        partial(_train_trial, store, plan.digest), lambda n: f"mixture {trials[n].mixture.name!r}, seed {trials[n].seed}"
+    )
+    run_pass(engine, "judge", about, missing, progress, done=len(trials) - len(missing))
 
 
-def _train_branch(store: Store, pool: str, spec: TrainingSpec, branches: tuple[tuple[int, str | None], ...], number: int) -> None:
-    seed, without = branches[number]
-    body = train_branch(decode_pool(store.read(pool_path(pool))), spec, seed, without, _gpu(spec, number))
-    store.write(checkpoint_path(checkpoint_key(pool, spec, seed, without)), body)
+@lru_cache(maxsize=1)
+def _read_plan(store: Store, digest: str) -> EvaluationPlan:
+    return load_record(store, evaluation_plan_path(digest), EvaluationPlan)
 
 
-def _train_trial(store: Store, spec: TrainingSpec, plan: EvaluationPlan, number: int) -> None:
-    trial = list_trials(plan)[number]
-    pool = decode_pool(store.read(pool_path(plan.pool)))
+def _train_branch(store: Store, plan: str, number: int) -> None:
+    recorded = _read_plan(store, plan)
+    spec, (seed, without) = TrainingSpec.of(recorded.judge), list_branches(recorded)[number]
+    body = train_branch(decode_pool(store.read(pool_path(recorded.pool))), spec, seed, without, _gpu(spec, number))
+    store.write(checkpoint_path(checkpoint_key(recorded.pool, spec, seed, without)), body)
+
+
+def _train_trial(store: Store, plan: str, number: int) -> None:
+    recorded = _read_plan(store, plan)
+    spec, trial = TrainingSpec.of(recorded.judge), list_trials(recorded)[number]
+    pool = decode_pool(store.read(pool_path(recorded.pool)))
     branch = None
     if spec.branch_steps:
-        branch = store.read(checkpoint_path(checkpoint_key(plan.pool, spec, trial.seed, trial.without)))
+        branch = store.read(checkpoint_path(checkpoint_key(recorded.pool, spec, trial.seed, trial.without)))
     record = train_and_judge(pool, spec, trial.mixture.shares, trial.seed, trial.without, trial.key, branch, _gpu(spec, number))
     store.write(trial_record_path(trial.key), encode_record(record))
 

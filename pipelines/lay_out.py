@@ -19,7 +19,7 @@ from chameleon_data.corpus.row_records import RowRecords, read_corpus_records, r
 from chameleon_data.corpus.selection import RangedCorpus, Selection, SelectionRules, read_corpus, select_records
 from chameleon_data.corpus.survey import Survey
 from chameleon_data.hashing import fingerprint
-from chameleon_data.pipelines.engine import Engine, Progress, Task, run_pass
+from chameleon_data.pipelines.engine import TASK_BYTES, Engine, Progress, Task, run_pass
 from chameleon_data.plan.cuts import (
     Documents,
     cut_slots,
@@ -38,6 +38,8 @@ from chameleon_data.store.checksummed import read_table, write_table
 from chameleon_data.store.paths import LayoutFolder, SelectionFolder
 from chameleon_data.store.store import Store
 
+CUT_DOCUMENT_BYTES = 150
+"""Memory that a task takes for each document in a slot that is cut."""
 ROWS_FILE_BYTES = 128 * 2**20
 """About the bytes of rows in a file of kept rows, or in a run."""
 
@@ -101,11 +103,18 @@ def _lay_out(
         here, ranges = store.list(folder.folder), range(selection.corpus.ranges)
         missing = [number for number in ranges if folder.cuts(number) not in here]
         task = Task(
-            partial(_cut_range, store, selection.folder, selection.rules, folder), lambda number: f"range {number} of hashes"
+            partial(_cut_range, store, selection.folder, selection.rules, folder),
+            lambda number: f"range {number} of hashes",
+            _cutting_bytes(plan, selection),
         )
         run_pass(engine, "cut", task, missing, progress, len(ranges) - len(missing))
         cuts = [read_cuts(store, folder.cuts(number)) for number in ranges]
     return finish_layout(sketch, sum_cuts(sketch, cuts))
+
+
+def _cutting_bytes(plan: Plan, selection: Selection) -> int:
+    """Memory of a task that cuts a range of hashes, of whose documents all may lie in slots that are cut."""
+    return TASK_BYTES + CUT_DOCUMENT_BYTES * sum(domain.rows for domain in plan.domains) // selection.corpus.ranges
 
 
 def _without_empty_shards(
@@ -140,7 +149,9 @@ def _find_filled_shards(
     here, ranges = store.list(folder.folder), range(selection.corpus.ranges)
     missing = [number for number in ranges if folder.filled(number) not in here]
     task = Task(
-        partial(_fill_range, store, selection.folder, selection.rules, folder), lambda number: f"range {number} of hashes"
+        partial(_fill_range, store, selection.folder, selection.rules, folder),
+        lambda number: f"range {number} of hashes",
+        _cutting_bytes(plan, selection),
     )
     run_pass(engine, "cut", task, missing, progress, len(ranges) - len(missing))
     filled = np.zeros(plan.shards, bool)

@@ -67,8 +67,6 @@ EXTENSION_TYPES = (
 )  # fmt: skip
 """Arrow extension types that `import ray.data` registers. Arrow hands the metadata of such a column to their Python code, and
 one environment variable lets Ray unpickle it. No column here has these types, so they are unregistered again."""
-TASK_BYTES = 640 * 2**20
-"""Memory that a task asks for. Where a node has less for each of its processors, fewer tasks run on it at a time."""
 OFF_GPU_NODES: dict[str, Any] = {"scheduling_strategy": "DEFAULT"}
 """Where Ray puts work that asks for no GPU: on nodes without one while they have room. Ray Data would spread it over all."""
 ANSWER = ("table", "seconds", "error", "defect", "packed")
@@ -428,7 +426,7 @@ class RayEngine:
         data = ray.data.range(len(numbers), override_num_blocks=len(numbers))  # not blocks in the object store
         with warnings.catch_warnings():  # for a task that kills its process, Ray Data has no other way than this older one
             warnings.simplefilter("ignore", DeprecationWarning)
-            how: dict[str, Any] = {"memory": TASK_BYTES, "max_retries": DEATHS_OF_A_TASK - 1, **OFF_GPU_NODES}
+            how: dict[str, Any] = {"memory": task.memory, "max_retries": DEATHS_OF_A_TASK - 1, **OFF_GPU_NODES}
             outcomes = data.map_batches(do, batch_size=None, batch_format="pyarrow", **how)
         missing, stragglers = set(numbers), Stragglers(self._tell)
         with _looking(running, task.about, stragglers):
@@ -479,8 +477,12 @@ class RayEngine:
             """Ray Data makes one in each process, so that a model is loaded once."""
 
             def __init__(self) -> None:
-                self._fault = differs()
-                self._function = None if self._fault else ray.get(made)()
+                self._fault, self._function = differs(), None
+                if not self._fault:
+                    from chameleon_data.pipelines.ray_engine import count_on_ray  # by name, as in `run`
+
+                    count_on_ray()
+                    self._function = ray.get(made)()
 
             def __call__(self, row: pa.Table) -> pa.Table:
                 error, defect, answer, began = self._fault, "", None, time.monotonic()
@@ -611,7 +613,7 @@ def _do_number(pass_: Any, running: RunningPass | None, table: pa.Table) -> pa.T
     number, error, defect, told = int(numbers[table["id"][0].as_py()]), "", "", list[str]()
     _forget_extension_types()
     call_at_retry(told.append)
-    call_at_count(_count)
+    count_on_ray()
     if running:
         running.begin(number)
     call_at_opening(partial(running.open, number) if running else lambda url: None)
@@ -640,6 +642,11 @@ def _counters() -> dict[Amount, Any]:
     from ray.util.metrics import Counter
 
     return {amount: Counter(counter_name(amount), about, tag_keys=("pass",)) for amount, about in COUNTERS.items()}
+
+
+def count_on_ray() -> None:
+    """From now on put what tasks of this process count on Ray's counters."""
+    call_at_count(_count)
 
 
 def _count(name: str, amount: Amount, number: int) -> None:

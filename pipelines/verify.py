@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+
+import pyarrow as pa
 
 from chameleon_data.corpus.clusterings import find_clustering, label_sources
 from chameleon_data.corpus.fragments import list_fragments
@@ -15,7 +17,7 @@ from chameleon_data.corpus.sample import make_sample_spec
 from chameleon_data.corpus.selection import Selection, make_selection_rules
 from chameleon_data.corpus.tokens import load_token_counter
 from chameleon_data.pipelines.assign import assign_topics
-from chameleon_data.pipelines.engine import Engine, Progress, Task, run_pass
+from chameleon_data.pipelines.engine import COUNTERS, Engine, Progress, Task, count_work, run_pass
 from chameleon_data.pipelines.lay_out import lay_out_plans
 from chameleon_data.pipelines.local_engine import LocalEngine
 from chameleon_data.pipelines.select import select_rows
@@ -33,8 +35,10 @@ from chameleon_data.versions.active import active_driver
 from chameleon_data.versions.against_corpus import check_plan_against_corpus, spill_for_check
 from chameleon_data.versions.checks.problems import ProblemList
 from chameleon_data.versions.manifest import Manifest
+from chameleon_data.versions.proof_files import read_shared_manifest, share_manifest
 from chameleon_data.versions.shard_table import read_shards
 from chameleon_data.versions.verify import Verification, fits_one_range, stream_here, verify_version
+from chameleon_data.versions.verify_shards import ProofFunction
 
 WRONG_SHARDS = "wrong"
 """Folder of the records of shards that do not hold what the corpus gives them."""
@@ -87,12 +91,13 @@ def check_against_corpus(engine: Engine, store: Store, manifest: Manifest, progr
 def verify_on_engine(engine: Engine, store: Store, manifest: Manifest, progress: Progress) -> Verification:
     """Prove a version from its stored bytes, ranges of its shards at a time on the engine; see `verify_version`.
 
-    A version of one range is proved here: a cluster's workers would take longer to start. Where no text may stand twice, hashes
-    of documents go to files that all workers see, which are removed at the end.
+    A version of one range is proved here: a cluster's workers would take longer to start. On a cluster, what tasks share goes to
+    files in the dataset's folder, which are removed at the end; so there it must be possible to write to it.
     """
-    stream = stream_here if fits_one_range(manifest) else engine.stream
+    alone = fits_one_range(manifest)
+    stream = stream_here if alone else partial(_stream_counted, engine)
     prove = partial(verify_version, store, manifest, lambda done, total: progress("verify", done, total), stream)
-    if stream is stream_here or manifest.recipe.input.dedup == "none" or isinstance(engine, LocalEngine):
+    if alone or isinstance(engine, LocalEngine):
         with engine.sharing():  # `store` may be read alone
             return prove()
     scratch = Store(f"{store.url.rstrip('/')}/{CHECKS}/{secrets.token_hex(8)}")
@@ -101,6 +106,22 @@ def verify_on_engine(engine: Engine, store: Store, manifest: Manifest, progress:
             return prove(scratch)
         finally:
             scratch.remove(list(scratch.list()))
+
+
+def _stream_counted(engine: Engine, make: Callable[[], ProofFunction], tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
+    return engine.stream(partial(_make_counted, make), tables)
+
+
+def _make_counted(make: Callable[[], ProofFunction]) -> ProofFunction:
+    """The function that `make` makes, which counts as work of `verify` what its answers say in columns of these names."""
+    prove = make()
+
+    def count(table: pa.Table) -> pa.Table:
+        answer = prove(table)
+        count_work("verify", {name: sum(answer[name].to_pylist()) for name in COUNTERS if name in answer.column_names})
+        return answer
+
+    return count
 
 
 def _make_again(
@@ -120,7 +141,8 @@ def _make_again(
     work = send_rows(engine, scratch, keep, build, job, selection, parts, spill_for_check, progress)
     places = list_places(job)[0]
     wrong = f"{WRONG_SHARDS}/{build.digest}"
-    task = Task(partial(_hash_range, store, manifest, scratch, wrong, work), lambda number: describe_place(job, places[number]))
+    share_manifest(scratch, manifest)
+    task = Task(partial(_hash_range, store, scratch, wrong, work), lambda number: describe_place(job, places[number]))
     sizes = [len(numbers_of(job, place)) for place in places]
     run_pass(engine, "make", task, range(len(places)), progress, sizes=sizes)
     problems = ProblemList()
@@ -130,10 +152,10 @@ def _make_again(
     return problems
 
 
-def _hash_range(store: Store, manifest: Manifest, scratch: Store, wrong: str, work: StoredWork, number: int) -> None:
+def _hash_range(store: Store, scratch: Store, wrong: str, work: StoredWork, number: int) -> None:
     """Compare the rows that the corpus gives a range of shards with the hashes in the table of shards; leave a record if any
     differ."""
-    spec, source = work.read(scratch)
+    (spec, source), manifest = work.read(scratch), read_shared_manifest(scratch)
     place, problems = list_places(spec)[0][number], ProblemList()
     plan, shards, contents = (
         spec.layouts[place.split].plan,

@@ -10,9 +10,9 @@ from chameleon_data.corpus.copies import COPIES_SCHEMA, read_part_copies, write_
 from chameleon_data.corpus.kept_rows import read_kept_parts
 from chameleon_data.corpus.parts import Part, PartList, name_files, part_bytes, write_part_list
 from chameleon_data.corpus.row_store import RowStore
-from chameleon_data.corpus.selection import Selection
+from chameleon_data.corpus.selection import Selection, read_corpus
 from chameleon_data.errors import InputError
-from chameleon_data.pipelines.engine import Engine, Progress, Task, count_work, run_pass
+from chameleon_data.pipelines.engine import TASK_BYTES, Engine, Progress, Task, count_work, run_pass
 from chameleon_data.shards.assemble import divide_large_range, encode_indexes, write_range
 from chameleon_data.shards.lay_out import ShardSpec
 from chameleon_data.shards.levels import (
@@ -99,7 +99,9 @@ def send_rows(
         divided = [(place, group) for place in places for group in range(groups)]
         missing = [n for n, (place, group) in enumerate(divided) if build.divided(place.split, place.path, group) not in here]
         about = partial(_describe_part, spec, [place for place, _ in divided])
-        run_pass(engine, "divide", Task(partial(_divide, store, work, len(places[0].path)), about), missing, progress)
+        memory = TASK_BYTES + spec.dividing_bytes
+        task = Task(partial(_divide, store, work, len(places[0].path)), about, memory)
+        run_pass(engine, "divide", task, missing, progress)
         if source.runs:
             sent = [(place, group) for place in places for group in range(source.groups)]
             missing = [n for n, (place, group) in enumerate(sent) if build.exchanged(place.split, place.path, group) not in here]
@@ -198,12 +200,13 @@ def _spread_copies(engine: Engine, store: Store, selection: Selection, numbers: 
         for group in wanted:
             write_copies_of_parts(store, folder, ranges, group, range(*groups[group : group + 2]))
     else:
-        task = Task(partial(_spread_group, store, folder, ranges, groups), lambda group: f"parts from {groups[group]:,} on")
+        task = Task(partial(_spread_group, store, folder), lambda group: f"parts from {groups[group]:,} on")
         run_pass(engine, "copies", task, wanted, progress)
 
 
-def _spread_group(store: Store, folder: SelectionFolder, ranges: int, groups: tuple[int, ...], group: int) -> None:
-    write_copies_of_parts(store, folder, ranges, group, range(*groups[group : group + 2]))
+def _spread_group(store: Store, folder: SelectionFolder, group: int) -> None:
+    corpus = read_corpus(store, folder)
+    write_copies_of_parts(store, folder, corpus.ranges, group, range(*corpus.groups[group : group + 2]))
 
 
 def _spill_number(

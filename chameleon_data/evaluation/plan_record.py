@@ -56,13 +56,17 @@ class PlannedTrial:
     key: str
 
 
+def list_branches(plan: EvaluationPlan) -> tuple[tuple[int, str | None], ...]:
+    """(seed, domain that is left out) of each checkpoint that several trials may go on from."""
+    return tuple((seed, without) for seed in range(plan.seeds) for without in (None, *plan.left_out))
+
+
 def list_trials(plan: EvaluationPlan) -> tuple[PlannedTrial, ...]:
     """Every trial, seed by seed, so that a plan that is stopped has whole seeds behind it."""
     trials = []
     judge: dict[str, Any] = dict(plan.judge)
-    for seed in range(plan.seeds):
-        for without in (None, *plan.left_out):
-            for name, shares in plan.mixtures.items():
-                key = trial_key(plan.pool, judge, shares, seed, without)
-                trials.append(PlannedTrial(NamedMixture(name, shares), seed, without, key))
+    for seed, without in list_branches(plan):
+        for name, shares in plan.mixtures.items():
+            key = trial_key(plan.pool, judge, shares, seed, without)
+            trials.append(PlannedTrial(NamedMixture(name, shares), seed, without, key))
     return tuple(trials)

@@ -14,7 +14,7 @@ Cost of 700k tokens, width 64, 2 layers: 40 s on one core.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from math import cos, pi, sqrt
@@ -92,6 +92,12 @@ class TrainingSpec:
         settings = [BATCH_WINDOWS, LEARNING_RATE, LEAST_SHARE, WARM_UP, DECAY, CLIP, *BETAS, TRAINING_FORMAT]
         plain = {**asdict(self), "shape": self.shape.model_dump(mode="json"), "loop": settings}
         return {**plain, "family": choose_family(self.judge, self.shape), "dtype": PRECISIONS[self.device]}
+
+    @classmethod
+    def of(cls, described: Mapping[str, Any]) -> TrainingSpec:
+        """The specification that `describe` described."""
+        names = ("judge", "tokens", "branch_at", "branch_shares", "device")
+        return cls(shape=ModelShape.model_validate(described["shape"]), **{name: described[name] for name in names})
 
 
 def checkpoint_key(pool: str, spec: TrainingSpec, seed: int, without: str | None) -> str:

@@ -21,7 +21,9 @@ from chameleon_data.shards.rows import number_domains
 from chameleon_data.store.paths import BuildFolder
 
 ROWS_DIVIDED = 1 << 24
-"""Records of rows of a range that a task puts in order, about: 3 GB."""
+"""Records of rows of a range that a task puts in order, about."""
+DIVIDED_ROW_BYTES = 200
+"""Memory that a task takes for each of them."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,25 @@ class ShardSpec:
         return number_domains([*names, *self.held_out_alone])
 
     @property
-    def domain_groups(self) -> int:
-        """Groups of domains by which a range that is too large for one task is divided; 0 where none is."""
+    def _largest_divided(self) -> int:
+        """Documents that go to the largest range that is too large for one task; 0 where none is."""
         divided = [
             int(np.sum([s.delivered[number] for s in layout.streams]))
             for layout in self.layouts
             for number, (first, end) in enumerate(pairwise(layout.begins.tolist()))
             if divide_shards(first, end, self.shards.size)
         ]
-        return -(-max(divided) // ROWS_DIVIDED) if divided else 0
+        return max(divided, default=0)
+
+    @property
+    def domain_groups(self) -> int:
+        """Groups of domains by which a range that is too large for one task is divided; 0 where none is."""
+        return -(-self._largest_divided // ROWS_DIVIDED)
+
+    @property
+    def dividing_bytes(self) -> int:
+        """Memory of the task that divides a range in the streams of a group of domains, beside Python and its libraries."""
+        return DIVIDED_ROW_BYTES * min(self._largest_divided, ROWS_DIVIDED)
 
     @property
     def ranges(self) -> int:

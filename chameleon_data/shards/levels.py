@@ -40,7 +40,7 @@ from chameleon_data.shards.runs import (
     write_records,
     write_run,
 )
-from chameleon_data.store.checksummed import column_sums, read_table, write_table
+from chameleon_data.store.checksummed import column_sums, read_record, read_table, write_record, write_table
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.slices import SlicedFile
 from chameleon_data.store.store import Store
@@ -188,17 +188,26 @@ def _number(copies: CutCopies, part: I64, domain: I64, epoch: I64, hi: U64, lo: 
 
 
 def exchange_rows(store: Store, build: BuildFolder, spec: ShardSpec, source: RowSource, place: Place, group: int) -> None:
-    """Send the rows that a group of parts spilled to a range to the smaller ranges within."""
-    (rows,) = read_spilled(store, build, spec, source, place, [group])
+    """Send the rows that a group of parts spilled to a range to the smaller ranges within. Memory: twice these rows."""
     layout = find_layout(store, build, spec, place)
-    row, number, copy = send_further(layout, {name: rows[name].to_numpy() for name in RUN_SCHEMA.names if name != "body"})
-    order = np.argsort(number, kind="stable")
-    sent = rows.take(row[order])
-    sent = sent.set_column(RUN_SCHEMA.get_field_index("copy"), "copy", pa.array(copy[order]))
+    number, sent = _sort_spilled(store, build, spec, source, place, group, layout)
     path = build.exchanged(place.split, place.path, group)
-    write_run(store, path, [(number[order], sent)], layout.ranges)
-    records = drop_bodies(number[order], sent, spec.domain_groups)
+    write_run(store, path, [(number, sent)], layout.ranges)
+    records = drop_bodies(number, sent, spec.domain_groups)
     write_records(store, records_path(path), [records], layout.ranges * spec.domain_groups)
+
+
+def _sort_spilled(
+    store: Store, build: BuildFolder, spec: ShardSpec, source: RowSource, place: Place, group: int, layout: Layout
+) -> tuple[I64, pa.Table]:
+    """The smaller ranges of the rows that a group of parts spilled to a range, ascending, and these rows (RUN_SCHEMA)."""
+    (rows,) = read_spilled(store, build, spec, source, place, [group])
+    spilled = Delivered.of_runs(rows)
+    row, number, copy = send_further(layout, spilled.columns)
+    order = np.argsort(number, kind="stable")
+    sent = spilled.take(row[order])
+    columns = {**sent.columns, "copy": copy[order], "body": sent.bodies.gather()}
+    return number[order], pa.table([pa.array(columns[field.name], field.type) for field in RUN_SCHEMA], schema=RUN_SCHEMA)
 
 
 def read_spilled(
@@ -255,7 +264,7 @@ class StoredWork:
 
     build: BuildFolder
     spec: ShardSpec
-    """Without its layouts."""
+    """Without its layouts, and without the names of domains."""
     splits: int
     source: str = ""
     """Digest of where the rows are; empty before `store_source`."""
@@ -265,13 +274,15 @@ class StoredWork:
 
     def read_spec(self, store: Store) -> ShardSpec:
         """The first alone."""
-        return replace(self.spec, layouts=_read_layouts(store, self.build, self.splits))
+        alone = tuple(_read_held_out_alone(store, self.build))
+        return replace(self.spec, layouts=_read_layouts(store, self.build, self.splits), held_out_alone=alone)
 
 
 def store_spec(store: Store, build: BuildFolder, spec: ShardSpec) -> StoredWork:
     for split, layout in enumerate(spec.layouts):
         write_layout(store, build.layout(split), layout)
-    return StoredWork(build, replace(spec, layouts=()), len(spec.layouts))
+    write_record(store, build.held_out_alone, {"names": spec.held_out_alone})
+    return StoredWork(build, replace(spec, layouts=(), held_out_alone=()), len(spec.layouts))
 
 
 RUNS, RECORDS, KEPT = range(3)
@@ -319,6 +330,12 @@ def _read_source(store: Store, build: BuildFolder, digest: str) -> RowSource:
     of_parts = tuple(KeptPart(number, tuple(files)) for number, files in parts.items())
     corpus = KeptCorpus(Store(url), of_parts, tuple(copies)) if url else None
     return RowSource(runs, corpus, groups)
+
+
+@lru_cache(maxsize=1)
+def _read_held_out_alone(store: Store, build: BuildFolder) -> list[str]:
+    names: list[str] = read_record(store, build.held_out_alone)["names"]
+    return names
 
 
 @lru_cache(maxsize=1)

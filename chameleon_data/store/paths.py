@@ -338,6 +338,11 @@ class BuildFolder:
     def layout(self, split: int) -> str:
         return f"{self.runs}/layout-{split}.parquet"
 
+    @property
+    def held_out_alone(self) -> str:
+        """Domains of the validation split alone, for tasks."""
+        return f"{self.runs}/held-out-alone.json"
+
     def source(self, digest: str) -> str:
         """Where the rows are, for tasks."""
         return f"{self.runs}/source-{digest}.parquet"

@@ -46,11 +46,11 @@ from chameleon_data.versions.checks.split_facts import SplitFacts
 from chameleon_data.versions.checks.text_order import Cuts, TextFound, conclude_texts
 from chameleon_data.versions.checks.token_order import TokensFound, conclude_tokens
 from chameleon_data.versions.manifest import Manifest
+from chameleon_data.versions.proof_files import ShardRange, SplitEnd, share_cuts, share_ends, share_manifest, share_ranges
 from chameleon_data.versions.shard_table import read_shard_rows
 from chameleon_data.versions.verify_shards import (
     ProofFunction,
     RangeFound,
-    ShardRange,
     make_copy_finder,
     make_end_finder,
     make_range_check,
@@ -113,18 +113,21 @@ def verify_version(
 ) -> Verification:
     """Prove a version. Problems are collected, not raised, so that one run names them all.
 
-    `progress` is called with (bytes done, all bytes). `stream` runs the proofs of ranges. Where no text may stand twice, hashes
-    go to `scratch`, which all processes must see; None: a folder of this machine.
+    `progress` is called with (bytes done, all bytes). `stream` runs the proofs of ranges. What its tasks share goes to `scratch`,
+    which all processes must see; None: a folder of this machine.
     """
     problems, total = ProblemList(), sum(sums.bytes for sums in manifest.formats.values())
     facts = {split: SplitFacts(split, manifest) for split in manifest.shard_counts}
     progress(0, total)
     ranges, last_shards = plan_ranges(store, facts)
-    cuts = _find_ends(store, manifest, facts, last_shards, stream)
     with ExitStack() as stack:
         if scratch is None:
             scratch = Store(stack.enter_context(tempfile.TemporaryDirectory(prefix="chameleon-")))
-        found = _join_ranges(partial(make_range_check, store, manifest, cuts, scratch), ranges, facts, stream, progress)
+        share_manifest(scratch, manifest)
+        cuts = _find_ends(store, scratch, facts, last_shards, stream)
+        share_cuts(scratch, cuts)
+        numbered = share_ranges(scratch, ranges)
+        found = _join_ranges(partial(make_range_check, store, scratch, numbered), ranges, facts, stream, progress)
         if manifest.recipe.input.dedup != "none":
             whole = [split for split, one in found.items() if one.rows and facts[split].length is None]
             problems.add("copies", _find_copies(scratch, manifest, whole, stream))
@@ -213,21 +216,28 @@ def _sum_lists(column: pa.ChunkedArray, values: I64) -> I64:
 
 
 def _find_ends(
-    store: Store, manifest: Manifest, facts: Mapping[str, SplitFacts], last_shards: Mapping[str, I64], stream: StreamTables
+    store: Store, scratch: Store, facts: Mapping[str, SplitFacts], last_shards: Mapping[str, I64], stream: StreamTables
 ) -> dict[str, Cuts]:
     """Where the last epoch of each domain ends, for domains whose documents are repeated, and not all of them as often."""
-    cuts, asked = {split: Cuts.unknown(len(one.names)) for split, one in facts.items()}, []
+    cuts, asked = {split: Cuts.unknown(len(one.names)) for split, one in facts.items()}, list[SplitEnd]()
     for split, one in facts.items():
         records = one.records.values()
         cut = np.array([d.tokens > d.available_tokens and d.tokens % d.available_tokens > 0 for d in records], bool)
         wanted = np.flatnonzero(cut & (last_shards[split] >= 0)) if one.length is None else np.zeros(0, np.int64)
         for shard in np.unique(last_shards[split][wanted]).tolist():
-            domains = wanted[last_shards[split][wanted] == shard]
-            asked.append(pa.table({"split": [split] * len(domains), "domain": domains, "shard": [shard] * len(domains)}))
-    for answer in stream(partial(make_end_finder, store, manifest), asked) if asked else ():
+            asked.append(SplitEnd(split, shard, wanted[last_shards[split][wanted] == shard]))
+    if not asked:
+        return cuts
+    ends = share_ends(scratch, asked)
+    for answer in stream(partial(make_end_finder, store, scratch, ends), _numbers(len(asked))):
         for split, domain, epoch, rank in zip(*(answer[name].to_pylist() for name in answer.column_names), strict=True):
             cuts[split].epoch[domain], cuts[split].rank[domain] = epoch, rank
     return cuts
+
+
+def _numbers(count: int) -> list[pa.Table]:
+    """What tasks are asked: a table each, with a number."""
+    return [pa.table({"number": [number]}) for number in range(count)]
 
 
 def _join_ranges(
@@ -243,7 +253,7 @@ def _join_ranges(
     """First range -> range behind the last one, and what was found."""
     ends: dict[int, int] = {}
     """Range behind the last one of a stretch -> its first."""
-    for answer in stream(make, [one.pack() for one in ranges]):
+    for answer in stream(make, _numbers(len(ranges))):
         number, found = unpack_found(answer)
         start, stop = number, number + 1
         if start in ends and stretches[ends[start]][1].split == found.split:
@@ -276,7 +286,7 @@ def _find_copies(scratch: Store, manifest: Manifest, splits: Sequence[str], stre
     said = []
     for split in splits:
         groups = [pa.table({"split": [split], "group": [group]}) for group in range(1 << count_hash_bits(manifest))]
-        answers = [answer.to_pylist()[0] for answer in stream(partial(make_copy_finder, scratch, manifest), groups)]
+        answers = [answer.to_pylist()[0] for answer in stream(partial(make_copy_finder, scratch), groups)]
         example = min((answer["example"] for answer in answers if answer["copies"]), default="")
         said += describe_copies(manifest, sum(answer["copies"] for answer in answers), example)
     return said

@@ -1,14 +1,14 @@
 """The proof of a stretch of shards, by itself: what a task of `verify` does. What is found in two stretches joins into one.
 
-A task gets the shards by their place in the table of shards, with the tokens that each domain has before them, and returns what
-it found as a table of one row. So it runs in any process, and the one that asks holds what was found, not what was read.
+A task gets a number, reads what stands under it (`proof_files.py`), and returns what it found as a table of one row. So it runs
+in any process, and the one that asks holds what was found, not what was read.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from chameleon_data.hashing import canonical_json
 from chameleon_data.plan.plan import Packing
 from chameleon_data.shards.formats.files import IndexEntry
 from chameleon_data.shards.rows import DOC_STARTS, LABELS, LOSS_MASK, content_hash, token_ids, token_values
+from chameleon_data.store.numbered_rows import NumberedRows
 from chameleon_data.store.store import Store
 from chameleon_data.versions.checks.balance import BalanceCheck, BalanceFound
 from chameleon_data.versions.checks.copies import DocumentFiles, count_hash_bits, find_repeated_documents
@@ -32,35 +33,16 @@ from chameleon_data.versions.checks.split_facts import SplitFacts
 from chameleon_data.versions.checks.text_order import Cuts, DocumentRows, TextFound, TextOrderCheck, find_cuts
 from chameleon_data.versions.checks.token_order import NamedRow, TokenOrderCheck, TokensFound, count_first_pieces
 from chameleon_data.versions.checks.turns import TurnRows, check_turns
-from chameleon_data.versions.manifest import Manifest
+from chameleon_data.versions.proof_files import (
+    ShardRange,
+    read_shared_cuts,
+    read_shared_end,
+    read_shared_facts,
+    read_shared_range,
+)
 from chameleon_data.versions.shard_table import ShardRecord, read_shards
 
 ProofFunction = Callable[[pa.Table], pa.Table]
-
-
-@dataclass(frozen=True)
-class ShardRange:
-    """Consecutive shards of one split."""
-
-    number: int
-    """Its place among all ranges."""
-    split: str
-    start: int
-    """Its first shard, in the table of shards."""
-    stop: int
-    bytes: int
-    """Of all files of its shards."""
-    held: I64
-    """(stages, domains of the split) tokens in the shards of the split before it."""
-
-    def pack(self) -> pa.Table:
-        """The range as a table of one row."""
-        return pa.table({name: [value.tolist() if name == "held" else value] for name, value in vars(self).items()})
-
-    @classmethod
-    def unpack(cls, table: pa.Table) -> ShardRange:
-        (row,) = table.to_pylist()
-        return cls(**{**row, "held": np.array(row["held"], np.int64)})
 
 
 @dataclass
@@ -133,17 +115,21 @@ def _unpack_tokens(plain: dict[str, Any]) -> TokensFound:
     return TokensFound(**plain)
 
 
-def make_range_check(store: Store, manifest: Manifest, cuts: Mapping[str, Cuts], scratch: Store) -> ProofFunction:
-    """The function that proves a packed ShardRange, and returns `number` and the packed RangeFound. `cuts` are those of each
-    split; documents of the first epoch go to `scratch`, where no text may stand twice."""
-    facts = {split: SplitFacts(split, manifest) for split in manifest.shard_counts}
+def make_range_check(store: Store, scratch: Store, ranges: NumberedRows) -> ProofFunction:
+    """The function that proves the range under `number`, and returns `number`, the `rows`, `tokens` and `bytes` that it read, and
+    the packed RangeFound. Documents of the first epoch go to `scratch`, where no text may stand twice."""
+    facts = read_shared_facts(scratch)
+    cuts = read_shared_cuts(scratch, facts)
 
     def check(table: pa.Table) -> pa.Table:
-        wanted = ShardRange.unpack(table)
+        wanted = read_shared_range(scratch, ranges, facts, table["number"][0].as_py())
         proof = _RangeProof(store, facts[wanted.split], cuts[wanted.split], scratch, wanted)
-        for record in read_shards(store, manifest, wanted.start, wanted.stop):
+        for record in read_shards(store, facts[wanted.split].manifest, wanted.start, wanted.stop):
             proof.add_shard(record)
-        return pa.table({"number": [wanted.number], "found": pa.array([proof.end().pack()], pa.large_binary())})
+        found = proof.end()
+        amounts = {"rows": found.rows, "tokens": int((found.balance.held - wanted.held).sum()), "bytes": found.bytes_read}
+        columns = {"number": [wanted.number], **{name: [amount] for name, amount in amounts.items()}}
+        return pa.table({**columns, "found": pa.array([found.pack()], pa.large_binary())})
 
     return check
 
@@ -288,37 +274,36 @@ def _places(lists: pa.Array) -> tuple[I64, I64]:
     return length, values
 
 
-def make_end_finder(store: Store, manifest: Manifest) -> ProofFunction:
-    """The function that says where the last epoch of some domains ends. It takes `split`, `domain` (the index) and `shard`, one
-    place in the table of shards for all rows, and returns `split`, `domain`, `epoch` and `rank`. The epoch is -1 where the shard
-    cannot be read, which another check tells."""
+def make_end_finder(store: Store, scratch: Store, ends: NumberedRows) -> ProofFunction:
+    """The function that says where the last epoch of the domains under `number` ends. It returns `split`, `domain` (the index),
+    `epoch` and `rank`. The epoch is -1 where the shard cannot be read, which another check tells."""
+    by_split = read_shared_facts(scratch)
 
     def find(table: pa.Table) -> pa.Table:
-        split, place = table["split"][0].as_py(), table["shard"][0].as_py()
-        facts = SplitFacts(split, manifest)
+        asked = read_shared_end(scratch, ends, table["number"][0].as_py())
+        facts = by_split[asked.split]
         cuts = Cuts.unknown(len(facts.names))
-        for record in read_shards(store, manifest, place, place + 1):
+        for record in read_shards(store, facts.manifest, asked.shard, asked.shard + 1):
             format = min((file.format for file in record.files), key=lambda name: (name != "parquet", name))
-            shard = read_shard(store, manifest, facts.length, replace(record, files=record.of_format(format)))
+            shard = read_shard(store, facts.manifest, facts.length, replace(record, files=record.of_format(format)))
             for rows in shard.tables.values():
                 domain = pc.index_in(rows["domain"], pa.array(facts.names, pa.string())).fill_null(-1).to_numpy().astype(np.int64)
                 hi, lo, _ = read_doc_ids("", rows)
                 epoch = rows["epoch"].to_numpy().astype(np.int64)
-                wanted = np.isin(domain, table["domain"].to_numpy())
-                find_cuts(facts, DocumentRows(domain, hi, lo, epoch, epoch).take(wanted), cuts)
-        asked = table["domain"].to_numpy()
-        return pa.table({"split": [split] * len(asked), "domain": asked, "epoch": cuts.epoch[asked], "rank": cuts.rank[asked]})
+                find_cuts(facts, DocumentRows(domain, hi, lo, epoch, epoch).take(np.isin(domain, asked.domains)), cuts)
+        found = {"epoch": cuts.epoch[asked.domains], "rank": cuts.rank[asked.domains]}
+        return pa.table({"split": [asked.split] * len(asked.domains), "domain": asked.domains, **found})
 
     return find
 
 
-def make_copy_finder(scratch: Store, manifest: Manifest) -> ProofFunction:
+def make_copy_finder(scratch: Store) -> ProofFunction:
     """The function that takes `split` and `group`, and returns `copies` and an `example`. `scratch` holds the documents."""
+    facts = read_shared_facts(scratch)
 
     def find(table: pa.Table) -> pa.Table:
         split, group = table["split"][0].as_py(), table["group"][0].as_py()
-        names = SplitFacts(split, manifest).names
-        copies, example = find_repeated_documents(scratch, split, group, manifest, names)
+        copies, example = find_repeated_documents(scratch, split, group, facts[split].manifest, facts[split].names)
         return pa.table({"copies": [copies], "example": [example]})
 
     return find

@@ -40,7 +40,7 @@ import pyarrow as pa
 from chameleon_data.corpus.copies import COPIES_SCHEMA
 from chameleon_data.corpus.fragments import Fragment
 from chameleon_data.corpus.parts import LARGEST_PART_BYTES, split_parts, write_part_list
-from chameleon_data.corpus.row_records import ROWS_IN_RANGE, RowRecords, range_bits
+from chameleon_data.corpus.row_records import READ_ROWS, ROWS_IN_RANGE, RowRecords, range_bits
 from chameleon_data.corpus.sample import make_sample_spec
 from chameleon_data.corpus.selection import _COUNTED, MOST_BUCKETS, RangedCorpus, SelectionRules, _Totals, count_records
 from chameleon_data.corpus.tokens import TokenCounter
@@ -63,10 +63,11 @@ from chameleon_data.versions.checks.split_facts import SplitFacts
 from chameleon_data.versions.checks.text_order import OPEN, SUMS, TextFound
 from chameleon_data.versions.corpus_tables import InputFile, write_input_table
 from chameleon_data.versions.make_manifest import _book, _Books, _shard, _Written
+from chameleon_data.versions.proof_files import ShardRange
 from chameleon_data.versions.shard_table import SHARD_SCHEMA, sum_shards, write_shard_table
 from chameleon_data.versions.tables import read_rows
 from chameleon_data.versions.verify import _join_ranges, plan_ranges
-from chameleon_data.versions.verify_shards import RangeFound, ShardRange
+from chameleon_data.versions.verify_shards import RangeFound
 from tests.bench.figures import Figure, show
 from tests.support.large_versions import write_large_version
 from tests.support.paths import ROOT
@@ -150,14 +151,17 @@ def sketch() -> None:
 
 
 def _documents(layout: Layout, share: float = 1.0) -> Documents:
-    """The documents, or a share of them, of one of 1,024 ranges of hashes that lie in cut slots, with drawn hashes."""
-    drawn, rows = np.random.default_rng(0), int(ROWS * share) // 1024
-    hi = drawn.integers(0, 2**54, rows, np.uint64)
-    domain = drawn.integers(0, DOMAINS, rows)
-    wanted = in_cut_slots(layout.slots, domain, hi)
-    hi, domain = hi[wanted], domain[wanted]
-    part, tokens = drawn.integers(0, 58_000, len(hi)), drawn.integers(1_000, 3_000, len(hi))
-    return Documents(part, domain, hi, drawn.integers(0, 2**64, len(hi), np.uint64), tokens)
+    """The documents, or a share of them, of one of 1,024 ranges of hashes that lie in cut slots, with drawn hashes; gathered a
+    million rows at a time, as a task does (`pipelines/lay_out.py`)."""
+    drawn, left, found = np.random.default_rng(0), int(ROWS * share) // 1024, list[Documents]()
+    while left:
+        rows = min(left, READ_ROWS)
+        hi, domain = drawn.integers(0, 2**54, rows, np.uint64), drawn.integers(0, DOMAINS, rows)
+        part, tokens = drawn.integers(0, 58_000, rows), drawn.integers(1_000, 3_000, rows)
+        some = Documents(part, domain, hi, drawn.integers(0, 2**64, rows, np.uint64), tokens)
+        found.append(some.take(in_cut_slots(layout.slots, domain, hi)))
+        left -= rows
+    return Documents.concatenate(found)
 
 
 def cut() -> None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from chameleon_data.corpus.fragments import list_fragments
 from chameleon_data.corpus.readers.blocks import read_blocks
 from chameleon_data.errors import InputError
+from chameleon_data.pipelines import engine
 from chameleon_data.recipe import Source
 
 MIB = 2**20
@@ -21,6 +22,12 @@ MIB = 2**20
 
 def write(folder: Path, number: int) -> None:
     (folder / str(number)).write_text(str(os.getpid()))
+
+
+def write_beside(ballast: bytes, folder: Path, number: int) -> None:
+    """The same; `ballast` are values that the work needs."""
+    assert len(ballast) == MIB
+    write(folder, number)
 
 
 def die(folder: Path, times: int, signum: int, number: int) -> None:
@@ -99,14 +106,20 @@ def interrupt_self(folder: Path, number: int) -> None:
     write(folder, number)
 
 
+def make_doubling_beside(ballast: bytes, factor: int) -> Callable[[pa.Table], pa.Table]:
+    assert len(ballast) == MIB
+    return make_doubling(factor)
+
+
 def make_doubling(factor: int) -> Callable[[pa.Table], pa.Table]:
     made = os.getpid()
 
     def double(table: pa.Table) -> pa.Table:
         if table["x"][0].as_py() < 0:
             raise InputError("a negative number")
-        rows = len(table)
-        return pa.table({"x": [factor * x for x in table["x"].to_pylist()], "rows": [rows] * rows, "made": [made] * rows})
+        rows, about = len(table), {"made": made, "listeners": len(engine._counting)}
+        same = {name: [value] * rows for name, value in {"rows": rows, **about}.items()}
+        return pa.table({"x": [factor * x for x in table["x"].to_pylist()], **same})
 
     return double
 

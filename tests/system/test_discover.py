@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from chameleon_data.corpus.clusterings import Clustering, find_clustering
 from chameleon_data.errors import InputError
 from chameleon_data.pipelines import assign
+from chameleon_data.pipelines import engine as engines
 from chameleon_data.pipelines.build import build_recipe, discover_recipe, weigh_recipe
 from chameleon_data.pipelines.engine import Engine
 from chameleon_data.pipelines.verify import check_against_corpus
@@ -220,10 +222,14 @@ def test_a_model_assigns_every_document_and_goes_on_after_a_kill(tmp_path: Path,
             weigh_recipe(load_recipe(path), INLINE, lambda *_: None)
     first = sum(embedded)
     assert 0 < first < 300
+    rows: Counter[str] = Counter()
+    monkeypatch.setattr(engines, "_counting", [lambda name, amount, n: rows.update({name: n} if amount == "rows" else {})])
     found = weigh_recipe(load_recipe(path), INLINE, lambda *_: None)
     assert {topic_of(c.name): c.rows for c in found.selection.counts} == {"sea": 90, "code": 90, "law": 120}
     samples = 3 * 50  # of the domains, to weigh them
     assert sum(embedded) == 300 + samples
+    assert rows["embed"] == samples
+    assert 300 - first <= rows["assign"] <= 300, "texts of a part of which some were assigned are read again"
     embedded.clear()
     pinned = json.loads(path.read_text())
     pinned["domains"]["clustering"] = 1

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import psutil
 import pyarrow as pa
@@ -37,9 +38,28 @@ def numbers_in(folder: Path) -> set[int]:
 # Both engines
 
 
-def test_every_number_is_done_and_progress_is_told(engine: Engine, tmp_path: Path) -> None:
+@pytest.fixture
+def closures(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Bytes of each function that Ray Data gets, and of memory that is asked for."""
+    found: list[tuple[int, int]] = []
+    if isinstance(engine, LocalEngine):
+        return found
+    import ray.data
+    from ray import cloudpickle
+
+    real = ray.data.Dataset.map_batches
+
+    def record(data: Any, function: Any, **how: Any) -> Any:
+        found.append((len(cloudpickle.dumps(function)), how.get("memory", 0)))
+        return real(data, function, **how)
+
+    monkeypatch.setattr(ray.data.Dataset, "map_batches", record)
+    return found
+
+
+def test_every_number_is_done_and_progress_is_told(engine: Engine, tmp_path: Path, closures: list[tuple[int, int]]) -> None:
     told: list[tuple[str, int, int]] = []
-    task = Task(partial(tasks.write, tmp_path), about)
+    task = Task(partial(tasks.write_beside, bytes(tasks.MIB), tmp_path), about, memory=700 * tasks.MIB)
     run_pass(engine, "write", task, [5, 7, 30], lambda *what: told.append(what), done=4, sizes=[2, 3, 1])
     assert numbers_in(tmp_path) == {5, 7, 30}
     assert told[0] == ("write", 4, 10)
@@ -47,6 +67,8 @@ def test_every_number_is_done_and_progress_is_told(engine: Engine, tmp_path: Pat
     assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
     run_pass(engine, "write", task, [], lambda *what: told.append(what))
     assert told[-1] == ("write", 0, 0)
+    assert all(size < 10_000 for size, _ in closures), "values are one object in Ray's store"
+    assert [memory for _, memory in closures] == ([] if isinstance(engine, LocalEngine) else [700 * tasks.MIB])
 
 
 def test_a_refusal_is_raised_as_it_is(engine: Engine) -> None:
@@ -60,13 +82,16 @@ def test_a_defect_is_told_with_where_it_happened(engine: Engine, work: Callable[
         list(engine.run(Task(work, about), [1]))
 
 
-def test_tables_stream_through_actors(engine: Engine) -> None:
+def test_tables_stream_through_actors(engine: Engine, closures: list[tuple[int, int]]) -> None:
     whole = pa.table({"x": list(range(100))})
     tables = [whole.slice(at, 7) for at in range(0, 100, 7)]
-    answers = list(engine.stream(partial(tasks.make_doubling, 3), tables))
+    answers = list(engine.stream(partial(tasks.make_doubling_beside, bytes(tasks.MIB), 3), tables))
+    assert all(size < 10_000 for size, _ in closures), "values are one object in Ray's store"
     assert sorted(x for answer in answers for x in answer["x"].to_pylist()) == list(range(0, 300, 3))
     assert sorted(answer["rows"][0].as_py() for answer in answers) == [2] + [7] * 14
     assert os.getpid() not in {answer["made"][0].as_py() for answer in answers}
+    listeners = {answer["listeners"][0].as_py() for answer in answers}
+    assert listeners == {0 if isinstance(engine, LocalEngine) else 1}, "on Ray somebody listens to what actors count"
     with pytest.raises(InputError, match=r"^a negative number$"):
         list(engine.stream(partial(tasks.make_doubling, 3), [pa.table({"x": [-1]})]))
     assert list(engine.stream(partial(tasks.make_doubling, 3), [])) == []
@@ -199,6 +224,7 @@ import sys
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from chameleon_data.pipelines.engine import Task
 from chameleon_data.pipelines.local_engine import local_engine
 from tests.support import engine_tasks

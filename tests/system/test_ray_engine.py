@@ -23,6 +23,8 @@ from chameleon_data.pipelines import engine
 from chameleon_data.pipelines import ray_engine as engines
 from chameleon_data.pipelines.engine import COUNTERS, Task
 from chameleon_data.pipelines.ray_engine import CONNECT_SECONDS, ray_engine
+from chameleon_data.pipelines.verify import verify_on_engine
+from chameleon_data.store.store import Store
 from tests.support.inline_builds import INLINE, build, write_small_recipe
 from tests.support.paths import ROOT
 
@@ -297,7 +299,6 @@ def test_tasks_count_their_work_on_rays_counters(monkeypatch, tmp_path):
     monkeypatch.setattr(engine, "_counting", [engines._count])
     engines._counters.cache_clear()
     manifest = build(write_small_recipe(tmp_path, str(tmp_path / "out")))
-    engines._counters.cache_clear()
     domains = manifest.domains.values()
     assert counted["chameleon_data_rows", "survey"] == sum(d.rows_read for d in domains)
     assert counted["chameleon_data_tokens", "survey"] == sum(d.available_tokens for d in domains)
@@ -305,6 +306,10 @@ def test_tasks_count_their_work_on_rays_counters(monkeypatch, tmp_path):
     assert counted["chameleon_data_rows", "write"] == sum(d.rows for d in domains)
     assert counted["chameleon_data_tokens", "write"] == sum(d.tokens for d in domains)
     assert counted["chameleon_data_bytes", "write"] == sum(sums.bytes for sums in manifest.formats.values())
+    monkeypatch.setattr("chameleon_data.versions.verify.PROOF_RANGE_BYTES", 1)
+    assert verify_on_engine(INLINE, Store(manifest.recipe.out), manifest, lambda *_: None).ok
+    for amount in ("rows", "tokens", "bytes"):
+        assert counted[f"chameleon_data_{amount}", "verify"] == counted[f"chameleon_data_{amount}", "write"]
     assert ("chameleon_data_retries", "all") not in counted
     with pytest.raises(InputError, match=r"failed \d+ times"):
         list(INLINE.run(Task(_lose_network, str), [1]))

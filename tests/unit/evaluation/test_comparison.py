@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -118,3 +119,4 @@ def test_trials_of_another_kind_of_device_are_other_trials() -> None:
     gpu = replace(cpu, device="cuda")
     assert trial_key("pool", cpu.describe(), {"a": 1.0}, 0, None) != trial_key("pool", gpu.describe(), {"a": 1.0}, 0, None)
     assert checkpoint_key("pool", cpu, 0, None) != checkpoint_key("pool", gpu, 0, None)
+    assert TrainingSpec.of(json.loads(json.dumps(gpu.describe()))) == gpu

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from chameleon_data.corpus.sample import SAMPLE_SCHEMA
-from chameleon_data.pipelines import embed
+from chameleon_data.pipelines import embed, engine
 from chameleon_data.pipelines.engine import TableFunction
 from chameleon_data.store.checksummed import write_table
 from chameleon_data.store.store import Store
@@ -103,6 +104,15 @@ def test_a_stopped_run_goes_on_with_the_batches_that_it_lacks(tmp_path: Path, ta
     assert told[0] == (stopped.documents, sum(DOCUMENTS.values()))
     assert found.documents == rest.documents
     assert not [path for path in store.list() if "batches" in path], "they go once the samples are whole"
+
+
+def test_documents_are_counted_with_their_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: Counter[str] = Counter()
+    monkeypatch.setattr(engine, "_counting", [lambda name, amount, number: counted.update({f"{name} {amount}": number})])
+    sample, rows = draw_sample(), sum(DOCUMENTS.values())
+    run(Store(str(tmp_path)), StoppingEngine(99), sample)
+    size = sum(len(window) for windows in sample["windows"].to_pylist() for window in windows)
+    assert counted == {"embed rows": rows, "embed tokens": 10 * rows, "embed bytes": size}
 
 
 def test_a_kill_costs_what_came_since_the_last_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
