@@ -32,13 +32,14 @@ from chameleon_data.plan.cuts import (
 )
 from chameleon_data.plan.layout import Layout, sketch_layout
 from chameleon_data.plan.plan import Plan, largest_full_shard_counts
+from chameleon_data.plan.streams import SEVERAL_RANGES
 from chameleon_data.shards.grouping import begin_stage_ranges, shards_per_range
 from chameleon_data.shards.layout_files import read_cuts, read_layout, write_cuts, write_layout
 from chameleon_data.store.checksummed import read_table, write_table
 from chameleon_data.store.paths import LayoutFolder, SelectionFolder
 from chameleon_data.store.store import Store
 
-CUT_DOCUMENT_BYTES = 150
+CUT_DOCUMENT_BYTES = 100
 """Memory that a task takes for each document in a slot that is cut."""
 ROWS_FILE_BYTES = 128 * 2**20
 """About the bytes of rows in a file of kept rows, or in a run."""
@@ -105,16 +106,18 @@ def _lay_out(
         task = Task(
             partial(_cut_range, store, selection.folder, selection.rules, folder),
             lambda number: f"range {number} of hashes",
-            _cutting_bytes(plan, selection),
+            _cutting_bytes(sketch, selection),
         )
         run_pass(engine, "cut", task, missing, progress, len(ranges) - len(missing))
         cuts = [read_cuts(store, folder.cuts(number)) for number in ranges]
     return finish_layout(sketch, sum_cuts(sketch, cuts))
 
 
-def _cutting_bytes(plan: Plan, selection: Selection) -> int:
-    """Memory of a task that cuts a range of hashes, of whose documents all may lie in slots that are cut."""
-    return TASK_BYTES + CUT_DOCUMENT_BYTES * sum(domain.rows for domain in plan.domains) // selection.corpus.ranges
+def _cutting_bytes(sketch: Layout, selection: Selection) -> int:
+    """Memory of a task that cuts a range of hashes: it holds the documents of slots that are cut."""
+    share = float(np.mean(sketch.slots.range == SEVERAL_RANGES))
+    rows = sum(domain.rows for domain in sketch.plan.domains) // selection.corpus.ranges
+    return TASK_BYTES + int(CUT_DOCUMENT_BYTES * share * rows)
 
 
 def _without_empty_shards(
@@ -149,9 +152,7 @@ def _find_filled_shards(
     here, ranges = store.list(folder.folder), range(selection.corpus.ranges)
     missing = [number for number in ranges if folder.filled(number) not in here]
     task = Task(
-        partial(_fill_range, store, selection.folder, selection.rules, folder),
-        lambda number: f"range {number} of hashes",
-        _cutting_bytes(plan, selection),
+        partial(_fill_range, store, selection.folder, selection.rules, folder), lambda number: f"range {number} of hashes"
     )
     run_pass(engine, "cut", task, missing, progress, len(ranges) - len(missing))
     filled = np.zeros(plan.shards, bool)

@@ -46,6 +46,8 @@ from chameleon_data.plan.streams import (
     stream_offsets,
 )
 
+DOCUMENTS_CUT_AT_ONCE = 1 << 20
+"""Documents of a group of domains, about."""
 _NONE = np.zeros(0, np.int64)
 
 
@@ -114,8 +116,17 @@ def in_cut_slots(slots: Slots, domain: I64, hi: U64) -> Mask:
 def cut_slots(layout: Layout, documents: Documents) -> SlotCuts:
     """Cut the slots whose documents these are: each cut slot has all of its documents here, or none.
 
-    `layout` is that of `sketch_layout`. Documents of slots that are not cut do not matter.
+    `layout` is that of `sketch_layout`. Documents of slots that are not cut do not matter. A slot is of one domain, so domains
+    are looked at in groups. Memory: 350 bytes a document of a group.
     """
+    groups = min(-(-len(documents) // DOCUMENTS_CUT_AT_ONCE), len(layout.streams))
+    if groups < 2:
+        return _cut_slots(layout, documents)
+    group = documents.domain % groups
+    return sum_cuts(layout, [_cut_slots(layout, documents.take(group == number)) for number in range(groups)])
+
+
+def _cut_slots(layout: Layout, documents: Documents) -> SlotCuts:
     slots = layout.slots
     number = number_copies(documents.domain, documents.hi, documents.lo)
     found, at_cut = list[SlotCuts](), np.zeros(len(documents), bool)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import key64, multiset_hash
+from chameleon_data.plan import cuts as cutting
 from chameleon_data.plan import layout as layouts
 from chameleon_data.plan import routing
 from chameleon_data.plan.cuts import (
@@ -211,12 +212,14 @@ def plan_of(corpus, weights, budget, shard_bytes, seed=0):
 
 
 @settings(max_examples=60, deadline=None)
-@given(cases())
-def test_placement_equals_sorting_everything_and_keeps_the_bounds(case):
+@given(cases(), st.sampled_from((5, 1 << 20)))
+def test_placement_equals_sorting_everything_and_keeps_the_bounds(case, cut_at_once):
     corpus, weights, budget, shard_bytes, seed, parts = case
     try:
         plan = plan_of(corpus, weights, budget, shard_bytes, seed)
-        layout, rows = distributed(plan, corpus, parts)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cutting, "DOCUMENTS_CUT_AT_ONCE", cut_at_once)
+            layout, rows = distributed(plan, corpus, parts)
     except InputError as error:
         if "would get no" not in str(error):
             raise
