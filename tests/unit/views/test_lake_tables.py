@@ -9,14 +9,23 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from chameleon_data.corpus.conversations import messages_type
 from chameleon_data.errors import InputError
 from chameleon_data.store.store import Store
+from chameleon_data.views import lake_tables
 from chameleon_data.views.lake_tables import register_delta, register_iceberg
 from tests.support.exports import make_packed_version
 from tests.support.manifests import list_files, list_paths, with_files
 from tests.support.table_readers import REGISTER, delta_rows, iceberg_rows
 
 TABLES = pytest.mark.parametrize("form", REGISTER)
+
+
+def test_a_table_has_conversations_of_plain_types() -> None:
+    """Neither Delta nor Iceberg has a type for JSON."""
+    declared = lake_tables._signed(messages_type({"role": "string", "content": "json", "tool_calls": "json", "score": "integer"}))
+    fields = [("role", pa.string()), ("content", pa.string()), ("score", pa.int64()), ("tool_calls", pa.string())]
+    assert declared == pa.list_(pa.field("element", pa.struct(fields)))
 
 
 def test_other_columns_are_another_iceberg_table(local_store: Store) -> None:
