@@ -85,6 +85,8 @@ def _damage(error: BaseException) -> str:
         return "holds something else behind the end of its zstd data; cut that off, or compress the content again"
     if "Truncated" in fault:
         return f"truncated ({fault}); fetch it again, or leave it out of 'path'"
+    if "Dictionary mismatch" in fault:
+        return "was compressed with a zstd dictionary, which is not in the file; compress it again without one"
     if "too much memory" in fault:
         return "its zstd window is larger than 128 MiB; compress it again without --long, or with --long=27"
     return f"truncated or damaged, or not what its name says ({fault}); fetch it again, or leave it out of 'path'"

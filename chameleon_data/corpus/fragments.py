@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chameleon_data.corpus.boundaries import find_boundaries, read_arrow_blocks, read_arrow_footer
-from chameleon_data.corpus.content import ANNEX_POINTER, LFS_POINTER, START_BYTES, name_content
+from chameleon_data.corpus.content import POINTERS, START_BYTES, explain_pointer, name_content
 from chameleon_data.corpus.file_counts import SourceFiles
 from chameleon_data.corpus.file_systems import ListingEntry, explain_read_errors, is_local, open_file_system
 from chameleon_data.corpus.read_ahead import AHEAD_BYTES, ReadAhead
@@ -46,7 +46,6 @@ BLOCKS_KEPT = 4
 """Blocks of a remote file that fsspec keeps, unless `ReadAhead` reads it all."""
 LARGEST_POINTER = 1024
 """Bytes below which a file may be a pointer to another one, in place of it."""
-POINTERS = {LFS_POINTER: "git lfs pull", ANNEX_POINTER: "git annex get"}
 PADDING_BYTES = 2**16
 """Bytes at the end of a file in which its end mark is sought."""
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -164,11 +163,9 @@ def open_fragment(fragment: Fragment, extent: Extent) -> BinaryIO:
         if (info["size"] or 0) < LARGEST_POINTER:
             content = name_content(file.read(START_BYTES))
             file.seek(0)
-            if content in (LFS_POINTER, ANNEX_POINTER):
+            if content in POINTERS:
                 file.close()
-                raise InputError(
-                    f"{fragment.url}: is {content}, not the file that it stands for; fetch that ({POINTERS[content]})"
-                )
+                raise InputError(f"{fragment.url}: {explain_pointer(content)}")
         return file
 
 

@@ -31,7 +31,14 @@ from typing import Any
 
 import orjson
 
-from chameleon_data.corpus.content import ANNEX_POINTER, COMPRESSIONS, LFS_POINTER, PEEKED_BYTES, name_content
+from chameleon_data.corpus.content import (
+    COMPRESSIONS,
+    OTHER_ENCODINGS,
+    PEEKED_BYTES,
+    POINTERS,
+    explain_pointer,
+    name_content,
+)
 from chameleon_data.corpus.file_counts import SourceFiles
 from chameleon_data.corpus.file_systems import (
     ListingEntry,
@@ -54,11 +61,15 @@ COMPRESSION_OF_SUFFIX = {".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd"
 KNOWN_SUFFIXES = (
     ".jsonl .ndjson .jl .json .csv .tsv .txt .md (each also with .gz .zst .bz2 .xz), .parquet .pq .arrow .feather .ipc"
 )
-NOTES = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
-"""Files, in lower case, that `datasets` writes beside its data."""
-NOTES_BESIDE_OTHERS = {
-    "config.json", "index.json", "metadata.json", "license.txt", "licence.txt", "notice.txt", "readme.txt", "requirements.txt",
-}  # fmt: skip
+NOTES = re.compile(
+    r"dataset_infos?\.json|dataset_dict\.json|state\.json"
+    r"|cache-[0-9a-f]{16}(_\d{5}_of_\d{5})?\.arrow"  # what `Dataset.map` returned, kept beside the rows that it was given
+)
+"""Names, in lower case, of files that `datasets` writes beside its data."""
+NOTES_BESIDE_OTHERS = re.compile(
+    r"(config|index|manifest|metadata|schema|.+\.metadata)\.json"
+    r"|(licen[cs]e|notice|readme|requirements|checksums?|(md5|sha1|sha256|sha512)sums?)\.txt"
+)
 """Files that may be data, but are notes beside data with other endings; so is Markdown, in a folder of such data or above it."""
 MOST_OPENED = 10_000
 """Files that one path reaches, up to which the start of each is compared with its ending. Of more, reading them tells it."""
@@ -76,7 +87,7 @@ FOLDER_MARKS = ("/", "_$folder$")
 """Ends of the keys that some tools put in an object store for a folder, with nothing in them; Hadoop's is the second."""
 UNKNOWN = "no ending, and content that is not known"
 JSON_LINES, TEXT = "JSON lines", "plain text"
-STANDS_FOR_OTHERS = (LFS_POINTER, ANNEX_POINTER, "UTF-16")
+STANDS_FOR_OTHERS = (*POINTERS, *OTHER_ENCODINGS)
 """Content that is not left out but refused, since data are missing with it."""
 OWN_REFUSALS = (b"FEA1", b"PARE")
 """First bytes of Feather version 1 and of encrypted Parquet, which are refused as such."""
@@ -358,7 +369,7 @@ def _says_nothing(path: str) -> bool:
 
 def _may_be_note(path: str) -> bool:
     name = PurePosixPath(path.lower())
-    return name.name in NOTES | NOTES_BESIDE_OTHERS or name.suffix == ".md"
+    return bool(NOTES.fullmatch(name.name) or NOTES_BESIDE_OTHERS.fullmatch(name.name)) or name.suffix == ".md"
 
 
 def _is_note(path: str, suffixes: set[str], holders: set[str]) -> bool:
@@ -367,7 +378,8 @@ def _is_note(path: str, suffixes: set[str], holders: set[str]) -> bool:
     name = PurePosixPath(path.lower())
     if name.suffix == ".md":
         return path.rpartition("/")[0] in holders
-    return bool(suffixes) and (name.name in NOTES or (name.name in NOTES_BESIDE_OTHERS and _suffix(path) not in suffixes))
+    beside_others = NOTES_BESIDE_OTHERS.fullmatch(name.name) and _suffix(path) not in suffixes
+    return bool(suffixes and (NOTES.fullmatch(name.name) or beside_others))
 
 
 def _folders_above(paths: Iterable[str]) -> set[str]:
@@ -419,6 +431,8 @@ def _kind_of_content(fs: Any, path: str) -> tuple[str, str] | None:
             with suppress(*UNPACKING_ERRORS):  # reading the file raises them again
                 start = unpack(file, path, compression).read(PEEKED_BYTES)
             content = name_content(start)
+    if content in POINTERS:
+        raise InputError(f"{path}: {explain_pointer(content)}")
     if content in ("Parquet", "Arrow") and compression == "none":
         return content.lower(), compression
     if content:

@@ -231,7 +231,7 @@ def _olmo_sources(blend: Blend, folder: str) -> list[dict[str, Any]]:
             {
                 "source_name": share.name,
                 "target_ratio": share.weight,
-                "paths": [f"{folder}/{_folder_name(share.name)}/*.npy"],
+                "paths": [f"{_escape(folder)}/{_folder_name(share.name)}/*.npy"],
                 "max_repetition_ratio": max(1.0, ratio),
                 "max_source_fraction": min(1.0, ratio),
             }
@@ -289,7 +289,8 @@ def levanter(blend: Blend, folder: str) -> str:
     """`data` of a levanter configuration: a component for each domain, and `train_weights`, of several stages with the step at
     which each begins. Its `LmDataConfig` of 2026; before, it said `configs`. No stage is shorter than a step, since levanter
     refuses two that begin at one."""
-    urls = {s.name: [f"{folder}/{_folder_name(s.name)}/*.jsonl.gz"] for s in blend.entries}
+    above = re.sub(r"([\\{}])", r"\\\1", _escape(folder))  # it expands braces first, then the pattern
+    urls = {s.name: [f"{above}/{_folder_name(s.name)}/*.jsonl.gz"] for s in blend.entries}
     rows = {"type": "chat", "messages_field": _body_column(blend)} if blend.chat else {"type": "text", "text_key": "text"}
     components = {name: {"source": {"type": "url", "train_urls": found}, "format": rows} for name, found in urls.items()}
     notes = [
@@ -370,7 +371,7 @@ def trl(blend: Blend, folder: str) -> str:
     listed = [
         {
             "path": "json",
-            "data_dir": f"{folder}/{_folder_name(s.name)}",
+            "data_dir": f"{_escape(folder)}/{_folder_name(s.name)}",
             "split": _first_rows(blend, s),
             "columns": [_body_column(blend)],
         }
@@ -410,7 +411,7 @@ def torchtitan(blend: Blend, folder: str) -> str:
         raise InputError(
             "torchtitan's mixture of data sets reads texts; export llamafactory, swift, axolotl or trl, or train on the shards"
         )
-    parts = "".join(f"    ({f'{folder}/{_folder_name(s.name)}/*.jsonl'!r}, {s.weight!r}),\n" for s in blend.entries)
+    parts = "".join(f"    ({f'{_escape(folder)}/{_folder_name(s.name)}/*.jsonl'!r}, {s.weight!r}),\n" for s in blend.entries)
     mixed = TITAN_MIXTURE.format(repeated=blend.mix.exhausted != "fail", seed=blend.seed)
     notes = [
         "a pattern names JSON lines with a key `text`: convert each domain's files first",
@@ -593,7 +594,7 @@ def _name_keys(source: Source) -> str:
 
 
 def _escape(url: str) -> str:
-    """The URL as a pattern that matches nothing else, since `datasets` takes every name for a pattern."""
+    """The path or URL as a pattern that matches nothing else, for trainers and for `datasets`, which take names for patterns."""
     scheme, separator, path = url.rpartition("://")
     return scheme + separator + re.sub(r"([*?[])", r"[\1]", path)
 

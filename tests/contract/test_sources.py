@@ -127,18 +127,27 @@ def test_keys_of_hive(place: tuple[str, Put]) -> None:
 def test_notes_of_libraries_are_no_data(place: tuple[str, Put]) -> None:
     root, put = place
     put("data.parquet", parquet("a"))
-    for name in ("dataset_info.json", "state.json", "LICENSE.txt", "requirements.txt"):
+    for name in ("dataset_info.json", "state.json", "metadata/v1.metadata.json", "LICENSE.txt", "sha256sums.txt"):
         put(name, b"{\n}\n")
+    put("cache-0123456789abcdef.arrow", b"what a map returned, in this library's own form")
     rows, files = look(root)
-    assert (rows, files) == ([("own", "a")], SourceFiles({"parquet": 1}, {"a note of a library": 4}))
+    assert (rows, files) == ([("own", "a")], SourceFiles({"parquet": 1}, {"a note of a library": 6}))
     put("notes.txt", b"a document")
-    rows, files = look(f"{root}/*")
-    assert files == SourceFiles({"parquet": 1, "txt": 3}, {"a note of a library": 2})  # beside .txt, these may be documents
+    rows, files = look(root)
+    assert files == SourceFiles({"parquet": 1, "txt": 3}, {"a note of a library": 4})  # beside .txt, these may be documents
     assert describe_files({"own": files}) == [
-        "sources.own: left out 2 files: a note of a library",
+        "sources.own: left out 4 files: a note of a library",
         "sources.own: reads files of several formats: parquet 1, txt 3; a pattern names those that are meant",
     ]
     assert texts(f"{root}/LICENSE.txt") == ["{\n}\n"]
+
+
+def test_a_pointer_without_an_ending_is_refused(place: tuple[str, Put]) -> None:
+    root, put = place
+    put("a.jsonl", b'{"text": "x"}\n')
+    put("part-00000", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(InputError, match=r"part-00000: is a pointer of Git LFS, not the file .*git lfs pull"):
+        look(root)
 
 
 def test_markdown_is_text_where_it_lies_alone_or_is_named_and_a_note_beside_other_data(place: tuple[str, Put]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import gc
 import json
 import re
@@ -13,8 +14,10 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import braceexpand
 import pytest
 import yaml
+from fsspec.implementations.local import LocalFileSystem
 
 from chameleon_data.corpus.fragments import list_fragments
 from chameleon_data.recipe_file import parse_recipe
@@ -55,6 +58,34 @@ def test_streams_of_mosaicml(manifest: Manifest, tmp_path: Path, monkeypatch: py
     assert {n: t / sum(tokens.values()) for n, t in tokens.items()} == pytest.approx(WEIGHTS, rel=1e-4)
 
 
+@pytest.mark.parametrize("name", ["a [1] b", "a*b", "a?b", "{a,b}", "a\\b", "日本 #1"])
+def test_a_folder_of_any_name_is_no_pattern(manifest: Manifest, tmp_path: Path, name: str) -> None:
+    """OLMo-core and torchtitan take a pattern of glob; levanter one of fsspec, once it has expanded the braces."""
+    folder = tmp_path / name
+    wanted = {}
+    for end in ("npy", "jsonl", "jsonl.gz"):
+        wanted[end] = folder / "book" / f"0.{end}"
+        wanted[end].parent.mkdir(parents=True, exist_ok=True)
+        wanted[end].touch()
+        for other in ("a 1 b", "axb", "a", "b"):
+            (tmp_path / other / "book").mkdir(parents=True, exist_ok=True)
+            (tmp_path / other / "book" / f"0.{end}").touch()
+
+    def written(form: str) -> str:
+        return TRAINER_WRITERS[form](blend_of_version("v2", Store(manifest.recipe.out), manifest), str(folder))
+
+    def matched(pattern: str) -> list[Path]:
+        return list(Path("/").glob(pattern.removeprefix("/")))
+
+    sources = {source["source_name"]: source["paths"] for source in yaml.safe_load(written("olmo"))["sources"]}
+    assert matched(*sources["book"]) == [wanted["npy"]]
+    (pair,) = (line for line in written("torchtitan").splitlines() if "/book/*.jsonl" in line)
+    assert matched(ast.literal_eval(pair.strip().removesuffix(","))[0]) == [wanted["jsonl"]]
+    (url,) = yaml.safe_load(written("levanter"))["data"]["components"]["book"]["source"]["train_urls"]
+    (pattern,) = braceexpand.braceexpand(url)
+    assert LocalFileSystem().glob(pattern) == [str(wanted["jsonl.gz"])]
+
+
 def test_a_data_path_of_megatron(manifest: Manifest) -> None:
     text = write("megatron", manifest)
     option, *blend = shlex.split(text, comments=True)
@@ -72,14 +103,16 @@ def test_trls_datasets_are_loaded_in_the_shares_of_the_weights(manifest: Manifes
     """As TRL does: `load_dataset` for each, the columns selected, one behind the other."""
     datasets = official_readers.load("datasets")
     corpus, blend = documents(), blend_of_version("v2", Store(manifest.recipe.out), manifest)
-    config = yaml.safe_load(TRAINER_WRITERS["trl"](blend, str(tmp_path)))
+    folder = tmp_path / "a [1]*"
+    config = yaml.safe_load(TRAINER_WRITERS["trl"](blend, str(folder)))
     counted = Counter[str]()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for entry, wanted in zip(blend.entries, config["datasets"], strict=True):
             texts = corpus["legal"][:20] if entry.name == ODD else corpus[entry.name]
-            Path(wanted["data_dir"]).mkdir()
-            (Path(wanted["data_dir"]) / "0.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+            lies = folder / Path(wanted["data_dir"]).name
+            lies.mkdir(parents=True)
+            (lies / "0.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
             columns = wanted.pop("columns")
             rows = datasets.load_dataset(**wanted, cache_dir=str(tmp_path / "cache")).select_columns(columns)
             counted[entry.name] = len(rows) * entry.tokens / entry.rows

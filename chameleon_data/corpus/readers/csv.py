@@ -58,6 +58,8 @@ def read_csv(stream: ByteStream, fragment: Fragment, wanted: Columns) -> Iterato
     try:
         header = next(filter(None, reader), [])
     except csv.Error as error:
+        if record_lines[-1:] and "\r" in record_lines[-1].rstrip("\r"):
+            raise InputError(f"{fragment.url}: its lines end with a carriage return alone; end them with a line feed") from error
         raise InputError(f"{fragment.url}: its first line is no header ({error})") from error
     if not header:  # what Spark writes for a partition without rows
         return

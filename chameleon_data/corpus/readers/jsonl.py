@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from chameleon_data.corpus.kept_columns import plain_value
 from chameleon_data.corpus.readers.rows import NOT_TEXT, Columns, Fault, RawRows, Values, binary_array
-from chameleon_data.corpus.readers.stream import split_lines
+from chameleon_data.corpus.readers.stream import BYTE_ORDER_MARK, split_lines
 
 LINE_BYTES_PER_TEXT_BYTE = 6
 r"""A character may be written as \u0001, which is six bytes for one."""
@@ -129,6 +129,7 @@ class _Line:
 def _parse(line: bytes | None, text_of: Callable[[Any], Any], no_number: bytes) -> _Line:
     if line is None:
         return _Line(None, b"", Fault.TOO_LONG)
+    line = line.removeprefix(BYTE_ORDER_MARK)  # that of a file which `cat` put behind another
     twin = None
     try:
         document = _loads(line)

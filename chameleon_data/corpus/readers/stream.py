@@ -13,7 +13,7 @@ from contextlib import suppress
 from itertools import chain
 from typing import BinaryIO
 
-from chameleon_data.corpus.content import COMPRESSIONS, PEEKED_BYTES, START_BYTES, name_content
+from chameleon_data.corpus.content import COMPRESSIONS, OTHER_ENCODINGS, PEEKED_BYTES, START_BYTES, name_content
 from chameleon_data.corpus.fragments import Fragment
 from chameleon_data.corpus.unpack import UNPACKING_ERRORS, ByteStream, FileStretch, unpack
 from chameleon_data.errors import InputError
@@ -102,7 +102,7 @@ def _check_start(file: BinaryIO, fragment: Fragment) -> None:
 
 def _remedy(content: str) -> str:
     """What to do with a file of text that holds this."""
-    if content == "UTF-16":
+    if content in OTHER_ENCODINGS:
         return "write it again as UTF-8"
     return "rename it" if content in (*COMPRESSIONS, "Parquet", "Arrow") else "unpack it, or leave it out"
 

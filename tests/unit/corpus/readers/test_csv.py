@@ -68,7 +68,7 @@ def test_csv_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (b"text,text\na,b\n", "stands twice"),
         (b'text\na\n"b\nc\n', "truncated, or a quote is not closed, in record 1"),
         (b'"text\na\n', "no header"),
-        (b"text\ra\rb\r", "no header"),
+        (b"text\ra\rb\r", "its lines end with a carriage return alone; end them with a line feed"),
         (b"\xff\xfet\0e\0x\0t\0\n\0a\0", "holds UTF-16"),
     ):
         (tmp_path / "x.csv").write_bytes(body)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import itertools
 import lzma
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,23 @@ from hypothesis import strategies as st
 from chameleon_data.corpus.readers.stream import split_lines
 from chameleon_data.errors import InputError
 from tests.support.reader_files import quick, read_rows
+
+LINE = b'{"text": "a"}\n'
+WITH_DICTIONARY = zstandard.ZstdCompressor(
+    dict_data=zstandard.ZstdCompressionDict(zstandard.train_dictionary(1000, [LINE * i for i in range(9, 99)]).as_bytes())
+).compress(LINE * 99)
+
+
+def _tar() -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as file:
+        entry = tarfile.TarInfo("x.jsonl")
+        entry.size = len(LINE)
+        file.addfile(entry, io.BytesIO(LINE))
+    return packed.getvalue()
+
+
+TAR = _tar()
 
 
 def test_a_zstd_window_that_would_take_gigabytes(tmp_path: Path) -> None:
@@ -48,6 +67,11 @@ def test_a_zstd_window_that_would_take_gigabytes(tmp_path: Path) -> None:
         ("x.jsonl", b"PK\x03\x04....", "holds zip.*unpack it"),
         ("x.csv", "text\na\n".encode("utf-16"), "holds UTF-16.*UTF-8"),
         ("x.txt", b"\xfe\xff\0a", "holds UTF-16"),
+        ("x.txt", "a".encode("utf-32"), "holds UTF-32, .*UTF-8"),
+        ("x.txt", TAR, "holds tar, .*unpack it, or leave it out"),
+        ("x.jsonl.gz", gzip.compress(TAR, mtime=0), "holds tar inside gzip; unpack it, or leave it out"),
+        ("x.jsonl", b"\xff\x06\0\0sNaPpY" + bytes(9), "holds snappy"),
+        ("x.jsonl.zst", WITH_DICTIONARY, "compressed with a zstd dictionary, which is not in the file"),
     ],
 )
 def test_names_that_lie(tmp_path: Path, name: str, body: bytes, says: str) -> None:
