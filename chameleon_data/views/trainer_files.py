@@ -33,6 +33,7 @@ from chameleon_data.corpus.fragments import hive_value
 from chameleon_data.errors import InputError, list_some
 from chameleon_data.recipe import Mix, Recipe, Source
 from chameleon_data.store.store import Store
+from chameleon_data.store.urls import scheme_of
 from chameleon_data.versions.corpus_tables import InputFile, read_inputs
 from chameleon_data.versions.manifest import Manifest
 
@@ -250,12 +251,12 @@ def datasets_script(blend: Blend) -> str:
     for share in blend.entries:
         read = []
         for name, source in _sources_of(blend, share.name):
-            for format, column, urls in _files_of(source, blend.files[name], share.name):
+            for format, column, of_domain in _files_of(source, blend.files[name], share.name):
                 text = "text" if format == "txt" else source.text
                 more = f", column={column!r}, values={tuple(_raw_values(source, share.name))!r}" if column else ""
                 if format in ("csv", "tsv"):  # what looks like a number is text all the same
                     more += f", converters={{{', '.join(f'{key!r}: str' for key in filter(None, (text, column)))}}}"
-                files = "".join(f"        {_escape(url)!r},\n" for url in urls)
+                files = "".join(f"        {_escape(url)!r},\n" for url in of_domain)
                 how = f"{share.name!r}, {BUILDERS[format]!r}, text={text!r}{more}{BUILDER_OPTIONS.get(format, '')}"
                 read.append(f"rows({how}, files=[\n{files}    ]),\n")
         together = "".join(f"    {line}" for line in read)
@@ -270,8 +271,14 @@ def datasets_script(blend: Blend) -> str:
         "rows that were quarantined cannot be left out: those without text are, but at broken JSON or CSV `datasets` stops",
         *_limits(blend),
     ]
-    if any("::" in url for files in blend.files.values() for url, _ in files):
+    urls = [url for files in blend.files.values() for url, _ in files]
+    if any("::" in url for url in urls):
         notes.append("`datasets` opens no file with '::' in its name or in its folder's: rename it first")
+    if any(scheme_of(url) and _escape(url) != url for url in urls):  # its `xopen` takes the name for a pattern once more
+        notes.append(
+            "`datasets` opens no file of an object store with '*', '?' or '[' in its name or in its folder's, or takes another "
+            "one for it: rename it first"
+        )
     repeated = "parts = [part.repeat(None) for part in parts]  # epoch after epoch, so that none ends the mixture\n"
     probabilities = "".join(f"    {blend.drawn(s)!r},  # {s.name}: {s.weight!r} of the tokens\n" for s in blend.entries)
     return (

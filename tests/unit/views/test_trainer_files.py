@@ -245,6 +245,22 @@ def test_names_and_paths_stay_data() -> None:
     assert [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and n.value == evil] == [evil]
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("/data/a [1]*?/x.jsonl", None),
+        ("s3://bucket/a#b/x.jsonl", None),
+        ("/data/a::b/x.jsonl", "with '::' in its name"),
+        *((f"s3://bucket/a{sign}b/x.jsonl", "of an object store with '*', '?' or '[' in its name") for sign in "*?["),
+    ],
+)
+def test_files_that_datasets_does_not_open_are_told(url: str, said: str | None) -> None:
+    text = TRAINER_WRITERS["datasets"](replace(blend_of(), files={**blend_of().files, "legal": ((url, "jsonl"),)}), "")
+    (note,) = [line for line in text.splitlines() if "`datasets` opens no file" in line] or [None]
+    assert (note is None) == (said is None)
+    assert said is None or said in (note or "")
+
+
 def test_the_files_of_a_domain_are_those_that_were_read() -> None:
     """By format, and by what says the domain: a column, or a folder of hive's."""
     plain, by_column = Source(path=("/a",)), Source(path=("/a",), domain="set", rename={"w": "web"})
