@@ -64,7 +64,7 @@ def decode_record(kind: type[Record], body: bytes, where: str) -> Record:
         fault = error.errors(include_url=False, include_input=False)[0]
         what = ": ".join(filter(None, (".".join(map(str, fault["loc"])), fault["msg"])))
         raise InputError(f"{where}: damaged, or not written by chameleon-data ({what}); restore it from a copy") from None
-    remedy = "install a newer one" if number > newest else "use the release that wrote it, or build the version again"
+    remedy = "install a newer one" if number > newest else "use the release that wrote it, or build into another 'out'"
     raise InputError(f"{where}: has format {number}, this chameleon-data reads {newest}; {remedy}")
 
 
