@@ -44,6 +44,11 @@ class DefectError(RuntimeError):
     """This program contradicts itself, whatever was typed or read. The command exits with 70 and prints the traceback."""
 
 
+def say_install(extra: str) -> str:
+    """How one of the extras is installed. Its name alone would fetch a stranger's: PyPI's `chameleon-data` is another project."""
+    return f"pip install '.[{extra}]' in the repository of chameleon-data"
+
+
 Sentences = Mapping[type[BaseException] | tuple[type[BaseException], ...], str | Callable[[Any], str | None]]
 """Kind of an error -> what is wrong and what to do: a text, or a function that makes it from the error. Where the function
 returns None, the error passes as it is."""

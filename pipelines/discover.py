@@ -113,7 +113,8 @@ def discover_domains(
         for source, names in groups.items()
     ]
     table = pa.concat_tables([one.table for one in found])
-    digest = hashlib.sha256()
+    device = found[0].found.device
+    digest = hashlib.sha256(device.encode())
     for column in ("source", "name", "bias", "weights"):
         digest.update(fingerprint([str(value) for value in table[column].to_pylist()]).encode())
     topics = digest.hexdigest()
@@ -137,6 +138,7 @@ def discover_domains(
         seed,
         embed.window,
         embedder.fingerprint,
+        device,
     )
     write_clustering(store, clustering)
     return clustering

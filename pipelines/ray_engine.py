@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from chameleon_data.errors import DefectError, InputError, explaining, first_line, list_some
+from chameleon_data.errors import DefectError, InputError, explaining, first_line, list_some, say_install
 from chameleon_data.pipelines.engine import (
     COUNTERS,
     DEATHS_OF_A_TASK,
@@ -291,7 +291,7 @@ def _refuse_open_cluster(address: str) -> None:
     try:
         import grpc
     except ImportError as error:
-        raise InputError("--address needs grpcio; install 'chameleon-data[cluster]'") from error
+        raise InputError(f"--address needs grpcio; {say_install('cluster')}") from error
     scheme, _, target = address.rpartition("://")
     with grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:

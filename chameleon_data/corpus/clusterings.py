@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Domains, LabelledSource, Source
@@ -16,7 +17,7 @@ from chameleon_data.store.checksummed import read_record, write_record
 from chameleon_data.store.paths import TOPICS, clustering_path
 from chameleon_data.store.store import Store
 
-CLUSTERING_FORMAT = 2
+CLUSTERING_FORMAT = 3
 """Raise it when a field of `Clustering` or a column of its table changes."""
 
 
@@ -66,15 +67,18 @@ class Clustering:
     window: int
     embedder: str
     """Fingerprint of what made the vectors."""
+    device: Literal["cpu", "gpu"]
+    """What computed the centres; those of the two differ by rounding."""
     format: int = CLUSTERING_FORMAT
 
     def say(self) -> str:
         """One sentence for a person."""
         moved = "" if self.drift is None else f"; 1 - NMI with clustering {self.number - 1}: {self.drift:.2f}"
-        fewer = f"; {self.merged} were too small, {self.folded} one with another" if self.merged or self.folded else ""
+        where = "; k-means on GPUs" if self.device == "gpu" else ""
+        fewer = f"; {self.merged:,} were too small, {self.folded:,} one with another" if self.merged or self.folded else ""
         return (
-            f"clustering {self.number}: {len(self.clusters)} domains from {self.documents:,} embedded documents{fewer}; words "
-            f"give the nearest cluster to {self.agreement:.0%} of held-out documents{moved}"
+            f"clustering {self.number}: {len(self.clusters):,} domains from {self.documents:,} embedded documents{fewer}; words "
+            f"give the nearest cluster to {self.agreement:.0%} of held-out documents{moved}{where}"
         )
 
     def describe(self) -> dict[str, object]:

@@ -22,7 +22,7 @@ import pyarrow as pa
 from fsspec.asyn import sync
 from fsspec.core import url_to_fs
 
-from chameleon_data.errors import InputError, explaining
+from chameleon_data.errors import InputError, explaining, say_install
 from chameleon_data.store.backend import Backend, StoreError, Upload, explain_store_error
 from chameleon_data.store.network_errors import (
     MISSING_BUCKET,
@@ -66,9 +66,7 @@ class RemoteFolder(Backend):
             self.errors = library_errors(self.extra)
         except ImportError:
             package = STORE_PACKAGES[self.extra]
-            raise StoreError(
-                f"the package {package} is missing; install it: pip install 'chameleon-data[{self.extra}]'"
-            ) from None
+            raise StoreError(f"the package {package} is missing; {say_install(self.extra)}") from None
         self.root = f"{root.rstrip('/')}/{key}".rstrip("/")
 
     def read(self, path: str) -> bytes:

@@ -26,7 +26,7 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from chameleon_data.errors import InputError, explaining
+from chameleon_data.errors import InputError, explaining, say_install
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.store.paths import export_folder
 from chameleon_data.store.store import NameTakenError, Store
@@ -307,7 +307,7 @@ def _package(name: str, extra: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise InputError(f"export {extra}: needs the package {name}; pip install 'chameleon-data[{extra}]'") from error
+        raise InputError(f"export {extra}: needs the package {name}; {say_install(extra)}") from error
 
 
 def _location(store: Store) -> str:

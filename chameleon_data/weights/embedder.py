@@ -24,7 +24,7 @@ import numpy as np
 from chameleon_data import recipe
 from chameleon_data.arrays import F32
 from chameleon_data.corpus.model_files import DATA_FILES, OTHER_RUNTIMES, find_model_folder
-from chameleon_data.errors import DefectError, InputError
+from chameleon_data.errors import DefectError, InputError, say_install
 from chameleon_data.hashing import fingerprint
 from chameleon_data.weights.encode_texts import encode_groups
 from chameleon_data.weights.language_model import check_window, load_language_model
@@ -127,12 +127,12 @@ def refuse_missing_packages(embed: recipe.Embed) -> None:
     """Raise InputError where a recipe names a model and what runs it is not installed. Nothing is imported."""
     missing = [name for name in EMBEDDING_PACKAGES if find_spec(name) is None]
     if TFIDF in embed.also and find_spec("sklearn") is None:
-        raise InputError("embed.also: tfidf needs scikit-learn; pip install 'chameleon-data[embed]', or leave it out")
+        raise InputError(f"embed.also: tfidf needs scikit-learn; {say_install('embed')}, or leave it out")
     key = "embed.also" if set(embed.also) - {TFIDF} else "embed.causal_lm" if embed.causal_lm else "embed.model"
     if missing and (embed.column is None or key == "embed.also"):
         raise InputError(
-            f"{key}: needs {' and '.join(missing)}; "
-            "pip install 'chameleon-data[embed]', or bring vectors ('embed.column') or weights ('weights.from')"
+            f"{key}: needs {' and '.join(missing)}; {say_install('embed')}, "
+            "or bring vectors ('embed.column') or weights ('weights.from')"
         )
 
 
@@ -192,7 +192,7 @@ def check_gpu() -> None:
     import torch
 
     if torch.version.cuda is None and torch.version.hip is None:
-        reason, remedy = f"torch {torch.__version__} is built without CUDA", "install 'chameleon-data[gpu]' there"
+        reason, remedy = f"torch {torch.__version__} is built without CUDA", "install one with CUDA there"
     else:
         try:
             torch.zeros(1, device="cuda")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chameleon_data.errors import InputError, explaining, first_line
+from chameleon_data.errors import InputError, explaining, first_line, say_install
 from chameleon_data.jobs.exits import run_command, say_when_stopped
 from chameleon_data.jobs.screen import print_json
 from chameleon_data.versions.provenance import PACKAGE, code_version
@@ -127,7 +127,7 @@ def _connect() -> JobSubmissionClient:
 
         return JobSubmissionClient(address)
     except ImportError as error:
-        raise InputError("jobs need ray[default]; install 'chameleon-data[cluster]'") from error
+        raise InputError(f"jobs need ray[default]; {say_install('cluster')}") from error
 
 
 @contextmanager

@@ -11,7 +11,7 @@ document with the table:
     b  our embedder, with so many documents together: wanted are .95 of the bare loop and a card that is 80 % busy
     c  memory that does not suffice: batches are halved, and the vectors are those of b
     d  a causal language model of about a billion random parameters at 2,048 tokens
-    e  one round of k-means on the card and on the CPU
+    e  one round of k-means on the card and on the CPU; where faiss is installed, also the k-means that discovers domains
 
 and exits with 1 where something that is wanted is not so: on a CPU what b wants is only shown.
 """
@@ -28,6 +28,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -39,6 +40,7 @@ from chameleon_data import domain_weights
 from chameleon_data.corpus.model_files import find_packaged_model
 from chameleon_data.recipe import Embed
 from chameleon_data.weights import encode_texts as encoding
+from chameleon_data.weights.clustering import assign_vectors, find_centres
 from chameleon_data.weights.embedder import Device, Embedder, Precision, in_precision, load_embedder, load_model
 
 PACKAGED = "all-MiniLM-L6-v2"
@@ -46,6 +48,8 @@ DOMAINS, WORDS_PER_DOMAIN, SHARED_WORDS = 6, 200, 400
 WANTED_SHARE, WANTED_BUSY = 0.95, 80.0
 MOST_DIFFERENCE = {"float32": 1e-5, "tf32": 5e-3, "bfloat16": 3e-2}
 """Largest difference of a number of a vector of length one, from float32 on the same device."""
+FAISS_POINTS_A_CENTRE, MOST_INERTIA = 128, 1e-3
+"""Points that faiss clusters, and how far the mean squared distance may differ between devices."""
 TOGETHER = (64, 256, 1024, 8192)
 
 
@@ -297,6 +301,31 @@ def measure_k_means(device: Device, sizes: Sizes) -> dict[str, Any]:
             seconds = time.perf_counter() - started
         table[kind] = {"points_per_second": round(sizes.points / seconds), "inertia": inertia}
     table["as_wanted"] = abs(table[device]["inertia"] / table["cpu"]["inertia"] - 1) < 1e-4
+    if find_spec("faiss"):
+        faiss_table = measure_faiss(points[: FAISS_POINTS_A_CENTRE * sizes.clusters].numpy(), sizes.clusters)
+        table["faiss"], table["as_wanted"] = faiss_table, table["as_wanted"] and faiss_table["as_wanted"]
+    return table
+
+
+def measure_faiss(points: np.ndarray, clusters: int) -> dict[str, Any]:
+    """The centres by which domains are discovered, from the same starts on the CPU and on the card, where faiss sees it."""
+    import faiss
+
+    seen = faiss.get_num_gpus()
+    table: dict[str, Any] = {}
+    for kind, gpus in {"cpu": 0, "gpu": seen}.items() if seen else [("cpu", 0)]:
+        with patch.object(faiss, "get_num_gpus", lambda gpus=gpus: gpus):
+            started = time.perf_counter()
+            centres = find_centres(points, clusters, 0)
+            found = time.perf_counter()
+            _, distance = assign_vectors(points, centres)
+            done = time.perf_counter()
+        table[kind] = {
+            "centres_seconds": round(found - started, 2), "assigned_per_second": round(len(points) / (done - found)),
+            "inertia": float(distance.mean()),
+        }  # fmt: skip
+    inertias = [row["inertia"] for row in table.values()]
+    table["as_wanted"] = max(inertias) / min(inertias) - 1 < MOST_INERTIA
     return table
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+
+from tests.device.embed import measure_faiss
 from tests.support.bare_machine import run_without
 
 MISSING = (
@@ -33,6 +36,14 @@ def test_the_embedder_and_the_weights_run_on_a_bare_machine() -> None:
     assert found["b"]["64 documents"]["share_of_the_bare_loop"] > 0
     assert found["c"]["how"].startswith("made up")
     assert found["d"]["tokens_per_second"] > 0
+    assert found["as_wanted"]
+
+
+def test_faiss_is_measured_where_it_is_installed() -> None:
+    points = np.random.default_rng(0).normal(size=(600, 16)).astype(np.float32)
+    found = measure_faiss(points / np.linalg.norm(points, axis=1, keepdims=True), 8)
+    assert found["cpu"]["assigned_per_second"] > 0
+    assert 0 < found["cpu"]["inertia"] < 1
     assert found["as_wanted"]
 
 

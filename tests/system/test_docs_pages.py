@@ -103,7 +103,7 @@ def test_a_command_takes_its_arguments(page: Path, block: Block) -> None:
     for line in shell_lines(block.code):
         if line.startswith(f"{COMMAND} "):
             check_arguments(line)
-        for extra in re.findall(rf"pip install '{COMMAND}\[([\w,]+)\]'", line):
+        for extra in re.findall(r"pip install '\.\[([\w,]+)\]'", line):
             project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
             assert set(extra.split(",")) <= set(project["optional-dependencies"])
 

@@ -1,4 +1,4 @@
-"""What a person gets from `pip install chameleon-data`: a wheel beside its dependencies, and nothing else."""
+"""What a person gets from `pip install .`: a wheel beside its dependencies, and nothing else."""
 
 from __future__ import annotations
 
@@ -101,4 +101,4 @@ def test_extras_are_asked_for_by_name(bare: Path, tmp_path: Path) -> None:
         [bare / "chameleon-data", "plan", tmp_path / "plain.yaml"], capture_output=True, text=True, cwd=tmp_path, timeout=300
     )
     assert done.returncode == 2
-    assert "pip install 'chameleon-data[embed]'" in done.stderr
+    assert "pip install '.[embed]' in the repository" in done.stderr

@@ -67,6 +67,6 @@ def test_given_weights_and_a_column_of_vectors_need_neither_torch_nor_faiss(tmp_
         "given 3",
         "column 3 30 True",
         "embed.model: needs safetensors and sentence_transformers and torch and transformers; pip install "
-        "'chameleon-data[embed]', or bring vectors ('embed.column') or weights ('weights.from')",
-        "leverage.kernel: rbf: needs faiss; pip install 'chameleon-data[cpu]', or 'chameleon-data[gpu]' beside CUDA 12",
+        "'.[embed]' in the repository of chameleon-data, or bring vectors ('embed.column') or weights ('weights.from')",
+        "leverage.kernel: rbf: needs faiss; pip install '.[cpu]' in the repository of chameleon-data, or '.[gpu]' beside CUDA 12",
     ]

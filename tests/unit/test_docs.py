@@ -40,6 +40,21 @@ def test_every_verb_of_make_that_is_named_exists(path: Path) -> None:
     assert set(named) <= set(phony.split())
 
 
+def test_nobody_is_told_to_fetch_the_package_by_its_name() -> None:
+    """`chameleon-data` on PyPI is somebody else's program: what is installed is a clone of this repository."""
+    rooms = [file for room in ("chameleon_data", "docs", "jobs", "pipelines") for file in (ROOT / room).rglob("*")]
+    files = [
+        file
+        for file in (*rooms, *ROOT.glob("*.md"))
+        if file.suffix in (".ipynb", ".j2", ".md", ".py", ".sbatch", ".txt", ".yaml")
+    ]
+    assert len(files) > 200
+    told = [
+        str(file) for file in files if re.search(r"install [^\n]*\bchameleon[-_]data(\[|'|`|$)", file.read_text(encoding="utf-8"))
+    ]
+    assert told == []
+
+
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "jobs").rglob("*.md")]
 ROOMS = (ROOT, ROOT / "chameleon_data")
 """Where a page's paths begin: `tests/unit`, or, as rooms are named, `store/paths.py`."""

@@ -74,7 +74,7 @@ def test_refusals_name_what_to_do_and_write_nothing(
     expected = {
         "no parquet": "with parquet among the recipe's `shards.formats`", "missing": "is missing; restore it from a copy",
         "cut": r"bytes, not [\d,]+; restore", "foreign": "somebody else is there.*--to", "other dataset": "another dataset.*--to",
-        "memory": "on a disk or object store", "no package": rf"pip install 'chameleon-data\[{form}\]'",
+        "memory": "on a disk or object store", "no package": rf"pip install '\.\[{form}\]' in the repo",
     }[case]  # fmt: skip
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(InputError, match=expected):

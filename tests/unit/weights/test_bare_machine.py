@@ -88,6 +88,6 @@ def test_weights_need_faiss_only_where_landmarks_are_chosen() -> None:
             assert answer == pytest.approx(1), case
         else:
             assert answer == (
-                f"leverage.kernel: {kernel}: needs faiss; pip install 'chameleon-data[cpu]', or 'chameleon-data[gpu]' beside "
-                "CUDA 12"
+                f"leverage.kernel: {kernel}: needs faiss; pip install '.[cpu]' in the repository of chameleon-data, "
+                "or '.[gpu]' beside CUDA 12"
             )

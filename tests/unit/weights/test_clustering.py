@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chameleon_data.errors import InputError
+from chameleon_data.weights import clustering
 from chameleon_data.weights.clustering import (
     LEAST_DOCUMENTS,
     SMOOTHING,
@@ -59,6 +60,46 @@ def test_small_clusters_go_as_if_all_documents_were_assigned_again():
     assert (found.merged, found.folded) == (40 - len(centres), 0)
     assert found.merged >= 4
     assert np.bincount(found.label).tolist() == sorted(sizes.tolist(), reverse=True)
+
+
+def test_where_faiss_sees_gpus_they_find_the_same_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GPUs are stood in for by the CPU: what is shown is that they are asked, and that their answers are read right."""
+    import faiss
+
+    real, asked = faiss.Kmeans, []
+
+    def kmeans(*sizes: int, gpu: bool, **options: object) -> object:
+        asked.append(gpu)
+        return real(*sizes, gpu=False, **options)
+
+    def to_gpus(index: object) -> object:
+        asked.append(True)
+        return index
+
+    monkeypatch.setattr(clustering, "VECTORS_AT_ONCE", 256)
+    monkeypatch.setattr(faiss, "Kmeans", kmeans)
+    monkeypatch.setattr(faiss, "index_cpu_to_all_gpus", to_gpus, raising=False)
+    x, _ = planted([400, 200, 100])
+    found = {}
+    for gpus in (0, 2):
+        monkeypatch.setattr(faiss, "get_num_gpus", lambda gpus=gpus: gpus, raising=False)
+        found[gpus] = cluster_vectors(x, 3, seed=0)
+    assert asked == [False, False, True, True, True]
+    assert (found[0].device, found[2].device) == ("cpu", "gpu")
+    np.testing.assert_array_equal(found[2].label, found[0].label)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    nearest, distance = assign_vectors(unit, found[0].centres)
+    np.testing.assert_array_equal(nearest, found[0].label)
+    np.testing.assert_allclose(distance, ((unit - found[0].centres[nearest]) ** 2).sum(axis=1), atol=1e-5)
+
+
+def test_rounding_as_of_another_device_hardly_moves_the_distance() -> None:
+    rng = np.random.default_rng(0)
+    unit = rng.normal(size=(4000, 16)).astype(np.float32)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    rounded = (unit * (1 + 1e-6 * rng.normal(size=unit.shape))).astype(np.float32)
+    exact, other = (assign_vectors(unit, find_centres(x, 60, seed=0))[1].mean() for x in (unit, rounded))
+    assert other == pytest.approx(exact, rel=1e-3)
 
 
 def test_a_small_cluster_goes_to_the_next_nearest():
