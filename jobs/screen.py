@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from math import ceil, log10
 from typing import Any
 
 from rich.console import Console
@@ -253,8 +254,15 @@ def format_duration(seconds: float) -> str:
     return "less than a minute"
 
 
-def format_interval(ends: tuple[float, float] | list[float] | None) -> str:
-    return f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else ""
+def share_digits(domains: int) -> int:
+    """Decimals of a share of so many domains, which tell two of them apart."""
+    return max(4, 2 + ceil(log10(max(domains, 1))))
+
+
+def format_interval(ends: tuple[float, float] | list[float] | None, domains: int) -> str:
+    """The ends of an interval of a share of so many domains."""
+    digits = share_digits(domains) - 1
+    return f"{ends[0]:.{digits}f} to {ends[1]:.{digits}f}" if ends else ""
 
 
 def format_decimal(value: float | None, digits: int = 3) -> str:

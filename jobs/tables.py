@@ -27,6 +27,7 @@ from chameleon_data.jobs.screen import (
     print_note,
     print_pairs,
     print_table,
+    share_digits,
 )
 from chameleon_data.store.paths import CATALOGUE
 from chameleon_data.versions.manifest import TIMED_PASSES, Manifest, name_tokens
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from chameleon_data.versions.verify import Verification
     from chameleon_data.views.hub_push import HubPush
     from chameleon_data.views.lake_tables import RegisteredTable
+    from chameleon_data.weights.bounds import MovedWeight
     from chameleon_data.weights.mixture import MixtureDescription
     from chameleon_data.weights.weigh import Match
 
@@ -67,23 +69,28 @@ SOURCES_SHOWN = 12
 
 
 def print_clustering(found: Clustering) -> None:
+    chosen = set(_choose_shown({cluster.name: cluster.documents for cluster in found.clusters}))
+    shown = [cluster for cluster in found.clusters if cluster.name in chosen]
+    digits = share_digits(len(found.clusters))
     table = make_table("domain", ">share", "?>documents", "terms", "?nearest")
-    for cluster in found.clusters:
+    for cluster in shown:
         terms = ", ".join(cluster.terms)
-        table.add_row(cluster.name, f"{cluster.share:.3f}", f"{cluster.documents:,}", terms, cluster.nearest or "")
+        table.add_row(cluster.name, f"{cluster.share:.{digits}f}", f"{cluster.documents:,}", terms, cluster.nearest or "")
     print_table(table)
-    for cluster in found.clusters:
+    for cluster in shown:
         out.print(cluster.name, soft_wrap=True, markup=False, highlight=False)
         for example in cluster.examples:
             print_dim(f"  {example}")
+    if len(found.clusters) > len(shown):
+        print_dim(f"the {len(shown):,} largest of {len(found.clusters):,} domains; --json prints all")
     print_dim(found.say())
 
 
-def _choose_shown(weights: Mapping[str, float]) -> list[str]:
-    """The domains that are listed, in their order."""
-    largest = sorted(weights, key=lambda name: (-weights[name], name))[:DOMAINS_SHOWN]
+def _choose_shown(sizes: Mapping[str, float]) -> list[str]:
+    """The domains that are listed, those of the largest weights or sizes, in their order."""
+    largest = sorted(sizes, key=lambda name: (-sizes[name], name))[:DOMAINS_SHOWN]
     chosen = set(largest)
-    return [name for name in weights if name in chosen]
+    return [name for name in sizes if name in chosen]
 
 
 def _print_rest(domains: int) -> None:
@@ -96,20 +103,26 @@ def print_stages(stages: Sequence[Mapping[str, float]], rows: Mapping[str, Seque
     absent from a stage has no key in it. Nothing where there is one stage."""
     if len(stages) == 1:
         return
+    digits = share_digits(len(total))
     table = make_table("domain", *(f">stage {number}" for number in range(1, len(stages) + 1)), ">all")
     for name in _choose_shown(total):
-        shares = (f"{stage[name]:.4f}" if name in stage else "absent" for stage in stages)
-        table.add_row(name, *shares, f"{total[name]:.4f}")
+        shares = (f"{stage[name]:.{digits}f}" if name in stage else "absent" for stage in stages)
+        table.add_row(name, *shares, f"{total[name]:.{digits}f}")
     for name, cells in rows.items():
         table.add_row(Text(name, style="dim"), *cells)
     print_table(table)
+
+
+def _describe_move(moved: MovedWeight, domains: int) -> str:
+    digits = share_digits(domains)
+    return f"{moved.domain}: {moved.before:.{digits}f} to {moved.after:.{digits}f} by its {moved.bound}"
 
 
 def _print_stage_notes(mixtures: Sequence[MixtureDescription]) -> None:
     """What `print_notes` says of the first stage, of the later ones."""
     for number, about in enumerate(mixtures[1:], 2):
         for m in about.moved[:BOUNDS_SHOWN]:
-            print_note(f"stage {number}: {m.domain}: {m.before:.4f} to {m.after:.4f} by its {m.bound}", "bound")
+            print_note(f"stage {number}: {_describe_move(m, len(about.names))}", "bound")
         for warning in about.warnings:
             if warning not in mixtures[0].warnings:
                 print_note(f"stage {number}: {warning}")
@@ -131,15 +144,15 @@ def print_weights(weighed: Weighed) -> None:
     by_embedder = [">by embedder"] if ranges else []
     columns = ("domain", ">weight", ">90 % interval", *by_embedder, "?>score", "?>natural", "?>documents")
     table = make_table(*columns, f"?>{name_tokens(weighed.unit)}", "?>quarantined")
-    shown = _choose_shown(weights)
+    shown, digits = _choose_shown(weights), share_digits(len(weights))
     for c in (count for count in counts if count.name in shown):
         table.add_row(
             c.name,
-            f"{weights[c.name]:.4f}",
-            format_interval(about.intervals.get(c.name)),
-            *([format_interval(ranges[c.name])] if ranges else []),
+            f"{weights[c.name]:.{digits}f}",
+            format_interval(about.intervals.get(c.name), len(weights)),
+            *([format_interval(ranges[c.name], len(weights))] if ranges else []),
             format_decimal(about.scores.get(c.name)),
-            f"{c.tokens / total:.4f}",
+            f"{c.tokens / total:.{digits}f}",
             f"{c.rows:,}",
             f"{c.tokens:,}",
             f"{weighed.survey.tallies[c.name].quarantined:,}",
@@ -177,8 +190,9 @@ def print_plan(planned: Planned, cost: Mapping[str, Any]) -> None:
     for name in _choose_shown(weights):
         d = domains[name]
         counts = (f"{d.target_tokens:,}", f"{d.tokens:,}", f"{d.rows:,}", f"{d.epochs:.2f}")
-        moved = [format_interval(ranges[name])] if ranges else []
-        table.add_row(name, f"{weights[name]:.4f}", format_interval(intervals.get(name)), *moved, *counts)
+        moved = [format_interval(ranges[name], len(weights))] if ranges else []
+        interval = format_interval(intervals.get(name), len(weights))
+        table.add_row(name, f"{weights[name]:.{share_digits(len(weights))}f}", interval, *moved, *counts)
     print_table(table)
     _print_rest(len(weights))
     print_outside(weights, intervals)
@@ -300,12 +314,14 @@ def print_mixture(manifest: Manifest) -> None:
     by_embedder = ["?>by embedder"] if ranges else []
     columns = ("domain", ">weight", "?>90 % interval", *by_embedder, "?>natural", f">{name_tokens(manifest.unit)}", "?>written")
     table = make_table(*columns, rows_are, "?>epochs", "?>quarantined")
+    digits = share_digits(len(domains))
     for name in _choose_shown({name: d.weight for name, d in domains.items()}):
         d = domains[name]
-        moved = [format_interval(ranges[name])] if ranges else []
+        moved = [format_interval(ranges[name], len(domains))] if ranges else []
+        interval, natural = format_interval(d.weight_interval, len(domains)), f"{d.available_tokens / available:.{digits}f}"
         table.add_row(
-            name, f"{d.weight:.4f}", format_interval(d.weight_interval), *moved, f"{d.available_tokens / available:.4f}",
-            f"{d.tokens:,}", f"{d.tokens / written:.4f}", f"{d.rows:,}", f"{d.epochs:.2f}", f"{d.quarantined:,}",
+            name, f"{d.weight:.{digits}f}", interval, *moved, natural, f"{d.tokens:,}", f"{d.tokens / written:.{digits}f}",
+            f"{d.rows:,}", f"{d.epochs:.2f}", f"{d.quarantined:,}",
         )  # fmt: skip
     print_table(table)
     _print_rest(len(domains))
@@ -338,7 +354,7 @@ def print_notes(about: MixtureDescription, reused: Mapping[str, str]) -> None:
     for sentence in reused.values():
         print_dim(sentence)
     for m in about.moved[:BOUNDS_SHOWN]:
-        print_note(f"{m.domain}: {m.before:.4f} to {m.after:.4f} by its {m.bound}", "bound")
+        print_note(_describe_move(m, len(about.names)), "bound")
     if len(about.moved) > BOUNDS_SHOWN:
         print_note(f"and {len(about.moved) - BOUNDS_SHOWN:,} more; --json and the report list them", "bound")
     for warning in (*about.warnings, *about.near_duplicates):
@@ -381,9 +397,10 @@ def print_explanations(about: MixtureDescription) -> None:
     """Other mixtures beside this one, and the neighbours that lower each domain's leverage most."""
     beside, neighbours = about.mixtures or {}, about.neighbours or {}
     table = make_table("domain", *(f">{Path(name).name}" for name in beside), "leverage lowered most by")
+    digits = share_digits(len(about.names))
     for domain in _choose_shown({name: about.unbounded.get(name, 0.0) for name in about.names}):
         lowered = ", ".join(f"{n.domain} ({n.lowers:.0%})" for n in neighbours.get(domain, ())[:NEIGHBOURS_SHOWN])
-        table.add_row(domain, *(f"{mixture[domain]:.4f}" for mixture in beside.values()), lowered)
+        table.add_row(domain, *(f"{mixture[domain]:.{digits}f}" for mixture in beside.values()), lowered)
     out.print()
     print_table(table)
 
@@ -396,10 +413,11 @@ def print_exhausted(compared: Exhaustion) -> None:
         return
     out.print()
     table = make_table("mix.exhausted", *(f">{rule}" for rule in done))
-    for domain in first:
+    for domain in _choose_shown({name: share.weight for name, share in first.items()}):
         shares = (found[domain] for found in done.values())
         table.add_row(domain, *(f"{share.target_tokens:,} ({share.epochs:.2f} epochs)" for share in shares))
     print_table(table)
+    _print_rest(len(first))
     for rule, found in compared.items():
         if isinstance(found, RefusedRule):
             out.print(Text(f"{rule} would refuse:", style="dim"), found.refused, soft_wrap=True)
@@ -601,14 +619,14 @@ def print_difference(found: Difference, units: tuple[str, str]) -> None:
     columns = ("domain", ">weight", f"?>{sizes}", "?>epochs", ">rows kept", ">added", ">removed", "?>documents new", "?>gone")
     domains = make_table(*columns)
     documents = {(d.split, d.domain): d for d in found.documents}
-    splits = sorted({split for split, _ in documents} - {"train"})
+    splits, form = sorted({split for split, _ in documents} - {"train"}), f".{share_digits(len(found.domains))}f"
     shown = _choose_shown({name: max(weight or 0.0 for weight in facts["weight"]) for name, facts in found.domains.items()})
     for split in ("train", *splits):
         for name, facts in ((name, found.domains[name]) for name in shown):
             d = documents.get((split, name))
             counts = [f"{n:,}" for n in (d.kept, d.added, d.removed, d.new, d.gone)] if d else ["0"] * 5
             if split == "train":
-                forms = {"weight": ".4f", "tokens": ",", "epochs": ".2f"}
+                forms = {"weight": form, "tokens": ",", "epochs": ".2f"}
                 domains.add_row(name, *(format_change(facts[key], form) for key, form in forms.items()), *counts)
             elif d:
                 domains.add_row(f"{name} ({split})", "", "", "", *counts)
@@ -617,7 +635,7 @@ def print_difference(found: Difference, units: tuple[str, str]) -> None:
     if len(found.stages) > 1:
         table = make_table("domain", *(f">weight, stage {number}" for number in range(1, len(found.stages) + 1)))
         for name in shown:
-            table.add_row(name, *(format_change(stage.get(name, [None, None]), ".4f") for stage in found.stages))
+            table.add_row(name, *(format_change(stage.get(name, [None, None]), form) for stage in found.stages))
         print_table(table)
     s = found.shards
     shared = f"{s.shared:,} the same, byte for byte ({s.shared_bytes:,} bytes)" if s.shared else "none the same"

@@ -390,7 +390,7 @@ class _Measured:
         reused = {"embed": "embedded nothing: the vectors came with the corpus"}
         if self.embedded.newly is not None:
             new, documents = len(self.embedded.newly), self.embedded.documents
-            reused["embed"] = f"embedded {new} of {domains} domains, {documents:,} documents"
+            reused["embed"] = f"embedded {new:,} of {domains:,} domains, {documents:,} documents"
         if self.embedded.pace:
             reused["pace"] = self.embedded.pace.describe()
         if self.known:

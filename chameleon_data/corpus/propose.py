@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Any
@@ -39,6 +39,8 @@ NO_NAMES = ("", "part", "shard", "data", "chunk", "file", "split", "output", "co
 """Starts of file names that say nothing of what a file holds."""
 SHORT_TEXT = 40
 """Characters; a mean below is rarely that of documents."""
+SMALL_SOURCE, SMALL_OF_ALL = 2**16, 1_000
+"""Stored bytes of a source, and how often all sources hold its bytes: one with less of both may be a stray file."""
 MOST_STEMS = 32
 """Starts of names that are taken for sources; where a folder has more, its files are one."""
 NUMBERING = re.compile(r"([-_.]?(part|shard|chunk))?([-_.]?\d+)?([-_.]of[-_.]\d+)?([-_.]c\d+)?$", re.IGNORECASE)
@@ -104,7 +106,16 @@ def propose_sources(folder: str) -> Proposal:
     proposed = tuple(
         _propose(name, paths, files, hive, alone) for name, (_, paths, files, hive) in zip(names, groups, strict=True)
     )
-    return Proposal(folder, proposed, dict(left_out))
+    total = sum(source.bytes for source in proposed)
+    return Proposal(folder, tuple(_doubt_small(source, total) for source in proposed), dict(left_out))
+
+
+def _doubt_small(source: ProposedSource, total: int) -> ProposedSource:
+    """With a note, where the source is a stray file rather than a domain. `total`: bytes of all sources."""
+    if source.bytes >= SMALL_SOURCE or source.bytes * SMALL_OF_ALL >= total:
+        return source
+    note = f"{source.bytes:,} bytes of {total:,} are little for a domain; delete it here, or add its path to another source"
+    return replace(source, notes=(*source.notes, note))
 
 
 _Group = tuple[str, tuple[str, ...], list[FoundFile], str | None]

@@ -80,7 +80,7 @@ NO_ENDING = re.compile(r"|\.c?[0-9]+")
 _MAGIC = re.compile(r"[*?\[]")
 
 HIDDEN, NOTE, SECOND_NAME, SHADOWED, FOLDERS_NAME = (
-    "a name that begins with . or _", "a note of a library", "a second name of a file", "below the name of a file",
+    "a name that begins with . or _", "a note beside the data", "a second name of a file", "below the name of a file",
     "a name that ends with /",
 )  # fmt: skip
 FOLDER_MARKS = ("/", "_$folder$")

@@ -341,15 +341,15 @@ def _warnings(statistics: DomainStatistics, whole: Moments, best: Estimate, *, d
         )
     if debias_wanted and not can_debias(k, p):
         yield (
-            f"with {k} domains in {p} dimensions the diagonal cannot be debiased; domains with few or varied samples look more "
-            "distinct than they are, by their 'variance_of_mean'"
+            f"with {k:,} domains in {p:,} dimensions the diagonal cannot be debiased; domains with few or varied samples look "
+            "more distinct than they are, by their 'variance_of_mean'"
         )
     yield from _warn_of_lone(names, _in_one_group(statistics))
     excess = best.r / float(best.affinity.eigenvalues[0])
     if excess > FAR_ABOVE:
         yield (
-            f"the ridge ({best.r / k:g} times {k} domains) is {excess:.0f} times the largest eigenvalue of the affinity, so the "
-            "scores follow each domain's distance from the centre alone; 'ridge: auto' follows the data"
+            f"the ridge ({best.r / k:g} times {k:,} domains) is {excess:.0f} times the largest eigenvalue of the affinity, so "
+            "the scores follow each domain's distance from the centre alone; 'ridge: auto' follows the data"
         )
     yield from _warn_of_concentration(names, np.exp(best.log_weights))
 

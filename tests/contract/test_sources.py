@@ -131,12 +131,12 @@ def test_notes_of_libraries_are_no_data(place: tuple[str, Put]) -> None:
         put(name, b"{\n}\n")
     put("cache-0123456789abcdef.arrow", b"what a map returned, in this library's own form")
     rows, files = look(root)
-    assert (rows, files) == ([("own", "a")], SourceFiles({"parquet": 1}, {"a note of a library": 6}))
+    assert (rows, files) == ([("own", "a")], SourceFiles({"parquet": 1}, {"a note beside the data": 6}))
     put("notes.txt", b"a document")
     rows, files = look(root)
-    assert files == SourceFiles({"parquet": 1, "txt": 3}, {"a note of a library": 4})  # beside .txt, these may be documents
+    assert files == SourceFiles({"parquet": 1, "txt": 3}, {"a note beside the data": 4})  # beside .txt, these may be documents
     assert describe_files({"own": files}) == [
-        "sources.own: left out 4 files: a note of a library",
+        "sources.own: left out 4 files: a note beside the data",
         "sources.own: reads files of several formats: parquet 1, txt 3; a pattern names those that are meant",
     ]
     assert texts(f"{root}/LICENSE.txt") == ["{\n}\n"]
@@ -158,12 +158,12 @@ def test_markdown_is_text_where_it_lies_alone_or_is_named_and_a_note_beside_othe
     put("mixed/data.parquet", parquet("a"))
     assert look(f"{root}/notes")[1] == SourceFiles({"txt": 2}, {})
     assert texts(f"{root}/notes/*.md") == ["# a", "# b"]
-    assert look(f"{root}/mixed") == ([("own", "a")], SourceFiles({"parquet": 1}, {"a note of a library": 1}))
+    assert look(f"{root}/mixed") == ([("own", "a")], SourceFiles({"parquet": 1}, {"a note beside the data": 1}))
     assert texts(f"{root}/mixed/*.md") == ["# about the data"]
     put("README.md", b"# about all of it")
     rows, files = look(root)
     assert sorted(text for _, text in rows) == ["# a", "# b", "a"], "a folder of Markdown is data beside folders of other data"
-    assert files == SourceFiles({"parquet": 1, "txt": 2}, {"a note of a library": 2})
+    assert files == SourceFiles({"parquet": 1, "txt": 2}, {"a note beside the data": 2})
 
 
 @pytest.mark.parametrize("name", NAMES)

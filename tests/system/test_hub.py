@@ -79,7 +79,7 @@ def test_a_branch_is_read_at_one_commit_which_is_told_and_read_again(hub: Hub, t
     assert (files["commits"], files["read"], files["left_out"]) == (
         {"lab/legal@main": first},
         {"jsonl": 2},
-        {"a note of a library": 1},
+        {"a note beside the data": 1},
     )
     assert built["domains"]["legal"]["rows_read"] == 40
     second = repository.commit(legal(last=30))  # the branch moves

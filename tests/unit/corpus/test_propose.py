@@ -154,6 +154,18 @@ def test_what_is_doubtful_is_told(tmp_path: Path) -> None:
     assert "truncated or damaged" in notes["broken"]
 
 
+def test_a_stray_file_is_told_and_a_small_corpus_is_not(tmp_path: Path) -> None:
+    write(tmp_path / "web/x.jsonl", rows(400))
+    (tmp_path / "todo.txt").write_text("ask for the rest of it\n")
+    notes = {source.name: " ".join(source.notes) for source in look(tmp_path).sources}
+    assert "23 bytes of " in notes["todo"]
+    assert "are little for a domain; delete it here, or add its path to another source" in notes["todo"]
+    assert notes["web"] == ""
+    (tmp_path / "web/x.jsonl").unlink()
+    write(tmp_path / "web/x.jsonl", rows(20))
+    assert not any("little for a domain" in " ".join(source.notes) for source in look(tmp_path).sources)
+
+
 @pytest.mark.parametrize("name", ["x.jsonl", ""])
 def test_a_file_or_nothing_is_refused(tmp_path: Path, name: str) -> None:
     write(tmp_path / "x.jsonl", rows())

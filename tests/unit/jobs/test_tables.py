@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from chameleon_data.corpus.clusterings import Cluster, Clustering
 from chameleon_data.corpus.file_counts import SourceFiles
 from chameleon_data.corpus.kept_columns import KeptColumn
 from chameleon_data.corpus.kept_rows import KeptSummary
@@ -15,6 +17,7 @@ from chameleon_data.jobs import screen, tables
 from chameleon_data.pipelines.cost import PassCost, Prices, describe_cost, read_rates
 from chameleon_data.shards.plan_summary import PlannedStage, PlanSummary
 from chameleon_data.weights.bounds import MovedWeight
+from chameleon_data.weights.explain.exhaustion import ExhaustedShare, Exhaustion
 from chameleon_data.weights.mixture import MixtureDescription
 from tests.support.manifests import example_manifest
 
@@ -128,6 +131,43 @@ def test_the_terminal_tells_of_twenty_bounds(capsys):
     told = capsys.readouterr().out
     assert told.count("0.3000 to 0.2000 by its cap") == 20
     assert "and 5 more" in told
+
+
+def test_of_many_discovered_domains_the_largest_are_listed_and_the_others_counted(capsys):
+    clusters = tuple(
+        Cluster(f"topic-{i}", "", 16 + i % 300, 0.001, ("word",), None, (f"example of {i}",))
+        for i in range(tables.DOMAINS_SHOWN + 50)
+    )
+    found = Clustering(1, "key", "topics", clusters, 9_000, 0.5, 0, 0, 0.9, None, 0, 256, "embedder", "cpu")
+    tables.print_clustering(found)
+    text = capsys.readouterr().out
+    shown = {int(i) for i in re.findall(r"example of (\d+)", text)}
+    assert shown == set(range(50, tables.DOMAINS_SHOWN + 50))
+    assert set(re.findall(r"topic-(\d+)", text)) == {str(i) for i in shown}
+    assert "the 200 largest of 250 domains; --json prints all" in text
+
+
+@pytest.mark.parametrize(
+    ("domains", "weight", "interval"), [(10, "0.1235", "0.100 to 0.200"), (3_000, "0.123457", "0.10000 to 0.20000")]
+)
+def test_weights_of_many_domains_have_decimals_that_tell_them_apart(capsys, domains, weight, interval):
+    assert f"{0.123456789:.{screen.share_digits(domains)}f}" == weight
+    assert screen.format_interval((0.1, 0.2), domains) == interval
+    names = tuple(f"d{i}" for i in range(domains))
+    moved = MovedWeight("d1", "cap", 0.123456789, 0.1, None)
+    tables.print_notes(describe(names=names, moved=(moved,)), {})
+    assert f"d1: {weight} to 0.1" in capsys.readouterr().out
+
+
+def test_of_many_domains_the_rules_for_exhausted_ones_list_the_heaviest(capsys):
+    rules: Exhaustion = {
+        rule: {f"domain-{i}": ExhaustedShare(i / 40_000, i * budget, 1.0) for i in range(250)}
+        for rule, budget in (("redistribute", 10), ("repeat", 11))
+    }
+    tables.print_exhausted(rules)
+    text = capsys.readouterr().out
+    assert {int(i) for i in re.findall(r"domain-(\d+)", text)} == set(range(50, 250))
+    assert "the 200 largest weights of 250 domains" in text
 
 
 def test_a_dotted_key_is_named_whole_where_its_last_part_repeats():
