@@ -75,11 +75,11 @@ class Clustering:
         """One sentence for a person."""
         moved = "" if self.drift is None else f"; 1 - NMI with clustering {self.number - 1}: {self.drift:.2f}"
         where = "; k-means on GPUs" if self.device == "gpu" else ""
-        fewer = f"; {self.merged:,} were too small, {self.folded:,} one with another" if self.merged or self.folded else ""
-        return (
-            f"clustering {self.number}: {len(self.clusters):,} domains from {self.documents:,} embedded documents{fewer}; words "
-            f"give the nearest cluster to {self.agreement:.0%} of held-out documents{moved}{where}"
-        )
+        small = f"; {self.merged:,} more were too small, and their documents went to the next nearest" if self.merged else ""
+        same = f"; {self.folded:,} more were the same as another" if self.folded else ""
+        found = f"clustering {self.number}: {len(self.clusters):,} domains from {self.documents:,} embedded documents"
+        agreed = f"; words give the nearest cluster to {self.agreement:.0%} of held-out documents"
+        return found + small + same + agreed + moved + where
 
     def describe(self) -> dict[str, object]:
         """What `domains --json` prints."""

@@ -33,7 +33,7 @@ from chameleon_data.versions.versions import Version, list_deleted, list_version
 from chameleon_data.views.report.changes import say_changes
 from chameleon_data.views.report.page import FORMAT_TITLES, ordered_formats
 from chameleon_data.views.report.template import fill_template
-from chameleon_data.views.report.words import format_bytes, format_compact
+from chameleon_data.views.report.words import format_bytes, format_compact, short_percent_formatter
 
 VERSIONS_DETAILED = 20
 """Newest versions of which the page shows files and changes; of the others it shows a line."""
@@ -76,7 +76,7 @@ class CatalogueEntry:
     tags: tuple[str, ...]
     size: str
     """Tokens or bytes of the train split."""
-    shares: tuple[tuple[str, float], ...]
+    shares: tuple[tuple[str, str], ...]
     """The largest weights; empty for an old version."""
     changes: str
     """What changed since the version before, in a sentence; empty for the first and for an old one."""
@@ -142,13 +142,14 @@ def _describe(
     changes = ""
     if before and earlier:
         changes = f"Since v{before.number}, {say_changes(compare_manifests((store, earlier), (store, manifest)))}"
+    share = short_percent_formatter(len(manifest.domains))
     heaviest = sorted(((n, d.weight) for n, d in manifest.domains.items()), key=lambda share: (-share[1], share[0]))
     return CatalogueEntry(
         version.number,
         version,
         tags,
         _say_size(version),
-        tuple(heaviest[:SHARES_SHOWN]),
+        tuple((name, share(weight)) for name, weight in heaviest[:SHARES_SHOWN]),
         changes,
         tuple(links),
         _list_downloads(store, manifest),

@@ -91,7 +91,7 @@ def test_topics_become_domains_and_a_version_of_them_is_proved(tmp_path: Path) -
     assert verify_version(store, manifest).problems == ()
     clustering = find_clustering(store, manifest.recipe.domains)
     page = render_report(manifest, read_report_rows(store, manifest), 1, CREATED, None, (), clustering)
-    assert "clustering 1: 3 domains" in page
+    assert "Clustering 1: 3 domains" in page
     assert all(cluster.examples[0][:40] in page for cluster in clustering.clusters)
     with pytest.raises(InputError, match="no file of the sources names them; train on the shards"):
         make_blend("t", manifest.recipe, [], 1, [])

@@ -40,6 +40,15 @@ def test_every_verb_of_make_that_is_named_exists(path: Path) -> None:
     assert set(named) <= set(phony.split())
 
 
+def test_links_to_the_web_are_whole() -> None:
+    """As far as a machine without the web can tell; Sphinx's `linkcheck` asks each of them."""
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "jobs").rglob("*.md")]
+    links = {link for page in pages for link in re.findall(r"\]\((\w+:[^)\s]*)\)", page.read_text(encoding="utf-8"))}
+    assert len(links) > 4
+    broken = [link for link in links if not re.fullmatch(r"https://([\w-]+\.)+[a-z]+(/[\w./#%-]*)?", link) or link.endswith(".")]
+    assert broken == []
+
+
 def test_nobody_is_told_to_fetch_the_package_by_its_name() -> None:
     """`chameleon-data` on PyPI is somebody else's program: what is installed is a clone of this repository."""
     rooms = [file for room in ("chameleon_data", "docs", "jobs", "pipelines") for file in (ROOT / room).rglob("*")]

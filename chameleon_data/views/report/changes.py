@@ -12,10 +12,10 @@ from chameleon_data.versions.diff import Change, InputChanges, ManifestChanges
 from chameleon_data.views.report.tables import DOMAIN, ReportTable, TableColumn, make_report_table
 from chameleon_data.views.report.words import (
     decimal_formatter,
-    format_percent,
     format_whole,
     isolate_name,
     percent_formatter,
+    short_percent_formatter,
     shorten_name,
 )
 
@@ -93,7 +93,8 @@ def say_changes(changes: ManifestChanges) -> str:
     recipe = f"the recipe changed in {', '.join(keys)}" if keys else "the recipe is the same"
     if old == new:
         return f"{recipe}; no weight moved."
-    return f"{recipe}; {isolate_name(name)} moved most, from {format_percent(old, 1)} to {format_percent(new, 1)}."
+    share = short_percent_formatter(len(shares))
+    return f"{recipe}; {isolate_name(name)} moved most, from {share(old)} to {share(new)}."
 
 
 def _show_value(value: object) -> str:

@@ -17,7 +17,14 @@ from chameleon_data.versions.diff import ManifestChanges
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.views.report.changes import say_changes
 from chameleon_data.views.report.domains import bounds_that_acted, epoch_limit
-from chameleon_data.views.report.words import format_percent, format_times, format_whole, isolate_name, list_names
+from chameleon_data.views.report.words import (
+    format_percent,
+    format_times,
+    format_whole,
+    isolate_name,
+    list_names,
+    short_percent_formatter,
+)
 from chameleon_data.weights.evidence import BitsDifference, find_evidence
 from chameleon_data.weights.explain.closeness import CLOSER
 
@@ -64,16 +71,16 @@ def conclude(
 
 def _say_shares(domains: pl.DataFrame) -> Iterator[str]:
     """The largest share, and the domains that moved most against their share of the corpus."""
-    unit = domains["unit"][0]
+    unit, share = domains["unit"][0], short_percent_formatter(len(domains))
     rows = domains.select("name", "weight", "natural").rows()
     name, weight, natural = rows[0]
     if len(rows) == 1:
         yield f"All {unit} come from one domain, {isolate_name(name)}."
         return
-    times = {n: w / share for n, w, share in rows}
+    times = {n: w / of_corpus for n, w, of_corpus in rows}
     yield (
-        f"{isolate_name(name)} gets the largest share of the {unit}, {format_percent(weight, 1)}. That is "
-        f"{format_times(times[name])} its natural share, {format_percent(natural, 1)}."
+        f"{isolate_name(name)} gets the largest share of the {unit}, {share(weight)}. That is "
+        f"{format_times(times[name])} its natural share, {share(natural)}."
     )
     most, least = max(times, key=lambda n: times[n]), min(times, key=lambda n: times[n])
     if max(times[most] - 1, 1 - times[least]) < NEAR:
@@ -88,13 +95,14 @@ def _say_shares(domains: pl.DataFrame) -> Iterator[str]:
 def _say_bounds(manifest: Manifest) -> Iterator[str]:
     """What floors, caps, groups and the limit of epochs did."""
     moved, limit = bounds_that_acted(manifest), epoch_limit(manifest.recipe.mix)
+    share = short_percent_formatter(len(manifest.domains))
     for number, m in moved[:BOUNDS_TOLD]:
         held = {
             "epochs": f"held at {limit or 0:g} epochs", "cap": "held at its cap", "floor": "raised to its floor",
             "group cap": "as a group held at its cap", "group floor": "as a group raised to its floor",
         }[m.bound]  # fmt: skip
         where = f"In stage {number} " if len(manifest.stages) > 1 else ""
-        now, alone = format_percent(m.after, 1), format_percent(m.before, 1)
+        now, alone = share(m.after), share(m.before)
         yield f"{where}{isolate_name(m.domain)} is {held}: it gets {now}, where the weights alone would give {alone}."
     if (rest := len(moved) - BOUNDS_TOLD) > 0:
         yield f"{rest:,} more bound{'s' * (rest > 1)} moved a weight."

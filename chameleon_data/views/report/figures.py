@@ -48,8 +48,8 @@ PAIRS_NAMED = 12
 """Most pairs of a kind that the heat map's words name."""
 SLICES = 120
 """Steps along the shards. More shards share a step."""
-NAMED_POINTS = 16
-"""Most points of a scatter plot that are named."""
+NAMED_POINTS, LARGE_POINTS, POINTS_DRAWN = 16, 60, 2_000
+"""Most points of a scatter plot that are named, that are large, and that are drawn; of more, those of the largest weights."""
 DEVIATIONS_DRAWN = 2_000
 """Points of deviations; more are drawn as a band."""
 
@@ -70,8 +70,8 @@ class Figure:
     note: str | None = None
 
 
-def _rest(domains: pl.DataFrame) -> str | None:
-    return f"The {DRAWN} largest of {len(domains):,} domains; the table holds the others." if len(domains) > DRAWN else None
+def _rest(domains: pl.DataFrame, drawn: int = DRAWN) -> str | None:
+    return f"The {drawn:,} largest of {len(domains):,} domains; the table holds the others." if len(domains) > drawn else None
 
 
 def _longest(names: Iterable[str]) -> float:
@@ -119,7 +119,8 @@ def natural_figure(domains: pl.DataFrame, limit: float | None, budget: int) -> F
     tokens. A domain that bounds moved has a tail from where it was."""
     from matplotlib.ticker import LogLocator, NullLocator
 
-    shown = domains.head(DRAWN)
+    shown = domains.head(POINTS_DRAWN)
+    size = 7.0 if len(shown) <= LARGE_POINTS else 3.4
     canvas, axes = new_axes(440, 400, left=54, right=20, top=14, bottom=46)
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -146,9 +147,10 @@ def natural_figure(domains: pl.DataFrame, limit: float | None, budget: int) -> F
     for x, y, before in zip(natural, weight, asked, strict=True):
         if before > 0 and abs(before - y) > 0.02 * y:
             axes.plot([x, x], [before, y], color=INK, lw=1)
-            axes.plot([x], [before], "o", ms=4, mfc=SURFACE, mec=INK, mew=1)
+            axes.plot([x], [before], "o", ms=0.6 * size, mfc=SURFACE, mec=INK, mew=1)
     for chosen, colour in ((~held, TARGET), (held, ACTED)):
-        axes.plot(natural[chosen], weight[chosen], "o", ms=7, color=colour, mec=SURFACE, mew=0.8, clip_on=False)
+        edge = 0.8 if size > 4 else 0.3
+        axes.plot(natural[chosen], weight[chosen], "o", ms=size, color=colour, mec=SURFACE, mew=edge, clip_on=False)
     if held.any():
         legend.insert(1, Key("held at the limit", swatch("acted", "o")))
     if weights_moved(domains):
@@ -166,7 +168,7 @@ def natural_figure(domains: pl.DataFrame, limit: float | None, budget: int) -> F
     return Figure(
         draw_svg(canvas, "natural", f"Scatter plot of weights against natural shares: {words}"),
         "Weight against natural share: above the diagonal a domain gets more than it has of the corpus", tuple(legend),
-        _rest(domains),
+        _rest(domains, POINTS_DRAWN),
     )  # fmt: skip
 
 

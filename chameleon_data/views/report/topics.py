@@ -9,6 +9,10 @@ from chameleon_data.versions.manifest import Manifest
 from chameleon_data.views.report.tables import ReportTable, TableColumn, make_report_table
 from chameleon_data.views.report.words import percent_formatter
 
+TERMS_SHOWN = 6
+MOST_EXAMPLES_IN_FULL, SHORT_EXAMPLE = 24, 60
+"""Domains up to which examples are shown as they are recorded, and characters of each where there are more: a row stays low."""
+
 
 @dataclass(frozen=True)
 class TopicRow:
@@ -27,6 +31,7 @@ class TopicRow:
 
 def topics_table(clustering: Clustering, manifest: Manifest) -> ReportTable:
     """The clusters that the version holds as domains, the largest first."""
+    most = None if len(clustering.clusters) <= MOST_EXAMPLES_IN_FULL else SHORT_EXAMPLE
     total = max(1, sum(domain.available_tokens for domain in manifest.domains.values()))
     rows = [
         TopicRow(
@@ -34,9 +39,9 @@ def topics_table(clustering: Clustering, manifest: Manifest) -> ReportTable:
             domain.available_tokens / total,
             domain.weight,
             cluster.documents,
-            ", ".join(cluster.terms),
+            ", ".join(cluster.terms[:TERMS_SHOWN]),
             cluster.nearest or "",
-            " ¶ ".join(cluster.examples),
+            " ¶ ".join(example[:most] for example in cluster.examples),
         )
         for cluster in clustering.clusters
         if (domain := manifest.domains.get(cluster.name)) is not None

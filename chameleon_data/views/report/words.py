@@ -59,6 +59,12 @@ def percent_formatter(k: int) -> Callable[[float | None], str]:
     return lambda value: format_percent(value, digits)
 
 
+def short_percent_formatter(k: int) -> Callable[[float | None], str]:
+    """The same for a sentence: a digit less, or 0.1 % where they are few."""
+    digits = max(1, ceil(log10(max(k, 1))) - 1)
+    return lambda value: format_percent(value, digits)
+
+
 def decimal_formatter(digits: int) -> Callable[[float | None], str]:
     return lambda value: "–" if value is None or not isfinite(value) else f"{value:.{digits}f}".replace("-", "−")
 

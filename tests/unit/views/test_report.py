@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from markupsafe import Markup
 
+from chameleon_data.corpus.clusterings import Cluster, Clustering
 from chameleon_data.recipe import Group
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.verify import Verification
 from chameleon_data.views.report import figures
 from chameleon_data.views.report.page import FORMAT_TITLES, figure_style
+from chameleon_data.views.report.topics import topics_table
 from chameleon_data.weights.bounds import MovedWeight
 from chameleon_data.weights.mixture import MisfiledDocument
 from tests.support.manifests import list_files, with_files
@@ -482,10 +484,25 @@ def test_many_domains_are_cut_where_it_says_so(monkeypatch):
     manifest, proof = example_report(names, budget=3_000_000, samples=30, shards=130)
     text = render_example(manifest, None, CREATED, proof)
     assert "The 24 largest of 70 domains" in numbers(text, "mixture")
+    scatter = text[text.index('id="mixture"') : text.index("Weight, the share of")]
+    assert scatter.count("<use ") >= 70, "each domain is a point"
     assert all(name in numbers(text, "mixture") for name in names), "the table holds all"
     assert "Too many domains to name here (70)" in numbers(text, "affinity")
     assert "Drawn: 700 of 2,100 documents" in numbers(text, "map")
     assert "46 smaller domains" in numbers(text, "map")
+
+
+@pytest.mark.parametrize(("clusters", "characters"), [(10, 160), (30, 60)])
+def test_examples_of_many_discovered_domains_are_short(ten, clusters, characters):
+    manifest = ten[0]
+    names = [*manifest.domains, *(f"gone-{i}" for i in range(clusters - len(manifest.domains)))]
+    terms = tuple(f"term{i}" for i in range(8))
+    found = tuple(Cluster(name, "", 20, 1 / clusters, terms, names[0], ("x" * 160, "y" * 160, "z" * 160)) for name in names)
+    table = topics_table(Clustering(1, "k", "t", found, 600, 0.5, 3, 1, 0.9, None, 0, 256, "e", "cpu"), manifest)
+    assert sorted(row[0] for row in table.rows) == sorted(manifest.domains)
+    for row in table.rows:
+        assert row[-1] == " ¶ ".join(letter * characters for letter in "xyz")
+        assert row[4] == "term0, term1, term2, term3, term4, term5"
 
 
 def test_alike_domains_stand_side_by_side():
