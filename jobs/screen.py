@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from math import ceil, log10
 from typing import Any
 
 from rich.console import Console
@@ -29,6 +28,7 @@ from rich.text import Text
 from chameleon_data.errors import InputError, escape_unprintable
 from chameleon_data.jobs.start import asks_for_json_lines
 from chameleon_data.recipe import parse_bytes
+from chameleon_data.views.report.words import percent_digits
 
 ESCAPED_IN_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """Characters that JSON may hold and a terminal may obey: control characters, and those that turn the direction of writing."""
@@ -256,7 +256,7 @@ def format_duration(seconds: float) -> str:
 
 def share_digits(domains: int) -> int:
     """Decimals of a share of so many domains, which tell two of them apart."""
-    return max(4, 2 + ceil(log10(max(domains, 1))))
+    return 2 + percent_digits(domains)
 
 
 def format_interval(ends: tuple[float, float] | list[float] | None, domains: int) -> str:

@@ -14,6 +14,7 @@ from chameleon_data.views.report.words import (
     decimal_formatter,
     format_whole,
     isolate_name,
+    percent_digits,
     percent_formatter,
     short_percent_formatter,
     shorten_name,
@@ -24,7 +25,8 @@ VALUE_SHOWN = 200
 
 
 def moved_weights_table(changes: ManifestChanges, unit: str) -> ReportTable:
-    """Weight, tokens and epochs of each domain before and after, the largest move first; `unit` is what tokens are called."""
+    """Weight, tokens and epochs of each domain before and after, the largest move first, of equal ones the largest weight; `unit`
+    is what tokens are called."""
     rows = [(name, *facts["weight"], *facts["tokens"], *facts["epochs"]) for name, facts in changes.domains.items()]
     ends = [f"{fact}-{end}" for fact in ("weight", "tokens", "epochs") for end in ("before", "after")]
     kinds = [pl.Float64, pl.Float64, pl.Int64, pl.Int64, pl.Float64, pl.Float64]
@@ -33,17 +35,18 @@ def moved_weights_table(changes: ManifestChanges, unit: str) -> ReportTable:
         moved=pl.col("weight-after").fill_null(0.0) - pl.col("weight-before").fill_null(0.0)
     )
     share, epochs, called = percent_formatter(len(rows)), decimal_formatter(2), unit.capitalize()
+    digits = percent_digits(len(rows))
     columns = [
         DOMAIN,
         TableColumn("Weight before", "weight-before", share),
         TableColumn("after", "weight-after", share),
-        TableColumn("Moved, points", "moved", lambda v: "0" if v == 0 else f"{100 * v:+.2f}".replace("-", "−")),
+        TableColumn("Moved, points", "moved", lambda v: "0" if v == 0 else f"{100 * v:+.{digits}f}".replace("-", "−")),
         TableColumn(f"{called} before", "tokens-before", format_whole),
         TableColumn("after", "tokens-after", format_whole),
         TableColumn("Epochs before", "epochs-before", epochs),
         TableColumn("after", "epochs-after", epochs),
     ]
-    frame = frame.sort(pl.col("moved").abs(), "name", descending=[True, False])
+    frame = frame.sort(pl.col("moved").abs(), "weight-after", "name", descending=[True, True, False], nulls_last=True)
     return make_report_table("Weights before and after", frame, columns)
 
 

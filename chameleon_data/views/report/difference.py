@@ -40,11 +40,14 @@ def render_difference(names: tuple[str, str], manifests: tuple[Manifest, Manifes
 
 
 def moved_figure(found: Difference) -> Figure:
-    """Each domain's weight before and after, joined by a line; the largest moves first."""
+    """Each domain's weight before and after, joined by a line; the largest moves first, of equal ones the largest weights."""
     pairs: list[tuple[str, float, float]] = [
         (name, facts["weight"][0] or 0.0, facts["weight"][1] or 0.0) for name, facts in found.domains.items()
     ]
-    shown = sorted(pairs, key=lambda pair: (-round(abs(pair[2] - pair[1]), 9), pair[0]))[:DRAWN]
+    shown = sorted(pairs, key=lambda pair: (-round(abs(pair[2] - pair[1]), 9), -pair[2], pair[0]))[:DRAWN]
+    moved = any(round(abs(after - before), 9) for _, before, after in shown)
+    caption = "Weights before and after, the largest moves first" if moved else "Weights, of which none moved, the largest first"
+    kind = "that moved most" if moved else "largest"
     pitch, left = 26.0, 16 + 7.3 * max(len(shorten_name(name)) for name, *_ in shown)
     height = pitch * len(shown)
     canvas, axes = new_axes(520, height + 54, left=left, right=16, top=8, bottom=46)
@@ -67,9 +70,9 @@ def moved_figure(found: Difference) -> Figure:
     axes.set_xlabel("weight", labelpad=6)
     words = "; ".join(f"{shorten_name(n, 40)} {a:.1%} to {b:.1%}" for n, a, b in shown[:12])
     return Figure(
-        draw_svg(canvas, "moved", f"Weights before and after: {words}"), "Weights before and after, the largest moves first",
+        draw_svg(canvas, "moved", f"Weights before and after: {words}"), caption,
         (Key("before", swatch("natural", "o")), Key("after", swatch("target", "o"))),
-        f"The {DRAWN} that moved most of {len(pairs):,} domains; the table holds the others." if len(pairs) > DRAWN else None,
+        f"The {DRAWN} {kind} of {len(pairs):,} domains; the table holds the others." if len(pairs) > DRAWN else None,
     )  # fmt: skip
 
 

@@ -53,15 +53,20 @@ def format_percent(value: float | None, digits: int = 0) -> str:
     return "–" if value is None else f"{100 * value:.{digits}f}\u00a0%"
 
 
+def percent_digits(k: int) -> int:
+    """Decimals of a percentage that tell the shares of two of k domains apart."""
+    return max(2, ceil(log10(max(k, 1))))
+
+
 def percent_formatter(k: int) -> Callable[[float | None], str]:
     """Shares of k domains, with digits enough to tell two of them apart."""
-    digits = max(2, ceil(log10(max(k, 1))))
+    digits = percent_digits(k)
     return lambda value: format_percent(value, digits)
 
 
 def short_percent_formatter(k: int) -> Callable[[float | None], str]:
     """The same for a sentence: a digit less, or 0.1 % where they are few."""
-    digits = max(1, ceil(log10(max(k, 1))) - 1)
+    digits = percent_digits(k) - 1
     return lambda value: format_percent(value, digits)
 
 
