@@ -24,7 +24,7 @@ from chameleon_data.arrays import F32, F64, I64
 from chameleon_data.errors import InputError, explaining, say_install
 from chameleon_data.hashing import key64
 from chameleon_data.weights.explain.near_duplicates import NEAR_DUPLICATE
-from chameleon_data.weights.kernels.faiss_library import FaissDevice, find_device, import_faiss
+from chameleon_data.weights.kernels.faiss_library import FaissDevice, choose_faiss_device, import_faiss
 
 K_MEANS_ROUNDS = ((32, 5), (128, 2))
 """Vectors for each centre at most, and iterations, always all of them: a rule for stopping early would depend on rounding."""
@@ -81,7 +81,7 @@ def cluster_vectors(vectors: F32, clusters: int, seed: int) -> Clusters:
     label = place[label]
     means = _means(unit, label, len(order))
     inertia = sum(float(((unit[at] - means[label[at]]) ** 2).sum(dtype=np.float64)) for at in _slices(len(unit)))
-    return Clusters(means, label, inertia / len(unit), merged, folded, find_device(import_faiss("domains")))
+    return Clusters(means, label, inertia / len(unit), merged, folded, choose_faiss_device(import_faiss("domains")))
 
 
 def find_centres(unit: F32, count: int, seed: int) -> F32:
@@ -109,7 +109,7 @@ def find_centres(unit: F32, count: int, seed: int) -> F32:
                 seed=salt,
                 min_points_per_centroid=1,
                 max_points_per_centroid=vectors,
-                gpu=find_device(faiss) == "gpu",
+                gpu=choose_faiss_device(faiss) == "gpu",
             )
             found.train(np.ascontiguousarray(unit, np.float32), init_centroids=np.ascontiguousarray(centres))
             centres = np.array(found.centroids, np.float32)
@@ -121,7 +121,7 @@ def find_centres(unit: F32, count: int, seed: int) -> F32:
 def assign_vectors(unit: F32, centres: F32) -> tuple[I64, F64]:
     """(n,) nearest centre of each vector, and its squared distance. Of centres equally near the first counts, but on GPUs, which
     compute it where faiss sees some and there are enough vectors."""
-    if len(unit) > VECTORS_AT_ONCE and find_device(faiss := import_faiss("domains")) == "gpu":
+    if len(unit) > VECTORS_AT_ONCE and choose_faiss_device(faiss := import_faiss("domains")) == "gpu":
         return _assign_on_gpus(faiss, unit, centres)
     squares = (centres.astype(np.float64) ** 2).sum(axis=1).astype(np.float32)
     label, distance = np.empty(len(unit), np.int64), np.empty(len(unit))

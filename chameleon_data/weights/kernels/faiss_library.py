@@ -19,6 +19,6 @@ def import_faiss(purpose: str) -> ModuleType:
     return module
 
 
-def find_device(faiss: ModuleType) -> FaissDevice:
+def choose_faiss_device(faiss: ModuleType) -> FaissDevice:
     """Where k-means runs: on all GPUs that faiss sees, which are none without `faiss-gpu` or without a driver."""
     return "gpu" if faiss.get_num_gpus() > 0 else "cpu"

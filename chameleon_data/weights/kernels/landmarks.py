@@ -17,7 +17,7 @@ from chameleon_data.arrays import F32, U64, Floats
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import canonical_json, key64, mix64
 from chameleon_data.weights.domain_statistics import SAMPLES_AT_ONCE, FeatureArrays
-from chameleon_data.weights.kernels.faiss_library import find_device, import_faiss
+from chameleon_data.weights.kernels.faiss_library import choose_faiss_device, import_faiss
 from chameleon_data.weights.kernels.kernel import Kernel
 
 POOL_PER_LANDMARK = 8
@@ -93,7 +93,7 @@ def _kmeans_centres(pool: F32, kernel: Kernel, count: int, seed: int) -> F32:
     try:
         clusters = faiss.Kmeans(
             pool.shape[1], count, niter=ITERATIONS, seed=key64(seed, "kmeans") % 2**31, min_points_per_centroid=1,
-            max_points_per_centroid=len(pool), gpu=find_device(faiss) == "gpu",
+            max_points_per_centroid=len(pool), gpu=choose_faiss_device(faiss) == "gpu",
         )  # fmt: skip
         unit = np.float32(2.0 ** np.floor(np.log2(np.abs(pool).max())))  # squares beyond float32 end the process in faiss
         clusters.train(pool / unit)
