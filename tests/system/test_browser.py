@@ -125,7 +125,7 @@ def test_as_it_is_the_page_loads_without_a_word_and_is_printed_whole(text, tmp_p
     page.write_text(text, encoding="utf-8")
     _, console = browse(page, tmp_path, "--no-pdf-header-footer", f"--print-to-pdf={printed}")
     assert console == []
-    assert printed.read_bytes().count(b"/Alt (") == text.count("<figure")
+    assert len(re.findall(rb"/Alt [(<]", printed.read_bytes())) == text.count("<figure")
 
 
 def test_its_policy_lets_no_script_run(text, tmp_path):
