@@ -1,4 +1,5 @@
-"""The options that say where passes run: `--engine`, `--workers`, `--memory`, `--address`, `--open-cluster` and `--progress`."""
+"""The options that say where passes run: `--engine`, `--workers`, `--memory`, `--gpu-share`, `--address`, `--open-cluster` and
+`--progress`."""
 
 from __future__ import annotations
 
@@ -36,6 +37,10 @@ class EngineOptions:
     memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Memory of all processes on this machine together, such as 8GB.")
     ] = None
+    gpu_share: Annotated[
+        float,
+        typer.Option(min=0.05, max=1.0, metavar="SHARE", help="Part of a GPU that a process takes; 0.5 puts two on each GPU."),
+    ] = 1.0
     address: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Run on this Ray cluster; by default on RAY_ADDRESS, if that is set.")
     ] = None
@@ -65,12 +70,13 @@ class EngineOptions:
                     raise InputError("--memory: is for worker processes of this machine; a Ray cluster has memory of its own")
                 from chameleon_data.pipelines.ray_engine import ray_engine
 
-                yield stack.enter_context(ray_engine(address, self.workers, self.open_cluster, progress.note)), progress
+                engine = ray_engine(address, self.workers, self.open_cluster, progress.note, self.gpu_share)
+                yield stack.enter_context(engine), progress
             else:
                 from chameleon_data.pipelines.local_engine import local_engine
 
                 limit = parse_size("--memory", self.memory) if self.memory else None
-                yield stack.enter_context(local_engine(self.workers, limit, progress.note)), progress
+                yield stack.enter_context(local_engine(self.workers, limit, progress.note, self.gpu_share)), progress
 
 
 def takes_engine_options(verb: Callable[..., None]) -> Callable[..., None]:

@@ -88,10 +88,15 @@ class Engine(Protocol):
     def stream(self, make: Callable[[], TableFunction], tables: Sequence[pa.Table], on_gpus: bool = False) -> Iterator[pa.Table]:
         """Give each table to one of some actors, and yield what comes back, in any order.
 
-        `make` is called once in each actor's process. With `on_gpus` an actor has a GPU to itself, else one CPU. Raises the first
-        InputError that an actor raises.
+        `make` is called once in each actor's process. With `on_gpus` an actor has a GPU, or the engine's share of one; else it
+        has one CPU. Raises the first InputError that an actor raises.
         """
         ...
+
+
+def actors_on(gpus: int, share: float) -> int:
+    """How many actors have room on so many GPUs, each with this share of one."""
+    return gpus * int(1 / share + 1e-9)
 
 
 def pack_table(table: pa.Table) -> pa.Buffer:

@@ -34,6 +34,7 @@ from chameleon_data.pipelines.engine import (
     TableFunction,
     Task,
     Tell,
+    actors_on,
     explain_deaths,
     keep_silent,
     pack_table,
@@ -65,12 +66,14 @@ LONGEST_REASON = 200
 
 
 @contextmanager
-def local_engine(workers: int | None = None, memory: int | None = None, tell: Tell = keep_silent) -> Iterator[LocalEngine]:
+def local_engine(
+    workers: int | None = None, memory: int | None = None, tell: Tell = keep_silent, gpu_share: float = 1.0
+) -> Iterator[LocalEngine]:
     """The engine with so many workers, one a processor by default, which may hold `memory` bytes together with this process.
 
-    `tell` is called where a task is tried again.
+    `tell` is called where a task is tried again. An actor on GPUs takes `gpu_share` of one, at most 1.
     """
-    engine = LocalEngine(workers, memory, tell)
+    engine = LocalEngine(workers, memory, tell, gpu_share)
     try:
         yield engine
     finally:
@@ -98,6 +101,8 @@ class _Worker:
     def __init__(self, environment: dict[str, str]) -> None:
         self._environment = environment
         self.call: _Call | None = None
+        self.making = False
+        """Whether it makes the function that its call is for, which may load a model."""
         self._spawn()
 
     def _spawn(self) -> None:
@@ -127,7 +132,7 @@ class _Worker:
         with suppress(OSError):
             if self._made is not make:
                 self.connection.send(("make", make))
-                self._made = make
+                self._made, self.making = make, True
             self.connection.send(("call", call.argument))
 
     def end(self) -> str:
@@ -147,8 +152,10 @@ class _Worker:
 class LocalEngine:
     """Workers of this machine; see `Engine`."""
 
-    def __init__(self, workers: int | None = None, memory: int | None = None, tell: Tell = keep_silent) -> None:
-        self._tell = tell
+    def __init__(
+        self, workers: int | None = None, memory: int | None = None, tell: Tell = keep_silent, gpu_share: float = 1.0
+    ) -> None:
+        self._tell, self._gpu_share = tell, gpu_share
         self.memory = memory or int(usable_memory() * SHARE_OF_MEMORY)
         self.cpus: float = workers or max(1, min(usable_cpus(), (self.memory - DRIVER_BYTES) // WORKER_BYTES))
         self._gpus = usable_gpus()
@@ -174,7 +181,7 @@ class LocalEngine:
     def stream(self, make: Callable[[], TableFunction], tables: Sequence[pa.Table], on_gpus: bool = False) -> Iterator[pa.Table]:
         workers = self._workers
         if on_gpus:
-            devices = self._gpus[: len(tables)]
+            devices = (self._gpus * actors_on(1, self._gpu_share))[: len(tables)]
             threads = max(1, int(self.cpus) // len(devices))  # they tokenise while the GPU computes
             beside = {"RAYON_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true" if threads > 1 else "false"}
             workers = [_Worker({**self._environment, **beside, "CUDA_VISIBLE_DEVICES": device}) for device in devices]
@@ -217,6 +224,9 @@ class LocalEngine:
                         self._bury(worker, call, about)
                         again.append(call)
                         continue
+                    if kind == "made":
+                        worker.making, call.started = False, time.monotonic()
+                        continue
                     if kind == "reading":
                         call.reading = body
                         continue
@@ -231,7 +241,7 @@ class LocalEngine:
                         raise DefectError(f"a task failed in a worker process\n{body}")
                     yield call.number, body
                 self._relieve(workers)
-                calls, now = [worker.call for worker in workers if worker.call], time.monotonic()
+                calls, now = [worker.call for worker in workers if worker.call and not worker.making], time.monotonic()
                 stragglers.look((call.number, now - call.started, call.reading or about(call.number)) for call in calls)
         finally:
             for worker in workers:

@@ -24,8 +24,8 @@ from chameleon_data.errors import InputError
 
 Message = tuple[str, Any]
 """To a worker: ("make", a function that makes the function to call) or ("call", its argument).
-From a worker: ("reading", the name of a file), ("told", a sentence for a person), ("done", a result), ("refused", the text of an
-InputError) or ("failed", the traceback of another exception)."""
+From a worker: ("made", None), ("reading", the name of a file), ("told", a sentence for a person), ("done", a result), ("refused",
+the text of an InputError) or ("failed", the traceback of another exception)."""
 
 
 def serve_driver() -> None:
@@ -51,6 +51,7 @@ def serve_driver() -> None:
             if kind == "make":
                 function = fault = None
                 function = body()
+                driver.send(("made", None))
             elif function is not None:
                 driver.send(("done", function(body)))
         except InputError as error:

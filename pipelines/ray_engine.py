@@ -41,6 +41,7 @@ from chameleon_data.pipelines.engine import (
     TableFunction,
     Task,
     Tell,
+    actors_on,
     call_at_count,
     call_at_retry,
     explain_deaths,
@@ -78,14 +79,19 @@ METHODS_WITHOUT_TOKEN = {"": "/ray.rpc.NodeInfoGcsService/CheckAlive", "ray": "/
 
 @contextmanager
 def ray_engine(
-    address: str | None = None, workers: int | None = None, allow_open: bool = False, tell: Tell = keep_silent
+    address: str | None = None,
+    workers: int | None = None,
+    allow_open: bool = False,
+    tell: Tell = keep_silent,
+    gpu_share: float = 1.0,
 ) -> Iterator[RayEngine]:
     """The Ray cluster at `address`, or one that is started here with `workers` CPUs; it is left or ended afterwards.
 
     Ray is started, or the cluster joined, when the engine is first used, so that what is wrong with a recipe is found before.
     Ray listens on all interfaces, even without its dashboard. So a cluster started here answers only to a random token. A
     cluster without token authentication runs any code that is sent to its port, so it is joined only with `allow_open`. Raises
-    InputError where no cluster can be started or joined. `tell` is called where a task is tried again.
+    InputError where no cluster can be started or joined. `tell` is called where a task is tried again. An actor on GPUs takes
+    `gpu_share` of one, at most 1.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
@@ -99,7 +105,8 @@ def ray_engine(
         if not allow_open and address != "auto":
             _refuse_open_cluster(address)
     with ExitStack() as stack:
-        yield RayEngine(lambda: stack.enter_context(_running_ray(address, workers, allow_open, tell)), tell, address is not None)
+        start = partial(_running_ray, address, workers, allow_open, tell)
+        yield RayEngine(lambda: stack.enter_context(start()), tell, address is not None, gpu_share)
 
 
 @contextmanager
@@ -325,9 +332,10 @@ def _name_node(node: Mapping[str, Any]) -> str:
 class RayEngine:
     """The cluster that this process has joined; see `Engine`."""
 
-    def __init__(self, start: Callable[[], RaysLog | None], tell: Tell, has_nodes: bool = True) -> None:
+    def __init__(self, start: Callable[[], RaysLog | None], tell: Tell, has_nodes: bool = True, gpu_share: float = 1.0) -> None:
         """`start` starts Ray or joins the cluster. `has_nodes`: it may have other machines than this one."""
         self._start, self._tell, self._has_nodes, self._running = start, tell, has_nodes, False
+        self._gpu_share = gpu_share
         self._log: RaysLog | None = None
         self._common: Common | None = None
         """What nodes must have in common with this process; None where nobody asks."""
@@ -465,8 +473,9 @@ class RayEngine:
 
         # At most half of the CPUs: a pool that takes every one leaves none to feed it, and the job waits for ever.
         if on_gpus:
-            actors = min(self.gpus, len(tables))
-            pool: dict[str, Any] = {"num_gpus": 1, "num_cpus": min(0.5, self.cpus / 2 / self.gpus), "concurrency": (1, actors)}
+            room = actors_on(self.gpus, self._gpu_share)
+            pool: dict[str, Any] = {"num_gpus": self._gpu_share, "num_cpus": min(0.5, self.cpus / 2 / room)}
+            pool["concurrency"] = (1, min(room, len(tables)))
         else:
             pool = {"num_cpus": 0.5, "concurrency": min(max(1, int(self.cpus)), len(tables))}
 

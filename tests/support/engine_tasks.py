@@ -132,3 +132,23 @@ def make_waiting(folder: Path) -> Callable[[pa.Table], pa.Table]:
         return table
 
     return wait
+
+
+def make_naming_gpu() -> Callable[[pa.Table], pa.Table]:
+    """A function that says which GPU its process may use; each call takes long enough for every process to get one."""
+
+    def name_gpu(_: pa.Table) -> pa.Table:
+        time.sleep(0.2)
+        return pa.table({"gpu": [os.environ["CUDA_VISIBLE_DEVICES"]], "process": [os.getpid()]})
+
+    return name_gpu
+
+
+def make_slowly_once(folder: Path) -> Callable[[pa.Table], pa.Table]:
+    """A function that gives its table back. The first process takes two seconds to make it."""
+    try:
+        (folder / "slow").touch(exist_ok=False)
+    except FileExistsError:
+        return lambda table: table
+    time.sleep(2)
+    return lambda table: table

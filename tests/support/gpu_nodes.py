@@ -42,7 +42,7 @@ def run() -> dict[str, object]:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "num_gpus": 0, "include_dashboard": False})
     try:
         gpu_node = cluster.add_node(num_cpus=CPUS, num_gpus=GPUS).node_id
-        with tempfile.TemporaryDirectory() as folder, ray_engine(cluster.address) as engine:
+        with tempfile.TemporaryDirectory() as folder, ray_engine(cluster.address, gpu_share=0.5) as engine:
             tables = [pa.table({"x": [at]}) for at in range(4)]
             list(engine.run(Task(partial(note_node, Path(folder)), str), range(4)))
             tasks = {file.read_text() for file in Path(folder).iterdir()}

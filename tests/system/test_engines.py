@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -148,6 +149,27 @@ def test_a_task_that_takes_far_longer_than_others_is_told_once(
 
 
 # Worker processes of this machine
+
+
+def test_a_process_that_loads_a_model_is_no_straggler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(engines, "STRAGGLER_SECONDS", 0.3)
+    tables = [pa.table({"x": [number]}) for number in range(12)]
+    with local_engine(workers=2, tell=told.append) as engine:
+        assert len(list(engine.stream(partial(tasks.make_slowly_once, tmp_path), tables))) == 12
+    assert (tmp_path / "slow").exists()
+    assert told == []
+
+
+def test_two_processes_share_a_gpu_where_half_of_one_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No GPU is needed to see what a process is told of its own."""
+    monkeypatch.setattr("chameleon_data.pipelines.local_engine.usable_gpus", lambda: ["0", "3"])
+    tables = [pa.table({"x": [number]}) for number in range(8)]
+    for share, processes in ((1.0, 1), (0.5, 2), (0.3, 3)):
+        with local_engine(workers=1, gpu_share=share) as engine:
+            answers = [answer.to_pylist()[0] for answer in engine.stream(tasks.make_naming_gpu, tables, on_gpus=True)]
+        used = {(answer["gpu"], answer["process"]) for answer in answers}
+        assert Counter(gpu for gpu, _ in used) == {"0": processes, "3": processes}
 
 
 def test_a_worker_that_died_is_told(tmp_path: Path) -> None:

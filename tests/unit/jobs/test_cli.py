@@ -392,14 +392,15 @@ def test_an_engine_is_chosen_by_its_name_or_by_an_address(command, tmp_path, mon
         assert len(asked) in (0, 3)
         return set(asked)
 
-    assert engines() == {("local", None, None, "note")}
-    assert engines("--workers", "3", "--memory", "2GB") == {("local", 3, 2 * 10**9, "note")}
-    assert engines("--engine", "ray", "--workers", "3") == {("ray", None, 3, False, "note")}
-    assert engines("--address", "h:1") == {("ray", "h:1", None, False, "note")}
-    assert engines("--address", "h:1", "--open-cluster") == {("ray", "h:1", None, True, "note")}
+    assert engines() == {("local", None, None, "note", 1.0)}
+    assert engines("--workers", "3", "--memory", "2GB") == {("local", 3, 2 * 10**9, "note", 1.0)}
+    assert engines("--engine", "ray", "--workers", "3") == {("ray", None, 3, False, "note", 1.0)}
+    assert engines("--address", "h:1") == {("ray", "h:1", None, False, "note", 1.0)}
+    assert engines("--address", "h:1", "--open-cluster") == {("ray", "h:1", None, True, "note", 1.0)}
     monkeypatch.setenv("RAY_ADDRESS", "e:1")
-    assert engines() == {("ray", "e:1", None, False, "note")}
-    assert engines("--engine", "local") == {("local", None, None, "note")}
+    assert engines() == {("ray", "e:1", None, False, "note", 1.0)}
+    assert engines("--gpu-share", "0.5") == {("ray", "e:1", None, False, "note", 0.5)}
+    assert engines("--engine", "local", "--gpu-share", "0.5") == {("local", None, None, "note", 0.5)}
     for flags, says in (
         (("--engine", "local", "--address", "h:1"), "leave one of them out"),
         (("--engine", "ray", "--memory", "2GB"), "a Ray cluster has memory of its own"),
