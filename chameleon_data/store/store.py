@@ -2,6 +2,7 @@
 
     write_new(path, data)    create-only: of any number of writers exactly one puts its bytes under a name. A version refers
                              only to such files.
+    write_content(path, …)   the same for a file that is named by its sha256, which replaces what is damaged
     write(path, data)        replaces in one step; for caches, which anybody may write again
     writing(path)            the same for a file that grows. On a local disk it is written once, in its final folder.
 
@@ -102,6 +103,13 @@ class Store:
             f"{self._shown(path)}: other bytes are there already, and what is written once is never replaced; if something else "
             "put them there, remove them and run the command again"
         )
+
+    def write_content(self, path: str, data: bytes | pa.Buffer) -> None:
+        """Put bytes under a name that holds their sha256. Other bytes there are damaged, as their name says, and are replaced."""
+        try:
+            self.write_new(path, data)
+        except NameTakenError:
+            self.write(path, data)
 
     def write(self, path: str, data: bytes | pa.Buffer) -> None:
         """Put the bytes there in one step, whatever was there before. Readers see the old bytes or the new ones."""

@@ -58,7 +58,7 @@ def _write_file(store: Store, rows: pa.Table) -> TableFile:
     pq.write_table(rows, sink, compression="zstd")
     body = sink.getvalue()
     path = table_path(hashlib.sha256(body).hexdigest())
-    store.write_new(path, body)
+    store.write_content(path, body)
     return TableFile(path, len(rows), body.size)
 
 

@@ -105,7 +105,7 @@ def commit_version(store: Store, manifest: Manifest, created: str, check: Callab
             return version
     if not present:
         _write_format(store, sha256)
-    store.write_new(manifest_path(sha256), body)
+    store.write_content(manifest_path(sha256), body)
     number = present[-1].number + 1 if present else 1
     while True:
         version = Version(number, sha256, *build, created, *_summarise(manifest))

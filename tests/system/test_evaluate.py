@@ -118,7 +118,7 @@ class CountingEngine(InlineEngine):
 
     def run(self, task: Task, numbers: Sequence[int]) -> Iterator[int]:
         self.tasks += len(numbers)
-        assert len(pickle.dumps(task.work)) < 300, "the plan, which has a share for each domain, is read from the store"
+        assert len(pickle.dumps(task.work)) < 600, "the plan, which has a share for each domain, is read from the store"
         return super().run(task, numbers)
 
 

@@ -95,6 +95,8 @@ def test_a_table_with_any_byte_changed_is_refused(memory_store: Store, data: st.
         InputError, match=f"{file.path}: damaged or edited, as its sha256 is not its name; restore it from a copy"
     ):
         read(memory_store, (file,))
+    assert write_rows(memory_store, [numbers(range(9))]) == (file,)
+    assert read(memory_store, (file,)) == list(range(9)), "the same build puts it there anew"
     memory_store.remove([file.path])
     with pytest.raises(InputError, match=f"{file.path}: no such file; was the folder copied whole"):
         read(memory_store, (file,))
