@@ -376,7 +376,8 @@ def test_an_engine_is_chosen_by_its_name_or_by_an_address(command, tmp_path, mon
 
     def refuse(name: str) -> Any:
         def engine(*arguments: Any) -> Any:
-            asked.append((name, *arguments[:-1], arguments[-1].__name__))
+            *said, note, gpu_share = arguments
+            asked.append((name, *said, note.__name__, gpu_share))
             raise InputError("enough")
 
         return engine
