@@ -77,14 +77,16 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> CleanBuild:
     return kills.build_large(tmp_path_factory.mktemp("clean"))
 
 
-def test_killed_drivers(large: CleanBuild, tmp_path: Path) -> None:
-    """On Ray `make soak` does it at length; here `test_build.py` kills builds there at three places."""
-    assert kills.kill_drivers(large, tmp_path / "build", "local", seed=2, kills=1) == 1
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_killed_drivers(large: CleanBuild, tmp_path: Path, engine: str) -> None:
+    assert kills.kill_drivers(large, tmp_path / "build", engine, seed=2, kills=1) == 1
 
 
-def test_killed_workers(large: CleanBuild, tmp_path: Path) -> None:
-    """On Ray `make soak` does it at length; here `test_engines.py` kills workers there."""
-    assert kills.kill_workers(large, tmp_path / "build", "local", seed=1, kills=2) > 0
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_killed_workers(large: CleanBuild, tmp_path: Path, engine: str) -> None:
+    assert kills.kill_workers(large, tmp_path / "build", engine, seed=1, kills=2) > 0
 
 
 def test_a_network_that_fails(moto_endpoint: str, tmp_path: Path) -> None:
