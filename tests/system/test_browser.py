@@ -120,9 +120,12 @@ def test_it_begins_with_conclusions_that_its_own_table_bears_out(text, tmp_path)
 
 
 def test_as_it_is_the_page_loads_without_a_word_and_is_printed_whole(text, tmp_path):
-    """On paper what is folded is open: the printed file describes each figure of the page, those of the method too."""
-    page, printed = tmp_path / "page.html", tmp_path / "page.pdf"
+    """On paper what is folded is open. The printed file describes each figure of the page, those of the method too."""
+    page, picture, printed = tmp_path / "page.html", tmp_path / "page.png", tmp_path / "page.pdf"
     page.write_text(text, encoding="utf-8")
+    _, console = browse(page, tmp_path, "--window-size=1280,2000", f"--screenshot={picture}")
+    assert console == []
+    assert picture.stat().st_size > 30_000
     _, console = browse(page, tmp_path, "--no-pdf-header-footer", f"--print-to-pdf={printed}")
     assert console == []
     assert len(re.findall(rb"/Alt [(<]", printed.read_bytes())) == text.count("<figure")

@@ -142,6 +142,7 @@ def test_what_is_sent_does_not_grow_with_the_corpus(tmp_path: Path, small_tasks:
             assert size < MOST_BYTES, work
             assert size <= few.closures[work] + GROWTH, work
         for make, size in many.arguments.items():
+            assert size < MOST_BYTES, make
             assert size <= few.arguments[make] + GROWTH, make
         seen |= many.closures.keys()
     files = [file for folder in ("pipelines", "chameleon_data/versions") for file in (ROOT / folder).glob("*.py")]

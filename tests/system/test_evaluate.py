@@ -118,7 +118,9 @@ class CountingEngine(InlineEngine):
 
     def run(self, task: Task, numbers: Sequence[int]) -> Iterator[int]:
         self.tasks += len(numbers)
-        assert len(pickle.dumps(task.work)) < 600, "the plan, which has a share for each domain, is read from the store"
+        store, *_ = task.work.args
+        sent = len(pickle.dumps(task.work)) - len(store.url)  # pytest's folder may have a long name
+        assert sent < 250, "the plan, which has a share for each domain, is read from the store"
         return super().run(task, numbers)
 
 
