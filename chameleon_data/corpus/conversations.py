@@ -166,7 +166,7 @@ def encode_conversations(messages: pa.ChunkedArray, tools: pa.ChunkedArray, fiel
     return pa.array(texts, pa.large_string())
 
 
-def message_objects(messages: pa.Array, parse: Callable[[str], Any]) -> list[list[dict[str, Any]]]:
+def message_objects(messages: pa.Array, parse: Callable[[str], Any]) -> list[list[ChatMessage]]:
     """(rows,) `messages` of a shard as objects of JSON: role and content, and the other fields that a message has.
 
     `parse` makes the value of a field that is JSON text out of it.

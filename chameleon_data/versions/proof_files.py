@@ -41,7 +41,7 @@ class ShardRange:
     """Its first shard, in the table of shards."""
     stop: int
     bytes: int
-    """Of all files of its shards."""
+    """Size of the files of its shards, in all formats together."""
     held: I64
     """(stages, domains of the split) tokens in the shards of the split before it."""
 

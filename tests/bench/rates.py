@@ -39,7 +39,7 @@ SIZES = (20e6, 200e6)
 ROUNDS = 3
 WINDOWS = 128
 GPU_WINDOW = 0.0005
-"""Seconds of a GPU for a window. Nobody measured it here: a guess, to be replaced by tests/device/run.py's figure."""
+"""Seconds of a GPU for a window. Nobody measured it here: a guess, to be replaced by tests/device/embed.py's figure."""
 IDS_ONLY = {"megatron"}
 """It stores token ids, of which there are none here; it is taken to cost what parquet does."""
 
