@@ -258,6 +258,19 @@ def test_other_texts_of_the_same_lengths_in_the_last_epoch(forged: Out) -> None:
     assert_found(out, manifest, "not in the order of their hashes|holds other documents than its first epoch")
 
 
+def test_a_document_that_stands_for_another_in_an_epoch_that_the_quota_cuts(forged: Out) -> None:
+    """The whole proof, whose tasks are told where the last epochs end: nothing else sees it by the documents alone."""
+    out, manifest = forged
+
+    def stand_in(rows: pl.DataFrame) -> pl.DataFrame:
+        mine, texts = rows.with_row_index().filter(pl.col("domain") == "legal"), rows["text"].to_list()
+        first, second, *_ = mine.filter(pl.col("epoch") == mine["epoch"].max())["index"].to_list()
+        texts[first] = texts[second]
+        return rows.with_columns(text=pl.Series(texts))
+
+    assert_found(out, rewrite(out, manifest, stand_in), "epoch 2 of domain 'legal' holds other documents than its first epoch")
+
+
 def test_one_text_invented_in_the_order_of_the_hashes(tmp_path: Path) -> None:
     """Only that the bucket's documents are those of the first epoch can tell."""
     out, manifest = build_in_process(tmp_path, mix={"budget": 500_000, "exhausted": "repeat"})
