@@ -709,7 +709,3 @@ def _now() -> str:
 def main() -> None:
     """Entry point. Ends in SystemExit, see exits.py."""
     run_command(app)
-
-
-if __name__ == "__main__":
-    main()

@@ -7,6 +7,7 @@ changes nothing of what was answered: the process ends with the code that it was
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import signal
@@ -18,6 +19,10 @@ from typing import NoReturn
 
 STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 """Signal -> what is said of it. Its exit code is 128 + its number."""
+PASS_VERBS = ("weights", "domains", "plan", "build")
+"""Verbs that always run passes."""
+ENGINE_WORDS = ("--engine", "--workers", "--memory", "--address", "--gpu-share")
+"""Options that ask for another engine, or for another number of workers."""
 NOTHING_BEGUN = " before anything had begun; run the same command again"
 
 
@@ -27,7 +32,15 @@ def start_command() -> None:
     signal.signal(signal.SIGTERM, _end_before)
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # a shell's background jobs have it ignored
         signal.signal(signal.SIGINT, _end_before)
+    if _runs_passes(sys.argv[1:]):
+        from chameleon_data.pipelines.worker_process import start_ahead
+
+        start_ahead()
+    gc.disable()  # nothing of what is imported goes away, so no collection needs to look at it
     from chameleon_data.jobs.cli import main as run
+
+    gc.freeze()
+    gc.enable()
 
     try:
         run()
@@ -36,6 +49,13 @@ def start_command() -> None:
         for signum in STOPPED:
             signal.signal(signum, lambda *_: os._exit(code))
         raise
+
+
+def _runs_passes(words: list[str]) -> bool:
+    """Whether this is a verb whose passes run on the local engine as it is without options. To be wrong costs half a second."""
+    if words[:1] == [] or words[0] not in PASS_VERBS or "RAY_ADDRESS" in os.environ:
+        return False
+    return not any(word.partition("=")[0] in (*ENGINE_WORDS, "--help") for word in words)
 
 
 def _ignore_signals() -> None:
@@ -62,3 +82,7 @@ def _write(stream: int, text: str) -> None:
 def asks_for_json_lines(words: list[str]) -> bool:
     """Whether stderr is for a program: every line of it is a JSON object. Usage may be what is wrong, so no parser is asked."""
     return "--progress=json" in words or ("--progress", "json") in pairwise(words)
+
+
+if __name__ == "__main__":
+    start_command()

@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,13 +17,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
-from socket import socketpair
 from typing import Any, cast
 
 import pyarrow as pa
 
-import chameleon_data
 from chameleon_data.errors import DefectError, InputError
 from chameleon_data.pipelines.engine import (
     DEATHS_OF_A_TASK,
@@ -41,28 +35,12 @@ from chameleon_data.pipelines.engine import (
     unpack_table,
     work_patiently,
 )
-from chameleon_data.pipelines.machine import private_memory, usable_cpus, usable_gpus, usable_memory
+from chameleon_data.pipelines.machine import private_memory, usable_gpus
+from chameleon_data.pipelines.worker_process import end_ahead, memory_of_all, number_of_workers, start_worker, worker_environment
 from chameleon_data.store.store import Store
 
-WORKER_BYTES = 640 * 2**20
-"""Memory that a worker is expected to need; where there is less, fewer are started."""
-DRIVER_BYTES = 512 * 2**20
-"""Memory that the driver is expected to need."""
-SHARE_OF_MEMORY = 0.9
-"""How much of the machine's memory the processes may hold together, unless the user says how much."""
 LOOK_SECONDS = 0.1
 """Time between two looks at how much memory the workers hold."""
-WARM_MODULES = ("chameleon_data.corpus.survey", "chameleon_data.shards.spill", "chameleon_data.shards.assemble")
-"""What workers import at their start: what a build's passes over the corpus need."""
-ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "POLARS_MAX_THREADS": "1",
-    "RAYON_NUM_THREADS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
-LONGEST_REASON = 200
 
 
 @contextmanager
@@ -106,20 +84,8 @@ class _Worker:
         self._spawn()
 
     def _spawn(self) -> None:
-        ours, theirs = socketpair()
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it stays open as long as the process
-        with theirs:
-            # -P: a file in the user's folder must not stand for a module
-            command = [sys.executable, "-P", "-m", "chameleon_data.pipelines.local_worker", str(theirs.fileno()), *WARM_MODULES]
-            self.process = subprocess.Popen(  # noqa: S603 - our own module
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=self._log,
-                pass_fds=[theirs.fileno()],
-                env=self._environment,
-            )
-        self.connection = Connection(ours.detach())
+        self._process = start_worker(self._environment)
+        self.process, self.connection = self._process.process, self._process.connection
         self._made: object = None
         """What it was last told to make."""
 
@@ -138,15 +104,7 @@ class _Worker:
     def end(self) -> str:
         """End the process, and return the last line that it wrote, which may say why it died."""
         self.call = None
-        if self._log.closed:
-            return ""
-        self.connection.close()
-        self.process.kill()
-        self.process.wait()
-        with self._log:
-            self._log.seek(0)
-            lines = self._log.read().decode(errors="replace").split("\n")
-        return next((line.strip()[:LONGEST_REASON] for line in reversed(lines) if line.strip()), "")
+        return self._process.end()
 
 
 class LocalEngine:
@@ -156,14 +114,13 @@ class LocalEngine:
         self, workers: int | None = None, memory: int | None = None, tell: Tell = keep_silent, gpu_share: float = 1.0
     ) -> None:
         self._tell, self._gpu_share = tell, gpu_share
-        self.memory = memory or int(usable_memory() * SHARE_OF_MEMORY)
-        self.cpus: float = workers or max(1, min(usable_cpus(), (self.memory - DRIVER_BYTES) // WORKER_BYTES))
+        self.memory = memory_of_all(memory)
+        self.cpus: float = workers or number_of_workers(self.memory)
         self._gpus = usable_gpus()
         self.gpus = len(self._gpus)
-        source = str(Path(chameleon_data.__file__).parent.parent)
-        path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
-        self._environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": path}
+        self._environment = worker_environment()
         self._workers = [_Worker(self._environment) for _ in range(int(self.cpus))]
+        end_ahead()
 
     def end(self) -> None:
         """End every worker, whatever it is at."""

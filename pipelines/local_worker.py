@@ -33,9 +33,11 @@ def serve_driver() -> None:
         signal.signal(signum, signal.SIG_IGN)
     driver, inbox = Connection(int(sys.argv[1])), queue.SimpleQueue[Message]()
     keep_pandas_out()
+    gc.disable()
     for module in sys.argv[2:]:
         import_module(module)
     gc.freeze()  # what is imported stays, so no collection needs to look at it
+    gc.enable()
     from chameleon_data.corpus.fragments import call_at_opening
     from chameleon_data.pipelines.engine import call_at_retry
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from chameleon_data.arrays import F64, I64, U64
+from chameleon_data.arrays import F64, I64, U64, string_offsets
 from chameleon_data.hashing import key64, mix64
 from chameleon_data.recipe import Embed
 
@@ -101,7 +101,7 @@ def sample_candidates(
     count = np.maximum(count, np.bincount(domain[rows], minlength=len(names)))
     windows = (-(-samples // np.maximum(count, 1)))[domain[rows]].tolist()
     places = mix64([hi[rows], lo[rows]], key64(spec.seed, "window")).tolist()
-    cut = [_windows(text, *place, spec.window) for place in zip(rows.tolist(), places, windows, strict=True)]
+    cut = _cut_windows(text, rows, places, windows, spec.window)
     columns = [pa.array(names, pa.string()).take(pa.array(domain[rows])), hi[rows], lo[rows], tokens[rows], priority[rows], cut]
     kind = SAMPLE_SCHEMA.field("vector").type
     columns.append(pa.nulls(len(rows), kind) if vectors is None else vectors.take(rows).cast(kind))
@@ -161,17 +161,27 @@ def _smallest(codes: npt.NDArray[np.integer[Any]], hi: U64, lo: U64, priority: F
 def cut_windows(texts: pa.LargeStringArray, hi: U64, lo: U64, seed: int, window: int) -> list[str]:
     """One window of each text, as a sample of many documents has it."""
     places = mix64([hi, lo], key64(seed, "window")).tolist()
-    return [_windows(texts, row, place, 1, window)[0] for row, place in enumerate(places)]
+    rows = np.arange(len(texts))
+    return [shown for (shown,) in _cut_windows(texts, rows, places, [1] * len(rows), window)]
 
 
-def _windows(texts: pa.LargeStringArray, row: int, place: int, count: int, window: int) -> list[str]:
+def _cut_windows(
+    texts: pa.LargeStringArray, rows: I64, places: Sequence[int], counts: Sequence[int], window: int
+) -> list[list[str]]:
+    """For each of these rows, up to so many windows of its text."""
+    data, offsets = memoryview(texts.buffers()[2] or b""), string_offsets(texts)
+    begin, end = offsets[rows].tolist(), offsets[rows + 1].tolist()
+    characters = pc.utf8_length(texts.take(pa.array(rows))).to_pylist()
+    of_each = zip(begin, end, characters, places, counts, strict=True)
+    return [_windows(data[first:behind], long, place, count, window) for first, behind, long, place, count in of_each]
+
+
+def _windows(data: memoryview, characters: int, place: int, count: int, window: int) -> list[str]:
     """Up to `count` windows of one text, each of 6 x `window` characters, or the whole text where it is shorter. There are fewer
     where windows would mostly overlap."""
-    text = texts.slice(row, 1)
-    characters, length = pc.utf8_length(text)[0].as_py(), CHARACTERS_PER_TOKEN * window
+    length = CHARACTERS_PER_TOKEN * window
     if characters <= length:
-        return [text[0].as_py()]
-    data = memoryview(text[0].as_buffer())
+        return [str(data, "utf-8")]
     room = len(data) - -(-length * len(data) // characters) + 1  # bytes where a window may start, if all characters are as long
     starts = [(place + i * GOLDEN_RATIO_64) % 2**64 * room >> 64 for i in range(min(count, characters // length))]
     return [_cut(data, start, length) for start in starts]

@@ -87,7 +87,7 @@ def submit(
 
 def make_entrypoint(verb: str, recipe: Path, options: list[str]) -> str:
     """The job's command line. -P: a file beside the recipe must not stand for a module."""
-    words = ["python", "-P", "-m", "chameleon_data.jobs.cli", verb, recipe.name, "--address", "auto", "--json", *options]
+    words = ["python", "-P", "-m", "chameleon_data.jobs.start", verb, recipe.name, "--address", "auto", "--json", *options]
     return shlex.join(words)
 
 

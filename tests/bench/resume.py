@@ -17,7 +17,7 @@ from tests.bench.figures import Figure, show
 
 
 def _build(recipe: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "chameleon_data.jobs.cli", "build", str(recipe)]
+    command = [sys.executable, "-m", "chameleon_data.jobs.start", "build", str(recipe)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 
 

@@ -57,7 +57,7 @@ def run_driver(recipe: Path, engine: str) -> Iterator[subprocess.Popen[str]]:
     command = [
         sys.executable,
         "-m",
-        "chameleon_data.jobs.cli",
+        "chameleon_data.jobs.start",
         "build",
         str(recipe),
         "--json",

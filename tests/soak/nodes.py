@@ -271,7 +271,7 @@ def driver(recipe: Recipe) -> str:
     from ray.job_submission import JobStatus, JobSubmissionClient
 
     path = Path(recipe.out).parent / "recipe.yaml"
-    command = f"{sys.executable} -P -m chameleon_data.jobs.cli build {path} --address auto --json"
+    command = f"{sys.executable} -P -m chameleon_data.jobs.start build {path} --address auto --json"
     with _cluster(3, dashboard=True) as cluster:
         client = JobSubmissionClient(f"http://{cluster.webui_url}")
 

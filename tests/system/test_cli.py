@@ -13,11 +13,18 @@ import signal
 import subprocess
 import sys
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
+import psutil
 import pytest
+from typer.main import get_command
 
+from chameleon_data.jobs.cli import app
 from chameleon_data.jobs.completion import join_words
+from chameleon_data.jobs.engine_options import EngineOptions
+from chameleon_data.jobs.start import ENGINE_WORDS, PASS_VERBS
+from chameleon_data.pipelines.worker_process import memory_of_all, number_of_workers
 from chameleon_data.store.store import Store
 from chameleon_data.versions.tags import tag_version
 from chameleon_data.versions.versions import commit_version
@@ -35,7 +42,7 @@ def test_a_path_that_is_not_utf8_still_gets_its_document(tmp_path):
 
 def test_a_sigterm_ends_a_build_which_the_same_command_goes_on_with(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.yaml", lay_out(tmp_path / "corpus", documents(), ["jsonl"], 6))
-    command = [sys.executable, "-m", "chameleon_data.jobs.cli", "build", str(recipe), "--json", "--workers", "1"]
+    command = [sys.executable, "-m", "chameleon_data.jobs.start", "build", str(recipe), "--json", "--workers", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stderr
         first = process.stderr.readline()
@@ -71,6 +78,35 @@ def run_start(code: str, *words: str) -> subprocess.CompletedProcess[str]:
 def test_the_command_is_what_starts_with_signals_heard() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
     assert scripts == {"chameleon-data": "chameleon_data.jobs.start:start_command"}
+
+
+def test_a_verb_that_runs_passes_starts_workers_at_once_and_leaves_none(tmp_path: Path) -> None:
+    """Each process that is started writes its id. The recipe is broken, so that no engine takes them."""
+    (tmp_path / "recipe.yaml").write_text("name: [")
+    code = """
+import subprocess, sys
+class Popen(subprocess.Popen):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        print(self.pid, "chameleon_data.jobs.cli" in sys.modules)
+subprocess.Popen = Popen
+from chameleon_data.jobs.start import start_command
+start_command()
+"""
+    done = run_start(code, "build", str(tmp_path / "recipe.yaml"))
+    started = [line.split() for line in done.stdout.splitlines()]
+    assert (done.returncode, len(started)) == (2, number_of_workers(memory_of_all(None)))
+    assert {imported for _, imported in started} == {"False"}
+    assert not any(psutil.pid_exists(int(pid)) for pid, _ in started)
+    for words in (["versions", str(tmp_path)], ["build", str(tmp_path / "recipe.yaml"), "--workers=1"], ["build", "--help"]):
+        assert not re.search(r"^\d+ False$", run_start(code, *words).stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("verb", PASS_VERBS)
+def test_the_options_by_which_other_workers_are_asked_for_are_known(verb: str) -> None:
+    names = {field.name for field in fields(EngineOptions)} - {"open_cluster", "progress_form"}
+    command = get_command(app).commands[verb]  # type: ignore[attr-defined]
+    assert {*ENGINE_WORDS} == {option.opts[0] for option in command.params if option.name in names}
 
 
 @pytest.mark.parametrize(("signum", "code", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")])

@@ -117,12 +117,12 @@ def test_no_door_is_open(file: Path) -> None:
     assert list(faults(file.read_text(encoding="utf-8"))) == (["subprocess"] if file.name in STARTERS else [])
 
 
-STARTERS = {"provenance.py", "local_engine.py"}
+STARTERS = {"provenance.py", "worker_process.py"}
 """The modules that start a program."""
 
 
 def test_the_programs_that_are_started_are_git_and_our_own_worker() -> None:
-    worker = ast.parse((ROOT / "pipelines/local_engine.py").read_text(encoding="utf-8"))
+    worker = ast.parse((ROOT / "pipelines/worker_process.py").read_text(encoding="utf-8"))
     calls = [ast.unparse(node) for node in ast.walk(worker) if isinstance(node, ast.Call)]
     assert sum(call.startswith("subprocess.Popen(command, stdin=subprocess.DEVNULL,") for call in calls) == 1
     assert sum(call.startswith("subprocess.") for call in calls) == 1
@@ -343,7 +343,7 @@ def defective(defect: str, *arguments: str) -> str:
 
 def run(*arguments: str, expect: int) -> str:
     """All that the command says."""
-    command = [sys.executable, "-m", "chameleon_data.jobs.cli"]
+    command = [sys.executable, "-m", "chameleon_data.jobs.start"]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120, cwd=ROOT, env={**os.environ})
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + done.stderr

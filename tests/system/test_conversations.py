@@ -59,7 +59,7 @@ def test_trained_tokens_are_shared_by_the_weights_as_transformers_counts_them(tm
             }
         )
     )
-    command = [sys.executable, "-m", "chameleon_data.jobs.cli"]
+    command = [sys.executable, "-m", "chameleon_data.jobs.start"]
     done = subprocess.run(
         [*command, "build", str(tmp_path / "mine.yaml"), "--json"], capture_output=True, text=True, cwd=ROOT, timeout=250
     )

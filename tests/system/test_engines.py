@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +22,7 @@ import pytest
 
 from chameleon_data.errors import DefectError, InputError
 from chameleon_data.pipelines import engine as engines
-from chameleon_data.pipelines import ray_engine
+from chameleon_data.pipelines import ray_engine, worker_process
 from chameleon_data.pipelines.engine import Engine, Task, run_pass
 from chameleon_data.pipelines.local_engine import LocalEngine, local_engine
 from tests.support import engine_tasks as tasks
@@ -271,6 +272,34 @@ def test_a_driver_that_is_killed_leaves_no_process_behind(tmp_path: Path, signum
         driver.send_signal(signum)
         driver.wait(20)
     assert psutil.wait_procs(workers, timeout=20)[1] == []
+
+
+@contextmanager
+def two_started_ahead() -> Iterator[set[int]]:
+    """Ids of two processes that were started ahead."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker_process, "number_of_workers", lambda memory: 2)
+        worker_process.start_ahead()
+    yield {waiting.process.pid for waiting in worker_process._ahead}
+    worker_process.end_ahead()
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_an_engine_takes_the_processes_that_are_there_and_ends_the_others(workers: int, tmp_path: Path) -> None:
+    with two_started_ahead() as ahead, local_engine(workers=workers) as engine:
+        taken = {worker.process.pid for worker in engine._workers}
+        assert (len(taken), len(taken & ahead)) == (workers, min(workers, 2))
+        assert {pid for pid in ahead if psutil.pid_exists(pid)} == taken & ahead
+        assert sorted(engine.run(Task(partial(tasks.write, tmp_path), about), range(5))) == [*range(5)]
+    assert not any(map(psutil.pid_exists, taken))
+
+
+def test_a_process_with_another_environment_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    with two_started_ahead() as ahead:
+        monkeypatch.setenv("HF_HOME", "/elsewhere")
+        with local_engine(workers=1) as engine:
+            assert engine._workers[0].process.pid not in ahead
+        assert not any(map(psutil.pid_exists, ahead))
 
 
 def test_workers_listen_nowhere(local_engine: LocalEngine) -> None:

@@ -48,7 +48,7 @@ def hub() -> Iterator[Hub]:
 
 def run(hub: Hub, *arguments: str, code: int = 0, **environment: str) -> dict[str, Any]:
     """What a command prints as JSON."""
-    command = [sys.executable, "-m", "chameleon_data.jobs.cli", *arguments, "--json"]
+    command = [sys.executable, "-m", "chameleon_data.jobs.start", *arguments, "--json"]
     kept = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=ROOT, timeout=200, env={**kept, **hub.environment(), **environment}

@@ -41,11 +41,11 @@ def read_csv(stream: ByteStream, fragment: Fragment, wanted: Columns) -> Iterato
         nonlocal size
         for _, run in split_lines(read_chunks(stream), CSV_RECORD_BYTES):
             for line in run:
-                size += CSV_RECORD_BYTES if line is None else len(line)
+                size += 0 if line is None else len(line.removesuffix(b"\n"))
                 if line is None or size > CSV_RECORD_BYTES:
                     limit = f"{CSV_RECORD_BYTES / 2**20:g} MiB"
                     raise InputError(f"{fragment.url}: record {number + 1} is longer than {limit}; is a quote not closed?")
-                record_lines.append(line.decode(errors="surrogateescape"))
+                record_lines.append(line.removesuffix(b"\n").decode(errors="surrogateescape"))
                 yield record_lines[-1] + "\n"
 
     def refuse(record: int, why: object) -> InputError:

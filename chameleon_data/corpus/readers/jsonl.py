@@ -34,14 +34,14 @@ def read_jsonl(chunks: Iterable[bytes], columns: Columns, longest: int, start: b
     rows_of = lines_reader(columns)
     end = told = 0
     for first, lines in split_lines(chunks, longest_line(longest), start):
-        end = first + len(lines) - (lines[-1] == b"")  # what follows the last line end is no line
-        if lines.count(b"") == len(lines):  # so a file of nothing but line ends takes a tenth of the time
+        end = first + len(lines)
+        if lines.count(b"\n") == len(lines):  # so a file of nothing but line ends takes a tenth of the time
             continue
         numbers = np.arange(first, first + len(lines), dtype=np.int64)
-        if any(line is not None and (not line or line.isspace()) for line in lines):
-            full = [i for i, line in enumerate(lines) if line is None or (line and not line.isspace())]
-            if not full:
-                continue
+        full = [i for i, line in enumerate(lines) if line is None or (line and not line.isspace())]
+        if not full:
+            continue
+        if len(full) < len(lines):
             lines, numbers = [lines[i] for i in full], numbers[full]
         told = int(numbers[-1]) + 1
         yield rows_of(lines, numbers)

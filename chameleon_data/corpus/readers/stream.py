@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from itertools import chain
 from typing import BinaryIO
 
 from chameleon_data.corpus.content import COMPRESSIONS, OTHER_ENCODINGS, PEEKED_BYTES, START_BYTES, name_content
@@ -113,8 +112,8 @@ def read_chunks(stream: ByteStream) -> Iterator[bytes]:
 
 
 def split_lines(chunks: Iterable[bytes], longest: int, start: bool = True) -> Iterator[tuple[int, list[bytes | None]]]:
-    r"""Runs of lines, each with the number of its first line. A line of more than `longest` bytes is None. What follows the last
-    line end is the last line, and may be empty.
+    r"""Runs of lines, each with the number of its first line. A line holds its \n, which the last one of all may lack. One of
+    more than `longest` bytes, \n not counted, is None.
 
     U+2028 and \x85 end no line. A byte order mark at the start of a file is left out; `start` says whether the chunks begin
     there.
@@ -122,14 +121,14 @@ def split_lines(chunks: Iterable[bytes], longest: int, start: bool = True) -> It
     number = 0
     held: list[bytes] = []  # the start of a line whose end was not read yet
     size = 0
-    for chunk in chain(chunks, [b"\n"]):
-        *whole, tail = chunk.split(b"\n")
-        if whole:
-            size += len(whole[0])
-            lines: list[bytes | None] = [*whole]
-            lines[0] = b"".join([*held, whole[0]]) if size <= longest else None
+    for chunk in chunks:
+        lines: list[bytes | None] = [*io.BytesIO(chunk)]  # a quarter of the time that bytes.split takes
+        tail = b"" if chunk.endswith(b"\n") else lines.pop() or b""
+        if lines:
+            first = lines[0] or b""
+            lines[0] = b"".join([*held, first]) if size + len(first) - 1 <= longest else None
             if len(chunk) > longest:
-                lines = [None if line is None or len(line) > longest else line for line in lines]
+                lines = [None if line is None or len(line) - 1 > longest else line for line in lines]
             yield number, _without_mark(lines) if start and number == 0 else lines
             number += len(lines)
             held, size = [], 0
@@ -138,6 +137,9 @@ def split_lines(chunks: Iterable[bytes], longest: int, start: bool = True) -> It
             held = []
         elif tail:
             held.append(tail)
+    if size:
+        lines = [b"".join(held) if size <= longest else None]
+        yield number, _without_mark(lines) if start and number == 0 else lines
 
 
 def _without_mark(lines: list[bytes | None]) -> list[bytes | None]:

@@ -30,7 +30,7 @@ def test_the_job_runs_what_the_readme_says_on_this_code(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.touch()
     said = submit.make_entrypoint("build", recipe, ["--scratch", "/a b"])
-    assert said == "python -P -m chameleon_data.jobs.cli build recipe.yaml --address auto --json --scratch '/a b'"
+    assert said == "python -P -m chameleon_data.jobs.start build recipe.yaml --address auto --json --scratch '/a b'"
     assert "chameleon-data VERB recipe.yaml --address auto --json" in README
     sent = submit.make_environment(recipe)
     assert sent["working_dir"] == str(tmp_path)

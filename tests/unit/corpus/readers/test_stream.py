@@ -7,6 +7,7 @@ import gzip
 import io
 import itertools
 import lzma
+import re
 import tarfile
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def test_names_that_lie(tmp_path: Path, name: str, body: bytes, says: str) -> No
 def test_splitting_lines(text: str, cuts: list[int], longest: int) -> None:
     body = text.encode("latin-1")
     chunks = [body[a:b] for a, b in itertools.pairwise([0, *sorted(cuts), len(body)])]
-    naive = [line if len(line) <= longest else None for line in body.split(b"\n")]
+    naive = [line if len(line.rstrip(b"\n")) <= longest else None for line in re.findall(rb"[^\n]*\n|[^\n]+", body)]
     runs = list(split_lines([c for c in chunks if c], longest))
     assert [line for _, run in runs for line in run] == naive
     assert [first for first, _ in runs] == [0, *itertools.accumulate(len(run) for _, run in runs)][:-1]
