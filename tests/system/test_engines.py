@@ -303,10 +303,12 @@ def test_a_process_with_another_environment_is_not_taken(monkeypatch: pytest.Mon
 
 
 def test_workers_listen_nowhere(local_engine: LocalEngine) -> None:
-    below = psutil.Process().children(recursive=True)
-    workers = [one for one in below if "chameleon_data.pipelines.local_worker" in one.cmdline()]
-    assert len(workers) >= 2
-    assert [c for worker in workers for c in worker.net_connections("inet")] == []
+    def find_workers() -> list[psutil.Process]:
+        below = psutil.Process().children(recursive=True)
+        return [one for one in below if "chameleon_data.pipelines.local_worker" in one.cmdline()]
+
+    wait_until(lambda: len(find_workers()) >= 2)  # a process that has just begun has no command line for a moment
+    assert [c for worker in find_workers() for c in worker.net_connections("inet")] == []
 
 
 def test_a_file_in_the_users_folder_stands_for_no_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
