@@ -43,8 +43,9 @@ def hex_digests(hi: U64, lo: U64) -> pa.StringArray:
     """The hashes as 32 hexadecimal digits, as in the column `doc_id`."""
     import pyarrow as pa
 
-    joined = np.stack([hi, lo], axis=1).astype(">u8").tobytes().hex()
-    return pa.array([joined[i : i + 32] for i in range(0, len(joined), 32)], pa.string())
+    joined = np.stack([hi, lo], axis=1).astype(">u8").tobytes().hex().encode()
+    offsets = np.arange(0, len(joined) + 1, 32, dtype=np.int32)
+    return pa.StringArray.from_buffers(len(hi), pa.py_buffer(offsets), pa.py_buffer(joined))
 
 
 def multiset_hash(hi: U64, lo: U64) -> int:

@@ -28,6 +28,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from chameleon_data.arrays import string_offsets
 from chameleon_data.corpus.conversations import FIELD_TYPES, FIRST_FIELDS
 from chameleon_data.corpus.kept_columns import ARROW_TYPES
 from chameleon_data.hashing import canonical_json
@@ -53,6 +54,8 @@ LOSS_MASK = "loss_mask"
 LABELS = "labels"
 NO_LABEL = -100
 """The label of a token that no loss is computed of, in PyTorch."""
+NEWLINE_BEHIND = (pa.scalar("", pa.large_string()), pa.scalar("\n", pa.large_string()))
+"""What Arrow joins a value with, so that a newline follows it."""
 ROW_OVERHEAD = 64
 """Bytes that a row counts beside its text, so that a million rows of empty text are more than one row group."""
 
@@ -222,7 +225,9 @@ def content_hash(table: pa.Table) -> str:
     """
     digest = hashlib.sha256()
     for name in ("domain", "doc_id"):
-        digest.update("\n".join([*table[name].to_pylist(), ""]).encode())
+        lines = pc.binary_join_element_wise(table[name].cast(pa.large_string()), *NEWLINE_BEHIND)
+        for chunk in lines.chunks:
+            digest.update(chunk.buffers()[2].slice(0, int(string_offsets(chunk)[-1])))
     for name in ("domain_id", "epoch", "tokens"):
         digest.update(table[name].to_numpy().astype("<u4").tobytes())
     if DOC_STARTS in table.column_names:

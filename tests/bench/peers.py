@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -32,9 +31,6 @@ MEMORY = "2GB"
 DATATROVE = "DATATROVE_PYTHON"
 """Environment variable with the Python of an environment that has `datatrove[io]`, whose pins are not ours."""
 SHORT_DOCUMENTS = 1_000
-FREE = 2 * 10**9
-"""Bytes of memory that are left free when a run begins."""
-READ = 2**26
 
 Prepare = Callable[[Path, Path], list[str]]
 """(corpus, empty folder) -> the command that writes the folder."""
@@ -132,25 +128,10 @@ def take_turns(base: Path, corpus: Path, chosen: Sequence[str], repeats: int) ->
                 if name == OURS:
                     commands[REMIX] = remix
                 for each, prepare in commands.items():
-                    fill_free_memory(base)
                     run = measure(base / "log", *prepare(corpus, out), cwd=ROOT)
                     runs.setdefault(each, []).append(run)
             os.sync()  # what one has written is on the disk before the next one starts
     return runs
-
-
-def fill_free_memory(folder: Path) -> None:
-    """Read a file of holes until its pages take all free memory, as files do on a machine that has been at work for a while.
-
-    Memory that nothing holds may be with the host of a virtual machine. Here it costs 2.6 s of a core for each GB to get it back,
-    15 times what writing to it costs: more than a build, and less for whoever ended a moment after another.
-    """
-    holes = folder / "holes"
-    with holes.open("wb") as file:
-        file.truncate(psutil.virtual_memory().total)
-    with holes.open("rb", buffering=0) as file:
-        while psutil.virtual_memory().free > FREE and file.read(READ):
-            pass
 
 
 def print_runs(gigabytes: float, runs: dict[str, list[Run]]) -> None:
