@@ -123,7 +123,7 @@ def split_lines(chunks: Iterable[bytes], longest: int, start: bool = True) -> It
     size = 0
     for chunk in chunks:
         lines: list[bytes | None] = [*io.BytesIO(chunk)]  # a quarter of the time that bytes.split takes
-        tail = b"" if chunk.endswith(b"\n") else lines.pop() or b""
+        tail = b"" if not chunk or chunk.endswith(b"\n") else lines.pop() or b""
         if lines:
             first = lines[0] or b""
             lines[0] = b"".join([*held, first]) if size + len(first) - 1 <= longest else None

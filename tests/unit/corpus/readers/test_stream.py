@@ -87,6 +87,6 @@ def test_splitting_lines(text: str, cuts: list[int], longest: int) -> None:
     body = text.encode("latin-1")
     chunks = [body[a:b] for a, b in itertools.pairwise([0, *sorted(cuts), len(body)])]
     naive = [line if len(line.rstrip(b"\n")) <= longest else None for line in re.findall(rb"[^\n]*\n|[^\n]+", body)]
-    runs = list(split_lines([c for c in chunks if c], longest))
+    runs = list(split_lines(chunks, longest))
     assert [line for _, run in runs for line in run] == naive
     assert [first for first, _ in runs] == [0, *itertools.accumulate(len(run) for _, run in runs)][:-1]
