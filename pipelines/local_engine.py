@@ -119,8 +119,18 @@ class LocalEngine:
         self._gpus = usable_gpus()
         self.gpus = len(self._gpus)
         self._environment = worker_environment()
-        self._workers = [_Worker(self._environment) for _ in range(int(self.cpus))]
-        end_ahead()
+        self._workers = list[_Worker]()
+        try:
+            while len(self._workers) < self.cpus:
+                self._workers.append(_Worker(self._environment))
+        except OSError as error:
+            self.end()
+            raise InputError(
+                f"{len(self._workers):,} of {self.cpus:,} worker processes could be started ({error.strerror}); ask for fewer "
+                "with --workers, or allow more (ulimit -u)"
+            ) from error
+        finally:
+            end_ahead()
 
     def end(self) -> None:
         """End every worker, whatever it is at."""

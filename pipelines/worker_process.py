@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from socket import socketpair
@@ -95,10 +96,15 @@ _ahead: list[WorkerProcess] = []
 
 
 def start_ahead() -> None:
-    """Start the workers that an engine without options will want. They end with this process, if not before."""
+    """Start the workers that an engine without options will want. They end with this process, if not before.
+
+    Where one cannot be started nothing is said: an engine that needs it will say it.
+    """
     atexit.register(end_ahead)
     environment = worker_environment()
-    _ahead.extend(WorkerProcess(environment) for _ in range(number_of_workers(memory_of_all(None))))
+    with suppress(OSError):
+        for _ in range(number_of_workers(memory_of_all(None))):
+            _ahead.append(WorkerProcess(environment))
 
 
 def start_worker(environment: Mapping[str, str]) -> WorkerProcess:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -300,6 +301,22 @@ def test_a_process_with_another_environment_is_not_taken(monkeypatch: pytest.Mon
         with local_engine(workers=1) as engine:
             assert engine._workers[0].process.pid not in ahead
         assert not any(map(psutil.pid_exists, ahead))
+
+
+def test_a_process_that_cannot_be_started_ahead_is_left_to_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = iter([worker_process.WorkerProcess])
+
+    def start_one(environment: Mapping[str, str]) -> worker_process.WorkerProcess:
+        for start in started:
+            return start(environment)
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(worker_process, "WorkerProcess", start_one)
+    with two_started_ahead() as ahead:
+        assert len(ahead) == 1
+        with pytest.raises(InputError, match=r"1 of 2 worker processes could be started \(.+\); ask for fewer"):
+            LocalEngine(workers=2)
+    assert not any(map(psutil.pid_exists, ahead))
 
 
 def test_workers_listen_nowhere(local_engine: LocalEngine) -> None:
