@@ -41,7 +41,7 @@ def run_experiment(name: str, corpora: Path | None, judge: str | None = None, se
             asked = Evaluate.model_validate({**recipe.evaluate.model_dump(by_alias=True), **changes})
             evaluate = _evaluator(engine, recipe)
             if name == "families":
-                found = families.compare_judges(asked, evaluate)
+                found = families.compare_judges(asked, evaluate, Store(recipe.out))
             else:
                 found = evaluate(asked)
                 if name in COMPARED_ON_TASKS:

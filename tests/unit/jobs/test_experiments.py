@@ -35,22 +35,35 @@ def test_text_that_is_needed_is_asked_for() -> None:
         read_experiment("like", None)
 
 
-def test_families_asks_every_judge_with_the_seeds_that_were_given() -> None:
+def test_families_asks_every_judge_with_the_seeds_that_were_given(local_store: Store) -> None:
+    """Five mixtures in rising order, but the last of three seeds of every model has them falling."""
     asked: list[Evaluate] = []
+    shares = {name: {"a": 0.5, "b": 0.5 + number} for number, name in enumerate(["uniform", "m1", "m2", "m3", "m4", "m5"])}
 
     def evaluate(section: Evaluate) -> dict[str, Any]:
         asked.append(section)
+        judge = {"judge": section.judge, "width": section.model.width, "layers": section.model.layers}
+        plan = EvaluationPlan(1, "m" * 64, "p" * 64, judge, shares, section.seeds, 0.005, (), ("c",))
+        local_store.write(evaluation_plan_path(plan.digest), encode_record(plan))
+        for trial in list_trials(plan):
+            worse = [*shares].index(trial.mixture.name) * (1 if trial.seed < 2 else -0.1)
+            sets = {name: SetBits(((2.0 + worse) * 10,), (10,)) for name in "abc"}
+            record = TrialRecord(trial.key, trial.seed, None, trial.mixture.shares, sets)
+            local_store.write(trial_record_path(trial.key), encode_record(record))
         sign = -1 if section.judge == "ngram" else 1
         mixtures = [{"name": "uniform", "differences": {}, "chosen": False, "means": {"trained": 2.0}}]
         for number in range(1, 6):
             differences = {"trained": {"mean": sign * 0.01 * number}}
             mixtures.append({"name": f"m{number}", "differences": differences, "chosen": False, "means": {}})
-        return {"mixtures": mixtures}
+        return {"mixtures": mixtures, "plan": plan.digest}
 
-    found = families.compare_judges(Evaluate(seeds=3), evaluate)
+    found = families.compare_judges(Evaluate(seeds=3), evaluate, local_store)
     assert [section.seeds for section in asked] == [3] * len(families.MODEL_SHAPES)
     assert found["ranks"]["masked"]["trained"]["all"] == pytest.approx(1.0)
     assert found["ranks"]["ngram"]["trained"]["all"] == pytest.approx(-1.0)
+    assert found["by_seed"].keys() == found["ranks"].keys() - {"ngram"}
+    for by_metric in found["by_seed"].values():
+        assert by_metric == {metric: pytest.approx([1.0, 1.0, -1.0]) for metric in ("trained", "worst", "unseen")}
 
 
 def test_a_mixture_that_is_aimed_at_a_task_is_compared_on_it_alone(local_store: Store) -> None:
