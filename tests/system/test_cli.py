@@ -80,26 +80,36 @@ def test_the_command_is_what_starts_with_signals_heard() -> None:
     assert scripts == {"chameleon-data": "chameleon_data.jobs.start:start_command"}
 
 
-def test_a_verb_that_runs_passes_starts_workers_at_once_and_leaves_none(tmp_path: Path) -> None:
-    """Each process that is started writes its id. The recipe is broken, so that no engine takes them."""
-    (tmp_path / "recipe.yaml").write_text("name: [")
-    code = """
+TELLS_OF_WORKERS = """
 import subprocess, sys
 class Popen(subprocess.Popen):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        print(self.pid, "chameleon_data.jobs.cli" in sys.modules)
+        if "chameleon_data.pipelines.local_worker" in self.args:
+            print("worker", self.pid, "late" if "chameleon_data.jobs.cli" in sys.modules else "ahead")
 subprocess.Popen = Popen
 from chameleon_data.jobs.start import start_command
 start_command()
 """
-    done = run_start(code, "build", str(tmp_path / "recipe.yaml"))
-    started = [line.split() for line in done.stdout.splitlines()]
-    assert (done.returncode, len(started)) == (2, number_of_workers(memory_of_all(None)))
-    assert {imported for _, imported in started} == {"False"}
-    assert not any(psutil.pid_exists(int(pid)) for pid, _ in started)
-    for words in (["versions", str(tmp_path)], ["build", str(tmp_path / "recipe.yaml"), "--workers=1"], ["build", "--help"]):
-        assert not re.search(r"^\d+ False$", run_start(code, *words).stdout, re.MULTILINE)
+
+
+def started_by(*words: str) -> tuple[int, list[str]]:
+    """Exit code of the command, and for each worker process whether it was started `ahead` or `late`. None of them is left."""
+    done = run_start(TELLS_OF_WORKERS, *words)
+    workers = [line.split() for line in done.stdout.splitlines() if line.startswith("worker ")]
+    assert not any(psutil.pid_exists(int(pid)) for _, pid, _ in workers)
+    return done.returncode, [when for _, _, when in workers]
+
+
+def test_a_verb_that_runs_passes_starts_its_workers_ahead(tmp_path: Path) -> None:
+    ahead = ["ahead"] * number_of_workers(memory_of_all(None))
+    (tmp_path / "broken.yaml").write_text("name: [")
+    assert started_by("build", str(tmp_path / "broken.yaml")) == (2, ahead)
+    recipe = write_recipe(tmp_path / "recipe.yaml", lay_out(tmp_path / "corpus", documents(), ["jsonl"], 1))
+    assert started_by("plan", str(recipe)) == (0, ahead)
+    assert started_by("build", str(recipe), "--workers=1") == (0, ["late"])
+    assert started_by("build", "--help") == (0, [])
+    assert started_by("versions", str(tmp_path / "out")) == (0, [])
 
 
 @pytest.mark.parametrize("verb", PASS_VERBS)
