@@ -54,8 +54,6 @@ LOSS_MASK = "loss_mask"
 LABELS = "labels"
 NO_LABEL = -100
 """The label of a token that no loss is computed of, in PyTorch."""
-NEWLINE_BEHIND = (pa.scalar("", pa.large_string()), pa.scalar("\n", pa.large_string()))
-"""What Arrow joins a value with, so that a newline follows it."""
 ROW_OVERHEAD = 64
 """Bytes that a row counts beside its text, so that a million rows of empty text are more than one row group."""
 
@@ -224,9 +222,9 @@ def content_hash(table: pa.Table) -> str:
     mask of conversations, a byte a token. Labels follow from both.
     """
     digest = hashlib.sha256()
+    nothing, newline = (pa.scalar(text, pa.large_string()) for text in ("", "\n"))
     for name in ("domain", "doc_id"):
-        lines = pc.binary_join_element_wise(table[name].cast(pa.large_string()), *NEWLINE_BEHIND)
-        for chunk in lines.chunks:
+        for chunk in pc.binary_join_element_wise(table[name].cast(pa.large_string()), nothing, newline).chunks:
             digest.update(chunk.buffers()[2].slice(0, int(string_offsets(chunk)[-1])))
     for name in ("domain_id", "epoch", "tokens"):
         digest.update(table[name].to_numpy().astype("<u4").tobytes())
