@@ -73,3 +73,9 @@ def test_a_page_has_the_figures_of_its_table(page: str) -> None:
     for difference in [*cited, *(one.task for one in evidence.AIMS[0.3].values())]:
         assert difference is not None
         assert shorten(difference) in text, f"{page}: {shorten(difference)}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_a_page_says_what_direct_did_in_finetuning(page: str) -> None:
+    """It is the default there, and its figures of pretraining say nothing of that."""
+    assert shorten(measured_on_tasks("finetuning", "direct")) in (ROOT / page).read_text(encoding="utf-8")
