@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -233,7 +233,8 @@ def _samples_needed() -> list[Figure]:
     truth = np.array(list(domain_weights(everything).weights.values()))
     rng = np.random.default_rng(1)
     needed = {}
-    for what, debias in (("debiased", "auto"), ("plain", 0.0)):
+    ways: tuple[tuple[str, float | Literal["auto"]], ...] = (("debiased", "auto"), ("plain", 0.0))
+    for what, debias in ways:
         for n in (5, 7, 10, 14, 20, 28, 40, 57, 80, 113, 160, 226, 320, 453, 640):
             errors = []
             for _ in range(20):

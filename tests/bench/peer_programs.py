@@ -8,6 +8,7 @@ and write files of about 64 MB of text, but where a comment says why not. Nothin
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -28,7 +29,11 @@ def duckdb(corpus: Path, out: Path, memory: str = "") -> None:
     """Sorted by a hash of the text, out of core where `memory` is not enough."""
     import duckdb
 
-    settings = {"threads": CORES, "temp_directory": str(out / "spilled"), "preserve_insertion_order": False}
+    settings: dict[str, str | bool | int | float | list[str]] = {
+        "threads": CORES,
+        "temp_directory": str(out / "spilled"),
+        "preserve_insertion_order": False,
+    }
     connection = duckdb.connect(config=settings)
     if memory:
         connection.execute(f"SET memory_limit = '{memory}'")
@@ -105,7 +110,7 @@ def random_shuffle(corpus: Path, out: Path) -> None:
     import ray
     import ray.data
 
-    ray.init(num_cpus=CORES, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(num_cpus=CORES, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     files = sorted(corpus.rglob("*.zst"))
     blocks = max(1, round(sum(file.stat().st_size for file in files) / STORED))

@@ -104,7 +104,7 @@ def time_embedding(engine: Engine, folder: Path) -> EmbedRate:
     window = (time.perf_counter() - start) / len(texts)
     demo = load_recipe(ROOT / "jobs/recipes/demo/demo.yaml").model_copy(update={"out": str(folder / "demo")})
     built = build_recipe(demo, engine, lambda *_: None, "bench")
-    windows = sum(min(demo.embed.samples, d.available_rows) for d in built.manifest.domains.values())
+    windows = sum(min(demo.embed.drawn, d.available_rows) for d in built.manifest.domains.values())
     fixed = max(0.0, built.manifest.timings["embed and weigh"] - windows * window / CORES)
     return EmbedRate(round(fixed, 2), round(window, 4), round(time_static_vectors(embedder, texts, folder), 6), GPU_WINDOW)
 

@@ -33,6 +33,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -214,7 +216,9 @@ def _receipt(number: int, domains: int) -> Receipt:
 def _book_receipts(store: Store, receipts: Iterable[Receipt]) -> None:
     ids = {name: number for number, name in enumerate(NAMES)}
     books: _Books = {TRAIN: defaultdict(_Written)}
-    table = write_shard_table(store, (_shard(receipt, BUILD.folder) for receipt in _book(receipts, books, lambda _: 0)), ids)
+    one_stage = SimpleNamespace(first_stage=0, first_shard=0, stage_of=lambda _: 0)
+    booked = _book(receipts, books, cast(Layout, SimpleNamespace(plan=one_stage)))
+    table = write_shard_table(store, (_shard(receipt, BUILD.folder) for receipt in booked), ids)
     sums = sum_shards(read_rows(store, table, SHARD_SCHEMA), BUILD.folder)
     assert sums.formats["parquet"].files == sum(file.rows for file in table)
     assert len(books[TRAIN]) == DOMAINS
@@ -320,7 +324,7 @@ def size_of_build() -> BuildSize:
     domain_groups, part_groups = -(-ROWS // MOST_RANGES // ROWS_DIVIDED), -(-written // MOST_RANGES // EXCHANGED_BYTES)
     return BuildSize(
         stored=BYTES // 3, text=BYTES, rows=ROWS, files=FILES, parts=BYTES // 3 // LARGEST_PART_BYTES, kept_parts=0,
-        windows=DOMAINS * 256, shards=SHARDS, selection=SelectionSize(ROWS // ROWS_IN_RANGE, 1024, dedup=False),
+        windows=DOMAINS * 256, static=False, shards=SHARDS, selection=SelectionSize(ROWS // ROWS_IN_RANGE, 1024, dedup=False),
         exchange=ExchangeSize(MOST_RANGES, MOST_RANGES, small, domain_groups, part_groups),
         written=written, formats=("parquet",), tokenizer=False,
     )  # fmt: skip

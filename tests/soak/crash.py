@@ -95,7 +95,7 @@ class FaultyBackend:
     def size(self, path: str) -> int | None:
         return self.fault.perform(f"size {path}", lambda: self.real.size(path))
 
-    def walk(self, folder: str) -> Iterable[tuple[str, int]]:
+    def walk(self, folder: str) -> Iterable[tuple[str, int, float]]:
         return self.fault.perform(f"walk {folder}", lambda: list(self.real.walk(folder)))
 
     def delete(self, paths: list[str]) -> None:

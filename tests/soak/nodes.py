@@ -17,6 +17,7 @@ The last line of its output is what came of it: the passes in which something ha
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import secrets
@@ -103,7 +104,9 @@ def _cluster(nodes: int, dashboard: bool = False, head_cpus: int = 1) -> Iterato
 def _joined(cluster: Any) -> Iterator[RayEngine]:
     import ray
 
-    ray.init(address=cluster.address, _node_ip_address=_at(0)["node_ip_address"], log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        address=cluster.address, _node_ip_address=_at(0)["node_ip_address"], log_to_driver=False, logging_level=logging.ERROR
+    )
     try:
         yield RayEngine(lambda: None, keep_silent)
     finally:
@@ -245,13 +248,13 @@ def submit(recipe: Recipe) -> str:
     os.chdir(other)
     with _cluster(2, dashboard=True) as cluster:
         command = [
-            ROOT / "jobs/cluster/submit",
+            str(ROOT / "jobs/cluster/submit"),
             "--submission-id",
             "own",
             "--metadata",
             "team=data",
             "build",
-            path,
+            str(path),
             "--open-cluster",
         ]
         environment = {**os.environ, "RAY_API_SERVER_ADDRESS": f"http://{cluster.webui_url}"}
