@@ -30,7 +30,7 @@ from chameleon_data.shards.runs import RECORD_FILE_BYTES, RUN_BYTES
 RATES_FORMAT = 2
 OWN_RATES = Path(__file__).with_name("rates.json")
 """Rates that were measured while this was written; the file says on which machine."""
-OPEN_REQUESTS, LOOK_REQUESTS = 2, 2
+OPEN_REQUESTS, LOOK_REQUESTS = 1, 2
 """Requests to open a file of the corpus, beside those of its blocks; and to look at its start while it is listed."""
 PART_REQUESTS, SPILL_REQUESTS = 8, 5
 """Requests of the driver for what the survey left of a part; and of a task that reads a part again, for what it has to know."""

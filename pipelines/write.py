@@ -17,6 +17,7 @@ from chameleon_data.shards.assemble import divide_large_range, encode_indexes, w
 from chameleon_data.shards.lay_out import ShardSpec
 from chameleon_data.shards.levels import (
     EXCHANGED_BYTES,
+    EXCHANGING_BYTES,
     KeptCorpus,
     Place,
     RowSource,
@@ -106,7 +107,8 @@ def send_rows(
             sent = [(place, group) for place in places for group in range(source.groups)]
             missing = [n for n, (place, group) in enumerate(sent) if build.exchanged(place.split, place.path, group) not in here]
             about = partial(_describe_part, spec, [place for place, _ in sent])
-            run_pass(engine, "exchange", Task(partial(_exchange, store, work, len(places[0].path)), about), missing, progress)
+            task = Task(partial(_exchange, store, work, len(places[0].path)), about, TASK_BYTES + EXCHANGING_BYTES)
+            run_pass(engine, "exchange", task, missing, progress)
     return work
 
 

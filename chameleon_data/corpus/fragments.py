@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
@@ -32,6 +33,7 @@ from chameleon_data.corpus.read_ahead import AHEAD_BYTES, ReadAhead
 from chameleon_data.corpus.source_files import find_files
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Source, check_condition
+from chameleon_data.store.urls import EXTRAS, scheme_of
 
 FRAGMENT_BYTES = 32 * 2**20
 """Stored bytes above which a file is divided, where it can be."""
@@ -149,15 +151,17 @@ def open_fragment(fragment: Fragment, extent: Extent) -> BinaryIO:
     with explain_read_errors(fragment.url):
         fs, path = open_file_system(fragment.url)
         fs.invalidate_cache(path)
-        info = fs.info(path)
+        how: dict[str, Any] = {"cache_type": "none"}
+        if extent != "all":
+            how = {"cache_type": "blockcache", "cache_options": {"maxblocks": BLOCKS_KEPT}}
+        opening = partial(fs.open, path, "rb", block_size=REMOTE_BLOCK_BYTES[extent], **how)
+        opened = opening() if scheme_of(fragment.url) in EXTRAS else None  # what these packages ask at opening is all we ask
+        info = opened.details if opened else fs.info(path)  # of this machine first: to open a pipe would wait
         if info["type"] != "file":
             raise InputError(f"{fragment.url}: not a regular file")
         if _identity(fragment.url, info) != fragment.identity:
             raise InputError(f"{fragment.url}: changed since it was listed; run the command again")
-        how: dict[str, Any] = {"cache_type": "none"}
-        if extent != "all":
-            how = {"cache_type": "blockcache", "cache_options": {"maxblocks": BLOCKS_KEPT}}
-        file = cast(BinaryIO, fs.open(path, "rb", block_size=REMOTE_BLOCK_BYTES[extent], **how))
+        file = cast(BinaryIO, opened or opening())
         if extent == "all" and info["size"] is not None and not is_local(fs):
             file = cast(BinaryIO, ReadAhead(file, info["size"], fragment.end))
         if (info["size"] or 0) < LARGEST_POINTER:

@@ -47,6 +47,8 @@ from chameleon_data.store.store import Store
 
 EXCHANGED_BYTES = 512 * 2**20
 """Bytes of rows of a range that one task sends further, about."""
+EXCHANGING_BYTES = 4 * EXCHANGED_BYTES
+"""Memory of that task, beside Python and its libraries: the rows in two orders, and what a distant store is sent, twice."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ def _number(copies: CutCopies, part: I64, domain: I64, epoch: I64, hi: U64, lo: 
 
 
 def exchange_rows(store: Store, build: BuildFolder, spec: ShardSpec, source: RowSource, place: Place, group: int) -> None:
-    """Send the rows that a group of parts spilled to a range to the smaller ranges within. Memory: twice these rows."""
+    """Send the rows that a group of parts spilled to a range to the smaller ranges within. Memory: EXCHANGING_BYTES."""
     layout = find_layout(store, build, spec, place)
     number, sent = _sort_spilled(store, build, spec, source, place, group, layout)
     path = build.exchanged(place.split, place.path, group)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from chameleon_data.corpus.file_counts import SourceFiles, describe_files
-from chameleon_data.corpus.fragments import list_fragments
+from chameleon_data.corpus.fragments import list_fragments, open_fragment
 from chameleon_data.corpus.readers.blocks import read_blocks
 from chameleon_data.errors import InputError
 from chameleon_data.recipe import Source
@@ -261,3 +261,23 @@ def test_a_file_with_the_right_ending_that_is_damaged_is_not_left_out(place: tup
     put("b.parquet", b"PAR1" + bytes(50))
     with pytest.raises(InputError, match=r"b\.parquet.*damaged"):
         look(root)
+
+
+def test_a_remote_file_is_asked_about_once_and_what_replaces_it_is_not_read(
+    s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fs, url = fsspec.filesystem("s3"), f"{s3_bucket}/{uuid.uuid4().hex}/a.jsonl"
+    body = LINE * 100_000
+    fs.pipe_file(url, body)
+    (fragment,), source = list_fragments("own", Source(path=(url,))).fragments, Source(path=(url,))
+    asked, real = list[str](), fs._call_s3
+    monkeypatch.setattr(fs, "_call_s3", lambda method, *args, **how: (asked.append(method), real(method, *args, **how))[1])
+    with open_fragment(fragment, "places") as file:
+        assert file.read(len(LINE)) == LINE
+        fs.pipe_file(url, body.replace(b"a", b"b"))
+        file.seek(-len(LINE), io.SEEK_END)
+        with pytest.raises(OSError, match="no longer exists"):
+            file.read()
+    assert asked.count("head_object") == 1
+    with pytest.raises(InputError, match="changed since it was listed"):
+        list(read_blocks(fragment, source, 1000))

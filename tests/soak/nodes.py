@@ -48,6 +48,8 @@ from tests.support.paths import ROOT
 PASSES = ("survey", "embed", "read", "write")
 """Of a build that keeps no rows."""
 TIME_LIMIT = 400.0
+NODE_START_SECONDS = "120"
+"""What Ray waits for a node to come up. Its 30 s are not enough where two cores have thirty processes to run."""
 
 
 def _at(number: int) -> dict[str, Any]:
@@ -79,6 +81,7 @@ def run_scenario(recipe: Path, scenario: str) -> list[str]:
     command = [sys.executable, "-m", "tests.soak.nodes", scenario, str(recipe)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    environment["RAY_raylet_start_wait_time_s"] = NODE_START_SECONDS
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT)
     assert done.returncode == 0, (scenario, done.stdout[-1000:], done.stderr[-3000:])
     return done.stdout.splitlines()[-1].split()
