@@ -127,7 +127,7 @@ TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 def test_no_test_module_imports_another(file: Path) -> None:
     """What two of them need is in tests/support. Those of rooms and contracts need neither Ray nor a model."""
     found = {name for name in imported(ast.parse(file.read_text(encoding="utf-8")), str(file)) if name.startswith("tests.")}
-    assert [name for name in found if name.split(".")[1] not in ("support", "soak")] == []
+    assert [name for name in found if name.split(".")[1] not in ("support", "soak", "bench")] == []
     if file.relative_to(ROOT / "tests").parts[0] in ("unit", "contract"):
         names = set(imported(ast.parse(file.read_text(encoding="utf-8"))))
         assert [name for name in names if name.split(".")[0] in ("ray", "torch", "transformers", "sentence_transformers")] == []
