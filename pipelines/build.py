@@ -49,7 +49,6 @@ from chameleon_data.versions.make_manifest import make_manifest
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.provenance import describe_writer, gather_provenance
 from chameleon_data.versions.versions import Version, commit_version, is_version_of, list_numbers, read_manifest
-from chameleon_data.weights.embedder import Embedder
 from chameleon_data.weights.explain.exhaustion import Exhaustion, compare_exhaustion_rules, describe_exhaustion
 
 
@@ -86,8 +85,7 @@ class Planned:
         """What the cost of the build depends on."""
         survey, splits = self.weighed.survey, self.weighed.selection.splits.values()
         corpus = self.weighed.selection.corpus
-        embedder = self.weighed.mixture.description.embedder
-        embedded = isinstance(embedder, Embedder)
+        embedded = self.weighed.mixture.description.embedder is not None
         return BuildSize(
             stored=sum(part_bytes(part) for part in survey.parts),
             text=sum(count.bytes for counts in splits for count in counts),
@@ -96,7 +94,6 @@ class Planned:
             parts=len(survey.parts),
             kept_parts=self.kept.parts,
             windows=sum(len(windows) for windows in survey.sample["windows"].to_pylist()) if embedded else 0,
-            static=isinstance(embedder, Embedder) and embedder.is_static,
             shards=sum(self.summary.shard_counts.values()),
             selection=SelectionSize(len(corpus.groups) - 1, corpus.ranges, self.weighed.selection.rules.dedup != "none"),
             exchange=self.exchange,

@@ -27,7 +27,7 @@ from chameleon_data.errors import InputError, explain_errno, explaining, list_so
 from chameleon_data.recipe import say_fault
 from chameleon_data.shards.runs import RECORD_FILE_BYTES, RUN_BYTES
 
-RATES_FORMAT = 2
+RATES_FORMAT = 1
 OWN_RATES = Path(__file__).with_name("rates.json")
 """Rates that were measured while this was written; the file says on which machine."""
 OPEN_REQUESTS, LOOK_REQUESTS = 1, 2
@@ -75,11 +75,9 @@ class EmbedRate:
     fixed: float
     """Seconds until the model is loaded, and for the weights."""
     window: float
-    """Core-seconds for a window of text by a transformer without a GPU."""
-    static_window: float
-    """Core-seconds for a window by a model of static vectors, with or without a GPU: to split it into words is the work."""
+    """Core-seconds for a window of text without a GPU."""
     gpu_window: float
-    """Seconds of a GPU for a window by a transformer."""
+    """Seconds of a GPU for a window."""
 
 
 @dataclass(frozen=True)
@@ -170,9 +168,7 @@ class BuildSize:
     kept_parts: int
     """Parts whose rows the survey keeps."""
     windows: int
-    """Windows of text that are embedded; 0 where weights are given, or the corpus brings its vectors."""
-    static: bool
-    """Whether the model is one of static vectors."""
+    """Windows of text that are embedded; 0 where weights are given."""
     shards: int
     """Of all splits."""
     selection: SelectionSize
@@ -234,14 +230,13 @@ def estimate_cost(size: BuildSize, rates: Rates, cpus: float, gpus: int = 0) -> 
     ranged, slices = size.rows * RANGED_RECORD_BYTES, SLICE_REQUESTS * selection.groups * selection.ranges
     shards = int(sum(size.written * rates.stored[form] for form in size.formats))
     encode = rates.write.gigabyte + sum(rates.encode[form] for form in size.formats)
-    gpu = gpus > 0 and not size.static
-    window = rates.embed.static_window if size.static else rates.embed.gpu_window if gpu else rates.embed.window
+    window, gpu = (rates.embed.gpu_window, True) if gpus else (rates.embed.window, False)
     embed = size.windows * window
     costs = [
         _spread("survey", rates.survey.fixed, text * (rates.survey.gigabyte + rates.tokenizer * size.tokenizer), cpus, parts,
                 read=size.stored, moved=kept, written=records, gets=readings + LOOK_REQUESTS * files,
                 puts=SURVEY_FILES * parts),
-        PassCost("embed and weigh", rates.embed.fixed + embed / max(1.0, gpus if gpu else cpus) if size.windows else 0.0,
+        PassCost("embed and weigh", rates.embed.fixed + embed / max(1.0, gpus or cpus) if size.windows else 0.0,
                  0.0 if gpu else embed / 3600, embed / 3600 if gpu else 0.0, 0, 0, size.windows * VECTOR_BYTES, 0, 0),
         _spread("plan", rates.plan.fixed, text * rates.plan.gigabyte, 1, 1, read=records, gets=PART_REQUESTS * parts),
     ]  # fmt: skip

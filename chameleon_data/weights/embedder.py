@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import socket
 import time
 from collections.abc import Sequence
@@ -37,8 +36,6 @@ EMBEDDING_PACKAGES = ("safetensors", "sentence_transformers", "torch", "transfor
 """Packages of the extra `embed`."""
 Precision = Literal["float32", "tf32", "bfloat16"]
 Device = Literal["cpu", "cuda"]
-STATIC_MODULES = ("BoW", "StaticEmbedding", "WordEmbeddings")
-"""Modules of sentence-transformers that look vectors up."""
 PICKLED_FILES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -58,16 +55,6 @@ class Embedder:
     """Names the model's files, the layer, the window and the precision; the same wherever the files lie."""
     dtype: Precision = "float32"
     """Numbers that the model computes in. tf32: float32 with matrix products in TF32, on a GPU."""
-
-    @property
-    def is_static(self) -> bool:
-        """Whether a vector is the mean of vectors that are looked up, one for each word or part of one, as the model's list of
-        modules says. Such a model takes a hundredth of a transformer's time."""
-        if self.layer is not None:
-            return False
-        listed = find_model_folder(self.model, self.revision, self.key) / "modules.json"
-        modules = json.loads(listed.read_text(encoding="utf-8")) if listed.is_file() else []
-        return bool(modules) and str(modules[0]["type"]).rpartition(".")[2] in STATIC_MODULES
 
     @property
     def key(self) -> str:

@@ -38,7 +38,6 @@ from tests.support.paths import ROOT
 SIZES = (20e6, 200e6)
 ROUNDS = 3
 WINDOWS = 128
-STATIC_ROUNDS = 20
 GPU_WINDOW = 0.0005
 """Seconds of a GPU for a window. Nobody measured it here: a guess, to be replaced by tests/device/embed.py's figure."""
 IDS_ONLY = {"megatron"}
@@ -106,26 +105,7 @@ def time_embedding(engine: Engine, folder: Path) -> EmbedRate:
     built = build_recipe(demo, engine, lambda *_: None, "bench")
     windows = sum(min(demo.embed.drawn, d.available_rows) for d in built.manifest.domains.values())
     fixed = max(0.0, built.manifest.timings["embed and weigh"] - windows * window / CORES)
-    return EmbedRate(round(fixed, 2), round(window, 4), round(time_static_vectors(embedder, texts, folder), 6), GPU_WINDOW)
-
-
-def time_static_vectors(like: Embedder, texts: list[list[str]], folder: Path) -> float:
-    """Core-seconds for a window by a model of static vectors: the words and the vectors that a transformer begins with."""
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
-    from tokenizers import Tokenizer
-
-    model: Any = load_model(like)
-    words = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())
-    vectors = model[0].auto_model.get_input_embeddings().weight.detach().numpy()
-    SentenceTransformer(modules=[StaticEmbedding(words, embedding_weights=vectors)], device="cpu").save(str(folder / "static"))
-    embedder = load_embedder(Embed(model=str(folder / "static")))
-    assert isinstance(embedder, Embedder)
-    assert embedder.is_static
-    embedder.encode(texts[:8])
-    start = time.perf_counter()
-    embedder.encode(texts * STATIC_ROUNDS)
-    return (time.perf_counter() - start) / (len(texts) * STATIC_ROUNDS)
+    return EmbedRate(round(fixed, 2), round(window, 4), GPU_WINDOW)
 
 
 def time_tokenizer() -> float:

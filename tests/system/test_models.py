@@ -87,16 +87,13 @@ def test_static_vectors_need_no_batches(tmp_path):
     weights = np.random.default_rng(0).standard_normal((len(WORDS) + 1, 8)).astype(np.float32)
     save_static_model(tmp_path, WORDS, weights)
     for window in (512, 8):
-        embedder = load_embedder(Embed(model=str(tmp_path), window=window))
-        assert embedder.is_static
-        found = embedder.encode([[text] for text in TEXTS])
+        found = load_embedder(Embed(model=str(tmp_path), window=window)).encode([[text] for text in TEXTS])
         wanted = [np.mean([weights[WORDS.index(w)] for w in text.split()[:window]], axis=0) for text in TEXTS]
         np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
 def test_a_document_is_the_mean_of_its_windows(tiny):
     embedder = load_embedder(Embed(model=str(tiny), window=16))
-    assert not embedder.is_static
     single = embedder.encode([[t] for t in TEXTS])
     found = embedder.encode([TEXTS[:3], TEXTS[3:4], TEXTS[4:]])
     np.testing.assert_allclose(found, [single[:3].mean(0), single[3], single[4:].mean(0)], atol=1e-6)

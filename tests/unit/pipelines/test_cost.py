@@ -30,11 +30,11 @@ from chameleon_data.shards.formats.registry import FORMATS
 from tests.support.paths import ROOT
 
 RATES = Rates(
-    "here", Rate(1.0, 20.0), 100.0, EmbedRate(5.0, 0.5, 0.002, 0.01), Rate(0.5, 1.0), Rate(2.0, 30.0), Rate(3.0, 10.0),
+    "here", Rate(1.0, 20.0), 100.0, EmbedRate(5.0, 0.5, 0.01), Rate(0.5, 1.0), Rate(2.0, 30.0), Rate(3.0, 10.0),
     {"parquet": 10.0, "mds": 20.0}, {"parquet": 0.5, "mds": 0.25}, 1.5,
 )  # fmt: skip
 SIZE = BuildSize(
-    stored=400, text=1_000_000_000, rows=10, files=7, parts=8, kept_parts=8, windows=100, static=False, shards=6,
+    stored=400, text=1_000_000_000, rows=10, files=7, parts=8, kept_parts=8, windows=100, shards=6,
     selection=SelectionSize(2, 1, dedup=True), exchange=ExchangeSize(6, 0, 6, 0, 1),
     written=500_000_000, formats=("parquet", "mds"), tokenizer=False,
 )  # fmt: skip
@@ -52,14 +52,6 @@ def test_seconds_are_shared_by_the_cpus_that_have_a_task_and_hours_are_not() -> 
     }  # fmt: skip
     assert by_name(SIZE, cpus=100)["survey"].seconds == 1 + 20 / 8, "there are eight parts"
     assert costs["survey"].cpu_hours == by_name(SIZE, cpus=100)["survey"].cpu_hours == 21 / 3600
-
-
-def test_static_vectors_have_a_rate_of_their_own_and_take_no_time_of_a_gpu() -> None:
-    static = replace(SIZE, static=True)
-    for gpus in (0, 2):
-        cost = by_name(static, gpus=gpus)["embed and weigh"]
-        assert (cost.seconds, cost.cpu_hours, cost.gpu_hours) == (5 + 100 * 0.002 / 4, 100 * 0.002 / 3600, 0)
-    assert by_name(SIZE, gpus=2)["embed and weigh"].seconds == 5 + 100 * 0.01 / 2
 
 
 def test_rows_that_are_not_kept_are_read_again() -> None:
