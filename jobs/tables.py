@@ -242,6 +242,9 @@ def print_cost(cost: Mapping[str, Any], cpus: float) -> None:
         )  # fmt: skip
     out.print()
     print_table(table)
+    for one in cost["passes"]:
+        if one["doubt"]:
+            print_note(f"{one['name']}: {one['doubt']}")
     month = f"keeping what is written: {cost['month']:,.4f} a month"
     print_dim(f"on {cpus:g} CPUs, where nothing was done before; rates: {cost['rates']}; {month}")
     out.print()

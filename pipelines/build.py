@@ -49,6 +49,7 @@ from chameleon_data.versions.make_manifest import make_manifest
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.provenance import describe_writer, gather_provenance
 from chameleon_data.versions.versions import Version, commit_version, is_version_of, list_numbers, read_manifest
+from chameleon_data.weights.embedder import EmbedderKind, find_kind
 from chameleon_data.weights.explain.exhaustion import Exhaustion, compare_exhaustion_rules, describe_exhaustion
 
 
@@ -75,6 +76,8 @@ class Planned:
     """To how many ranges of shards rows go."""
     formats: tuple[str, ...]
     """Those of the recipe."""
+    embedder: EmbedderKind
+    """What embeds the sample."""
     cost: tuple[PassCost, ...] = ()
     """What the passes take, where nothing of them was done before."""
     finished: tuple[int, ...] = ()
@@ -94,6 +97,7 @@ class Planned:
             parts=len(survey.parts),
             kept_parts=self.kept.parts,
             windows=sum(len(windows) for windows in survey.sample["windows"].to_pylist()) if embedded else 0,
+            embedder=self.embedder,
             shards=sum(self.summary.shard_counts.values()),
             selection=SelectionSize(len(corpus.groups) - 1, corpus.ranges, self.weighed.selection.rules.dedup != "none"),
             exchange=self.exchange,
@@ -422,8 +426,9 @@ def _plan(engine: Engine, prepared: Prepared, scratch: Store | None, recipe: Rec
     specs = make_shard_specs(layouts, weighed.selection.rules, counter, recipe.input, recipe.shards, {}, {})
     exchange = _add_exchanges(specs, len(weighed.survey.parts) - kept.parts)
     planned = Planned(
-        weighed, layouts, counter, summary, timings, engine.cpus, exhausted, keep, kept, exchange, tuple(recipe.shards.formats)
-    )
+        weighed, layouts, counter, summary, timings, engine.cpus, exhausted, keep, kept, exchange, tuple(recipe.shards.formats),
+        find_kind(prepared.embedder),
+    )  # fmt: skip
     return replace(planned, cost=estimate_cost(planned.size, rates, engine.cpus, engine.gpus))
 
 

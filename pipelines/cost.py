@@ -26,8 +26,9 @@ from chameleon_data.corpus.read_ahead import AHEAD_BYTES
 from chameleon_data.errors import InputError, explain_errno, explaining, list_some
 from chameleon_data.recipe import say_fault
 from chameleon_data.shards.runs import RECORD_FILE_BYTES, RUN_BYTES
+from chameleon_data.weights.embedder import EmbedderKind
 
-RATES_FORMAT = 1
+RATES_FORMAT = 2
 OWN_RATES = Path(__file__).with_name("rates.json")
 """Rates that were measured while this was written; the file says on which machine."""
 OPEN_REQUESTS, LOOK_REQUESTS = 1, 2
@@ -75,9 +76,11 @@ class EmbedRate:
     fixed: float
     """Seconds until the model is loaded, and for the weights."""
     window: float
-    """Core-seconds for a window of text without a GPU."""
+    """Core-seconds for a window of text without a GPU, by a small transformer, which is all-MiniLM-L6-v2."""
+    static_window: float
+    """The same by static vectors, whose cost is that of their tokenizer."""
     gpu_window: float
-    """Seconds of a GPU for a window."""
+    """Seconds of a GPU for a window, by a small transformer."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,8 @@ class BuildSize:
     """Parts whose rows the survey keeps."""
     windows: int
     """Windows of text that are embedded; 0 where weights are given."""
+    embedder: EmbedderKind
+    """What embeds them."""
     shards: int
     """Of all splits."""
     selection: SelectionSize
@@ -197,6 +202,8 @@ class PassCost:
     """Bytes that stay: records and shards."""
     read_requests: int
     write_requests: int
+    doubt: str = ""
+    """Why the seconds may be far off; empty where nothing is known to be."""
 
     def money(self, prices: Prices) -> float:
         """What the pass costs, in the currency of the prices. Keeping what is written is not counted."""
@@ -230,14 +237,12 @@ def estimate_cost(size: BuildSize, rates: Rates, cpus: float, gpus: int = 0) -> 
     ranged, slices = size.rows * RANGED_RECORD_BYTES, SLICE_REQUESTS * selection.groups * selection.ranges
     shards = int(sum(size.written * rates.stored[form] for form in size.formats))
     encode = rates.write.gigabyte + sum(rates.encode[form] for form in size.formats)
-    window, gpu = (rates.embed.gpu_window, True) if gpus else (rates.embed.window, False)
-    embed = size.windows * window
+    embedding = _embed_and_weigh(size, rates.embed, cpus, gpus)
     costs = [
         _spread("survey", rates.survey.fixed, text * (rates.survey.gigabyte + rates.tokenizer * size.tokenizer), cpus, parts,
                 read=size.stored, moved=kept, written=records, gets=readings + LOOK_REQUESTS * files,
                 puts=SURVEY_FILES * parts),
-        PassCost("embed and weigh", rates.embed.fixed + embed / max(1.0, gpus or cpus) if size.windows else 0.0,
-                 0.0 if gpu else embed / 3600, embed / 3600 if gpu else 0.0, 0, 0, size.windows * VECTOR_BYTES, 0, 0),
+        embedding,
         _spread("plan", rates.plan.fixed, text * rates.plan.gigabyte, 1, 1, read=records, gets=PART_REQUESTS * parts),
     ]  # fmt: skip
     if selection.ranges > 1:
@@ -273,6 +278,18 @@ def estimate_cost(size: BuildSize, rates: Rates, cpus: float, gpus: int = 0) -> 
     return tuple(costs)
 
 
+def _embed_and_weigh(size: BuildSize, rate: EmbedRate, cpus: float, gpus: int) -> PassCost:
+    """A GPU computes no faster what is bound by its tokenizer, so static vectors have one rate."""
+    on_gpu = gpus > 0 and size.embedder != "none"
+    window = {"none": 0.0, "static": rate.static_window}.get(size.embedder, rate.gpu_window if on_gpu else rate.window)
+    embed, doubt = size.windows * window, ""
+    if size.windows and size.embedder == "other":
+        doubt = "nobody has measured this model; the rate is that of all-MiniLM-L6-v2, and a larger model takes longer"
+    seconds = rate.fixed + embed / max(1.0, gpus if on_gpu else cpus) if size.windows else 0.0
+    cpu_hours, gpu_hours = (0.0, embed / 3600) if on_gpu else (embed / 3600, 0.0)
+    return PassCost("embed and weigh", seconds, cpu_hours, gpu_hours, 0, 0, size.windows * VECTOR_BYTES, 0, 0, doubt)
+
+
 def _spread(
     name: str, fixed: float, core_seconds: float, cpus: float, tasks: int,
     read: int = 0, moved: int = 0, written: int = 0, gets: int = 0, puts: int = 0,
@@ -294,7 +311,7 @@ def seconds_by_timed_pass(costs: Sequence[PassCost]) -> dict[str, float]:
 def describe_cost(costs: Sequence[PassCost], prices: Prices, rates: Rates) -> dict[str, Any]:
     """The costs as plain JSON, which `plan --json` prints. Keeping what is written costs `month` each month."""
     passes = [{**asdict(cost), "money": cost.money(prices)} for cost in costs]
-    names = [field.name for field in fields(PassCost) if field.name != "name"]
+    names = [field.name for field in fields(PassCost) if field.name not in ("name", "doubt")]
     total = {name: sum(one[name] for one in passes) for name in [*names, "money"]}
     month = sum(cost.written for cost in costs) / GIGABYTE * prices.gigabyte_month
     return {"passes": passes, "total": total, "month": month, "currency": prices.currency, "rates": rates.machine}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import socket
 import time
 from collections.abc import Sequence
@@ -36,6 +37,9 @@ EMBEDDING_PACKAGES = ("safetensors", "sentence_transformers", "torch", "transfor
 """Packages of the extra `embed`."""
 Precision = Literal["float32", "tf32", "bfloat16"]
 Device = Literal["cpu", "cuda"]
+EmbedderKind = Literal["none", "static", "small transformer", "other"]
+"""What decides how long a window takes. none: nothing is computed. small transformer: one of all-MiniLM-L6-v2's shape."""
+SMALL_TRANSFORMER = {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536}
 PICKLED_FILES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -157,6 +161,24 @@ def load_embedder(embed: recipe.Embed) -> Embedder | ColumnEmbedder:
     folder = find_model_folder(named, embed.revision, key)
     revision = folder.name if folder.parent.name == "snapshots" else embed.revision
     return Embedder(named, revision, layer, embed.window, _fingerprint(folder, layer, embed.window, key))
+
+
+def find_kind(embedder: Embedder | ColumnEmbedder | None) -> EmbedderKind:
+    """The kind of an embedder, by the files of its model. None is one that is not there."""
+    if embedder is None or isinstance(embedder, ColumnEmbedder):
+        return "none"
+    if embedder.layer is not None:
+        return "other"
+    folder = find_model_folder(embedder.model, embedder.revision, embedder.key)
+    try:
+        modules = json.loads((folder / "modules.json").read_text("utf-8"))
+        first = min(modules, key=lambda module: module["idx"])
+        if first["type"].rpartition(".")[2] == "StaticEmbedding":
+            return "static"
+        shape = json.loads((folder / first["path"] / "config.json").read_text("utf-8"))
+        return "small transformer" if {key: shape.get(key) for key in SMALL_TRANSFORMER} == SMALL_TRANSFORMER else "other"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # what else it may be shows when it is loaded
+        return "other"
 
 
 def in_precision(embedder: Embedder, dtype: recipe.Dtype, gpu: bool) -> Embedder:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import torch
 
 from chameleon_data import domain_weights
-from chameleon_data.corpus.sample import _windows
+from chameleon_data.corpus.sample import _cut_windows
 from chameleon_data.recipe import Embed
 from chameleon_data.weights.embedder import Device, Embedder, in_precision, load_embedder, load_model
 from chameleon_data.weights.encode_texts import BATCH_TOKENS, pad_rows, token_batches, tokenise
@@ -39,7 +39,8 @@ def run() -> list[Figure]:
     column = pa.array(texts, pa.large_string())
 
     def cut() -> list[list[str]]:
-        return [_windows(column, row, 0, 1, embedder.window) for row in range(len(texts))]
+        none = [0] * len(texts)
+        return _cut_windows(column, np.arange(len(texts)), none, [1] * len(texts), embedder.window)
 
     windows = [window for document in cut() for window in document]
     with torch.inference_mode():

@@ -34,6 +34,7 @@ from tests.bench.build import CORES, make_corpus, recipe_for
 from tests.bench.figures import Figure, show
 from tests.support.corpus import demo_texts
 from tests.support.paths import ROOT
+from tests.support.static_models import save_static_copy
 
 SIZES = (20e6, 200e6)
 ROUNDS = 3
@@ -94,18 +95,26 @@ def time_formats(rows: pa.Table) -> tuple[dict[str, float], dict[str, float]]:
 
 
 def time_embedding(engine: Engine, folder: Path) -> EmbedRate:
-    embedder = load_embedder(Embed())
-    assert isinstance(embedder, Embedder)
-    texts = [[text[:1_000]] for texts in demo_texts().values() for text in texts][:WINDOWS]
-    embedder.encode(texts[:8])
-    start = time.perf_counter()
-    embedder.encode(texts)
-    window = (time.perf_counter() - start) / len(texts)
+    texts = [[text[:1_000]] for texts in demo_texts().values() for text in texts]
+    transformer = load_embedder(Embed())
+    assert isinstance(transformer, Embedder)
+    window = _time_windows(transformer, texts[:WINDOWS])
+    static = load_embedder(Embed(model=str(save_static_copy(folder / "static", transformer))))
+    assert isinstance(static, Embedder)
+    static_window = _time_windows(static, texts)
     demo = load_recipe(ROOT / "jobs/recipes/demo/demo.yaml").model_copy(update={"out": str(folder / "demo")})
     built = build_recipe(demo, engine, lambda *_: None, "bench")
     windows = sum(min(demo.embed.drawn, d.available_rows) for d in built.manifest.domains.values())
     fixed = max(0.0, built.manifest.timings["embed and weigh"] - windows * window / CORES)
-    return EmbedRate(round(fixed, 2), round(window, 4), GPU_WINDOW)
+    return EmbedRate(round(fixed, 2), round(window, 4), round(static_window, 6), GPU_WINDOW)
+
+
+def _time_windows(embedder: Embedder, texts: list[list[str]]) -> float:
+    """Seconds for a window of text, once the model is loaded."""
+    embedder.encode(texts[:8])
+    start = time.perf_counter()
+    embedder.encode(texts)
+    return (time.perf_counter() - start) / len(texts)
 
 
 def time_tokenizer() -> float:
@@ -145,6 +154,7 @@ def run() -> list[Figure]:
         Figure("write, without encoding", rates.write.gigabyte, "core-s/GB"),
         *(Figure(f"encode {name}", seconds, "core-s/GB") for name, seconds in rates.encode.items()),
         Figure("embed", 1 / rates.embed.window, "windows/core-s"),
+        Figure("embed with static vectors", 1 / rates.embed.static_window, "windows/core-s"),
     ]
 
 

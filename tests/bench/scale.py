@@ -324,7 +324,8 @@ def size_of_build() -> BuildSize:
     domain_groups, part_groups = -(-ROWS // MOST_RANGES // ROWS_DIVIDED), -(-written // MOST_RANGES // EXCHANGED_BYTES)
     return BuildSize(
         stored=BYTES // 3, text=BYTES, rows=ROWS, files=FILES, parts=BYTES // 3 // LARGEST_PART_BYTES, kept_parts=0,
-        windows=DOMAINS * 256, static=False, shards=SHARDS, selection=SelectionSize(ROWS // ROWS_IN_RANGE, 1024, dedup=False),
+        windows=DOMAINS * 256, embedder="small transformer", shards=SHARDS,
+        selection=SelectionSize(ROWS // ROWS_IN_RANGE, 1024, dedup=False),
         exchange=ExchangeSize(MOST_RANGES, MOST_RANGES, small, domain_groups, part_groups),
         written=written, formats=("parquet",), tokenizer=False,
     )  # fmt: skip

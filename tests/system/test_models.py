@@ -11,7 +11,7 @@ import pytest
 from chameleon_data.corpus.model_files import find_packaged_model
 from chameleon_data.errors import DefectError, InputError
 from chameleon_data.recipe import Embed
-from chameleon_data.weights.embedder import load_embedder, load_model
+from chameleon_data.weights.embedder import find_kind, load_embedder, load_model
 from chameleon_data.weights.encode_texts import encode_texts
 from tests.support.static_models import save_static_model
 
@@ -90,6 +90,19 @@ def test_static_vectors_need_no_batches(tmp_path):
         found = load_embedder(Embed(model=str(tmp_path), window=window)).encode([[text] for text in TEXTS])
         wanted = [np.mean([weights[WORDS.index(w)] for w in text.split()[:window]], axis=0) for text in TEXTS]
         np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_the_kind_of_a_model_is_read_from_its_files(minilm, tiny, tmp_path):
+    """Of static vectors, whose folders come from any release, and of a model that does not say what it is."""
+    save_static_model(tmp_path, WORDS, np.ones((len(WORDS) + 1, 8), np.float32))
+    static = load_embedder(Embed(model=str(tmp_path)))
+    assert [find_kind(one) for one in (minilm, static)] == ["small transformer", "static"]
+    modules = json.loads((tmp_path / "modules.json").read_text())
+    (tmp_path / "modules.json").write_text(json.dumps([{**modules[0], "type": "sentence_transformers.models.StaticEmbedding"}]))
+    assert find_kind(static) == "static"
+    (tmp_path / "modules.json").write_text("[]")
+    assert [find_kind(one) for one in (static, load_embedder(Embed(model=str(tiny), window=32)))] == ["other", "other"]
+    assert find_kind(load_embedder(Embed(column="vector"))) == find_kind(None) == "none"
 
 
 def test_a_document_is_the_mean_of_its_windows(tiny):

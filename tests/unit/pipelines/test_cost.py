@@ -27,14 +27,15 @@ from chameleon_data.pipelines.cost import (
     seconds_by_timed_pass,
 )
 from chameleon_data.shards.formats.registry import FORMATS
+from chameleon_data.weights.embedder import EmbedderKind
 from tests.support.paths import ROOT
 
 RATES = Rates(
-    "here", Rate(1.0, 20.0), 100.0, EmbedRate(5.0, 0.5, 0.01), Rate(0.5, 1.0), Rate(2.0, 30.0), Rate(3.0, 10.0),
+    "here", Rate(1.0, 20.0), 100.0, EmbedRate(5.0, 0.5, 0.002, 0.01), Rate(0.5, 1.0), Rate(2.0, 30.0), Rate(3.0, 10.0),
     {"parquet": 10.0, "mds": 20.0}, {"parquet": 0.5, "mds": 0.25}, 1.5,
 )  # fmt: skip
 SIZE = BuildSize(
-    stored=400, text=1_000_000_000, rows=10, files=7, parts=8, kept_parts=8, windows=100, shards=6,
+    stored=400, text=1_000_000_000, rows=10, files=7, parts=8, kept_parts=8, windows=100, embedder="small transformer", shards=6,
     selection=SelectionSize(2, 1, dedup=True), exchange=ExchangeSize(6, 0, 6, 0, 1),
     written=500_000_000, formats=("parquet", "mds"), tokenizer=False,
 )  # fmt: skip
@@ -95,6 +96,18 @@ def test_a_tokenizer_and_gpus_change_what_they_touch() -> None:
     on_gpus = by_name(SIZE, gpus=2)["embed and weigh"]
     assert (on_gpus.seconds, on_gpus.cpu_hours, on_gpus.gpu_hours) == (5 + 0.5, 0.0, 1 / 3600)
     assert by_name(replace(SIZE, windows=0))["embed and weigh"].seconds == 0
+
+
+def test_each_kind_of_embedder_has_its_rate_and_an_unknown_one_is_said() -> None:
+    def embed(kind: EmbedderKind, gpus: int = 0) -> PassCost:
+        return by_name(replace(SIZE, embedder=kind), gpus=gpus)["embed and weigh"]
+
+    assert [embed(kind).seconds for kind in ("none", "static", "small transformer", "other")] == [5, 5 + 0.2 / 4, 17.5, 17.5]
+    assert (embed("static", 2).seconds, embed("none", 2).gpu_hours) == (5 + 0.2 / 2, 0.0)
+    assert [bool(embed(kind).doubt) for kind in ("none", "static", "small transformer", "other")] == [False, False, False, True]
+    plain = describe_cost([embed("other")], read_prices(OWN_PRICES), RATES)
+    assert "doubt" not in plain["total"]
+    assert "nobody has measured this model" in plain["passes"][0]["doubt"]
 
 
 def test_money_is_amounts_times_prices() -> None:

@@ -32,7 +32,7 @@ def planned(folder: Path, **sections: Any) -> Planned:
     summary = summarise_plan([made.job.layouts], recipe.shards.size)
     kept, formats = KeptSummary(0, 0, 1, ""), recipe.shards.formats
     exchange = ExchangeSize(first=1, divided=0, small=1, domain_groups=0, part_groups=1)
-    return Planned(weighed, (made.job.layouts,), made.job.counter, summary, {}, 2.0, rules, None, kept, exchange, formats)
+    return Planned(weighed, (made.job.layouts,), made.job.counter, summary, {}, 2.0, rules, None, kept, exchange, formats, "none")
 
 
 def test_what_is_refused_is_counted_in_bytes_where_no_tokenizer_is_set(tmp_path):
