@@ -260,7 +260,7 @@ def merge() -> None:
         sums = np.zeros(DOMAINS, SUMS)
         sums["domain"], sums["rows"] = np.arange(DOMAINS), 3
         texts = replace(TextFound.nothing(DOMAINS), sums=sums, open=opened)
-        balance = BalanceFound.before(np.full(DOMAINS, number))
+        balance = BalanceFound.before(np.full((1, DOMAINS), number))
         found = RangeFound(TRAIN, balance, texts, first_shard=number)
         return pa.table({"number": [number], "found": pa.array([found.pack()], pa.large_binary())})
 
