@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chameleon_data.errors import InputError
-from chameleon_data.jobs.experiments import cost, families, tasks
+from chameleon_data.jobs.experiments import aims, cost, families, tasks
 from chameleon_data.pipelines.build import build_recipe
 from chameleon_data.pipelines.engine import Engine
 from chameleon_data.pipelines.evaluate import evaluate_version
@@ -27,13 +27,17 @@ MODULES: dict[str, Callable[[], dict[str, Any]]] = {
 RECIPES = ("pretraining", "from_scratch", "left_out", "finetuning", "like", "demo")
 COMPARED_ON_TASKS = {"finetuning": tasks.compare_on_tasks, "like": tasks.compare_on_aims}
 """Experiment -> what compares its mixtures on the tasks that they are made for."""
-EXPERIMENTS = (*MODULES, *RECIPES, "families")
+EXPERIMENTS = (*MODULES, *RECIPES, "families", "aims")
 
 
 def run_experiment(name: str, corpora: Path | None, judge: str | None = None, seeds: int | None = None) -> str:
     """The results, as the text of a JSON document."""
     if name in MODULES:
         found = MODULES[name]()
+    elif name == "aims":
+        recipes = read_experiment("pretraining", corpora), read_experiment("finetuning", corpora)
+        with local_engine() as engine:
+            found = aims.aim_mixtures(engine, corpora or Path(), *recipes, _show_nothing)
     else:
         changes = {key: value for key, value in (("judge", judge), ("seeds", seeds)) if value is not None}
         with local_engine() as engine:
