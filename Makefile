@@ -65,7 +65,7 @@ bench: $(READY)  ## print the table of figures (15 minutes)
 soak: $(READY)  ## kill, break, flip, race and fuzz it for an hour; SOAK_MINUTES=1 shortens the fuzzing from 60
 	@$(BIN)/python -m tests.soak
 
-evaluate: $(READY)  ## judge mixtures of the demo, and what needs no other text; within an hour on two cores
+evaluate: $(READY)  ## judge mixtures of the demo, and what needs no other text (six minutes)
 	@for name in demo cost; do $(MAKE) --no-print-directory experiment NAME=$$name || exit 1; done
 	@for name in synthetic imbalance added stability; do $(BIN)/python -m chameleon_data.jobs.experiments.weights_$$name || exit 1; done
 	@$(MAKE) --no-print-directory experiment NAME=demo JUDGE=decoder
