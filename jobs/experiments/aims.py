@@ -14,8 +14,8 @@ from chameleon_data.pipelines.engine import Engine, Progress
 from chameleon_data.recipe import Recipe, Source, Weights
 from chameleon_data.store.store import Store
 
-TASKS = ("legal", "medical", "technical")
-EXAMPLES = 128
+AIMING_TASKS = ("legal", "medical", "technical")
+EXAMPLES_OF_A_TASK = 128
 """Documents of each task, the last ones of its files."""
 NATS = 0.3
 """How far from uniform the milder mixtures lie."""
@@ -31,11 +31,11 @@ def aim_mixtures(
     Each task aims a mixture of the domains of `pretraining`; all tasks together aim one of those of `finetuning`.
     """
     examples = Store(str(Path(pretraining.out).parent / "examples"))
-    for task in TASKS:
+    for task in AIMING_TASKS:
         lines = [json.dumps({"text": text}, ensure_ascii=False) for text in _last_texts(f"{corpora}/{task}/*", pretraining)]
         examples.write(f"{task}.jsonl", "\n".join([*lines, ""]).encode())
     found: dict[str, dict[str, float]] = {}
-    for recipe, name in [*((pretraining, task) for task in TASKS), (finetuning, "*")]:
+    for recipe, name in [*((pretraining, task) for task in AIMING_TASKS), (finetuning, "*")]:
         for nats in (None, NATS):
             weights: dict[str, object] = {
                 "objective": recipe.weights.objective,
@@ -53,7 +53,7 @@ def aim_mixtures(
 
 
 def _last_texts(path: str, recipe: Recipe) -> Iterator[str]:
-    last = deque[str](maxlen=EXAMPLES)
+    last = deque[str](maxlen=EXAMPLES_OF_A_TASK)
     source = Source(path=(path,))
     for fragment in list_fragments("task", source).fragments:
         for block in read_blocks(fragment, source, recipe.input.max_document):
