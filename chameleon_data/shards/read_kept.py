@@ -143,7 +143,7 @@ def _find_in_part(
 def _check(store: Store, files: list[tuple[KeptFile, KeptRows]], number: I64, place: I64) -> None:
     """Prove rows; `number` and `place` say where each lies. One that is delivered several times is proved once."""
     found = np.sort(number << 40 | place)
-    found = found[np.append(True, np.diff(found) > 0)]  # np.unique takes ten times as long
+    found = found[np.diff(found, prepend=-1) > 0]  # np.unique takes ten times as long
     ends = np.searchsorted(found, np.arange(len(files) + 1) << 40)
     for (file, rows), begin, end in zip(files, ends[:-1].tolist(), ends[1:].tolist(), strict=True):
         check_kept_rows(store, file, rows, found[begin:end] & ((1 << 40) - 1))

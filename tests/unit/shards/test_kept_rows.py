@@ -15,6 +15,7 @@ from chameleon_data.errors import InputError
 from chameleon_data.plan.intervals import find_intervals
 from chameleon_data.recipe import Recipe
 from chameleon_data.recipe_file import load_recipe
+from chameleon_data.shards import read_kept
 from chameleon_data.store.paths import KEPT_ROWS
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import Ready, ready
@@ -85,6 +86,25 @@ def test_parts_that_are_kept_and_parts_that_are_not_meet(tmp_path, small):
     assert 0 < len(made.kept.parts) < len(made.parts)
     assert made.write() == expected
     assert [path for path in made.store.list(made.build.runs) if path.endswith(".run")]
+
+
+def test_a_range_may_need_none_of_the_rows_that_lie_in_its_intervals(tmp_path, small, monkeypatch):
+    """Intervals are cut where rows are, and a range may take from them rows of parts alone that were not kept."""
+    recipe = recipe_of(tmp_path, shards={"size": "4KB", "formats": ["parquet"]})
+    expected = ready(recipe).write()
+    shutil.rmtree(recipe.out)
+    made = ready(recipe, keep=True)
+    made.store.remove([part.files[0].listed for part in made.kept.parts if part.number != 0])
+    proved, check = list[int](), read_kept._check
+
+    def record(store, files, number, place):
+        proved.append(len(place))
+        check(store, files, number, place)
+
+    monkeypatch.setattr(read_kept, "_check", record)
+    assert made.write() == expected
+    assert 0 in proved
+    assert max(proved) > 0
 
 
 def test_another_mixture_reads_no_file_of_the_corpus(tmp_path, small):
