@@ -21,7 +21,7 @@ import pytest
 from chameleon_data.corpus import row_records
 from chameleon_data.pipelines import lay_out as laying_out
 from chameleon_data.pipelines.build import build_recipe
-from chameleon_data.pipelines.engine import TableFunction, Task
+from chameleon_data.pipelines.engine import TASK_BYTES, TableFunction, Task
 from chameleon_data.pipelines.verify import check_against_corpus, verify_on_engine
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.shards import grouping, levels
@@ -53,10 +53,12 @@ class RecordingEngine(InlineEngine):
         """Name of a pass's function -> bytes of it and its values."""
         self.arguments: dict[str, int] = {}
         """Name of a stream's function -> bytes of the largest table."""
+        self.memory: dict[str, int] = {}
+        """Name of a pass's function -> bytes that its tasks ask for."""
 
     def run(self, task: Task, numbers: Sequence[int]) -> Iterator[int]:
         assert isinstance(task.work, partial)
-        self._keep(task.work)
+        self.memory[self._keep(task.work)] = task.memory
         assert all(isinstance(number, int) for number in numbers)
         return super().run(task, numbers)
 
@@ -144,6 +146,8 @@ def test_what_is_sent_does_not_grow_with_the_corpus(tmp_path: Path, small_tasks:
         for make, size in many.arguments.items():
             assert size < MOST_BYTES, make
             assert size <= few.arguments[make] + GROWTH, make
+        asks_for_more = {work for work, memory in many.memory.items() if memory > TASK_BYTES}
+        assert asks_for_more == {"_cut_range", "_divide", "_exchange"}
         seen |= many.closures.keys()
     files = [file for folder in ("pipelines", "chameleon_data/versions") for file in (ROOT / folder).glob("*.py")]
     sent = {function for file in files for function in re.findall(SENT, file.read_text())} - OF_MODELS
