@@ -40,7 +40,7 @@ setup: $(READY)  ## make .venv with every package pinned (1 to 3 minutes, once; 
 test-fast: $(READY)  ## run the tests that need no Ray, no browser and no model (about a minute)
 	@$(PYTEST) --quiet --hypothesis-profile quick -m "not ray and not server" tests/unit tests/contract tests/test_*.py
 
-test: $(READY)  ## run all tests (about 18 minutes)
+test: $(READY)  ## run all tests (about 15 minutes)
 	@$(PYTEST)
 
 lint: $(READY)  ## check style, format and types, and the packages for known vulnerabilities where the index can be asked

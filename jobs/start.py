@@ -1,7 +1,8 @@
 """Where the command starts. A signal that comes while its modules are imported, which takes a second, ends it with one sentence.
 
-Nothing has begun by then, so the process ends at once. From `run_command` on, exits.py says what a signal does. After it a signal
-changes nothing of what was answered: the process ends with the code that it was about to end with.
+Nothing has begun by then, so the process ends at once; workers that were started ahead end by themselves. From `run_command` on,
+exits.py says what a signal does. After it a signal changes nothing of what was answered: the process ends with the code that it
+was about to end with.
 """
 
 from __future__ import annotations

@@ -279,7 +279,7 @@ def estimate_cost(size: BuildSize, rates: Rates, cpus: float, gpus: int = 0) -> 
 
 
 def _embed_and_weigh(size: BuildSize, rate: EmbedRate, cpus: float, gpus: int) -> PassCost:
-    """A GPU computes no faster what is bound by its tokenizer, so static vectors have one rate."""
+    """What the pass takes. Static vectors have one rate with and without a GPU, since their tokenizer is what takes time."""
     on_gpu = gpus > 0 and size.embedder != "none"
     window = {"none": 0.0, "static": rate.static_window}.get(size.embedder, rate.gpu_window if on_gpu else rate.window)
     embed, doubt = size.windows * window, ""

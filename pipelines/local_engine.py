@@ -84,8 +84,8 @@ class _Worker:
         self._spawn()
 
     def _spawn(self) -> None:
-        self._process = start_worker(self._environment)
-        self.process, self.connection = self._process.process, self._process.connection
+        self._started = start_worker(self._environment)
+        self.process, self.connection = self._started.process, self._started.connection
         self._made: object = None
         """What it was last told to make."""
 
@@ -104,7 +104,7 @@ class _Worker:
     def end(self) -> str:
         """End the process, and return the last line that it wrote, which may say why it died."""
         self.call = None
-        return self._process.end()
+        return self._started.end()
 
 
 class LocalEngine:

@@ -20,7 +20,7 @@ EXAMPLES_OF_A_TASK = 128
 NATS = 0.3
 """How far from uniform the milder mixtures lie."""
 DECIMALS = 6
-"""Of a share in a file."""
+"""Decimals of a share as the files have it."""
 
 
 def aim_mixtures(

@@ -86,7 +86,7 @@ class Popen(subprocess.Popen):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         if "chameleon_data.pipelines.local_worker" in self.args:
-            print("worker", self.pid, "late" if "chameleon_data.jobs.cli" in sys.modules else "ahead")
+            print("worker", self.pid, "late" if "chameleon_data.jobs.cli" in sys.modules else "ahead", flush=True)
 subprocess.Popen = Popen
 from chameleon_data.jobs.start import start_command
 start_command()
@@ -117,6 +117,17 @@ def test_the_options_by_which_other_workers_are_asked_for_are_known(verb: str) -
     names = {field.name for field in fields(EngineOptions)} - {"open_cluster", "progress_form"}
     command = get_command(app).commands[verb]  # type: ignore[attr-defined]
     assert {*ENGINE_WORDS} == {option.opts[0] for option in command.params if option.name in names}
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_that_were_started_ahead_end_with_a_command_that_ends_before_it_began(signum: signal.Signals) -> None:
+    done = run_start(STARTED.replace("SIGNUM", str(int(signum))) + TELLS_OF_WORKERS, "build", "recipe.yaml")
+    workers = [int(line.split()[1]) for line in done.stdout.splitlines()]
+    assert len(workers) == number_of_workers(memory_of_all(None))
+    left = psutil.wait_procs([process for process in psutil.process_iter() if process.pid in workers], timeout=20)[1]
+    for process in left:
+        process.kill()
+    assert left == []
 
 
 @pytest.mark.parametrize(("signum", "code", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")])

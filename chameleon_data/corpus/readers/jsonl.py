@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import isfinite
 from operator import itemgetter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -52,10 +52,7 @@ def read_jsonl(chunks: Iterable[bytes], columns: Columns, longest: int, start: b
 
 def _all_full(lines: list[bytes | None]) -> bool:
     """Whether no line is blank, or too long; without a loop in Python, as nearly all lines are like that."""
-    try:
-        return b"" not in lines and True not in map(bytes.isspace, lines)  # type: ignore[arg-type]
-    except TypeError:  # one of them is None
-        return False
+    return None not in lines and b"" not in lines and True not in map(bytes.isspace, cast("list[bytes]", lines))
 
 
 def longest_line(longest: int) -> int:
