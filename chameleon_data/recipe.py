@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal
 from itertools import pairwise
-from math import fsum
-from typing import Annotated, Any, Literal, Self
+from math import ceil, fsum
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -346,26 +346,49 @@ Assign = Literal["fast", "embed"]
 """How documents get a topic: by their words, or by their vectors."""
 
 
-class Discover(Section):
-    """Topics over all sources together."""
+LEAST_DISCOVERED, MOST_DISCOVERED = 64, 1_000_000
+"""Documents of a source that are embedded and clustered, at least and at most."""
+DiscoveredSamples = Annotated[int, Field(ge=LEAST_DISCOVERED, le=MOST_DISCOVERED), NO_BOOL]
 
-    clusters: Annotated[int, Field(ge=2, le=4096), NO_BOOL] = 64
-    """Topics to look for. There are fewer where some are small or one with others."""
-    samples: Annotated[int, Field(ge=64, le=1_000_000), NO_BOOL] = 4096
-    """Documents of each source that are embedded and clustered."""
+
+class Clustered(Section):
+    """What is said of clusters, whatever they are of."""
+
+    usual_samples: ClassVar[int]
+    samples: DiscoveredSamples | None = None
+    """Documents of each source that are embedded and clustered. null: 4096 to discover, 2048 to refine, or as `fraction` says."""
+    fraction: Annotated[float, Field(gt=0.0, le=1.0), NO_BOOL] | None = None
+    """The same as a share of each source's documents, from 64 to a million; the corpus is read once more to count them."""
     assign: Assign = "fast"
     """How every document gets its topic. fast: by its words, which learn the clusters. embed: by its vector; all are embedded."""
 
+    @model_validator(mode="after")
+    def _one_number(self) -> Self:
+        if self.samples is not None and self.fraction is not None:
+            raise ValueError("'samples' and 'fraction' both say how many documents are embedded; leave one out")
+        return self
 
-class Refine(Section):
+    def drawn_of(self, documents: int) -> int:
+        """How many documents of a source are embedded and clustered, of so many that it has."""
+        if self.fraction is None:
+            return self.samples or self.usual_samples
+        return max(LEAST_DISCOVERED, min(MOST_DISCOVERED, ceil(self.fraction * documents)))
+
+
+class Discover(Clustered):
+    """Topics over all sources together."""
+
+    usual_samples = 4096
+    clusters: Annotated[int, Field(ge=2, le=4096), NO_BOOL] = 64
+    """Topics to look for. There are fewer where some are small or one with others."""
+
+
+class Refine(Clustered):
     """Topics within each source."""
 
+    usual_samples = 2048
     clusters: Annotated[int, Field(ge=2, le=4096), NO_BOOL] = 8
     """Topics to look for in each source. Their domains are called source/topic."""
-    samples: Annotated[int, Field(ge=64, le=1_000_000), NO_BOOL] = 2048
-    """Documents of each source that are embedded and clustered."""
-    assign: Assign = "fast"
-    """As in `discover`."""
     hold: dict[str, Share] = {}
     """Source -> share of the tokens that its topics get together."""
 

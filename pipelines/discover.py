@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -78,7 +78,7 @@ def discover_domains(
     asked = domains.asked
     split = asked is domains.refine
     key = fingerprint({
-        "format": [TOPICS_FORMAT, CLUSTERING_FORMAT], "clusters": asked.clusters, "samples": asked.samples,
+        "format": [TOPICS_FORMAT, CLUSTERING_FORMAT], "clusters": asked.clusters, "samples": asked.fraction or asked.drawn_of(0),
         "embedder": embedder.fingerprint, "seed": seed, "window": embed.window, "refine": sorted(sources) if split else None,
     })  # fmt: skip
     if domains.clustering is not None:
@@ -96,8 +96,16 @@ def discover_domains(
         return chosen[0]
     if known := [one for one in recorded if one.key == key]:
         return known[-1]
-    spec = SampleSpec(asked.samples, embed.window, seed, embed.column)
-    sample = survey_corpus(engine, store, None, fragments, sources, input, spec, counter, progress).sample
+    spec = SampleSpec(asked.drawn_of(0), embed.window, seed, embed.column)
+    survey = survey_corpus(engine, store, None, fragments, sources, input, spec, counter, progress)
+    sample = survey.sample
+    if asked.fraction is not None:
+        samples = list[pa.Table]()
+        for name in sorted(sources, key=str.encode):
+            some = replace(spec, samples=asked.drawn_of(survey.tallies[name].rows))
+            own = {name: fragments[name]}, {name: sources[name]}
+            samples.append(survey_corpus(engine, store, None, *own, input, some, counter, progress).sample)
+        sample = pa.concat_tables(samples)
     vectors = embed_sample(engine, store, embedder, sample, progress).vectors
     progress("cluster", 0, 0)
     of_source = group_sample_by_domain(sample)

@@ -26,10 +26,17 @@ from chameleon_data.hashing import key64
 from chameleon_data.weights.explain.near_duplicates import NEAR_DUPLICATE
 from chameleon_data.weights.kernels.faiss_library import FaissDevice, choose_faiss_device, import_faiss
 
-K_MEANS_ROUNDS = ((32, 5), (128, 2))
-"""Vectors for each centre at most, and iterations, always all of them: a rule for stopping early would depend on rounding."""
-STARTS_A_CENTRE = 4
-"""Vectors for each centre from which greedy k-means++ (Arthur and Vassilvitskii 2007) chooses the first ones."""
+STARTS_A_CENTRE, LEAST_STARTS = 4, 2**12
+"""Vectors from which the first centres are chosen: so many for each, and so many in all at least."""
+CANDIDATES = 16
+"""Vectors of which each first centre is the best; scikit-learn takes 2 + log(centres) by itself, which are 4 of 10."""
+FEW_A_CENTRE, FEW_ITERATIONS = 16, 3
+"""The first round of k-means: vectors for each centre, and iterations."""
+MANY_A_CENTRE, LEAST_MANY, MOST_ITERATIONS = 128, 2**14, 10
+"""The second round: vectors for each centre, in all at least, and iterations at most. `ITERATED` says how many, and all are made:
+a rule for stopping early would depend on rounding."""
+ITERATED = 2**26
+"""Distances of the second round, unless one iteration has more: half a second of one core."""
 LEAST_DOCUMENTS = 16
 """Documents of the sample that a cluster has at least."""
 LEAST_OF_MEAN = 1 / 8
@@ -89,33 +96,37 @@ def find_centres(unit: F32, count: int, seed: int) -> F32:
     sums round otherwise, which moves the mean squared distance by less than a thousandth."""
     if len(unit) <= count:
         return unit.copy()
-    with explaining("domains", {ImportError: f"needs scikit-learn; {say_install('embed')}"}):
-        from sklearn.cluster import kmeans_plusplus
-        from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits
+
     faiss = import_faiss("domains")
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)  # the order of sums, and so the centres, changes with their number
-    try:
-        salt = key64(seed, "clusters") % 2**31
-        with threadpool_limits(1):
-            starts = unit[: STARTS_A_CENTRE * count].astype(np.float64)  # of 4-byte numbers it makes 8-byte ones at each step
-            first, _ = kmeans_plusplus(starts, count, random_state=salt)
-        centres: F32 = first.astype(np.float32)
-        for vectors, iterations in K_MEANS_ROUNDS:
+    unit, salt = np.ascontiguousarray(unit, np.float32), key64(seed, "clusters") % 2**31
+    many = max(MANY_A_CENTRE, -(-LEAST_MANY // count))
+    iterations = max(1, min(MOST_ITERATIONS, ITERATED // (many * count**2)))
+    with threadpool_limits(1):  # the order of sums, and so the centres, changes with the number of threads
+        centres = choose_first_centres(unit, count, salt)
+        for vectors, rounds in ((FEW_A_CENTRE, FEW_ITERATIONS), (many, iterations)):
             found = faiss.Kmeans(
                 unit.shape[1],
                 count,
-                niter=iterations,
+                niter=rounds,
                 seed=salt,
                 min_points_per_centroid=1,
                 max_points_per_centroid=vectors,
                 gpu=choose_faiss_device(faiss) == "gpu",
             )
-            found.train(np.ascontiguousarray(unit, np.float32), init_centroids=np.ascontiguousarray(centres))
+            found.train(unit, init_centroids=centres)
             centres = np.array(found.centroids, np.float32)
-    finally:
-        faiss.omp_set_num_threads(threads)
     return centres
+
+
+def choose_first_centres(unit: F32, count: int, seed: int) -> F32:
+    """(count, p) of (n, p) vectors, n > count, by greedy k-means++ (Arthur and Vassilvitskii 2007) from some of them,
+    which are drawn, so that vectors may come in any order."""
+    with explaining("domains", {ImportError: f"needs scikit-learn; {say_install('embed')}"}):
+        from sklearn.cluster import kmeans_plusplus
+    starts = np.random.default_rng(seed).permutation(len(unit))[: max(STARTS_A_CENTRE * count, LEAST_STARTS)]
+    wide = unit[starts].astype(np.float64)  # of 4-byte numbers it makes 8-byte ones at each step
+    return np.asarray(kmeans_plusplus(wide, count, random_state=seed, n_local_trials=CANDIDATES)[0], np.float32)
 
 
 def assign_vectors(unit: F32, centres: F32) -> tuple[I64, F64]:

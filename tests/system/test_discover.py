@@ -128,6 +128,26 @@ def test_a_source_that_is_added_gets_the_same_topics_and_other_settings_a_new_cl
         discover(recipe(tmp_path, EMBED, "abc", domains={**DISCOVER, "clustering": 7}))
 
 
+def test_a_fraction_of_each_sources_documents_is_clustered(tmp_path: Path) -> None:
+    """The numbers of documents are those that `samples` would have named for each source by itself."""
+    write_source(tmp_path / "in", "a", {"sea": 300, "code": 200}, 0)
+    write_source(tmp_path / "in", "b", {"law": 120, "code": 30}, 1)
+    found = discover(recipe(tmp_path, EMBED, "ab", domains={"discover": {"clusters": 3, "fraction": 0.3}}))
+    assert found.documents == 150 + 64, "a share, or 64 where that is less"
+    by_topic = {topic_of(c.name): c.documents for c in found.clusters}
+    assert set(by_topic) == set(TOPICS)
+    (tmp_path / "apart").mkdir()
+    (tmp_path / "apart" / "in").symlink_to(tmp_path / "in")
+    alone = discover(recipe(tmp_path / "apart", EMBED, "b", domains={"discover": {"clusters": 2, "samples": 64}}))
+    assert by_topic["law"] == next(c.documents for c in alone.clusters if topic_of(c.name) == "law")
+    refined = discover(recipe(tmp_path, EMBED, "ab", domains={"refine": {"clusters": 2, "fraction": 1}}))
+    assert {(c.name[:1], topic_of(c.name)): c.documents for c in refined.clusters} == {
+        ("a", "sea"): 300, ("a", "code"): 200, ("b", "law"): 120, ("b", "code"): 30,
+    }  # fmt: skip
+    with pytest.raises(InputError, match=r"domains\.refine: .*'samples' and 'fraction' both say how many"):
+        load_recipe(recipe(tmp_path, EMBED, "ab", domains={"refine": {"samples": 100, "fraction": 0.5}}))
+
+
 def test_sources_are_refined_and_hold_their_share(tmp_path: Path) -> None:
     write_corpus(tmp_path)
     path = recipe(tmp_path, EMBED, "ab", domains={"refine": {"clusters": 2, "samples": 400, "hold": {"a": 0.3}}})

@@ -25,7 +25,7 @@ NEEDED: dict[str, set[str]] = {
     "chameleon_data.weights.clustering": {"sklearn", "threadpoolctl"},
     "chameleon_data.weights.embedder": {"torch", "transformers", "sentence_transformers", "safetensors"},
     "chameleon_data.weights.encode_texts": {"torch"},
-    "chameleon_data.weights.kernels.faiss_library": {"faiss"},
+    "chameleon_data.weights.kernels.faiss_library": {"faiss", "threadpoolctl"},
     "chameleon_data.weights.kernels.landmark_records": {"pyarrow"},
     "chameleon_data.weights.language_model": {"torch", "transformers"},
     "chameleon_data.weights.tfidf": {"sklearn", "threadpoolctl"},

@@ -50,6 +50,32 @@ def test_planted_clusters_are_found_the_largest_first():
     assert found.inertia == pytest.approx(distance.mean(), rel=1e-4)
 
 
+def test_clusters_that_follow_one_another_are_found_too():
+    """The first centres come from all over the vectors."""
+    sizes = [3000] * 8
+    x, label = planted(sizes)
+    in_order = x[np.argsort(label, kind="stable")]
+    found = cluster_vectors(in_order, len(sizes), seed=0)
+    assert normalised_mutual_information(found.label, np.repeat(np.arange(len(sizes)), sizes)) == pytest.approx(1)
+
+
+def test_k_means_takes_one_thread_and_leaves_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    import faiss
+
+    real, seen, before = faiss.Kmeans, [], faiss.omp_get_max_threads()
+
+    def kmeans(*sizes: int, **options: object) -> object:
+        seen.append(faiss.omp_get_max_threads())
+        return real(*sizes, **options)
+
+    monkeypatch.setattr(faiss, "Kmeans", kmeans)
+    faiss.omp_set_num_threads(3)
+    find_centres(planted([300])[0], 4, seed=0)
+    left = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(before)
+    assert (seen, left) == ([1, 1], 3)
+
+
 def test_small_clusters_go_as_if_all_documents_were_assigned_again():
     x, _ = planted([400, 300, 200, 100, *[9] * 8], dimensions=24)
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
