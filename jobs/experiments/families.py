@@ -55,7 +55,7 @@ def compare_judges(asked: Evaluate, evaluate: Callable[[Evaluate], dict[str, Any
             metric: {m["name"]: m["differences"][metric]["mean"] for m in compared} for metric in found["mixtures"][0]["means"]
         }
         if changes["judge"] != "ngram":
-            seeds[name] = _read_seeds(store, found["plan"], [m["name"] for m in compared])
+            seeds[name] = read_metrics(store, found["plan"], [m["name"] for m in compared])
     first = next(iter(differences))
     return {
         "differences": differences,
@@ -68,7 +68,7 @@ def _domains_of(plan: EvaluationPlan) -> list[str]:
     return list(next(iter(plan.mixtures.values())))
 
 
-def _read_seeds(store: Store, plan: str, mixtures: Sequence[str]) -> dict[str, F64]:
+def read_metrics(store: Store, plan: str, mixtures: Sequence[str]) -> dict[str, F64]:
     """Metric -> (seeds, mixtures) its values."""
     planned = load_record(store, evaluation_plan_path(plan), EvaluationPlan)
     bits: dict[tuple[int, str], dict[str, float]] = {}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chameleon_data.errors import InputError
-from chameleon_data.jobs.experiments import aims, cost, families, tasks
+from chameleon_data.jobs.experiments import aims, cost, families, settings, tasks
 from chameleon_data.pipelines.build import build_recipe
 from chameleon_data.pipelines.engine import Engine
 from chameleon_data.pipelines.evaluate import evaluate_version
@@ -27,7 +27,9 @@ MODULES: dict[str, Callable[[], dict[str, Any]]] = {
 RECIPES = ("pretraining", "from_scratch", "left_out", "finetuning", "like", "demo")
 COMPARED_ON_TASKS = {"finetuning": tasks.compare_on_tasks, "like": tasks.compare_on_aims}
 """Experiment -> what compares its mixtures on the tasks that they are made for."""
-EXPERIMENTS = (*MODULES, *RECIPES, "families", "aims")
+OF_PRETRAINING = ("families", "settings")
+"""Experiments with the recipe of pretraining."""
+EXPERIMENTS = (*MODULES, *RECIPES, *OF_PRETRAINING, "aims")
 
 
 def run_experiment(name: str, corpora: Path | None, judge: str | None = None, seeds: int | None = None) -> str:
@@ -41,11 +43,14 @@ def run_experiment(name: str, corpora: Path | None, judge: str | None = None, se
     else:
         changes = {key: value for key, value in (("judge", judge), ("seeds", seeds)) if value is not None}
         with local_engine() as engine:
-            recipe = read_experiment("pretraining" if name == "families" else name, corpora)
+            recipe = read_experiment("pretraining" if name in OF_PRETRAINING else name, corpora)
             asked = Evaluate.model_validate({**recipe.evaluate.model_dump(by_alias=True), **changes})
             evaluate = _evaluator(engine, recipe)
             if name == "families":
                 found = families.compare_judges(asked, evaluate, Store(recipe.out))
+            elif name == "settings":
+                shares = settings.weigh_settings(engine, recipe, _show_nothing)
+                found = settings.compare_settings(shares, asked, evaluate, Store(recipe.out))
             else:
                 found = evaluate(asked)
                 if name in COMPARED_ON_TASKS:

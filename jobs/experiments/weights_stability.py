@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from chameleon_data.jobs.experiments.settings import change_sections
 from chameleon_data.jobs.experiments.weights_results import DEMO, keep_results
 from chameleon_data.pipelines.build import weigh_recipe
 from chameleon_data.pipelines.engine import Engine
@@ -23,11 +24,8 @@ from chameleon_data.weights.mixture import MixtureDescription
 
 def weigh_with(engine: Engine, folder: str, sections: Mapping[str, Mapping[str, Any]], seed: int = 0) -> MixtureDescription:
     """The demo's mixture with some keys of its sections changed."""
-    recipe = load_recipe(DEMO)
-    update: dict[str, Any] = {"out": folder, "seed": seed}
-    for section, keys in sections.items():
-        update[section] = type(getattr(recipe, section)).model_validate(getattr(recipe, section).model_dump(by_alias=True) | keys)
-    return weigh_recipe(recipe.model_copy(update=update), engine, lambda *_: None).mixture.description
+    recipe = change_sections(load_recipe(DEMO), sections).model_copy(update={"out": folder, "seed": seed})
+    return weigh_recipe(recipe, engine, lambda *_: None).mixture.description
 
 
 def compare(said: str, weights: Mapping[str, float], base: Mapping[str, float]) -> dict[str, object]:

@@ -41,6 +41,8 @@ from chameleon_data.shards import grouping
 grouping.JOINED_BYTES, grouping.LARGEST_RANGE, grouping.MOST_RANGES = 1, 0, {ranges}
 """
 """What a process runs before anything else, so that it divides every range of more than one shard."""
+ON_DISK = {"MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": "65536"}
+"""The server's environment: it holds larger objects in files, each of which it keeps open, where it would hold 5 MB in memory."""
 READS, WRITES = ("GET", "HEAD"), ("PUT", "LIST")
 """Kinds of requests, as stores charge for them; they take nothing for DELETE."""
 
@@ -87,9 +89,8 @@ def serve() -> None:
 def counting_server() -> Iterator[str]:
     """The endpoint of a server in a process of its own."""
     command = [sys.executable, "-m", "tests.bench.requests", "--serve"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT
-    ) as server:
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, **pipes, text=True, cwd=ROOT, env={**os.environ, **ON_DISK}) as server:
         assert server.stdout
         assert server.stdin
         yield server.stdout.readline().strip()

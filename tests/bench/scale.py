@@ -303,8 +303,9 @@ STEPS: dict[str, Callable[[], None]] = {
     "parts": parts, "totals": totals, "plan": plan, "sketch": sketch, "cuts": cuts, "receipts": receipts, "wide": wide,
     "inputs": inputs, "table": table, "merge": merge, "range": count_range, "cut": cut, "exchange": exchange,
 }  # fmt: skip
-OF_DRIVER = ("parts", "cuts", "receipts", "inputs")
-"""Steps of one build's driver; `cuts` contains `totals`, `plan` and `sketch`, and `wide` is another form of `receipts`."""
+OF_DRIVER = ("parts", "cuts", "receipts", "inputs", "table", "merge")
+"""Steps of the driver of one build and of its `verify`. `cuts` contains `totals`, `plan` and `sketch`; `wide` is another form of
+`receipts`."""
 
 
 def measure(step: str) -> tuple[float, int]:
