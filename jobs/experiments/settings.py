@@ -37,6 +37,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "level-sample": {"leverage": {"level": "sample"}},
     "kl-0.06": {"weights": {"temperature": {"kl": 0.06}}},
     "kl-0.24": {"weights": {"temperature": {"kl": 0.24}}},
+    "preset-reference": {"leverage": {"preset": "reference"}},
 }
 """Name -> section -> what is changed in it. TF-IDF's vectors are weighed by beside the defaults, and are one more setting."""
 SHARE_DECIMALS = 6

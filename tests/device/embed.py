@@ -42,6 +42,7 @@ from chameleon_data.recipe import Embed
 from chameleon_data.weights import encode_texts as encoding
 from chameleon_data.weights.clustering import assign_vectors, find_centres
 from chameleon_data.weights.embedder import Device, Embedder, Precision, in_precision, load_embedder, load_model
+from chameleon_data.weights.kernels.faiss_library import import_faiss
 
 PACKAGED = "all-MiniLM-L6-v2"
 DOMAINS, WORDS_PER_DOMAIN, SHARED_WORDS = 6, 200, 400
@@ -309,8 +310,7 @@ def measure_k_means(device: Device, sizes: Sizes) -> dict[str, Any]:
 
 def measure_faiss(points: np.ndarray, clusters: int) -> dict[str, Any]:
     """The centres by which domains are discovered, from the same starts on the CPU and on the card, where faiss sees it."""
-    import faiss
-
+    faiss = import_faiss("device")
     seen = faiss.get_num_gpus()
     table: dict[str, Any] = {}
     for kind, gpus in {"cpu": 0, "gpu": seen}.items() if seen else [("cpu", 0)]:
