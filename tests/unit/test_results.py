@@ -79,3 +79,15 @@ def test_a_page_has_the_figures_of_its_table(page: str) -> None:
 def test_a_page_says_what_direct_did_in_finetuning(page: str) -> None:
     """It is the default there, and its figures of pretraining say nothing of that."""
     assert shorten(measured_on_tasks("finetuning", "direct")) in (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_the_page_has_what_other_settings_did_and_none_beats_a_default() -> None:
+    """A setting of samples, windows, ridge, debiasing or kernel that were better would have to become the default."""
+    text = (RESULTS.parent / "results.md").read_text(encoding="utf-8")
+    found = json.loads((RESULTS / "settings.json").read_text(encoding="utf-8"))
+    assert found["seeds"] == 9
+    for row in found["rows"]:
+        figures = " | ".join(shorten(rounded(row[metric])) for metric in ("trained", "worst", "unseen"))
+        assert figures in text, row["setting"]
+        if row["setting"].startswith(("samples", "window", "ridge", "debias", "rbf")):
+            assert max(row[metric]["p_inside"] for metric in ("trained", "unseen")) < 0.001
