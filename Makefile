@@ -59,7 +59,7 @@ docs: $(READY)  ## make the documentation from its pages and from the code, in b
 
 ## Measure it
 
-bench: $(READY)  ## print the table of figures (15 minutes)
+bench: $(READY)  ## print the table of figures (25 minutes)
 	@$(BIN)/python -m tests.bench
 
 soak: $(READY)  ## kill, break, flip, race and fuzz it for an hour; SOAK_MINUTES=1 shortens the fuzzing from 60
