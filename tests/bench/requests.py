@@ -1,6 +1,6 @@
 """Requests and bytes between a build and its object store, counted on the wire, beside what `pipelines/cost.py` says of them.
 
-    python -m tests.bench.requests [GIGABYTES …]       1 and 4 by default, each with one and with two levels of ranges
+    python -m tests.bench.requests [GIGABYTES …]       1 and 4 by default, with one and with two levels of ranges; 16 take an hour
 
 The store is moto's server on 127.0.0.1, in a process of its own, behind a counter of requests by pass. It holds the corpus, of
 .jsonl.zst files of 64 MB of text, and `out`. Two workers build; no rows are kept, as `out` is no folder of this machine. So small
