@@ -34,7 +34,8 @@ from chameleon_data.shards.receipts import find_finished, read_receipts
 from chameleon_data.shards.runs import read_run_lists
 from chameleon_data.shards.spill import spill
 from chameleon_data.store.paths import BuildFolder, SelectionFolder
-from chameleon_data.store.store import Store
+from chameleon_data.store.store import NameTakenError, Store
+from chameleon_data.versions.versions import list_versions, read_manifest
 
 
 def write_missing_shards(
@@ -69,8 +70,19 @@ def write_missing_shards(
         if keep:
             keep.store.remove([build.kept_copies(number) for number in range(selection.corpus.ranges)])
     for path, data in encode_indexes(spec, read_receipts(store, build)).items():
-        store.write_new(build.file(path), data)
+        _write_index(store, build, path, data)
     return int(finished.sum())
+
+
+def _write_index(store: Store, build: BuildFolder, path: str, data: bytes) -> None:
+    """Write a file beside the shards. Its bytes follow from the plan, so other bytes there are damaged. They are replaced, unless
+    a version refers to the build: no file of a version is."""
+    try:
+        store.write_new(build.file(path), data)
+    except NameTakenError:
+        if any(build.folder in read_manifest(store, version).builds for version in list_versions(store)):
+            raise
+        store.write(build.file(path), data)
 
 
 def _slice(numbers: range) -> slice:

@@ -152,7 +152,8 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
 
 
 def measure_agreement(texts: Mapping[str, Sequence[str]]) -> list[Figure]:
-    """Of as many clusters as there are labels: by vectors, mean over seeds; and by words learned from seven of eight."""
+    """How far clusters agree with the labels, as many as there are of these: the mean over seeds, beside scikit-learn's. And how
+    often words, learned from seven documents of eight, name the cluster of the eighth."""
     from sklearn.cluster import KMeans
 
     vectors = np.concatenate([x for _, x in sorted(tfidf_vectors({n: [[t] for t in own] for n, own in texts.items()}).items())])

@@ -60,6 +60,12 @@ def flip_bit(body: bytes, chance: random.Random) -> bytes:
     return bytes(changed)
 
 
+def flip_file(store: Store, path: str, seed: int) -> bytes:
+    """Flip a bit of a file for good; returns what it holds now."""
+    store.write(path, damaged := flip_bit(store.read(path), random.Random(seed)))
+    return damaged
+
+
 @contextmanager
 def rot_reads(chance: random.Random, share: float, damaged: list[str]) -> Iterator[None]:
     """`share` of the reads of this process return damaged bytes."""

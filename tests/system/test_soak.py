@@ -10,13 +10,23 @@ from pathlib import Path
 import pytest
 
 from chameleon_data.errors import InputError
-from chameleon_data.store.store import Store
+from chameleon_data.store.store import NameTakenError, Store
 from chameleon_data.versions import active
 from chameleon_data.versions.versions import commit_version, list_versions
 from tests.soak import cleaning, kills, network, races, rot, servers, starts, version_model
-from tests.soak.crash import WRITES, CleanBuild, FaultKind, build_clean, change_out, crash_at_every_step
+from tests.soak.crash import (
+    WRITES,
+    CleanBuild,
+    Fault,
+    FaultKind,
+    Killed,
+    build_clean,
+    change_out,
+    crash_at_every_step,
+    inject,
+)
 from tests.support.fuzz import FOLDER
-from tests.support.inline_builds import CREATED, write_small_recipe
+from tests.support.inline_builds import CREATED, build, write_small_recipe
 from tests.support.manifests import example_manifest
 
 
@@ -47,6 +57,26 @@ def test_no_flipped_byte_ends_in_another_version(small: CleanBuild) -> None:
     kinds = {"summary.json", "sample", "documents.parquet", "quarantine.parquet"}
     assert kinds < {path.rpartition("/")[2].partition("-")[0] for path in flipped}
     assert [path for path in flipped if "/runs/" in path and path.endswith(".run")]
+
+
+def test_a_file_beside_the_shards_is_written_anew_where_no_version_refers_to_it(small: CleanBuild) -> None:
+    """One that lists shards or numbers domains has no sha256; a build that was stopped before its commit goes on by itself."""
+    beside = {"domain_ids.json", "index.json"}
+    for at, operation in enumerate(small.operations, start=1):
+        if operation.startswith("create builds/") and operation.rpartition("/")[2] in beside:
+            recipe = change_out(small.recipe, f"{small.recipe.out}-{at}")
+            with pytest.raises(Killed), inject(Fault(at + 1, "kill")):
+                build(recipe)
+            store, path = Store(recipe.out), operation.removeprefix("create ")
+            rot.flip_file(store, path, at)
+            assert build(recipe).digest == small.digest
+            small.check(recipe.out, operation)
+            beside.remove(path.rpartition("/")[2])
+            damaged = rot.flip_file(store, path, at)
+            with pytest.raises(NameTakenError, match="other bytes are there already"):
+                build(recipe)
+            assert store.read(path) == damaged
+    assert not beside
 
 
 @pytest.mark.parametrize("outer", ["build", "gc"])

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 
-import pytest
 from threadpoolctl import threadpool_info
 
 from chameleon_data.weights.kernels.faiss_library import CHOICE, KERNELS
@@ -37,11 +36,11 @@ def kernels_of_numpy() -> str | None:
     return KERNELS.get(found[0]) if found else None
 
 
-@pytest.mark.skipif(
-    kernels_of_numpy() is None, reason="numpy multiplies by another library, or for a processor that has no name here"
-)
 def test_they_are_those_that_numpy_has_for_this_processor() -> None:
-    assert kernels_of_faiss({}) == (None, {kernels_of_numpy()})
+    """faiss chooses by itself where numpy multiplies by a library, or for a processor, that has no name here."""
+    left, kernels = kernels_of_faiss({})
+    assert left is None
+    assert kernels_of_numpy() in {None, *kernels}
 
 
 def test_the_users_choice_stays() -> None:
