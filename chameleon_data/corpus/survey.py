@@ -474,8 +474,7 @@ def read_survey(store: Store, parts: tuple[Part, ...], sources: Mapping[str, Sou
     for name, source in sources.items():
         if name not in usable:
             raise InputError(
-                f"sources.{name}: no usable document in {', '.join(source.path)}; check the path and "
-                f"the key '{_name_text(source)}'"
+                f"sources.{name}: no usable document in {', '.join(source.path)}; check the path and {_name_text(source)}"
             )
     _check_spelling(tallies)
     if empty := [name for name, tally in tallies.items() if tally.quarantined and not tally.rows and name not in homeless]:

@@ -312,7 +312,7 @@ def pickled() -> pa.Table:
     ("break_it", "message"),
     [
         (lambda f: shutil.rmtree(f / "corpus/book"), "book"),
-        (lambda f: (f / "corpus/book/part-0.jsonl").write_bytes(b""), "no usable document"),
+        (lambda f: (f / "corpus/book/part-0.jsonl").write_bytes(b""), "; check the path and the key 'text: text'"),
         (
             lambda f: (
                 write_file(f / "corpus/book/part-0.jsonl.zst", ["one", "two"] * 500) or cut(f / "corpus/book/part-0.jsonl.zst")
