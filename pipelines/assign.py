@@ -30,11 +30,12 @@ from chameleon_data.corpus.topics import Assigned, label_texts, load_centres, lo
 from chameleon_data.errors import DefectError, InputError
 from chameleon_data.hashing import content_hashes
 from chameleon_data.pipelines.embed import DOCUMENTS_TOGETHER
-from chameleon_data.pipelines.engine import Engine, Progress, TableFunction, count_work, work_patiently
+from chameleon_data.pipelines.engine import Engine, Progress, count_work, work_patiently
 from chameleon_data.recipe import Embed, Input, LabelledSource, Source
 from chameleon_data.store.checksummed import read_table, write_table
 from chameleon_data.store.paths import unfinished_topics
 from chameleon_data.store.store import Store
+from chameleon_data.versions.streaming import TableFunction
 from chameleon_data.weights.clustering import assign_exactly, assign_surely
 from chameleon_data.weights.embedder import ColumnEmbedder, Device, Embedder, Precision, in_precision, load_embedder
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from chameleon_data.corpus.clusterings import Clustering, label_sources
@@ -42,13 +43,14 @@ from chameleon_data.recipe import Domains, Group, Recipe, Weights
 from chameleon_data.shards.lay_out import ShardSpec, build_folders, make_shard_specs, plan_splits
 from chameleon_data.shards.levels import list_places
 from chameleon_data.shards.plan_summary import PlanSummary, describe_finished, summarise_plan
-from chameleon_data.shards.receipts import find_finished, read_receipts
+from chameleon_data.shards.receipts import find_finished
 from chameleon_data.store.store import Store
 from chameleon_data.versions.active import OwnRecord, active_driver
 from chameleon_data.versions.make_manifest import make_manifest
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.provenance import describe_writer, gather_provenance
 from chameleon_data.versions.versions import Version, commit_version, is_version_of, list_numbers, read_manifest
+from chameleon_data.versions.written import gather_written
 from chameleon_data.weights.embedder import EmbedderKind, find_kind
 from chameleon_data.weights.explain.exhaustion import Exhaustion, compare_exhaustion_rules, describe_exhaustion
 
@@ -248,7 +250,9 @@ def _build(
             write_missing_shards(engine, store, planned.keep, build, job, selection, survey.parts, progress)
             for build, job in zip(builds, jobs, strict=True)
         ]
+    plans = [train.plan for train, *_ in planned.layouts]
     progress("commit", 0, 0)
+    written = gather_written(store, builds, plans, jobs[0].domain_ids, engine.stream, partial(progress, "commit"))
     there, shards = sum(finished), sum(build.shards for build in builds)
     reused = dict(weighed.reused)
     if there:
@@ -262,7 +266,7 @@ def _build(
         selection,
         weighed.stages,
         planned.layouts,
-        [read_receipts(store, build) for build in builds],
+        written,
         gather_provenance(survey, planned.counter, recipe.shards),
         timings,
         seconds_by_timed_pass(planned.cost),

@@ -31,10 +31,11 @@ import pyarrow.compute as pc
 
 from chameleon_data.arrays import F32
 from chameleon_data.errors import InputError
-from chameleon_data.pipelines.engine import Engine, Progress, TableFunction, count_work
+from chameleon_data.pipelines.engine import Engine, Progress, count_work
 from chameleon_data.store.checksummed import read_table, write_table
 from chameleon_data.store.paths import embedding_batches, embedding_folder
 from chameleon_data.store.store import Store
+from chameleon_data.versions.streaming import TableFunction
 from chameleon_data.weights.embedder import ColumnEmbedder, Device, Embedder
 
 DOCUMENTS_TOGETHER = {"cpu": 64, "cuda": 1024}

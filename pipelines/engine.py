@@ -26,12 +26,12 @@ import pyarrow as pa
 from chameleon_data.errors import OS_ERROR_REMEDIES, InputError, UnavailableError, explain_os_error
 from chameleon_data.hashing import key64
 from chameleon_data.store.store import Store
+from chameleon_data.versions.streaming import TableFunction
 
 Progress = Callable[[str, int, int], object]
 """Called with (pass, units done, units in all); with (work, 0, 0) where something begins that is not counted."""
 Tell = Callable[[str], object]
 """Called with a sentence about what happened, for a person."""
-TableFunction = Callable[[pa.Table], pa.Table]
 STRAGGLER_TIMES, STRAGGLER_SECONDS, STRAGGLER_TASKS = 10, 60.0, 5
 """A task is told of that runs so many times as long as the median of its pass, and for so many seconds, once so many are done."""
 TASK_BYTES = 640 * 2**20

@@ -25,7 +25,6 @@ from chameleon_data.errors import DefectError, InputError
 from chameleon_data.pipelines.engine import (
     DEATHS_OF_A_TASK,
     Stragglers,
-    TableFunction,
     Task,
     Tell,
     actors_on,
@@ -38,6 +37,7 @@ from chameleon_data.pipelines.engine import (
 from chameleon_data.pipelines.machine import private_memory, usable_gpus
 from chameleon_data.pipelines.worker_process import end_ahead, memory_of_all, number_of_workers, start_worker, worker_environment
 from chameleon_data.store.store import Store
+from chameleon_data.versions.streaming import TableFunction
 
 LOOK_SECONDS = 0.1
 """Time between two looks at how much memory the workers hold."""

@@ -38,7 +38,6 @@ from chameleon_data.pipelines.engine import (
     STRAGGLER_TASKS,
     Amount,
     Stragglers,
-    TableFunction,
     Task,
     Tell,
     actors_on,
@@ -52,6 +51,7 @@ from chameleon_data.pipelines.engine import (
 )
 from chameleon_data.pipelines.nodes import Common, common_to_nodes, explain_differences
 from chameleon_data.store.store import Store
+from chameleon_data.versions.streaming import TableFunction
 
 CONNECT_SECONDS = 10.0
 """How long to wait for a host that does not answer. Ray itself would wait for minutes."""

@@ -36,9 +36,9 @@ from chameleon_data.versions.against_corpus import check_plan_against_corpus, sp
 from chameleon_data.versions.checks.problems import ProblemList
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.proof_files import read_shared_manifest, share_manifest
-from chameleon_data.versions.shard_table import read_shards
-from chameleon_data.versions.verify import Verification, fits_one_range, stream_here, verify_version
-from chameleon_data.versions.verify_shards import ProofFunction
+from chameleon_data.versions.shard_table import list_shards
+from chameleon_data.versions.streaming import TableFunction, stream_here
+from chameleon_data.versions.verify import Verification, fits_one_range, verify_version
 
 WRONG_SHARDS = "wrong"
 """Folder of the records of shards that do not hold what the corpus gives them."""
@@ -108,11 +108,11 @@ def verify_on_engine(engine: Engine, store: Store, manifest: Manifest, progress:
             scratch.remove(list(scratch.list()))
 
 
-def _stream_counted(engine: Engine, make: Callable[[], ProofFunction], tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
+def _stream_counted(engine: Engine, make: Callable[[], TableFunction], tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
     return engine.stream(partial(_make_counted, make), tables)
 
 
-def _make_counted(make: Callable[[], ProofFunction]) -> ProofFunction:
+def _make_counted(make: Callable[[], TableFunction]) -> TableFunction:
     """The function that `make` makes, which counts as work of `verify` what its answers say in columns of these names."""
     prove = make()
 
@@ -163,7 +163,7 @@ def _hash_range(store: Store, scratch: Store, wrong: str, work: StoredWork, numb
         hash_range(scratch, work.build, spec, source, place),
     )
     first = plan.first_shard if plan.split == TRAIN else manifest.shard_count
-    records = read_shards(store, manifest, first + shards.start, first + shards.stop)
+    records = list_shards(store, manifest, first + shards.start, first + shards.stop)
     for content, record in zip(contents, records, strict=False):
         if content != record.content:
             path = record.files[0].path

@@ -32,7 +32,7 @@ from chameleon_data.pipelines.embed import (
     group_sample_by_domain,
     sample_fingerprint,
 )
-from chameleon_data.pipelines.engine import Engine, Progress, TableFunction
+from chameleon_data.pipelines.engine import Engine, Progress
 from chameleon_data.plan.plan import StageTarget, epoch_caps, stage_quotas, total_weights
 from chameleon_data.recipe import Embed, Leverage, Like, Mix, RecordedLandmarks, Stage, Weights, natural_exponent
 from chameleon_data.shards.lay_out import stage_budgets
@@ -40,6 +40,7 @@ from chameleon_data.store.paths import weighing_path
 from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.references import open_dataset, resolve_version, split_target
+from chameleon_data.versions.streaming import TableFunction
 from chameleon_data.versions.versions import Version, read_manifest
 from chameleon_data.weights.centre import CentreRule, multiply_prior
 from chameleon_data.weights.domain_statistics import JACKKNIFE_GROUPS, domain_statistics

@@ -34,9 +34,16 @@ from chameleon_data.store.paths import SelectionFolder
 from chameleon_data.store.slices import SlicedFile, read_slices, write_slices
 from chameleon_data.store.store import Store
 
+ROWS_ON_DRIVER = 1 << 20
+"""Rows of a corpus that is one range, which the driver looks at: 80 MB."""
 ROWS_IN_RANGE = 1 << 24
-"""Rows of a range, where there are few enough; of a group, unless it is one part; and rows that are sorted at once."""
-RANGE_BITS = (0, 6, 10)
+"""Rows of a range, where there are few enough."""
+ROWS_IN_GROUP, MOST_ROWS_IN_GROUP = 1 << 20, 1 << 24
+"""Rows of a group of parts: a 64th of the corpus, within these bounds, unless it is one part."""
+ROWS_SORTED = 1 << 22
+"""Rows that are sorted at once: 400 MB."""
+RANGE_BITS = (6, 10)
+"""log2 of the numbers of ranges, where there are several."""
 READ_ROWS = 1 << 20
 """Rows that are read at once."""
 Half = Literal["hi", "lo"]
@@ -91,14 +98,17 @@ class RowRecords:
 
 def range_bits(rows: int) -> int:
     """log2 of the number of ranges for a corpus of so many rows."""
+    if rows <= ROWS_ON_DRIVER:
+        return 0
     return next((bits for bits in RANGE_BITS if rows <= ROWS_IN_RANGE << bits), RANGE_BITS[-1])
 
 
 def group_parts(part_rows: Sequence[int]) -> tuple[int, ...]:
-    """The first part of each group, and the number of parts. A group has `ROWS_IN_RANGE` rows at most, or one part."""
+    """The first part of each group, and the number of parts."""
+    most = min(max(sum(part_rows) >> RANGE_BITS[0], ROWS_IN_GROUP), MOST_ROWS_IN_GROUP)
     begins, rows = [0], 0
     for number, of_part in enumerate(part_rows):
-        if rows and rows + of_part > ROWS_IN_RANGE:
+        if rows and rows + of_part > most:
             begins.append(number)
             rows = 0
         rows += of_part
@@ -128,7 +138,7 @@ def sort_records(
 ) -> None:
     """Write the rows of a group with a slice for each range, of these halves of the hash.
 
-    Memory: `ROWS_IN_RANGE` rows, twice over, however many rows a part has: what is sorted lies in files until all is.
+    Memory: `ROWS_SORTED` rows, twice over, however many rows a group has: what is sorted lies in files until all is.
     """
     with tempfile.TemporaryDirectory(prefix="chameleon-") as scratch:
         pending: dict[Half, list[tuple[I64, pa.Table]]] = {half: [] for half in halves}
@@ -144,12 +154,12 @@ def sort_records(
 
 
 def _join_records(records: Iterator[RowRecords]) -> Iterator[RowRecords]:
-    """The same rows, `ROWS_IN_RANGE` or a few more at a time; at least once."""
+    """The same rows, `ROWS_SORTED` or a few more at a time; at least once."""
     held, rows = list[RowRecords](), 0
     for some in records:
         held.append(some)
         rows += len(some)
-        if rows >= ROWS_IN_RANGE:
+        if rows >= ROWS_SORTED:
             yield RowRecords.concatenate(held)
             held, rows = [], 0
     yield RowRecords.concatenate(held)

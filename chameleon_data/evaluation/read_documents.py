@@ -17,7 +17,7 @@ from chameleon_data.errors import InputError, explaining
 from chameleon_data.plan.plan import TRAIN
 from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import Manifest
-from chameleon_data.versions.shard_table import read_shards
+from chameleon_data.versions.shard_table import list_shards
 
 Rows = Iterable[tuple[str, str, int]]
 """(domain, text, epoch)."""
@@ -49,7 +49,7 @@ def _read_rows(store: Store, manifest: Manifest, split: str) -> Iterator[tuple[s
     if shards.sequence_length != "none":
         raise InputError(f"{store.url}: this version holds token ids; build one with 'shards.sequence_length: none' to evaluate")
     if "parquet" in shards.formats:
-        of_split = (shard for shard in read_shards(store, manifest) if shard.split == split)
+        of_split = (shard for shard in list_shards(store, manifest) if shard.split == split)
         return _read_parquet(store, (file.path for shard in of_split for file in shard.of_format("parquet")))
     if "mds" in shards.formats:
         folders = (f"{store.url.rstrip('/')}/{build}/mds" for build in manifest.shards_by_build(split))

@@ -8,6 +8,7 @@ one shard of them four times over.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,7 +39,7 @@ from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.shards.lay_out import ShardSpec
 from chameleon_data.shards.levels import Place, RowSource, divide_place, find_layout, read_spilled
 from chameleon_data.shards.read_kept import read_kept_rows
-from chameleon_data.shards.receipts import CopyCount, Receipt, ReceiptFile, write_receipts
+from chameleon_data.shards.receipts import CopyCount, Receipt, ReceiptFile, ReceiptRows, write_receipts
 from chameleon_data.shards.rows import (
     INPUT_IDS,
     LABELS,
@@ -140,16 +141,17 @@ def _kept_rows_checked_on_failure(source: RowSource) -> Iterator[None]:
         raise
 
 
-def encode_indexes(spec: ShardSpec, receipts: Iterable[Receipt]) -> dict[str, bytes]:
+def encode_indexes(spec: ShardSpec, receipts: Iterable[ReceiptRows]) -> dict[str, bytes]:
     """Path in the build's folder -> bytes of the numbers of the domains, and of the files that list the shards, in every format
     that has such files.
 
     `receipts` are all of the build, in order.
     """
     files, entries = {DOMAIN_IDS: encode_domain_ids(spec.domain_ids)}, defaultdict[tuple[str, str], list[IndexEntry]](list)
-    for receipt in receipts:
-        for format, entry in receipt.entries.items():
-            entries[format, receipt.split].append(entry)
+    for shards in (some.shards for some in receipts):
+        for split, of_shard in zip(shards["split"].to_pylist(), shards["entries"].to_pylist(), strict=True):
+            for format, entry in json.loads(of_shard).items():
+                entries[format, split].append(entry)
     for format in spec.shards.formats:
         for layout in spec.layouts:
             index = FORMATS[format].index(layout.plan.split, entries[format, layout.plan.split])

@@ -3,13 +3,14 @@
 builds/<plan digest>/<format>/…             shards and the indexes of their formats
 builds/<plan digest>/domain_ids.json        domain -> `domain_id` of its rows; written with the indexes
 builds/<plan digest>/receipts/…             that the shards of a range are whole; written after their files
+builds/<plan digest>/domain_counts/…        rows and tokens of each shard of a range by domain; written before its receipt
 builds/<plan digest>/lineage/…              where each row came from, if the recipe asks for it
 builds/<plan digest>/runs/<corpus>/…        rows on their way to shards; removed when the version is committed
 index.html                                  the catalogue: every version, with links to its files
 reports/v12.html, exports/<form>/…          what `report` and `export` write
 _chameleon/format.json                      which layout this is, and the id of the dataset
 _chameleon/manifests/<sha256>.json          what a version holds, under the hash of its own bytes
-_chameleon/tables/<sha256>.parquet          shards, inputs or the map of a version, as its manifest names them
+_chameleon/tables/<sha256>.parquet          shards, their domains, inputs or the map of a version, as its manifest names them
 _chameleon/versions/v00000012.json          the commit: number 12 is that manifest
 _chameleon/deleted/v00000012.json           the tombstone of version 12, which keeps its number for ever
 _chameleon/tags/<name>/00000003.json        where a tag points; the highest generation holds
@@ -323,6 +324,10 @@ class BuildFolder:
     def receipts(self) -> str:
         return f"{self.folder}/receipts"
 
+    @property
+    def domain_counts(self) -> str:
+        return f"{self.folder}/domain_counts"
+
     def run_list(self, part: str) -> str:
         """The list of a part's runs; written last."""
         return f"{self.runs}/{part}.json"
@@ -357,7 +362,16 @@ class BuildFolder:
 
     def receipt(self, shards: range) -> str:
         """The record of some shards, numbered through all splits."""
-        return f"{self.receipts}/{shards.start:07d}-{shards.stop - 1:07d}.parquet"
+        return f"{self.receipts}/{_span(shards)}.parquet"
+
+    def domain_counts_of(self, shards: range) -> str:
+        """What these shards hold of each domain."""
+        return f"{self.domain_counts}/{_span(shards)}.parquet"
+
+    @property
+    def domains(self) -> str:
+        """The numbers of all domains, for tasks."""
+        return f"{self.runs}/domains.json"
 
     def lineage(self, split: str, number: int) -> str:
         return f"{self.folder}/lineage/{split}-{number:05d}.parquet"
@@ -365,3 +379,7 @@ class BuildFolder:
     def file(self, name: str) -> str:
         """A file of a format, such as parquet/train-00000-of-00001.parquet."""
         return f"{self.folder}/{name}"
+
+
+def _span(shards: range) -> str:
+    return f"{shards.start:07d}-{shards.stop - 1:07d}"

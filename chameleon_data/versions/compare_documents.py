@@ -32,7 +32,7 @@ from chameleon_data.errors import InputError
 from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import Manifest
-from chameleon_data.versions.shard_table import ShardFile, ShardRecord, read_shard_rows, read_shards
+from chameleon_data.versions.shard_table import ListedShard, ShardFile, list_shards, read_both_tables, read_shard_rows
 
 ROWS_COMPARED_AT_ONCE = 2**22
 SHARDS_READ_AT_ONCE = 4
@@ -83,7 +83,7 @@ class SharedShards:
 class _Shard:
     """A shard in the format that is compared."""
 
-    record: ShardRecord
+    record: ListedShard
     sides: int
     """Which versions have it: BEFORE, AFTER or both."""
     store: Store
@@ -158,17 +158,18 @@ def _identify(split: str, hashes: Sequence[str]) -> bytes:
 
 
 def _count_kept(side: Side, groups: Mapping[tuple[str, str], int], totals: I64) -> None:
-    """Where both versions have every shard, all rows are kept, as many as the table of shards says."""
+    """Where both versions have every shard, all rows are kept, as many as the tables of shards say."""
     store, manifest = side
-    of_domain = np.full(max(manifest.domain_ids.values()) + 1, -1, np.int64)
-    for split in sorted({split for split, _ in groups}):
-        for name, number in manifest.domain_ids.items():
-            of_domain[number] = groups.get((split, name), -1)
-        for table in read_shard_rows(store, manifest):
-            rows = table.filter(pc.equal(table["split"], split))
-            ids, counts = (pc.list_flatten(rows[name]).to_numpy() for name in ("domain_ids", "domain_rows"))
-            known = of_domain[ids] >= 0
-            np.add.at(totals[:, 0], of_domain[ids][known], counts[known])
+    of_domain = {split: np.full(max(manifest.domain_ids.values()) + 1, -1, np.int64) for split, _ in groups}
+    for (split, name), group in groups.items():
+        if name in manifest.domain_ids:
+            of_domain[split][manifest.domain_ids[name]] = group
+    for shards, domains in read_both_tables(store, manifest):
+        for split, group_of in of_domain.items():
+            of_split = domains.filter(pc.equal(shards["split"], split))
+            ids, rows = (pc.list_flatten(of_split[name]).to_numpy() for name in ("domain_ids", "domain_rows"))
+            known = group_of[ids] >= 0
+            np.add.at(totals[:, 0], group_of[ids][known], rows[known])
 
 
 def _list_hashes(store: Store, manifest: Manifest) -> Iterator[tuple[str, int, list[tuple[str, str, int]]]]:
@@ -206,7 +207,7 @@ def _list_shards(before: Side, after: Side, pairing: _Pairing) -> Iterator[_Shar
     """Every shard in one format; those that both versions have once."""
     for side, (store, manifest), format in zip((BEFORE, AFTER), (before, after), pairing.formats, strict=True):
         left = pairing.both
-        for record in read_shards(store, manifest):
+        for record in list_shards(store, manifest):
             if not (files := record.of_format(format)):
                 continue
             shared = left[identity := _identify(record.split, [file.sha256 for file in files])] > 0

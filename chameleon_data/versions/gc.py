@@ -113,10 +113,10 @@ def remove_garbage(
         active = look_at_drivers(mark, older_than)
         store.remove(active.expired)
         found = _find(store, mark, active, caches)
-        records = [path for path in found.files if path.endswith(".json")]
-        others = [path for path in found.files if not path.endswith(".json")]
+        promises = [path for path in found.files if _promises_others(path)]
+        others = [path for path in found.files if not _promises_others(path)]
         total, done = len(found.files) + len(found.uploads), 0
-        for paths in (records, others):
+        for paths in (promises, others):
             for start in range(0, len(paths), REMOVED_AT_ONCE):
                 mark.keep()
                 mark.check()
@@ -127,6 +127,12 @@ def remove_garbage(
             store.abort(upload)
         _remove_empty_folders(store, found.files)
         return found
+
+
+def _promises_others(path: str) -> bool:
+    """Whether who finds the file takes it that other files are there."""
+    build = BUILD_FILE.fullmatch(path)
+    return path.endswith(".json") or bool(build and build[2].startswith("receipts/"))
 
 
 def _find(store: Store, own: OwnRecord, active: ActiveFolder, caches: bool) -> Garbage:

@@ -23,7 +23,7 @@ from chameleon_data.versions.records import STRICT, Digest, decode_record, descr
 from chameleon_data.versions.tables import TableFile
 from chameleon_data.weights.mixture import MixtureDescription
 
-MANIFEST_FORMAT = 6
+MANIFEST_FORMAT = 7
 TIMED_PASSES = ("survey", "embed and weigh", "plan", "write")
 """Passes of a build whose seconds are recorded, in the order in which they run."""
 
@@ -141,6 +141,8 @@ class Tables:
 
     shards: tuple[TableFile, ...]
     """One row a shard, by split, then by number."""
+    shard_domains: tuple[TableFile, ...]
+    """What each shard holds of each domain, in the same order."""
     inputs: tuple[TableFile, ...]
     """One row a file of the corpus, in the order of its parts."""
     map: tuple[TableFile, ...]

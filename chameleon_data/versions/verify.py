@@ -22,9 +22,9 @@ million documents. Why: docs/decisions/161-verify-in-ranges.md.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice, product
 
@@ -48,12 +48,13 @@ from chameleon_data.versions.checks.token_order import TokensFound, conclude_tok
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.proof_files import ShardRange, SplitEnd, share_cuts, share_ends, share_manifest, share_ranges
 from chameleon_data.versions.shard_table import read_shard_rows
+from chameleon_data.versions.streaming import StreamTables, TableFunction, stream_here
 from chameleon_data.versions.verify_shards import (
-    ProofFunction,
     RangeFound,
     make_copy_finder,
     make_end_finder,
     make_range_check,
+    make_range_sum,
     unpack_found,
 )
 
@@ -61,8 +62,6 @@ PROOF_RANGE_BYTES, MOST_PROOF_RANGES = 64 << 20, 1024
 """Bytes of the shards of a range, or more where there would be more ranges than that."""
 FILES_COMPARED = 1 << 16
 """Files that are compared at once with those that a version lists."""
-StreamTables = Callable[[Callable[[], ProofFunction], Sequence[pa.Table]], Iterable[pa.Table]]
-"""Gives each table to the function that `make` makes, anywhere, and returns the answers in any order; see `Engine.stream`."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +98,6 @@ def fits_one_range(manifest: Manifest) -> bool:
     return sum(sums.bytes for sums in manifest.formats.values()) <= PROOF_RANGE_BYTES
 
 
-def stream_here(make: Callable[[], ProofFunction], tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
-    """Prove the tables in this process, one after the other."""
-    return map(make(), tables)
-
-
 def verify_version(
     store: Store,
     manifest: Manifest,
@@ -119,11 +113,11 @@ def verify_version(
     problems, total = ProblemList(), sum(sums.bytes for sums in manifest.formats.values())
     facts = {split: SplitFacts(split, manifest) for split in manifest.shard_counts}
     progress(0, total)
-    ranges, last_shards = plan_ranges(store, facts)
     with ExitStack() as stack:
         if scratch is None:
             scratch = Store(stack.enter_context(tempfile.TemporaryDirectory(prefix="chameleon-")))
         share_manifest(scratch, manifest)
+        ranges, last_shards = plan_ranges(store, scratch, facts, stream)
         cuts = _find_ends(store, scratch, facts, last_shards, stream)
         share_cuts(scratch, cuts)
         numbered = share_ranges(scratch, ranges)
@@ -156,47 +150,45 @@ def _worst(deviations: Iterable[Deviation]) -> Deviation:
     return max(deviations, key=lambda deviation: deviation.share)
 
 
-def plan_ranges(store: Store, facts: Mapping[str, SplitFacts]) -> tuple[list[ShardRange], dict[str, I64]]:
+def plan_ranges(
+    store: Store, scratch: Store, facts: Mapping[str, SplitFacts], stream: StreamTables
+) -> tuple[list[ShardRange], dict[str, I64]]:
     """The shards in ranges, each of one split; and for each split (domains,) the place in the table of the last shard that has
     rows of the domain, -1 for none. Rows of a split that the manifest does not name are in no range."""
-    manifest = next(iter(facts.values())).manifest
-    target = max(PROOF_RANGE_BYTES, sum(sums.bytes for sums in manifest.formats.values()) // MOST_PROOF_RANGES)
-    index = {split: _index_domains(one) for split, one in facts.items()}
-    held = {split: np.zeros_like(one.quotas) for split, one in facts.items()}
+    drafts = _divide_shards(store, facts)
+    held = [np.zeros_like(facts[draft.split].quotas) for draft in drafts]
     last = {split: np.full(len(one.names), -1, np.int64) for split, one in facts.items()}
-    ranges, at, open_range = list[ShardRange](), 0, None
-    for table in read_shard_rows(store, manifest):
-        splits, numbers = table["split"].to_pylist(), table["shard"].to_pylist()
-        sizes = _sum_lists(table["files"], pc.struct_field(_flatten(table["files"]), "bytes").to_numpy())
-        ends, ids = np.append(0, np.cumsum(_lengths(table["domain_ids"]))), _flatten(table["domain_ids"]).to_numpy()
-        tokens = _flatten(table["domain_tokens"]).to_numpy()
-        for row, (split, size) in enumerate(zip(splits, sizes.tolist(), strict=True)):
-            if open_range is not None and (open_range.split != split or open_range.bytes >= target):
-                ranges.append(open_range)
-                open_range = None
-            if split in facts:
-                if open_range is None:
-                    open_range = ShardRange(len(ranges), split, at + row, at + row, 0, held[split].copy())
-                open_range = ShardRange(
-                    open_range.number, split, open_range.start, at + row + 1, open_range.bytes + size, open_range.held
-                )
-                domains = index[split][ids[ends[row] : ends[row + 1]]]
-                known = domains >= 0
-                of_stage = held[split][facts[split].stage_of(numbers[row])]
-                np.add.at(of_stage, domains[known], tokens[ends[row] : ends[row + 1]][known])
-                last[split][domains[known]] = at + row
-        at += len(table)
-    if open_range is not None:
-        ranges.append(open_range)
+    asked = [pa.table({"number": [n], "split": [d.split], "start": [d.start], "stop": [d.stop]}) for n, d in enumerate(drafts)]
+    for answer in stream(partial(make_range_sum, store, scratch), asked):
+        number = answer["number"][0].as_py()
+        held[number][:] = np.frombuffer(answer["held"][0].as_py(), np.int64).reshape(held[number].shape)
+        of_split = last[drafts[number].split]
+        np.maximum(of_split, np.frombuffer(answer["last"][0].as_py(), np.int64), out=of_split)
+    before = {split: np.zeros_like(one.quotas) for split, one in facts.items()}
+    ranges = list[ShardRange]()
+    for draft, own in zip(drafts, held, strict=True):
+        ranges.append(replace(draft, held=before[draft.split].copy()))
+        before[draft.split] += own
     return ranges, last
 
 
-def _index_domains(facts: SplitFacts) -> I64:
-    """(numbers of domains,) the index of the domain in the split, -1 where it is not in it."""
-    numbers = facts.manifest.domain_ids
-    index = np.full(max(numbers.values(), default=0) + 1, -1, np.int64)
-    index[facts.domain_ids] = np.arange(len(facts.names))
-    return index
+def _divide_shards(store: Store, facts: Mapping[str, SplitFacts]) -> list[ShardRange]:
+    """The ranges, which do not say yet what is before them."""
+    manifest, nothing = next(iter(facts.values())).manifest, np.zeros((0, 0), np.int64)
+    target = max(PROOF_RANGE_BYTES, sum(sums.bytes for sums in manifest.formats.values()) // MOST_PROOF_RANGES)
+    drafts, at = list[ShardRange](), 0
+    for table in read_shard_rows(store, manifest):
+        sizes = _sum_lists(table["files"], pc.struct_field(_flatten(table["files"]), "bytes").to_numpy())
+        for split, size in zip(table["split"].to_pylist(), sizes.tolist(), strict=True):
+            last = drafts[-1] if drafts else None
+            if split not in facts:
+                pass
+            elif last and last.split == split and last.stop == at and last.bytes < target:
+                drafts[-1] = replace(last, stop=at + 1, bytes=last.bytes + size)
+            else:
+                drafts.append(ShardRange(len(drafts), split, at, at + 1, size, nothing))
+            at += 1
+    return drafts
 
 
 def _flatten(column: pa.ChunkedArray) -> pa.Array:
@@ -241,7 +233,7 @@ def _numbers(count: int) -> list[pa.Table]:
 
 
 def _join_ranges(
-    make: Callable[[], ProofFunction],
+    make: Callable[[], TableFunction],
     ranges: Sequence[ShardRange],
     facts: Mapping[str, SplitFacts],
     stream: StreamTables,

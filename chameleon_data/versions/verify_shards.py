@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -40,9 +39,8 @@ from chameleon_data.versions.proof_files import (
     read_shared_facts,
     read_shared_range,
 )
-from chameleon_data.versions.shard_table import ShardRecord, read_shards
-
-ProofFunction = Callable[[pa.Table], pa.Table]
+from chameleon_data.versions.shard_table import ShardRecord, read_both_tables, read_shards
+from chameleon_data.versions.streaming import TableFunction
 
 
 @dataclass
@@ -115,7 +113,39 @@ def _unpack_tokens(plain: dict[str, Any]) -> TokensFound:
     return TokensFound(**plain)
 
 
-def make_range_check(store: Store, scratch: Store, ranges: NumberedRows) -> ProofFunction:
+def make_range_sum(store: Store, scratch: Store) -> TableFunction:
+    """The function that takes the `number` of a range, its `split`, and its shards, `start` to `stop`. It returns `number`;
+    `held` (stages, domains of the split), the tokens in the range by the table; and `last` (domains,), the place in the table of
+    the last shard that has rows of a domain, -1 for none. Both are bytes of int64."""
+    by_split = read_shared_facts(scratch)
+
+    def add_up(asked: pa.Table) -> pa.Table:
+        at, facts = asked["start"][0].as_py(), by_split[asked["split"][0].as_py()]
+        index = _index_domains(facts)
+        held, last = np.zeros_like(facts.quotas), np.full(len(facts.names), -1, np.int64)
+        for shards, domains in read_both_tables(store, facts.manifest, at, asked["stop"][0].as_py()):
+            stage = np.array([facts.stage_of(shard) for shard in shards["shard"].to_pylist()])
+            row = np.repeat(np.arange(len(shards)), pc.list_value_length(domains["domain_ids"]).to_numpy())
+            ids, tokens = (pc.list_flatten(domains[name]).to_numpy() for name in ("domain_ids", "domain_tokens"))
+            known = index[ids] >= 0
+            np.add.at(held, (stage[row][known], index[ids][known]), tokens[known])
+            np.maximum.at(last, index[ids][known], at + row[known])
+            at += len(shards)
+        found = {"held": held, "last": last}
+        return pa.table({"number": asked["number"], **{name: pa.array([a.tobytes()], pa.binary()) for name, a in found.items()}})
+
+    return add_up
+
+
+def _index_domains(facts: SplitFacts) -> I64:
+    """(numbers of domains,) the index of the domain in the split, -1 where it is not in it."""
+    numbers = facts.manifest.domain_ids
+    index = np.full(max(numbers.values(), default=0) + 1, -1, np.int64)
+    index[facts.domain_ids] = np.arange(len(facts.names))
+    return index
+
+
+def make_range_check(store: Store, scratch: Store, ranges: NumberedRows) -> TableFunction:
     """The function that proves the range under `number`, and returns `number`, the `rows`, `tokens` and `bytes` that it read, and
     the packed RangeFound. Documents of the first epoch go to `scratch`, where no text may stand twice."""
     facts = read_shared_facts(scratch)
@@ -274,7 +304,7 @@ def _places(lists: pa.Array) -> tuple[I64, I64]:
     return length, values
 
 
-def make_end_finder(store: Store, scratch: Store, ends: NumberedRows) -> ProofFunction:
+def make_end_finder(store: Store, scratch: Store, ends: NumberedRows) -> TableFunction:
     """The function that says where the last epoch of the domains under `number` ends. It returns `split`, `domain` (the index),
     `epoch` and `rank`. The epoch is -1 where the shard cannot be read, which another check tells."""
     by_split = read_shared_facts(scratch)
@@ -297,7 +327,7 @@ def make_end_finder(store: Store, scratch: Store, ends: NumberedRows) -> ProofFu
     return find
 
 
-def make_copy_finder(scratch: Store) -> ProofFunction:
+def make_copy_finder(scratch: Store) -> TableFunction:
     """The function that takes `split` and `group`, and returns `copies` and an `example`. `scratch` holds the documents."""
     facts = read_shared_facts(scratch)
 

@@ -27,7 +27,7 @@ from chameleon_data.store.paths import (
 from chameleon_data.store.store import Store
 from chameleon_data.versions.diff import compare_manifests
 from chameleon_data.versions.manifest import Manifest, name_tokens
-from chameleon_data.versions.shard_table import read_shards
+from chameleon_data.versions.shard_table import list_shards
 from chameleon_data.versions.tags import list_tags
 from chameleon_data.versions.versions import Version, list_deleted, list_versions, read_manifest
 from chameleon_data.views.report.changes import say_changes
@@ -158,7 +158,7 @@ def _describe(
 
 def _list_downloads(store: Store, manifest: Manifest) -> tuple[Download, ...]:
     few = all(sums.files <= FILES_LISTED for sums in manifest.formats.values())
-    files = [file for shard in read_shards(store, manifest) for file in shard.files] if few else []
+    files = [file for shard in list_shards(store, manifest) for file in shard.files] if few else []
     downloads = []
     for name, sums in ordered_formats(manifest):
         links = [Link(f.path.rpartition("/")[2], quote(f.path), format_bytes(f.bytes)) for f in files if f.format == name]

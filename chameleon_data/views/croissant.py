@@ -16,7 +16,7 @@ from typing import Any
 
 from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import Manifest
-from chameleon_data.versions.shard_table import SHARDS_LISTED, ShardFile, read_shards
+from chameleon_data.versions.shard_table import SHARDS_LISTED, ShardFile, list_shards
 from chameleon_data.versions.versions import Version
 from chameleon_data.views.dataset_card import describe_in_words, licences_of, origins_of
 
@@ -77,7 +77,7 @@ def croissant(store: Store, manifest: Manifest, version: Version) -> str:
 def _files(store: Store, manifest: Manifest) -> Iterator[dict[str, Any]]:
     """The files of the first SHARDS_LISTED shards, each with its hash."""
     formats = [name for name in manifest.recipe.shards.formats if name == "parquet"] or manifest.recipe.shards.formats[:1]
-    for shard in islice(read_shards(store, manifest), SHARDS_LISTED):
+    for shard in islice(list_shards(store, manifest), SHARDS_LISTED):
         for format in formats:
             yield from (_file(file) for file in shard.of_format(format))
 

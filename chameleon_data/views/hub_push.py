@@ -18,7 +18,7 @@ from chameleon_data.corpus.hub_revisions import explaining_hub
 from chameleon_data.errors import InputError
 from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import Manifest
-from chameleon_data.versions.shard_table import read_shards
+from chameleon_data.versions.shard_table import list_shards
 from chameleon_data.versions.versions import Version
 from chameleon_data.views.dataset_card import dataset_card
 
@@ -57,7 +57,7 @@ def push_version(
         if tag in tags:
             _refuse_another(api, dataset, tag, card)
             return HubPush(dataset, url, tags[tag], tag, 0)
-        shards = [file for record in read_shards(store, manifest) for file in record.of_format(PUSHED_FORMAT)]
+        shards = [file for record in list_shards(store, manifest) for file in record.of_format(PUSHED_FORMAT)]
         names = {file.path: file.path_in_build for file in shards}
         operations: list[Any] = [CommitOperationAdd(CARD_FILE, card)]
         for done, (path, name) in enumerate(names.items()):

@@ -32,7 +32,7 @@ from chameleon_data.store.paths import export_folder
 from chameleon_data.store.store import NameTakenError, Store
 from chameleon_data.store.urls import scheme_of
 from chameleon_data.versions.manifest import Manifest
-from chameleon_data.versions.shard_table import ShardFile, read_shards
+from chameleon_data.versions.shard_table import ShardFile, list_shards
 from chameleon_data.versions.versions import Version, read_dataset
 
 TABLE_NAME = "chameleon.mixture"
@@ -258,7 +258,7 @@ def _shards(store: Store, manifest: Manifest, version: Version) -> _Shards:
     """The version's Parquet files of the train split. Raises InputError unless all are there, of their recorded sizes."""
     if scheme_of(store.url) == "memory":
         raise InputError("memory://…: no other program reads this process's memory; export a version on a disk or object store")
-    shards = (shard for shard in read_shards(store, manifest) if shard.split == TRAIN)
+    shards = (shard for shard in list_shards(store, manifest) if shard.split == TRAIN)
     wanted = tuple((file, shard.rows) for shard in shards for file in shard.of_format("parquet"))
     if not wanted:
         raise InputError(

@@ -10,10 +10,11 @@ The steps run the code of the driver, or of one task, on tables that are drawn a
     plan         the driver: quotas, phases and the number of shards
     sketch       the driver: the layout of 256 super-ranges as far as histograms say it
     cuts         the driver: what 1,024 tasks found where bounds cut buckets adds up to the layout
-    receipts     the driver: receipts of a million shards, of 8 domains each, become the table of shards and digests
-    wide         the driver: the table of 2,000 shards that hold each of the 10,000 domains, as those of a real mixture would
+    receipts     the driver: 62,500 receipts of a million shards become the table of shards, its digests, and sums by domain
+    join         one task: what 416 shards hold of each of the 10,000 domains becomes a part of the table of domains
     inputs       the driver: the table of a million files
     table        the driver of verify: ranges are planned, and the table of a million shards is compared with the plan
+    add up       one task of verify: what 976 shards hold of each of the 10,000 domains is added up
     merge        the driver of verify: what 1,024 tasks found of 10,000 domains joins
     range        one task: the rows of one of 1,024 ranges of hashes are counted
     cut          one task: the documents of one of 1,024 ranges of hashes are compared with the bounds of 256 super-ranges
@@ -30,9 +31,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import cast
 
@@ -42,7 +44,7 @@ import pyarrow as pa
 from chameleon_data.corpus.copies import COPIES_SCHEMA
 from chameleon_data.corpus.fragments import Fragment
 from chameleon_data.corpus.parts import LARGEST_PART_BYTES, split_parts, write_part_list
-from chameleon_data.corpus.row_records import READ_ROWS, ROWS_IN_RANGE, RowRecords, range_bits
+from chameleon_data.corpus.row_records import MOST_ROWS_IN_GROUP, READ_ROWS, RowRecords, range_bits
 from chameleon_data.corpus.sample import make_sample_spec
 from chameleon_data.corpus.selection import _COUNTED, MOST_BUCKETS, RangedCorpus, SelectionRules, _Totals, count_records
 from chameleon_data.corpus.tokens import TokenCounter
@@ -56,38 +58,49 @@ from chameleon_data.recipe import Embed, Input, Source
 from chameleon_data.shards.grouping import MOST_RANGES, begin_ranges, divide_shards
 from chameleon_data.shards.lay_out import ROWS_DIVIDED
 from chameleon_data.shards.levels import EXCHANGED_BYTES
-from chameleon_data.shards.receipts import Receipt, ReceiptFile, read_receipts, write_receipts
-from chameleon_data.store.paths import BuildFolder
+from chameleon_data.shards.receipts import COUNTS_SCHEMA, RECEIPT_SCHEMA
+from chameleon_data.store.checksummed import write_table
+from chameleon_data.store.paths import BuildFolder, table_path
 from chameleon_data.store.store import Store
 from chameleon_data.versions.checks.balance import BalanceFound
 from chameleon_data.versions.checks.books import check_shard_table
 from chameleon_data.versions.checks.split_facts import SplitFacts
 from chameleon_data.versions.checks.text_order import OPEN, SUMS, TextFound
 from chameleon_data.versions.corpus_tables import InputFile, write_input_table
-from chameleon_data.versions.make_manifest import _book, _Books, _shard, _Written
-from chameleon_data.versions.proof_files import ShardRange
-from chameleon_data.versions.shard_table import SHARD_SCHEMA, sum_shards, write_shard_table
+from chameleon_data.versions.proof_files import ShardRange, share_manifest
+from chameleon_data.versions.shard_table import SHARD_SCHEMA, sum_shards
+from chameleon_data.versions.streaming import TableFunction
 from chameleon_data.versions.tables import read_rows
 from chameleon_data.versions.verify import _join_ranges, plan_ranges
-from chameleon_data.versions.verify_shards import RangeFound
+from chameleon_data.versions.verify_shards import RangeFound, make_range_sum
+from chameleon_data.versions.written import COUNTS_IN_GROUP, gather_written, make_join_function
 from tests.bench.figures import Figure, show
 from tests.support.large_versions import write_large_version
 from tests.support.paths import ROOT
 
 DOMAINS, FILES, SHARDS, ROWS, BYTES = 10_000, 10**6, 10**6, 3 * 10**10, 60 * 10**12
 NAMES = [f"domain-{number:05d}" for number in range(DOMAINS)]
-WIDE = 2_000
-"""Shards that hold every domain."""
 MOST_BYTES, MOST_SECONDS = 8 * 2**30, 600
 """What the driver may take for all steps together."""
 CORES = (64, 512, 4_096)
+
+
+_not_counted = [0.0]
+
+
+@contextmanager
+def untimed() -> Iterator[None]:
+    """What happens meanwhile draws what a step works on, and is not part of its seconds."""
+    began = time.perf_counter()
+    yield
+    _not_counted[0] += time.perf_counter() - began
 
 
 def corpus() -> RangedCorpus:
     bits, rows = range_bits(ROWS), ROWS // DOMAINS
     depth = max(bits, min(12, (MOST_BUCKETS // DOMAINS).bit_length() - 1))
     assert rows
-    groups = tuple(range(ROWS // ROWS_IN_RANGE + 2))
+    groups = tuple(range(ROWS // MOST_ROWS_IN_GROUP + 2))
     return RangedCorpus(tuple(NAMES), (depth,) * DOMAINS, bits, groups, (0,), (0,))
 
 
@@ -193,58 +206,105 @@ def exchange() -> None:
     assert len(np.lexsort((lo, hi, domain))) == rows
 
 
+BUILD = BuildFolder("0" * 64, SHARDS, "corpus")
+RECEIPT_SHARDS = 16
+"""As many shards has a range of 60 TB."""
+FORMS = ("parquet", "mds")
+
+
 class _Listed(Store):
-    """A store that says that the files of shards are there; they are not."""
+    """A store that says that the files of shards and the counts by domain are there; they are not."""
 
     def walk(self, prefix: str = "") -> Iterator[tuple[str, int]]:
-        yield from ((BUILD.file(file.path), file.bytes) for number in range(SHARDS) for file in _files(number))
+        yield from ((BUILD.file(f"{form}/{number:07d}"), 60_000_000) for number in range(SHARDS) for form in FORMS)
+        yield from ((BUILD.domain_counts_of(span), 1) for span in _spans())
 
 
-BUILD = BuildFolder("0" * 64, SHARDS, "corpus")
-RECEIPT_SHARDS = 256
+def _spans() -> list[range]:
+    return [range(first, min(first + RECEIPT_SHARDS, SHARDS)) for first in range(0, SHARDS, RECEIPT_SHARDS)]
 
 
-def _files(number: int) -> tuple[ReceiptFile, ...]:
-    return tuple(ReceiptFile(f"{form}/{number:07d}", form, 60_000_000, f"{number:064x}") for form in ("parquet", "arrow"))
+def _draw_receipt(shards: range) -> pa.Table:
+    def describe(n: int) -> tuple[object, ...]:
+        files = [{"path": f"{form}/{n:07d}", "format": form, "bytes": 60_000_000, "sha256": f"{n:064x}"} for form in FORMS]
+        return n, TRAIN, n, 30_000, 60_000_000, f"{n:064x}", files, "{}"
 
-
-def _receipt(number: int, domains: int) -> Receipt:
-    held = {NAMES[(number * domains + i) % DOMAINS]: 3 for i in range(domains)}
-    return Receipt(number, TRAIN, number, 30_000, 60_000_000, held, held, {}, f"{number:064x}", _files(number), {})
-
-
-def _book_receipts(store: Store, receipts: Iterable[Receipt]) -> None:
-    ids = {name: number for number, name in enumerate(NAMES)}
-    books: _Books = {TRAIN: defaultdict(_Written)}
-    one_stage = SimpleNamespace(first_stage=0, first_shard=0, stage_of=lambda _: 0)
-    booked = _book(receipts, books, cast(Layout, SimpleNamespace(plan=one_stage)))
-    table = write_shard_table(store, (_shard(receipt, BUILD.folder) for receipt in booked), ids)
-    sums = sum_shards(read_rows(store, table, SHARD_SCHEMA), BUILD.folder)
-    assert sums.formats["parquet"].files == sum(file.rows for file in table)
-    assert len(books[TRAIN]) == DOMAINS
+    columns = zip(*map(describe, shards), strict=True)
+    arrays = [pa.array(column, kind.type) for column, kind in zip(columns, RECEIPT_SCHEMA, strict=True)]
+    return pa.table(arrays, schema=RECEIPT_SCHEMA)
 
 
 def receipts() -> None:
+    """The driver of a build. Each shard holds every domain; what tasks find in groups of shards is drawn, and `join` is one."""
+
+    def stream(make: Callable[[], TableFunction], tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
+        found = np.ones((4, DOMAINS), np.int64)
+        said = json.dumps([{"path": table_path("0" * 64), "rows": RECEIPT_SHARDS, "bytes": 30_000_000}] * 3)
+        for number in range(len(tables)):
+            yield pa.table({"number": [number], "files": [said], "sums": pa.array([found.tobytes()], pa.binary())})
+
     with tempfile.TemporaryDirectory() as folder:
         store = _Listed(folder)
-        for first in range(0, SHARDS, RECEIPT_SHARDS):
-            shards = range(first, min(first + RECEIPT_SHARDS, SHARDS))
-            write_receipts(store, BUILD, [_receipt(number, 8) for number in shards])
-        _book_receipts(store, read_receipts(store, BUILD))
+        with untimed():
+            for span in _spans():
+                write_table(store, BUILD.receipt(span), _draw_receipt(span))
+        one_stage = SimpleNamespace(first_stage=0, first_shard=0, stage_shards=(SHARDS,), stage_of=lambda _: 0)
+        ids = {name: number for number, name in enumerate(NAMES)}
+        written = gather_written(store, [BUILD], [cast(Plan, one_stage)], ids, stream, lambda *_: None)
+        sums = sum_shards(partial(read_rows, store, written.shards, SHARD_SCHEMA), BUILD.folder)
+        assert sums.formats["parquet"].files == SHARDS
+        assert (written.sums[TRAIN].rows > 1).all()
 
 
-def wide() -> None:
+def join() -> None:
+    """One task: counts by domain of a group of shards, each of which holds every domain, become a part of their table."""
+    receipts = COUNTS_IN_GROUP // DOMAINS // RECEIPT_SHARDS
     with tempfile.TemporaryDirectory() as folder:
-        _book_receipts(Store(folder), (_receipt(number, DOMAINS) for number in range(WIDE)))
+        store = Store(folder)
+        spans = [range(first, first + RECEIPT_SHARDS) for first in range(0, receipts * RECEIPT_SHARDS, RECEIPT_SHARDS)]
+        with untimed():
+            drawn, size = np.random.default_rng(0), RECEIPT_SHARDS * DOMAINS
+            domain = pa.DictionaryArray.from_arrays(pa.array(np.tile(np.arange(DOMAINS, dtype=np.int32), RECEIPT_SHARDS)), NAMES)
+            for span in spans:
+                shard = np.repeat(np.array(span, np.int32), DOMAINS)
+                rows, tokens = drawn.poisson(3, size), drawn.poisson(6_000, size)
+                columns = [shard, domain, rows, tokens, np.zeros(size, np.int64), np.zeros(size, np.int64)]
+                write_table(store, BUILD.domain_counts_of(span), pa.table(columns, schema=COUNTS_SCHEMA))
+        bounds = {"start": [span.start for span in spans], "stop": [span.stop for span in spans]}
+        asked = pa.table({"number": [0] * len(spans), "folder": [0] * len(spans), **bounds, "first": bounds["start"],
+                          "behind": bounds["stop"]})  # fmt: skip
+        found = make_join_function(store, [BUILD], {name: number for number, name in enumerate(NAMES)})(asked)
+        assert sum(file["rows"] for file in json.loads(found["files"][0].as_py())) == len(spans) * RECEIPT_SHARDS
 
 
 def table() -> None:
+    def stream(make: Callable[[], TableFunction], tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
+        held, last = np.ones((1, DOMAINS), np.int64), np.arange(DOMAINS)
+        for number in range(len(tables)):
+            found = {"held": held, "last": last}
+            arrays = {name: pa.array([array.tobytes()], pa.binary()) for name, array in found.items()}
+            yield pa.table({"number": [number], **arrays})
+
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
-        manifest = write_large_version(store, "large", DOMAINS, SHARDS, 1)
-        ranges, _ = plan_ranges(store, {TRAIN: SplitFacts(TRAIN, manifest)})
+        with untimed():
+            manifest = write_large_version(store, "large", DOMAINS, SHARDS, 1, domains_a_shard=0)
+        ranges, _ = plan_ranges(store, store, {TRAIN: SplitFacts(TRAIN, manifest)}, stream)
         assert ranges[-1].stop == SHARDS
         assert check_shard_table(store, manifest), "what was drawn is no version"
+
+
+def add_up() -> None:
+    """One task of `verify`: what a range of shards holds of each domain is added up; each holds all of them."""
+    shards = max(1, SHARDS // 1024)
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(folder)
+        with untimed():
+            manifest = write_large_version(store, "large", DOMAINS, shards, 1, domains_a_shard=DOMAINS)
+            share_manifest(store, manifest)
+        asked = pa.table({"number": [0], "split": [TRAIN], "start": [0], "stop": [shards]})
+        found = make_range_sum(store, store)(asked)
+        assert set(np.frombuffer(found["last"][0].as_py(), np.int64)) == {shards - 1}
 
 
 def merge() -> None:
@@ -282,7 +342,7 @@ def count_range() -> None:
     """The rows of range 0, in the slices of all groups."""
     ranges, drawn = corpus(), np.random.default_rng(0)
     rules = SelectionRules("none", False, False, 0, None, 0)
-    each, groups = ROWS_IN_RANGE // ranges.ranges, ROWS // ROWS_IN_RANGE + 1
+    each, groups = MOST_ROWS_IN_GROUP // ranges.ranges, ROWS // MOST_ROWS_IN_GROUP + 1
 
     def records() -> Iterator[RowRecords]:
         for group in range(groups):
@@ -300,12 +360,11 @@ def totals() -> None:
 
 
 STEPS: dict[str, Callable[[], None]] = {
-    "parts": parts, "totals": totals, "plan": plan, "sketch": sketch, "cuts": cuts, "receipts": receipts, "wide": wide,
-    "inputs": inputs, "table": table, "merge": merge, "range": count_range, "cut": cut, "exchange": exchange,
+    "parts": parts, "totals": totals, "plan": plan, "sketch": sketch, "cuts": cuts, "receipts": receipts, "join": join,
+    "inputs": inputs, "table": table, "add up": add_up, "merge": merge, "range": count_range, "cut": cut, "exchange": exchange,
 }  # fmt: skip
 OF_DRIVER = ("parts", "cuts", "receipts", "inputs", "table", "merge")
-"""Steps of the driver of one build and of its `verify`. `cuts` contains `totals`, `plan` and `sketch`; `wide` is another form of
-`receipts`."""
+"""Steps of the driver of one build and of its `verify`. `cuts` contains `totals`, `plan` and `sketch`."""
 
 
 def measure(step: str) -> tuple[float, int]:
@@ -326,7 +385,7 @@ def size_of_build() -> BuildSize:
     return BuildSize(
         stored=BYTES // 3, text=BYTES, rows=ROWS, files=FILES, parts=BYTES // 3 // LARGEST_PART_BYTES, kept_parts=0,
         windows=DOMAINS * 256, embedder="small transformer", shards=SHARDS,
-        selection=SelectionSize(ROWS // ROWS_IN_RANGE, 1024, dedup=False),
+        selection=SelectionSize(ROWS // MOST_ROWS_IN_GROUP, 1024, dedup=False),
         exchange=ExchangeSize(MOST_RANGES, MOST_RANGES, small, domain_groups, part_groups),
         written=written, formats=("parquet",), tokenizer=False,
     )  # fmt: skip
@@ -363,7 +422,8 @@ def main() -> None:
         return
     began = time.perf_counter()
     STEPS[sys.argv[1]]()
-    found = {"seconds": time.perf_counter() - began, "bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    seconds, peak = time.perf_counter() - began - _not_counted[0], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = {"seconds": seconds, "bytes": peak * 1024}
     sys.stdout.write(json.dumps(found) + "\n")
 
 

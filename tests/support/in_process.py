@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from chameleon_data.corpus.fragments import list_fragments
@@ -19,16 +18,19 @@ from chameleon_data.pipelines.write import send_rows, write_missing_shards
 from chameleon_data.recipe import Recipe
 from chameleon_data.shards.lay_out import ShardSpec, build_folders, make_shard_specs, plan_splits, stage_budgets
 from chameleon_data.shards.levels import KeptCorpus, RowSource, StoredWork
-from chameleon_data.shards.receipts import Receipt, read_receipts
+from chameleon_data.shards.receipts import Receipt
 from chameleon_data.shards.spill import spill
 from chameleon_data.store.paths import BuildFolder
 from chameleon_data.store.store import Store
 from chameleon_data.versions.make_manifest import make_manifest
 from chameleon_data.versions.manifest import Manifest
 from chameleon_data.versions.provenance import describe_writer, gather_provenance
+from chameleon_data.versions.streaming import StreamTables, stream_here
+from chameleon_data.versions.written import gather_written
 from chameleon_data.weights.mixture import WeighedStage
 from tests.support.inline_builds import INLINE
 from tests.support.manifests import example_mixture
+from tests.support.receipts import list_receipts
 
 
 def silent(*_: object) -> None:
@@ -103,13 +105,13 @@ class Ready:
         """Write what is not there. All receipts in order."""
         rows = row_store_of(self.recipe, self.job.counter)
         write_missing_shards(INLINE, self.store, rows, self.build, self.job, self.selection, self.parts, silent)
-        return list(read_receipts(self.store, self.build))
+        return list_receipts(self.store, self.build)
 
-    def manifest(self) -> Manifest:
+    def manifest(self, stream: StreamTables = stream_here) -> Manifest:
         """The manifest of the build, which is written first."""
-        return self.manifest_of(self.write())
-
-    def manifest_of(self, receipts: Iterable[Receipt]) -> Manifest:
+        self.write()
+        plans = [self.job.layouts[0].plan]
+        written = gather_written(self.store, [self.build], plans, self.job.domain_ids, stream, silent)
         return make_manifest(
             self.store,
             self.recipe,
@@ -117,7 +119,7 @@ class Ready:
             self.selection,
             self.stages,
             [self.job.layouts],
-            [receipts],
+            written,
             gather_provenance(self.survey, self.job.counter, self.recipe.shards),
             {},
             {},

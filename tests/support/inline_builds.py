@@ -15,12 +15,13 @@ import pyarrow as pa
 import pytest
 
 from chameleon_data.pipelines import engine
-from chameleon_data.pipelines.engine import TableFunction, Task
+from chameleon_data.pipelines.engine import Task
 from chameleon_data.recipe import Recipe
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.store.paths import CATALOGUE
 from chameleon_data.store.store import Store
 from chameleon_data.versions.manifest import Manifest
+from chameleon_data.versions.streaming import TableFunction
 from chameleon_data.versions.verify import verify_version
 from chameleon_data.versions.versions import list_versions, read_manifest
 from tests.support.clocks import FakeClock

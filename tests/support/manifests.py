@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
+
 from chameleon_data.hashing import canonical_json, fingerprint
 from chameleon_data.shards.rows import number_domains
 from chameleon_data.store.store import Store
@@ -14,7 +16,8 @@ from chameleon_data.versions.corpus_tables import InputFile, read_inputs, read_m
 from chameleon_data.versions.manifest import MANIFEST_FORMAT, Manifest, decode_manifest, describe_manifest
 from chameleon_data.versions.provenance import sum_inputs
 from chameleon_data.versions.records import describe_record
-from chameleon_data.versions.shard_table import ShardFile, ShardRecord, read_shards, write_shard_table
+from chameleon_data.versions.shard_table import DOMAIN_SCHEMA, SHARD_SCHEMA, ShardFile, ShardRecord, read_shards
+from chameleon_data.versions.tables import TableFile, write_rows
 from chameleon_data.weights.mixture import Mixture
 
 NOTHING = fingerprint(None)
@@ -32,6 +35,7 @@ SHARD = {
 }  # fmt: skip
 """A file of a shard, with the facts of the shard, as tests write it."""
 TABLES = ("shards", "inputs", "map")
+"""Tables as tests write them: `shards` stands for both tables of shards."""
 PROVENANCE = {
     "files": {}, "tokenizer": "bytes", "packages": {}, "python": "3",
     "code": {"version": "0", "commit": None, "sources": NOTHING},
@@ -80,7 +84,8 @@ def example_manifest(name: str = "a", store: Store | None = None, **changes: Any
         "domain_ids": number_domains([*changes.get("domains", "s"), *changes.get("validation", ())]), "quarantine": {},
         "filtered": {}, "cut": {}, "columns": {}, "messages": {},
         "timings": {}, "expected": {},
-        "reused": {}, "priority": list(recipe["sources"]), "formats": {}, "tables": {name: [] for name in TABLES},
+        "reused": {}, "priority": list(recipe["sources"]), "formats": {},
+        "tables": {name: [] for name in (*TABLES, "shard_domains")},
         **changes, "recipe": recipe,
         "domains": {n: {**DOMAIN, **BOOKS, **d} for n, d in changes.get("domains", {"s": {}}).items()},
         "validation": {n: {**DOMAIN, **d} for n, d in changes.get("validation", {}).items()},
@@ -106,13 +111,31 @@ def write_tables(store: Store, plain: dict[str, Any], rows: Mapping[str, Any]) -
             sums = plain["formats"].setdefault(file["format"], {"files": 0, "bytes": 0})
             sums["files"] += 1
             sums["bytes"] += file["bytes"]
-        plain["tables"]["shards"] = _list(write_shard_table(store, group_files(files), plain["domain_ids"]))
+        both = write_shards(store, group_files(files), plain["domain_ids"])
+        plain["tables"]["shards"], plain["tables"]["shard_domains"] = map(_list, both)
     if "inputs" in rows:
         inputs = [InputFile(**fragment) for fragment in rows["inputs"]]
         plain["provenance"]["inputs"] = describe_record_map(sum_inputs(inputs))
         plain["tables"]["inputs"] = _list(write_input_table(store, inputs))
     if "map" in rows:
         plain["tables"]["map"] = _list(write_map_table(store, rows["map"]))
+
+
+def write_shards(
+    store: Store, shards: Sequence[ShardRecord], domain_ids: Mapping[str, int], at_once: int = 1024
+) -> tuple[tuple[TableFile, ...], tuple[TableFile, ...]]:
+    """Write both tables of shards, some shards at once."""
+    rows = [
+        {**vars(s), "files": [vars(file) for file in s.files], "domain_ids": [domain_ids[name] for name in s.domain_rows],
+         "domain_rows": list(s.domain_rows.values()), "domain_tokens": [s.domain_tokens[name] for name in s.domain_rows]}
+        for s in shards
+    ]  # fmt: skip
+    some = [rows[at : at + at_once] for at in range(0, len(rows), at_once)]
+    one, other = (
+        write_rows(store, (pa.Table.from_pylist([{n: row[n] for n in schema.names} for row in r], schema) for r in some))
+        for schema in (SHARD_SCHEMA, DOMAIN_SCHEMA)
+    )
+    return one, other
 
 
 def _list(files: Any) -> list[dict[str, Any]]:

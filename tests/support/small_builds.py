@@ -36,6 +36,7 @@ from tests.support.manifests import LANDMARKS, example_manifest
 CREATED = "2026-01-01T00:00:00+00:00"
 SHARD = b"the rows of a shard"
 SHARDS = 2
+RECEIPT = "receipts/0000000-0000001.parquet"
 HOUR, DAY = 3600.0, 86_400.0
 
 
@@ -48,7 +49,7 @@ def shard_path(name: str, shard: int = 0) -> str:
 
 
 def receipt_path(name: str) -> str:
-    return f"{folder_of(name)}/receipts/00000.json"
+    return f"{folder_of(name)}/{RECEIPT}"
 
 
 @cache
@@ -107,7 +108,7 @@ def check_versions(store: Store) -> list[str]:
         for shard in range(SHARDS):
             assert store.read(f"{manifest.build}/parquet/{shard}.parquet") == SHARD
         assert read_map(store, manifest)
-        assert store.read(f"{manifest.build}/receipts/00000.json") == b"{}"
+        assert store.read(f"{manifest.build}/{RECEIPT}") == b"{}"
     return [version.plan_digest for version in found]
 
 
@@ -116,7 +117,7 @@ def missing_files(store: Store) -> set[str]:
     here, promised = store.list(), set[str]()
     for version in list_versions(store):
         folder = f"builds/{version.plan_digest}"
-        promised |= {f"{folder}/parquet/{shard}.parquet" for shard in range(SHARDS)} | {f"{folder}/receipts/00000.json"}
+        promised |= {f"{folder}/parquet/{shard}.parquet" for shard in range(SHARDS)} | {f"{folder}/{RECEIPT}"}
         try:
             promised |= {file.path for file in read_manifest(store, version).tables.map}
         except InputError:

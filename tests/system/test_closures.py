@@ -21,13 +21,15 @@ import pytest
 from chameleon_data.corpus import row_records
 from chameleon_data.pipelines import lay_out as laying_out
 from chameleon_data.pipelines.build import build_recipe
-from chameleon_data.pipelines.engine import TASK_BYTES, TableFunction, Task
+from chameleon_data.pipelines.engine import TASK_BYTES, Task
 from chameleon_data.pipelines.verify import check_against_corpus, verify_on_engine
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.shards import grouping, levels
 from chameleon_data.shards import lay_out as laying
 from chameleon_data.store.store import Store
 from chameleon_data.versions import verify as verifying
+from chameleon_data.versions import written
+from chameleon_data.versions.streaming import TableFunction
 from tests.support.corpus import documents
 from tests.support.inline_builds import CREATED, InlineEngine
 from tests.support.paths import ROOT
@@ -123,8 +125,8 @@ def run_everything(folder: Path, files: int, domains: int, name: str) -> Recordi
 def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every pass has tasks, however small the corpus is: a part a file, 64 ranges of hashes, two levels of ranges of shards."""
     monkeypatch.setattr("chameleon_data.corpus.parts.PART_BYTES", 1)
-    monkeypatch.setattr(row_records, "ROWS_IN_RANGE", 20)
-    monkeypatch.setattr(row_records, "RANGE_BITS", (0, 6))
+    monkeypatch.setattr(row_records, "ROWS_ON_DRIVER", 20)
+    monkeypatch.setattr(row_records, "ROWS_IN_GROUP", 20)
     monkeypatch.setattr(laying_out, "find_open_shards", lambda sketch, _: np.ones(sketch.plan.shards, bool))
     monkeypatch.setattr(laying_out, "largest_full_shard_counts", lambda plan: [count - 1 for count in plan.stage_shards])
     monkeypatch.setattr(grouping, "MOST_RANGES", 4)
@@ -133,6 +135,7 @@ def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(levels, "EXCHANGED_BYTES", 20_000)
     monkeypatch.setattr(laying, "ROWS_DIVIDED", 40)
     monkeypatch.setattr(verifying, "PROOF_RANGE_BYTES", SHARD_BYTES)
+    monkeypatch.setattr(written, "RECEIPTS_IN_GROUP", 2)
 
 
 def test_what_is_sent_does_not_grow_with_the_corpus(tmp_path: Path, small_tasks: None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import pairwise, zip_longest
 from typing import Any
 
@@ -215,7 +216,7 @@ def check_shard_table(store: Store, manifest: Manifest) -> list[str]:
         for number in numbers
     )  # fmt: skip
     listed = all(place == other for place, other in zip_longest(_list_places(store, manifest), expected))
-    sums, problems = sum_shards(read_shard_rows(store, manifest), manifest.build), []
+    sums, problems = sum_shards(partial(read_shard_rows, store, manifest), manifest.build), []
     if not listed:
         problems.append("the manifest does not list the shards of the plan in the recipe's formats, each once and in order")
     if sums.formats != manifest.formats:

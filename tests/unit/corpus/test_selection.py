@@ -209,10 +209,10 @@ def test_ranges_of_hashes_select_what_one_range_does(tmp_path, monkeypatch, name
     counter = load_token_counter(recipe.tokens)
     store, parts, survey = surveyed(recipe, counter)
     found = []
-    monkeypatch.setattr(row_records, "RANGE_BITS", (0, 6))
     monkeypatch.setattr(selection, "histogram_depth", lambda rows: 6)
-    for rows_in_range, bits in ((10**6, 0), (40, 6), (4, 6)):
-        monkeypatch.setattr(row_records, "ROWS_IN_RANGE", rows_in_range)
+    for few, bits in ((10**6, 0), (40, 6), (4, 6)):
+        monkeypatch.setattr(row_records, "ROWS_ON_DRIVER", few)
+        monkeypatch.setattr(row_records, "ROWS_IN_GROUP", few)
         made = selected(store, survey, recipe, counter)
         assert made.corpus.bits == bits
         assert (len(made.corpus.groups) > 2) == (bits > 0)
@@ -227,7 +227,7 @@ def test_ranges_of_hashes_select_what_one_range_does(tmp_path, monkeypatch, name
 
 
 def test_a_part_of_many_rows_is_sorted_some_at_a_time(memory_store, monkeypatch):
-    monkeypatch.setattr(row_records, "ROWS_IN_RANGE", 100)
+    monkeypatch.setattr(row_records, "ROWS_SORTED", 100)
     drawn, folder = np.random.default_rng(0), SelectionFolder("0" * 32)
     rows = RowRecords(*(drawn.integers(0, 9, 1000).astype(t) for t in ("i4", "i4", "u8", "u8", "i8", "i8")))
     rows = replace(rows, hi=drawn.integers(0, 2**64, 1000, np.uint64), lo=drawn.integers(0, 2**64, 1000, np.uint64))

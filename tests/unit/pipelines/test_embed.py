@@ -17,9 +17,9 @@ import pytest
 
 from chameleon_data.corpus.sample import SAMPLE_SCHEMA
 from chameleon_data.pipelines import embed, engine
-from chameleon_data.pipelines.engine import TableFunction
 from chameleon_data.store.checksummed import write_table
 from chameleon_data.store.store import Store
+from chameleon_data.versions.streaming import TableFunction
 from chameleon_data.weights.embedder import Embedder, EncodedDocuments
 
 EMBEDDER = Embedder("m", None, None, 256, "f" * 64)

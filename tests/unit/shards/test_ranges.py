@@ -117,11 +117,11 @@ def test_levels_of_ranges_change_no_byte(tmp_path, monkeypatch, name, keep):
 def test_ranges_of_hashes_change_no_byte(tmp_path, monkeypatch, name):
     """Bounds are found by tasks over 64 ranges of hashes, and shards that might be empty too."""
     found = []
-    for rows_in_range in (10**6, 60):
-        monkeypatch.setattr(row_records, "RANGE_BITS", (0, 6))
-        monkeypatch.setattr(row_records, "ROWS_IN_RANGE", rows_in_range)
-        made = ready(recipe_of(tmp_path / str(rows_in_range), name), keep=True)
-        assert made.selection.corpus.bits == (6 if rows_in_range == 60 else 0)
+    for few in (10**6, 60):
+        monkeypatch.setattr(row_records, "ROWS_ON_DRIVER", few)
+        monkeypatch.setattr(row_records, "ROWS_IN_GROUP", few)
+        made = ready(recipe_of(tmp_path / str(few), name), keep=True)
+        assert made.selection.corpus.bits == (6 if few == 60 else 0)
         found.append((made.build.digest, files_of(made)))
     assert found[0] == found[1]
 

@@ -20,11 +20,12 @@ from chameleon_data.plan.copies import number_copies
 from chameleon_data.recipe import Recipe
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.shards import spill as spilling
-from chameleon_data.shards.receipts import find_finished, read_receipts
+from chameleon_data.shards.receipts import find_finished
 from chameleon_data.shards.spill import spill
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import Ready, ready
 from tests.support.manifests import digest_contents
+from tests.support.receipts import list_receipts
 
 
 @pytest.fixture
@@ -110,11 +111,11 @@ def test_a_finished_shard_whose_file_is_gone_is_not_finished(tmp_path):
     made = planned(recipe_of(tmp_path))
     made.write()
     store, build = made.store, made.build
-    receipt = list(read_receipts(store, build))[3]
+    receipt = list_receipts(store, build)[3]
     store.remove([f"{build.folder}/{receipt.files[0].path}"])
     assert np.flatnonzero(~find_finished(store, build)).tolist() == [3]
     made.write()
-    assert list(read_receipts(store, build))[3] == receipt
+    assert list_receipts(store, build)[3] == receipt
 
 
 def test_a_part_that_changed_loses_its_record(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from chameleon_data.versions import written
 from tests.bench import scale
 
 
@@ -13,7 +14,7 @@ def test_steps_run(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
         "DOMAINS": 20,
         "NAMES": scale.NAMES[:20],
         "SHARDS": 2_840,
-        "WIDE": 5,
+        "COUNTS_IN_GROUP": 20 << 10,
         "FILES": 2_840,
         "ROWS": 10**9,
         "MOST_BUCKETS": 20 << 10,
@@ -23,4 +24,5 @@ def test_steps_run(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     }
     for name, value in small.items():
         monkeypatch.setattr(scale, name, value)
+    monkeypatch.setattr(written, "COUNTS_IN_GROUP", small["COUNTS_IN_GROUP"])
     scale.STEPS[step]()

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from chameleon_data.errors import InputError
 from chameleon_data.hashing import fingerprint
+from chameleon_data.plan.plan import TRAIN
 from chameleon_data.recipe_file import load_recipe
+from chameleon_data.shards.formats.registry import FORMATS
 from chameleon_data.store.paths import table_path
 from chameleon_data.store.store import Store
 from chameleon_data.versions import shard_table, tables
@@ -34,14 +36,14 @@ from chameleon_data.versions.shard_table import (
     describe_shards,
     read_shards,
     sample_shards,
-    write_shard_table,
+    sum_shards,
 )
-from chameleon_data.versions.tables import TableFile, read_rows, write_rows
+from chameleon_data.versions.tables import TableFile, read_rows, take_rows, write_rows
 from chameleon_data.versions.verify import verify_version
 from chameleon_data.versions.versions import commit_version
 from tests.support.corpus import documents, lay_out, write_recipe
 from tests.support.in_process import ready
-from tests.support.manifests import example_manifest, list_files
+from tests.support.manifests import digest_contents, digest_files, example_manifest, list_files, write_shards
 
 NUMBERS = pa.schema([pa.field("n", pa.int64(), nullable=False)])
 
@@ -69,6 +71,18 @@ def test_any_stretch_of_a_table_reads_back(memory_store: Store, batches: list[in
     assert [file.rows for file in files] == [most] * (total // most) + [total % most] * (total % most > 0)
     assert read(memory_store, files) == list(range(total))
     assert read(memory_store, files, start, stop) == list(range(total))[start:stop]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@given(st.integers(1, 7), st.lists(st.integers(0, 19), unique=True).map(sorted))
+def test_any_rows_of_a_table_are_taken(memory_store: Store, most: int, wanted: list[int]) -> None:
+    """Files that hold none of them are not read."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "ROWS_IN_FILE", most)
+        files = write_rows(memory_store, [numbers(range(20))])
+    used = {number // most for number in wanted}
+    memory_store.remove({file.path for n, file in enumerate(files) if n not in used})
+    assert take_rows(memory_store, files, NUMBERS, wanted)["n"].to_pylist() == wanted
 
 
 def test_a_file_ends_at_so_many_bytes(memory_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +146,7 @@ def test_what_a_forger_named_by_its_hash_is_no_table_either(memory_store: Store,
 def record(split: str, shard: int, **domains: tuple[int, int]) -> ShardRecord:
     rows, tokens = ({name: pair[n] for name, pair in domains.items()} for n in (0, 1))
     files = tuple(ShardFile(f"builds/x/{f}/{split}-{shard}", f, 7, fingerprint([f, shard])) for f in ("parquet", "mds"))
-    return ShardRecord(split, shard, sum(rows.values()), sum(tokens.values()), fingerprint(shard), rows, tokens, files)
+    return ShardRecord(split, shard, sum(rows.values()), sum(tokens.values()), fingerprint(shard), files, rows, tokens)
 
 
 SHARDS = [record("train", n, ä=(1, n + 1), b=(2, 5)) for n in range(7)] + [record("validation", 0, b=(1, 1))]
@@ -144,13 +158,52 @@ def manifest(memory_store: Store, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(shard_table, "SHARDS_AT_ONCE", 2)
     made = example_manifest(domains={"ä": {}, "b": {}}, validation={"b": {}}, shard_counts={"train": 7, "validation": 1},
                             formats={"parquet": {"files": 8, "bytes": 56}, "mds": {"files": 8, "bytes": 56}})  # fmt: skip
-    return replace(made, tables=replace(made.tables, shards=write_shard_table(memory_store, SHARDS, made.domain_ids)))
+    shards, domains = write_shards(memory_store, SHARDS, made.domain_ids, 2)
+    return replace(made, tables=replace(made.tables, shards=shards, shard_domains=domains))
 
 
 def test_shards_read_back(memory_store: Store, manifest: Any) -> None:
     assert list(read_shards(memory_store, manifest)) == SHARDS
     assert list(read_shards(memory_store, manifest, 2, 5)) == SHARDS[2:5]
     assert [len(table) for table in read_rows(memory_store, manifest.tables.shards, SHARD_SCHEMA)] == [3, 3, 2]
+
+
+def test_tables_of_shards_that_do_not_belong_together_are_refused(memory_store: Store, manifest: Any) -> None:
+    shorter = replace(manifest, tables=replace(manifest.tables, shard_domains=manifest.tables.shard_domains[:-1]))
+    assert list(read_shards(memory_store, shorter, 0, 6)) == SHARDS[:6]
+    with pytest.raises(InputError, match="the tables of shards and of their domains do not have as many rows; restore"):
+        list(read_shards(memory_store, shorter))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(
+    formats=st.lists(st.sampled_from(sorted(FORMATS)), min_size=1, max_size=3, unique=True),
+    counts=st.lists(st.sampled_from([1, 3, 12, 99_999, 100_003]), min_size=1, max_size=3, unique=True).map(sorted),
+    held_out=st.integers(0, 3),
+    each=st.integers(1, 7),
+)
+def test_the_digest_is_over_sorted_lines_however_many_shards_there_are(
+    formats: list[str], counts: list[int], held_out: int, each: int
+) -> None:
+    """Folders of stages go on with the numbers of those before, in names of more digits; a table comes in any pieces."""
+    rows, first, named = list[dict[str, Any]](), 0, dict[str, str]()
+    folders = [(count, number, TRAIN) for number, count in enumerate(counts)] + [(held_out, 0, "validation")] * (held_out > 0)
+    for count, folder, split in folders:
+        shards = range(count) if split != TRAIN else range(max(first, count - 4), count)
+        for shard in shards:
+            files = []
+            for format in formats:
+                for name in FORMATS[format].names(shard, count, split, 3):
+                    path, sha256 = f"builds/{folder}/{format}/{name}", f"{len(named)}"
+                    files.append({"path": path, "format": format, "bytes": 7, "sha256": sha256})
+                    named[f"{format}/{name}"] = sha256
+            rows.append({"split": split, "shard": shard, "rows": 1, "tokens": 1, "content": f"{shard}", "files": files})
+        first = count if split == TRAIN else first
+    pieces = [pa.Table.from_pylist(rows[at : at + each], SHARD_SCHEMA) for at in range(0, len(rows), each)]
+    sums = sum_shards(lambda: pieces, "builds/0")
+    assert sums.digest == digest_files(named)
+    assert sums.content == digest_contents([row["content"] for row in rows])
+    assert sum(one.files for one in sums.formats.values()) == len(named)
 
 
 @pytest.mark.parametrize(("split", "most", "picked"), [("train", 100, range(7)), ("train", 3, (0, 2, 4)), ("validation", 3, [7])])

@@ -16,8 +16,10 @@ from chameleon_data.versions import verify
 from chameleon_data.versions.checks.problems import EXAMPLES, ProblemList
 from chameleon_data.versions.checks.split_facts import SplitFacts
 from chameleon_data.versions.manifest import Manifest
+from chameleon_data.versions.proof_files import share_manifest
+from chameleon_data.versions.streaming import TableFunction, stream_here
 from chameleon_data.versions.verify import Verification, plan_ranges, verify_version
-from chameleon_data.versions.verify_shards import ProofFunction, RangeFound, unpack_found
+from chameleon_data.versions.verify_shards import RangeFound, unpack_found
 from tests.support.corpus import documents, documents_with_copies, lay_out, write_recipe
 from tests.support.in_process import ready
 from tests.support.manifests import forge, list_paths
@@ -42,7 +44,7 @@ def build(folder: Path, copies: bool = False, **sections: Any) -> tuple[Store, M
 def prove_in_ranges(store: Store, manifest: Manifest, seed: int) -> Verification:
     """Each shard in a range of its own, and the answers in any order."""
 
-    def stream(make: Callable[[], ProofFunction], tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
+    def stream(make: Callable[[], TableFunction], tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
         shuffled = random.Random(seed).sample(list(tables), len(tables))
         return (make()(table) for table in shuffled)
 
@@ -101,11 +103,13 @@ def test_what_returns_does_not_grow_with_the_shards_of_a_range(tmp_path: Path, m
 def test_the_ranges_are_all_shards_once_with_the_tokens_before_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, manifest = build(tmp_path, **CASES["splits without copies"])
     facts = {split: SplitFacts(split, manifest) for split in manifest.shard_counts}
+    scratch = Store(str(tmp_path / "scratch"))
+    share_manifest(scratch, manifest)
     sizes = [sum(sums.bytes for sums in manifest.formats.values()) // n for n in (1, 3, 10**9)]
     for size in sizes:
         monkeypatch.setattr(verify, "PROOF_RANGE_BYTES", size)
         monkeypatch.setattr(verify, "MOST_PROOF_RANGES", 10**9)
-        ranges, last = plan_ranges(store, facts)
+        ranges, last = plan_ranges(store, scratch, facts, stream_here)
         assert [one.number for one in ranges] == list(range(len(ranges)))
         assert [shard for one in ranges for shard in range(one.start, one.stop)] == list(
             range(sum(manifest.shard_counts.values()))
@@ -116,14 +120,14 @@ def test_the_ranges_are_all_shards_once_with_the_tokens_before_them(tmp_path: Pa
             assert (one.held.sum() == 0) == (first == 0)
         assert all((places >= 0).all() for places in last.values())
     monkeypatch.setattr(verify, "MOST_PROOF_RANGES", 2)
-    assert len(plan_ranges(store, facts)[0]) <= 4, "two in each split, as the last one of a split may be short"
+    assert len(plan_ranges(store, scratch, facts, stream_here)[0]) <= 4, "two in each split, as its last one may be short"
 
 
 def test_what_a_task_found_survives_the_way(tmp_path: Path) -> None:
     store, manifest = build(tmp_path)
     kept: list[pa.Table] = []
 
-    def stream(make: Callable[[], ProofFunction], tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
+    def stream(make: Callable[[], TableFunction], tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
         for table in tables:
             kept.append(make()(table))
             yield kept[-1]

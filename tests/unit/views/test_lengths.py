@@ -25,7 +25,7 @@ def write_shards(store: Store, tokens: list[dict[str, list[int]]]) -> list[Shard
         body = buffer.getvalue().to_pybytes()
         store.write(f"shard-{number}.parquet", body)
         file = ShardFile(f"shard-{number}.parquet", "parquet", len(body), "00" * 32)
-        shards.append(ShardRecord("train", number, len(rows), 1, "", {}, {}, (file,)))
+        shards.append(ShardRecord("train", number, len(rows), 1, "", (file,), {}, {}))
     return shards
 
 
