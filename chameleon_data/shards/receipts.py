@@ -31,7 +31,7 @@ from chameleon_data.store.store import Store
 RECEIPT_FORMAT = 3
 READERS = 16
 """Receipts that are read at once."""
-FILE_TYPE = pa.struct([(name, pa.int64() if name == "bytes" else pa.string()) for name in ("path", "format", "bytes", "sha256")])
+_FILE_TYPE = pa.struct([(name, pa.int64() if name == "bytes" else pa.string()) for name in ("path", "format", "bytes", "sha256")])
 RECEIPT_SCHEMA = pa.schema(
     [
         ("shard", pa.int32()),
@@ -40,7 +40,7 @@ RECEIPT_SCHEMA = pa.schema(
         ("rows", pa.int64()),
         ("tokens", pa.int64()),
         ("content", pa.string()),
-        ("files", pa.list_(pa.field("element", FILE_TYPE))),
+        ("files", pa.list_(pa.field("element", _FILE_TYPE))),
         ("entries", pa.string()),  # JSON
     ],
     {"format": str(RECEIPT_FORMAT)},
