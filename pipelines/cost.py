@@ -231,7 +231,7 @@ def estimate_cost(size: BuildSize, rates: Rates, cpus: float, gpus: int = 0) -> 
     kept = int(size.text * (1 - again))
     runs = int(size.text * again * rates.run_bytes)
     unkept = size.parts - size.kept_parts
-    run_files = unkept * -(-runs // (unkept * RUN_BYTES)) if unkept else 0
+    run_files = unkept * -(-runs // (unkept * RUN_BYTES)) if unkept else 0  # of a part's, a range has its rows in one
     record_files = unkept * -(-int(size.rows * again) * SENT_RECORD_BYTES // (unkept * RECORD_FILE_BYTES)) if unkept else 0
     selection, exchange = size.selection, size.exchange
     ranged, slices = size.rows * RANGED_RECORD_BYTES, SLICE_REQUESTS * selection.groups * selection.ranges
@@ -261,13 +261,13 @@ def estimate_cost(size: BuildSize, rates: Rates, cpus: float, gpus: int = 0) -> 
         amounts = {"read": int(size.stored * again), "moved": runs, "gets": gets, "puts": puts}
         costs.append(_spread("read", rates.read.fixed, reading, cpus, unkept, **amounts))
     written = size.written / GIGABYTE
-    searches = SLICE_REQUESTS * run_files * exchange.small
+    searches = SLICE_REQUESTS * unkept * exchange.small
     if exchange.divided:
         asked, tasks = SLICE_REQUESTS * record_files * exchange.first, exchange.divided * exchange.domain_groups
         costs.append(_spread("divide", 0.0, size.rows * DIVIDE_SECONDS, cpus, tasks,
                              read=records, gets=asked * exchange.domain_groups, puts=tasks))  # fmt: skip
     if exchange.divided and unkept:
-        sent, tasks = SLICE_REQUESTS * run_files * exchange.first, exchange.divided * exchange.part_groups
+        sent, tasks = SLICE_REQUESTS * unkept * exchange.first, exchange.divided * exchange.part_groups
         costs.append(_spread("exchange", 0.0, runs / GIGABYTE * EXCHANGE_SECONDS, cpus, tasks,
                              moved=2 * runs, gets=sent, puts=2 * tasks))  # fmt: skip
         searches = SLICE_REQUESTS * exchange.part_groups * exchange.small

@@ -85,7 +85,7 @@ def _find_low_copies(store: Store, folder: SelectionFolder, rules: SelectionRule
     copies = find_copies(records, rules.dedup, rules.same, corpus.source_rank)
     of_range = (copies["hi"].to_numpy() >> np.uint64(64 - corpus.bits)).astype(np.int64)
     order = np.argsort(of_range, kind="stable")
-    write_slices(store, folder.low_copies(number), COPIES_SCHEMA, [(of_range[order], copies.take(order))], corpus.ranges)
+    write_slices(store, folder.low_copies(number), COPIES_SCHEMA, [(of_range[order], copies.take(order))], range(corpus.ranges))
 
 
 def _count(store: Store, folder: SelectionFolder, rules: SelectionRules, number: int) -> None:

@@ -107,7 +107,7 @@ def copies_in_part(copies: pa.Table, part: int) -> pa.Table:
 def write_range_copies(store: Store, folder: SelectionFolder, number: int, copies: pa.Table, groups: tuple[int, ...]) -> None:
     """Write the copies of a range with a slice for each group of parts."""
     group = np.searchsorted(np.array(groups), copies["part"].to_numpy(), "right") - 1
-    write_slices(store, folder.range_copies(number), COPIES_SCHEMA, [(group.astype(np.int64), copies)], len(groups) - 1)
+    write_slices(store, folder.range_copies(number), COPIES_SCHEMA, [(group.astype(np.int64), copies)], range(len(groups) - 1))
 
 
 def read_range_copies(store: Store, folder: SelectionFolder, number: int, groups: int) -> pa.Table:

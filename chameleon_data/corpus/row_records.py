@@ -31,7 +31,7 @@ from chameleon_data.corpus.parts import Part
 from chameleon_data.corpus.survey import ROW_RECORD_SCHEMA
 from chameleon_data.store.checksummed import read_groups
 from chameleon_data.store.paths import SelectionFolder
-from chameleon_data.store.slices import SlicedFile, read_slices, write_slices
+from chameleon_data.store.slices import SlicedFile, map_table, read_slices, write_slices
 from chameleon_data.store.store import Store
 
 ROWS_ON_DRIVER = 1 << 20
@@ -147,10 +147,10 @@ def sort_records(
                 number = (getattr(rows, half) >> np.uint64(64 - bits)).astype(np.int64)
                 order = np.argsort(number, kind="stable")
                 numbered = rows.take(order).table().append_column("number", pa.array(number[order]))
-                table = _map_table(Path(scratch) / f"{half}-{place}.arrow", numbered)
+                table = map_table(Path(scratch) / f"{half}-{place}.arrow", numbered)
                 tables.append((table["number"].to_numpy(), table.drop_columns(["number"])))
         for half, tables in pending.items():
-            write_slices(store, folder.records(half, group), RECORD_SCHEMA, tables, 1 << bits)
+            write_slices(store, folder.records(half, group), RECORD_SCHEMA, tables, range(1 << bits))
 
 
 def _join_records(records: Iterator[RowRecords]) -> Iterator[RowRecords]:
@@ -163,13 +163,6 @@ def _join_records(records: Iterator[RowRecords]) -> Iterator[RowRecords]:
             yield RowRecords.concatenate(held)
             held, rows = [], 0
     yield RowRecords.concatenate(held)
-
-
-def _map_table(path: Path, table: pa.Table) -> pa.Table:
-    """The table, in a file that is mapped into memory."""
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as file:
-        file.write_table(table.combine_chunks())
-    return pa.ipc.open_file(pa.memory_map(str(path)), options=pa.ipc.IpcReadOptions(use_threads=False)).read_all()
 
 
 def read_range_records(store: Store, folder: SelectionFolder, groups: int, half: Half, number: int) -> Iterator[RowRecords]:

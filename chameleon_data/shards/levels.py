@@ -194,7 +194,7 @@ def exchange_rows(store: Store, build: BuildFolder, spec: ShardSpec, source: Row
     layout = find_layout(store, build, spec, place)
     number, sent = _sort_spilled(store, build, spec, source, place, group, layout)
     path = build.exchanged(place.split, place.path, group)
-    write_run(store, path, [(number, sent)], layout.ranges)
+    write_run(store, path, [(number, sent)], range(layout.ranges))
     records = drop_bodies(number, sent, spec.domain_groups)
     write_records(store, records_path(path), [records], layout.ranges * spec.domain_groups)
 
@@ -296,6 +296,8 @@ _SOURCE_SCHEMA = pa.schema(
         ("listed", pa.large_string()),
         ("bytes", pa.int64()),
         ("rows", pa.int64()),
+        ("first", pa.int64()),  # the ranges of a run, or files of records
+        ("behind", pa.int64()),
     ]
 )
 
@@ -306,8 +308,10 @@ def store_source(store: Store, work: StoredWork, source: RowSource) -> StoredWor
     sliced = (
         (n, kind, files) for n, part in enumerate(source.runs) for kind, files in ((RUNS, part.runs), (RECORDS, part.records))
     )
-    runs = [(number, kind, file.path, file.listed, 0, 0) for number, kind, files in sliced for file in files]
-    files = [(p.number, KEPT, f.path, f.listed, f.bytes, f.rows) for p in (kept.parts if kept else ()) for f in p.files]
+    runs = [
+        (number, kind, file.path, file.listed, 0, 0, file.first, file.behind) for number, kind, files in sliced for file in files
+    ]
+    files = [(p.number, KEPT, f.path, f.listed, f.bytes, f.rows, 0, 0) for p in (kept.parts if kept else ()) for f in p.files]
     columns = list(zip(*runs, *files, strict=True)) or [()] * len(_SOURCE_SCHEMA)
     arrays = [pa.array(column, field.type) for column, field in zip(columns, _SOURCE_SCHEMA, strict=True)]
     about = [len(source.runs), source.groups, kept.store.url if kept else None, kept.copies if kept else ()]
@@ -323,11 +327,11 @@ def _read_source(store: Store, build: BuildFolder, digest: str) -> RowSource:
     spilled, groups, url, copies = json.loads(table.schema.metadata[b"about"])
     sliced: dict[int, list[list[SlicedFile]]] = {kind: [[] for _ in range(spilled)] for kind in (RUNS, RECORDS)}
     parts: dict[int, list[KeptFile]] = {}
-    for part, kind, path, listed, size, rows in zip(*table.to_pydict().values(), strict=True):
+    for part, kind, path, listed, size, rows, first, behind in zip(*table.to_pydict().values(), strict=True):
         if kind == KEPT:
             parts.setdefault(part, []).append(KeptFile(path, size, rows, listed))
         else:
-            sliced[kind][part].append(SlicedFile(path, listed))
+            sliced[kind][part].append(SlicedFile(path, listed, first, behind))
     runs = tuple(PartRuns(tuple(of), tuple(records)) for of, records in zip(sliced[RUNS], sliced[RECORDS], strict=True))
     of_parts = tuple(KeptPart(number, tuple(files)) for number, files in parts.items())
     corpus = KeptCorpus(Store(url), of_parts, tuple(copies)) if url else None

@@ -2,19 +2,21 @@
 
 Bringing rows to shards is the one step in which every task needs data of every other. `spill` reads a part again, gives each row
 its ranges (`plan/routing.py`) and writes them as runs of about 128 MiB (`runs.py`); `assemble.py` then reads each range out of
-all runs. The list of a part's runs is written last, so a part that has a list is done. Runs lie in the build's folder on the
-store, where any worker can read them, and are removed once the version is committed.
+one run of each part. The list of a part's runs is written last, so a part that has a list is done. Runs lie in the build's folder
+on the store, where any worker can read them, and are removed once the version is committed.
 
 Cost: 1 GB of 195,000 rows spilled and assembled in 5.1 s on two cores. Why: docs/decisions/030-spilled-runs.md.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -42,6 +44,7 @@ from chameleon_data.shards.runs import (
     RECORD_FILE_BYTES,
     RUN_BYTES,
     RUN_SCHEMA,
+    cut_runs,
     drop_bodies,
     write_records,
     write_run,
@@ -49,6 +52,7 @@ from chameleon_data.shards.runs import (
 )
 from chameleon_data.store.checksummed import read_groups
 from chameleon_data.store.paths import BuildFolder
+from chameleon_data.store.slices import SlicedFile, map_table
 from chameleon_data.store.store import Store
 
 ROUTED_BYTES = 16 * 2**20
@@ -58,11 +62,10 @@ ROUTED_BYTES = 16 * 2**20
 def spill(store: Store, build: BuildFolder, spec: ShardSpec, number: int, part: Part, copies: pa.Table) -> None:
     """Read part `number` of the corpus again and write its rows as runs.
 
-    `copies` are the part's (`copies.read_part_copies`). Memory: they, a run, a file of records and a block. Raises InputError
-    where a row is not the one that was surveyed.
+    `copies` are the part's (`copies.read_part_copies`). Memory: they, RUN_BYTES of rows, a file of records and a block; more rows
+    lie in temporary files of this machine until all are read. Raises InputError where a row is not the one that was surveyed.
     """
-    runs = _RunWriter(store, build, spec, number, part, copies)
-    with _survey_removed_on_change(store, part):
+    with _survey_removed_on_change(store, part), _RunWriter(store, build, spec, number, part, copies) as runs:
         surveyed = _SurveyedRows(store, part)
         for index, fragment in enumerate(part.fragments):
             for rows in read_blocks(fragment, part.read_as, spec.input.max_document):
@@ -74,21 +77,21 @@ def spill(store: Store, build: BuildFolder, spec: ShardSpec, number: int, part: 
                 body = join_columns(block.text, columns_of_block(block)) if spec.columns else block.text
                 runs.add(pa.DictionaryArray.from_arrays(code, names), hi, lo, tokens, block.rows, body, index)
         surveyed.finish(part)
-    runs.finish()
+        runs.finish()
 
 
 def spill_records(store: Store, build: BuildFolder, spec: ShardSpec, number: int, part: Part, copies: pa.Table) -> None:
     """The same runs without texts, from the survey's record of the part. They still say which document stands where in a shard
     of texts; a shard of sequences needs the texts."""
-    runs = _RunWriter(store, build, spec, number, part, copies)
-    for documents in read_documents(store, part):
-        names = documents["domain"].cast(pl.String).to_arrow().cast(pa.large_string()).dictionary_encode()
-        hi, lo, tokens = (documents[name].to_numpy() for name in ("hi", "lo", "tokens"))
-        no_text = pa.repeat(pa.scalar("", pa.large_string()), len(documents))
-        if spec.columns:
-            no_text = join_columns(no_text, no_text.cast(pa.large_binary()))
-        runs.add(names, hi, lo, tokens, np.arange(len(documents)), no_text, 0)
-    runs.finish()
+    with _RunWriter(store, build, spec, number, part, copies) as runs:
+        for documents in read_documents(store, part):
+            names = documents["domain"].cast(pl.String).to_arrow().cast(pa.large_string()).dictionary_encode()
+            hi, lo, tokens = (documents[name].to_numpy() for name in ("hi", "lo", "tokens"))
+            no_text = pa.repeat(pa.scalar("", pa.large_string()), len(documents))
+            if spec.columns:
+                no_text = join_columns(no_text, no_text.cast(pa.large_binary()))
+            runs.add(names, hi, lo, tokens, np.arange(len(documents)), no_text, 0)
+        runs.finish()
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ class _Documents:
 
 
 class _RunWriter:
-    """Collects the rows of one part, each with its shard, and writes a run whenever there are enough."""
+    """Collects the rows of one part, each with its range, and writes runs when it has all."""
 
     def __init__(self, store: Store, build: BuildFolder, spec: ShardSpec, number: int, part: Part, copies: pa.Table) -> None:
         self._store, self._spec, self._part = store, spec, number
@@ -131,9 +134,12 @@ class _RunWriter:
         self._ranges, self._groups = spec.ranges, spec.domain_groups
         self._copies = CopyFilter(copies)
         self._pending: list[tuple[I64, pa.Table]] = []
-        """Rows that are in no run yet, and the range of each, among those of all splits."""
+        """Rows in memory, and the range of each, among those of all splits."""
         self._bytes = 0
-        self._runs: list[str] = []
+        self._mapped: list[tuple[I64, pa.Table]] = []
+        """Rows in temporary files, likewise."""
+        self._range_bytes = np.zeros(self._ranges, np.int64)
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._pending_records: list[tuple[I64, pa.Table]] = []
         """Records that are in no file yet, and the slice of each; none where no range is divided."""
         self._record_bytes = 0
@@ -194,15 +200,19 @@ class _RunWriter:
         if self._groups:
             self._pending_records.append(drop_bodies(number, table, self._groups))
             self._record_bytes += self._pending_records[-1][1].nbytes
+        sizes = byte_lengths(table["body"].chunk(0)) + ROW_OVERHEAD
+        self._range_bytes += np.bincount(number, sizes, self._ranges).astype(np.int64)
         if self._bytes >= RUN_BYTES:
-            self._write_run()
+            self._map_pending()
         if self._record_bytes >= RECORD_FILE_BYTES:
             self._write_records()
 
-    def _write_run(self) -> None:
-        path = f"{self._prefix}-{len(self._runs)}.run"
-        write_run(self._store, path, self._pending, self._ranges)
-        self._runs.append(path)
+    def _map_pending(self) -> None:
+        """Put the rows in files of this machine, since memory shall hold no more of them."""
+        if self._scratch is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix="chameleon-")
+        for number, table in self._pending:
+            self._mapped.append((number, map_table(Path(self._scratch.name) / f"{len(self._mapped)}.arrow", table)))
         self._pending, self._bytes = [], 0
 
     def _write_records(self) -> None:
@@ -212,12 +222,22 @@ class _RunWriter:
         self._pending_records, self._record_bytes = [], 0
 
     def finish(self) -> None:
-        """Write what is left, and the list of the runs."""
-        if self._pending:
-            self._write_run()
+        """Write the runs, the records that are left, and the list of both."""
+        runs, pending = list[SlicedFile](), [*self._mapped, *self._pending]
+        for ranges in cut_runs(self._range_bytes) if pending else ():
+            runs.append(SlicedFile(f"{self._prefix}-{len(runs)}.run", "", ranges.start, ranges.stop))
+            write_run(self._store, runs[-1].path, pending, ranges)
         if self._pending_records:
             self._write_records()
-        write_run_list(self._store, self._list, self._runs, self._records)
+        write_run_list(self._store, self._list, runs, self._records)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._mapped.clear()  # a mapped file is not removed everywhere
+        if self._scratch is not None:
+            self._scratch.cleanup()
 
 
 @contextmanager

@@ -54,7 +54,7 @@ class DocumentFiles:
         group = (lo >> np.uint64(64 - self._bits) if self._bits else np.zeros(len(rows), np.uint64)).astype(np.int64)
         order = np.argsort(group, kind="stable")
         path = f"{self._prefix}-{self._files:04d}.slices"
-        write_slices(self._scratch, path, _DOCUMENT_SCHEMA, [(group[order], rows.take(order))], 1 << self._bits)
+        write_slices(self._scratch, path, _DOCUMENT_SCHEMA, [(group[order], rows.take(order))], range(1 << self._bits))
         self._files += 1
 
 

@@ -33,6 +33,7 @@ def small(monkeypatch):
     """Parts of 20 kB, runs of 30 kB, blocks of 4 kB."""
     monkeypatch.setattr("chameleon_data.corpus.parts.PART_BYTES", 20_000)
     monkeypatch.setattr(spilling, "RUN_BYTES", 30_000)
+    monkeypatch.setattr("chameleon_data.shards.runs.RUN_BYTES", 30_000)
     monkeypatch.setattr(spilling, "ROUTED_BYTES", 3_000)
     monkeypatch.setattr(survey, "read_blocks", functools.partial(readers.read_blocks, block_bytes=4_000))
     monkeypatch.setattr(spilling, "read_blocks", functools.partial(readers.read_blocks, block_bytes=4_000))
@@ -66,13 +67,20 @@ def built(recipe: Recipe) -> tuple[str, int, int]:
     )
 
 
-def test_runs_of_tiny_documents_are_no_larger_in_memory(tmp_path, small):
+def test_tiny_documents_are_held_no_longer_than_others(tmp_path, small, monkeypatch):
     """Of 3,000 documents of five bytes the texts are half a run; with the columns beside them they are seven."""
+    held: list[int] = []
+    real = spilling._RunWriter._map_pending
+    monkeypatch.setattr(
+        spilling._RunWriter,
+        "_map_pending",
+        lambda writer: held.append(sum(t.nbytes for _, t in writer._pending)) or real(writer),
+    )
     corpus = {name: [f"{name[0]}{i:04}" for i in range(1000)] for name in ("legal", "book", "code")}
     made = ready(recipe_of(tmp_path, corpus=corpus, mix={"budget": 15_000, "exhausted": "repeat"}))
     made.send()
-    runs = [p for p in made.store.list(made.build.runs) if p.endswith(".run")]
-    assert len(runs) > 2 * len(made.parts)
+    assert len(held) >= 2 * len(made.parts)
+    assert max(held) < 30_000 + 4_000 * 20
 
 
 def test_seams_between_blocks_runs_and_parts_do_not_show(tmp_path, small, monkeypatch):
@@ -131,13 +139,13 @@ def test_a_part_that_changed_loses_its_record(tmp_path):
 
 def test_many_epochs_are_cut_into_slices(tmp_path, monkeypatch):
     monkeypatch.setattr(spilling, "ROUTED_BYTES", 10_000)
-    largest = []
-    real = spilling.write_run
+    largest: list[int] = []
+    real = spilling._RunWriter._map_pending
     monkeypatch.setattr(spilling, "RUN_BYTES", 40_000)
     monkeypatch.setattr(
-        spilling,
-        "write_run",
-        lambda s, p, pending, n: largest.append(sum(t["body"].nbytes for _, t in pending)) or real(s, p, pending, n),
+        spilling._RunWriter,
+        "_map_pending",
+        lambda writer: largest.append(sum(t["body"].nbytes for _, t in writer._pending)) or real(writer),
     )
     corpus = {name: texts[:4] for name, texts in documents().items()}
     assert len(built(recipe_of(tmp_path, corpus=corpus, mix={"budget": 700_000}))[0]) == 64
