@@ -32,6 +32,7 @@ PASSES = {
     "assign": ("embed the texts and assign them to domains", "bytes"),
     "read": ("read and sort", "bytes"),
     "write": ("write shards", "bytes"),
+    "tables": ("add up the shards", "groups"),
     "make": ("make the shards again", "shards"),
     "verify": ("verify", "bytes"),
     "push": ("push", "shards"),

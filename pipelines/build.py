@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import Any
 
 from chameleon_data.corpus.clusterings import Clustering, label_sources
@@ -252,7 +251,7 @@ def _build(
         ]
     plans = [train.plan for train, *_ in planned.layouts]
     progress("commit", 0, 0)
-    written = gather_written(store, builds, plans, jobs[0].domain_ids, engine.stream, partial(progress, "commit"))
+    written = gather_written(store, builds, plans, jobs[0].domain_ids, engine.stream, lambda *done: progress("tables", *done))
     there, shards = sum(finished), sum(build.shards for build in builds)
     reused = dict(weighed.reused)
     if there:

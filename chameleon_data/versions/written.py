@@ -87,8 +87,8 @@ def gather_written(
 ) -> Written:
     """What the receipts of a build's folders say of its shards, whose tables are written here.
 
-    `plans` are those of the train split in each folder. `stream` brings counts together where there are several groups, and
-    `progress` is then called with (groups done, groups).
+    `plans` are those of the train split in each folder. Where there are several groups of shards, `stream` brings their counts
+    together, and `progress` is called with (groups done, groups).
 
     Memory: the path of each receipt's counts, and the sums by domain of each split and stage.
     """
@@ -98,8 +98,9 @@ def gather_written(
     if len(groups) > len({(group.split, group.stage) for group in groups}):
         write_record(store, builds[0].domains, {"ids": domain_ids})
         make = partial(_make_function_of_task, store, builds)
+        progress(0, len(groups))
     else:
-        stream = stream_here
+        stream, progress = stream_here, _tell_nobody
     files, done = [list[TableFile]() for _ in groups], 0
     sums = {group.split: _no_sums(plans, domain_ids) for group in groups}
     for answer in stream(make, [_ask(number, group) for number, group in enumerate(groups)]):
@@ -109,6 +110,10 @@ def gather_written(
         _add(sums[group.split], group.stage, np.frombuffer(answer["sums"][0].as_py(), np.int64).reshape(4, -1))
         progress(done, len(groups))
     return Written(shards, tuple(chain.from_iterable(files)), sums)
+
+
+def _tell_nobody(done: int, total: int) -> None:
+    """That the few groups of a small build are joined."""
 
 
 def _no_sums(plans: Sequence[Plan], domain_ids: Mapping[str, int]) -> DomainSums:
