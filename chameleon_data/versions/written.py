@@ -30,7 +30,7 @@ from chameleon_data.versions.shard_table import DOMAIN_SCHEMA, FILE_TYPE, SHARD_
 from chameleon_data.versions.streaming import StreamTables, TableFunction, stream_here
 from chameleon_data.versions.tables import TableFile, write_rows
 
-COUNTS_IN_GROUP, RECEIPTS_IN_GROUP = 1 << 22, 256
+COUNTS_IN_GROUP, RECEIPTS_IN_GROUP = 1 << 21, 256
 """Shards times domains of a group, and its receipts, at most; a receipt is in one group."""
 
 
@@ -90,7 +90,7 @@ def gather_written(
     `plans` are those of the train split in each folder. Where there are several groups of shards, `stream` brings their counts
     together, and `progress` is called with (groups done, groups).
 
-    Memory: the path of each receipt's counts, and the sums by domain of each split and stage.
+    Memory: the bounds of each receipt, and sums by domain of each split and stage.
     """
     groups = list[_Group]()
     shards = write_rows(store, _list_shards(store, builds, plans, len(domain_ids), groups))

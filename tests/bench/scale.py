@@ -11,7 +11,7 @@ The steps run the code of the driver, or of one task, on tables that are drawn a
     sketch       the driver: the layout of 256 super-ranges as far as histograms say it
     cuts         the driver: what 1,024 tasks found where bounds cut buckets adds up to the layout
     receipts     the driver: 62,500 receipts of a million shards become the table of shards, its digests, and sums by domain
-    join         one task: what 416 shards hold of each of the 10,000 domains becomes a part of the table of domains
+    join         one task: what 208 shards hold of each of the 10,000 domains becomes a part of the table of domains
     inputs       the driver: the table of a million files
     table        the driver of verify: ranges are planned, and the table of a million shards is compared with the plan
     add up       one task of verify: what 976 shards hold of each of the 10,000 domains is added up
@@ -239,7 +239,7 @@ def receipts() -> None:
 
     def stream(make: Callable[[], TableFunction], tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
         found = np.ones((4, DOMAINS), np.int64)
-        said = json.dumps([{"path": table_path("0" * 64), "rows": RECEIPT_SHARDS, "bytes": 30_000_000}] * 3)
+        said = json.dumps([{"path": table_path("0" * 64), "rows": RECEIPT_SHARDS, "bytes": 30_000_000}] * 2)
         for number in range(len(tables)):
             yield pa.table({"number": [number], "files": [said], "sums": pa.array([found.tobytes()], pa.binary())})
 

@@ -52,8 +52,8 @@ def faults(source: str) -> Iterator[str]:
 
 READERS = {"file_systems.py", "memory.py", "object_store.py"}
 """The modules that turn a URL into a file system; each refuses a chain of them, and secrets."""
-TEMPORARY = {"survey.py", "slices.py", "hash_partitions.py", "row_records.py", "read_kept.py", "read_documents.py", "verify.py",
-             "weights_added.py", "weights_stability.py"}  # fmt: skip
+TEMPORARY = {"survey.py", "slices.py", "hash_partitions.py", "row_records.py", "read_kept.py", "read_documents.py", "spill.py",
+             "verify.py", "weights_added.py", "weights_stability.py"}  # fmt: skip
 """They write files of their own, in a temporary folder or where the store gave them a file to fill; experiments build in one."""
 WRITERS = {"local.py", "cli.py", "init.py", "weights_results.py"}
 """`cli.py` writes the report where its user says, `init.py` a recipe, never over another file; `weights_results.py` writes the
