@@ -368,11 +368,6 @@ class BuildFolder:
         """What these shards hold of each domain."""
         return f"{self.domain_counts}/{_span(shards)}.parquet"
 
-    @property
-    def domains(self) -> str:
-        """The numbers of all domains, for tasks."""
-        return f"{self.runs}/domains.json"
-
     def lineage(self, split: str, number: int) -> str:
         return f"{self.folder}/lineage/{split}-{number:05d}.parquet"
 

@@ -8,6 +8,7 @@ Why: docs/decisions/162-counts-by-domain.md.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +21,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from chameleon_data.arrays import I64
+from chameleon_data.errors import InputError
 from chameleon_data.hashing import canonical_json
 from chameleon_data.plan.plan import TRAIN, Plan
 from chameleon_data.shards.receipts import COUNTS_SCHEMA, READERS, ReceiptRows, read_receipts
-from chameleon_data.store.checksummed import read_record, read_table, write_record
-from chameleon_data.store.paths import BuildFolder
+from chameleon_data.shards.rows import encode_domain_ids
+from chameleon_data.store.checksummed import read_table
+from chameleon_data.store.paths import DOMAIN_IDS, BuildFolder
 from chameleon_data.store.store import Store
 from chameleon_data.versions.shard_table import DOMAIN_SCHEMA, FILE_TYPE, SHARD_SCHEMA
 from chameleon_data.versions.streaming import StreamTables, TableFunction, stream_here
@@ -96,8 +99,7 @@ def gather_written(
     shards = write_rows(store, _list_shards(store, builds, plans, len(domain_ids), groups))
     make: Callable[[], TableFunction] = partial(make_join_function, store, builds, domain_ids)
     if len(groups) > len({(group.split, group.stage) for group in groups}):
-        write_record(store, builds[0].domains, {"ids": domain_ids})
-        make = partial(_make_function_of_task, store, builds)
+        make = partial(_make_function_of_task, store, builds, hashlib.sha256(encode_domain_ids(domain_ids)).hexdigest())
         progress(0, len(groups))
     else:
         stream, progress = stream_here, _tell_nobody
@@ -178,8 +180,14 @@ def _ask(number: int, group: _Group) -> pa.Table:
     return pa.table({name: pa.array(values, pa.int32()) for name, values in asked.items()})
 
 
-def _make_function_of_task(store: Store, builds: Sequence[BuildFolder]) -> TableFunction:
-    return make_join_function(store, builds, read_record(store, builds[0].domains)["ids"])
+def _make_function_of_task(store: Store, builds: Sequence[BuildFolder], sha256: str) -> TableFunction:
+    """`sha256` is that of the file beside the shards that numbers the domains. That file stays, also where another build of the same
+    plan ends meanwhile and removes what tasks share."""
+    path = builds[0].file(DOMAIN_IDS)
+    body = store.read(path)
+    if hashlib.sha256(body).hexdigest() != sha256:
+        raise InputError(f"{store.url}/{path}: damaged since it was written; run the same command again, which makes it anew")
+    return make_join_function(store, builds, json.loads(body))
 
 
 def make_join_function(store: Store, builds: Sequence[BuildFolder], domain_ids: Mapping[str, int]) -> TableFunction:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from chameleon_data.errors import InputError
 from chameleon_data.recipe_file import load_recipe
 from chameleon_data.shards.receipts import ReceiptRows, read_receipts
 from chameleon_data.store.paths import BuildFolder
@@ -105,6 +106,30 @@ def test_groups_of_shards_and_their_order_change_nothing(tmp_path: Path, monkeyp
         whole, tables=replace(whole.tables, shard_domains=())
     )
     assert verify_version(made.store, grouped).ok
+
+
+def test_tasks_refuse_other_numbers_of_domains_and_need_no_file_that_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another build of the same plan may end meanwhile and remove what tasks share."""
+    made = planned(tmp_path)
+    made.write()
+    monkeypatch.setattr(written, "RECEIPTS_IN_GROUP", 3)
+
+    def stream(make: Callable[[], TableFunction], wanted: Sequence[pa.Table]) -> Iterator[pa.Table]:
+        made.store.remove(list(made.store.list(made.build.all_runs)))
+        return map(make(), wanted)
+
+    assert made.manifest(stream).domains.keys() == {"legal", "book", "code"}
+    path = made.build.file("domain_ids.json")
+
+    def damaged(make: Callable[[], TableFunction], wanted: Sequence[pa.Table]) -> Iterator[pa.Table]:
+        made.store.write(path, made.store.read(path).replace(b"0", b"1"))
+        return map(make(), wanted)
+
+    with pytest.raises(InputError, match=r"domain_ids\.json: damaged since it was written; run the same command again"):
+        made.manifest(damaged)
+    assert made.manifest(stream).domains.keys() == {"legal", "book", "code"}, "it is made anew"
 
 
 def test_one_group_of_each_stage_is_brought_together_here(tmp_path: Path) -> None:
