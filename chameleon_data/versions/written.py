@@ -181,8 +181,8 @@ def _ask(number: int, group: _Group) -> pa.Table:
 
 
 def _make_function_of_task(store: Store, builds: Sequence[BuildFolder], sha256: str) -> TableFunction:
-    """`sha256` is that of the file beside the shards that numbers the domains. That file stays, also where another build of the same
-    plan ends meanwhile and removes what tasks share."""
+    """`sha256` is that of the file beside the shards that numbers the domains. That file stays where another build of the plan
+    ends meanwhile and removes what tasks share."""
     path = builds[0].file(DOMAIN_IDS)
     body = store.read(path)
     if hashlib.sha256(body).hexdigest() != sha256:
