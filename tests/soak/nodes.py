@@ -50,6 +50,9 @@ PASSES = ("survey", "embed", "read", "write")
 TIME_LIMIT = 400.0
 NODE_START_SECONDS = "120"
 """What Ray waits for a node to come up. Its 30 s are not enough where two cores have thirty processes to run."""
+PATIENT = {"health_check_timeout_ms": 60_000}
+"""Ray takes a node for dead that does not answer for ten seconds, as one has done while the fuzzer kept both cores busy. One that
+was killed is found at once, since its port is closed."""
 
 
 def _at(number: int) -> dict[str, Any]:
@@ -91,7 +94,7 @@ def run_scenario(recipe: Path, scenario: str) -> list[str]:
 def _cluster(nodes: int, dashboard: bool = False, head_cpus: int = 1) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
-    head = {**_at(0), "num_cpus": head_cpus, "include_dashboard": dashboard}
+    head = {**_at(0), "num_cpus": head_cpus, "include_dashboard": dashboard, "_system_config": PATIENT}
     cluster = Cluster(
         initialize_head=True, head_node_args=head, shutdown_at_exit=False
     )  # else only the main thread may add nodes
