@@ -110,7 +110,7 @@ class ReceiptRows:
     shards: pa.Table
     """A row each, of RECEIPT_SCHEMA."""
     span: range
-    """Those of the whole receipt, and of its counts by domain."""
+    """All shards of the receipt; its counts by domain are of the same ones."""
 
 
 def write_receipts(store: Store, build: BuildFolder, receipts: Sequence[Receipt]) -> None:

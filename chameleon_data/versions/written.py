@@ -56,9 +56,9 @@ class Written:
     """All shards of a build."""
 
     shards: tuple[TableFile, ...]
-    """Of the table of shards."""
+    """Files of the table of shards."""
     shard_domains: tuple[TableFile, ...]
-    """Of the table of their domains."""
+    """Files of the table of what shards hold of each domain."""
     sums: Mapping[str, DomainSums]
     """Split -> what its shards hold."""
 
@@ -115,7 +115,7 @@ def gather_written(
 
 
 def _tell_nobody(done: int, total: int) -> None:
-    """That the few groups of a small build are joined."""
+    """Progress for the few groups of a small build, which take no time."""
 
 
 def _no_sums(plans: Sequence[Plan], domain_ids: Mapping[str, int]) -> DomainSums:
